@@ -1,0 +1,44 @@
+"""Where the shared fixtures lie, offline mode, and one thread per test process."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+SHARED = Path(os.environ.get("HF_MMTAB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def _shared_folder(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(
+            f"needs the shared fixtures: no folder {name!r} beside the checkout (set HF_MMTAB_SHARED to where it is)"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Numbers recorded from the original implementations (`../shared/golden`)."""
+    return _shared_folder("golden")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data (`../shared/data`)."""
+    return _shared_folder("data")
+
+
+@pytest.fixture(scope="session")
+def shared_tools() -> Path:
+    """Generators and converters (`../shared/tools`)."""
+    return _shared_folder("tools")
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """Small files committed with the tests."""
+    return Path(__file__).resolve().parent / "fixtures"
