@@ -1,0 +1,139 @@
+"""Recipes: one flat YAML file of dataclass fields, every one of which the command line may override.
+
+A recipe's keys are the fields of the dataclasses that a command takes (`DataArguments`,
+`MMBTModelArguments`, `MMTabTrainingArguments`, …). Nothing else is accepted, so a misspelt key is an error.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+_RECIPES_OF_CHECKOUT = Path(__file__).resolve().parents[1] / "scripts" / "recipes"
+
+
+def recipe_folders() -> list[Path]:
+    """Return the folders in which a recipe is looked up by its bare name: the wheel's, then the checkout's."""
+    packaged = Path(str(resources.files("hf_mmtab") / "recipes"))
+    return [folder for folder in (packaged, _RECIPES_OF_CHECKOUT) if folder.is_dir()]
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Return the path of a recipe given as a path, or as the bare name of one that ships with the package.
+
+    Raises:
+        FileNotFoundError: naming the recipes that do exist.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known: dict[str, Path] = {}
+    for folder in recipe_folders():
+        for file in sorted(folder.glob("*.yaml")):
+            known.setdefault(file.stem, file)
+    if path.stem in known and path.parent in (Path(), Path("scripts/recipes")):
+        return known[path.stem]
+    raise FileNotFoundError(
+        f"Expected a recipe file or the name of a shipped recipe ({', '.join(sorted(known))}), found {str(name)!r}. "
+        "Write the path of your YAML file, or one of these names."
+    )
+
+
+class _RecipeParser(HfArgumentParser):
+    def __init__(self, dataclass_types: Sequence[type], **kwargs: Any) -> None:
+        super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> Any:
+        raise ValueError(f"{message}. `--help` lists every key of a recipe.")
+
+
+def _tokens(key: str, value: Any) -> list[str]:
+    """Say one recipe entry as the command line would, so that both go through the same type checks."""
+    if value is None or value == []:
+        return []
+    if isinstance(value, bool):
+        return [f"--{key}", "true" if value else "false"]
+    if isinstance(value, dict):
+        return [f"--{key}", json.dumps(value)]
+    if isinstance(value, list):
+        return [f"--{key}", *map(str, value)]
+    return [f"--{key}={value}"]
+
+
+def _check_keys(keys: Sequence[str], known: set[str], where: str) -> None:
+    for key in keys:
+        if key not in known:
+            near = difflib.get_close_matches(key, sorted(known), n=3)
+            hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`--help` lists every key."
+            raise ValueError(f"Expected a known recipe key, found {key!r} in {where}. {hint}")
+
+
+def read_recipe(name: str | Path) -> dict[str, Any]:
+    """Read a recipe file into a dict.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a YAML mapping; names file, line and column.
+    """
+    path = find_recipe(name)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"Expected a YAML mapping in recipe {str(path)!r}, found: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"Expected a YAML mapping `key: value` in recipe {str(path)!r}, found {type(values).__name__}."
+        )
+    return values
+
+
+def parse_recipe(
+    dataclass_types: Sequence[type], arguments: Sequence[str], command: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Build the dataclasses of a command from `RECIPE.yaml [--field value …]`.
+
+    Args:
+        dataclass_types: dataclasses whose fields are the keys; a key belongs to one of them.
+        arguments: the command line behind the command's name; the recipe first, overrides after it.
+        command: name for the help text, such as `finetune`.
+
+    Returns:
+        The dataclasses, and the resolved recipe (the file's entries with the overrides in place), for the run's record.
+
+    Raises:
+        FileNotFoundError: no such recipe.
+        ValueError: misspelt key (with the nearest known ones), or a value of the wrong type.
+    """
+    parser = _RecipeParser(dataclass_types, prog=f"hf_mmtab {command}")
+    parser.usage = f"hf_mmtab {command} RECIPE.yaml [--field value ...]"
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parser.print_help()
+        raise SystemExit(0 if arguments else 2)
+    recipe, overrides = str(arguments[0]), list(arguments[1:])
+    if recipe.startswith("--"):
+        raise ValueError(f"Expected the recipe first (`{parser.usage}`), found {recipe!r}.")
+    values = read_recipe(recipe)
+    known = {field.name for dtype in dataclass_types for field in dataclasses.fields(dtype) if field.init}
+    _check_keys(list(values), known, f"recipe {recipe!r}")
+    given = [token[2:].split("=")[0].replace("-", "_") for token in overrides if token.startswith("--")]
+    given = [key if key in known else key.removeprefix("no_") for key in given]
+    _check_keys(given, known, "the command line")
+    # Argparse keeps the last value of a key, so an override replaces the recipe's entry, lists included.
+    tokens = [token for key, value in values.items() for token in _tokens(key, value)]
+    dataclass_values = parser.parse_args_into_dataclasses(args=tokens + overrides, look_for_args_file=False)
+    for key in given:
+        owner = next(value for value in dataclass_values if key in {f.name for f in dataclasses.fields(value)})
+        values[key] = getattr(owner, key)
+    return dataclass_values, values
+
+
+def write_recipe(path: Path, values: dict[str, Any]) -> None:
+    """Write resolved recipe values, in their order, so that `parse_recipe` reads the same run again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
