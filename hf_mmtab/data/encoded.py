@@ -1,0 +1,80 @@
+"""Rows that are encoded when they are asked for, so that DataLoader workers do the decoding."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import datasets
+import torch
+from datasets.fingerprint import Hasher
+
+Encode = Callable[[Mapping[str, Any], frozenset[str]], dict[str, Any]]
+
+
+class EncodedDataset(torch.utils.data.Dataset):
+    """Rows run through an encode function when asked for.
+
+    Args:
+        rows: a `datasets.Dataset` (its pictures are handed to `encode` undecoded) or any sequence of rows.
+        encode: `encode(row, skip) -> dict`, e.g. `MMBTProcessor.encode_row`.
+        skip: model inputs that `encode` shall neither compute nor return.
+        augment: mark every example with `augment: True`, so that the collator may change its picture. Training only.
+    """
+
+    def __init__(
+        self, rows: Sequence[Any], encode: Encode, skip: frozenset[str] = frozenset(), augment: bool = False
+    ):
+        if isinstance(rows, datasets.Dataset):
+            for name, feature in rows.features.items():
+                if isinstance(feature, datasets.Image) and feature.decode:
+                    rows = rows.cast_column(name, datasets.Image(decode=False))
+        self.rows = rows
+        self.encode = encode
+        self.skip = frozenset(skip)
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        try:
+            example = self.encode(self.rows[index], self.skip)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"Row {index}: {error}") from error
+        if self.augment:
+            example["augment"] = True
+        return example
+
+    def without(self, names: frozenset[str] | set[str] | Sequence[str]) -> "EncodedDataset":
+        """Return the same rows, whose examples lack these model inputs and do not pay for them."""
+        return EncodedDataset(self.rows, self.encode, self.skip | frozenset(names), self.augment)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the rows, of the picture files that they name, and of how they are encoded; not of `skip`."""
+        digest = hashlib.sha256()
+        if isinstance(self.rows, datasets.Dataset):
+            digest.update(self.rows._fingerprint.encode())
+            for name, feature in self.rows.features.items():
+                if isinstance(feature, datasets.Image):
+                    _update_with_files(digest, self.rows, name)
+        else:
+            digest.update(Hasher.hash(list(self.rows)).encode())
+        owner = getattr(self.encode, "__self__", None)
+        if owner is not None and hasattr(owner, "fingerprint"):
+            digest.update(owner.fingerprint().encode())
+        else:
+            digest.update(Hasher.hash(self.encode).encode())
+        return digest.hexdigest()[:16]
+
+
+def _update_with_files(digest: Any, rows: datasets.Dataset, column: str) -> None:
+    """Add size and time of the files behind a picture column: they can change while the rows stay the same."""
+    column_of_table = rows.with_format("arrow")[column]
+    for chunk in column_of_table.chunks if hasattr(column_of_table, "chunks") else [column_of_table]:
+        embedded = chunk.field("bytes").is_valid().to_pylist()
+        for path, has_bytes in zip(chunk.field("path").to_pylist(), embedded, strict=True):
+            if path and not has_bytes and os.path.exists(path):
+                status = os.stat(path)
+                digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())

@@ -1,0 +1,130 @@
+"""Rows -> a padded batch, and everything random that happens to pictures in training."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torchvision.transforms.v2 import functional as tvF
+
+from .processing_mmbt import MMBTProcessor
+
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+AUGMENTATIONS = ("none", "flip", "crop")
+
+
+class MMBTCollator:
+    """Pad texts to the longest of the batch, stack pictures, gather labels.
+
+    Rows marked with `augment: True` (`EncodedDataset(..., augment=True)`, training only) have their pictures
+    changed at random, from torch's generator; all else is deterministic.
+
+    Args:
+        processor: its tokenizer's padding id is used.
+        num_labels: needed when a row has a list of labels: `labels` become `(batch, num_labels)` floats, 0 or 1.
+        pad_to_multiple_of: round text lengths up, e.g. 8 for tensor cores.
+        augment: "none"; "flip" (left-right, every second picture); "crop" (a random part of at least `min_crop` of
+            the area, resized back, and flip). Flip is wrong where left and right matter, e.g. scans of text.
+        min_crop: between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        processor: MMBTProcessor,
+        num_labels: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        augment: Literal["none", "flip", "crop"] = "none",
+        min_crop: float = 0.6,
+    ):
+        if augment not in AUGMENTATIONS:
+            raise ValueError(f"Expected augment to be one of {list(AUGMENTATIONS)}, found {augment!r}.")
+        if not 0 < min_crop <= 1:
+            raise ValueError(f"Expected min_crop above 0 and at most 1, found {min_crop}.")
+        self.pad_token_id = 0 if processor.tokenizer is None else processor.tokenizer.pad_token_id
+        self.num_labels = num_labels
+        self.pad_to_multiple_of = pad_to_multiple_of
+        self.augment = augment
+        self.min_crop = min_crop
+
+    @property
+    def random_inputs(self) -> frozenset[str]:
+        """Model inputs that differ from one epoch to the next; features computed from them must not be reused."""
+        return frozenset() if self.augment == "none" else frozenset({"pixel_values"})
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Collate rows of `MMBTProcessor.encode_row`.
+
+        Returns:
+            `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`; `pixel_values` `(batch, 3, H, W)` or
+            `image_regions` `(batch, regions, hidden)`; `image_mask` `(batch,)`; `labels` `(batch,)` long or
+            `(batch, num_labels)` float; each if the rows have it.
+
+        Raises:
+            ValueError: if pictures have different sizes, or rows have lists of labels and `num_labels` is None.
+        """
+        batch: dict[str, torch.Tensor] = {}
+        if "input_ids" in rows[0]:
+            batch.update(self._pad_texts(rows))
+        if "pixel_values" in rows[0]:
+            batch["pixel_values"] = self._stack_pictures(rows)
+        if "image_regions" in rows[0]:
+            batch["image_regions"] = torch.stack([torch.as_tensor(row["image_regions"]) for row in rows])
+        if "image_mask" in rows[0]:
+            batch["image_mask"] = torch.tensor([int(row["image_mask"]) for row in rows])
+        if "labels" in rows[0]:
+            batch["labels"] = self._gather_labels([row["labels"] for row in rows])
+        return batch
+
+    def _pad_texts(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        # One masked token at least: a batch of empty texts would otherwise have no text axis to speak of.
+        longest = max(1, *(len(row["input_ids"]) for row in rows))
+        if self.pad_to_multiple_of:
+            longest = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        padded = {}
+        for name in TEXT_INPUTS:
+            if name not in rows[0]:
+                continue
+            fill = self.pad_token_id if name == "input_ids" else 0
+            padded[name] = torch.full((len(rows), longest), fill, dtype=torch.long)  # (batch, seq)
+            for index, row in enumerate(rows):
+                padded[name][index, : len(row[name])] = torch.as_tensor(row[name], dtype=torch.long)
+        return padded
+
+    def _stack_pictures(self, rows: Sequence[dict[str, Any]]) -> torch.Tensor:
+        pictures = [row["pixel_values"] for row in rows]
+        sizes = {tuple(picture.shape) for picture in pictures}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"Expected pictures of one size, found {sorted(sizes)}. Use an image processor with a fixed output "
+                "size (`size` with height and width, or a centre crop)."
+            )
+        if self.augment != "none":
+            pictures = [
+                self._change(picture) if row.get("augment") else picture
+                for picture, row in zip(pictures, rows, strict=True)
+            ]
+        return torch.stack(pictures)  # (batch, 3, H, W)
+
+    def _change(self, picture: torch.Tensor) -> torch.Tensor:
+        """Return the picture `(3, H, W)` cropped and flipped at random."""
+        height, width = picture.shape[-2:]
+        if self.augment == "crop":
+            side = (self.min_crop + (1 - self.min_crop) * torch.rand(()).item()) ** 0.5
+            h, w = max(1, round(side * height)), max(1, round(side * width))
+            top = int(torch.randint(height - h + 1, ()))
+            left = int(torch.randint(width - w + 1, ()))
+            picture = tvF.resized_crop(picture, top, left, h, w, [height, width], antialias=True)
+        if torch.rand(()).item() < 0.5:
+            picture = picture.flip(-1)
+        return picture
+
+    def _gather_labels(self, labels: list[Any]) -> torch.Tensor:
+        if not isinstance(labels[0], list | tuple):
+            return torch.tensor([int(label) for label in labels])
+        if self.num_labels is None:
+            raise ValueError(
+                "Expected num_labels, found None, but rows have lists of labels. Pass `MMBTCollator(..., num_labels=N)`."
+            )
+        several = torch.zeros(len(labels), self.num_labels)  # (batch, num_labels)
+        for index, present in enumerate(labels):
+            several[index, list(present)] = 1.0
+        return several

@@ -1,0 +1,42 @@
+"""The original's picture transform (torchvision on PIL images), as a transformers image processor."""
+
+from typing import Any
+
+import numpy as np
+from transformers.image_processing_backends import PilBackend
+
+# facebookresearch/mmbt at ad71e9c, mmbt/data/helpers.py, get_transforms
+LEGACY_MEAN = [0.46777044, 0.44531429, 0.40661017]
+LEGACY_STD = [0.12221994, 0.12145835, 0.14380469]
+# torchvision's ImageNet models (torchvision.transforms._presets.ImageClassification)
+IMAGENET_MEAN = [0.485, 0.456, 0.406]
+IMAGENET_STD = [0.229, 0.224, 0.225]
+
+
+class MMBTImageProcessor(PilBackend):
+    """Resize the short edge to 256 (antialiased, bilinear), crop 224 × 224 at the centre, scale, normalise.
+
+    Pixels equal `torchvision.transforms.Resize(256)` and `CenterCrop(224)` on PIL images. Defaults are the
+    original's statistics; pass `image_mean` and `image_std` for another backbone.
+    """
+
+    model_input_names = ["pixel_values"]
+    resample = 2  # PIL bilinear
+    image_mean = LEGACY_MEAN
+    image_std = LEGACY_STD
+    size = {"shortest_edge": 256}
+    default_to_square = False
+    crop_size = {"height": 224, "width": 224}
+    do_resize = True
+    do_center_crop = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+
+    def center_crop(self, image: np.ndarray, size: Any, **kwargs: Any) -> np.ndarray:
+        """Crop `(channels, height, width)` at the centre, its corner rounded as torchvision does for PIL images."""
+        top = round((image.shape[-2] - size.height) / 2.0)
+        left = round((image.shape[-1] - size.width) / 2.0)
+        if top < 0 or left < 0:
+            return super().center_crop(image, size, **kwargs)
+        return image[..., top : top + size.height, left : left + size.width]

@@ -1,0 +1,364 @@
+"""One picture and one text (or two) -> the tensors that MMBT and its baselines read."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .glove_mmbt import glove_tokenizer
+from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor
+from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
+
+TORCHVISION_PREFIX = "torchvision:"
+DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len
+
+
+class MMBTProcessor(ProcessorMixin):
+    """Image processor and tokenizer of MMBT; either may be absent (image-only, text-only baselines).
+
+    Text has no leading [CLS] by default, since the image part of MMBT owns it. A single text keeps its first
+    `max_length - 1` pieces and gets no [SEP]; a pair becomes `s1 [SEP] s2 [SEP]` and loses pieces from the longer
+    side until `max_length - 3` remain (facebookresearch/mmbt at ad71e9c, mmbt/data/dataset.py).
+
+    Args:
+        image_processor: any transformers image processor whose output has one fixed size, or None.
+        tokenizer: any transformers tokenizer with a padding token, or None.
+        max_length: of the text, in pieces.
+        leading_cls: put [CLS] (or the tokenizer's first special token) before the text: text-only models, concatbert.
+        segment_offset: segment of the first sentence: 1 for MMBT (0 is the picture), 0 for text-only models.
+        missing_image: what a missing picture becomes: "mask" (zeros and `image_mask` 0) or "grey" (the original's
+            grey picture, which counts as a picture, so `image_mask` 1).
+        transparency: "white" puts transparent pictures on white; "drop" ignores transparency as the original does.
+        upright: turn pictures as their EXIF orientation says.
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        max_length: int = DEFAULT_MAX_LENGTH,
+        leading_cls: bool = False,
+        segment_offset: int = 1,
+        missing_image: Literal["mask", "grey"] = "mask",
+        transparency: Literal["white", "drop"] = "white",
+        upright: bool = True,
+    ):
+        parts = {"image_processor": image_processor, "tokenizer": tokenizer}
+        present = {name: part for name, part in parts.items() if part is not None}
+        if not present:
+            raise ValueError(
+                "Expected an image processor, a tokenizer or both, found neither. Pass at least one."
+            )
+        if max_length < 4:
+            raise ValueError(
+                f"Expected max_length of at least 4 (a pair needs 3 special tokens), found {max_length}."
+            )
+        _check_choice("missing_image", missing_image, ("mask", "grey"))
+        _check_choice("transparency", transparency, ("white", "drop"))
+        if tokenizer is not None and tokenizer.pad_token_id is None:
+            raise ValueError(
+                f"Expected a tokenizer with a padding token, found none in {type(tokenizer).__name__}. "
+                "Set one first, e.g. `tokenizer.pad_token = tokenizer.eos_token`."
+            )
+        self.image_processor, self.tokenizer = image_processor, tokenizer
+        self.max_length, self.leading_cls, self.segment_offset = max_length, leading_cls, segment_offset
+        self.missing_image, self.transparency, self.upright = missing_image, transparency, upright
+        self._blank_pixels: torch.Tensor | None = None
+        # ProcessorMixin takes every part of the signature for given: tell it which ones this processor has.
+        self.get_attributes = partial(list, list(present))
+        super().__init__(**present)
+
+    @classmethod
+    def from_text_image_pretrained(
+        cls,
+        text: str | None,
+        image: str | None,
+        *,
+        preset: Literal["backbone", "legacy"] = "backbone",
+        max_length: int | None = None,
+        leading_cls: bool = False,
+        segment_offset: int = 1,
+        **kwargs: Any,
+    ) -> "MMBTProcessor":
+        """Build the processor of a new model from the checkpoints that it starts from.
+
+        Args:
+            text: name or folder of a tokenizer, path of a GloVe text file (whitespace words), or None.
+            image: name or folder of an image processor, `torchvision:resnet152` and the like (ImageNet statistics),
+                or None.
+            preset: "backbone" takes the image checkpoint's own statistics; "legacy" the original's (Resize 256,
+                CenterCrop 224, its mean and deviation, transparency dropped, EXIF ignored, grey for missing pictures).
+            max_length: of the text in pieces; default the tokenizer's own limit, at most 512.
+            leading_cls, segment_offset: see the class.
+            kwargs: passed to `AutoTokenizer` and `AutoImageProcessor` (`revision`, `token`, ...).
+        """
+        _check_choice("preset", preset, ("backbone", "legacy"))
+        tokenizer = None
+        if text is not None:
+            tokenizer = (
+                glove_tokenizer(text)
+                if Path(text).is_file()
+                else AutoTokenizer.from_pretrained(text, **kwargs)
+            )
+        image_processor = None
+        if image is not None and preset == "legacy":
+            image_processor = MMBTImageProcessor()
+        elif image is not None and image.startswith(TORCHVISION_PREFIX):
+            image_processor = MMBTImageProcessor(image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD)
+        elif image is not None:
+            image_processor = AutoImageProcessor.from_pretrained(image, **kwargs)
+        if max_length is None:
+            limit = DEFAULT_MAX_LENGTH if tokenizer is None else tokenizer.model_max_length
+            max_length = min(DEFAULT_MAX_LENGTH, limit)
+        # NOTE[DIFF] The original drops transparency and ignores EXIF; that is kept under "legacy" only, since clip art
+        # on a transparent ground would turn into whatever colour lies below, and phone photos would lie on their side.
+        legacy = preset == "legacy"
+        return cls(
+            image_processor,
+            tokenizer,
+            max_length=max_length,
+            leading_cls=leading_cls,
+            segment_offset=segment_offset,
+            missing_image="grey" if legacy else "mask",
+            transparency="drop" if legacy else "white",
+            upright=not legacy,
+        )
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        text_pair: str | Sequence[str] | None = None,
+        *,
+        return_tensors: Literal["pt", "np"] | None = "pt",
+        padding: bool | Literal["longest", "max_length"] = True,
+        max_length: int | None = None,
+    ) -> BatchFeature:
+        """Encode one example or a batch.
+
+        Args:
+            images: one picture or a list (see `read_image` for the kinds); None, or None inside the list: missing.
+            text, text_pair: one text or a list; `text_pair` for pairs of sentences.
+            return_tensors: "pt", "np", or None for lists.
+            padding: to the longest text of the batch, to `max_length`, or not at all (lists only).
+            max_length: overrides the processor's.
+
+        Returns:
+            `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`, `pixel_values` `(batch, 3, H, W)` and
+            `image_mask` `(batch,)`, as far as the processor has a tokenizer and an image processor.
+
+        Raises:
+            ValueError: if the inputs have different lengths, a text is no string, or a picture cannot be read.
+        """
+        texts, pairs = _as_list(text, "text"), _as_list(text_pair, "text_pair")
+        pictures = list(images) if isinstance(images, list | tuple) else None if images is None else [images]
+        lengths = {
+            name: len(values)
+            for name, values in (("images", pictures), ("text", texts), ("text_pair", pairs))
+            if values is not None
+        }
+        if len(set(lengths.values())) != 1:
+            raise ValueError(
+                f"Expected as many pictures as texts, found {lengths or 'neither'}. "
+                "Pass lists of one length, with None for a missing picture."
+            )
+        batch_size = next(iter(lengths.values()))
+        data: dict[str, Any] = {}
+        if self.tokenizer is not None:
+            if texts is None:
+                raise ValueError(
+                    "Expected `text`, found None. Pass one text (it may be empty) for each picture."
+                )
+            encoded = self._encode_texts(texts, pairs, max_length or self.max_length)
+            data.update(self._pad(encoded, padding, max_length or self.max_length))
+        if self.image_processor is not None:
+            pictures = pictures if pictures is not None else [None] * batch_size
+            pixels = [self._encode_image(picture) for picture in pictures]
+            data["pixel_values"] = torch.stack([p for p, _ in pixels])  # (batch, 3, H, W)
+            data["image_mask"] = [mask for _, mask in pixels]
+            if return_tensors != "pt":
+                data["pixel_values"] = data["pixel_values"].numpy()
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    def encode_row(self, row: Mapping[str, Any], skip: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Encode one row of a picture-and-text data set, without padding.
+
+        Args:
+            row: `image` (path, bytes, PIL image, ... or None), `text` or `sentence1` and `sentence2`, and `label`
+                (int) or `labels` (list of ints) if there is one.
+            skip: model inputs that are not wanted; with "pixel_values" the picture is not even decoded.
+
+        Returns:
+            `input_ids`, `attention_mask`, `token_type_ids` (lists), `pixel_values` `(3, H, W)`, `image_mask` (0 or 1)
+            and `labels` (an int, or a list of ints for several labels).
+        """
+        encoded: dict[str, Any] = {}
+        if self.tokenizer is not None and "input_ids" not in skip:
+            pair = [row["sentence2"]] if "sentence2" in row else None
+            text = row["sentence1"] if "sentence2" in row else row["text"]
+            encoded.update({name: values[0] for name, values in self._encode_texts([text], pair).items()})
+        if self.image_processor is not None:
+            picture = row.get("image")
+            if "pixel_values" in skip:
+                encoded["image_mask"] = int(self.missing_image == "grey" or not is_missing(picture))
+            else:
+                encoded["pixel_values"], encoded["image_mask"] = self._encode_image(picture)
+        label = row.get("labels", row.get("label"))
+        if label is not None:
+            encoded["labels"] = label
+        return {name: value for name, value in encoded.items() if name not in skip}
+
+    @property
+    def model_input_names(self) -> list[str]:
+        text = ["input_ids", "attention_mask", "token_type_ids"] if self.tokenizer is not None else []
+        return text + (["pixel_values", "image_mask"] if self.image_processor is not None else [])
+
+    def fingerprint(self) -> str:
+        """A hash of everything that decides what an example becomes: the settings and the tokenizer's vocabulary."""
+        state = self.to_json_string()
+        if self.tokenizer is not None:
+            backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
+            backend.update(padding=None, truncation=None)  # moods of the last call, not settings
+            state += json.dumps(backend, sort_keys=True)
+        return hashlib.sha256(state.encode()).hexdigest()[:16]
+
+    # --- text
+
+    def _encode_texts(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None = None
+    ) -> dict[str, list[list[int]]]:
+        """Return unpadded `input_ids`, `attention_mask` and `token_type_ids`, a list for each text."""
+        limit = max_length or self.max_length
+        first = self._pieces(texts)
+        start = [self._special_id("cls")] if self.leading_cls else []
+        ids, segments = [], []
+        if pairs is None:
+            for pieces in first:
+                ids.append(start + pieces[: limit - 1])
+                segments.append([self.segment_offset] * len(ids[-1]))
+        else:
+            sep = [self._special_id("sep")]
+            for a, b in zip(first, self._pieces(pairs), strict=True):
+                a, b = _truncate_pair(a, b, limit - 3)
+                left, right = start + a + sep, b + sep
+                ids.append(left + right)
+                segments.append([self.segment_offset] * len(left) + [self.segment_offset + 1] * len(right))
+        return {"input_ids": ids, "attention_mask": [[1] * len(i) for i in ids], "token_type_ids": segments}
+
+    def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"Expected text to be a str, found {text!r:.80} ({type(text).__name__}). "
+                    'Replace missing texts by "" and join lists of words.'
+                )
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # no warning about texts over the limit: they are cut here
+        )
+        return encoded["input_ids"]
+
+    def _special_id(self, role: Literal["cls", "sep"]) -> int:
+        """Id of [CLS] or [SEP], or what the tokenizer uses in its place (<s>, </s>)."""
+        names = ("cls_token", "bos_token") if role == "cls" else ("sep_token", "eos_token")
+        for name in names:
+            token_id = getattr(self.tokenizer, f"{name}_id")
+            if token_id is not None:
+                return token_id
+        raise ValueError(
+            f"Expected the tokenizer to have a {names[0]} or {names[1]}, found neither in "
+            f"{type(self.tokenizer).__name__}. Set one, e.g. `tokenizer.{names[0]} = ...`."
+        )
+
+    def _pad(
+        self, encoded: dict[str, list[list[int]]], padding: bool | str, max_length: int
+    ) -> dict[str, Any]:
+        if not padding:
+            return encoded
+        longest = max_length if padding == "max_length" else max(1, *map(len, encoded["input_ids"]))
+        fill = {"input_ids": self.tokenizer.pad_token_id}
+        return {
+            name: [row + [fill.get(name, 0)] * (longest - len(row)) for row in rows]
+            for name, rows in encoded.items()
+        }
+
+    # --- pictures
+
+    def _encode_image(self, picture: Any) -> tuple[torch.Tensor, int]:
+        """Return pixels `(3, H, W)`, float32, and 1, or what stands for a missing picture."""
+        if not is_missing(picture):
+            background = 255 if self.transparency == "white" else None
+            image = read_image(picture, background=background, upright=self.upright)
+            return self._to_pixels(crop_extreme_aspect(image)), 1
+        if self._blank_pixels is None:
+            grey = Image.fromarray(np.full((256, 256, 3), 128, dtype=np.uint8))
+            pixels = self._to_pixels(grey)
+            self._blank_pixels = pixels if self.missing_image == "grey" else torch.zeros_like(pixels)
+        return self._blank_pixels.clone(), int(self.missing_image == "grey")
+
+    def _to_pixels(self, image: Image.Image) -> torch.Tensor:
+        pixels = self.image_processor(image, return_tensors="pt")["pixel_values"]
+        if pixels.ndim != 4 or pixels.shape[0] != 1:
+            raise ValueError(
+                f"Expected the image processor to give (1, 3, H, W) for one picture, found {tuple(pixels.shape)} from "
+                f"{type(self.image_processor).__name__}. Use one that gives a single picture, e.g. preset='legacy'."
+            )
+        return pixels[0].to(torch.float32)
+
+    # --- saving and loading with a part absent
+
+    def to_dict(self) -> dict[str, Any]:
+        settings = super().to_dict()
+        if self.tokenizer is None:
+            settings["tokenizer"] = None  # ProcessorMixin writes nothing about tokenizers, present or not
+        return settings
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
+        processor_dict = processor_dict or {}
+        image_settings = processor_dict.get("image_processor")
+        image_processor = tokenizer = None
+        if image_settings is not None:
+            # Auto classes turn a PIL-backed processor into a torchvision one, whose pixels differ by a level.
+            backend = "pil" if image_settings["image_processor_type"].endswith("Pil") else "torchvision"
+            image_processor = AutoImageProcessor.from_pretrained(
+                pretrained_model_name_or_path, backend=backend, **kwargs
+            )
+        if "tokenizer" not in processor_dict:
+            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return [image_processor, tokenizer]
+
+
+def _truncate_pair(a: list[int], b: list[int], limit: int) -> tuple[list[int], list[int]]:
+    """Take pieces off the end of the longer side (the second when equal) until `limit` remain together."""
+    keep_a, keep_b = len(a), len(b)
+    while keep_a + keep_b > limit:
+        if keep_a > keep_b:
+            keep_a -= 1
+        else:
+            keep_b -= 1
+    return a[:keep_a], b[:keep_b]
+
+
+def _as_list(value: Any, name: str) -> list[Any] | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else [value]
+    if isinstance(value, Sequence):
+        return list(value)
+    raise ValueError(f"Expected {name} to be a str or a list of str, found {type(value).__name__}.")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"Expected {name} to be one of {list(choices)}, found {value!r}.")
