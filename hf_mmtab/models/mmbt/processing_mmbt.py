@@ -322,16 +322,17 @@ class MMBTProcessor(ProcessorMixin):
         settings = super().to_dict()
         if self.tokenizer is None:
             settings["tokenizer"] = None  # ProcessorMixin writes nothing about tokenizers, present or not
+        if self.image_processor is not None:
+            # Not in the image processor's own settings: reloaded on the other backend, pixels differ by a level.
+            settings["image_backend"] = self.image_processor.backend
         return settings
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
-        processor_dict = processor_dict or {}
-        image_settings = processor_dict.get("image_processor")
+        processor_dict = {} if processor_dict is None else processor_dict
+        backend = processor_dict.pop("image_backend", None)
         image_processor = tokenizer = None
-        if image_settings is not None:
-            # Auto classes turn a PIL-backed processor into a torchvision one, whose pixels differ by a level.
-            backend = "pil" if image_settings["image_processor_type"].endswith("Pil") else "torchvision"
+        if processor_dict.get("image_processor") is not None:
             image_processor = AutoImageProcessor.from_pretrained(
                 pretrained_model_name_or_path, backend=backend, **kwargs
             )
