@@ -1,0 +1,125 @@
+"""Configuration of MMBT: one text model that reads pooled image regions and words together."""
+
+from dataclasses import fields
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+# `google-bert/bert-base-uncased`, whose sizes the default `text_config` has.
+BERT_CLS_TOKEN_ID = 101
+BERT_SEP_TOKEN_ID = 102
+
+
+@strict
+class MMBTConfig(PreTrainedConfig):
+    """What is needed to rebuild an [`MMBTModel`] or [`MMBTForClassification`] (arXiv:1909.02950).
+
+    Args:
+        text_config: any transformers text encoder that takes `inputs_embeds`; BERT base by default.
+        image_config: any transformers image model; ResNet-50 by default.
+        num_image_embeds: pooled image regions, each one token, 1 to 9.
+        image_pooling: `avg` or `max` over the feature map; `none` passes every cell or patch as a token.
+        num_segments: rows of the segment table: image 0, text 1, second sentence 2. 3 for sentence pairs.
+        cls_token_id: id of the word that opens the image part; taken from `text_config` where it has one.
+        sep_token_id: id of the word that closes the image part; likewise.
+        image_hidden_size: channels of the image model's last feature map; measured by the model if None.
+        null_image: what stands for an absent picture: `mask` hides its tokens from attention, `learned` puts
+            one trained vector in their place.
+        modal_dropout: in training, probability to treat the picture of an example as absent.
+        modal_dropout_text: in training, probability to hide the words of an example that has a picture.
+        classifier_dropout: between pooler and classifier. The original has none.
+        pos_weight: weight of the positives of each label in the multi-label loss, one per label.
+        thresholds: probability from which a label counts as predicted, one per label; tuned on validation.
+        initializer_range: standard deviation of new weights.
+
+    Raises:
+        ValueError: if a value is out of its range, or a list has not one value per label.
+    """
+
+    model_type = "mmbt"
+    sub_configs_defaults = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
+        "image_config": SubConfigSpec(config_class=AutoConfig, model_type="resnet"),
+    }
+
+    text_config: dict | PreTrainedConfig | None = None
+    image_config: dict | PreTrainedConfig | None = None
+    num_image_embeds: int = 3
+    image_pooling: Literal["avg", "max", "none"] = "avg"
+    num_segments: int = 2
+    cls_token_id: int | None = None
+    sep_token_id: int | None = None
+    image_hidden_size: int | None = None
+    null_image: Literal["mask", "learned"] = "mask"
+    modal_dropout: float | int = 0.0
+    modal_dropout_text: float | int = 0.0
+    classifier_dropout: float | int = 0.0
+    pos_weight: list[float] | None = None
+    thresholds: list[float] | None = None
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        text = self.text_config
+        if text is None:
+            named: dict[str, Any] = {"cls_token_id": BERT_CLS_TOKEN_ID, "sep_token_id": BERT_SEP_TOKEN_ID}
+        else:
+            named = text if isinstance(text, dict) else text.to_dict()
+        if self.cls_token_id is None:
+            self.cls_token_id = _first_id(named, "cls_token_id", "bos_token_id")
+        if self.sep_token_id is None:
+            self.sep_token_id = _first_id(named, "sep_token_id", "eos_token_id")
+        super().__post_init__(**kwargs)
+
+    def validate_num_image_embeds(self) -> None:
+        if not 1 <= self.num_image_embeds <= 9:
+            raise ValueError(f"num_image_embeds must be between 1 and 9, got {self.num_image_embeds}")
+
+    def validate_num_segments(self) -> None:
+        if self.num_segments < 2:
+            raise ValueError(
+                f"num_segments must be at least 2 (image 0, text 1; 3 for sentence pairs), got {self.num_segments}"
+            )
+
+    def validate_dropouts(self) -> None:
+        for name in ("modal_dropout", "modal_dropout_text", "classifier_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be a probability between 0 and 1, got {getattr(self, name)}")
+
+    def validate_labels(self) -> None:
+        validate_label_options(self)
+
+    @classmethod
+    def from_text_image_configs(
+        cls, text_config: PreTrainedConfig, image_config: PreTrainedConfig, **kwargs: Any
+    ) -> "MMBTConfig":
+        """Compose two configurations; a misspelt keyword is an error here, where plain construction keeps it."""
+        refuse_unknown_fields(cls, kwargs)
+        return cls(text_config=text_config.to_dict(), image_config=image_config.to_dict(), **kwargs)
+
+
+def validate_label_options(config: PreTrainedConfig) -> None:
+    """Refuse a problem type without a loss here, and lists that have not one value per label."""
+    if config.problem_type == "regression":
+        raise ValueError(
+            'problem_type "regression" has no loss here; expected "single_label_classification" '
+            'or "multi_label_classification".'
+        )
+    for name in ("pos_weight", "thresholds"):
+        values = getattr(config, name)
+        if values is not None and len(values) != config.num_labels:
+            raise ValueError(f"{name} needs one value per label ({config.num_labels}), got {len(values)}")
+    if config.pos_weight is not None and not all(0 < weight < float("inf") for weight in config.pos_weight):
+        raise ValueError(f"pos_weight must be positive and finite, got {config.pos_weight}")
+
+
+def refuse_unknown_fields(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]) -> None:
+    """Raise for keywords that the configuration would keep without ever reading them."""
+    known = {field.name for field in fields(config_class)} | {"num_labels", "attn_implementation"}
+    if unknown := sorted(set(kwargs) - known):
+        raise TypeError(f"{config_class.__name__} has no field {unknown}. Known fields: {sorted(known)}.")
+
+
+def _first_id(named: dict[str, Any], *names: str) -> int | None:
+    return next((named[name] for name in names if isinstance(named.get(name), int)), None)

@@ -1,0 +1,401 @@
+"""MMBT: image regions and words in one sequence, read by one text model (Kiela et al. 2019, arXiv:1909.02950)."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+from transformers.utils.generic import can_return_tuple
+
+from .checked_loading import CheckedLoadingMixin
+from .classification_loss import classification_loss
+from .configuration_mmbt import MMBTConfig, refuse_unknown_fields
+from .image_regions import (
+    REGION_GRIDS,
+    drop_unused_pooler,
+    image_feature_map,
+    measure_image_hidden_size,
+    pool_regions,
+)
+from .modality_dropout import drop_modalities
+from .pretrained_parts import (
+    extend_segment_table,
+    load_image_model,
+    load_text_model,
+    mean_of_first_two,
+    special_token_ids,
+)
+from .text_parts import (
+    FirstTokenPooler,
+    has_pooler,
+    has_segments,
+    layer_path,
+    max_positions,
+    position_offset,
+    require_text_encoder,
+    takes,
+)
+
+
+class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
+    """What the MMBT models share: configuration, checked loading, start from two pretrained checkpoints."""
+
+    config: MMBTConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    # The loss is a plain mean: without this, Trainer would leave out the division by accumulation steps.
+    accepts_loss_kwargs = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, MMBTModel) and module.null_image is not None:
+            init.normal_(module.null_image, mean=0.0, std=self.config.initializer_range)
+
+    @classmethod
+    def from_text_image_pretrained(cls, text: str, image: str, **config_kwargs: Any):  # type: ignore[no-untyped-def]
+        """Start from a pretrained text model and a pretrained image model.
+
+        The projection of the regions (and pooler, segment table and head, where the checkpoints have none) are new.
+        With `num_segments=3` the text model's own table of two segments gets a third row, the mean of the first
+        two; a text model with a single segment or none (RoBERTa, DistilBERT) keeps what it has, and a table of
+        MMBT's own is added to the inputs.
+
+        Args:
+            text: Hub name or folder of the text model.
+            image: Hub name or folder of the image model (of a CLIP or SigLIP, its vision half), or
+                `torchvision:resnet152`, `torchvision:resnet50:IMAGENET1K_V2`, `torchvision:FILE.pth`.
+            **config_kwargs: fields of [`MMBTConfig`], such as `num_labels`, `id2label`, `num_image_embeds`.
+
+        Returns:
+            The model, float32, in evaluation mode.
+
+        Raises:
+            TypeError: for a keyword that is no field of the configuration.
+            ValueError: if a checkpoint lacks weights, or the ids of [CLS] and [SEP] cannot be found.
+
+        Example:
+            >>> model = MMBTForClassification.from_text_image_pretrained(
+            ...     "google-bert/bert-base-uncased", "torchvision:resnet152", num_labels=3, num_segments=3
+            ... )
+        """
+        refuse_unknown_fields(MMBTConfig, config_kwargs)
+        text_model, image_model = load_text_model(text), load_image_model(image)
+        segments = extend_segment_table(
+            text_model, config_kwargs.get("num_segments", MMBTConfig.num_segments)
+        )
+        config = MMBTConfig.from_text_image_configs(
+            text_model.config,
+            image_model.config,
+            **{**special_token_ids(text, text_model.config), **config_kwargs},
+        )
+        model = cls(config)
+        base = model.base_model
+        base.text_model.load_state_dict(
+            {**base.text_model.state_dict(), **text_model.state_dict(), **segments}
+        )
+        base.image_model.load_state_dict({**base.image_model.state_dict(), **image_model.state_dict()})
+        if base.segment_embeddings is not None and config.num_segments == 3:
+            mean_of_first_two(base.segment_embeddings.weight)
+        return model.eval()
+
+
+class MMBTModel(MMBTPreTrainedModel):
+    """The encoder: `[CLS] regions [SEP]` and the words, in one pass through a text model.
+
+    Positions restart at 0 for the words. What a text model cannot be told is replaced as follows:
+
+    * no segment table, or one with fewer rows than `num_segments` (RoBERTa, DistilBERT, ModernBERT, MPNet,
+      DeBERTa): `segment_embeddings`, a learned table with mean zero, is added to the inputs;
+    * no table of absolute positions (ModernBERT): rotary angles restart at 0, while its sliding windows run over
+      the sequence as it stands; relative positions (DeBERTa, MPNet) run over the whole sequence;
+    * no pooler (DistilBERT, ELECTRA, ModernBERT, DeBERTa): a new dense layer and tanh on the first position.
+
+    The text model must read in both directions, since the pooler sits on the first position.
+    """
+
+    _head_prefixes = ("classifier.",)
+
+    def __init__(self, config: MMBTConfig) -> None:
+        super().__init__(config)
+        if config.cls_token_id is None or config.sep_token_id is None:
+            raise ValueError(
+                "Expected cls_token_id and sep_token_id in MMBTConfig, found "
+                f"{config.cls_token_id} and {config.sep_token_id}, and none in its text_config. "
+                "Set them to the tokenizer's cls_token_id and sep_token_id."
+            )
+        self.text_model = AutoModel.from_config(config.text_config)
+        require_text_encoder(self.text_model)
+        self.image_model = AutoModel.from_config(config.image_config)
+        drop_unused_pooler(self.image_model)
+        if config.image_hidden_size is None:
+            config.image_hidden_size = measure_image_hidden_size(config.image_config)
+
+        embedding_size = self.text_model.get_input_embeddings().embedding_dim
+        hidden_size = config.text_config.hidden_size
+        self.image_projection = nn.Linear(config.image_hidden_size, embedding_size)
+        own_segments = not has_segments(self.text_model, config.text_config, config.num_segments)
+        self.segment_embeddings = nn.Embedding(config.num_segments, embedding_size) if own_segments else None
+        learned = config.null_image == "learned"
+        self.null_image = nn.Parameter(torch.zeros(embedding_size)) if learned else None
+        self.pooler = None if has_pooler(self.text_model) else FirstTokenPooler(hidden_size)
+
+        self._takes_positions = takes(self.text_model, "position_ids")
+        self._position_offset = position_offset(self.text_model)
+        self.max_part_length = max_positions(self.text_model)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_model.set_input_embeddings(value)
+
+    @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path. Embeddings, projection and pooler are in neither part: they always train."""
+        return {"text_encoder": f"text_model.{layer_path(self.text_model)}", "image_encoder": "image_model"}
+
+    @property
+    def cacheable_features(self) -> dict[str, dict[str, Any]]:
+        """What may be computed once per example while a part is frozen: part → inputs, output, method."""
+        return {
+            "image_encoder": {
+                "inputs": ["pixel_values"],
+                "output": "image_regions",
+                "method": "get_image_features",
+            }
+        }
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the pooled regions of normalised pictures, `(batch, num_image_embeds, image_hidden)`.
+
+        With `image_pooling="none"`, all cells of the feature map: `(batch, rows * columns, image_hidden)`.
+        """
+        feature_map = image_feature_map(self.image_model, pixel_values.to(self.dtype))
+        return pool_regions(feature_map, self.config.num_image_embeds, self.config.image_pooling)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        image_regions: torch.FloatTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Encode pictures and texts together.
+
+        Args:
+            input_ids: words without a leading [CLS], shape `(batch, seq)`.
+            attention_mask: 1 for words, 0 for padding, shape `(batch, seq)`; all 0 = no text. Default: all 1.
+            token_type_ids: segment of each word, 1 or (second sentence) 2, shape `(batch, seq)`. Default: all 1.
+            position_ids: position of each word, from 0, shape `(batch, seq)`. Default: 0 … seq − 1.
+            pixel_values: normalised pictures, shape `(batch, 3, height, width)`.
+            image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: all 1, or all 0 if nothing is given.
+            image_regions: what `get_image_features` returned, in place of `pixel_values`.
+            inputs_embeds: word embeddings in place of `input_ids`, shape `(batch, seq, embedding)`.
+            output_attentions: of the text model; needs `attn_implementation="eager"`.
+            output_hidden_states: of the text model.
+
+        Returns:
+            `last_hidden_state` `(batch, regions + 2 + seq, hidden)`, `pooler_output` `(batch, hidden)`.
+
+        Raises:
+            ValueError: if words are given twice or not at all, or a part is longer than the position table.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Expected exactly one of input_ids and inputs_embeds.")
+        words = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+        batch, num_words = words.shape[:2]
+        if attention_mask is None:
+            attention_mask = words.new_ones((batch, num_words), dtype=torch.long)
+        if image_regions is None and pixel_values is None:
+            image_regions = self._no_regions(words)
+            image_mask = words.new_zeros((batch,), dtype=torch.long)
+        elif image_mask is None:
+            image_mask = words.new_ones((batch,), dtype=torch.long)
+        if self.training:
+            image_mask, attention_mask = drop_modalities(
+                image_mask, attention_mask, self.config.modal_dropout, self.config.modal_dropout_text
+            )
+
+        regions = self.get_image_features(pixel_values) if image_regions is None else image_regions
+        image = self.image_projection(regions.to(self.dtype))  # (batch, regions, embedding)
+        image, region_mask = self._stand_in_for_absent(image, image_mask)
+        num_regions = image.shape[1]
+        self._check_lengths(num_regions + 2, num_words)
+
+        opening, closing = self._special_words(batch)  # (batch, 1, embedding) each
+        sequence = torch.cat([opening, image, closing, words], dim=1)  # (batch, regions + 2 + seq, embedding)
+        always = attention_mask.new_ones((batch, 1))
+        mask = torch.cat([always, region_mask.to(attention_mask.dtype), always, attention_mask], dim=1)
+
+        if position_ids is None:
+            position_ids = torch.arange(num_words, device=words.device).expand(batch, -1)
+        image_positions = torch.arange(num_regions + 2, device=words.device).expand(batch, -1)
+        positions = torch.cat([image_positions, position_ids], dim=1)  # restart at 0 for the words
+
+        if token_type_ids is None:
+            token_type_ids = torch.ones_like(position_ids)
+        segments = torch.cat([torch.zeros_like(image_positions), token_type_ids], dim=1)
+
+        outputs = self._encode(
+            sequence,
+            mask,
+            positions,
+            segments,
+            self.config.output_attentions if output_attentions is None else output_attentions,
+            self.config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+        )
+        states = outputs.last_hidden_state  # (batch, regions + 2 + seq, hidden)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=states,
+            pooler_output=outputs.pooler_output if self.pooler is None else self.pooler(states),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _encode(
+        self,
+        sequence: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        segments: torch.Tensor,
+        output_attentions: bool,
+        output_hidden_states: bool,
+    ) -> Any:
+        options: dict[str, torch.Tensor] = {}
+        if self._takes_positions:
+            options["position_ids"] = positions + self._position_offset
+        if self.segment_embeddings is None:
+            options["token_type_ids"] = segments
+        else:
+            sequence = sequence + self.segment_embeddings(segments)
+        return self.text_model(
+            inputs_embeds=sequence,
+            attention_mask=mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            **options,
+        )
+
+    def _special_words(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        table = self.get_input_embeddings()
+        ids = torch.tensor([[self.config.cls_token_id, self.config.sep_token_id]], device=self.device)
+        opening, closing = table(ids).expand(batch, -1, -1).split(1, dim=1)
+        return opening, closing
+
+    def _no_regions(self, words: torch.Tensor) -> torch.Tensor:
+        if self.config.image_pooling == "none":
+            raise ValueError(
+                'Expected pixel_values or image_regions: with image_pooling "none" the number of image tokens '
+                "depends on the picture. For a batch without pictures pass blank ones and image_mask of zeros."
+            )
+        return words.new_zeros((words.shape[0], self.config.num_image_embeds, self.config.image_hidden_size))
+
+    def _stand_in_for_absent(
+        self, image: torch.Tensor, image_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hide the tokens of absent pictures, or put the learned vector in their place."""
+        present = image_mask.bool()[:, None].expand(image.shape[:2])  # (batch, regions)
+        if self.null_image is None:
+            return torch.where(present[..., None], image, image.new_zeros(())), present
+        return torch.where(present[..., None], image, self.null_image), torch.ones_like(present)
+
+    def _check_lengths(self, image_length: int, text_length: int) -> None:
+        longest = self.max_part_length
+        if longest is not None and max(image_length, text_length) > longest:
+            raise ValueError(
+                f"Expected at most {longest} tokens in each part, the text model's positions, found {image_length} "
+                f"in the image part and {text_length} in the text part. Truncate the text, or pool the regions."
+            )
+
+
+class MMBTForClassification(MMBTPreTrainedModel):
+    """MMBT with a linear classifier on the pooled first position, for one label or several per example."""
+
+    def __init__(self, config: MMBTConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = MMBTModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.text_config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path, as of [`MMBTModel`]; the classifier always trains too."""
+        return {part: f"model.{path}" for part, path in self.model.freezable_modules.items()}
+
+    @property
+    def cacheable_features(self) -> dict[str, dict[str, Any]]:
+        """What may be computed once per example while a part is frozen, as of [`MMBTModel`]."""
+        return self.model.cacheable_features
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the pooled regions, `(batch, num_image_embeds, image_hidden)`."""
+        return self.model.get_image_features(pixel_values)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        image_regions: torch.FloatTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> SequenceClassifierOutput:
+        """Classify pictures with their texts.
+
+        Args:
+            labels: `(batch,)` integers, or `(batch, num_labels)` of 0 and 1 for several labels.
+            (the others): see [`MMBTModel.forward`].
+
+        Returns:
+            `logits` `(batch, num_labels)`, and `loss` if labels are given.
+
+        Raises:
+            ValueError: if the labels' shape does not fit `config.problem_type`.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            pixel_values=pixel_values,
+            image_mask=image_mask,
+            image_regions=image_regions,
+            inputs_embeds=inputs_embeds,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        logits = self.classifier(self.dropout(outputs.pooler_output))  # (batch, num_labels)
+        return SequenceClassifierOutput(
+            loss=None if labels is None else classification_loss(self.config, logits, labels),
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+__all__ = ["REGION_GRIDS", "MMBTForClassification", "MMBTModel", "MMBTPreTrainedModel"]

@@ -1,0 +1,86 @@
+"""Pretrained text and image models, loaded whole, for a model that is composed of them."""
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from .torchvision_weights import is_torchvision, load_torchvision_resnet
+
+logger = logging.get_logger(__name__)
+
+
+def load_text_model(name_or_path: str) -> PreTrainedModel:
+    """Load a text encoder in float32; only its pooler may be missing, which is then new and logged.
+
+    Raises:
+        ValueError: if other weights are missing from the checkpoint.
+    """
+    return _load_whole(name_or_path, AutoConfig.from_pretrained(name_or_path))
+
+
+def load_image_model(name_or_path: str) -> PreTrainedModel:
+    """Load an image encoder in float32: a transformers checkpoint, the vision half of one, or `torchvision:…`.
+
+    Raises:
+        ValueError: if weights are missing, or torchvision's architecture is not supported.
+    """
+    if is_torchvision(name_or_path):
+        return load_torchvision_resnet(name_or_path)
+    config = AutoConfig.from_pretrained(name_or_path)
+    return _load_whole(name_or_path, getattr(config, "vision_config", config))
+
+
+def _load_whole(name_or_path: str, config: PreTrainedConfig) -> PreTrainedModel:
+    model, info = AutoModel.from_pretrained(
+        name_or_path, config=config, dtype=torch.float32, output_loading_info=True
+    )
+    new = sorted(info["missing_keys"])
+    lost = [key for key in new if not key.startswith("pooler.")]
+    if lost:
+        raise ValueError(
+            f"Expected all weights of {type(model).__name__} in {name_or_path}, found none for {lost[:10]} "
+            f"({len(lost)} in all). Name a checkpoint of a {config.model_type!r} model."
+        )
+    if new:
+        logger.warning(f"{name_or_path} has no pooler: a new one is trained from random weights ({new}).")
+    return model
+
+
+def special_token_ids(name_or_path: str, text_config: PreTrainedConfig) -> dict[str, int]:
+    """Return `cls_token_id` and `sep_token_id` of the tokenizer beside a text checkpoint, if there is one."""
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name_or_path)
+    except (OSError, ValueError, KeyError) as error:
+        logger.info(f"{name_or_path} has no tokenizer to read [CLS] and [SEP] from ({error}).")
+        return {}
+    ids = {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
+    return {
+        name: index for name, index in ids.items() if index is not None and index < text_config.vocab_size
+    }
+
+
+def extend_segment_table(text_model: PreTrainedModel, num_segments: int) -> dict[str, torch.Tensor]:
+    """Prepare a text model's own segment table for more segments: its configuration and the longer table.
+
+    A table of at least two rows grows; every new row is the mean of the first two. A model with one segment or none
+    is left as it is.
+
+    Returns:
+        The entry of the state dict that changes, or nothing.
+    """
+    rows = getattr(text_model.config, "type_vocab_size", 0) or 0
+    if not 2 <= rows < num_segments:
+        return {}
+    name = next(key for key in text_model.state_dict() if key.endswith("token_type_embeddings.weight"))
+    table = text_model.state_dict()[name]
+    text_model.config.type_vocab_size = num_segments
+    mean = table[:2].mean(dim=0, keepdim=True).expand(num_segments - rows, -1)
+    return {name: torch.cat([table, mean])}
+
+
+@torch.no_grad()
+def mean_of_first_two(table: torch.Tensor) -> None:
+    """Set the third row of a segment table to the mean of the first two, in place, as the original does."""
+    table[2] = table[:2].mean(dim=0)

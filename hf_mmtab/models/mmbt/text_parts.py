@@ -1,0 +1,87 @@
+"""What differs between text models: names of their parts, positions, segments, and the pooler that some lack."""
+
+import inspect
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+
+class FirstTokenPooler(nn.Module):
+    """Dense layer and tanh on the first position, as BERT's pooler, for text models that have none."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.dense(states[:, 0]))  # (batch, hidden)
+
+
+def has_pooler(text_model: PreTrainedModel) -> bool:
+    """Whether the text model itself returns a `pooler_output` (BERT, RoBERTa, ALBERT, MPNet)."""
+    return getattr(text_model, "pooler", None) is not None
+
+
+def takes(text_model: PreTrainedModel, argument: str) -> bool:
+    """Whether `forward` names this argument. One that only disappears in `**kwargs` does not count."""
+    return argument in inspect.signature(text_model.forward).parameters
+
+
+def require_text_encoder(text_model: PreTrainedModel) -> None:
+    """Refuse models that cannot read a sequence of given vectors in both directions.
+
+    Raises:
+        ValueError: for an encoder–decoder, a decoder, or a model without `inputs_embeds`.
+    """
+    config = text_model.config
+    if (
+        config.is_encoder_decoder
+        or getattr(config, "is_decoder", False)
+        or not takes(text_model, "inputs_embeds")
+    ):
+        raise ValueError(
+            f"Expected a text encoder that takes inputs_embeds, found {type(text_model).__name__} "
+            f"(model_type {config.model_type!r}). Use an encoder such as BERT, RoBERTa, DistilBERT or ModernBERT."
+        )
+
+
+def position_table(text_model: PreTrainedModel) -> nn.Embedding | None:
+    """The table of learned absolute positions, or None (rotary and relative positions have none)."""
+    for name, module in text_model.named_modules():
+        if name.rsplit(".", 1)[-1] == "position_embeddings" and isinstance(module, nn.Embedding):
+            return module
+    return None
+
+
+def position_offset(text_model: PreTrainedModel) -> int:
+    """Index of the first position: RoBERTa and MPNet count from `padding_idx + 1`, the others from 0."""
+    table = position_table(text_model)
+    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+
+
+def max_positions(text_model: PreTrainedModel) -> int | None:
+    """How many positions the table has for tokens, or None where nothing but memory limits them."""
+    table = position_table(text_model)
+    return None if table is None else table.num_embeddings - position_offset(text_model)
+
+
+def has_segments(text_model: PreTrainedModel, config: PreTrainedConfig, num_segments: int) -> bool:
+    """Whether the text model's own segment table serves: it takes `token_type_ids` and has the rows."""
+    return (
+        takes(text_model, "token_type_ids") and (getattr(config, "type_vocab_size", 0) or 0) >= num_segments
+    )
+
+
+def layer_path(text_model: PreTrainedModel) -> str:
+    """Path of the `ModuleList` of transformer layers, e.g. `encoder.layer` (BERT) or `layers` (ModernBERT).
+
+    Raises:
+        ValueError: if the model has no list of modules.
+    """
+    lists = {name: module for name, module in text_model.named_modules() if isinstance(module, nn.ModuleList)}
+    if not lists:
+        raise ValueError(f"Found no list of layers in {type(text_model).__name__}.")
+    depth = getattr(text_model.config, "num_hidden_layers", None)
+    # ALBERT shares one layer among all depths: then the first list is the one.
+    return next((name for name, module in lists.items() if len(module) == depth), next(iter(lists)))
