@@ -1,0 +1,253 @@
+"""Everything needed to rebuild a TabBERT model: columns, id ranges, sizes, heads and losses."""
+
+import itertools
+from dataclasses import field
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import BertConfig, PreTrainedConfig
+
+WINDOW_LOSSES = ("cross_entropy", "focal", "rmse_one_hot", "mse", "rmse")
+
+
+@strict
+class TabBertConfig(PreTrainedConfig):
+    """Configuration of the TabBERT models.
+
+    A table has one token per cell. `fields` names the columns in the order of the input, and
+    `field_ranges[i]` is the half-open range `[start, end)` of the ids that column `i` may hold.
+
+    Sizes are free: attention heads and hidden size do not depend on the number of columns. The sizes of
+    the paper (Padhi et al. 2021, arXiv:2011.01843) are a preset, [`TabBertConfig.paper`].
+
+    Example:
+
+    ```python
+    >>> from hf_mmtab.models.tabbert import TabBertConfig
+    >>> columns = {"fields": ["city", "amount"], "field_ranges": [[4, 9], [9, 19]], "vocab_size": 19}
+    >>> TabBertConfig.paper(**columns).hidden_size
+    128
+    ```
+    """
+
+    model_type = "tabbert"
+
+    # columns and ids
+    fields: list[str] = field(default_factory=list)  # names of the columns, in input order
+    field_ranges: list[list[int]] = field(default_factory=list)  # [start, end) of the ids of each column
+    vocab_size: int = 0
+    pad_token_id: int | None = 0
+    cls_token_id: int | None = 1
+    sep_token_id: int | None = 2
+    mask_token_id: int | None = 3
+    processor_fingerprint: str | None = None  # of the processor whose ids the weights belong to
+
+    # encoder
+    flatten: bool = False  # False: fields of a row, then rows. True: one sequence of all cells
+    field_hidden_size: int = 64  # width of a cell's embedding (hierarchical)
+    field_num_layers: int = 1
+    field_num_heads: int = 8
+    field_intermediate_size: int | None = None  # None: field_hidden_size, as the original
+    field_dropout_prob: float | int = 0.1
+    hidden_size: int = 256
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    intermediate_size: int = 1024
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    max_position_embeddings: int = 512  # rows, or cells when flat
+    type_vocab_size: int = 1
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+
+    # masked-cell heads
+    mlm_loss: str = (
+        "field"  # "field": sum over fields, each over its own ids. "vocab": one softmax over all ids
+    )
+    cell_states: str = (
+        "linear"  # hierarchical: "linear" map of the row to its cells, or "slice" of it (original)
+    )
+    head_hidden_size: int | None = None  # None: width of the cell embeddings
+    tie_word_embeddings: bool = True  # score cells with their own embeddings
+    adaptive_softmax_threshold: int | None = None  # fields with more ids use an adaptive softmax; None: never
+    adaptive_softmax_cutoffs: list[int] | None = None  # None: 2 % and 20 % of the field's ids
+    adaptive_softmax_div_value: float | int = 4.0
+    neighbor_smoothing: float | int = (
+        0.0  # share of the target that goes to the adjacent bins of numeric fields
+    )
+    numeric_ranges: dict[str, list[int]] | None = (
+        None  # field -> [start, end) of its bins in increasing order
+    )
+
+    # heads over a window of rows
+    lstm_hidden_size: int | None = None  # None: hidden_size
+    lstm_num_layers: int = 1
+    lstm_bidirectional: bool = False
+    lstm_dropout: float | int = 0.0  # between LSTM layers
+    mlp_hidden_sizes: list[int] | None = None  # None: [hidden_size]
+    pooling: str = "last"  # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
+    classifier_dropout: float | int = 0.0
+    label_level: str = "window"  # "window": one label. "row": one label per row
+    classification_loss: str | None = None  # None: cross_entropy, or rmse for regression
+    focal_gamma: float | int = 2.0
+    class_weights: list[float] | None = None
+
+    # settings of the trained model, kept for prediction
+    threshold: float | None = None  # decision threshold on the positive class, tuned on validation
+
+    @property
+    def cell_hidden_size(self) -> int:
+        """Width of one cell's embedding: `field_hidden_size`, or `hidden_size` when flat."""
+        return self.hidden_size if self.flatten else self.field_hidden_size
+
+    @property
+    def decoder_hidden_size(self) -> int:
+        """Width of the vectors that score the ids of a masked cell."""
+        return self.head_hidden_size if self.head_hidden_size is not None else self.cell_hidden_size
+
+    @property
+    def num_fields(self) -> int:
+        """Number of columns."""
+        return len(self.fields)
+
+    @classmethod
+    def paper(
+        cls,
+        fields: list[str],
+        field_ranges: list[list[int]],
+        vocab_size: int,
+        flatten: bool = False,
+        field_hidden_size: int = 64,
+        **kwargs: Any,
+    ) -> "TabBertConfig":
+        """Return the paper's sizes: 12 layers, as many attention heads as columns, intermediate size 3072.
+
+        Hierarchical: hidden size `columns × field_hidden_size`; cells are slices of the row's state and are
+        scored by vectors of the hidden size, untied. Flat: hidden size `field_hidden_size`, tied.
+        Source: the model classes and defaults of IBM/TabFormer at ebb7cd6. `kwargs` win over the preset.
+        """
+        columns = len(fields)
+        hidden_size = field_hidden_size if flatten else columns * field_hidden_size
+        preset = {
+            "hidden_size": hidden_size,
+            "num_hidden_layers": 12,
+            "num_attention_heads": columns,
+            "intermediate_size": 3072,
+            "type_vocab_size": 2,
+            "tie_word_embeddings": flatten,
+            "head_hidden_size": hidden_size,
+            "cell_states": "slice",
+        }
+        return cls(
+            fields=fields,
+            field_ranges=field_ranges,
+            vocab_size=vocab_size,
+            flatten=flatten,
+            field_hidden_size=field_hidden_size,
+            **{**preset, **kwargs},
+        )
+
+    def sequence_config(self, attn_implementation: str | None = None) -> BertConfig:
+        """Return the configuration of the BERT over rows (over cells when flat)."""
+        return BertConfig(
+            vocab_size=1,  # it is fed with embeddings
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            num_attention_heads=self.num_attention_heads,
+            intermediate_size=self.intermediate_size,
+            hidden_act=self.hidden_act,
+            hidden_dropout_prob=self.hidden_dropout_prob,
+            attention_probs_dropout_prob=self.attention_probs_dropout_prob,
+            max_position_embeddings=self.max_position_embeddings,
+            type_vocab_size=self.type_vocab_size,
+            initializer_range=self.initializer_range,
+            layer_norm_eps=self.layer_norm_eps,
+            attn_implementation=attn_implementation,  # type: ignore[call-arg]
+        )
+
+    def validate_columns(self):
+        if len(self.fields) != len(self.field_ranges):
+            raise ValueError(
+                f"Expected one id range per column, found fields={self.fields} and "
+                f"field_ranges={self.field_ranges}."
+            )
+        if len(set(self.fields)) != len(self.fields):
+            raise ValueError(f"Expected different names in fields, found {self.fields}.")
+        for name, bounds in zip(self.fields, self.field_ranges, strict=True):
+            if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= self.vocab_size:
+                raise ValueError(
+                    f"Expected field_ranges of column {name!r} to be [start, end) within 0 and "
+                    f"vocab_size={self.vocab_size}, found {bounds}."
+                )
+        ranges = sorted((start, end) for start, end in self.field_ranges)
+        if any(after[0] < before[1] for before, after in itertools.pairwise(ranges)):
+            raise ValueError(f"Expected field_ranges that do not overlap, found {self.field_ranges}.")
+
+    def validate_numeric_ranges(self):
+        known = dict(zip(self.fields, self.field_ranges, strict=False))
+        for name, (start, end) in (self.numeric_ranges or {}).items():
+            if name not in known:
+                raise ValueError(f"Expected numeric_ranges of known columns {list(known)}, found {name!r}.")
+            if not known[name][0] <= start < end <= known[name][1]:
+                raise ValueError(
+                    f"Expected numeric_ranges of column {name!r} inside its ids {known[name]}, "
+                    f"found {[start, end]}."
+                )
+        if not 0 <= self.neighbor_smoothing < 1:
+            raise ValueError(f"neighbor_smoothing must be in [0, 1), got {self.neighbor_smoothing}.")
+        if self.neighbor_smoothing > 0 and not self.numeric_ranges:
+            raise ValueError(
+                "neighbor_smoothing needs numeric_ranges: which ids of which columns are ordered bins."
+            )
+
+    def validate_sizes(self):
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size must be a multiple of num_attention_heads, "
+                f"got {self.hidden_size} and {self.num_attention_heads}."
+            )
+        if not self.flatten and self.field_hidden_size % self.field_num_heads:
+            raise ValueError(
+                f"field_hidden_size must be a multiple of field_num_heads, "
+                f"got {self.field_hidden_size} and {self.field_num_heads}."
+            )
+        sliced = not self.flatten and self.cell_states == "slice" and bool(self.fields)
+        if sliced and self.hidden_size != self.num_fields * self.field_hidden_size:
+            raise ValueError(
+                f"cell_states='slice' needs hidden_size = columns × field_hidden_size = "
+                f"{self.num_fields * self.field_hidden_size}, got {self.hidden_size}. "
+                "Use cell_states='linear'."
+            )
+        if self.tie_word_embeddings and self.decoder_hidden_size != self.cell_hidden_size:
+            raise ValueError(
+                f"tie_word_embeddings needs head_hidden_size = width of the cell embeddings = "
+                f"{self.cell_hidden_size}, got {self.head_hidden_size}. "
+                "Leave head_hidden_size out, or set tie_word_embeddings=False."
+            )
+
+    def validate_choices(self):
+        choices = {
+            "mlm_loss": ("field", "vocab"),
+            "cell_states": ("linear", "slice"),
+            "pooling": ("last", "mean"),
+            "label_level": ("window", "row"),
+            "classification_loss": (None, *WINDOW_LOSSES),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
+        if self.mlm_loss == "vocab" and (
+            self.adaptive_softmax_threshold is not None or self.neighbor_smoothing
+        ):
+            raise ValueError("adaptive_softmax_threshold and neighbor_smoothing need mlm_loss='field'.")
+        if self.class_weights is not None:
+            if self.classification_loss not in (None, "cross_entropy", "focal"):
+                raise ValueError(
+                    f"class_weights do not apply to classification_loss={self.classification_loss!r}."
+                )
+            if len(self.class_weights) != self.num_labels:
+                raise ValueError(
+                    f"Expected one of class_weights per label ({self.num_labels}), "
+                    f"found {len(self.class_weights)}."
+                )

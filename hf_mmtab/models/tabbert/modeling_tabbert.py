@@ -1,0 +1,333 @@
+"""TabBERT: a BERT over the rows of a table, hierarchical or flat, and its pretraining by masked cells.
+
+Padhi et al. 2021, "Tabular Transformers for Modeling Multivariate Time Series", arXiv:2011.01843.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import BertModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import ModelOutput
+
+from .checked_loading import CheckedLoadingMixin
+from .configuration_tabbert import TabBertConfig
+from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, select_masked_cells
+
+
+@dataclass
+class TabBertMaskedLMOutput(ModelOutput):
+    """Output of [`TabBertForMaskedLM`].
+
+    Args:
+        loss: scalar; with `mlm_loss="field"` the sum over fields of the mean over that field's masked cells.
+        field_loss_sums: shape `(batch, fields)`, float32, loss in nats summed over the masked cells.
+        field_correct: shape `(batch, fields)`, masked cells whose best scored id is the label.
+        field_counts: shape `(batch, fields)`, masked cells.
+        field_logits: one tensor `(batch, rows, ids of the field)` per field, if asked for.
+        hidden_states: one tensor per layer of the sequence encoder, if asked for.
+        attentions: one tensor per layer of the sequence encoder, if asked for.
+    """
+
+    loss: torch.Tensor | None = None
+    field_loss_sums: torch.Tensor | None = None
+    field_correct: torch.Tensor | None = None
+    field_counts: torch.Tensor | None = None
+    field_logits: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+    @property
+    def field_losses(self) -> torch.Tensor:
+        """Mean loss of each field over its masked cells, shape `(fields,)`; zero where no cell is masked."""
+        assert self.field_loss_sums is not None and self.field_counts is not None
+        return self.field_loss_sums.sum(0) / self.field_counts.sum(0).clamp(min=1)
+
+
+class TabBertFieldLayer(GradientCheckpointingLayer):
+    """One post-norm transformer layer with ReLU over the cells of a row, as `nn.TransformerEncoderLayer`."""
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__()
+        width = config.field_hidden_size
+        inner = config.field_intermediate_size or width
+        self.num_heads = config.field_num_heads
+        self.dropout_prob = config.field_dropout_prob
+        self.qkv = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
+        self.output_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.field_dropout_prob)
+
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        count, fields, width = cells.shape
+        query, key, value = self.qkv(cells).view(count, fields, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        dropout = float(self.dropout_prob) if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout
+        )  # (rows, heads, fields, head)
+        mixed = self.output(mixed.transpose(1, 2).reshape(count, fields, width))
+        cells = self.attention_norm(cells + self.dropout(mixed))
+        inner = self.dropout(F.relu(self.up(cells)))
+        return self.output_norm(cells + self.dropout(self.down(inner)))  # (rows, fields, field_hidden)
+
+
+class TabBertFieldEncoder(nn.Module):
+    """Turns the cells of each row into one row vector: attention over fields, concatenation, linear map."""
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__()
+        self.layer = nn.ModuleList([TabBertFieldLayer(config) for _ in range(config.field_num_layers)])
+        self.projection = nn.Linear(config.num_fields * config.field_hidden_size, config.hidden_size)
+
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        batch, rows, fields, width = cells.shape
+        cells = cells.view(batch * rows, fields, width)
+        for layer in self.layer:
+            cells = layer(cells)
+        return self.projection(cells.reshape(batch, rows, fields * width))  # (batch, rows, hidden)
+
+
+class TabBertEmbeddings(nn.Module):
+    """One vector per id; positions and their layer norm belong to the sequence encoder."""
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(
+            config.vocab_size, config.cell_hidden_size, padding_idx=config.pad_token_id
+        )
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.word_embeddings(input_ids)  # (batch, rows, fields, cell_hidden)
+
+
+class TabBertPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
+    """What all TabBERT models share: strict loading, initialisation, the check of the processor."""
+
+    config: TabBertConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _no_split_modules = ["TabBertFieldLayer", "TabBertEmbeddings"]
+    accepts_loss_kwargs = False  # the loss is a mean over this batch
+
+    def __init__(self, config: TabBertConfig):
+        if not config.fields:
+            raise ValueError(
+                "Expected a TabBertConfig with fields and field_ranges, found none. "
+                "Take them from the fitted processor of the table."
+            )
+        super().__init__(config)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, TabBertMaskedCellHead) and module.bias is not None:
+            init.zeros_(module.bias)
+
+    def check_processor(self, fingerprint: str) -> None:
+        """Refuse a processor whose ids are not the ones that the weights were trained with.
+
+        Raises:
+            ValueError: if the config names another fingerprint.
+        """
+        expected = self.config.processor_fingerprint
+        if expected is not None and fingerprint != expected:
+            raise ValueError(
+                f"Expected the processor with fingerprint {expected} that belongs to these weights, found "
+                f"{fingerprint}: its ids mean other values. Load the processor from the checkpoint's folder."
+            )
+
+
+class TabBertModel(TabBertPreTrainedModel):
+    """Encodes windows of rows.
+
+    Hierarchical: cells → attention over the fields of a row → one vector per row → BERT over rows.
+    Flat: cells → BERT over all cells of the window.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from hf_mmtab.models.tabbert import TabBertConfig, TabBertModel
+    >>> config = TabBertConfig(fields=["city", "amount"], field_ranges=[[4, 9], [9, 19]], vocab_size=19)
+    >>> TabBertModel(config)(torch.tensor([[[4, 9], [5, 12], [4, 18]]])).last_hidden_state.shape
+    torch.Size([1, 3, 256])
+    ```
+    """
+
+    # A pretraining or fine-tuned checkpoint gives its encoder; the heads of this package are not foreign.
+    _head_prefixes = ("head.", "cell_projection.", "lstm.", "mlp.", "classifier.")
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__(config)
+        self.embeddings = TabBertEmbeddings(config)
+        if not config.flatten:
+            self.field_encoder = TabBertFieldEncoder(config)
+        self.row_encoder = BertModel(
+            config.sequence_config(attn_implementation=config._attn_implementation), add_pooling_layer=False
+        )
+        self.row_encoder.set_input_embeddings(nn.Identity())  # it is fed with embeddings
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.word_embeddings = value  # type: ignore[assignment]
+
+    @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path."""
+        parts = {"embeddings": "embeddings", "row_encoder": "row_encoder.encoder.layer"}
+        return parts if self.config.flatten else {**parts, "field_encoder": "field_encoder"}
+
+    def row_mask(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Mark real rows, shape `(batch, rows)`: a row of nothing but padding is not real."""
+        if self.config.pad_token_id is None:
+            return input_ids.new_ones(input_ids.shape[:2])
+        return input_ids.ne(self.config.pad_token_id).any(dim=-1).long()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> BaseModelOutput | tuple:
+        """Encode windows.
+
+        Args:
+            input_ids: shape `(batch, rows, fields)`, global ids; real rows first, then padding.
+            attention_mask: shape `(batch, rows)`, 1 for a real row; taken from the padding id if left out.
+
+        Returns:
+            `last_hidden_state` of shape `(batch, rows, hidden)`, flat `(batch, rows × fields, hidden)`.
+
+        Raises:
+            ValueError: if the shape does not fit the columns or the window is too long.
+        """
+        fields = self.config.num_fields
+        if input_ids.dim() != 3 or input_ids.shape[-1] != fields:
+            raise ValueError(
+                f"Expected input_ids of shape (batch, rows, {fields}), one id per column "
+                f"{self.config.fields}, found {tuple(input_ids.shape)}."
+            )
+        batch, rows, _ = input_ids.shape
+        length = rows * fields if self.config.flatten else rows
+        if length > self.config.max_position_embeddings:
+            unit = "cells" if self.config.flatten else "rows"
+            raise ValueError(
+                f"Expected at most max_position_embeddings={self.config.max_position_embeddings} {unit} in a "
+                f"window, found {length}. Cut shorter windows, or train with more positions."
+            )
+        if attention_mask is None:
+            attention_mask = self.row_mask(input_ids)
+        cells = self.embeddings(input_ids)  # (batch, rows, fields, cell_hidden)
+        if self.config.flatten:
+            sequence = cells.view(batch, rows * fields, -1)  # (batch, rows × fields, hidden)
+            attention_mask = attention_mask.repeat_interleave(fields, dim=1)  # (batch, rows × fields)
+        else:
+            sequence = self.field_encoder(cells)  # (batch, rows, hidden)
+        outputs = self.row_encoder(
+            inputs_embeds=sequence,
+            attention_mask=attention_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        result = BaseModelOutput(
+            last_hidden_state=outputs.last_hidden_state,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return result if return_dict is not False else result.to_tuple()
+
+
+class TabBertForMaskedLM(TabBertPreTrainedModel):
+    """Pretraining: recover masked cells, each among its own field's ids."""
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__(config)
+        self.model = TabBertModel(config)
+        sliced = config.flatten or config.cell_states == "slice"
+        self.cell_projection = (
+            None if sliced else nn.Linear(config.hidden_size, config.num_fields * config.field_hidden_size)
+        )
+        self.head = TabBertMaskedCellHead(config)
+        self.post_init()
+
+    @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path."""
+        parts = {name: f"model.{path}" for name, path in self.model.freezable_modules.items()}
+        return {"encoder": "model", **parts}
+
+    def cell_states(self, last_hidden_state: torch.Tensor) -> torch.Tensor:
+        """Return one vector per cell, shape `(batch, rows, fields, cell_hidden)`."""
+        states = (
+            last_hidden_state if self.cell_projection is None else self.cell_projection(last_hidden_state)
+        )
+        return states.view(states.shape[0], -1, self.config.num_fields, self.config.cell_hidden_size)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        return_field_logits: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> TabBertMaskedLMOutput | tuple:
+        """Score masked cells.
+
+        Args:
+            input_ids: shape `(batch, rows, fields)`, global ids.
+            attention_mask: shape `(batch, rows)`, 1 for a real row.
+            labels: shape `(batch, rows, fields)`, global ids, -100 where the cell is not masked.
+            return_field_logits: also score every cell; the default is to do so only without labels.
+        """
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        states = self.cell_states(outputs.last_hidden_state)  # (batch, rows, fields, cell_hidden)
+        embeddings = self.model.embeddings.word_embeddings.weight  # (vocab, cell_hidden)
+        loss = sums = correct = counts = field_logits = None
+        if labels is not None:
+            cells = select_masked_cells(labels, self.config)
+            scored = self.head(states, cells, embeddings)
+            loss = scored.loss
+            sums = self._per_example(scored.losses.detach(), cells, len(labels))
+            correct = self._per_example(scored.correct, cells, len(labels))
+            counts = self._per_example(torch.ones_like(scored.correct), cells, len(labels))
+        if return_field_logits or (labels is None and return_field_logits is None):
+            field_logits = self.head.field_logits(states, embeddings)
+        result = TabBertMaskedLMOutput(
+            loss=loss,
+            field_loss_sums=sums,
+            field_correct=correct,
+            field_counts=counts,
+            field_logits=field_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return result if return_dict is not False else result.to_tuple()
+
+    def _per_example(self, values: torch.Tensor, cells: MaskedCells, batch: int) -> torch.Tensor:
+        """Sum over the masked cells of each window and field, shape `(batch, fields)`, float32."""
+        totals = torch.zeros(batch, self.config.num_fields, device=values.device)
+        return totals.index_put_((cells.example, cells.field), values.float(), accumulate=True)
