@@ -9,24 +9,34 @@ from transformers import (
 )
 
 from .collating_mmbt import MMBTCollator
+from .configuration_baselines import MMBTBaselineConfig
 from .configuration_mmbt import MMBTConfig
 from .image_processing_mmbt import MMBTImageProcessor
+from .modeling_baselines import MMBTBaselineForClassification
 from .modeling_mmbt import MMBTForClassification, MMBTModel
 from .processing_mmbt import MMBTProcessor
 
 
 def register() -> None:
-    """Make MMBT known to `AutoConfig`, `AutoModel`, `AutoModelForSequenceClassification` and `AutoProcessor`."""
+    """Make MMBT and its baselines known to transformers' Auto classes of configurations, models, processors."""
     AutoConfig.register("mmbt", MMBTConfig, exist_ok=True)
     AutoModel.register(MMBTConfig, MMBTModel, exist_ok=True)
     AutoModelForSequenceClassification.register(MMBTConfig, MMBTForClassification, exist_ok=True)
+    AutoConfig.register("mmbt_baseline", MMBTBaselineConfig, exist_ok=True)
+    AutoModelForSequenceClassification.register(
+        MMBTBaselineConfig, MMBTBaselineForClassification, exist_ok=True
+    )
     AutoProcessor.register(MMBTConfig, MMBTProcessor, exist_ok=True)
+    AutoProcessor.register(MMBTBaselineConfig, MMBTProcessor, exist_ok=True)
     # One class under both names: asked for either backend, the Auto class finds it without a warning.
-    image_processors = {"pil": MMBTImageProcessor, "torchvision": MMBTImageProcessor}
-    AutoImageProcessor.register(MMBTConfig, image_processor_classes=image_processors, exist_ok=True)
+    image_processors: dict[str, type] = {"pil": MMBTImageProcessor, "torchvision": MMBTImageProcessor}
+    for config_class in (MMBTConfig, MMBTBaselineConfig):
+        AutoImageProcessor.register(config_class, image_processor_classes=image_processors, exist_ok=True)
 
 
 __all__ = [
+    "MMBTBaselineConfig",
+    "MMBTBaselineForClassification",
     "MMBTCollator",
     "MMBTConfig",
     "MMBTForClassification",

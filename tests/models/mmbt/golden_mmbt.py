@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from hf_mmtab.models.mmbt.configuration_baselines import MMBTBaselineConfig
 from hf_mmtab.models.mmbt.configuration_mmbt import MMBTConfig
-from hf_mmtab.models.mmbt.converting_mmbt import config_from_original, from_original
+from hf_mmtab.models.mmbt.converting_mmbt import config_from_original, from_original, to_original
+from hf_mmtab.models.mmbt.modeling_baselines import MMBTBaselineForClassification
 from hf_mmtab.models.mmbt.modeling_mmbt import MMBTForClassification
 
 MEAN = (0.46777044, 0.44531429, 0.40661017)
@@ -56,3 +59,35 @@ class Golden:
             "token_type_ids": self.inputs[segments],
             "pixel_values": self.pixels(),
         }
+
+    def baseline(self, kind: str, **kwargs) -> MMBTBaselineForClassification:
+        state_dict = self.init(kind)
+        model = MMBTBaselineForClassification(
+            MMBTBaselineConfig(**self.config_kwargs(kind, state_dict, **kwargs))
+        )
+        model.load_state_dict(from_original(kind, state_dict)[0])
+        return model.eval()
+
+    def baseline_batch(self, kind: str) -> dict[str, torch.Tensor]:
+        batch = {"attention_mask": self.inputs["attention_mask"]}
+        batch["input_ids"] = self.inputs["bow_txt" if "bow" in kind else "input_txt"]
+        if "bert" in kind:
+            batch["token_type_ids"] = self.inputs["segment_bert"]
+        if kind in ("img", "concatbow", "concatbert"):
+            batch["pixel_values"] = self.pixels()
+        return batch
+
+
+def check_gradients(kind, model, expected):
+    """Gradient norms of every parameter, under the original's names; None there means no gradient."""
+    ours = {name: parameter.grad for name, parameter in model.named_parameters()}
+    names = {to_original_name(kind, name): name for name in ours}
+    for key, norm in expected.items():
+        if norm is None:
+            assert key not in names or ours[names[key]] is None, key
+        else:
+            assert ours[names[key]].norm().item() == pytest.approx(norm, rel=1e-5, abs=1e-6), key
+
+
+def to_original_name(kind, name):
+    return next(iter(to_original(kind, {name: torch.zeros(1)})))

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from golden_mmbt import check_gradients
 from hf_mmtab.models.mmbt.converting_mmbt import from_original, to_original
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
@@ -103,18 +104,3 @@ def test_every_tensor_of_the_original_is_accounted_for_and_comes_back(mmbt_golde
     assert set(back) == set(original)
     for key, value in original.items():
         assert torch.equal(back[key], value) or key.startswith("enc.clf.")
-
-
-def check_gradients(kind, model, expected):
-    """Gradient norms of every parameter, under the original's names; None there means no gradient."""
-    ours = {name: parameter.grad for name, parameter in model.named_parameters()}
-    names = {to_original_name(kind, name): name for name in ours}
-    for key, norm in expected.items():
-        if norm is None:
-            assert key not in names or ours[names[key]] is None, key
-        else:
-            assert ours[names[key]].norm().item() == pytest.approx(norm, rel=1e-5, abs=1e-6), key
-
-
-def to_original_name(kind, name):
-    return next(iter(to_original(kind, {name: torch.zeros(1)})))

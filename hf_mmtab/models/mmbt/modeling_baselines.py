@@ -1,0 +1,272 @@
+"""The baselines that MMBT is compared with: text features, image features, or both concatenated."""
+
+import os
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils.generic import can_return_tuple
+
+from .checked_loading import CheckedLoadingMixin
+from .classification_loss import classification_loss
+from .configuration_baselines import MMBTBaselineConfig
+from .configuration_mmbt import refuse_unknown_fields
+from .image_regions import drop_unused_pooler, image_feature_map, measure_image_hidden_size, pool_regions
+from .modality_dropout import drop_modalities
+from .pretrained_parts import load_image_model, load_text_model
+from .text_parts import FirstTokenPooler, has_pooler, has_segments, layer_path
+from .word_vectors import load_word_vectors
+
+
+class BatchNormOfAnyBatch(nn.BatchNorm1d):
+    """Batch normalisation that takes a training batch of one, by its running statistics.
+
+    NOTE[DIFF] The original stops with an error on such a batch, which the last one of an epoch may be.
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if self.training and features.shape[0] == 1:
+            return F.batch_norm(
+                features, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(features)
+
+
+class MMBTBaselinePreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
+    """Configuration and initialisation of the baselines."""
+
+    config: MMBTBaselineConfig
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    accepts_loss_kwargs = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, MMBTBaselineForClassification) and module.word_vectors is not None:
+            init.zeros_(module.word_vectors)
+
+
+class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
+    """`bow`, `img`, `bert`, `concatbow` or `concatbert`, by which parts the configuration has.
+
+    The text feature is the sum of frozen word vectors, or the pooled first position of a text encoder (of its own
+    pooler, or of a new dense layer and tanh where it has none). The image feature is the flattened pooled regions.
+    An absent picture or text has the feature zero.
+    """
+
+    def __init__(self, config: MMBTBaselineConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        if not config.baseline:
+            raise ValueError(
+                "Expected a text or an image part in MMBTBaselineConfig, found none. "
+                "Set text_config or bow_vocab_size, and/or image_config."
+            )
+        num_features = 0
+        self.text_model = self.pooler = None
+        self.word_vectors: torch.Tensor | None
+        vectors = None
+        if config.bow_vocab_size is not None:
+            # A buffer, since it is never trained: `requires_grad` of a parameter would not survive loading.
+            vectors = torch.zeros(config.bow_vocab_size, config.bow_embedding_size)
+            num_features += config.bow_embedding_size
+        self.register_buffer("word_vectors", vectors)
+        if config.text_config is not None:
+            self.text_model = AutoModel.from_config(config.text_config)
+            hidden_size = self.text_model.config.hidden_size
+            self.pooler = None if has_pooler(self.text_model) else FirstTokenPooler(hidden_size)
+            num_features += hidden_size
+            self._has_segments = has_segments(self.text_model, self.text_model.config, num_segments=2)
+        self.image_model = None
+        if config.image_config is not None:
+            self.image_model = AutoModel.from_config(config.image_config)
+            drop_unused_pooler(self.image_model)
+            if config.image_hidden_size is None:
+                config.image_hidden_size = measure_image_hidden_size(self.image_model.config)
+            num_features += config.num_image_embeds * config.image_hidden_size
+
+        layers: list[nn.Module] = []
+        for size in config.hidden_sizes or []:
+            norm = [BatchNormOfAnyBatch(size)] if config.batch_norm else []
+            layers += [nn.Linear(num_features, size), *norm, nn.ReLU(), nn.Dropout(config.hidden_dropout)]
+            num_features = size
+        self.classifier = nn.Sequential(*layers, nn.Linear(num_features, config.num_labels))
+        self.post_init()
+
+    @classmethod
+    def from_text_image_pretrained(  # type: ignore[no-untyped-def]
+        cls,
+        text: str | None = None,
+        image: str | None = None,
+        word_vectors: str | os.PathLike | torch.Tensor | None = None,
+        **config_kwargs: Any,
+    ):
+        """Start from pretrained parts; those that are given decide which baseline it is.
+
+        Args:
+            text: Hub name or folder of the text encoder (`bert`, `concatbert`).
+            image: Hub name or folder of the image model, or `torchvision:…` (`img`, `concatbow`, `concatbert`).
+            word_vectors: GloVe text file, or its table `(5 + words, dim)` (`bow`, `concatbow`).
+            **config_kwargs: fields of [`MMBTBaselineConfig`], such as `num_labels`, `hidden_sizes`.
+
+        Returns:
+            The model, float32, in evaluation mode.
+
+        Raises:
+            TypeError: for a keyword that is no field of the configuration.
+            ValueError: if a checkpoint lacks weights, or no part is given.
+        """
+        refuse_unknown_fields(MMBTBaselineConfig, config_kwargs)
+        text_model = None if text is None else load_text_model(text)
+        image_model = None if image is None else load_image_model(image)
+        if word_vectors is not None:
+            given = isinstance(word_vectors, torch.Tensor)
+            table = word_vectors if given else load_word_vectors(word_vectors)  # (words, dim)
+            config_kwargs |= {"bow_vocab_size": table.shape[0], "bow_embedding_size": table.shape[1]}
+        config = MMBTBaselineConfig.from_text_image_configs(
+            None if text_model is None else text_model.config,
+            None if image_model is None else image_model.config,
+            **config_kwargs,
+        )
+        model = cls(config)
+        if text_model is not None:
+            model.text_model.load_state_dict(text_model.state_dict())
+        if image_model is not None:
+            model.image_model.load_state_dict({**model.image_model.state_dict(), **image_model.state_dict()})
+        if word_vectors is not None:
+            model.word_vectors.copy_(table)
+        return model.eval()
+
+    def get_input_embeddings(self) -> nn.Module | None:
+        return None if self.text_model is None else self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        if self.text_model is None:
+            raise ValueError(f"The baseline {self.config.baseline!r} has no trained word embeddings to replace.")
+        self.text_model.set_input_embeddings(value)
+
+    @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path, of the parts that this baseline has."""
+        parts = {}
+        if self.text_model is not None:
+            parts["text_encoder"] = f"text_model.{layer_path(self.text_model)}"
+        if self.image_model is not None:
+            parts["image_encoder"] = "image_model"
+        return parts
+
+    @property
+    def cacheable_features(self) -> dict[str, dict[str, Any]]:
+        """What may be computed once per example while a part is frozen: part → inputs, output, method."""
+        if self.image_model is None:
+            return {}
+        return {
+            "image_encoder": {
+                "inputs": ["pixel_values"],
+                "output": "image_regions",
+                "method": "get_image_features",
+            }
+        }
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the pooled regions of normalised pictures, `(batch, num_image_embeds, image_hidden)`."""
+        feature_map = image_feature_map(self.image_model, pixel_values.to(self.dtype))
+        return pool_regions(feature_map, self.config.num_image_embeds, self.config.image_pooling)
+
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the feature of each text, `(batch, hidden)`: zero where `attention_mask` is all 0."""
+        if self.text_model is None:
+            vectors = F.embedding(input_ids, self.word_vectors)  # (batch, seq, dim)
+            return (vectors * attention_mask[..., None].to(vectors.dtype)).sum(dim=1)
+        present = attention_mask.bool().any(dim=1)  # (batch,)
+        options = {"token_type_ids": token_type_ids} if self._has_segments and token_type_ids is not None else {}
+        # An empty text looks at its first token, so that no row of the attention is empty.
+        first = torch.zeros_like(attention_mask)
+        first[:, 0] = 1
+        mask = torch.where(present[:, None], attention_mask, first)
+        outputs = self.text_model(input_ids=input_ids, attention_mask=mask, return_dict=True, **options)
+        pooled = outputs.pooler_output if self.pooler is None else self.pooler(outputs.last_hidden_state)
+        return torch.where(present[:, None], pooled, pooled.new_zeros(()))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        image_regions: torch.FloatTensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Classify pictures with their texts. Inputs of a part that the baseline has not are not looked at.
+
+        Args:
+            input_ids: with a leading [CLS] for a text encoder, shape `(batch, seq)`.
+            attention_mask: 1 for words, 0 for padding, shape `(batch, seq)`; all 0 = no text. Default: all 1.
+            token_type_ids: 0, and 1 for a second sentence, shape `(batch, seq)`.
+            pixel_values: normalised pictures, shape `(batch, 3, height, width)`.
+            image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: all 1.
+            image_regions: what `get_image_features` returned, in place of `pixel_values`.
+            labels: `(batch,)` integers, or `(batch, num_labels)` of 0 and 1 for several labels.
+
+        Returns:
+            `logits` `(batch, num_labels)`, and `loss` if labels are given.
+
+        Raises:
+            ValueError: if a part has no input, or the labels' shape does not fit `config.problem_type`.
+        """
+        reads_text = self.text_model is not None or self.word_vectors is not None
+        self._require_inputs(reads_text, input_ids, pixel_values, image_regions)
+        if reads_text and attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if self.image_model is not None:
+            regions = self.get_image_features(pixel_values) if image_regions is None else image_regions
+            regions = regions.to(self.dtype)  # (batch, num_image_embeds, image_hidden)
+            image_mask = regions.new_ones(regions.shape[:1]) if image_mask is None else image_mask
+        if self.training and reads_text and self.image_model is not None:
+            image_mask, attention_mask = drop_modalities(
+                image_mask, attention_mask, self.config.modal_dropout, self.config.modal_dropout_text
+            )
+
+        features = []
+        if reads_text:
+            features.append(self.get_text_features(input_ids, attention_mask, token_type_ids))
+        if self.image_model is not None:
+            present = image_mask.bool()[:, None, None]
+            features.append(torch.where(present, regions, regions.new_zeros(())).flatten(1))
+        logits = self.classifier(torch.cat(features, dim=1))  # (batch, num_labels)
+        return SequenceClassifierOutput(
+            loss=None if labels is None else classification_loss(self.config, logits, labels), logits=logits
+        )
+
+    def _require_inputs(
+        self,
+        reads_text: bool,
+        input_ids: torch.Tensor | None,
+        pixel_values: torch.Tensor | None,
+        image_regions: torch.Tensor | None,
+    ) -> None:
+        if reads_text and input_ids is None:
+            raise ValueError(f"Expected input_ids for the baseline {self.config.baseline!r}, found none.")
+        if self.image_model is not None and pixel_values is None and image_regions is None:
+            raise ValueError(
+                f"Expected pixel_values or image_regions for the baseline {self.config.baseline!r}, found none. "
+                "For a batch without pictures pass blank ones and image_mask of zeros."
+            )
+
+
+__all__ = ["MMBTBaselineForClassification", "MMBTBaselinePreTrainedModel"]
