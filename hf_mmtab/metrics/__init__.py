@@ -1,0 +1,40 @@
+"""Metrics, decisions, thresholds and uncertainty. Everything here works offline, over scikit-learn and
+numpy.
+"""
+
+from .bootstrap import BOOTSTRAP_METRICS, Interval, PairedDifference, bootstrap_interval, paired_bootstrap
+from .decisions import decide, probabilities_from_logits, tune_thresholds
+from .evaluate_metrics import BinaryMetric, MultiLabelMetric, RegressionMetric, SingleLabelMetric
+from .for_trainer import compute_metrics_for
+from .scores import (
+    binary_scores,
+    multi_label_scores,
+    per_class_table,
+    recall_at_false_positive_rate,
+    regression_scores,
+    scores_for,
+    single_label_scores,
+)
+
+__all__ = [
+    "BOOTSTRAP_METRICS",
+    "BinaryMetric",
+    "Interval",
+    "MultiLabelMetric",
+    "PairedDifference",
+    "RegressionMetric",
+    "SingleLabelMetric",
+    "binary_scores",
+    "bootstrap_interval",
+    "compute_metrics_for",
+    "decide",
+    "multi_label_scores",
+    "paired_bootstrap",
+    "per_class_table",
+    "probabilities_from_logits",
+    "recall_at_false_positive_rate",
+    "regression_scores",
+    "scores_for",
+    "single_label_scores",
+    "tune_thresholds",
+]
