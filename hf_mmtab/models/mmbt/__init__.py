@@ -18,7 +18,7 @@ from .processing_mmbt import MMBTProcessor
 
 
 def register() -> None:
-    """Make MMBT and its baselines known to transformers' Auto classes of configurations, models, processors."""
+    """Make MMBT and its baselines known to the Auto classes of configurations, models and processors."""
     AutoConfig.register("mmbt", MMBTConfig, exist_ok=True)
     AutoModel.register(MMBTConfig, MMBTModel, exist_ok=True)
     AutoModelForSequenceClassification.register(MMBTConfig, MMBTForClassification, exist_ok=True)

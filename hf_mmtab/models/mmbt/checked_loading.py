@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -10,11 +11,11 @@ logger = logging.get_logger(__name__)
 class CheckedLoadingMixin:
     """Goes before `PreTrainedModel`: a checkpoint whose keys do not fit is an error, not a warning.
 
-    A missing key would mean weights drawn at random, a foreign key weights thrown away. Both are allowed only when
-    asked for by name, and logged.
+    A missing key would mean weights drawn at random, a foreign key weights thrown away. Both are allowed
+    only when asked for by name, and logged.
     """
 
-    # First part of the keys that a head adds. The model without it may read the checkpoint of the model with it.
+    # First part of the keys that a head adds. A model without it may read the checkpoint with it.
     _head_prefixes: tuple[str, ...] = ()
 
     @classmethod
@@ -31,13 +32,17 @@ class CheckedLoadingMixin:
 
         Args:
             pretrained_model_name_or_path: folder or Hub name.
-            allow_missing_keys: keys absent from the checkpoint are initialised anew and logged; for a new head.
+            allow_missing_keys: keys absent from the checkpoint are initialised anew and logged: a new head.
             allow_unexpected_keys: keys that the model does not know are ignored and logged.
             output_loading_info: return `(model, info)`, as transformers does.
 
         Raises:
-            ValueError: if keys are missing or foreign and that was not allowed; lists them.
+            ValueError: if keys are missing or foreign and that was not allowed; lists them. If the checkpoint
+                is one of another kind of model.
         """
+        if kwargs.get("config") is None:
+            config_class = cls.config_class  # type: ignore[attr-defined]
+            _require_model_type(pretrained_model_name_or_path, config_class.model_type)
         model, info = super().from_pretrained(  # type: ignore[misc]
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
@@ -51,12 +56,12 @@ class CheckedLoadingMixin:
         if missing and not allow_missing_keys:
             raise ValueError(
                 f"Loading {where}: {len(missing)} keys are missing from the checkpoint and would be random: "
-                f"{_shown(missing)}. Pass allow_missing_keys=True to initialise them anew, e.g. for a new head."
+                f"{_shown(missing)}. Pass allow_missing_keys=True to initialise them anew, as for a new head."
             )
         if foreign and not allow_unexpected_keys:
             raise ValueError(
                 f"Loading {where}: {len(foreign)} keys of the checkpoint belong to nothing in the model: "
-                f"{_shown(foreign)}. Load the class that it was saved from, or pass allow_unexpected_keys=True."
+                f"{_shown(foreign)}. Load the class it was saved from, or pass allow_unexpected_keys=True."
             )
         if missing:
             logger.warning(f"Loading {where}: initialised anew, as allowed: {_shown(missing)}.")
@@ -65,6 +70,15 @@ class CheckedLoadingMixin:
         if of_a_head:
             logger.warning(f"Loading {where}: left out the head's {_shown(of_a_head)}.")
         return (model, info) if output_loading_info else model
+
+
+def _require_model_type(name_or_path: Any, model_type: str) -> None:
+    found = PreTrainedConfig.get_config_dict(name_or_path)[0].get("model_type")
+    if found != model_type:
+        raise ValueError(
+            f"Expected a checkpoint of model_type {model_type!r} in {name_or_path}, found {found!r}. "
+            "To start from pretrained parts use from_text_image_pretrained."
+        )
 
 
 def _shown(keys: list[Any], limit: int = 20) -> str:

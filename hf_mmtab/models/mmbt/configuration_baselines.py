@@ -74,7 +74,9 @@ class MMBTBaselineConfig(PreTrainedConfig):
 
     def validate_parts(self) -> None:
         if self.text_config is not None and self.bow_vocab_size is not None:
-            raise ValueError("Expected text_config or bow_vocab_size, found both: a baseline has one text part.")
+            raise ValueError(
+                "Expected text_config or bow_vocab_size, found both: a baseline has one text part."
+            )
 
     def validate_num_image_embeds(self) -> None:
         if not 1 <= self.num_image_embeds <= 9:

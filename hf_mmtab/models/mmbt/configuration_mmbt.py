@@ -79,7 +79,8 @@ class MMBTConfig(PreTrainedConfig):
     def validate_num_segments(self) -> None:
         if self.num_segments < 2:
             raise ValueError(
-                f"num_segments must be at least 2 (image 0, text 1; 3 for sentence pairs), got {self.num_segments}"
+                "num_segments must be at least 2 (image 0, text 1; 3 for sentence pairs), "
+                f"got {self.num_segments}"
             )
 
     def validate_dropouts(self) -> None:
@@ -94,7 +95,7 @@ class MMBTConfig(PreTrainedConfig):
     def from_text_image_configs(
         cls, text_config: PreTrainedConfig, image_config: PreTrainedConfig, **kwargs: Any
     ) -> "MMBTConfig":
-        """Compose two configurations; a misspelt keyword is an error here, where plain construction keeps it."""
+        """Compose two configurations; a misspelt keyword is an error, where plain construction keeps it."""
         refuse_unknown_fields(cls, kwargs)
         return cls(text_config=text_config.to_dict(), image_config=image_config.to_dict(), **kwargs)
 

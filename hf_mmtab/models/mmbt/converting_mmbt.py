@@ -13,10 +13,10 @@ from transformers import BertConfig, PreTrainedConfig
 from .torchvision_weights import resnet_config, resnet_key, torchvision_key
 
 KINDS = ("mmbt", "bert", "img", "bow", "concatbow", "concatbert")
-# `nn.Sequential(*list(resnet.children())[:-2])` numbers the parts: 0 conv1, 1 bn1, 2 relu, 3 maxpool, 4-7 layers.
+# `nn.Sequential(*list(resnet.children())[:-2])` numbers the parts: conv1, bn1, relu, maxpool, four layers.
 _SEQUENTIAL_PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _SEQUENTIAL_NUMBERS = {part: number for number, part in _SEQUENTIAL_PARTS.items()}
-# Prefixes of the parts: kind → {original: ours}. Resnet keys are renamed inside, all others only lose the prefix.
+# Prefixes of the parts: kind → {original: ours}. What follows them is the same in both.
 _TEXT_PREFIXES = {
     "mmbt": {
         "enc.txt_embeddings.": "model.text_model.embeddings.",
@@ -30,6 +30,7 @@ _TEXT_PREFIXES = {
     "concatbow": {"txtenc.embed.weight": "word_vectors"},
     "img": {},
 }
+# Here what follows is torchvision's ResNet there, transformers' here.
 _IMAGE_PREFIXES = {
     "mmbt": ("enc.img_encoder.model.", "model.image_model."),
     "img": ("img_encoder.model.", "image_model."),
@@ -86,7 +87,8 @@ def from_original(
 def to_original(kind: str, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename our state dict to the original's, complete for its `load_state_dict`.
 
-    The shared embedding tables appear under both names again. `enc.clf`, which the original never calls, is zero.
+    The shared embedding tables appear under both names again. `enc.clf`, which the original never calls,
+    is zero.
 
     Args:
         kind: which of the six models, one of `KINDS`.

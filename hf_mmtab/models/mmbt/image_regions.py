@@ -50,7 +50,7 @@ def image_feature_map(image_model: PreTrainedModel, pixel_values: torch.Tensor) 
 
 
 def pool_regions(feature_map: torch.Tensor, num_image_embeds: int, image_pooling: str) -> torch.Tensor:
-    """Pool a feature map `(batch, channels, height, width)` to tokens `(batch, regions, channels)`, row by row.
+    """Pool a feature map `(batch, channels, height, width)` to `(batch, regions, channels)`, row by row.
 
     Args:
         feature_map: of any height and width.
@@ -86,14 +86,14 @@ def patch_grid(config: PreTrainedConfig, num_tokens: int, height: int, width: in
             if rows * columns > 0 and 0 <= num_tokens - rows * columns <= leading:
                 return rows, columns
     raise ValueError(
-        f"Expected a feature map or the patch tokens of a {height}×{width} picture from the image model, found "
-        f"{num_tokens} tokens from a {config.model_type!r} with patch_size {patch}. "
+        f"Expected a feature map or the patch tokens of a {height}×{width} picture from the image model, "
+        f"found {num_tokens} tokens from a {config.model_type!r} with patch_size {patch}. "
         "Choose an image model whose last_hidden_state is a map or a grid of patches."
     )
 
 
 def measure_image_hidden_size(image_config: PreTrainedConfig) -> int:
-    """Return the channels of the last feature map, found by a run on the meta device (no weights, no numbers)."""
+    """Return the channels of the last feature map, found by a run on the meta device: shapes, no numbers."""
     with torch.device("meta"), torch.no_grad():
         image_model = AutoModel.from_config(copy.deepcopy(image_config), dtype=torch.float32).eval()
         height, width = _built_for(image_config) or (DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE)
@@ -102,10 +102,10 @@ def measure_image_hidden_size(image_config: PreTrainedConfig) -> int:
 
 
 def drop_unused_pooler(image_model: PreTrainedModel) -> None:
-    """Remove a trained pooler of the class token, which regions never pass through (it would get no gradient)."""
+    """Remove a trained pooler of the class token: regions never pass through it, so it gets no gradient."""
     pooler = getattr(image_model, "pooler", None)
     if isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
-        image_model.pooler = None
+        image_model.pooler = None  # type: ignore[assignment]
 
 
 def _can_interpolate(image_model: PreTrainedModel) -> bool:

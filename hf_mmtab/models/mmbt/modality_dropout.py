@@ -8,8 +8,8 @@ def drop_modalities(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return both masks with modalities of some examples hidden; never both of one example.
 
-    A picture is dropped only where there are words, and words only where a picture is left, so that no example
-    becomes empty that was not.
+    A picture is dropped only where there are words, and words only where a picture is left, so that no
+    example becomes empty that was not.
 
     Args:
         image_mask: shape `(batch,)`, 1 = a picture.

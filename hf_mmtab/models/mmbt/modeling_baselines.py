@@ -41,7 +41,7 @@ class MMBTBaselinePreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
 
     config: MMBTBaselineConfig
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
@@ -57,22 +57,24 @@ class MMBTBaselinePreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
 class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
     """`bow`, `img`, `bert`, `concatbow` or `concatbert`, by which parts the configuration has.
 
-    The text feature is the sum of frozen word vectors, or the pooled first position of a text encoder (of its own
-    pooler, or of a new dense layer and tanh where it has none). The image feature is the flattened pooled regions.
-    An absent picture or text has the feature zero.
+    The text feature is the sum of frozen word vectors, or the pooled first position of a text encoder (by its
+    own pooler, or a new dense layer and tanh where it has none). The image feature is the flattened pooled
+    regions. An absent picture or text has the feature zero.
     """
 
     def __init__(self, config: MMBTBaselineConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels: int = config.num_labels  # type: ignore[assignment]
         if not config.baseline:
             raise ValueError(
                 "Expected a text or an image part in MMBTBaselineConfig, found none. "
                 "Set text_config or bow_vocab_size, and/or image_config."
             )
         num_features = 0
-        self.text_model = self.pooler = None
-        self.word_vectors: torch.Tensor | None
+        self.text_model: Any = None
+        self.image_model: Any = None
+        self.pooler: nn.Module | None = None
+        self.word_vectors: Any
         vectors = None
         if config.bow_vocab_size is not None:
             # A buffer, since it is never trained: `requires_grad` of a parameter would not survive loading.
@@ -85,7 +87,6 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
             self.pooler = None if has_pooler(self.text_model) else FirstTokenPooler(hidden_size)
             num_features += hidden_size
             self._has_segments = has_segments(self.text_model, self.text_model.config, num_segments=2)
-        self.image_model = None
         if config.image_config is not None:
             self.image_model = AutoModel.from_config(config.image_config)
             drop_unused_pooler(self.image_model)
@@ -98,7 +99,7 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
             norm = [BatchNormOfAnyBatch(size)] if config.batch_norm else []
             layers += [nn.Linear(num_features, size), *norm, nn.ReLU(), nn.Dropout(config.hidden_dropout)]
             num_features = size
-        self.classifier = nn.Sequential(*layers, nn.Linear(num_features, config.num_labels))
+        self.classifier = nn.Sequential(*layers, nn.Linear(num_features, self.num_labels))
         self.post_init()
 
     @classmethod
@@ -113,7 +114,7 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
 
         Args:
             text: Hub name or folder of the text encoder (`bert`, `concatbert`).
-            image: Hub name or folder of the image model, or `torchvision:…` (`img`, `concatbow`, `concatbert`).
+            image: Hub name or folder of the image model, or `torchvision:…` (`img`, `concat…`).
             word_vectors: GloVe text file, or its table `(5 + words, dim)` (`bow`, `concatbow`).
             **config_kwargs: fields of [`MMBTBaselineConfig`], such as `num_labels`, `hidden_sizes`.
 
@@ -128,8 +129,9 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
         text_model = None if text is None else load_text_model(text)
         image_model = None if image is None else load_image_model(image)
         if word_vectors is not None:
-            given = isinstance(word_vectors, torch.Tensor)
-            table = word_vectors if given else load_word_vectors(word_vectors)  # (words, dim)
+            if not isinstance(word_vectors, torch.Tensor):
+                word_vectors = load_word_vectors(word_vectors)
+            table = word_vectors  # (words, dim)
             config_kwargs |= {"bow_vocab_size": table.shape[0], "bow_embedding_size": table.shape[1]}
         config = MMBTBaselineConfig.from_text_image_configs(
             None if text_model is None else text_model.config,
@@ -145,12 +147,16 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
             model.word_vectors.copy_(table)
         return model.eval()
 
-    def get_input_embeddings(self) -> nn.Module | None:
-        return None if self.text_model is None else self.text_model.get_input_embeddings()
+    def get_input_embeddings(self) -> nn.Module:
+        if self.text_model is None:
+            raise ValueError(f"The baseline {self.config.baseline!r} has no trained word embeddings.")
+        return self.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         if self.text_model is None:
-            raise ValueError(f"The baseline {self.config.baseline!r} has no trained word embeddings to replace.")
+            raise ValueError(
+                f"The baseline {self.config.baseline!r} has no trained word embeddings to replace."
+            )
         self.text_model.set_input_embeddings(value)
 
     @property
@@ -192,7 +198,9 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
             vectors = F.embedding(input_ids, self.word_vectors)  # (batch, seq, dim)
             return (vectors * attention_mask[..., None].to(vectors.dtype)).sum(dim=1)
         present = attention_mask.bool().any(dim=1)  # (batch,)
-        options = {"token_type_ids": token_type_ids} if self._has_segments and token_type_ids is not None else {}
+        options = (
+            {"token_type_ids": token_type_ids} if self._has_segments and token_type_ids is not None else {}
+        )
         # An empty text looks at its first token, so that no row of the attention is empty.
         first = torch.zeros_like(attention_mask)
         first[:, 0] = 1
@@ -204,12 +212,12 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
-        image_regions: torch.FloatTensor | None = None,
+        image_regions: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """Classify pictures with their texts. Inputs of a part that the baseline has not are not looked at.
@@ -231,27 +239,29 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
         """
         reads_text = self.text_model is not None or self.word_vectors is not None
         self._require_inputs(reads_text, input_ids, pixel_values, image_regions)
+        text_mask: Any = attention_mask
         if reads_text and attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
+            text_mask = torch.ones_like(input_ids)  # type: ignore[arg-type]
+        regions: Any = image_regions
         if self.image_model is not None:
-            regions = self.get_image_features(pixel_values) if image_regions is None else image_regions
+            if pixel_values is not None and image_regions is None:
+                regions = self.get_image_features(pixel_values)
             regions = regions.to(self.dtype)  # (batch, num_image_embeds, image_hidden)
             image_mask = regions.new_ones(regions.shape[:1]) if image_mask is None else image_mask
-        if self.training and reads_text and self.image_model is not None:
-            image_mask, attention_mask = drop_modalities(
-                image_mask, attention_mask, self.config.modal_dropout, self.config.modal_dropout_text
-            )
+            if self.training and reads_text:
+                image_mask, text_mask = drop_modalities(
+                    image_mask, text_mask, self.config.modal_dropout, self.config.modal_dropout_text
+                )
 
         features = []
-        if reads_text:
-            features.append(self.get_text_features(input_ids, attention_mask, token_type_ids))
-        if self.image_model is not None:
+        if input_ids is not None and reads_text:
+            features.append(self.get_text_features(input_ids, text_mask, token_type_ids))
+        if image_mask is not None and self.image_model is not None:
             present = image_mask.bool()[:, None, None]
             features.append(torch.where(present, regions, regions.new_zeros(())).flatten(1))
         logits = self.classifier(torch.cat(features, dim=1))  # (batch, num_labels)
-        return SequenceClassifierOutput(
-            loss=None if labels is None else classification_loss(self.config, logits, labels), logits=logits
-        )
+        loss = None if labels is None else classification_loss(self.config, logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _require_inputs(
         self,
@@ -264,8 +274,8 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
             raise ValueError(f"Expected input_ids for the baseline {self.config.baseline!r}, found none.")
         if self.image_model is not None and pixel_values is None and image_regions is None:
             raise ValueError(
-                f"Expected pixel_values or image_regions for the baseline {self.config.baseline!r}, found none. "
-                "For a batch without pictures pass blank ones and image_mask of zeros."
+                f"Expected pixel_values or image_regions for the baseline {self.config.baseline!r}, found "
+                "none. For a batch without pictures pass blank ones and image_mask of zeros."
             )
 
 

@@ -1,4 +1,4 @@
-"""MMBT: image regions and words in one sequence, read by one text model (Kiela et al. 2019, arXiv:1909.02950)."""
+"""MMBT: image regions and words in one sequence, read by one text model (arXiv:1909.02950)."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
     config: MMBTConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
@@ -62,10 +62,10 @@ class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
     def from_text_image_pretrained(cls, text: str, image: str, **config_kwargs: Any):  # type: ignore[no-untyped-def]
         """Start from a pretrained text model and a pretrained image model.
 
-        The projection of the regions (and pooler, segment table and head, where the checkpoints have none) are new.
-        With `num_segments=3` the text model's own table of two segments gets a third row, the mean of the first
-        two; a text model with a single segment or none (RoBERTa, DistilBERT) keeps what it has, and a table of
-        MMBT's own is added to the inputs.
+        The projection of the regions (and pooler, segment table and head, where the checkpoints have none)
+        are new. With `num_segments=3` the text model's own table of two segments gets a third row, the mean
+        of the first two; a text model with a single segment or none (RoBERTa, DistilBERT) keeps what it has,
+        and a table of MMBT's own is added to the inputs.
 
         Args:
             text: Hub name or folder of the text model.
@@ -96,7 +96,7 @@ class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
             **{**special_token_ids(text, text_model.config), **config_kwargs},
         )
         model = cls(config)
-        base = model.base_model
+        base: Any = model.base_model
         base.text_model.load_state_dict(
             {**base.text_model.state_dict(), **text_model.state_dict(), **segments}
         )
@@ -113,8 +113,8 @@ class MMBTModel(MMBTPreTrainedModel):
 
     * no segment table, or one with fewer rows than `num_segments` (RoBERTa, DistilBERT, ModernBERT, MPNet,
       DeBERTa): `segment_embeddings`, a learned table with mean zero, is added to the inputs;
-    * no table of absolute positions (ModernBERT): rotary angles restart at 0, while its sliding windows run over
-      the sequence as it stands; relative positions (DeBERTa, MPNet) run over the whole sequence;
+    * no table of absolute positions (ModernBERT): rotary angles restart at 0, while its sliding windows run
+      over the sequence as it stands; relative positions (DeBERTa, MPNet) run over the whole sequence;
     * no pooler (DistilBERT, ELECTRA, ModernBERT, DeBERTa): a new dense layer and tanh on the first position.
 
     The text model must read in both directions, since the pooler sits on the first position.
@@ -130,21 +130,21 @@ class MMBTModel(MMBTPreTrainedModel):
                 f"{config.cls_token_id} and {config.sep_token_id}, and none in its text_config. "
                 "Set them to the tokenizer's cls_token_id and sep_token_id."
             )
-        self.text_model = AutoModel.from_config(config.text_config)
+        self.text_model: Any = AutoModel.from_config(config.text_config)
         require_text_encoder(self.text_model)
-        self.image_model = AutoModel.from_config(config.image_config)
+        self.image_model: Any = AutoModel.from_config(config.image_config)
         drop_unused_pooler(self.image_model)
         if config.image_hidden_size is None:
-            config.image_hidden_size = measure_image_hidden_size(config.image_config)
+            config.image_hidden_size = measure_image_hidden_size(self.image_model.config)
 
+        text_config = self.text_model.config
         embedding_size = self.text_model.get_input_embeddings().embedding_dim
-        hidden_size = config.text_config.hidden_size
         self.image_projection = nn.Linear(config.image_hidden_size, embedding_size)
-        own_segments = not has_segments(self.text_model, config.text_config, config.num_segments)
+        own_segments = not has_segments(self.text_model, text_config, config.num_segments)
         self.segment_embeddings = nn.Embedding(config.num_segments, embedding_size) if own_segments else None
         learned = config.null_image == "learned"
         self.null_image = nn.Parameter(torch.zeros(embedding_size)) if learned else None
-        self.pooler = None if has_pooler(self.text_model) else FirstTokenPooler(hidden_size)
+        self.pooler = None if has_pooler(self.text_model) else FirstTokenPooler(text_config.hidden_size)
 
         self._takes_positions = takes(self.text_model, "position_ids")
         self._position_offset = position_offset(self.text_model)
@@ -159,7 +159,7 @@ class MMBTModel(MMBTPreTrainedModel):
 
     @property
     def freezable_modules(self) -> dict[str, str]:
-        """Part name → module path. Embeddings, projection and pooler are in neither part: they always train."""
+        """Part name → module path. Embeddings, projection and pooler are in neither: they always train."""
         return {"text_encoder": f"text_model.{layer_path(self.text_model)}", "image_encoder": "image_model"}
 
     @property
@@ -184,14 +184,14 @@ class MMBTModel(MMBTPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
-        image_regions: torch.FloatTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
+        image_regions: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
     ) -> BaseModelOutputWithPooling:
@@ -199,11 +199,11 @@ class MMBTModel(MMBTPreTrainedModel):
 
         Args:
             input_ids: words without a leading [CLS], shape `(batch, seq)`.
-            attention_mask: 1 for words, 0 for padding, shape `(batch, seq)`; all 0 = no text. Default: all 1.
-            token_type_ids: segment of each word, 1 or (second sentence) 2, shape `(batch, seq)`. Default: all 1.
+            attention_mask: 1 for words, 0 for padding, shape `(batch, seq)`; all 0 = no text. Default: 1.
+            token_type_ids: segment of each word, 1 or (second sentence) 2, shape `(batch, seq)`. Default: 1.
             position_ids: position of each word, from 0, shape `(batch, seq)`. Default: 0 … seq − 1.
             pixel_values: normalised pictures, shape `(batch, 3, height, width)`.
-            image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: all 1, or all 0 if nothing is given.
+            image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: 1; 0 if no picture is given.
             image_regions: what `get_image_features` returned, in place of `pixel_values`.
             inputs_embeds: word embeddings in place of `input_ids`, shape `(batch, seq, embedding)`.
             output_attentions: of the text model; needs `attn_implementation="eager"`.
@@ -215,49 +215,35 @@ class MMBTModel(MMBTPreTrainedModel):
         Raises:
             ValueError: if words are given twice or not at all, or a part is longer than the position table.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Expected exactly one of input_ids and inputs_embeds.")
-        words = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
-        batch, num_words = words.shape[:2]
-        if attention_mask is None:
-            attention_mask = words.new_ones((batch, num_words), dtype=torch.long)
-        if image_regions is None and pixel_values is None:
-            image_regions = self._no_regions(words)
-            image_mask = words.new_zeros((batch,), dtype=torch.long)
-        elif image_mask is None:
-            image_mask = words.new_ones((batch,), dtype=torch.long)
+        words = self._embed_words(input_ids, inputs_embeds)  # (batch, seq, embedding)
+        text_mask = _default(attention_mask, torch.ones(words.shape[:2], device=words.device).long())
+        regions, image_mask = self._read_regions(pixel_values, image_regions, image_mask, words)
         if self.training:
-            image_mask, attention_mask = drop_modalities(
-                image_mask, attention_mask, self.config.modal_dropout, self.config.modal_dropout_text
+            image_mask, text_mask = drop_modalities(
+                image_mask, text_mask, self.config.modal_dropout, self.config.modal_dropout_text
             )
-
-        regions = self.get_image_features(pixel_values) if image_regions is None else image_regions
-        image = self.image_projection(regions.to(self.dtype))  # (batch, regions, embedding)
+        image = self.image_projection(regions)  # (batch, regions, embedding)
         image, region_mask = self._stand_in_for_absent(image, image_mask)
-        num_regions = image.shape[1]
-        self._check_lengths(num_regions + 2, num_words)
-
-        opening, closing = self._special_words(batch)  # (batch, 1, embedding) each
+        opening, closing = self._embed_special_words(words)  # (batch, 1, embedding) each
         sequence = torch.cat([opening, image, closing, words], dim=1)  # (batch, regions + 2 + seq, embedding)
-        always = attention_mask.new_ones((batch, 1))
-        mask = torch.cat([always, region_mask.to(attention_mask.dtype), always, attention_mask], dim=1)
 
-        if position_ids is None:
-            position_ids = torch.arange(num_words, device=words.device).expand(batch, -1)
-        image_positions = torch.arange(num_regions + 2, device=words.device).expand(batch, -1)
-        positions = torch.cat([image_positions, position_ids], dim=1)  # restart at 0 for the words
-
-        if token_type_ids is None:
-            token_type_ids = torch.ones_like(position_ids)
-        segments = torch.cat([torch.zeros_like(image_positions), token_type_ids], dim=1)
+        always = torch.ones_like(text_mask[:, :1])
+        mask = torch.cat([always, region_mask.to(text_mask.dtype), always, text_mask], dim=1)
+        image_length, text_length = image.shape[1] + 2, words.shape[1]
+        self._check_lengths(image_length, text_length)
+        image_positions = _count_up_to(image_length, words)
+        text_positions = _default(position_ids, _count_up_to(text_length, words))
+        positions = torch.cat([image_positions, text_positions], dim=1)  # restarts at 0
+        text_segments = _default(token_type_ids, torch.ones_like(text_positions))
+        segments = torch.cat([torch.zeros_like(image_positions), text_segments], dim=1)
 
         outputs = self._encode(
             sequence,
             mask,
             positions,
             segments,
-            self.config.output_attentions if output_attentions is None else output_attentions,
-            self.config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            output_attentions=_default(output_attentions, self.config.output_attentions),
+            output_hidden_states=_default(output_hidden_states, self.config.output_hidden_states),
         )
         states = outputs.last_hidden_state  # (batch, regions + 2 + seq, hidden)
         return BaseModelOutputWithPooling(
@@ -267,60 +253,74 @@ class MMBTModel(MMBTPreTrainedModel):
             attentions=outputs.attentions,
         )
 
+    def _embed_words(
+        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+    ) -> torch.Tensor:
+        if input_ids is not None and inputs_embeds is None:
+            return self.get_input_embeddings()(input_ids)
+        if inputs_embeds is not None and input_ids is None:
+            return inputs_embeds
+        raise ValueError("Expected exactly one of input_ids and inputs_embeds.")
+
+    def _embed_special_words(self, words: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ids = torch.tensor([[self.config.cls_token_id, self.config.sep_token_id]], device=words.device)
+        return self.get_input_embeddings()(ids).expand(words.shape[0], -1, -1).split(1, dim=1)
+
+    def _read_regions(
+        self,
+        pixel_values: torch.Tensor | None,
+        image_regions: torch.Tensor | None,
+        image_mask: torch.Tensor | None,
+        words: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return regions `(batch, regions, image_hidden)`, from pixels if need be, and `image_mask`."""
+        batch = words.shape[0]
+        if image_regions is not None:
+            regions = image_regions.to(words.dtype)
+        elif pixel_values is not None:
+            regions = self.get_image_features(pixel_values)
+        elif self.config.image_pooling == "none":
+            raise ValueError(
+                'Expected pixel_values or image_regions: with image_pooling "none" the number of tokens '
+                "depends on the picture. For a batch without pictures pass blank ones and image_mask 0."
+            )
+        else:
+            size = self.config.num_image_embeds, self.image_projection.in_features
+            return words.new_zeros((batch, *size)), words.new_zeros(batch)
+        return regions, _default(image_mask, words.new_ones(batch))
+
+    def _stand_in_for_absent(
+        self, image: torch.Tensor, image_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hide the tokens of absent pictures from attention, or put the learned vector in their place."""
+        present = image_mask.bool()[:, None].expand(image.shape[:2])  # (batch, regions)
+        if self.null_image is None:
+            return torch.where(present[..., None], image, image.new_zeros(())), present
+        return torch.where(present[..., None], image, self.null_image), torch.ones_like(present)
+
     def _encode(
         self,
         sequence: torch.Tensor,
         mask: torch.Tensor,
         positions: torch.Tensor,
         segments: torch.Tensor,
-        output_attentions: bool,
-        output_hidden_states: bool,
+        **options: Any,
     ) -> Any:
-        options: dict[str, torch.Tensor] = {}
         if self._takes_positions:
             options["position_ids"] = positions + self._position_offset
         if self.segment_embeddings is None:
             options["token_type_ids"] = segments
         else:
             sequence = sequence + self.segment_embeddings(segments)
-        return self.text_model(
-            inputs_embeds=sequence,
-            attention_mask=mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-            **options,
-        )
-
-    def _special_words(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        table = self.get_input_embeddings()
-        ids = torch.tensor([[self.config.cls_token_id, self.config.sep_token_id]], device=self.device)
-        opening, closing = table(ids).expand(batch, -1, -1).split(1, dim=1)
-        return opening, closing
-
-    def _no_regions(self, words: torch.Tensor) -> torch.Tensor:
-        if self.config.image_pooling == "none":
-            raise ValueError(
-                'Expected pixel_values or image_regions: with image_pooling "none" the number of image tokens '
-                "depends on the picture. For a batch without pictures pass blank ones and image_mask of zeros."
-            )
-        return words.new_zeros((words.shape[0], self.config.num_image_embeds, self.config.image_hidden_size))
-
-    def _stand_in_for_absent(
-        self, image: torch.Tensor, image_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hide the tokens of absent pictures, or put the learned vector in their place."""
-        present = image_mask.bool()[:, None].expand(image.shape[:2])  # (batch, regions)
-        if self.null_image is None:
-            return torch.where(present[..., None], image, image.new_zeros(())), present
-        return torch.where(present[..., None], image, self.null_image), torch.ones_like(present)
+        return self.text_model(inputs_embeds=sequence, attention_mask=mask, return_dict=True, **options)
 
     def _check_lengths(self, image_length: int, text_length: int) -> None:
         longest = self.max_part_length
         if longest is not None and max(image_length, text_length) > longest:
             raise ValueError(
-                f"Expected at most {longest} tokens in each part, the text model's positions, found {image_length} "
-                f"in the image part and {text_length} in the text part. Truncate the text, or pool the regions."
+                f"Expected at most {longest} tokens in each part, the text model's positions, found "
+                f"{image_length} in the image part and {text_length} in the text part. "
+                "Truncate the text, or pool the regions."
             )
 
 
@@ -329,10 +329,10 @@ class MMBTForClassification(MMBTPreTrainedModel):
 
     def __init__(self, config: MMBTConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels: int = config.num_labels  # type: ignore[assignment]
         self.model = MMBTModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.text_config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(self.model.text_model.config.hidden_size, self.num_labels)
         self.post_init()
 
     @property
@@ -352,14 +352,14 @@ class MMBTForClassification(MMBTPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
-        image_regions: torch.FloatTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
+        image_regions: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -396,6 +396,15 @@ class MMBTForClassification(MMBTPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+def _default(given: Any, otherwise: Any) -> Any:
+    return otherwise if given is None else given
+
+
+def _count_up_to(length: int, like: torch.Tensor) -> torch.Tensor:
+    """Positions 0 … length − 1 for each example, `(batch, length)`."""
+    return torch.arange(length, device=like.device).expand(like.shape[0], -1)
 
 
 __all__ = ["REGION_GRIDS", "MMBTForClassification", "MMBTModel", "MMBTPreTrainedModel"]

@@ -21,7 +21,7 @@ def load_text_model(name_or_path: str) -> PreTrainedModel:
 
 
 def load_image_model(name_or_path: str) -> PreTrainedModel:
-    """Load an image encoder in float32: a transformers checkpoint, the vision half of one, or `torchvision:…`.
+    """Load an image encoder in float32: a transformers checkpoint, its vision half, or `torchvision:…`.
 
     Raises:
         ValueError: if weights are missing, or torchvision's architecture is not supported.
@@ -64,8 +64,8 @@ def special_token_ids(name_or_path: str, text_config: PreTrainedConfig) -> dict[
 def extend_segment_table(text_model: PreTrainedModel, num_segments: int) -> dict[str, torch.Tensor]:
     """Prepare a text model's own segment table for more segments: its configuration and the longer table.
 
-    A table of at least two rows grows; every new row is the mean of the first two. A model with one segment or none
-    is left as it is.
+    A table of at least two rows grows; every new row is the mean of the first two. A model with one segment
+    or none is left as it is.
 
     Returns:
         The entry of the state dict that changes, or nothing.

@@ -1,4 +1,4 @@
-"""What differs between text models: names of their parts, positions, segments, and the pooler that some lack."""
+"""What differs between text models: names of parts, positions, segments, and the pooler that some lack."""
 
 import inspect
 
@@ -42,7 +42,7 @@ def require_text_encoder(text_model: PreTrainedModel) -> None:
     ):
         raise ValueError(
             f"Expected a text encoder that takes inputs_embeds, found {type(text_model).__name__} "
-            f"(model_type {config.model_type!r}). Use an encoder such as BERT, RoBERTa, DistilBERT or ModernBERT."
+            f"(model_type {config.model_type!r}). Use an encoder such as BERT, RoBERTa or ModernBERT."
         )
 
 

@@ -91,7 +91,8 @@ def resnet_key(key: str) -> str:
         return f"encoder.stages.{int(stage) - 1}.layers.{block}.layer.{int(number) - 1}.{_kind(kind)}.{name}"
     if found := re.fullmatch(r"layer([1-4])\.(\d+)\.downsample\.([01])\.(\w+)", key):
         stage, block, kind, name = found.groups()
-        return f"encoder.stages.{int(stage) - 1}.layers.{block}.shortcut.{_kind('bn' if kind == '1' else 'conv')}.{name}"
+        part = _kind("bn" if kind == "1" else "conv")
+        return f"encoder.stages.{int(stage) - 1}.layers.{block}.shortcut.{part}.{name}"
     raise ValueError(f"Expected a tensor of a torchvision ResNet ({', '.join(SUPPORTED)}), found {key!r}.")
 
 

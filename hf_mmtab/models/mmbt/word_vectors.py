@@ -10,8 +10,8 @@ from .glove_mmbt import SPECIAL_TOKENS
 def load_word_vectors(path: str | os.PathLike) -> torch.Tensor:
     """Read a GloVe text file to the table of the bag-of-words baselines.
 
-    The special tokens come first, with zero vectors, then the file's words in order. A word that appears twice keeps
-    its first id and gets its last vector, as in the original.
+    The special tokens come first, with zero vectors, then the file's words in order. A word that appears
+    twice keeps its first id and gets its last vector, as in the original.
 
     Args:
         path: each line a word and its numbers, separated by blanks.
@@ -32,7 +32,9 @@ def load_word_vectors(path: str | os.PathLike) -> torch.Tensor:
                 # A few words of GloVe 840B contain blanks: the numbers are the last ones.
                 values = [float(value) for value in parts[len(parts) - size :]]
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}: expected {size} numbers after the word ({error}).") from None
+                raise ValueError(
+                    f"{path}, line {number}: expected {size} numbers after the word ({error})."
+                ) from None
             if len(parts) <= size or not values:
                 raise ValueError(
                     f"{path}, line {number}: expected a word and {size} numbers as in the first line, "
