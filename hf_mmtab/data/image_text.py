@@ -1,0 +1,179 @@
+"""Anybody's pictures and texts: a folder (or file) of JSON lines, CSV or Parquet -> typed splits."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import datasets
+from transformers.utils import logging
+
+from .image_text_columns import AUTO
+from .image_text_files import ALL, Source, Splits, digest_of, find_sources
+from .image_text_scan import ImageTextScan, as_type, own_name, scan
+from .image_text_values import label_values, picture_value, text_value
+from .pictures import CheckImages, picture_problems
+from .records import BadRecord, BadRecords, OnBadRecord, iter_records
+
+logger = logging.get_logger(__name__)
+
+CHUNK = 256  # records whose pictures are checked together
+REPORT_FILE = "skipped_pictures-{split}.json"
+
+
+@dataclass
+class ImageTextConfig(datasets.BuilderConfig):
+    """How to read a folder of pictures and texts.
+
+    Attributes:
+        data_root: folder, or one file.
+        splits: split name -> file(s) relative to `data_root`; default: by file name (see `find_sources`).
+        image_column, text_column, text_pair_column, label_column: names; "auto": the first usual name that is
+            there; None: the input has none.
+        label_separator: splits a text into several labels, e.g. "|" in CSV.
+        label_order: of the class numbers: "alphabetical" (whole numbers by value), "first" occurrence in the
+            training file (the original's) or "frequency".
+        label_names: the classes in order, instead of those found in the training set.
+        multi_label: one or several labels for each record; default: several if any label is a list.
+        split_fractions: train, validation, test, of a single file. A training file without a validation file
+            gives up `validation / (train + validation)` of its records. Stratified by (rarest) label.
+        split_seed: of that split.
+        on_bad_record: "raise" at the first bad record, or "skip" and list them (`builder.skipped`).
+        check_images: "header" opens every picture once; "decode" reads it to its end; "off". Default: "header",
+            or "decode" when bad records are skipped, so that training meets none.
+        allow_empty_text: keep records without a text.
+        keep_input_columns: keep the columns behind picture, text and label, too, as they were (for predictions).
+    """
+
+    data_root: str = ""
+    splits: Splits | None = None
+    image_column: str | None = AUTO
+    text_column: str | None = AUTO
+    text_pair_column: str | None = AUTO
+    label_column: str | None = AUTO
+    label_separator: str | None = None
+    label_order: str = "alphabetical"
+    label_names: list[str] | None = None
+    multi_label: bool | None = None
+    split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    split_seed: int = 0
+    on_bad_record: OnBadRecord = "raise"
+    check_images: CheckImages | None = None
+    allow_empty_text: bool = False
+    keep_input_columns: bool = False
+
+
+class ImageText(datasets.GeneratorBasedBuilder):
+    """Pictures with a text (or two) and one or several labels, from files of the user's own.
+
+    Columns: `image` (null where there is none), `text` or `sentence1` and `sentence2`, `label` or `labels`, and the
+    input's own. An own column whose name the processor reads is kept as `input_<name>`. Rows, classes, missing
+    values and licence: those of the input. Pictures given by path stay files; embedded ones are copied.
+
+    Example:
+        >>> builder = ImageText(data_root="products", label_column="category")
+        >>> builder.download_and_prepare()
+        >>> rows = builder.as_dataset()  # DatasetDict with train, validation, test
+        >>> builder.skipped  # under on_bad_record="skip": what was left out, and why
+    """
+
+    BUILDER_CONFIG_CLASS = ImageTextConfig
+    VERSION = datasets.Version("1.0.0")
+
+    def __init__(self, data_root: str | os.PathLike, cache_dir: str | None = None, **kwargs: Any):
+        root = Path(data_root).expanduser().resolve()
+        self._sources = self._find_sources(root, kwargs.get("splits"))
+        self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
+        # The cache of `datasets` follows the arguments, not the data: without a hash of the files, a row appended
+        # to them would not be seen.
+        kwargs.setdefault("hash", digest_of(self._sources))
+        super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
+
+    def _find_sources(self, root: Path, splits: Splits | None) -> list[Source]:
+        return find_sources(root, splits)
+
+    def _info(self) -> datasets.DatasetInfo:
+        self._scan: ImageTextScan = scan(self._sources, cast(ImageTextConfig, self.config), self._bad)
+        return datasets.DatasetInfo(description=self.__doc__ or "", features=self._scan.features())
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        training = [source for source in self._sources if source.split in ("train", ALL)]
+        parts = [(name, training, index) for index, name in enumerate(self._scan.part_names)]
+        others = list(dict.fromkeys(source.split for source in self._sources))
+        parts += [
+            (name, [source for source in self._sources if source.split == name], None)
+            for name in others
+            if name not in self._scan.part_names and name != ALL
+        ]
+        if self._scan.parts is not None:
+            parts = [one for one in parts if one[2] is None or (self._scan.parts == one[2]).any()]
+        return [
+            datasets.SplitGenerator(name, gen_kwargs={"split": name, "sources": sources, "part": part})
+            for name, sources, part in parts
+        ]
+
+    def _generate_examples(
+        self, split: str, sources: list[Source], part: int | None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        bad = BadRecords(self._bad.policy)
+        examples = self._examples(sources, part)
+        while chunk := list(islice(examples, CHUNK)):
+            problems = picture_problems([row.get("image") for _, _, row in chunk], self._check_images)
+            for (source, line, row), problem in zip(chunk, problems, strict=True):
+                if problem is None:
+                    yield f"{source.path.name}-{line}", row
+                else:
+                    remedy = "Repair or remove the picture, or write null for a record without one."
+                    column = self._scan.columns[source.path].image
+                    bad.add(BadRecord(str(source.path), line, column, "a readable picture", problem, remedy))
+        if bad.records and os.path.isdir(self.cache_dir):
+            report = os.path.join(self.cache_dir, REPORT_FILE.format(split=split))
+            with open(report, "w", encoding="utf-8") as file:
+                json.dump([record.to_dict() for record in bad.records], file)
+
+    def _examples(
+        self, sources: list[Source], part: int | None
+    ) -> Iterator[tuple[Source, int, dict[str, Any]]]:
+        """Yield the good records of a split as rows, their pictures not looked at yet."""
+        ordinal = -1
+        for source in sources:
+            for line, record in iter_records(source.path, BadRecords("skip")):
+                ordinal += 1
+                if part is not None and self._scan.parts is not None and self._scan.parts[ordinal] != part:
+                    continue
+                if line not in self._scan.bad_lines[source.path]:
+                    yield source, line, self._to_row(source, record)
+
+    def _to_row(self, source: Source, record: dict[str, Any]) -> dict[str, Any]:
+        columns = self._scan.columns[source.path]
+        row: dict[str, Any] = {
+            own_name(name): as_type(record.get(name), kind) for name, kind in self._scan.own_types.items()
+        }
+        if columns.image is not None:
+            row["image"] = picture_value(record.get(columns.image), source.path.parent)
+        for name, column in columns.text_features.items():
+            row[name] = text_value(record.get(column))
+        if self._scan.label_names is not None:
+            numbers = self._scan.number_names[source.path]
+            separator = cast(ImageTextConfig, self.config).label_separator
+            labels, _ = label_values(record.get(columns.label), separator, numbers or None)
+            row["labels" if self._scan.several else "label"] = labels if self._scan.several else labels[0]
+        return row
+
+    @property
+    def _check_images(self) -> CheckImages:
+        chosen = cast(ImageTextConfig, self.config).check_images
+        return chosen or ("decode" if self._bad.policy == "skip" else "header")
+
+    @property
+    def skipped(self) -> list[BadRecord]:
+        """The records left out so far, of all splits: bad lines and values, and unreadable pictures."""
+        skipped = list(self._bad.records)
+        for split in self.info.splits or ():
+            report = Path(self.cache_dir) / REPORT_FILE.format(split=split)
+            if report.exists():
+                skipped += [BadRecord(**record) for record in json.loads(report.read_text(encoding="utf-8"))]
+        return skipped

@@ -1,0 +1,113 @@
+"""Which column holds the picture, the text(s) and the label(s)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+AUTO = "auto"
+# Usual names, the likeliest first. The original's reader wants `img`; its own MM-IMDB script writes `image`.
+IMAGE_NAMES = (
+    "image",
+    "img",
+    "image_path",
+    "img_path",
+    "image_file",
+    "picture",
+    "photo",
+    "file_name",
+    "filename",
+)
+TEXT_NAMES = ("text", "description", "caption", "sentence", "content", "body", "plot", "title")
+PAIR_NAMES = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("text1", "text2"), ("text_a", "text_b"))
+LABEL_NAMES = ("label", "labels", "class", "category", "categories", "target", "genre", "genres", "tags")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Column names in the input; None: there is none."""
+
+    image: str | None
+    text: str | None
+    text_pair: str | None
+    label: str | None
+
+    @property
+    def used(self) -> set[str]:
+        return {name for name in (self.image, self.text, self.text_pair, self.label) if name is not None}
+
+    @property
+    def text_features(self) -> dict[str, str]:
+        """Column of the built data set -> column of the input."""
+        if self.text is None:
+            return {}
+        if self.text_pair is None:
+            return {"text": self.text}
+        return {"sentence1": self.text, "sentence2": self.text_pair}
+
+
+def find_columns(
+    found: Sequence[str],
+    where: str,
+    image: str | None = AUTO,
+    text: str | None = AUTO,
+    text_pair: str | None = AUTO,
+    label: str | None = AUTO,
+) -> Columns:
+    """Choose the columns: as named, or the first of the usual names that is there (case does not matter).
+
+    Args:
+        found: column names of the input.
+        where: file name, for the messages.
+        image, text, text_pair, label: a column name, "auto", or None for input without it.
+
+    Raises:
+        ValueError: if a named column is not there, or none of the usual names is.
+    """
+    if text == AUTO and text_pair == AUTO:
+        for first, second in PAIR_NAMES:
+            if _match(found, first) and _match(found, second):
+                text, text_pair = _match(found, first), _match(found, second)
+                break
+    columns = Columns(
+        image=_choose(found, where, "image", "picture", image, IMAGE_NAMES),
+        text=_choose(found, where, "text", "text", text, TEXT_NAMES),
+        text_pair=None
+        if text_pair == AUTO
+        else _choose(found, where, "text_pair", "second text", text_pair, ()),
+        label=_choose(found, where, "label", "label(s)", label, LABEL_NAMES),
+    )
+    if columns.image is None and columns.text is None:
+        raise ValueError("Expected a picture or a text column, found both set to None. Name at least one.")
+    logger.info(f"{where}: {columns}")
+    return columns
+
+
+def _match(found: Sequence[str], name: str) -> str | None:
+    if name in found:
+        return name
+    return next((column for column in found if column.lower() == name), None)
+
+
+def _choose(
+    found: Sequence[str], where: str, role: str, what: str, name: str | None, usual: Sequence[str]
+) -> str | None:
+    if name is None:
+        return None
+    if name != AUTO:
+        if name in found:
+            return name
+        raise ValueError(
+            f"Expected column {name!r} for the {what}, found columns {sorted(found)} in {where}. "
+            f"Correct {role}_column."
+        )
+    for candidate in usual:
+        match = _match(found, candidate)
+        if match is not None:
+            return match
+    raise ValueError(
+        f"Expected a column for the {what} named like one of {list(usual)}, found columns {sorted(found)} in {where}. "
+        f"Name it with {role}_column=..., or pass {role}_column=None if there is none."
+    )

@@ -1,0 +1,137 @@
+"""Which files make up a picture-and-text data set, and which split each belongs to."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from .records import SUFFIXES, file_suffix
+
+ALL = "all"  # one file for everything: split by seed
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "dev": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "test_hard": "test_hard",
+    "test_hard_gt": "test_hard_gt",
+}
+SPLIT_ORDER = ["train", "validation", "test", "test_hard", "test_hard_gt"]
+FORMAT_VERSION = "1"  # change it when the same files shall give other rows, so that old caches are not used
+Splits = Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data file and the split that it belongs to ("all": not split yet)."""
+
+    split: str
+    path: Path
+
+
+def sample_path(name: str = "openclipart") -> Path:
+    """Return the folder of a sample that ships with the package; recipes name it `sample:openclipart`.
+
+    Raises:
+        ValueError: if there is no such sample.
+    """
+    folder = Path(str(resources.files("hf_mmtab.data") / "samples"))
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if name not in names:
+        raise ValueError(f"Expected the name of a shipped sample, one of {names}, found {name!r}.")
+    return folder / name
+
+
+def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
+    """Find the data files.
+
+    Args:
+        data_root: a folder, or one file. In a folder, files are assigned by name: `train.jsonl`, `dev.csv`,
+            `validation-00000-of-00002.parquet`, `test_hard.jsonl` ...; a single file of any name is split by seed.
+        splits: split name -> file or files, relative to `data_root`, instead of going by names.
+
+    Returns:
+        Sources in the order train, validation, test, others.
+
+    Raises:
+        FileNotFoundError: if something named is not there.
+        ValueError: if the folder's files cannot be told apart or there is none for training.
+    """
+    if not data_root.exists():
+        raise FileNotFoundError(f"Expected a data folder or file, found nothing at {str(data_root)!r}.")
+    if splits is not None:
+        return _sort(
+            [Source(split, path) for split in splits for path in _named_files(data_root, splits[split])]
+        )
+    if data_root.is_file():
+        return [Source(ALL, data_root)]
+    files = sorted(path for folder in (data_root, data_root / "data") for path in _data_files(folder))
+    matched = [Source(split, path) for path in files if (split := split_of(path.name))]
+    if not matched and len(files) == 1:
+        return [Source(ALL, files[0])]
+    names = sorted(path.name for path in files) or sorted(path.name for path in data_root.iterdir())[:20]
+    if not matched:
+        raise ValueError(
+            f"Expected one data file, or files named by their split (train, dev or validation, test) and ending in "
+            f"one of {list(SUFFIXES)}, found {names} in {str(data_root)!r}. Rename them, or pass "
+            "splits={'train': ...}."
+        )
+    for split in {source.split for source in matched}:
+        kinds = {file_suffix(source.path) for source in matched if source.split == split}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"Expected one kind of file for split {split!r}, found {sorted(map(str, kinds))} in "
+                f"{str(data_root)!r}. Remove one, or pass splits={{{split!r}: ...}}."
+            )
+    if not any(source.split == "train" for source in matched):
+        raise ValueError(
+            f"Expected a file for training, found {names} in {str(data_root)!r}. Name it train.*, or pass "
+            "splits={'train': ...}."
+        )
+    return _sort(matched)
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a file name speaks of (`dev.jsonl` -> validation), or None."""
+    for known in sorted(SPLIT_NAMES, key=len, reverse=True):
+        if re.match(rf"{known}([-.]|_\d|$)", name.lower()):
+            return SPLIT_NAMES[known]
+    return None
+
+
+def digest_of(sources: Sequence[Source]) -> str:
+    """Return a hash of the data files' contents, so that a cache follows the data."""
+    digest = hashlib.blake2b(FORMAT_VERSION.encode(), digest_size=8)
+    for source in sources:
+        digest.update(f"{source.split} {source.path.name}".encode())
+        with open(source.path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _data_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.is_file() and file_suffix(path)]
+
+
+def _named_files(root: Path, named: str | Sequence[str]) -> list[Path]:
+    folder = root if root.is_dir() else root.parent
+    paths = [folder / name for name in ([named] if isinstance(named, str) else named)]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Expected the data file named in `splits`, found nothing at {str(path)!r}."
+            )
+    return paths
+
+
+def _sort(sources: list[Source]) -> list[Source]:
+    order = {split: index for index, split in enumerate(SPLIT_ORDER)}
+    return sorted(sources, key=lambda source: order.get(source.split, len(order)))

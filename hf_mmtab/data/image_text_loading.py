@@ -1,0 +1,71 @@
+"""Pictures and texts from wherever they are: files, a shipped sample, data sets in memory, input for prediction."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers.utils import logging
+
+from .image_text import ImageText
+from .image_text_files import sample_path
+from .records import BadRecord
+
+logger = logging.get_logger(__name__)
+
+SAMPLE_PREFIX = "sample:"
+PREDICT = "predict"
+LISTED = 5  # skipped records shown in a warning
+
+
+def load_image_text(
+    data: str | os.PathLike, cache_dir: str | None = None, **options: Any
+) -> tuple[datasets.DatasetDict, list[BadRecord]]:
+    """Read a labelled data set of pictures and texts.
+
+    Args:
+        data: folder or file (see `ImageText`), or `sample:openclipart` for the sample in the package.
+        cache_dir: of the built tables; default that of `datasets`.
+        options: fields of `ImageTextConfig`.
+
+    Returns:
+        The splits, and the records left out (empty unless `on_bad_record="skip"`), which are also warned about.
+    """
+    path = Path(data)
+    if str(data).startswith(SAMPLE_PREFIX):
+        path = sample_path(str(data).removeprefix(SAMPLE_PREFIX))
+    builder = ImageText(path, cache_dir=cache_dir, **options)
+    builder.download_and_prepare()
+    return builder.as_dataset(), warn_about(builder.skipped)
+
+
+def read_image_text(
+    path: str | os.PathLike, cache_dir: str | None = None, **options: Any
+) -> tuple[datasets.Dataset, list[BadRecord]]:
+    """Read pictures and texts without (or regardless of) labels, for prediction.
+
+    Args:
+        path: a file, or a folder with one data file.
+        cache_dir: of the built table; default that of `datasets`.
+        options: fields of `ImageTextConfig`: column names, `on_bad_record`, `allow_empty_text` ...
+
+    Returns:
+        One table in the input's order with `image`, `text` (or `sentence1`, `sentence2`) and all columns of the
+        input (`input_<name>` for those called `image`, `label` and the like), and the records left out.
+
+    Raises:
+        ValueError: if there is not exactly one data file.
+    """
+    root = Path(path)
+    builder = ImageText(root, cache_dir=cache_dir, label_column=None, keep_input_columns=True, **options)
+    builder.download_and_prepare()
+    return builder.as_dataset(split=PREDICT), warn_about(builder.skipped)
+
+
+def warn_about(skipped: list[BadRecord]) -> list[BadRecord]:
+    """Log how many records were left out and the first few of them; return them all."""
+    if skipped:
+        shown = "\n".join(f"  {record}" for record in skipped[:LISTED])
+        more = f"\n  ... and {len(skipped) - LISTED} more" if len(skipped) > LISTED else ""
+        logger.warning(f"{len(skipped)} bad records were left out:\n{shown}{more}")
+    return skipped

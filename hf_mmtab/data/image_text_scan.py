@@ -1,0 +1,260 @@
+"""A first pass over the data files: column types, label names, bad records, and an automatic split."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .image_text_columns import Columns, find_columns
+from .image_text_files import ALL, Source
+from .image_text_values import ValueProblem, label_values, order_labels, picture_value, text_value
+from .records import BadRecord, BadRecords, file_suffix, iter_records, shorten
+from .stratified import rarest_label, stratified_split
+
+if TYPE_CHECKING:
+    from .image_text import ImageTextConfig
+
+RESERVED = ("image", "text", "sentence1", "sentence2", "label", "labels")
+TYPE_SAMPLE = 2000  # records whose own columns are typed together
+
+
+@dataclass
+class ImageTextScan:
+    """What a first pass found; the second pass writes rows by it."""
+
+    columns: dict[Path, Columns] = field(default_factory=dict)
+    number_names: dict[Path, list[str]] = field(default_factory=dict)  # of labels that are class numbers
+    own_types: dict[str, pa.DataType] = field(default_factory=dict)
+    label_names: list[str] | None = None
+    several: bool = False
+    bad_lines: dict[Path, set[int]] = field(default_factory=dict)
+    parts: np.ndarray | None = None  # part of each record of the training files, if they are split by seed
+    part_names: list[str] = field(default_factory=list)
+
+    def features(self) -> datasets.Features:
+        """Return the features of the built data set."""
+        first = next(iter(self.columns.values()))
+        features: dict[str, Any] = {}
+        if first.image is not None:
+            features["image"] = datasets.Image()
+        features.update({name: datasets.Value("string") for name in first.text_features})
+        if self.label_names is not None:
+            one = datasets.ClassLabel(names=self.label_names)
+            features["labels" if self.several else "label"] = datasets.List(one) if self.several else one
+        own = datasets.Features.from_arrow_schema(pa.schema(list(self.own_types.items())))
+        features.update({own_name(name): own[name] for name in own})
+        return datasets.Features(features)
+
+
+def own_name(name: str) -> str:
+    """Return the name under which an input's own column is kept: never one that the processor reads."""
+    return f"input_{name}" if name in RESERVED else name
+
+
+def scan(sources: list[Source], config: "ImageTextConfig", bad: BadRecords) -> ImageTextScan:
+    """Read all records once, without pictures.
+
+    Raises:
+        BadRecordError: for the first bad record, unless `bad` collects them.
+        ValueError: for missing columns or a training set without records.
+    """
+    found = ImageTextScan()
+    counts: dict[str, int] = {}
+    training: list[list[str]] = []
+    for source in sources:
+        in_training = source.split in ("train", ALL)
+        columns = _columns_of(source.path, config)
+        found.columns[source.path] = columns
+        numbers = _class_names(source.path, columns.label)
+        found.number_names[source.path] = numbers
+        found.bad_lines[source.path] = set()
+        before = len(bad.records)
+        for line, record in _typed_records(source.path, columns, config, found, bad):
+            labels: list[str] = []
+            problem = _problem(source.path, line, record, columns, config)
+            if columns.label is not None and problem is None:
+                try:
+                    labels, several = label_values(
+                        record.get(columns.label), config.label_separator, numbers or None
+                    )
+                    found.several |= several and config.multi_label is None
+                    problem = _label_problem(source, line, columns.label, labels, counts, config)
+                except ValueProblem as error:
+                    problem = _bad(source.path, line, columns.label, record, error)
+            if problem is not None:
+                bad.add(problem)
+                labels = []
+            elif in_training:
+                for label in labels:
+                    counts[label] = counts.get(label, 0) + 1
+            if in_training:
+                training.append(labels)
+        found.bad_lines[source.path] = {r.line for r in bad.records[before:] if r.line is not None}
+    if any(columns.label is not None for columns in found.columns.values()):
+        _finish_labels(found, counts, config, sources)
+    _split_training(found, training, sources, config)
+    return found
+
+
+def _columns_of(path: Path, config: "ImageTextConfig") -> Columns:
+    if file_suffix(path) == ".parquet":
+        names = list(pq.read_schema(path).names)
+    else:
+        head = islice(iter_records(path, BadRecords("skip")), 1000)
+        names = list(dict.fromkeys(name for _, record in head for name in record))
+    if not names:
+        raise ValueError(f"Expected records, found none in {str(path)!r}. Is it the right file?")
+    return find_columns(
+        names,
+        repr(str(path)),
+        config.image_column,
+        config.text_column,
+        config.text_pair_column,
+        config.label_column,
+    )
+
+
+def _class_names(path: Path, label: str | None) -> list[str]:
+    """Return the names of a Parquet file's class numbers, as `datasets` writes them into the schema."""
+    if label is None or file_suffix(path) != ".parquet":
+        return []
+    feature: Any = datasets.Features.from_arrow_schema(pq.read_schema(path))[label]
+    feature = getattr(feature, "feature", feature)
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else []
+
+
+def _typed_records(
+    path: Path, columns: Columns, config: "ImageTextConfig", found: ImageTextScan, bad: BadRecords
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the records, and note the types of the input's own columns on the way."""
+    used = columns.used
+    if config.keep_input_columns:
+        used = {name for name, source in columns.text_features.items() if name == source}
+    if file_suffix(path) == ".parquet":
+        schema = pq.read_schema(path)
+        heavy = [f.name for f in schema if f.name == columns.image and not pa.types.is_string(f.type)]
+        for one in schema:
+            if one.name not in used and one.name not in heavy:
+                _note_type(found.own_types, one.name, one.type)
+        yield from iter_records(path, bad, skip_columns=heavy)
+        return
+    records = iter_records(path, bad)
+    while sample := list(islice(records, TYPE_SAMPLE)):
+        for name in dict.fromkeys(name for _, record in sample for name in record if name not in used):
+            _note_type(found.own_types, name, _type_of([record.get(name) for _, record in sample]))
+        yield from sample
+
+
+def _type_of(values: list[Any]) -> pa.DataType:
+    try:
+        return pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.string()  # mixed types are kept as text
+
+
+def _note_type(types: dict[str, pa.DataType], name: str, new: pa.DataType) -> None:
+    old = types.get(name, pa.null())
+    if pa.types.is_null(old) or old == new:
+        types[name] = new
+    elif not pa.types.is_null(new):
+        numeric = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (old, new)]
+        types[name] = pa.float64() if all(numeric) else pa.string()
+
+
+def as_type(value: Any, kind: pa.DataType) -> Any:
+    """Return an own value fit for its column: in a text column, other kinds are written as JSON."""
+    if value is None or not (pa.types.is_string(kind) or pa.types.is_null(kind)) or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _problem(
+    path: Path, line: int, record: dict[str, Any], columns: Columns, config: "ImageTextConfig"
+) -> BadRecord | None:
+    """Return what is wrong with the picture's path or the texts, or None."""
+    column = columns.image
+    try:
+        if column is not None and column in record:
+            picture_value(record[column], path.parent)
+        for column in (columns.text, columns.text_pair):
+            if column is None:
+                continue
+            text = text_value(record.get(column))
+            if not text.strip() and not config.allow_empty_text:
+                raise ValueProblem(
+                    "a text", "Write one, leave the record out, or pass allow_empty_text=True to keep it."
+                )
+    except ValueProblem as error:
+        return _bad(path, line, column, record, error)
+    return None
+
+
+def _bad(path: Path, line: int, column: str | None, record: dict[str, Any], error: ValueProblem) -> BadRecord:
+    found = shorten(record[column]) if column in record else f"no such column among {sorted(record)}"
+    if column in record and not isinstance(record[column], str):
+        found += f" ({type(record[column]).__name__})"
+    return BadRecord(str(path), line, column, error.expected, found, error.remedy)
+
+
+def _label_problem(
+    source: Source,
+    line: int,
+    column: str,
+    labels: list[str],
+    counts: dict[str, int],
+    config: "ImageTextConfig",
+) -> BadRecord | None:
+    place = (str(source.path), line, column)
+    if config.multi_label is False and len(labels) != 1:
+        remedy = "Give it one label, or pass multi_label=True."
+        return BadRecord(*place, "one label (multi_label=False)", f"{len(labels)}: {labels}", remedy)
+    known = config.label_names
+    if known is None and source.split in ("train", ALL):
+        return None
+    known = list(counts) if known is None else known
+    unknown = [label for label in labels if label not in known]
+    if not unknown:
+        return None
+    expected = f"a label of the training set, one of {shorten(sorted(known), 200)}"
+    remedy = "Correct it, add training records that have it, or leave the record out."
+    return BadRecord(*place, expected, ", ".join(map(repr, unknown)), remedy)
+
+
+def _finish_labels(
+    found: ImageTextScan, counts: dict[str, int], config: "ImageTextConfig", sources: list[Source]
+) -> None:
+    """Decide on the label names and their order, and on one or several labels."""
+    numbers = found.number_names[sources[0].path]
+    found.label_names = config.label_names or numbers or order_labels(counts, config.label_order)
+    if config.multi_label is not None:
+        found.several = config.multi_label
+    if not counts:
+        raise ValueError(
+            f"Expected labelled training records, found none in {str(sources[0].path)!r}. "
+            "To read records without labels use read_image_text."
+        )
+
+
+def _split_training(
+    found: ImageTextScan, training: list[list[str]], sources: list[Source], config: "ImageTextConfig"
+) -> None:
+    """Split one file into three, or take the validation set out of the training set if there is none."""
+    splits = {source.split for source in sources}
+    fractions = list(config.split_fractions)
+    if ALL in splits:
+        found.part_names = ["train", "validation", "test"]
+    elif "train" in splits and "validation" not in splits:
+        found.part_names = ["train", "validation"]
+        share = fractions[1] / (fractions[0] + fractions[1])
+        fractions = [1 - share, share]
+    else:
+        return
+    strata = rarest_label(training)
+    found.parts = stratified_split(strata, fractions, config.split_seed)

@@ -1,0 +1,95 @@
+"""One value of a record -> a picture, a text, or labels; or the problem with it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class ValueProblem(ValueError):
+    """What is wrong with one value: what was expected and what to do about it."""
+
+    def __init__(self, expected: str, remedy: str):
+        super().__init__(expected)
+        self.expected = expected
+        self.remedy = remedy
+
+
+def picture_value(value: Any, folder: Path) -> dict[str, Any] | None:
+    """Return `{"bytes", "path"}`, or None for no picture (null or empty). Relative paths start at `folder`."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bytes):
+        return {"bytes": value, "path": None}
+    if isinstance(value, dict) and (value.get("bytes") is not None or value.get("path")):
+        path = value.get("path")
+        if value.get("bytes") is not None:
+            return {"bytes": value["bytes"], "path": path}
+        value = path
+    if isinstance(value, dict) and not any(value.values()):
+        return None
+    if not isinstance(value, str):
+        raise ValueProblem("a picture as path, bytes or null", "Write one path (or null) for each record.")
+    if "://" in value:
+        raise ValueProblem(
+            "the path of a local picture", "Download the pictures first; URLs are not fetched."
+        )
+    return {"bytes": None, "path": str(folder / value)}
+
+
+def text_value(value: Any) -> str:
+    """Return the text, "" for null."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueProblem("a text (str)", "Write one string for each record.")
+    return value
+
+
+def label_values(value: Any, separator: str | None, names: Sequence[str] | None) -> tuple[list[str], bool]:
+    """Return the labels of a record, without doubles, and whether they came as a list.
+
+    Args:
+        value: str, int or bool for one label; a list of them for several.
+        separator: splits a str into several labels, e.g. "|" in CSV.
+        names: label names by number, if the column holds class numbers (`ClassLabel` in Parquet).
+    """
+    several = isinstance(value, list | tuple)
+    if separator is not None and isinstance(value, str):
+        value, several = [part.strip() for part in value.split(separator) if part.strip()], True
+    labels = [_label(one, names) for one in value] if several else [_label(value, names)]
+    return list(dict.fromkeys(labels)), several
+
+
+def _label(value: Any, names: Sequence[str] | None) -> str:
+    if isinstance(value, int) and names is not None:
+        if not 0 <= value < len(names):
+            raise ValueProblem(
+                f"a class number below {len(names)}", "Correct the number, or leave the record out."
+            )
+        return names[value]
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, int):
+        return str(value)
+    raise ValueProblem(
+        "a label as str, or a list of str for several labels",
+        "Write the label's name; leave out unlabelled records.",
+    )
+
+
+def order_labels(counts: dict[str, int], order: str) -> list[str]:
+    """Return label names in the wanted order.
+
+    Args:
+        counts: label -> number of training records, in order of first occurrence.
+        order: "alphabetical" (whole numbers by value), "first" (occurrence; the original's) or "frequency".
+    """
+    labels = list(counts)
+    if order == "first":
+        return labels
+    if order == "frequency":
+        return sorted(labels, key=lambda label: -counts[label])
+    if order == "alphabetical":
+        whole = all(label.lstrip("-").isdecimal() for label in labels)
+        return sorted(labels, key=int) if whole else sorted(labels)
+    raise ValueError(f'Expected label_order to be "alphabetical", "first" or "frequency", found {order!r}.')

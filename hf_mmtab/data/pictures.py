@@ -1,0 +1,45 @@
+"""Is there a readable picture? Asked before training, of many at once."""
+
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+from PIL import Image
+
+CheckImages = Literal["off", "header", "decode"]
+THUMBNAIL = (
+    64,
+    64,
+)  # JPEGs are decoded at the smallest scale at or above this: all bytes are read, few pixels made
+
+
+def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str | None:
+    """Return what is wrong with a picture, or None.
+
+    Args:
+        picture: `{"bytes", "path"}` or None for no picture, which is fine.
+        check: "header" opens the file; "decode" reads it to its end, too.
+    """
+    if picture is None or check == "off":
+        return None
+    path, data = picture.get("path"), picture.get("bytes")
+    if data is None and not os.path.isfile(path or ""):
+        return f"no file {path!r}"
+    try:
+        with Image.open(io.BytesIO(data) if data is not None else path) as image:
+            if check == "decode":
+                image.draft(None, THUMBNAIL)
+                image.load()
+    except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead to
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def picture_problems(pictures: Sequence[dict[str, Any] | None], check: CheckImages) -> list[str | None]:
+    """Return `picture_problem` of each, asked in a few threads (files are waited for, decoding frees the GIL)."""
+    if check == "off":
+        return [None] * len(pictures)
+    with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as threads:
+        return list(threads.map(lambda picture: picture_problem(picture, check), pictures))
