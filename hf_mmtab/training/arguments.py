@@ -1,0 +1,232 @@
+"""Arguments of `MMTabTrainer`: transformers' own, and what freezing, audit and feature cache need."""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import SchedulerType, TrainingArguments
+
+_SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+
+
+def parse_size(size: str | int | float) -> int:
+    """Return a size such as `"20GB"` in bytes (powers of 1024).
+
+    Raises:
+        ValueError: if it is not a number with an optional unit.
+    """
+    match = _SIZE.fullmatch(str(size).strip())
+    if not match:
+        raise ValueError(f"Expected a size such as '20GB' or '500MB', found {size!r}")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " "))
+
+
+@dataclass
+class MMTabTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with a freeze schedule, per-part learning rates, update audit and feature cache.
+
+    Every field can be written in YAML, in Python and on the command line, where a mapping is a JSON text:
+    `--freeze '{"text_encoder": "3 epochs"}'`.
+
+    `max_grad_norm` clips each parameter on its own under `optim_preset: bertadam`, all together otherwise.
+
+    Example:
+        >>> MMTabTrainingArguments("run", freeze={"image_encoder": "3 epochs", "text_encoder": "5 epochs"})
+    """
+
+    _VALID_DICT_FIELDS = [
+        *TrainingArguments._VALID_DICT_FIELDS,
+        "freeze",
+        "gradual_unfreezing",
+        "part_learning_rates",
+        "layerwise_lr_decay",
+        "thaw_warmup",
+        "class_weights",
+        "pos_weight",
+    ]
+
+    output_dir: str = field(  # type: ignore[assignment]
+        default="trainer_output", metadata={"help": "Folder of checkpoints, schedule and audit."}
+    )
+    freeze: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Part → until when it is frozen: '3 epochs', '500 steps', 0.5, '50%', 'forever', "
+            "'from 4 epochs', '2 epochs to 4 epochs', or a list of these."
+        },
+    )
+    gradual_unfreezing: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Part → time between the thaw of one layer and of the layer below: "
+            "{'text_encoder': '1 epoch'}."
+        },
+    )
+    frozen_mode: str = field(
+        default="eval",
+        metadata={
+            "help": "'eval': batch-norm statistics and dropout of a frozen part are still; 'train': they "
+            "run, "
+            "as in the original MMBT code.",
+            "choices": ["eval", "train"],
+        },
+    )
+    part_learning_rates: dict | str | None = field(
+        default=None, metadata={"help": "Part (or module-path pattern) → learning rate."}
+    )
+    layerwise_lr_decay: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Part → factor in (0, 1] by which the learning rate falls from each layer to the one "
+            "below."
+        },
+    )
+    thaw_warmup: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Part → linear warm-up of its learning rate right after it thaws, e.g. "
+            "{'text_encoder': '100 steps'}."
+        },
+    )
+    optim_preset: str | None = field(
+        default=None,
+        metadata={
+            "help": "'bertadam': the original MMBT optimizer (no bias correction, clipping, step count and "
+            "linear "
+            "warm-up and decay per parameter). Overrides `optim`.",
+            "choices": ["bertadam"],
+        },
+    )
+    plateau_factor: float = field(
+        default=0.5,
+        metadata={"help": "Factor on the learning rate when the metric stalls (reduce_lr_on_plateau)."},
+    )
+    plateau_patience: int = field(
+        default=2, metadata={"help": "Evaluations without improvement before the learning rate falls."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Evaluations without improvement after which training stops."}
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "Improvement of the metric that counts as one."}
+    )
+    loss: str = field(
+        default="model",
+        metadata={
+            "help": "'model': the loss the model computes. The others replace it and do not depend on "
+            "accumulation "
+            "or the number of processes.",
+            "choices": ["model", "cross_entropy", "bce", "focal", "focal_bce"],
+        },
+    )
+    class_weights: dict | str | None = field(
+        default=None, metadata={"help": "'balanced', or class name → weight (one class per example)."}
+    )
+    pos_weight: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "'total_over_positives' (original MMBT), 'negatives_over_positives', or label name → "
+            "weight "
+            "(several labels per example)."
+        },
+    )
+    focal_gamma: float = field(default=2.0, metadata={"help": "Exponent of the focal loss."})
+    audit: bool = field(
+        default=True, metadata={"help": "Record per part whether, and by how much, it moves."}
+    )
+    audit_steps: int = field(
+        default=10,
+        metadata={
+            "help": "Optimizer steps between two records; thaws and the first step are always recorded."
+        },
+    )
+    audit_samples: int = field(
+        default=16384,
+        metadata={"help": "Weights of each part that are compared (evenly spaced over its tensors)."},
+    )
+    show_freeze_report: bool = field(
+        default=True, metadata={"help": "Show the timeline before training and the audit table after it."}
+    )
+    feature_cache: bool = field(
+        default=True,
+        metadata={"help": "Compute the outputs of a frozen part once and reuse them until it thaws."},
+    )
+    feature_cache_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder of the feature cache; by default `_feature_cache` in output_dir."},
+    )
+    feature_cache_budget: str = field(
+        default="20GB",
+        metadata={"help": "Largest size of that folder; what does not fit is computed every time."},
+    )
+
+    def __post_init__(self):
+        for item in dataclasses.fields(self):  # YAML reads 5e-5 as text
+            value = getattr(self, item.name)
+            if item.type in (float, "float") and isinstance(value, str):
+                setattr(self, item.name, float(value))
+        if self.frozen_mode not in ("eval", "train"):
+            raise ValueError(f"frozen_mode must be 'eval' or 'train', got {self.frozen_mode!r}")
+        if self.optim_preset not in (None, "bertadam"):
+            raise ValueError(f"optim_preset must be 'bertadam' or unset, got {self.optim_preset!r}")
+        if self.audit_steps < 1 or self.audit_samples < 1:
+            raise ValueError(
+                f"audit_steps and audit_samples must be at least 1, got {self.audit_steps} and "
+                f"{self.audit_samples}; "
+                "write audit: false to switch the audit off"
+            )
+        parse_size(self.feature_cache_budget)
+        if self.optim_preset == "bertadam" and not self.weight_decay:
+            self.weight_decay = 0.01  # of the original; also spared: biases and LayerNorm
+        super().__post_init__()
+        for name in (
+            "freeze",
+            "gradual_unfreezing",
+            "part_learning_rates",
+            "layerwise_lr_decay",
+            "thaw_warmup",
+        ):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, dict):
+                raise ValueError(
+                    f"{name} must map parts to values, e.g. {{'text_encoder': ...}}, got {value!r}"
+                )
+        for name, most in (("part_learning_rates", math.inf), ("layerwise_lr_decay", 1.0)):
+            numbers = {
+                part: _number(x, f"{name} of {part!r}", most) for part, x in self.mapping(name).items()
+            }
+            setattr(self, name, numbers or None)
+        if self.early_stopping_patience is not None and (
+            self.metric_for_best_model is None or self.eval_strategy == "no"
+        ):
+            raise ValueError(
+                "early_stopping_patience needs an evaluation to watch: set eval_strategy to 'epoch' or "
+                "'steps' and "
+                "metric_for_best_model"
+            )
+        if self.optim_preset == "bertadam" and self.lr_scheduler_type not in (
+            "linear",
+            "reduce_lr_on_plateau",
+        ):
+            raise ValueError(
+                "optim_preset 'bertadam' brings its own linear warm-up and decay, found lr_scheduler_type "
+                f"'{SchedulerType(self.lr_scheduler_type).value}'. Leave it out, or use "
+                f"'reduce_lr_on_plateau' to stack that on top."
+            )
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """Return one of the fields that map parts to values, empty if it is unset."""
+        return dict(getattr(self, name) or {})
+
+
+def _number(value: object, what: str, most: float) -> float:
+    """Return `value` as a float above 0 and at most `most`."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} must be a number, got {value!r}") from None
+    if not 0.0 < number <= most:
+        raise ValueError(f"{what} must be above 0 and at most {most:g}, got {number:g}")
+    return number

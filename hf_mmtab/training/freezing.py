@@ -1,0 +1,391 @@
+"""When each part of a model is frozen: the schedule as written, and the plan that follows from it for one
+run.
+"""
+
+import math
+import re
+import warnings
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from .parts import find_part, part_layers, plain_name
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(epochs?|steps?|%)?", re.IGNORECASE)
+_WINDOW = re.compile(r"(?:from\s+)?(?P<start>.+?)\s+to\s+(?P<end>.+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point of the training run, in epochs, optimizer steps or a fraction of all steps; `forever` is after
+    its end.
+    """
+
+    amount: float
+    unit: str  # "epochs", "steps", "fraction" or "forever"
+
+    @classmethod
+    def parse(cls, value: Any) -> "Moment":
+        """Read `"3 epochs"`, `"500 steps"`, `0.5`, `"50%"`, `"forever"` (also `true`) or 0 (also `false`).
+
+        Raises:
+            ValueError: if the text is none of these, or a number from 1 on has no unit.
+        """
+        if isinstance(value, Moment):
+            return value
+        if value is True or (isinstance(value, str) and value.strip().lower() == "forever"):
+            return cls(math.inf, "forever")
+        match = _AMOUNT.fullmatch(str(0 if value is False else value).strip())
+        if match:
+            amount, unit = float(match[1]), (match[2] or "").lower()
+            if unit.startswith(("epoch", "step")):
+                return cls(amount, "epochs" if unit.startswith("epoch") else "steps")
+            if unit == "%" and amount <= 100:
+                return cls(amount / 100, "fraction")
+            if not unit and amount < 1:
+                return cls(amount, "fraction")
+        raise ValueError(
+            f"Expected a moment such as '3 epochs', '500 steps', 0.5, '50%' or 'forever', found {value!r}. "
+            "A number from 1 on needs its unit."
+        )
+
+    def to_step(self, steps_per_epoch: int, total_steps: int) -> float:
+        """Return the number of optimizer steps done at this moment (`inf` for `forever`)."""
+        scale = {"epochs": steps_per_epoch, "steps": 1, "fraction": total_steps, "forever": 1}[self.unit]
+        steps = self.amount * scale
+        return steps if math.isinf(steps) else math.ceil(steps - 1e-9)
+
+    def __str__(self) -> str:
+        if self.unit == "forever":
+            return "forever"
+        if self.unit == "fraction":
+            return f"{self.amount * 100:g}%"
+        return f"{self.amount:g} {self.unit[:-1] if self.amount == 1 else self.unit}"
+
+
+START, FOREVER = Moment(0.0, "steps"), Moment(math.inf, "forever")
+
+
+def parse_windows(value: Any) -> tuple[tuple[Moment, Moment], ...]:
+    """Read when a part is frozen.
+
+    `"3 epochs"` means from the start until then, `"from 4 epochs"` from then to the end,
+    `"2 epochs to 4 epochs"` in between; a list holds several of these.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(window for item in value for window in parse_windows(item))
+    text = value.strip() if isinstance(value, str) else ""
+    if match := _WINDOW.fullmatch(text):
+        return ((Moment.parse(match["start"]), Moment.parse(match["end"])),)
+    if text.lower().startswith("from "):
+        return ((Moment.parse(text[5:]), FOREVER),)
+    return ((START, Moment.parse(value)),)
+
+
+@dataclass(frozen=True)
+class FreezeUnit:
+    """What freezes and thaws together: a part, or one layer of it. `windows` are `[start, end)` in optimizer
+    steps.
+    """
+
+    name: str
+    part: str
+    paths: tuple[str, ...]
+    parameter_names: tuple[str, ...]  # parameters directly on a module that has thawing layers below it
+    windows: tuple[tuple[float, float], ...]
+
+    def is_frozen(self, step: float) -> bool:
+        """Tell whether the unit is frozen when `step` optimizer steps are done."""
+        return any(start <= step < end for start, end in self.windows)
+
+    def next_thaw(self, step: float) -> float:
+        """Return the first step from `step` on at which the unit trains (`inf` if never)."""
+        while any(start <= step < end for start, end in self.windows):
+            step = max(end for start, end in self.windows if start <= step < end)
+        return step
+
+    def last_thaw(self, step: float) -> float:
+        """Return when the unit that trains at `step` was thawed (0 if it has trained from the start)."""
+        return max((end for _, end in self.windows if end <= step), default=0)
+
+
+@dataclass
+class FreezeSchedule:
+    """The freeze schedule as a recipe writes it.
+
+    Args:
+        freeze: part → until when it is frozen, see `parse_windows`.
+        gradual_unfreezing: part → time between two layers. The last layer thaws when `freeze` says (at once
+            if it says nothing), each layer below one interval later.
+        mode: `"eval"` keeps batch-norm statistics and dropout of a frozen part still; `"train"` lets them
+            run, as the original MMBT code does.
+
+    Example:
+        >>> FreezeSchedule({"image_encoder": "3 epochs", "text_encoder": "forever"})
+    """
+
+    freeze: dict[str, Any] = field(default_factory=dict)
+    gradual_unfreezing: dict[str, Any] = field(default_factory=dict)
+    mode: str = "eval"
+
+    def __post_init__(self):
+        if self.mode not in ("eval", "train"):
+            raise ValueError(f"frozen_mode must be 'eval' or 'train', got {self.mode!r}")
+        for value in self.freeze.values():
+            parse_windows(value)
+        for part, interval in self.gradual_unfreezing.items():
+            if Moment.parse(interval).unit == "forever":
+                raise ValueError(f"gradual_unfreezing of {part!r} needs a finite interval, got {interval!r}")
+
+    def units(self, model: nn.Module, steps_per_epoch: int, total_steps: int) -> list[FreezeUnit]:
+        """Return the units of `model` with their frozen windows in optimizer steps."""
+        units = []
+        for part in {**self.freeze, **self.gradual_unfreezing}:
+            paths = find_part(model, part)
+            windows = tuple(
+                (start.to_step(steps_per_epoch, total_steps), end.to_step(steps_per_epoch, total_steps))
+                for start, end in parse_windows(self.freeze.get(part, 0))
+            )
+            windows = tuple(window for window in windows if window[0] < window[1])
+            if part not in self.gradual_unfreezing:
+                units.append(FreezeUnit(part, part, paths, (), windows))
+                continue
+            interval = Moment.parse(self.gradual_unfreezing[part]).to_step(steps_per_epoch, total_steps)
+            layers = part_layers(model, paths)
+            thaw = FreezeUnit(part, part, paths, (), windows).next_thaw(0)
+            for index, (layer_paths, names) in enumerate(layers):
+                until = thaw + interval * (len(layers) - 1 - index)
+                held = ((0, until), *windows) if until > 0 else windows
+                units.append(FreezeUnit(f"{part}.{index}", part, layer_paths, names, held))
+        return units
+
+    def plan(self, model: nn.Module, steps_per_epoch: int, total_steps: int) -> "FreezePlan":
+        """Work the schedule out for one run.
+
+        Raises:
+            ValueError: if a part is unknown, or nothing trains during a stretch of the run.
+        """
+        units = self.units(model, steps_per_epoch, total_steps)
+        plan = FreezePlan(model, units, self.mode, steps_per_epoch, total_steps)
+        plan.check_something_trains()
+        return plan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the schedule in plain JSON types."""
+        return {
+            "freeze": self.freeze,
+            "gradual_unfreezing": self.gradual_unfreezing,
+            "frozen_mode": self.mode,
+        }
+
+
+class FreezePlan:
+    """A freeze schedule worked out for one model and one run: a pure function of the number of optimizer
+    steps done.
+
+    Args:
+        model: the unwrapped model; its modules are looked up here, before wrappers change their paths.
+        units: see `FreezeSchedule.units`.
+        mode: `"eval"` or `"train"`.
+        steps_per_epoch: optimizer steps in one epoch.
+        total_steps: optimizer steps of the run.
+    """
+
+    def __init__(
+        self, model: nn.Module, units: list[FreezeUnit], mode: str, steps_per_epoch: int, total_steps: int
+    ):
+        self.units, self.mode = units, mode
+        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+        self.boundary_steps = frozenset(self.boundaries())
+        self._model = model
+        modules = {plain_name(name): module for name, module in model.named_modules()}
+        self._modules = {unit.name: [modules[path] for path in unit.paths] for unit in units}
+        self._holders = {
+            unit.name: [
+                (modules[name.rpartition(".")[0]], name.rpartition(".")[2]) for name in unit.parameter_names
+            ]
+            for unit in units
+        }
+
+    def parameters(self, unit: FreezeUnit) -> list[nn.Parameter]:
+        """Return the unit's parameters as they are now (sharding replaces the objects)."""
+        own = [getattr(module, name) for module, name in self._holders[unit.name]]
+        return own + [p for module in self._modules[unit.name] for p in module.parameters()]
+
+    def apply(self, step: int) -> bool:
+        """Set `requires_grad` of all scheduled parameters for `step`; tell whether anything changed."""
+        frozen_ids = {id(p) for unit in self.units if unit.is_frozen(step) for p in self.parameters(unit)}
+        changed = False
+        for unit in self.units:
+            for parameter in self.parameters(unit):
+                trains = id(parameter) not in frozen_ids
+                if parameter.requires_grad != trains:
+                    parameter.requires_grad_(trains)
+                    parameter.grad = None  # a gradient left over would let momentum and decay move it
+                    changed = True
+        return changed
+
+    def allow_all_that_ever_trains(self) -> None:
+        """Let every scheduled parameter require gradients unless it is frozen forever, for building the
+        optimizer.
+        """
+        forever = {
+            id(p) for unit in self.units if math.isinf(unit.next_thaw(0)) for p in self.parameters(unit)
+        }
+        for unit in self.units:
+            for parameter in self.parameters(unit):
+                parameter.requires_grad_(id(parameter) not in forever)
+
+    def hold_still(self, step: int) -> None:
+        """Put the frozen modules in eval mode, after `model.train()` has put all in train mode."""
+        if self.mode == "train":
+            return
+        for unit in self.units:
+            if unit.is_frozen(step):
+                for module in self._modules[unit.name]:
+                    module.eval()
+
+    def frozen_units(self, step: int) -> list[FreezeUnit]:
+        """Return the units that are frozen when `step` optimizer steps are done."""
+        return [unit for unit in self.units if unit.is_frozen(step)]
+
+    def part_is_still(self, part: str, first_step: int, last_step: int) -> bool:
+        """Tell whether a whole part is frozen, in eval mode, from `first_step` up to and with `last_step`."""
+        units = [unit for unit in self.units if unit.part == part]
+        steps = {first_step, last_step, *(s for s in self.boundaries() if first_step <= s <= last_step)}
+        return (
+            self.mode == "eval"
+            and bool(units)
+            and all(unit.is_frozen(step) for unit in units for step in steps)
+        )
+
+    def boundaries(self) -> list[int]:
+        """Return the steps inside the run at which some unit freezes or thaws, in order."""
+        edges = {edge for unit in self.units for window in unit.windows for edge in window}
+        return sorted(int(edge) for edge in edges if 0 < edge < self.total_steps)
+
+    def check_something_trains(self) -> None:
+        """Raise if the schedule lets nothing train during a stretch of the run."""
+        scheduled = {id(p) for unit in self.units for p in self.parameters(unit)}
+        if any(p.requires_grad and id(p) not in scheduled for p in self._model.parameters()):
+            return
+        edges = [0, *self.boundaries(), self.total_steps]
+        for start, end in pairwise(edges):
+            frozen_ids = {id(p) for unit in self.frozen_units(start) for p in self.parameters(unit)}
+            if scheduled and scheduled <= frozen_ids:
+                what = (
+                    "in the whole run"
+                    if (start, end) == (0, self.total_steps)
+                    else f"from step {start} to {end}"
+                )
+                raise ValueError(
+                    f"The freeze schedule lets nothing train {what}: every trainable parameter is frozen. "
+                    "Thaw a part earlier, or leave the classifier out of the schedule."
+                )
+
+    def warnings(self, steps_per_evaluation: float | None = None, patience: int | None = None) -> list[str]:
+        """Return what is probably wrong with the schedule: it outlives the run or the patience of early
+        stopping.
+
+        Args:
+            steps_per_evaluation: optimizer steps between two evaluations, None without evaluation.
+            patience: evaluations without improvement after which the run stops, None without early stopping.
+        """
+        messages = []
+        for unit in self.units:
+            thaw = unit.next_thaw(0)
+            if math.isinf(thaw) or thaw == 0:
+                continue
+            if thaw >= self.total_steps:
+                messages.append(
+                    f"{unit.name} is frozen until {self.describe(thaw)}, but the run ends after step "
+                    f"{self.total_steps}: it will never train. Train longer, thaw earlier or write 'forever'."
+                )
+            elif steps_per_evaluation and patience and thaw >= steps_per_evaluation * (patience + 1):
+                stop = int(steps_per_evaluation * (patience + 1))
+                messages.append(
+                    f"{unit.name} is frozen until {self.describe(thaw)}, but early stopping with patience "
+                    f"{patience} may end the run at step {stop}, before it trains. Raise "
+                    "early_stopping_patience or thaw earlier."
+                )
+        return messages
+
+    def describe(self, step: float) -> str:
+        """Return a step as text, with its epoch."""
+        if math.isinf(step):
+            return "the end of the run (forever)"
+        return f"step {int(step)} (epoch {step / self.steps_per_epoch:g})"
+
+    def timeline(self, width: int = 60) -> str:
+        """Draw the plan as text: one row per part (or layer), time from left to right."""
+        epochs = max(1, math.ceil(self.total_steps / self.steps_per_epoch))
+        cells = min(width, self.total_steps) if epochs > width else epochs * max(1, width // epochs)
+        names = [unit.name for unit in self.units] + ["everything else"]
+        indent = max(len(name) for name in names) + 2
+        ruler = [" "] * (cells + 6)
+        free_from = 0
+        for epoch in range(epochs):
+            at, label = round(epoch * self.steps_per_epoch * cells / self.total_steps), str(epoch + 1)
+            if at >= free_from and at < cells:
+                ruler[at : at + len(label)] = label
+                free_from = at + len(label) + 1
+        lines = [
+            f"Freeze schedule: {self.total_steps} steps, {self.steps_per_epoch} per epoch (░ frozen, █ "
+            f"training)",
+            "epoch".ljust(indent) + "".join(ruler).rstrip(),
+        ]
+        for unit in self.units:
+            steps = [int(cell * self.total_steps / cells) for cell in range(cells)]
+            bar = "".join("░" if unit.is_frozen(step) else "█" for step in steps)
+            lines.append(f"{unit.name.ljust(indent)}{bar}  {self._summary(unit)}")
+        lines.append(f"{'everything else'.ljust(indent)}{'█' * cells}  trains")
+        return "\n".join(lines)
+
+    def _summary(self, unit: FreezeUnit) -> str:
+        """Say in words what a row of the timeline shows."""
+        if not unit.windows:
+            return "trains"
+        words = []
+        for start, end in sorted(unit.windows):
+            if math.isinf(end):
+                words.append("frozen forever" if start == 0 else f"frozen again from {self.describe(start)}")
+            elif start == 0:
+                words.append(f"thaws at {self.describe(end)}")
+            else:
+                words.append(f"frozen from {self.describe(start)} to {self.describe(end)}")
+        return ", ".join(dict.fromkeys(words))
+
+
+def trainable_names(model: nn.Module) -> frozenset[str]:
+    """Return the names of the parameters that require gradients now."""
+    return frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+
+
+def rebuild_reducer(ddp: torch.nn.parallel.DistributedDataParallel) -> None:
+    """Let a DDP module reduce exactly the parameters that require gradients now.
+
+    DDP decides at construction which gradients to reduce: what thaws later is never reduced, and ranks drift
+    apart without a message. Constructing it again on the same object keeps the reference that Trainer's loop
+    holds. All ranks must call this at the same step.
+    """
+    hooks = list(ddp._comm_hooks)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer torch renames broadcast_buffers
+        torch.nn.parallel.DistributedDataParallel.__init__(
+            ddp,
+            ddp.module,
+            device_ids=ddp.device_ids,
+            output_device=ddp.output_device,
+            dim=ddp.dim,
+            broadcast_buffers=ddp.broadcast_buffers,
+            process_group=ddp.process_group,
+            bucket_cap_mb=None if ddp.bucket_bytes_cap_default else ddp.bucket_bytes_cap / 2**20,
+            find_unused_parameters=ddp.find_unused_parameters,
+            gradient_as_bucket_view=ddp.gradient_as_bucket_view,
+            static_graph=ddp.static_graph,
+        )
+    for hook, state in hooks:
+        ddp.register_comm_hook(state, hook)

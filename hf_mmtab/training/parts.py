@@ -1,0 +1,131 @@
+"""Names of model parts → modules, layers and parameters. Freezing, learning rates and the audit all speak of
+parts.
+"""
+
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+
+def freezable_modules(model: nn.Module) -> dict[str, str]:
+    """Return the part names that `model` declares (part → module path), empty for a model that declares
+    none.
+    """
+    return dict(getattr(model, "freezable_modules", {}))
+
+
+def plain_name(name: str) -> str:
+    """Return a parameter or module name without the pieces that wrappers (compile, checkpointing) insert."""
+    return name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "")
+
+
+def find_part(model: nn.Module, part: str) -> tuple[str, ...]:
+    """Return the module paths of a part: a name from `freezable_modules`, a module path or a pattern of
+    paths.
+
+    Args:
+        model: the unwrapped model.
+        part: for example `"text_encoder"`, `"bert.embeddings"` or `"bert.encoder.layer.[0-5]"` (shell
+            pattern; `*` also matches dots; a module inside a matching one is covered by it).
+
+    Raises:
+        ValueError: if no module matches.
+    """
+    declared = freezable_modules(model)
+    pattern = declared.get(part, part)
+    paths = [plain_name(path) for path, _ in model.named_modules() if path]
+    matches = [path for path in paths if path == pattern] or [
+        path for path in paths if fnmatchcase(path, pattern)
+    ]
+    if not matches:
+        known = ", ".join(sorted(declared)) or "none declared by this model"
+        children = ", ".join(path for path in paths if path.count(".") <= 1)
+        raise ValueError(
+            f"Unknown part {part!r}. Known parts of {type(model).__name__}: {known}. "
+            f"A module path or a pattern of paths works too, for example one of: {children}."
+        )
+    covered: list[str] = []
+    for path in matches:  # parents come before their children in named_modules
+        if not any(path.startswith(f"{outer}.") for outer in covered):
+            covered.append(path)
+    return tuple(covered)
+
+
+def part_layers(model: nn.Module, paths: tuple[str, ...]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Cut a part into its layers, from the input side to the output side.
+
+    The layers are the children of the largest `ModuleList` or `Sequential` inside the part. What is
+    registered before that list (an embedder) belongs to the first layer, what comes after it (a norm, a
+    pooler) to the last.
+
+    Returns:
+        For each layer the module paths (with everything below them) and the names of parameters that sit
+        directly on a module around the list.
+    """
+    modules = {plain_name(name): module for name, module in model.named_modules()}
+    if len(paths) > 1:
+        return [((path,), ()) for path in paths]
+    root = paths[0]
+    inside = [path for path in modules if path == root or path.startswith(f"{root}.")]
+    lists = [path for path in inside if isinstance(modules[path], nn.ModuleList | nn.Sequential)]
+    lists = [path for path in lists if len(list(modules[path].children())) > 1]
+    if not lists:
+        return [((root,), ())]
+    stack = max(lists, key=lambda path: sum(p.numel() for p in modules[path].parameters()))
+    layers: list[tuple[list[str], list[str]]] = [
+        ([f"{stack}.{name}"], []) for name, _ in modules[stack].named_children()
+    ]
+    around = root
+    while around != stack:
+        layers[0][1].extend(f"{around}.{name}" for name, _ in modules[around].named_parameters(recurse=False))
+        target, seen = layers[0][0], False
+        step_into = around
+        for name, _ in modules[around].named_children():
+            path = f"{around}.{name}"
+            if path == stack or stack.startswith(f"{path}."):
+                step_into, seen, target = path, True, layers[-1][0]
+            else:
+                target.append(path)
+        assert seen, f"{stack} is not below {around}"
+        around = step_into
+    return [(tuple(paths), tuple(names)) for paths, names in layers]
+
+
+def partition_parameters(model: nn.Module, parts: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    """Give every parameter of the model to exactly one part.
+
+    A parameter inside several named parts goes to the one with the longest path. What no named part covers is
+    grouped by the outermost module that contains none of them, and carries that module's path as its name.
+
+    Args:
+        model: the unwrapped model.
+        parts: part name → module paths, as `find_part` returns them.
+
+    Returns:
+        Part name → parameter names, in the order of `model.named_parameters()`.
+    """
+    owner_of = {path: part for part, paths in parts.items() for path in paths}
+    around = {getattr(model, "base_model_prefix", "") or ""}
+    for path in owner_of:
+        pieces = path.split(".")
+        around.update(".".join(pieces[:end]) for end in range(1, len(pieces)))
+    around -= owner_of.keys()
+    partition: dict[str, list[str]] = {part: [] for part in parts}
+    for full_name, _ in model.named_parameters():
+        name = plain_name(full_name)
+        inside = [path for path in owner_of if name.startswith(f"{path}.")]
+        owner = owner_of[max(inside, key=len)] if inside else _outermost_module(name, around)
+        partition.setdefault(owner, []).append(name)
+    return {part: names for part, names in partition.items() if names}
+
+
+def _outermost_module(parameter: str, around: set[str]) -> str:
+    """Return the shortest module path of a parameter that is not in `around`, else the parameter's own
+    name.
+    """
+    pieces = parameter.split(".")
+    for end in range(1, len(pieces)):
+        path = ".".join(pieces[:end])
+        if path not in around:
+            return path
+    return parameter

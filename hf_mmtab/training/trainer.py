@@ -1,0 +1,379 @@
+"""`MMTabTrainer`: transformers' Trainer with a freeze schedule that is right and an audit that proves what
+moved.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm.auto import tqdm
+from transformers import Trainer, get_scheduler
+from transformers.utils import logging
+
+from .arguments import MMTabTrainingArguments
+from .audit import RECORDS_NAME, UpdateAudit
+from .callbacks import EarlyStopping, FreezeCallback
+from .checkpoints import last_complete_checkpoint, read_schedule, write_schedule
+from .freezing import FreezeSchedule, Moment, rebuild_reducer, trainable_names
+from .losses import loss_from_arguments
+from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
+from .parts import find_part, freezable_modules, partition_parameters
+from .schedulers import Plateau, WarmupFactors
+
+logger = logging.get_logger(__name__)
+
+
+class MMTabTrainer(Trainer):
+    """Trainer for the models of this package and any `PreTrainedModel`.
+
+    Args:
+        model: model to train; parts are named by its `freezable_modules` or by module paths.
+        args: `MMTabTrainingArguments`.
+        label_counts: training examples per class, for `class_weights: balanced` and `pos_weight` by rule.
+        num_examples: training examples in all, for `pos_weight` by rule; by default the length of the train
+            set.
+        kwargs: everything else that `Trainer` takes.
+
+    Example:
+        >>> args = MMTabTrainingArguments("run", freeze={"bert": "1 epoch"})
+        >>> trainer = MMTabTrainer(model, args, train_dataset=rows)
+        >>> trainer.train()
+        >>> trainer.audit.explain("bert")
+    """
+
+    args: MMTabTrainingArguments
+    lr_scheduler: Any
+    model: Any  # Trainer allows None, which a running trainer never has
+    optimizer: Any
+    plan: Any
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: MMTabTrainingArguments | None = None,
+        label_counts: Sequence[int] | None = None,
+        num_examples: int | None = None,
+        **kwargs: Any,
+    ):
+        if not isinstance(args, MMTabTrainingArguments):
+            raise TypeError(f"MMTabTrainer expects MMTabTrainingArguments, found {type(args).__name__}")
+        self.freeze_schedule = FreezeSchedule(
+            args.mapping("freeze"), args.mapping("gradual_unfreezing"), args.frozen_mode
+        )
+        self.plan = None
+        self.audit: UpdateAudit | None = None
+        self.steps_per_epoch, self.total_steps = 1, 1
+        self._reduced: frozenset[str] | None = None
+        super().__init__(model=model, args=args, **kwargs)
+        self.parts = self._find_parts()
+        if self.compute_loss_func is None:
+            rows = num_examples if num_examples is not None else _length(self.train_dataset)
+            self.compute_loss_func = loss_from_arguments(args, self.model.config, label_counts, rows)
+        if args.early_stopping_patience is not None:
+            self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
+        self.add_callback(FreezeCallback(self))
+
+    def _find_parts(self) -> dict[str, tuple[str, ...]]:
+        """Return all parts that the model declares or the arguments name, with their module paths."""
+        args = self.args
+        named = {
+            **freezable_modules(self.model),
+            **args.mapping("freeze"),
+            **args.mapping("gradual_unfreezing"),
+        }
+        named |= {
+            **args.mapping("part_learning_rates"),
+            **args.mapping("layerwise_lr_decay"),
+            **args.mapping("thaw_warmup"),
+        }
+        return {part: find_part(self.model, part) for part in named}
+
+    # ---- Setting up a run ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train; `resume_from_checkpoint=True` takes the last checkpoint that was written completely."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"No complete checkpoint to resume from in {self.args.output_dir!r}")
+        self._resumed_from = resume_from_checkpoint or None
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
+        """Work the freeze schedule out as soon as the number of steps is known."""
+        values = super().set_initial_training_values(*args, **kwargs)
+        self.steps_per_epoch, self.total_steps = max(1, values[1]), values[-1]
+        self.parts = self._find_parts()
+        self.plan = self.freeze_schedule.plan(self.model, self.steps_per_epoch, self.total_steps)
+        plateau = self.args.lr_scheduler_type == "reduce_lr_on_plateau"
+        own_warmup = plateau and self.args.optim_preset is None
+        self.warmup = WarmupFactors(self.args.get_warmup_steps(self.total_steps) if own_warmup else 0)
+        return values
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Create the optimizer over everything that will ever train, frozen or not at this moment."""
+        if self.plan is None:
+            return super().create_optimizer(model)
+        ours = self.optimizer is None
+        self.plan.allow_all_that_ever_trains()
+        if ours and self.args.optim_preset == "bertadam":
+            self.optimizer_cls_and_kwargs = (BertAdam, self._bertadam_arguments())
+        super().create_optimizer(model)
+        if ours:
+            self._split_by_part()
+        elif self.args.part_learning_rates or self.args.layerwise_lr_decay or self.args.thaw_warmup:
+            raise ValueError(
+                "part_learning_rates, layerwise_lr_decay and thaw_warmup need the Trainer to build the "
+                "optimizer; "
+                "leave `optimizers` out, or set the learning rates of your own groups"
+            )
+        self.plan.apply(self.state.global_step)
+        return self.optimizer
+
+    def _bertadam_arguments(self) -> dict[str, Any]:
+        """Return the original's settings, where the arguments say nothing else."""
+        args = self.args
+        return {
+            "lr": args.learning_rate,
+            "warmup": warmup_share(args.warmup_steps, self.total_steps),
+            "total_steps": self.total_steps,
+            "weight_decay": args.weight_decay,
+            "max_grad_norm": args.max_grad_norm,
+        }
+
+    def _split_by_part(self) -> None:
+        """Give each part its own optimizer groups, and each layer where its learning rate or thaw differs."""
+        model, args = self.accelerator.unwrap_model(self.model), self.args
+        by_layer = {*args.mapping("layerwise_lr_decay"), *args.mapping("gradual_unfreezing")}
+        owners, depth = layer_owners(model, partition_parameters(model, self.parts), self.parts, by_layer)
+        rates = {}
+        for owner in set(owners.values()):
+            part = owner.split("[")[0]
+            rate = args.mapping("part_learning_rates").get(part, args.learning_rate)
+            rates[owner] = rate * args.mapping("layerwise_lr_decay").get(part, 1.0) ** depth.get(owner, 0)
+        split_groups(self.optimizer, owners, rates)
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """Create the scheduler: transformers' own, plateau in the metric's direction, or none beside
+        BertAdam's.
+        """
+        args = self.args
+        if self.lr_scheduler is None and (
+            args.lr_scheduler_type == "reduce_lr_on_plateau" or args.optim_preset
+        ):
+            optimizer = self.optimizer if optimizer is None else optimizer
+            if args.lr_scheduler_type == "reduce_lr_on_plateau":
+                settings: dict[str, Any] = {"factor": args.plateau_factor, "patience": args.plateau_patience}
+                settings |= args.mapping("lr_scheduler_kwargs")
+                self.lr_scheduler = Plateau(
+                    optimizer, mode="max" if args.greater_is_better else "min", **settings
+                )
+            else:
+                self.lr_scheduler = get_scheduler("constant", optimizer)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    # ---- Moments of a run, called by FreezeCallback ----
+
+    def begin_run(self) -> None:
+        """Apply the plan, check it against the optimizer, and say what will happen."""
+        self.plan.apply(self.state.global_step)
+        self._sync_reducer()
+        self._check_optimizer()
+        for message in self.plan.warnings(self._steps_per_evaluation(), self.args.early_stopping_patience):
+            logger.warning(message)
+        if self.args.should_save:
+            write_schedule(self.args.output_dir, self.freeze_schedule, self.parts, self.plan)
+        if self.plan.units:
+            self._show(self.plan.timeline())
+        self.audit = self._create_audit() if self.args.audit else None
+
+    def enter_epoch(self) -> None:
+        """Called before the batches of an epoch are made."""
+
+    def enter_step(self) -> None:
+        """Freeze and thaw what the plan says for this step."""
+        if self.state.global_step in self.plan.boundary_steps and self.plan.apply(self.state.global_step):
+            self._sync_reducer()
+            still = (
+                ", ".join(unit.name for unit in self.plan.frozen_units(self.state.global_step)) or "nothing"
+            )
+            logger.info(f"Step {self.state.global_step}: the freeze schedule changed; frozen now: {still}")
+
+    def before_optimizer_step(self) -> None:
+        """Scale the learning rates for one step; let the audit look at gradients and weights."""
+        self.warmup.scale(self.optimizer, [self._factor(group) for group in self.optimizer.param_groups])
+        if self.audit is not None:
+            self.audit.before_step(self.state.global_step)
+
+    def after_optimizer_step(self) -> None:
+        """Let the audit compare the weights; put the learning rates back."""
+        if self.audit is not None and not self.accelerator.optimizer_step_was_skipped:
+            self.audit.after_step(self.state.global_step, (self.state.global_step + 1) / self.steps_per_epoch)
+        self.warmup.restore(self.optimizer)
+
+    def end_run(self) -> None:
+        """Show the audit's table and write its plot."""
+        if self.audit is None:
+            return
+        self.audit.end(float(self.state.epoch or 0))
+        if not self.args.should_save:
+            return
+        table = self.audit.table()
+        folder = Path(self.args.output_dir)
+        (folder / "update_audit.txt").write_text(table + "\n", encoding="utf-8")
+        self._show("Update audit\n" + table)
+
+    # ---- Helpers ----
+
+    def _show(self, text: str) -> None:
+        """Show text to the user beside the progress bar."""
+        if self.args.show_freeze_report and self.is_world_process_zero():
+            tqdm.write(text)
+
+    def _factor(self, group: dict[str, Any]) -> float:
+        """Return the factor of the warm-ups on one group's learning rate for the coming step."""
+        step = self.state.global_step
+        factor = self.warmup.global_factor(step)
+        owner = group.get("part", "")
+        part, _, layer = owner.rstrip("]").partition("[")
+        if part in self.args.mapping("thaw_warmup"):
+            warmup = Moment.parse(self.args.mapping("thaw_warmup")[part]).to_step(
+                self.steps_per_epoch, self.total_steps
+            )
+            names = {part, f"{part}.{layer}"}
+            thaws = [unit.last_thaw(step) for unit in self.plan.units if unit.name in names]
+            factor *= self.warmup.thaw_factor(step, max(thaws, default=0), warmup)
+        return factor
+
+    def _group_learning_rate(self, group: dict[str, Any]) -> float:
+        """Return the learning rate that the coming step applies to a group (BertAdam has a schedule
+        inside).
+        """
+        rate = float(group["lr"])
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        if isinstance(inner, BertAdam):
+            steps = [int(inner.state[p]["step"]) if inner.state.get(p) else 0 for p in group["params"][:1]]
+            rate *= inner.schedule_factor(max(steps, default=0))
+        return rate
+
+    def _get_learning_rate(self) -> float:
+        """Return the learning rate for the log, with warm-up."""
+        step = self.state.global_step
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        factor = (
+            inner.schedule_factor(step) if isinstance(inner, BertAdam) else self.warmup.global_factor(step)
+        )
+        return super()._get_learning_rate() * factor
+
+    def _sync_reducer(self) -> None:
+        """Under DDP, reduce the gradients of exactly what trains now."""
+        wrapped = getattr(self.model_wrapped, "_orig_mod", self.model_wrapped)
+        if isinstance(wrapped, DistributedDataParallel):
+            trainable = trainable_names(self.model)
+            if self._reduced is not None and trainable != self._reduced:
+                rebuild_reducer(wrapped)
+            self._reduced = trainable
+
+    def _check_optimizer(self) -> None:
+        """Raise if a part that will thaw is missing from the optimizer."""
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for unit in self.plan.units:
+            missing = [p for p in self.plan.parameters(unit) if id(p) not in held]
+            thaw = unit.next_thaw(0)
+            if missing and thaw < self.total_steps:
+                raise RuntimeError(
+                    f"{unit.name} trains from {self.plan.describe(thaw)} on, but {len(missing)} of its "
+                    f"{len(self.plan.parameters(unit))} parameters are not in the optimizer, so they would "
+                    f"never "
+                    "move. Let MMTabTrainer create the optimizer, or build yours from all of "
+                    "model.parameters()."
+                )
+
+    def _steps_per_evaluation(self) -> float | None:
+        """Return the optimizer steps between two evaluations, None if there are none."""
+        if self.args.eval_strategy == "epoch":
+            return self.steps_per_epoch
+        return self.state.eval_steps if self.args.eval_strategy == "steps" else None
+
+    def _create_audit(self) -> UpdateAudit | None:
+        """Create the audit on the process that writes it (on all where parameters are sharded)."""
+        if not (self.args.should_save or self.is_fsdp_enabled):
+            return None
+        model = self.accelerator.unwrap_model(self.model)
+        path = Path(self.args.output_dir) / RECORDS_NAME
+        audit = UpdateAudit(
+            model,
+            partition_parameters(model, self.parts),
+            self.plan,
+            self.optimizer,
+            path if self.args.should_save else None,
+            every=self.args.audit_steps,
+            samples=self.args.audit_samples,
+            accumulation=self.args.gradient_accumulation_steps,
+            learning_rate=self._group_learning_rate,
+        )
+        if self._resumed_from is not None:
+            audit.resume(self._resumed_from, self.state.global_step)
+        elif self.args.should_save:
+            path.unlink(missing_ok=True)
+        return audit
+
+    # ---- Steps ----
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Compute the loss with frozen parts held still (Trainer puts the whole model in train mode each
+        step).
+        """
+        if model.training and self.plan is not None and self.is_in_train:
+            self.plan.hold_still(self.state.global_step)
+        return super().compute_loss(
+            model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+        )
+
+    def _clip_grad_norm(self, model):
+        """Clip all gradients together, except for BertAdam, which clips each parameter on its own."""
+        return None if self.args.optim_preset == "bertadam" else super()._clip_grad_norm(model)
+
+    # ---- Checkpoints ----
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Save the freeze schedule and the audit beside the optimizer."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save and self.plan is not None:
+            write_schedule(output_dir, self.freeze_schedule, self.parts, self.plan)
+            if self.audit is not None:
+                self.audit.save(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the optimizer, and refuse moments that would go to another part."""
+        parts = [group.get("part") for group in self.optimizer.param_groups]
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except ValueError as error:
+            raise ValueError(self._schedule_mismatch(checkpoint)) from error
+        if [group.get("part") for group in self.optimizer.param_groups] != parts:
+            raise ValueError(self._schedule_mismatch(checkpoint))
+
+    def _schedule_mismatch(self, checkpoint: str | None) -> str:
+        return (
+            f"The optimizer state in {checkpoint!r} was saved for other parts than this run trains. Saved "
+            f"freeze "
+            f"schedule: {read_schedule(checkpoint)}; now: {self.freeze_schedule.to_dict()}. Resume with the "
+            f"saved "
+            "one (moments of a time may differ, 'forever' may not come or go), or start a new run from its "
+            "weights."
+        )
+
+
+def _length(dataset: Any) -> int | None:
+    """Return the number of rows of a dataset, None if it has no length."""
+    try:
+        return len(dataset)
+    except TypeError:
+        return None
