@@ -66,8 +66,8 @@ def decide(
             probability equal to its threshold is a yes. More than two classes and regression take none.
 
     Returns:
-        Single label: class ids, shape `(rows,)`, of more than two the lowest wins a tie. Multi label: 0 and 1, shape
-        `(rows, num_labels)`. Regression: the values unchanged.
+        Single label: class ids, shape `(rows,)`, of more than two the lowest wins a tie. Multi label: 0 and
+        1, shape `(rows, num_labels)`. Regression: the values unchanged.
 
     Raises:
         ValueError: if the number of thresholds is not the number of labels, or a threshold has no meaning
