@@ -8,6 +8,28 @@ from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig
 
 WINDOW_LOSSES = ("cross_entropy", "focal", "rmse_one_hot", "mse", "rmse")
+# What may be chosen anew when a head is put on a pretrained encoder.
+HEAD_SETTINGS = (
+    "num_labels",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "lstm_hidden_size",
+    "lstm_num_layers",
+    "lstm_bidirectional",
+    "lstm_dropout",
+    "mlp_hidden_sizes",
+    "pooling",
+    "classifier_dropout",
+    "label_level",
+    "classification_loss",
+    "focal_gamma",
+    "class_weights",
+    "threshold",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "field_dropout_prob",
+)
 
 
 @strict
@@ -241,7 +263,17 @@ class TabBertConfig(PreTrainedConfig):
             self.adaptive_softmax_threshold is not None or self.neighbor_smoothing
         ):
             raise ValueError("adaptive_softmax_threshold and neighbor_smoothing need mlm_loss='field'.")
+        regression = self.problem_type == "regression"
+        if self.classification_loss is not None and regression != (
+            self.classification_loss in ("mse", "rmse")
+        ):
+            raise ValueError(
+                f"classification_loss={self.classification_loss!r} does not fit problem_type="
+                f"{self.problem_type!r}: mse and rmse are for regression, the others for classes."
+            )
         if self.class_weights is not None:
+            if regression:
+                raise ValueError("class_weights do not apply to problem_type='regression'.")
             if self.classification_loss not in (None, "cross_entropy", "focal"):
                 raise ValueError(
                     f"class_weights do not apply to classification_loss={self.classification_loss!r}."

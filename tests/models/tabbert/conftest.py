@@ -4,26 +4,10 @@ import json
 
 import pytest
 import torch
+from golden_tabbert import GOLDEN_FIELDS
 from safetensors.torch import load_file
 
 from hf_mmtab.models.tabbert.configuration_tabbert import TabBertConfig
-
-# Columns of `golden/tabformer/vocab20k/vocab.nb` in order; ids follow the lines of that file.
-GOLDEN_FIELDS = [
-    "User",
-    "Card",
-    "Timestamp",
-    "Amount",
-    "Use Chip",
-    "Merchant Name",
-    "Merchant City",
-    "Merchant State",
-    "Zip",
-    "MCC",
-    "Errors?",
-    "SPECIAL",
-]
-GOLDEN_SPECIAL = {"pad_token_id": 0, "cls_token_id": 3, "sep_token_id": 1, "mask_token_id": 4}
 
 
 @pytest.fixture(scope="session")

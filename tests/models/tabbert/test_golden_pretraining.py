@@ -1,10 +1,10 @@
 """Numbers of IBM/TabFormer at ebb7cd6 (`golden/README.md`): logits, losses, gradients, optimizer steps."""
 
 import json
-import math
 
 import pytest
 import torch
+from golden_tabbert import GOLDEN_FIELDS, GOLDEN_SPECIAL, OldAdamW, convert
 
 from hf_mmtab.models.tabbert.converting_tabbert import (
     convert_config,
@@ -13,20 +13,7 @@ from hf_mmtab.models.tabbert.converting_tabbert import (
 )
 from hf_mmtab.models.tabbert.modeling_tabbert import TabBertForMaskedLM
 
-from .conftest import GOLDEN_FIELDS, GOLDEN_SPECIAL
-
 MODELS = ["hier", "flat_field_ce", "flat_vanilla"]
-
-
-def convert(original, tensors, ranges, name):
-    field_ce = None if name == "hier" else name == "flat_field_ce"
-    config = convert_config(original, GOLDEN_FIELDS, ranges, field_ce=field_ce, **GOLDEN_SPECIAL)
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = config.field_dropout_prob = 0.0
-    converted = convert_state_dict(tensors, config)
-    model = TabBertForMaskedLM(config)
-    model.load_state_dict(converted.state_dict, strict=True)
-    assert set(converted.fates) == set(tensors)
-    return model.eval()
 
 
 @pytest.fixture(params=MODELS)
@@ -99,26 +86,6 @@ def test_five_adamw_steps_are_the_originals(case):
             loss.backward()
             optimizer.step()
     assert losses == pytest.approx(expected["five_adamw_steps_lr1e-3_dropout_off"], rel=1e-5, abs=1e-5)
-
-
-class OldAdamW(torch.optim.Optimizer):
-    """AdamW as transformers 3.2 had it: betas .9 .999, eps 1e-6 added *before* the bias correction."""
-
-    def __init__(self, parameters, lr):
-        super().__init__(parameters, {"lr": lr})
-
-    @torch.no_grad()
-    def step(self):
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                if not state:
-                    state.update(step=0, m=torch.zeros_like(parameter), v=torch.zeros_like(parameter))
-                state["step"] += 1
-                state["m"].lerp_(parameter.grad, 0.1)
-                state["v"].mul_(0.999).addcmul_(parameter.grad, parameter.grad, value=0.001)
-                correction = math.sqrt(1 - 0.999 ** state["step"]) / (1 - 0.9 ** state["step"])
-                parameter.addcdiv_(state["m"], state["v"].sqrt().add_(1e-6), value=-group["lr"] * correction)
 
 
 @pytest.mark.parametrize(("name", "io_of"), [("hier", "hier"), ("flat", "flat_vanilla")])

@@ -1,0 +1,332 @@
+"""Heads over windows of rows: LSTM, MLP and linear on a TabBERT encoder, and an LSTM on raw cells."""
+
+import itertools
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from .configuration_tabbert import HEAD_SETTINGS, TabBertConfig
+from .modeling_tabbert import TabBertEmbeddings, TabBertModel, TabBertPreTrainedModel
+from .modeling_tabbert_losses import window_loss
+
+
+def num_outputs(config: TabBertConfig) -> int:
+    """Return the number of classes, or of regression targets."""
+    assert config.num_labels is not None
+    return config.num_labels
+
+
+def last_real_row(rows: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Read each window at its last real row; a window of padding alone is read at its first row.
+
+    Args:
+        rows: shape `(batch, rows, width)`.
+        attention_mask: shape `(batch, rows)`, real rows first.
+
+    Returns:
+        Shape `(batch, width)`.
+    """
+    last = attention_mask.long().sum(dim=1).sub(1).clamp(min=0)
+    return rows.gather(1, last[:, None, None].expand(-1, 1, rows.shape[-1])).squeeze(1)
+
+
+class TabBertLstm(nn.LSTM):
+    """An LSTM over rows (over cells when flat) whose padding never reaches a read-out."""
+
+    def __init__(self, config: TabBertConfig, input_size: int):
+        super().__init__(
+            input_size,
+            config.lstm_hidden_size or config.hidden_size,
+            num_layers=config.lstm_num_layers,
+            dropout=float(config.lstm_dropout) if config.lstm_num_layers > 1 else 0.0,
+            bidirectional=config.lstm_bidirectional,
+            batch_first=True,
+        )
+
+    @property
+    def output_size(self) -> int:
+        """Width of the read-out."""
+        return self.hidden_size * (2 if self.bidirectional else 1)
+
+    def run(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return outputs of shape `(batch, steps, output_size)` for `attention_mask` `(batch, steps)`."""
+        if not self.bidirectional:
+            return self(states)[0]  # padding comes after all real steps: it cannot reach them
+        # The way back would start in the padding.
+        lengths = attention_mask.long().sum(dim=1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self(packed)[0], batch_first=True, total_length=states.shape[1])[0]
+
+    def read_window(self, outputs: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return what each direction knows after its last step, shape `(batch, output_size)`."""
+        last = last_real_row(outputs, attention_mask)
+        if not self.bidirectional:
+            return last
+        return torch.cat([last[:, : self.hidden_size], outputs[:, 0, self.hidden_size :]], dim=-1)
+
+
+class TabBertWindowModel(TabBertPreTrainedModel):
+    """What the heads share. A head turns states into one vector per window, or per row."""
+
+    classifier: nn.Linear
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+
+    @abstractmethod
+    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return states of shape `(batch, steps, width)`; steps are rows, or cells when flat."""
+
+    @abstractmethod
+    def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return vectors of shape `(batch, width)`, or `(batch, rows, width)` with one label per row."""
+
+    def row_mask(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Mark real rows, shape `(batch, rows)`: a row of nothing but padding is not real."""
+        if self.config.pad_token_id is None:
+            return input_ids.new_ones(input_ids.shape[:2])
+        return input_ids.ne(self.config.pad_token_id).any(dim=-1).long()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        row_states: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple:
+        """Classify windows or rows.
+
+        Args:
+            input_ids: shape `(batch, rows, fields)`, global ids; real rows first, then padding.
+            attention_mask: shape `(batch, rows)`, 1 for a real row; taken from the padding id if left out.
+            labels: shape `(batch,)`, `(batch, rows)` with one label per row, or targets of the logits' shape.
+            row_states: what `get_row_states` returned for these windows, in place of `input_ids`.
+
+        Returns:
+            `loss` if there are labels, `logits` of shape `(batch, labels)` or `(batch, rows, labels)`.
+
+        Raises:
+            ValueError: unless exactly one of `input_ids` and `row_states` is given.
+        """
+        if (input_ids is None) == (row_states is None):
+            raise ValueError(
+                "Expected either input_ids or row_states (from get_row_states), found both or none."
+            )
+        if row_states is None:
+            assert input_ids is not None
+            attention_mask = self.row_mask(input_ids) if attention_mask is None else attention_mask
+            row_states = self.encode(input_ids, attention_mask)  # (batch, steps, width)
+        elif attention_mask is None:
+            attention_mask = row_states.new_ones(
+                row_states.shape[0], row_states.shape[1] // self.steps_per_row
+            )
+        logits = self.classifier(self.dropout(self.read(row_states, attention_mask)))
+        loss = None if labels is None else window_loss(logits, labels, self.config)
+        result = SequenceClassifierOutput(loss=loss, logits=logits)
+        return result if return_dict is not False else result.to_tuple()
+
+    @property
+    def steps_per_row(self) -> int:
+        """States per row: 1, or one per cell when flat."""
+        return self.config.num_fields if self.config.flatten else 1
+
+
+class TabBertEncoderWindowModel(TabBertWindowModel):
+    """A head on a TabBERT encoder, which is meant to stay frozen: `default_frozen_parts`."""
+
+    default_frozen_parts = ("encoder",)
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__(config)
+        self.model = TabBertModel(config)
+
+    @classmethod
+    def from_pretrained_encoder(
+        cls, checkpoint: str, processor_fingerprint: str | None = None, **head_settings: Any
+    ) -> "TabBertEncoderWindowModel":
+        """Put a new head on the encoder of a checkpoint; every weight of the encoder comes from it.
+
+        Args:
+            checkpoint: folder or Hub name of a pretraining (or fine-tuned) checkpoint.
+            processor_fingerprint: of the processor that encodes the windows, checked against the config's.
+            head_settings: `num_labels`, `id2label`, `lstm_hidden_size`, … (`HEAD_SETTINGS`).
+
+        Raises:
+            ValueError: if a setting is not one of a head, the processor is another one, or encoder weights
+                are missing.
+
+        Example:
+
+        ```python
+        model = TabBertLstmForSequenceClassification.from_pretrained_encoder("out/pretrain", num_labels=2)
+        ```
+        """
+        foreign = sorted(set(head_settings) - set(HEAD_SETTINGS))
+        if foreign:
+            raise ValueError(f"Expected settings of a head {sorted(HEAD_SETTINGS)}, found {foreign}.")
+        encoder = TabBertModel.from_pretrained(checkpoint)
+        if processor_fingerprint is not None:
+            encoder.check_processor(processor_fingerprint)
+        settings = encoder.config.to_dict()
+        if {"num_labels", "id2label", "label2id"} & set(head_settings):
+            settings = {
+                name: value for name, value in settings.items() if name not in ("id2label", "label2id")
+            }
+        model = cls(TabBertConfig.from_dict({**settings, **head_settings})).to(encoder.dtype)
+        model.model.load_state_dict(encoder.state_dict(), strict=True)
+        return model
+
+    @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path."""
+        parts = {name: f"model.{path}" for name, path in self.model.freezable_modules.items()}
+        return {"encoder": "model", **parts}
+
+    @property
+    def cacheable_features(self) -> dict[str, dict[str, Any]]:
+        """While the encoder is frozen, the states of a window never change.
+
+        `attention_mask` stays beside `row_states`; `get_row_states` finds its own in the padding ids.
+        """
+        return {"encoder": {"inputs": ["input_ids"], "output": "row_states", "method": "get_row_states"}}
+
+    def get_row_states(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the encoder's states, `(batch, rows, hidden)`, flat `(batch, rows × fields, hidden)`."""
+        return self.model(input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        return self.get_row_states(input_ids, attention_mask)
+
+    def row_vectors(self, states: torch.Tensor) -> torch.Tensor:
+        """Return one vector per row, shape `(batch, rows, hidden)`: when flat, the mean of its cells."""
+        if not self.config.flatten:
+            return states
+        return states.view(states.shape[0], -1, self.config.num_fields, states.shape[-1]).mean(dim=2)
+
+    def pool(self, rows: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return one vector per window, or all rows with one label per row."""
+        if self.config.label_level == "row":
+            return rows
+        if self.config.pooling == "last":
+            return last_real_row(rows, attention_mask)
+        weights = attention_mask.to(rows.dtype)[:, :, None]
+        return (rows * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
+    """Encoder → LSTM over rows (over cells when flat) → read at the last real row → linear.
+
+    With `problem_type="regression"` it has one output per target (`num_labels`), with `label_level="row"` one
+    prediction per row.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from hf_mmtab.models.tabbert import TabBertConfig, TabBertLstmForSequenceClassification
+    >>> config = TabBertConfig(fields=["city", "amount"], field_ranges=[[4, 9], [9, 19]], vocab_size=19)
+    >>> model = TabBertLstmForSequenceClassification(config)
+    >>> model(torch.tensor([[[4, 9], [5, 12], [0, 0]]]), labels=torch.tensor([1])).logits.shape
+    torch.Size([1, 2])
+    ```
+    """
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__(config)
+        self.lstm = TabBertLstm(config, config.hidden_size)
+        self.classifier = nn.Linear(self.lstm.output_size, num_outputs(config))
+        self.post_init()
+
+    def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return read_lstm(self.lstm, states, attention_mask, self.steps_per_row, self.config.label_level)
+
+
+class TabBertMlpForSequenceClassification(TabBertEncoderWindowModel):
+    """Encoder → last real row or mean of the rows (`pooling`) → hidden layers → linear."""
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__(config)
+        sizes = [config.hidden_size, *(config.mlp_hidden_sizes or [config.hidden_size])]
+        layers: list[nn.Module] = []
+        for width, next_width in itertools.pairwise(sizes):
+            layers += [
+                nn.Linear(width, next_width),
+                ACT2FN[config.hidden_act],
+                nn.Dropout(config.classifier_dropout),
+            ]
+        self.mlp = nn.Sequential(*layers)
+        self.classifier = nn.Linear(sizes[-1], num_outputs(config))
+        self.post_init()
+
+    def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.mlp(self.pool(self.row_vectors(states), attention_mask))
+
+
+class TabBertPooledForSequenceClassification(TabBertEncoderWindowModel):
+    """Encoder → last real row or mean of the rows (`pooling`) → linear."""
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__(config)
+        self.classifier = nn.Linear(config.hidden_size, num_outputs(config))
+        self.post_init()
+
+    def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.row_vectors(states), attention_mask)
+
+
+class TabBertRawLstmForSequenceClassification(TabBertWindowModel):
+    """The paper's baseline: embedded cells of a row, concatenated → LSTM → linear. Nothing is pretrained."""
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__(config)
+        self.embeddings = TabBertEmbeddings(config)
+        self.lstm = TabBertLstm(config, config.num_fields * config.cell_hidden_size)
+        self.classifier = nn.Linear(self.lstm.output_size, num_outputs(config))
+        self.post_init()
+
+    @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path."""
+        return {"embeddings": "embeddings"}
+
+    @property
+    def steps_per_row(self) -> int:
+        return 1
+
+    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        return self.embeddings(input_ids).flatten(2)  # (batch, rows, fields × cell_hidden)
+
+    def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return read_lstm(self.lstm, states, attention_mask, 1, self.config.label_level)
+
+
+def read_lstm(
+    lstm: TabBertLstm,
+    states: torch.Tensor,
+    attention_mask: torch.Tensor,
+    steps_per_row: int,
+    label_level: str,
+) -> torch.Tensor:
+    """Run the LSTM and read it after the last step of each row, or after the last real row.
+
+    Args:
+        states: shape `(batch, rows × steps_per_row, width)`.
+        attention_mask: shape `(batch, rows)`.
+
+    Returns:
+        Shape `(batch, rows, output)` for `label_level="row"`, else `(batch, output)`.
+    """
+    step_mask = attention_mask.repeat_interleave(steps_per_row, dim=1)
+    outputs = lstm.run(states, step_mask)  # (batch, steps, output)
+    if label_level == "row":
+        return outputs[:, steps_per_row - 1 :: steps_per_row]
+    return lstm.read_window(outputs, step_mask)
