@@ -1,0 +1,156 @@
+"""Windows to batches: padding, and everything random about masked cells."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .processing_tabbert import TabBertProcessor
+
+IGNORED = -100
+PASSED_THROUGH = ("row_states",)  # what a frozen encoder gave earlier, (rows, hidden) per window
+
+
+@dataclass
+class TabBertCollator:
+    """Pads windows to one length and, for pretraining, masks cells.
+
+    Each example is a mapping with `input_ids (rows, fields)` and, as the windows of `hf_mmtab.data` have
+    them, `label_start` (earlier rows are context: neither masked nor judged) and `labels`: a number, numbers
+    of shape `(targets,)`, or with `row_labels=True` one number per row `(rows,)`.
+
+    Masking: each eligible cell is chosen with `mlm_probability`; a static field is chosen for all rows of a
+    window at once; with `row_probability` whole rows are chosen on top. Of the chosen, `mask_share` become
+    [MASK], `random_share` become another value of the same field, the rest stay. Eligible are values, bins
+    and [MISSING] in real rows from `label_start` on; special tokens and the [SEP] column are never masked,
+    nor [UNK] unless `mask_unknown`.
+
+    Args:
+        processor: the fitted processor.
+        mlm: True for pretraining: `labels (batch, rows, fields)`, -100 where not chosen.
+        seed: None: torch's global generator, which `Trainer` seeds and restores. A number: the choice depends
+            on the seed and the batch's content alone, so that every evaluation judges the same cells.
+        pad_to_rows: pad to that many rows instead of the longest window of the batch.
+
+    Example:
+
+    ```python
+    >>> rows = {"shop": ["a", "b", "a", "b"]}
+    >>> processor = TabBertProcessor({"fields": {"shop": {}}}).fit(rows)
+    >>> collator = TabBertCollator(processor, mlm=True, mlm_probability=1.0, mask_share=1.0, random_share=0.0)
+    >>> collator([{"input_ids": np.array([[6], [7]])}])["input_ids"].tolist()
+    [[[3], [3]]]
+    ```
+    """
+
+    processor: TabBertProcessor
+    mlm: bool = False
+    mlm_probability: float = 0.15
+    row_probability: float = 0.0
+    mask_share: float = 0.8
+    random_share: float = 0.1
+    mask_unknown: bool = False
+    row_labels: bool = False
+    seed: int | None = None
+    pad_to_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mlm_probability", "row_probability", "mask_share", "random_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}.")
+        if self.mask_share + self.random_share > 1.0:
+            raise ValueError(
+                f"mask_share + random_share must be at most 1, got {self.mask_share} + {self.random_share}."
+            )
+        ranges = torch.tensor(self.processor.field_ranges)
+        values = torch.tensor(self.processor.value_ranges())
+        self._start, self._end = ranges[:, 0], ranges[:, 1]
+        self._first_value, self._num_values = values[:, 0], values[:, 1] - values[:, 0]
+        self._unknown = torch.tensor(self.processor.unknown_ids())
+        self._static = torch.tensor(self.processor.static_fields())
+        self._maskable = self._num_values > 0
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return `input_ids (batch, rows, fields)`, `attention_mask (batch, rows)` and `labels`.
+
+        Raises:
+            ValueError: if a window has another number of fields, or more rows than `pad_to_rows`.
+        """
+        windows = [torch.as_tensor(np.asarray(e["input_ids"]), dtype=torch.long) for e in examples]
+        fields = len(self._start)
+        for window in windows:
+            if window.ndim != 2 or window.shape[1] != fields:
+                raise ValueError(f"Expected windows of shape (rows, {fields}), found {tuple(window.shape)}.")
+        lengths = torch.tensor([len(w) for w in windows])
+        rows = int(lengths.max()) if self.pad_to_rows is None else self.pad_to_rows
+        if int(lengths.max()) > rows:
+            raise ValueError(
+                f"Expected at most pad_to_rows={rows} rows, found a window of {int(lengths.max())}."
+            )
+        input_ids = torch.full((len(windows), rows, fields), self.processor.pad_token_id)
+        for i, window in enumerate(windows):
+            input_ids[i, : len(window)] = window
+        attention_mask = (torch.arange(rows) < lengths[:, None]).long()
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        starts = torch.tensor([int(e.get("label_start", 0)) for e in examples])
+        if self.mlm:
+            judged = attention_mask.bool() & (torch.arange(rows) >= starts[:, None])  # (batch, rows)
+            batch["input_ids"], batch["labels"] = self.mask_cells(input_ids, judged)
+        elif "labels" in examples[0]:
+            batch["labels"] = self._labels([e["labels"] for e in examples], rows)
+        for name in PASSED_THROUGH:
+            if name in examples[0]:
+                states = [torch.as_tensor(e[name]) for e in examples]
+                padded = states[0].new_zeros((len(states), rows, *states[0].shape[1:]))
+                for i, state in enumerate(states):
+                    padded[i, : min(rows, len(state))] = state[:rows]
+                batch[name] = padded
+        return batch
+
+    def _labels(self, labels: list[Any], rows: int) -> torch.Tensor:
+        tensors = [torch.as_tensor(np.asarray(label)) for label in labels]
+        if not self.row_labels:
+            stacked = torch.stack(tensors)
+            return stacked.float() if stacked.is_floating_point() else stacked.long()
+        fill: float = float("nan") if tensors[0].is_floating_point() else IGNORED
+        padded = torch.full((len(tensors), rows, *tensors[0].shape[1:]), fill, dtype=tensors[0].dtype)
+        for i, tensor in enumerate(tensors):
+            padded[i, : len(tensor)] = tensor
+        return padded.float() if padded.is_floating_point() else padded.long()
+
+    def mask_cells(self, input_ids: torch.Tensor, judged: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return masked ids and labels of shape `(batch, rows, fields)`.
+
+        Args:
+            judged: `(batch, rows)`, True where cells may be chosen.
+        """
+        generator = self._generator(input_ids)
+
+        def draw(*shape: int) -> torch.Tensor:
+            return torch.rand(shape, generator=generator)
+
+        batch, rows, fields = input_ids.shape
+        eligible = judged[:, :, None] & (input_ids >= self._start) & (input_ids < self._end) & self._maskable
+        if not self.mask_unknown:
+            eligible &= input_ids != self._unknown
+        chance, kind, value = draw(batch, rows, fields), draw(batch, rows, fields), draw(batch, rows, fields)
+        shared_chance, shared_kind = draw(batch, 1, fields), draw(batch, 1, fields)
+        row_chance, row_kind = draw(batch, rows, 1), draw(batch, rows, 1)
+        chosen = torch.where(self._static, shared_chance, chance) < self.mlm_probability
+        whole_row = (row_chance < self.row_probability).expand_as(chosen) & ~self._static
+        kind = torch.where(self._static, shared_kind, torch.where(whole_row, row_kind, kind))
+        chosen = (chosen | whole_row) & eligible
+        labels = torch.where(chosen, input_ids, IGNORED)
+        random_ids = self._first_value + (value * self._num_values).long().clamp(max=self._num_values - 1)
+        masked = torch.where(chosen & (kind < self.mask_share), self.processor.mask_token_id, input_ids)
+        replaced = chosen & (kind >= self.mask_share) & (kind < self.mask_share + self.random_share)
+        return torch.where(replaced, random_ids, masked), labels
+
+    def _generator(self, input_ids: torch.Tensor) -> torch.Generator | None:
+        if self.seed is None:
+            return None
+        content = zlib.crc32(input_ids.numpy().tobytes())
+        return torch.Generator().manual_seed((self.seed << 32) + content)

@@ -1,0 +1,267 @@
+"""One fitted field: its range of ids, values or bin edges, encoding and decoding."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .columns_tabbert import FieldPlan
+from .statistics_tabbert import FieldStatistics
+from .values_tabbert import fixed_values, stable_hash, transformed
+
+UNKNOWN, MISSING = "[UNK]", "[MISSING]"
+
+
+@dataclass
+class FittedField:
+    """A field after fitting.
+
+    Its ids are `[start, end)`: [UNK], [MISSING] (if the plan gives each field its own), then the values or
+    bins.
+    """
+
+    plan: FieldPlan
+    start: int
+    unknown_id: int
+    missing_id: int
+    first_value_id: int
+    values: pa.Array | None = None  # vocabulary, in the order of ids; None: bins or hash buckets
+    counts: np.ndarray | None = None  # rows of the fitted part per value or bin
+    buckets: int = 0  # hash buckets; 0: not hashed
+    edges: np.ndarray | None = None  # bin edges, (bins + 1,), in the transform's unit
+    bins: np.ndarray | None = None  # bins that have an id, increasing; None: all
+    lowest: float = 0.0
+    highest: float = 0.0
+    temporal: bool = False
+    error: float = 0.0  # relative error of the edges (0: exact)
+    missing_rate: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Number of ids of values or bins."""
+        if self.buckets:
+            return self.buckets
+        if self.edges is not None:
+            return len(self.edges) - 1 if self.bins is None else len(self.bins)
+        assert self.values is not None
+        return len(self.values)
+
+    @property
+    def end(self) -> int:
+        """One after the last id."""
+        return self.first_value_id + self.size
+
+    @classmethod
+    def fit(cls, statistics: FieldStatistics, start: int, specials: bool, unknown_id: int) -> "FittedField":
+        """Make the field from what fitting learned.
+
+        Args:
+            start: first free id.
+            specials: give the field its own [UNK] and [MISSING].
+            unknown_id: id of unknown and missing values without them.
+        """
+        plan = statistics.plan
+        fitted = cls(
+            plan=plan,
+            start=start,
+            unknown_id=start if specials else unknown_id,
+            missing_id=start + 1 if specials else unknown_id,
+            first_value_id=start + 2 if specials else start,
+            temporal=statistics.temporal,
+            missing_rate=statistics.missing / max(1, statistics.rows),
+        )
+        if statistics.sketch is not None:
+            fitted._fit_bins(statistics)
+        elif statistics.categories is not None:
+            fitted._fit_categories(statistics)
+        else:
+            fitted.values = pa.array(fixed_values(plan))
+        return fitted
+
+    def _fit_categories(self, statistics: FieldStatistics) -> None:
+        counted = statistics.categories
+        assert counted is not None
+        if counted.hashed:
+            self.buckets = counted.num_buckets
+            return
+        ranked = counted.ranked().filter(pl.col("count") >= self.plan.min_count)
+        if self.plan.max_values is not None:
+            ranked = ranked.head(self.plan.max_values)
+        arrow = ranked["value"].to_arrow(compat_level=pl.CompatLevel.oldest())
+        self.values = arrow.cast(pa.string()) if pa.types.is_large_string(arrow.type) else arrow
+        self.counts = ranked["count"].to_numpy()
+
+    def _fit_bins(self, statistics: FieldStatistics) -> None:
+        sketch, count = statistics.sketch, self.plan.num_bins
+        assert sketch is not None
+        if sketch.total == 0:
+            raise ValueError(
+                f"Field {self.plan.name!r}: no number to fit bins on, all {statistics.rows} rows are missing"
+                " or infinite. Remove the field from the plan."
+            )
+        self.lowest, self.highest, self.error = sketch.lowest, sketch.highest, sketch.error
+        original = self.plan.binning == "original"
+        # source: np.arange(0, 1 + 1/n, 1/n) of the original, rounding errors included
+        shares = np.minimum(np.arange(count + 1) * (1 / count), 1.0)
+        edges = sketch.quantiles(shares, self._transformed)
+        self.edges = edges if original else np.unique(edges)
+        if len(self.edges) == 1:  # one value only: one bin
+            self.edges = np.repeat(self.edges, 2)
+        values, counts = sketch.values_and_counts()
+        self.counts = np.bincount(self._bin(values), weights=counts, minlength=len(self.edges) - 1).astype(
+            np.int64
+        )
+        if original:
+            self.bins = np.flatnonzero(self.counts)
+            self.counts = self.counts[self.bins]
+
+    def _transformed(self, values: np.ndarray) -> np.ndarray:
+        return transformed(self.plan, values, self.lowest, self.highest, self.temporal)
+
+    def _bin(self, values: np.ndarray) -> np.ndarray:
+        """Return the bin of finite or infinite numbers; the outer bins are open to both sides."""
+        assert self.edges is not None
+        return np.searchsorted(self.edges[1:-1], self._transformed(values), side="right")
+
+    def encode_numbers(self, values: np.ndarray) -> np.ndarray:
+        """Return ids as int64 of float64 numbers, NaN where missing."""
+        with np.errstate(invalid="ignore"):
+            codes = self._bin(values)
+        if self.bins is not None:
+            assert self.edges is not None
+            table = np.full(len(self.edges) - 1, -1)
+            table[self.bins] = np.arange(len(self.bins))
+            codes = table[codes]
+        missing = np.isnan(values)
+        return self._with_specials(codes, missing if missing.any() else None)
+
+    def encode_categories(self, values: pa.Array) -> np.ndarray:
+        """Return ids as int64 of values as `values_tabbert.categories` gives them."""
+        missing = np.asarray(values.is_null()) if values.null_count else None
+        if self.buckets:
+            codes = (stable_hash(values) % np.uint64(self.buckets)).astype(np.int64)
+        else:
+            assert self.values is not None
+            found = pc.index_in(self._like_vocabulary(values), value_set=self.values)
+            codes = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+        return self._with_specials(codes, missing)
+
+    def encode_fixed(self, codes: np.ndarray) -> np.ndarray:
+        """Return ids as int64 of codes, -1 where missing."""
+        return self._with_specials(codes, codes < 0)
+
+    def _with_specials(self, codes: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
+        ids = codes.astype(np.int64) + self.first_value_id
+        unknown = codes < 0
+        if unknown.any():
+            ids[unknown] = self.unknown_id
+        if missing is not None:
+            ids[missing] = self.missing_id
+        return ids
+
+    def _like_vocabulary(self, values: pa.Array) -> pa.Array:
+        """Cast values to the vocabulary's type; what does not fit becomes null, that is unknown."""
+        assert self.values is not None
+        kind = self.values.type
+        if values.type == kind:
+            return values
+        if pa.types.is_string(kind):
+            if pa.types.is_floating(
+                values.type
+            ):  # whole numbers that pandas turned into floats: 5411.0 is "5411"
+                whole = pc.equal(pc.floor(values), values)
+                text = pc.if_else(
+                    whole, values.cast(pa.int64(), safe=False).cast(pa.string()), values.cast(pa.string())
+                )
+                return text
+            return values.cast(kind)
+        if pa.types.is_floating(kind):
+            return pl.Series(pl.from_arrow(values)).cast(pl.Float64, strict=False).to_arrow()
+        return _whole(values)
+
+    def tokens(self) -> list[str]:
+        """Return the text of every id from `first_value_id` on."""
+        if self.buckets:
+            return [f"[HASH {i}]" for i in range(self.buckets)]
+        if self.edges is not None:
+            kept = range(len(self.edges) - 1) if self.bins is None else self.bins
+            return [f"[{self.edges[i]:.6g}, {self.edges[i + 1]:.6g})" for i in kept]
+        assert self.values is not None
+        return [str(v) for v in self.values.to_pylist()]
+
+    def centers(self) -> np.ndarray:
+        """Return the number in the middle of each bin in the transform's unit, shape `(size,)`."""
+        assert self.edges is not None
+        middle = (self.edges[:-1] + self.edges[1:]) / 2
+        return middle if self.bins is None else middle[self.bins]
+
+    def decode(self, ids: np.ndarray, special_tokens: tuple[str, ...]) -> list[str]:
+        """Return the text of each id of shape `(rows,)`: a value, an interval of numbers or a special token.
+
+        Raises:
+            ValueError: if an id is neither of this field nor special.
+        """
+        words = dict(enumerate(special_tokens))
+        if self.first_value_id > self.start:
+            words |= {self.unknown_id: UNKNOWN, self.missing_id: MISSING}
+        words |= dict(enumerate(self.tokens(), self.first_value_id))
+        unique, inverse = np.unique(ids, return_inverse=True)
+        wrong = [int(i) for i in unique if int(i) not in words]
+        if wrong:
+            raise ValueError(
+                f"Field {self.plan.name!r} has the ids {self.start} to {self.end - 1}, found {wrong[:5]}. "
+                "These ids come from another processor."
+            )
+        return np.array([words[int(i)] for i in unique], dtype=object)[inverse.reshape(-1)].tolist()
+
+    def state(self) -> tuple[dict[str, Any], list | None, dict[str, np.ndarray]]:
+        """Return plain settings, text values and arrays from which `from_state` builds the same field."""
+        plain = {
+            "start": self.start,
+            "end": self.end,
+            "unknown_id": self.unknown_id,
+            "missing_id": self.missing_id,
+            "first_value_id": self.first_value_id,
+            "buckets": self.buckets,
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "temporal": self.temporal,
+            "error": self.error,
+            "missing_rate": self.missing_rate,
+        }
+        arrays = {k: v for k in ("counts", "edges", "bins") if (v := getattr(self, k)) is not None}
+        words = None
+        if self.values is not None:
+            if pa.types.is_string(self.values.type):
+                words = self.values.to_pylist()
+            else:
+                arrays["values"] = self.values.to_numpy()
+        return plain, words, {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+
+    @classmethod
+    def from_state(
+        cls, plan: FieldPlan, plain: dict[str, Any], words: list | None, arrays: dict[str, np.ndarray]
+    ) -> "FittedField":
+        """Build the field that `state` described."""
+        values = pa.array(words, pa.string()) if words is not None else None
+        if "values" in arrays:
+            values = pa.array(arrays["values"])
+        rest: dict[str, Any] = {k: v for k, v in arrays.items() if k != "values"}
+        settings = {k: v for k, v in plain.items() if k != "end"}
+        return cls(plan=plan, values=values, **settings, **rest)
+
+
+def _whole(values: pa.Array) -> pa.Array:
+    """Return values as int64, null where they are not whole numbers."""
+    series = pl.Series(pl.from_arrow(values))
+    exact = series.cast(pl.Int64, strict=False) if series.dtype == pl.String else None
+    numbers = series.cast(pl.Float64, strict=False)
+    whole = pl.when((numbers == numbers.floor()) & (numbers.abs() < 2.0**53)).then(
+        numbers.cast(pl.Int64, strict=False)
+    )
+    # text such as 91750.0 is the number 91750; text of digits keeps all of them
+    series = pl.select(whole if exact is None else pl.coalesce(exact, whole)).to_series()
+    return series.to_arrow().cast(pa.int64())

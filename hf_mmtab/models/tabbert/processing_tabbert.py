@@ -1,0 +1,567 @@
+"""From table rows to token ids and back: fitted on the training rows, saved as JSON and safetensors."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from safetensors.numpy import load_file, save_file
+from transformers import BatchFeature, FeatureExtractionMixin
+from transformers.utils import cached_file, logging
+
+from .columns_tabbert import ColumnPlan, FieldPlan, resolve_plan
+from .fields_tabbert import FittedField
+from .history_tabbert import EntityHistory
+from .statistics_tabbert import FieldStatistics
+from .values_tabbert import as_table, categories, column, fixed_codes, numbers
+
+logger = logging.get_logger(__name__)
+
+VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
+ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, counts
+SEP_FIELD = "[SEP]"
+BATCH_ROWS = 262_144
+THREADS = min(8, os.cpu_count() or 1)
+
+
+class TabBertStatistics:
+    """What fitting learned from some of the rows; parts merge into what one pass over all rows would give.
+
+    Counts of categories are exact, quantiles are exact while a column has at most 262,144 different numbers
+    and are within `QuantileSketch.error` beyond. Only `time_gap` fields ask for an order: parts are merged in
+    the order of the rows, and an entity's rows of a later part must not lie before those of an earlier one.
+    """
+
+    def __init__(self, plan: ColumnPlan) -> None:
+        self.plan = plan
+        self.rows = 0
+        self.fields = [FieldStatistics(f, plan.hash_above) for f in plan.fields]
+        self.history = _history(plan)
+
+    def add(self, rows: Any) -> None:
+        """Learn from a batch of rows.
+
+        Raises:
+            ValueError: if a column is absent or holds what its field cannot read.
+        """
+        table = as_table(rows)
+        _require(self.plan, table)
+        gaps = self.history.gaps(table) if self.history is not None else None
+        self.rows += table.num_rows
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda f: self._add_field(f, table, gaps), self.fields))
+
+    def _add_field(self, learned: FieldStatistics, table: pa.Table, gaps: np.ndarray | None) -> None:
+        plan, source = learned.plan, str(self.plan.source(learned.plan))
+        if plan.kind == "categorical":
+            learned.add_categories(categories(column(table, source), plan.fill))
+        elif plan.kind == "time_gap":
+            assert gaps is not None
+            learned.add_numbers(gaps)
+        elif plan.is_binned:
+            array = column(table, source)
+            learned.temporal = pa.types.is_temporal(array.type)
+            learned.add_numbers(_filled(numbers(array, source), plan))
+        else:
+            learned.add_fixed(fixed_codes(plan, table, source))
+
+    def merge(self, later: "TabBertStatistics") -> "TabBertStatistics":
+        """Take in the part that comes after this one; returns self.
+
+        Raises:
+            ValueError: if the plans differ, or an entity's rows in `later` begin before they end here.
+        """
+        if later.plan != self.plan:
+            raise ValueError("Expected parts fitted with the same column plan, found two different plans.")
+        self.rows += later.rows
+        between = np.empty(0)
+        if self.history is not None and later.history is not None:
+            between = self.history.follow(later.history)
+        for mine, theirs in zip(self.fields, later.fields, strict=True):
+            mine.merge(theirs)
+            if mine.plan.kind == "time_gap" and len(between):
+                assert mine.sketch is not None
+                mine.sketch.add(between)
+                mine.missing -= len(between)
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write `statistics.json` and `statistics.safetensors`, so that parts can be fitted on several
+        machines.
+        """
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        states = [f.state() for f in self.fields]
+        plain = {
+            "plan": self.plan.to_dict(),
+            "rows": self.rows,
+            "fields": [s[0] for s in states],
+            "history": self.history.state() if self.history is not None else None,
+        }
+        arrays = {f"{i}.{k}": v for i, s in enumerate(states) for k, v in s[1].items()}
+        save_file(
+            {k: np.ascontiguousarray(v) for k, v in arrays.items()}, Path(folder) / "statistics.safetensors"
+        )
+        with open(Path(folder) / "statistics.json", "w", encoding="utf-8") as file:
+            json.dump(plain, file, ensure_ascii=False, default=str)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "TabBertStatistics":
+        """Read what `save` wrote."""
+        with open(Path(folder) / "statistics.json", encoding="utf-8") as file:
+            plain = json.load(file)
+        arrays = load_file(Path(folder) / "statistics.safetensors")
+        part = cls(ColumnPlan.from_dict(plain["plan"]))
+        part.rows = plain["rows"]
+        for i, (learned, state) in enumerate(zip(part.fields, plain["fields"], strict=True)):
+            learned.load_state(
+                state, {k.split(".", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{i}.")}
+            )
+        if part.history is not None:
+            part.history.load_state(plain["history"])
+        return part
+
+
+class TabBertProcessor(FeatureExtractionMixin):
+    """Turns rows of a table into token ids, one per field, and back.
+
+    Fit it on training rows only, then encode any table with the same columns: a value that was not met
+    becomes its field's [UNK], a missing one its [MISSING]. Ids are the special tokens, then one range per
+    field.
+
+    Args:
+        plan: a preset's name (`card`, `paper_card`, `prsa`, `paper_prsa`), a YAML file, a dict or a
+            `ColumnPlan`.
+
+    Example:
+
+    ```python
+    >>> rows = {"who": [1, 1, 2], "amount": [1.0, 2.0, 3.0], "shop": ["a", "b", "a"]}
+    >>> plan = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 2}, "shop": {}}}
+    >>> processor = TabBertProcessor(plan).fit(rows)
+    >>> processor.encode(rows).to_pydict()
+    {'amount': [6, 7, 7], 'shop': [10, 11, 10]}
+    >>> processor.decode(processor.encode(rows)).to_pydict()["shop"]
+    ['a', 'b', 'a']
+    ```
+    """
+
+    model_input_names = ["input_ids", "attention_mask"]
+
+    def __init__(self, plan: str | Path | dict | ColumnPlan = "card", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = resolve_plan(plan)
+        self.rows_fitted = 0
+        self._fitted: list[FittedField] = []
+
+    # -- fitting
+    # -------------------------------------------------------------------------------------------------------
+
+    def fit(self, rows: Any) -> "TabBertProcessor":
+        """Fit on training rows: one table (see `as_table`) or an iterable of batches; returns self."""
+        return self.finish(self.fit_part(rows))
+
+    def fit_part(self, rows: Any) -> TabBertStatistics:
+        """Learn from some rows without finishing, to be merged with other parts and given to `finish`."""
+        part = TabBertStatistics(self.plan)
+        for batch in _batches(rows):
+            part.add(batch)
+        return part
+
+    def finish(self, statistics: TabBertStatistics) -> "TabBertProcessor":
+        """Give out ids from merged statistics; returns self.
+
+        Raises:
+            ValueError: if there were no rows, or a binned field met no number.
+        """
+        if statistics.plan != self.plan:
+            raise ValueError(
+                "Expected statistics of this processor's column plan, found those of another plan."
+            )
+        if statistics.rows == 0:
+            raise ValueError("Expected at least one row to fit on, found none. Is the training split empty?")
+        fitted, start = [], len(self.plan.special_tokens)
+        unknown = self.plan.special_tokens.index("[UNK]") if "[UNK]" in self.plan.special_tokens else 0
+        for learned in statistics.fields:
+            one = FittedField.fit(learned, start, self.plan.field_specials, unknown)
+            fitted.append(one)
+            start = one.end
+            if learned.infinite:
+                logger.warning(
+                    f"Field {learned.plan.name!r}: {learned.infinite} infinite numbers lie in its outer bins"
+                    " and took no part in fitting them."
+                )
+            if learned.categories is not None and learned.categories.hashed and not learned.plan.hash_buckets:
+                logger.warning(
+                    f"Field {learned.plan.name!r} has more than {self.plan.hash_above} different values:"
+                    f" hashed into {one.buckets} ids. Set min_count, max_values or hash_buckets in the plan"
+                    " to decide otherwise."
+                )
+        self._fitted, self.rows_fitted = fitted, statistics.rows
+        return self
+
+    # -- what the model needs to know
+    # ----------------------------------------------------------------------------------
+
+    def _require_fitted(self) -> None:
+        if not self._fitted:
+            raise ValueError(
+                "This TabBertProcessor is not fitted yet. Call `fit(rows)` with the training rows first."
+            )
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the columns of `input_ids`, in order."""
+        return [f.name for f in self.plan.fields] + ([SEP_FIELD] if self.plan.sep_column else [])
+
+    @property
+    def field_ranges(self) -> list[list[int]]:
+        """`[start, end)` of the ids of each column; a [SEP] column has the special tokens."""
+        self._require_fitted()
+        ranges = [[f.start, f.end] for f in self._fitted]
+        return ranges + ([[0, len(self.plan.special_tokens)]] if self.plan.sep_column else [])
+
+    @property
+    def numeric_ranges(self) -> dict[str, list[int]]:
+        """`[start, end)` of the ids that are increasing bins, for each binned field."""
+        return {f.plan.name: [f.first_value_id, f.end] for f in self._fitted if f.edges is not None}
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        self._require_fitted()
+        return self._fitted[-1].end + self.plan.label_ids
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id of [PAD]."""
+        return self.plan.special_tokens.index("[PAD]")
+
+    @property
+    def cls_token_id(self) -> int:
+        """Id of [CLS]."""
+        return self.plan.special_tokens.index("[CLS]")
+
+    @property
+    def sep_token_id(self) -> int:
+        """Id of [SEP]."""
+        return self.plan.special_tokens.index("[SEP]")
+
+    @property
+    def mask_token_id(self) -> int:
+        """Id of [MASK]."""
+        return self.plan.special_tokens.index("[MASK]")
+
+    def config_kwargs(self) -> dict[str, Any]:
+        """Return what `TabBertConfig(**kwargs)` must share with this processor."""
+        return {
+            "fields": self.fields,
+            "field_ranges": self.field_ranges,
+            "numeric_ranges": self.numeric_ranges,
+            "vocab_size": self.vocab_size,
+            "pad_token_id": self.pad_token_id,
+            "cls_token_id": self.cls_token_id,
+            "sep_token_id": self.sep_token_id,
+            "mask_token_id": self.mask_token_id,
+            "processor_fingerprint": self.fingerprint,
+        }
+
+    def value_ranges(self) -> list[list[int]]:
+        """Return `[start, end)` of the ids of each column that are values or bins: what masking replaces
+        with.
+        """
+        self._require_fitted()
+        ranges = [[f.first_value_id, f.end] for f in self._fitted]
+        return ranges + ([[0, 0]] if self.plan.sep_column else [])
+
+    def unknown_ids(self) -> list[int]:
+        """Return the id of an unknown value of each column."""
+        self._require_fitted()
+        return [f.unknown_id for f in self._fitted] + ([self.sep_token_id] if self.plan.sep_column else [])
+
+    def static_fields(self) -> list[bool]:
+        """Return for each column whether it is the same in all rows of an entity."""
+        return [f.static for f in self.plan.fields] + ([False] if self.plan.sep_column else [])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the plan and everything fitted: 16 hexadecimal digits, equal if and only if the ids are."""
+        self._require_fitted()
+        plain, words, arrays = self._state()
+        digest = hashlib.sha256(json.dumps([plain, words], sort_keys=True, ensure_ascii=False).encode())
+        for name in sorted(arrays):
+            digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+        return digest.hexdigest()[:16]
+
+    def check_config(self, config: Any) -> None:
+        """Raise a ValueError if a model's config was built with another processor's ids."""
+        theirs = getattr(config, "processor_fingerprint", None)
+        if theirs is not None and theirs != self.fingerprint:
+            raise ValueError(
+                f"The model was trained with the ids of processor {theirs}, found processor"
+                f" {self.fingerprint}: every id would mean something else. Load the processor that was saved"
+                " with the checkpoint."
+            )
+
+    # -- rows to ids and back
+    # ------------------------------------------------------------------------------------------
+
+    def encode(self, rows: Any, history: EntityHistory | None = None) -> pa.Table:
+        """Return the ids of a table's rows, in the order of the rows.
+
+        Args:
+            rows: one table (see `as_table`).
+            history: what `new_history` gave and earlier batches of the same table went through; None: the
+                table begins here, so each entity's first row has no time gap.
+
+        Returns:
+            A column of ids per field: uint16, or uint32 where ids need it.
+
+        Raises:
+            ValueError: if a column is absent or holds what its field cannot read.
+        """
+        self._require_fitted()
+        table = as_table(rows)
+        _require(self.plan, table)
+        history = history if history is not None else self.new_history()
+        gaps = history.gaps(table) if history is not None else None
+        with ThreadPoolExecutor(THREADS) as pool:
+            columns = list(pool.map(lambda f: self._encode_field(f, table, gaps), self._fitted))
+        if self.plan.sep_column:
+            columns.append(pa.array(np.full(table.num_rows, self.sep_token_id, dtype=np.uint16)))
+        return pa.table(dict(zip(self.fields, columns, strict=True)))
+
+    def encode_batches(self, rows: Iterable[Any]) -> Iterator[pa.Table]:
+        """Encode batch after batch of one table, carrying each entity's last time from batch to batch."""
+        history = self.new_history()
+        for batch in rows:
+            yield self.encode(batch, history)
+
+    def new_history(self) -> EntityHistory | None:
+        """Return an empty memory of entities for `encode`; None if no field needs one."""
+        return _history(self.plan)
+
+    def _encode_field(self, fitted: FittedField, table: pa.Table, gaps: np.ndarray | None) -> pa.Array:
+        plan, source = fitted.plan, str(self.plan.source(fitted.plan))
+        if plan.kind == "categorical":
+            ids = fitted.encode_categories(categories(column(table, source), plan.fill))
+        elif plan.kind == "time_gap":
+            assert gaps is not None
+            ids = fitted.encode_numbers(gaps)
+        elif plan.is_binned:
+            ids = fitted.encode_numbers(_filled(numbers(column(table, source), source), plan))
+        else:
+            ids = fitted.encode_fixed(fixed_codes(plan, table, source))
+        return pa.array(ids.astype(np.uint16 if fitted.end <= 2**16 else np.uint32))
+
+    def decode(self, input_ids: Any) -> pa.Table:
+        """Return the text of ids: values, intervals of numbers or special tokens.
+
+        Args:
+            input_ids: a table as `encode` returns it, or whole numbers of shape `(rows, fields)`.
+
+        Raises:
+            ValueError: if the number of columns is not that of the fields, or an id belongs to another field.
+        """
+        self._require_fitted()
+        if isinstance(input_ids, pa.Table):
+            ids = np.stack([input_ids[name].to_numpy() for name in self.fields], axis=1)
+        else:
+            ids = np.asarray(input_ids)
+        if ids.ndim != 2 or ids.shape[1] != len(self.fields):
+            raise ValueError(f"Expected ids of shape (rows, {len(self.fields)}), found {tuple(ids.shape)}.")
+        words = {
+            f.plan.name: f.decode(ids[:, i], self.plan.special_tokens) for i, f in enumerate(self._fitted)
+        }
+        if self.plan.sep_column:
+            words[SEP_FIELD] = [self.plan.special_tokens[i] for i in ids[:, -1]]
+        return pa.table(words)
+
+    def flat_window(self, input_ids: np.ndarray, ends: bool = False) -> np.ndarray:
+        """Return windows `(windows, rows, fields)` as `(windows, rows * fields)`.
+
+        Args:
+            ends: put [BOS] before and [EOS] after each, as the original does for GPT-2.
+        """
+        flat = input_ids.reshape(len(input_ids), -1)
+        if not ends:
+            return flat
+        first, last = (self.plan.special_tokens.index(t) for t in ("[BOS]", "[EOS]"))
+        return np.pad(
+            np.pad(flat, ((0, 0), (1, 0)), constant_values=first), ((0, 0), (0, 1)), constant_values=last
+        )
+
+    def __call__(
+        self, rows: Any, max_rows: int | None = None, return_tensors: str | None = None, **kwargs: Any
+    ) -> BatchFeature:
+        """Encode one history (a table) or several (a list of tables) for a model, padded to the longest.
+
+        Args:
+            rows: each table holds the rows of one entity; the last `max_rows` rows count.
+
+        Returns:
+            `input_ids (batch, rows, fields)` and `attention_mask (batch, rows)`, 1 = a real row.
+        """
+        tables = list(rows) if isinstance(rows, list | tuple) else [rows]
+        windows = []
+        for table in tables:
+            encoded = self.encode(table)
+            ids = np.stack([encoded[n].to_numpy() for n in self.fields], axis=1).astype(np.int64)
+            windows.append(ids[-max_rows:] if max_rows is not None else ids)
+        longest = max((len(w) for w in windows), default=0)
+        input_ids = np.full((len(windows), longest, len(self.fields)), self.pad_token_id, dtype=np.int64)
+        attention_mask = np.zeros((len(windows), longest), dtype=np.int64)
+        for i, window in enumerate(windows):
+            input_ids[i, : len(window)] = window
+            attention_mask[i, : len(window)] = 1
+        data = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    # -- saving and loading
+    # --------------------------------------------------------------------------------------------
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, list], dict[str, np.ndarray]]:
+        plain: dict[str, Any] = {"plan": self.plan.to_dict(), "rows_fitted": self.rows_fitted, "fitted": {}}
+        words: dict[str, list] = {}
+        arrays: dict[str, np.ndarray] = {}
+        for i, one in enumerate(self._fitted):
+            name = one.plan.name
+            plain["fitted"][name], text, numeric = one.state()
+            if text is not None:
+                words[name] = text
+            arrays |= {f"{i}.{k}": v for k, v in numeric.items()}
+        return plain, words, arrays
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `preprocessor_config.json` holds: the plan and the ranges; values lie in files of their
+        own.
+        """
+        own = {
+            k: v
+            for k, v in self.__dict__.items()
+            if not k.startswith("_") and k not in ("plan", "rows_fitted")
+        }
+        out = deepcopy(own) | self._state()[0]
+        if self._fitted:
+            out["fingerprint"] = self.fingerprint
+        # the two names by which AutoFeatureExtractor and AutoProcessor find the class
+        return out | {"feature_extractor_type": type(self).__name__, "processor_class": type(self).__name__}
+
+    def to_json_file(self, json_file_path: str | os.PathLike) -> None:
+        """Write the JSON file and, beside it, the values; `save_pretrained` calls this."""
+        super().to_json_file(json_file_path)
+        _, words, arrays = self._state()
+        folder = Path(json_file_path).parent
+        with open(folder / VALUES_NAME, "w", encoding="utf-8") as file:
+            json.dump(words, file, ensure_ascii=False, indent=0)
+        save_file(arrays, folder / ARRAYS_NAME)
+
+    @classmethod
+    def get_feature_extractor_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read the JSON file and the values beside it, from a folder or the Hub."""
+        hub_keys = (
+            "cache_dir",
+            "force_download",
+            "proxies",
+            "token",
+            "local_files_only",
+            "revision",
+            "subfolder",
+        )
+        hub = {k: kwargs[k] for k in hub_keys if k in kwargs}
+        plain, rest = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
+        if plain.get("fitted"):
+            with open(
+                str(cached_file(pretrained_model_name_or_path, VALUES_NAME, **hub)), encoding="utf-8"
+            ) as file:
+                plain["_words"] = json.load(file)
+            plain["_arrays"] = load_file(str(cached_file(pretrained_model_name_or_path, ARRAYS_NAME, **hub)))
+        return plain, rest
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build the processor from what `get_feature_extractor_dict` read.
+
+        Raises:
+            ValueError: if the values do not belong to the JSON file (their fingerprint differs).
+        """
+        given = dict(feature_extractor_dict)
+        unused = kwargs.pop("return_unused_kwargs", False)
+        fitted, words, arrays = (given.pop(k, {}) for k in ("fitted", "_words", "_arrays"))
+        fingerprint, rows_fitted = given.pop("fingerprint", None), given.pop("rows_fitted", 0)
+        given.pop("feature_extractor_type", None)
+        processor = cls(**given)
+        processor.rows_fitted = rows_fitted
+        if fitted:
+            processor._fitted = [
+                FittedField.from_state(
+                    plan,
+                    fitted[plan.name],
+                    words.get(plan.name),
+                    {k.split(".", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{i}.")},
+                )
+                for i, plan in enumerate(processor.plan.fields)
+            ]
+            if fingerprint != processor.fingerprint:
+                raise ValueError(
+                    f"Expected the values of processor {fingerprint} in {VALUES_NAME} and {ARRAYS_NAME},"
+                    f" found those of {processor.fingerprint}. The files come from different processors or"
+                    " were changed."
+                )
+        return (processor, kwargs) if unused else processor
+
+    def summary(self) -> pl.DataFrame:
+        """Return one row per field: kind, ids, values, missing share, error of its bin edges."""
+        self._require_fitted()
+        return pl.DataFrame(
+            {
+                "field": [f.plan.name for f in self._fitted],
+                "kind": [f.plan.kind for f in self._fitted],
+                "first_id": [f.start for f in self._fitted],
+                "values": [f.size for f in self._fitted],
+                "hashed": [bool(f.buckets) for f in self._fitted],
+                "missing": [f.missing_rate for f in self._fitted],
+                "edge_error": [f.error for f in self._fitted],
+            }
+        )
+
+
+def _history(plan: ColumnPlan) -> EntityHistory | None:
+    if not any(f.kind == "time_gap" for f in plan.fields):
+        return None
+    return EntityHistory(plan.entity, str(plan.time))
+
+
+def _filled(values: np.ndarray, plan: FieldPlan) -> np.ndarray:
+    return values if plan.fill is None else np.where(np.isnan(values), float(plan.fill), values)
+
+
+def _require(plan: ColumnPlan, table: pa.Table) -> None:
+    needed = [str(plan.source(f)) for f in plan.fields]
+    if any(f.kind == "time_gap" for f in plan.fields):
+        needed = [*plan.entity, str(plan.time), *needed]
+    absent = [c for c in dict.fromkeys(needed) if c not in table.column_names]
+    if absent:
+        raise ValueError(
+            f"Expected columns {absent}, found {table.column_names}. Rename the table's columns or edit the"
+            " plan."
+        )
+
+
+def _batches(rows: Any) -> Iterator[Any]:
+    if hasattr(rows, "with_format") and hasattr(
+        rows, "features"
+    ):  # a datasets.Dataset, not all of it at once
+        yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
+    elif isinstance(rows, pa.Table | pa.RecordBatch | pl.DataFrame | dict) or hasattr(rows, "iloc"):
+        yield rows
+    else:
+        yield from rows

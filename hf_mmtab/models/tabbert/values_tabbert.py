@@ -1,0 +1,243 @@
+"""What a field reads from a batch of rows: typed, vectorised, with missing values marked. No state."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .columns_tabbert import TIME_PARTS, FieldPlan
+
+MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
+
+
+def as_table(rows: Any) -> pa.Table:
+    """Return a batch of rows as a pyarrow Table: Table, RecordBatch, polars or pandas frame, dict of lists,
+    Dataset.
+    """
+    if isinstance(rows, pa.Table):
+        return rows
+    if isinstance(rows, pa.RecordBatch):
+        return pa.Table.from_batches([rows])
+    if isinstance(rows, pl.DataFrame):
+        return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    if isinstance(rows, dict):
+        return pa.table(rows)
+    if hasattr(rows, "with_format") and hasattr(rows, "features"):  # a datasets.Dataset
+        return rows.with_format("arrow")[:]
+    if hasattr(rows, "iloc"):
+        return pa.Table.from_pandas(rows, preserve_index=False)
+    raise TypeError(
+        "Expected rows as a pyarrow Table or RecordBatch, a polars or pandas DataFrame, a datasets.Dataset"
+        f" or a dict of lists, found {type(rows).__name__}."
+    )
+
+
+def column(table: pa.Table, name: str) -> pa.Array:
+    """Return one column as a single array.
+
+    Raises:
+        ValueError: if the table has no such column.
+    """
+    if name not in table.column_names:
+        raise ValueError(
+            f"Expected a column {name!r}, found {table.column_names}. Rename the table's column or edit the"
+            " plan."
+        )
+    chunked = table[name]
+    array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # zero chunks
+        array = pa.array([], type=chunked.type) if array.num_chunks == 0 else pa.concat_arrays(array.chunks)
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Array:
+    """Return values as int64, double or string with nulls; empty text and NaN are missing.
+
+    Args:
+        fill: what stands for a missing value.
+    """
+    kind = array.type
+    if pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
+        out = array.cast(pa.int64())
+    elif pa.types.is_floating(kind):
+        out = array.cast(pa.float64())
+        out = pc.if_else(pc.is_nan(out), pa.scalar(None, pa.float64()), out)
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        out = array.cast(pa.string()) if array.nbytes < 2**31 else array
+        empty = pc.equal(out, "")
+        if pc.any(empty).as_py():
+            out = pc.if_else(empty, pa.scalar(None, out.type), out)
+    elif pa.types.is_null(kind):
+        out = array.cast(pa.string())
+    else:
+        out = array.cast(pa.string())
+    if fill is not None and out.null_count:
+        if (
+            isinstance(fill, str)
+            and not pa.types.is_string(out.type)
+            and not pa.types.is_large_string(out.type)
+        ):
+            raise ValueError(
+                f"Expected a number to stand for missing values of a column of {out.type}, found"
+                f" fill={fill!r}."
+            )
+        out = pc.fill_null(out, pa.scalar(fill, out.type))
+    return out
+
+
+def numbers(array: pa.Array, name: str) -> np.ndarray:
+    """Return values as float64, shape `(rows,)`, NaN where missing; timestamps become microseconds since
+    1970.
+
+    Text is read as money or a plain number: `$-12.30`, `-$1,234.5`, `(7.00)`.
+
+    Raises:
+        ValueError: if some text is not a number (column, row and value are named).
+    """
+    kind = array.type
+    if pa.types.is_temporal(kind):
+        moments = microseconds(array)
+        return np.where(np.asarray(array.is_valid()), moments, np.nan)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        values, wrong = parse_money(array)
+        if len(wrong):
+            row = int(wrong[0])
+            raise ValueError(
+                f"Column {name!r}: expected numbers or amounts, found {array[row].as_py()!r} in row {row} of"
+                f" the batch ({len(wrong)} such rows in it). Make the field categorical, or correct the"
+                " table."
+            )
+        return values
+    if pa.types.is_boolean(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        array = (
+            array.cast(pa.float64())
+            if not pa.types.is_boolean(kind)
+            else array.cast(pa.int8()).cast(pa.float64())
+        )
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise ValueError(f"Column {name!r}: expected numbers, found {kind}. Make the field categorical.")
+    if not pa.types.is_floating(array.type):
+        array = array.cast(pa.float64(), safe=False)
+    return array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+
+
+def parse_money(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return amounts as float64 (NaN where missing or wrong) and the rows whose text is not an amount."""
+    text = pl.Series(pl.from_arrow(array)).str.strip_chars()
+    text = text.set(text == "", None)
+    plain = text.str.strip_prefix("$").cast(pl.Float64, strict=False)
+    hard = text.is_not_null() & plain.is_null()
+    if hard.any():
+        some = text.filter(hard)
+        inside = some.str.extract(r"^\((.*)\)$")  # accountants' brackets are a minus
+        bare = pl.select(pl.coalesce(inside, some)).to_series().str.replace_all(r"[$€£¥,\s]", "")
+        parsed = bare.cast(pl.Float64, strict=False)
+        parsed = pl.select(pl.when(inside.is_not_null()).then(-parsed).otherwise(parsed)).to_series()
+        plain = plain.scatter(hard.arg_true(), parsed)
+    values = plain.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    wrong = np.flatnonzero((text.is_not_null() & plain.is_null()).to_numpy())
+    return np.array(values, dtype=np.float64), wrong
+
+
+def microseconds(array: pa.Array) -> np.ndarray:
+    """Return timestamps or dates as int64 microseconds since 1970, numbers as they are; 0 where missing."""
+    kind = array.type
+    if pa.types.is_date(kind):
+        array = array.cast(pa.timestamp("us"))
+    elif pa.types.is_integer(kind):
+        return pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    elif pa.types.is_floating(kind):
+        # a number that orders rows: seconds, for want of a better unit
+        return np.rint(np.nan_to_num(pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False)) * 1e6).astype(
+            np.int64
+        )
+    elif not pa.types.is_timestamp(kind):
+        raise ValueError(
+            f"Expected timestamps, dates or numbers as time, found {kind}. Parse the column first."
+        )
+    unit = array.type.unit
+    raw = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    return raw // 1000 if unit == "ns" else raw * MICROSECONDS[unit]
+
+
+def time_part(array: pa.Array, part: str, name: str) -> np.ndarray:
+    """Return a calendar part as int64 from 0 (Monday 0, January 0, first day 0); -1 where missing.
+
+    Raises:
+        ValueError: if the column holds no timestamps.
+    """
+    if pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("s"))
+    if not pa.types.is_timestamp(array.type):
+        raise ValueError(f"Column {name!r}: expected timestamps for its {part}, found {array.type}.")
+    read = {
+        "month": lambda a: pc.subtract(pc.month(a), 1),
+        "day": lambda a: pc.subtract(pc.day(a), 1),
+        "weekday": pc.day_of_week,
+        "hour": pc.hour,
+        "minute": pc.minute,
+    }[part]
+    return pc.fill_null(read(array), -1).to_numpy(zero_copy_only=False)
+
+
+def transformed(
+    plan: FieldPlan, values: np.ndarray, lowest: float, highest: float, temporal: bool
+) -> np.ndarray:
+    """Return `values` as the field's transform wants them; increasing in `values`.
+
+    Args:
+        lowest, highest: extremes met in fitting, for `minmax`.
+        temporal: values are microseconds.
+    """
+    if plan.transform == "log1p":
+        return np.sign(values) * np.log1p(np.abs(values))
+    if plan.transform == "log_floor_1":  # source: TabFormer's amountEncoder
+        return np.log(np.maximum(values, 1.0))
+    if (
+        plan.transform == "minmax"
+    ):  # source: scikit-learn's MinMaxScaler over nanoseconds, as TabFormer has it
+        unit = 1000.0 if temporal else 1.0
+        span = (highest - lowest) * unit
+        scale = 1.0 / (span if span != 0 else 1.0)
+        return values * unit * scale + (0.0 - lowest * unit * scale)
+    return values
+
+
+def fixed_codes(plan: FieldPlan, table: pa.Table, source: str) -> np.ndarray:
+    """Return the codes of a sign or time_part field, whose vocabulary is known; -1 where missing."""
+    if plan.kind == "time_part":
+        return time_part(column(table, source), str(plan.part), source)
+    values = numbers(column(table, source), source)
+    return np.where(np.isnan(values), -1, np.sign(np.nan_to_num(values)) + 1).astype(np.int64)
+
+
+def fixed_values(plan: FieldPlan) -> list[str] | list[int]:
+    """Return the vocabulary of a sign or time_part field; months and days count from 1."""
+    if plan.kind == "sign":
+        return ["negative", "zero", "positive"]
+    first = 1 if plan.part in ("month", "day") else 0
+    return list(range(first, first + TIME_PARTS[str(plan.part)]))
+
+
+def stable_hash(array: pa.Array) -> np.ndarray:
+    """Return FNV-1a hashes of the values' text as uint64, the same on every machine; nulls too."""
+    text = array.cast(pa.large_string())
+    offsets = np.frombuffer(text.buffers()[1], dtype=np.int64)[text.offset : text.offset + len(text) + 1]
+    data = np.frombuffer(text.buffers()[2] or b"", dtype=np.uint8)
+    length = np.diff(offsets)
+    hashes = np.full(len(text), FNV_OFFSET, dtype=np.uint64)
+    order = np.argsort(length, kind="stable")
+    begins, ends = offsets[:-1][order], length[order]
+    with np.errstate(over="ignore"):
+        for position in range(int(length.max(initial=0))):  # over characters, all rows at once
+            longer = order[np.searchsorted(ends, position, side="right") :]
+            byte = data[begins[len(order) - len(longer) :] + position].astype(np.uint64)
+            hashes[longer] = (hashes[longer] ^ byte) * FNV_PRIME
+        # FNV leaves short texts close together; the finaliser of MurmurHash3 spreads them over the buckets
+        hashes ^= hashes >> np.uint64(33)
+        hashes *= np.uint64(0xFF51AFD7ED558CCD)
+        hashes ^= hashes >> np.uint64(33)
+    return hashes
