@@ -19,17 +19,14 @@ class EncodedDataset(torch.utils.data.Dataset):
         rows: a `datasets.Dataset` (its pictures are handed to `encode` undecoded) or any sequence of rows.
         encode: `encode(row, skip) -> dict`, e.g. `MMBTProcessor.encode_row`.
         skip: model inputs that `encode` shall neither compute nor return.
-        augment: mark every example with `augment: True`, so that the collator may change its picture. Training only.
+        augment: mark every example with `augment: True`, so that the collator may change its picture.
+            Training only.
     """
 
     def __init__(
         self, rows: Sequence[Any], encode: Encode, skip: frozenset[str] = frozenset(), augment: bool = False
     ):
-        if isinstance(rows, datasets.Dataset):
-            for name, feature in rows.features.items():
-                if isinstance(feature, datasets.Image) and feature.decode:
-                    rows = rows.cast_column(name, datasets.Image(decode=False))
-        self.rows = rows
+        self.rows = _undecoded(rows) if isinstance(rows, datasets.Dataset) else rows
         self.encode = encode
         self.skip = frozenset(skip)
         self.augment = augment
@@ -52,7 +49,7 @@ class EncodedDataset(torch.utils.data.Dataset):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the rows, of the picture files that they name, and of how they are encoded; not of `skip`."""
+        """A hash of the rows, the picture files that they name and how they are encoded; not of `skip`."""
         digest = hashlib.sha256()
         if isinstance(self.rows, datasets.Dataset):
             digest.update(self.rows._fingerprint.encode())
@@ -69,8 +66,16 @@ class EncodedDataset(torch.utils.data.Dataset):
         return digest.hexdigest()[:16]
 
 
+def _undecoded(rows: datasets.Dataset) -> datasets.Dataset:
+    """Hand out bytes and paths of pictures: the processor decodes, and only when the picture is wanted."""
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.Image) and feature.decode:
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
+
+
 def _update_with_files(digest: Any, rows: datasets.Dataset, column: str) -> None:
-    """Add size and time of the files behind a picture column: they can change while the rows stay the same."""
+    """Add size and time of the files behind a picture column: they can change while the rows do not."""
     column_of_table = rows.with_format("arrow")[column]
     for chunk in column_of_table.chunks if hasattr(column_of_table, "chunks") else [column_of_table]:
         embedded = chunk.field("bytes").is_valid().to_pylist()

@@ -42,10 +42,11 @@ class ImageTextConfig(datasets.BuilderConfig):
             gives up `validation / (train + validation)` of its records. Stratified by (rarest) label.
         split_seed: of that split.
         on_bad_record: "raise" at the first bad record, or "skip" and list them (`builder.skipped`).
-        check_images: "header" opens every picture once; "decode" reads it to its end; "off". Default: "header",
-            or "decode" when bad records are skipped, so that training meets none.
+        check_images: "header" opens every picture once; "decode" reads it to its end; "off". Default:
+            "header", or "decode" when bad records are skipped, so that training meets none.
         allow_empty_text: keep records without a text.
-        keep_input_columns: keep the columns behind picture, text and label, too, as they were (for predictions).
+        keep_input_columns: keep the columns behind picture, text and label, too, as they were (for
+            predictions).
     """
 
     data_root: str = ""
@@ -69,9 +70,10 @@ class ImageTextConfig(datasets.BuilderConfig):
 class ImageText(datasets.GeneratorBasedBuilder):
     """Pictures with a text (or two) and one or several labels, from files of the user's own.
 
-    Columns: `image` (null where there is none), `text` or `sentence1` and `sentence2`, `label` or `labels`, and the
-    input's own. An own column whose name the processor reads is kept as `input_<name>`. Rows, classes, missing
-    values and licence: those of the input. Pictures given by path stay files; embedded ones are copied.
+    Columns: `image` (null where there is none), `text` or `sentence1` and `sentence2`, `label` or `labels`,
+    and the input's own. An own column whose name the processor reads is kept as `input_<name>`. Rows,
+    classes, missing values and licence: those of the input. Pictures given by path stay files; embedded ones
+    are copied.
 
     Example:
         >>> builder = ImageText(data_root="products", label_column="category")
@@ -87,8 +89,8 @@ class ImageText(datasets.GeneratorBasedBuilder):
         root = Path(data_root).expanduser().resolve()
         self._sources = self._find_sources(root, kwargs.get("splits"))
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
-        # The cache of `datasets` follows the arguments, not the data: without a hash of the files, a row appended
-        # to them would not be seen.
+        # The cache of `datasets` follows the arguments, not the data: without a hash of the files, a row
+        # appended to them would not be seen.
         kwargs.setdefault("hash", digest_of(self._sources))
         super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
 
@@ -101,6 +103,7 @@ class ImageText(datasets.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         training = [source for source in self._sources if source.split in ("train", ALL)]
+        parts: list[tuple[str, list[Source], int | None]]
         parts = [(name, training, index) for index, name in enumerate(self._scan.part_names)]
         others = list(dict.fromkeys(source.split for source in self._sources))
         parts += [
@@ -159,7 +162,7 @@ class ImageText(datasets.GeneratorBasedBuilder):
         if self._scan.label_names is not None:
             numbers = self._scan.number_names[source.path]
             separator = cast(ImageTextConfig, self.config).label_separator
-            labels, _ = label_values(record.get(columns.label), separator, numbers or None)
+            labels, _ = label_values(record.get(columns.label or ""), separator, numbers or None)
             row["labels" if self._scan.several else "label"] = labels if self._scan.several else labels[0]
         return row
 

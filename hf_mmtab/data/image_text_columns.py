@@ -108,6 +108,6 @@ def _choose(
         if match is not None:
             return match
     raise ValueError(
-        f"Expected a column for the {what} named like one of {list(usual)}, found columns {sorted(found)} in {where}. "
-        f"Name it with {role}_column=..., or pass {role}_column=None if there is none."
+        f"Expected a column for the {what} named like one of {list(usual)}, found columns {sorted(found)} in "
+        f"{where}. Name it with {role}_column=..., or pass {role}_column=None if there is none."
     )

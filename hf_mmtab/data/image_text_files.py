@@ -52,7 +52,8 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
 
     Args:
         data_root: a folder, or one file. In a folder, files are assigned by name: `train.jsonl`, `dev.csv`,
-            `validation-00000-of-00002.parquet`, `test_hard.jsonl` ...; a single file of any name is split by seed.
+            `validation-00000-of-00002.parquet`, `test_hard.jsonl` ...; a single file of any name is split by
+            seed.
         splits: split name -> file or files, relative to `data_root`, instead of going by names.
 
     Returns:
@@ -77,8 +78,8 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
     names = sorted(path.name for path in files) or sorted(path.name for path in data_root.iterdir())[:20]
     if not matched:
         raise ValueError(
-            f"Expected one data file, or files named by their split (train, dev or validation, test) and ending in "
-            f"one of {list(SUFFIXES)}, found {names} in {str(data_root)!r}. Rename them, or pass "
+            "Expected one data file, or files named by their split (train, dev or validation, test) and "
+            f"ending in one of {list(SUFFIXES)}, found {names} in {str(data_root)!r}. Rename them, or pass "
             "splits={'train': ...}."
         )
     for split in {source.split for source in matched}:

@@ -1,4 +1,4 @@
-"""Pictures and texts from wherever they are: files, a shipped sample, data sets in memory, input for prediction."""
+"""Pictures and texts from where they are: files, a shipped sample, data sets, input for prediction."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,8 @@ def load_image_text(
         options: fields of `ImageTextConfig`.
 
     Returns:
-        The splits, and the records left out (empty unless `on_bad_record="skip"`), which are also warned about.
+        The splits, and the records left out (empty unless `on_bad_record="skip"`), which are also warned
+        about.
     """
     path = Path(data)
     if str(data).startswith(SAMPLE_PREFIX):
@@ -50,8 +51,8 @@ def read_image_text(
         options: fields of `ImageTextConfig`: column names, `on_bad_record`, `allow_empty_text` ...
 
     Returns:
-        One table in the input's order with `image`, `text` (or `sentence1`, `sentence2`) and all columns of the
-        input (`input_<name>` for those called `image`, `label` and the like), and the records left out.
+        One table in the input's order with `image`, `text` (or `sentence1`, `sentence2`) and all columns of
+        the input (`input_<name>` for those called `image`, `label` and the like), and the records left out.
 
     Raises:
         ValueError: if there is not exactly one data file.

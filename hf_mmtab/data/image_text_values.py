@@ -15,7 +15,7 @@ class ValueProblem(ValueError):
 
 
 def picture_value(value: Any, folder: Path) -> dict[str, Any] | None:
-    """Return `{"bytes", "path"}`, or None for no picture (null or empty). Relative paths start at `folder`."""
+    """Return `{"bytes", "path"}`, None for no picture (null or empty). Relative paths start at `folder`."""
     if value is None or value == "":
         return None
     if isinstance(value, bytes):

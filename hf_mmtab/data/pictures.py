@@ -24,8 +24,8 @@ def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str |
     """
     if picture is None or check == "off":
         return None
-    path, data = picture.get("path"), picture.get("bytes")
-    if data is None and not os.path.isfile(path or ""):
+    path, data = picture.get("path") or "", picture.get("bytes")
+    if data is None and not os.path.isfile(path):
         return f"no file {path!r}"
     try:
         with Image.open(io.BytesIO(data) if data is not None else path) as image:
@@ -38,7 +38,7 @@ def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str |
 
 
 def picture_problems(pictures: Sequence[dict[str, Any] | None], check: CheckImages) -> list[str | None]:
-    """Return `picture_problem` of each, asked in a few threads (files are waited for, decoding frees the GIL)."""
+    """Return `picture_problem` of each, asked in a few threads (Pillow decodes without the GIL)."""
     if check == "off":
         return [None] * len(pictures)
     with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as threads:

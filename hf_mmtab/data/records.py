@@ -1,4 +1,4 @@
-"""Records of JSON-lines, JSON, CSV, TSV and Parquet files, each with its place, and what is wrong with some."""
+"""Records of JSON lines, JSON, CSV, TSV and Parquet files, each with its place; and what is a bad one."""
 
 import csv
 import gzip
@@ -92,7 +92,8 @@ def iter_records(
     suffix = file_suffix(path)
     if suffix is None:
         raise ValueError(
-            f"Expected a file ending in one of {list(SUFFIXES)}, found {path.name!r}. Convert it, or rename it."
+            f"Expected a file ending in one of {list(SUFFIXES)}, found {path.name!r}. Convert it, or rename "
+            "it."
         )
     readers = {".json": _iter_json, ".csv": _iter_csv, ".tsv": _iter_csv}
     if suffix == ".parquet":
@@ -158,7 +159,8 @@ def _iter_csv(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]
         doubles = sorted({name for name in header if header.count(name) > 1})
         if doubles:
             raise ValueError(
-                f"Expected different column names, found {doubles} twice in {str(path)!r}. Rename one of them."
+                f"Expected different column names, found {doubles} twice in {str(path)!r}. Rename one of "
+                "them."
             )
         while True:
             start = reader.line_num + 1

@@ -27,8 +27,8 @@ def stratified_split(strata: Sequence[Hashable], fractions: Sequence[float], see
         members[stratum].append(row)
     generator = np.random.default_rng(seed)
     parts = np.zeros(len(strata), dtype=np.int64)
-    # Ends that do not fall on whole rows are carried into the next stratum, or small classes would never reach
-    # the small parts.
+    # Ends that do not fall on whole rows are carried into the next stratum, or small classes would never
+    # reach the small parts.
     carry = np.zeros(len(fractions))
     for rows in members.values():
         wanted = np.asarray(fractions) * len(rows) + carry

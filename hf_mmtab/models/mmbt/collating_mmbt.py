@@ -20,10 +20,12 @@ class MMBTCollator:
 
     Args:
         processor: its tokenizer's padding id is used.
-        num_labels: needed when a row has a list of labels: `labels` become `(batch, num_labels)` floats, 0 or 1.
+        num_labels: needed when a row has a list of labels: `labels` become `(batch, num_labels)` floats, 0 or
+            1.
         pad_to_multiple_of: round text lengths up, e.g. 8 for tensor cores.
-        augment: "none"; "flip" (left-right, every second picture); "crop" (a random part of at least `min_crop` of
-            the area, resized back, and flip). Flip is wrong where left and right matter, e.g. scans of text.
+        augment: "none"; "flip" (left-right, every second picture); "crop" (a random part of at least
+            `min_crop` of the area, resized back, and flip). Flip is wrong where left and right matter, e.g.
+            scans of text.
         min_crop: between 0 and 1.
     """
 
@@ -47,19 +49,20 @@ class MMBTCollator:
 
     @property
     def random_inputs(self) -> frozenset[str]:
-        """Model inputs that differ from one epoch to the next; features computed from them must not be reused."""
+        """Model inputs that differ between epochs: features computed from them must not be reused."""
         return frozenset() if self.augment == "none" else frozenset({"pixel_values"})
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Collate rows of `MMBTProcessor.encode_row`.
 
         Returns:
-            `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`; `pixel_values` `(batch, 3, H, W)` or
-            `image_regions` `(batch, regions, hidden)`; `image_mask` `(batch,)`; `labels` `(batch,)` long or
-            `(batch, num_labels)` float; each if the rows have it.
+            `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`; `pixel_values` `(batch, 3, H, W)`
+            or `image_regions` `(batch, regions, hidden)`; `image_mask` `(batch,)`; `labels` `(batch,)` long
+            or `(batch, num_labels)` float; each if the rows have it.
 
         Raises:
-            ValueError: if pictures have different sizes, or rows have lists of labels and `num_labels` is None.
+            ValueError: if pictures have different sizes, or rows have lists of labels and `num_labels` is
+                None.
         """
         batch: dict[str, torch.Tensor] = {}
         if "input_ids" in rows[0]:
@@ -94,8 +97,8 @@ class MMBTCollator:
         sizes = {tuple(picture.shape) for picture in pictures}
         if len(sizes) > 1:
             raise ValueError(
-                f"Expected pictures of one size, found {sorted(sizes)}. Use an image processor with a fixed output "
-                "size (`size` with height and width, or a centre crop)."
+                f"Expected pictures of one size, found {sorted(sizes)}. Use an image processor with a fixed "
+                "output size (`size` with height and width, or a centre crop)."
             )
         if self.augment != "none":
             pictures = [
@@ -122,7 +125,8 @@ class MMBTCollator:
             return torch.tensor([int(label) for label in labels])
         if self.num_labels is None:
             raise ValueError(
-                "Expected num_labels, found None, but rows have lists of labels. Pass `MMBTCollator(..., num_labels=N)`."
+                "Expected num_labels, found None, but rows have lists of labels. Pass `MMBTCollator(..., "
+                "num_labels=N)`."
             )
         several = torch.zeros(len(labels), self.num_labels)  # (batch, num_labels)
         for index, present in enumerate(labels):

@@ -24,8 +24,8 @@ def read_glove_words(path: str | os.PathLike) -> list[str]:
             word, _, vector = line.partition(" ")
             if not vector.strip():
                 raise ValueError(
-                    f"Expected a word and its vector, separated by blanks, found {line[:40]!r} in line {number} of "
-                    f"{str(Path(path))!r}. Pass a GloVe text file."
+                    f"Expected a word and its vector, separated by blanks, found {line[:40]!r} in line "
+                    f"{number} of {str(Path(path))!r}. Pass a GloVe text file."
                 )
             words[word] = None
     return list(words)

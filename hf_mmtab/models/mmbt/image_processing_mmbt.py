@@ -33,10 +33,10 @@ class MMBTImageProcessor(PilBackend):
     do_normalize = True
     do_convert_rgb = True
 
-    def center_crop(self, image: np.ndarray, size: Any, **kwargs: Any) -> np.ndarray:
-        """Crop `(channels, height, width)` at the centre, its corner rounded as torchvision does for PIL images."""
+    def center_crop(self, image: np.ndarray, size: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Crop `(channels, height, width)` at the centre, the corner rounded as torchvision does."""
         top = round((image.shape[-2] - size.height) / 2.0)
         left = round((image.shape[-1] - size.width) / 2.0)
         if top < 0 or left < 0:
-            return super().center_crop(image, size, **kwargs)
+            return super().center_crop(image, size, *args, **kwargs)
         return image[..., top : top + size.height, left : left + size.width]

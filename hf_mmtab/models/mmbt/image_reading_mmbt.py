@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-# A JPEG above this many pixels is decoded at 1/2, 1/4 or 1/8 of its size (DCT scaling), never below the side given
-# to `read_image`; other formats are shrunk by a whole factor right after decoding.
+# A JPEG above this many pixels is decoded at 1/2, 1/4 or 1/8 of its size (DCT scaling), never below the side
+# given to `read_image`; other formats are shrunk by a whole factor right after decoding.
 LARGE_PIXELS = 4_000_000
-# A picture longer than this many times its width keeps only its centre: resizing the short edge of 20,000 x 1 pixels
-# to 256 would otherwise ask for 256 x 5,120,000 pixels.
+# A picture longer than this many times its width keeps only its centre: resizing the short edge of 20,000 x 1
+# pixels to 256 would otherwise ask for 256 x 5,120,000 pixels.
 MAX_ASPECT_RATIO = 16
 
 
@@ -37,7 +37,8 @@ def read_image(
         source: PIL image, path, bytes, `{"bytes", "path"}` as `datasets.Image(decode=False)` gives, array
             `(H, W)`, `(H, W, 3|4)` uint8, or tensor `(1|3|4, H, W)` uint8.
         min_side: pictures above 4 million pixels may be decoded smaller, their short side at least this long.
-        background: grey level, 0–255, put under transparent pixels; None drops transparency as the original did.
+        background: grey level, 0–255, put under transparent pixels; None drops transparency as the original
+            did.
         upright: turn the picture as its EXIF orientation says.
 
     Returns:
@@ -59,8 +60,8 @@ def read_image(
         raise
     except FileNotFoundError as error:
         raise ImageReadError(
-            f"Expected a picture file, found nothing at {name}. Check the path (relative paths start at the folder of "
-            "the data file), or leave the picture empty."
+            f"Expected a picture file, found nothing at {name}. Check the path (relative paths start at the "
+            "folder of the data file), or leave the picture empty."
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageReadError(_too_large(name, str(error))) from error
@@ -110,7 +111,8 @@ def _open(source: Any) -> Image.Image:
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8:
             raise ImageReadError(
-                f"Expected an array of uint8 (0–255), found {source.dtype}. Multiply and cast it, or pass a PIL image."
+                f"Expected an array of uint8 (0–255), found {source.dtype}. Multiply and cast it, or pass a "
+                "PIL image."
             )
         return Image.fromarray(source)
     raise ImageReadError(

@@ -10,7 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer, BatchFeature
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    BaseImageProcessor,
+    BatchFeature,
+    PreTrainedTokenizerBase,
+)
 from transformers.processing_utils import ProcessorMixin
 
 from .glove_mmbt import glove_tokenizer
@@ -25,25 +31,27 @@ class MMBTProcessor(ProcessorMixin):
     """Image processor and tokenizer of MMBT; either may be absent (image-only, text-only baselines).
 
     Text has no leading [CLS] by default, since the image part of MMBT owns it. A single text keeps its first
-    `max_length - 1` pieces and gets no [SEP]; a pair becomes `s1 [SEP] s2 [SEP]` and loses pieces from the longer
-    side until `max_length - 3` remain (facebookresearch/mmbt at ad71e9c, mmbt/data/dataset.py).
+    `max_length - 1` pieces and gets no [SEP]; a pair becomes `s1 [SEP] s2 [SEP]` and loses pieces from the
+    longer side until `max_length - 3` remain (facebookresearch/mmbt at ad71e9c, mmbt/data/dataset.py).
 
     Args:
         image_processor: any transformers image processor whose output has one fixed size, or None.
         tokenizer: any transformers tokenizer with a padding token, or None.
         max_length: of the text, in pieces.
-        leading_cls: put [CLS] (or the tokenizer's first special token) before the text: text-only models, concatbert.
+        leading_cls: put [CLS] (or the tokenizer's first special token) before the text: text-only models,
+            concatbert.
         segment_offset: segment of the first sentence: 1 for MMBT (0 is the picture), 0 for text-only models.
-        missing_image: what a missing picture becomes: "mask" (zeros and `image_mask` 0) or "grey" (the original's
-            grey picture, which counts as a picture, so `image_mask` 1).
-        transparency: "white" puts transparent pictures on white; "drop" ignores transparency as the original does.
+        missing_image: what a missing picture becomes: "mask" (zeros and `image_mask` 0) or "grey" (the
+            original's grey picture, which counts as a picture, so `image_mask` 1).
+        transparency: "white" puts transparent pictures on white; "drop" ignores transparency as the original
+            does.
         upright: turn pictures as their EXIF orientation says.
     """
 
     def __init__(
         self,
-        image_processor=None,
-        tokenizer=None,
+        image_processor: BaseImageProcessor | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         max_length: int = DEFAULT_MAX_LENGTH,
         leading_cls: bool = False,
         segment_offset: int = 1,
@@ -73,7 +81,7 @@ class MMBTProcessor(ProcessorMixin):
         self.missing_image, self.transparency, self.upright = missing_image, transparency, upright
         self._blank_pixels: torch.Tensor | None = None
         # ProcessorMixin takes every part of the signature for given: tell it which ones this processor has.
-        self.get_attributes = partial(list, list(present))
+        self.__dict__["get_attributes"] = partial(list, list(present))
         super().__init__(**present)
 
     @classmethod
@@ -92,10 +100,11 @@ class MMBTProcessor(ProcessorMixin):
 
         Args:
             text: name or folder of a tokenizer, path of a GloVe text file (whitespace words), or None.
-            image: name or folder of an image processor, `torchvision:resnet152` and the like (ImageNet statistics),
-                or None.
-            preset: "backbone" takes the image checkpoint's own statistics; "legacy" the original's (Resize 256,
-                CenterCrop 224, its mean and deviation, transparency dropped, EXIF ignored, grey for missing pictures).
+            image: name or folder of an image processor, `torchvision:resnet152` and the like (ImageNet
+                statistics), or None.
+            preset: "backbone" takes the image checkpoint's own statistics; "legacy" the original's (Resize
+                256, CenterCrop 224, its mean and deviation, transparency dropped, EXIF ignored, grey for
+                missing pictures).
             max_length: of the text in pieces; default the tokenizer's own limit, at most 512.
             leading_cls, segment_offset: see the class.
             kwargs: passed to `AutoTokenizer` and `AutoImageProcessor` (`revision`, `token`, ...).
@@ -118,8 +127,9 @@ class MMBTProcessor(ProcessorMixin):
         if max_length is None:
             limit = DEFAULT_MAX_LENGTH if tokenizer is None else tokenizer.model_max_length
             max_length = min(DEFAULT_MAX_LENGTH, limit)
-        # NOTE[DIFF] The original drops transparency and ignores EXIF; that is kept under "legacy" only, since clip art
-        # on a transparent ground would turn into whatever colour lies below, and phone photos would lie on their side.
+        # NOTE[DIFF] The original drops transparency and ignores EXIF; that is kept under "legacy" only, since
+        # clip art on a transparent ground would turn into whatever colour lies below, and phone photos would
+        # lie on their side.
         legacy = preset == "legacy"
         return cls(
             image_processor,
@@ -145,18 +155,20 @@ class MMBTProcessor(ProcessorMixin):
         """Encode one example or a batch.
 
         Args:
-            images: one picture or a list (see `read_image` for the kinds); None, or None inside the list: missing.
+            images: one picture or a list (see `read_image` for the kinds); None, or None inside the list:
+                missing.
             text, text_pair: one text or a list; `text_pair` for pairs of sentences.
             return_tensors: "pt", "np", or None for lists.
             padding: to the longest text of the batch, to `max_length`, or not at all (lists only).
             max_length: overrides the processor's.
 
         Returns:
-            `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`, `pixel_values` `(batch, 3, H, W)` and
-            `image_mask` `(batch,)`, as far as the processor has a tokenizer and an image processor.
+            `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`, `pixel_values` `(batch, 3, H, W)`
+            and `image_mask` `(batch,)`, as far as the processor has a tokenizer and an image processor.
 
         Raises:
-            ValueError: if the inputs have different lengths, a text is no string, or a picture cannot be read.
+            ValueError: if the inputs have different lengths, a text is no string, or a picture cannot be
+                read.
         """
         texts, pairs = _as_list(text, "text"), _as_list(text_pair, "text_pair")
         pictures = list(images) if isinstance(images, list | tuple) else None if images is None else [images]
@@ -192,13 +204,13 @@ class MMBTProcessor(ProcessorMixin):
         """Encode one row of a picture-and-text data set, without padding.
 
         Args:
-            row: `image` (path, bytes, PIL image, ... or None), `text` or `sentence1` and `sentence2`, and `label`
-                (int) or `labels` (list of ints) if there is one.
+            row: `image` (path, bytes, PIL image, ... or None), `text` or `sentence1` and `sentence2`, and
+                `label` (int) or `labels` (list of ints) if there is one.
             skip: model inputs that are not wanted; with "pixel_values" the picture is not even decoded.
 
         Returns:
-            `input_ids`, `attention_mask`, `token_type_ids` (lists), `pixel_values` `(3, H, W)`, `image_mask` (0 or 1)
-            and `labels` (an int, or a list of ints for several labels).
+            `input_ids`, `attention_mask`, `token_type_ids` (lists), `pixel_values` `(3, H, W)`, `image_mask`
+            (0 or 1) and `labels` (an int, or a list of ints for several labels).
         """
         encoded: dict[str, Any] = {}
         if self.tokenizer is not None and "input_ids" not in skip:
@@ -222,7 +234,7 @@ class MMBTProcessor(ProcessorMixin):
         return text + (["pixel_values", "image_mask"] if self.image_processor is not None else [])
 
     def fingerprint(self) -> str:
-        """A hash of everything that decides what an example becomes: the settings and the tokenizer's vocabulary."""
+        """A hash of all that decides what an example becomes: the settings and the whole tokenizer."""
         state = self.to_json_string()
         if self.tokenizer is not None:
             backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
@@ -311,8 +323,9 @@ class MMBTProcessor(ProcessorMixin):
         pixels = self.image_processor(image, return_tensors="pt")["pixel_values"]
         if pixels.ndim != 4 or pixels.shape[0] != 1:
             raise ValueError(
-                f"Expected the image processor to give (1, 3, H, W) for one picture, found {tuple(pixels.shape)} from "
-                f"{type(self.image_processor).__name__}. Use one that gives a single picture, e.g. preset='legacy'."
+                "Expected the image processor to give (1, 3, H, W) for one picture, found "
+                f"{tuple(pixels.shape)} from {type(self.image_processor).__name__}. Use one that gives a "
+                "single picture, e.g. preset='legacy'."
             )
         return pixels[0].to(torch.float32)
 
@@ -323,8 +336,8 @@ class MMBTProcessor(ProcessorMixin):
         if self.tokenizer is None:
             settings["tokenizer"] = None  # ProcessorMixin writes nothing about tokenizers, present or not
         if self.image_processor is not None:
-            # Not in the image processor's own settings: reloaded on the other backend, pixels differ by a level.
-            settings["image_backend"] = self.image_processor.backend
+            # The image processor's own settings lack it; on the other backend pixels differ by a level.
+            settings["image_backend"] = getattr(self.image_processor, "backend", None)  # timm's has none
         return settings
 
     @classmethod
