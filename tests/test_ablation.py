@@ -17,7 +17,6 @@ def listed():
 def table():
     pictures = [Image.new("RGB", (2, 2), (30 * i, 0, 0)) for i in range(5)]
     sentences = {"sentence1": list("abcde"), "sentence2": list("ABCDE")}
-    columns = {"image": pictures, **sentences, "label": [0, 1, 0, 1, 0]}
     features = datasets.Features(
         {
             "image": datasets.Image(),
