@@ -248,6 +248,17 @@ class TabBertConfig(PreTrainedConfig):
                 "Leave head_hidden_size out, or set tie_word_embeddings=False."
             )
 
+    def validate_adaptive_softmax(self):
+        if self.adaptive_softmax_threshold is None:
+            return
+        clusters = 2 if self.adaptive_softmax_cutoffs is None else len(self.adaptive_softmax_cutoffs)
+        if self.decoder_hidden_size < self.adaptive_softmax_div_value**clusters:
+            raise ValueError(
+                f"The last cluster of the adaptive softmax would have no width: head_hidden_size="
+                f"{self.decoder_hidden_size} divided {clusters} times by adaptive_softmax_div_value="
+                f"{self.adaptive_softmax_div_value}. Use a smaller divisor or fewer cutoffs."
+            )
+
     def validate_choices(self):
         choices = {
             "mlm_loss": ("field", "vocab"),

@@ -39,6 +39,12 @@ _FIELD_LAYER = {
 _FIELD_PREFIX = "tab_embeddings.transformer_encoder.layers."
 _TRANSFORM = re.compile(r"transform\.(dense|LayerNorm)\.(weight|bias)")
 
+_BERT = re.compile(
+    r"embeddings\.((position|token_type)_embeddings\.weight|LayerNorm\.(weight|bias))|encoder\.layer\.\d+\."
+    r"(attention\.(self\.(query|key|value)|output\.(dense|LayerNorm))|(intermediate|output)\.dense|output\.LayerNorm)"
+    r"\.(weight|bias)"
+)
+
 
 @dataclass
 class ConvertedTabBert:
@@ -148,7 +154,8 @@ def convert_state_dict(
             the same ids if left out.
 
     Raises:
-        ValueError: if a tensor is unknown or lacking, or tied tensors differ.
+        ValueError: if a tensor is unknown or tied tensors differ. Loading the result with `strict=True` finds
+            the ones that lack.
     """
     kind = kind_of_state_dict(state_dict)
     result = ConvertedTabBert(config, {})
@@ -197,7 +204,7 @@ def _encoder_name(name: str, prefix: str, kind: str) -> str | None:
         return name
     if kind == "lstm" and name in ("regressor.weight", "regressor.bias"):
         return "classifier." + name.rpartition(".")[2]
-    if name.startswith(prefix) and name.removeprefix(prefix) not in _UNUSED:
+    if name.startswith(prefix) and _BERT.fullmatch(name.removeprefix(prefix)):
         return "model.row_encoder." + name.removeprefix(prefix)
     return None
 
