@@ -7,6 +7,8 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
 
 class CheckedLoadingMixin:
     """Goes before `PreTrainedModel`: a checkpoint whose keys do not fit is an error, not a warning.
@@ -42,15 +44,15 @@ class CheckedLoadingMixin:
         """
         if kwargs.get("config") is None:
             config_class = cls.config_class  # type: ignore[attr-defined]
-            _require_model_type(pretrained_model_name_or_path, config_class.model_type)
+            where_from = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
+            found = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **where_from)[0]
+            _require_model_type(pretrained_model_name_or_path, found, config_class.model_type)
         model, info = super().from_pretrained(  # type: ignore[misc]
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
         missing = sorted(info["missing_keys"])
         foreign = sorted(info["unexpected_keys"])
-        of_a_head = (
-            [key for key in foreign if key.startswith(cls._head_prefixes)] if cls._head_prefixes else []
-        )
+        of_a_head = [key for key in foreign if key.startswith(cls._head_prefixes)]
         foreign = [key for key in foreign if key not in of_a_head]
         where = f"{pretrained_model_name_or_path} into {cls.__name__}"
         if missing and not allow_missing_keys:
@@ -72,11 +74,11 @@ class CheckedLoadingMixin:
         return (model, info) if output_loading_info else model
 
 
-def _require_model_type(name_or_path: Any, model_type: str) -> None:
-    found = PreTrainedConfig.get_config_dict(name_or_path)[0].get("model_type")
-    if found != model_type:
+def _require_model_type(name_or_path: Any, found: dict[str, Any], model_type: str) -> None:
+    if found.get("model_type") != model_type:
         raise ValueError(
-            f"Expected a checkpoint of model_type {model_type!r} in {name_or_path}, found {found!r}. "
+            f"Expected a checkpoint of model_type {model_type!r} in {name_or_path}, found "
+            f"{found.get('model_type')!r}. "
             "To start from pretrained parts use from_text_image_pretrained."
         )
 

@@ -2,11 +2,12 @@
 
 import copy
 import inspect
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
 # Grid (height, width) of the pooled regions for each `num_image_embeds`; arXiv:1909.02950 and its code.
 REGION_GRIDS = {
@@ -101,11 +102,20 @@ def measure_image_hidden_size(image_config: PreTrainedConfig) -> int:
         return image_feature_map(image_model, picture).shape[1]
 
 
-def drop_unused_pooler(image_model: PreTrainedModel) -> None:
-    """Remove a trained pooler of the class token: regions never pass through it, so it gets no gradient."""
+def build_image_model(image_config: Any) -> PreTrainedModel:
+    """Build an image model for regions.
+
+    Attention asked for the whole (`sdpa`) is left out where the image model has none, as a ResNet. The
+    trained pooler of a class token is removed: regions never pass through it, so it would get no gradient.
+    """
+    model_class: Any = MODEL_MAPPING[type(image_config)]
+    if image_config._attn_implementation == "sdpa" and not model_class._supports_sdpa:
+        image_config._attn_implementation = None
+    image_model = AutoModel.from_config(image_config)
     pooler = getattr(image_model, "pooler", None)
     if isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
-        image_model.pooler = None  # type: ignore[assignment]
+        image_model.pooler = None
+    return image_model
 
 
 def _can_interpolate(image_model: PreTrainedModel) -> bool:

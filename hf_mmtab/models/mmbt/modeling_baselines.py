@@ -15,7 +15,7 @@ from .checked_loading import CheckedLoadingMixin
 from .classification_loss import classification_loss
 from .configuration_baselines import MMBTBaselineConfig
 from .configuration_mmbt import refuse_unknown_fields
-from .image_regions import drop_unused_pooler, image_feature_map, measure_image_hidden_size, pool_regions
+from .image_regions import build_image_model, image_feature_map, measure_image_hidden_size, pool_regions
 from .modality_dropout import drop_modalities
 from .pretrained_parts import load_image_model, load_text_model
 from .text_parts import FirstTokenPooler, has_pooler, has_segments, layer_path
@@ -88,8 +88,7 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
             num_features += hidden_size
             self._has_segments = has_segments(self.text_model, self.text_model.config, num_segments=2)
         if config.image_config is not None:
-            self.image_model = AutoModel.from_config(config.image_config)
-            drop_unused_pooler(self.image_model)
+            self.image_model = build_image_model(config.image_config)
             if config.image_hidden_size is None:
                 config.image_hidden_size = measure_image_hidden_size(self.image_model.config)
             num_features += config.num_image_embeds * config.image_hidden_size

@@ -14,7 +14,7 @@ from .classification_loss import classification_loss
 from .configuration_mmbt import MMBTConfig, refuse_unknown_fields
 from .image_regions import (
     REGION_GRIDS,
-    drop_unused_pooler,
+    build_image_model,
     image_feature_map,
     measure_image_hidden_size,
     pool_regions,
@@ -132,8 +132,7 @@ class MMBTModel(MMBTPreTrainedModel):
             )
         self.text_model: Any = AutoModel.from_config(config.text_config)
         require_text_encoder(self.text_model)
-        self.image_model: Any = AutoModel.from_config(config.image_config)
-        drop_unused_pooler(self.image_model)
+        self.image_model: Any = build_image_model(config.image_config)
         if config.image_hidden_size is None:
             config.image_hidden_size = measure_image_hidden_size(self.image_model.config)
 

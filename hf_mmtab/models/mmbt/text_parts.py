@@ -5,6 +5,8 @@ import inspect
 import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
 
 class FirstTokenPooler(nn.Module):
@@ -35,11 +37,9 @@ def require_text_encoder(text_model: PreTrainedModel) -> None:
         ValueError: for an encoder–decoder, a decoder, or a model without `inputs_embeds`.
     """
     config = text_model.config
-    if (
-        config.is_encoder_decoder
-        or getattr(config, "is_decoder", False)
-        or not takes(text_model, "inputs_embeds")
-    ):
+    decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    decodes = decodes or (config.model_type in CAUSAL and config.model_type not in MASKED)  # GPT-2
+    if decodes or not takes(text_model, "inputs_embeds"):
         raise ValueError(
             f"Expected a text encoder that takes inputs_embeds, found {type(text_model).__name__} "
             f"(model_type {config.model_type!r}). Use an encoder such as BERT, RoBERTa or ModernBERT."
