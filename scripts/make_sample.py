@@ -1,10 +1,11 @@
-"""Make the sample of openclipart that ships with the package: a stratified part of each split, pictures embedded.
+"""Make the sample of openclipart that ships with the package: a stratified part of each split, pictures
+embedded.
 
     python scripts/make_sample.py FOLDER hf_mmtab/data/samples/openclipart
 
 FOLDER holds `{train,dev,test}.jsonl` and `img/` as made from the Debian packages openclipart-png and
-openclipart-svg. Records keep the split that they have there; `keywords` are left out, since they give the label
-away. The same input gives the same files.
+openclipart-svg. Records keep the split that they have there; `keywords` are left out, since they give the
+label away. The same input gives the same files.
 """
 
 import argparse

@@ -12,11 +12,11 @@ import datasets
 from transformers.utils import logging
 
 from .image_text_columns import AUTO
-from .image_text_files import ALL, Source, Splits, digest_of, find_sources
+from .image_text_files import ALL, Source, Splits, digest_of, find_sources, sources_of
 from .image_text_scan import ImageTextScan, as_type, own_name, scan
 from .image_text_values import label_values, picture_value, text_value
 from .pictures import CheckImages, picture_problems
-from .records import BadRecord, BadRecords, OnBadRecord, iter_records
+from .records import BadRecord, BadRecords, OnBadRecord
 
 logger = logging.get_logger(__name__)
 
@@ -29,7 +29,7 @@ class ImageTextConfig(datasets.BuilderConfig):
     """How to read a folder of pictures and texts.
 
     Attributes:
-        data_root: folder, or one file.
+        data_root: folder, or one file (the builder takes a `Dataset` or `DatasetDict`, too).
         splits: split name -> file(s) relative to `data_root`; default: by file name (see `find_sources`).
         image_column, text_column, text_pair_column, label_column: names; "auto": the first usual name that is
             there; None: the input has none.
@@ -85,9 +85,18 @@ class ImageText(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIG_CLASS = ImageTextConfig
     VERSION = datasets.Version("1.0.0")
 
-    def __init__(self, data_root: str | os.PathLike, cache_dir: str | None = None, **kwargs: Any):
-        root = Path(data_root).expanduser().resolve()
-        self._sources = self._find_sources(root, kwargs.get("splits"))
+    def __init__(
+        self,
+        data_root: str | os.PathLike | datasets.Dataset | datasets.DatasetDict,
+        cache_dir: str | None = None,
+        **kwargs: Any,
+    ):
+        if isinstance(data_root, datasets.Dataset | datasets.DatasetDict):
+            self._sources = sources_of(data_root)
+            root = Path("in_memory")
+        else:
+            root = Path(data_root).expanduser().resolve()
+            self._sources = self._find_sources(root, kwargs.get("splits"))
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: without a hash of the files, a row
         # appended to them would not be seen.
@@ -143,7 +152,7 @@ class ImageText(datasets.GeneratorBasedBuilder):
         """Yield the good records of a split as rows, their pictures not looked at yet."""
         ordinal = -1
         for source in sources:
-            for line, record in iter_records(source.path, BadRecords("skip")):
+            for line, record in source.records(BadRecords("skip")):
                 ordinal += 1
                 if part is not None and self._scan.parts is not None and self._scan.parts[ordinal] != part:
                     continue

@@ -1,13 +1,18 @@
-"""Which files make up a picture-and-text data set, and which split each belongs to."""
+"""Which files (or tables) make up a picture-and-text data set, and which split each belongs to."""
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from .records import SUFFIXES, file_suffix
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .records import SUFFIXES, BadRecords, file_suffix, iter_records
 
 ALL = "all"  # one file for everything: split by seed
 SPLIT_NAMES = {
@@ -28,10 +33,32 @@ Splits = Mapping[str, str | Sequence[str]]
 
 @dataclass(frozen=True)
 class Source:
-    """A data file and the split that it belongs to ("all": not split yet)."""
+    """A data file, or a data set in memory, and the split that it belongs to ("all": not split yet)."""
 
     split: str
-    path: Path
+    path: Path  # of a data set in memory only a name
+    rows: datasets.Dataset | None = None
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """Column types, where they are written down (Parquet, data sets)."""
+        if self.rows is not None:
+            return self.rows.features.arrow_schema
+        return pq.read_schema(self.path) if file_suffix(self.path) == ".parquet" else None
+
+    def records(
+        self, bad: BadRecords, skip_columns: Sequence[str] = ()
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (line or row from 1, record)."""
+        if self.rows is None:
+            yield from iter_records(self.path, bad, skip_columns)
+            return
+        kept = [name for name in self.rows.column_names if name not in skip_columns]
+        number = 0
+        for batch in self.rows.select_columns(kept).with_format("arrow").iter(256):
+            for record in batch.to_pylist():
+                number += 1
+                yield number, record
 
 
 def sample_path(name: str = "openclipart") -> Path:
@@ -97,6 +124,16 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
     return _sort(matched)
 
 
+def sources_of(data: datasets.Dataset | datasets.DatasetDict) -> list[Source]:
+    """Return the splits of a data set in memory; a single `Dataset` is split by seed."""
+    if isinstance(data, datasets.Dataset):
+        return [Source(ALL, Path("dataset"), data)]
+    sources = [Source(SPLIT_NAMES.get(name, name), Path(name), rows) for name, rows in data.items()]
+    if not any(source.split == "train" for source in sources):
+        raise ValueError(f"Expected a split for training, found {sorted(data)}. Name it train.")
+    return _sort(sources)
+
+
 def split_of(name: str) -> str | None:
     """Return the split that a file name speaks of (`dev.jsonl` -> validation), or None."""
     for known in sorted(SPLIT_NAMES, key=len, reverse=True):
@@ -106,10 +143,13 @@ def split_of(name: str) -> str | None:
 
 
 def digest_of(sources: Sequence[Source]) -> str:
-    """Return a hash of the data files' contents, so that a cache follows the data."""
+    """Return a hash of the files' contents (data sets: their fingerprints), so that a cache follows the data."""
     digest = hashlib.blake2b(FORMAT_VERSION.encode(), digest_size=8)
     for source in sources:
         digest.update(f"{source.split} {source.path.name}".encode())
+        if source.rows is not None:
+            digest.update(source.rows._fingerprint.encode())
+            continue
         with open(source.path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

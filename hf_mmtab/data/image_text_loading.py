@@ -8,7 +8,7 @@ import datasets
 from transformers.utils import logging
 
 from .image_text import ImageText
-from .image_text_files import sample_path
+from .image_text_files import find_sources, sample_path
 from .records import BadRecord
 
 logger = logging.get_logger(__name__)
@@ -19,12 +19,15 @@ LISTED = 5  # skipped records shown in a warning
 
 
 def load_image_text(
-    data: str | os.PathLike, cache_dir: str | None = None, **options: Any
+    data: str | os.PathLike | datasets.Dataset | datasets.DatasetDict,
+    cache_dir: str | None = None,
+    **options: Any,
 ) -> tuple[datasets.DatasetDict, list[BadRecord]]:
     """Read a labelled data set of pictures and texts.
 
     Args:
-        data: folder or file (see `ImageText`), or `sample:openclipart` for the sample in the package.
+        data: folder or file (see `ImageText`), `sample:openclipart` for the sample in the package, or a data
+            set in memory.
         cache_dir: of the built tables; default that of `datasets`.
         options: fields of `ImageTextConfig`.
 
@@ -32,10 +35,9 @@ def load_image_text(
         The splits, and the records left out (empty unless `on_bad_record="skip"`), which are also warned
         about.
     """
-    path = Path(data)
-    if str(data).startswith(SAMPLE_PREFIX):
-        path = sample_path(str(data).removeprefix(SAMPLE_PREFIX))
-    builder = ImageText(path, cache_dir=cache_dir, **options)
+    if isinstance(data, str) and data.startswith(SAMPLE_PREFIX):
+        data = sample_path(data.removeprefix(SAMPLE_PREFIX))
+    builder = ImageText(data, cache_dir=cache_dir, **options)
     builder.download_and_prepare()
     return builder.as_dataset(), warn_about(builder.skipped)
 
@@ -57,8 +59,21 @@ def read_image_text(
     Raises:
         ValueError: if there is not exactly one data file.
     """
-    root = Path(path)
-    builder = ImageText(root, cache_dir=cache_dir, label_column=None, keep_input_columns=True, **options)
+    sources = find_sources(Path(path).expanduser().resolve())
+    if len(sources) != 1:
+        found = [source.path.name for source in sources]
+        raise ValueError(
+            f"Expected one data file to predict, found {found} in {str(path)!r}. Name one of them."
+        )
+    file = sources[0].path
+    builder = ImageText(
+        file.parent,
+        cache_dir=cache_dir,
+        splits={PREDICT: file.name},
+        label_column=None,
+        keep_input_columns=True,
+        **options,
+    )
     builder.download_and_prepare()
     return builder.as_dataset(split=PREDICT), warn_about(builder.skipped)
 

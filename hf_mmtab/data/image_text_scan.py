@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .image_text_columns import Columns, find_columns
 from .image_text_files import ALL, Source
 from .image_text_values import ValueProblem, label_values, order_labels, picture_value, text_value
-from .records import BadRecord, BadRecords, file_suffix, iter_records, shorten
+from .records import BadRecord, BadRecords, shorten
 from .stratified import rarest_label, stratified_split
 
 if TYPE_CHECKING:
@@ -70,13 +69,13 @@ def scan(sources: list[Source], config: "ImageTextConfig", bad: BadRecords) -> I
     training: list[list[str]] = []
     for source in sources:
         in_training = source.split in ("train", ALL)
-        columns = _columns_of(source.path, config)
+        columns = _columns_of(source, config)
         found.columns[source.path] = columns
-        numbers = _class_names(source.path, columns.label)
+        numbers = _class_names(source, columns.label)
         found.number_names[source.path] = numbers
         found.bad_lines[source.path] = set()
         before = len(bad.records)
-        for line, record in _typed_records(source.path, columns, config, found, bad):
+        for line, record in _typed_records(source, columns, config, found, bad):
             labels: list[str] = []
             problem = _problem(source.path, line, record, columns, config)
             if columns.label is not None and problem is None:
@@ -103,17 +102,17 @@ def scan(sources: list[Source], config: "ImageTextConfig", bad: BadRecords) -> I
     return found
 
 
-def _columns_of(path: Path, config: "ImageTextConfig") -> Columns:
-    if file_suffix(path) == ".parquet":
-        names = list(pq.read_schema(path).names)
+def _columns_of(source: Source, config: "ImageTextConfig") -> Columns:
+    if source.schema is not None:
+        names = list(source.schema.names)
     else:
-        head = islice(iter_records(path, BadRecords("skip")), 1000)
+        head = islice(source.records(BadRecords("skip")), 1000)
         names = list(dict.fromkeys(name for _, record in head for name in record))
     if not names:
-        raise ValueError(f"Expected records, found none in {str(path)!r}. Is it the right file?")
+        raise ValueError(f"Expected records, found none in {str(source.path)!r}. Is it the right file?")
     return find_columns(
         names,
-        repr(str(path)),
+        repr(str(source.path)),
         config.image_column,
         config.text_column,
         config.text_pair_column,
@@ -121,31 +120,31 @@ def _columns_of(path: Path, config: "ImageTextConfig") -> Columns:
     )
 
 
-def _class_names(path: Path, label: str | None) -> list[str]:
-    """Return the names of a Parquet file's class numbers, as `datasets` writes them into the schema."""
-    if label is None or file_suffix(path) != ".parquet":
+def _class_names(source: Source, label: str | None) -> list[str]:
+    """Return the names of class numbers, which `datasets` writes into the schema (of Parquet files, too)."""
+    if label is None or source.schema is None:
         return []
-    feature: Any = datasets.Features.from_arrow_schema(pq.read_schema(path))[label]
+    feature: Any = datasets.Features.from_arrow_schema(source.schema)[label]
     feature = getattr(feature, "feature", feature)
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else []
 
 
 def _typed_records(
-    path: Path, columns: Columns, config: "ImageTextConfig", found: ImageTextScan, bad: BadRecords
+    source: Source, columns: Columns, config: "ImageTextConfig", found: ImageTextScan, bad: BadRecords
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the records, and note the types of the input's own columns on the way."""
     used = columns.used
     if config.keep_input_columns:
         used = {name for name, source in columns.text_features.items() if name == source}
-    if file_suffix(path) == ".parquet":
-        schema = pq.read_schema(path)
+    schema = source.schema
+    if schema is not None:
         heavy = [f.name for f in schema if f.name == columns.image and not pa.types.is_string(f.type)]
         for one in schema:
             if one.name not in used and one.name not in heavy:
                 _note_type(found.own_types, one.name, one.type)
-        yield from iter_records(path, bad, skip_columns=heavy)
+        yield from source.records(bad, skip_columns=heavy)
         return
-    records = iter_records(path, bad)
+    records = source.records(bad)
     while sample := list(islice(records, TYPE_SAMPLE)):
         for name in dict.fromkeys(name for _, record in sample for name in record if name not in used):
             _note_type(found.own_types, name, _type_of([record.get(name) for _, record in sample]))
