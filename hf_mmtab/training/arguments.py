@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from transformers import SchedulerType, TrainingArguments
 
 _SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
@@ -180,6 +181,8 @@ class MMTabTrainingArguments(TrainingArguments):
         parse_size(self.feature_cache_budget)
         if self.optim_preset == "bertadam" and not self.weight_decay:
             self.weight_decay = 0.01  # of the original; also spared: biases and LayerNorm
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # Trainer refuses bf16 on a machine without an accelerator unless told so
         super().__post_init__()
         for name in (
             "freeze",

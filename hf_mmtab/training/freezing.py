@@ -252,15 +252,16 @@ class FreezePlan:
         """Return the units that are frozen when `step` optimizer steps are done."""
         return [unit for unit in self.units if unit.is_frozen(step)]
 
-    def part_is_still(self, part: str, first_step: int, last_step: int) -> bool:
-        """Tell whether a whole part is frozen, in eval mode, from `first_step` up to and with `last_step`."""
-        units = [unit for unit in self.units if unit.part == part]
-        steps = {first_step, last_step, *(s for s in self.boundaries() if first_step <= s <= last_step)}
-        return (
-            self.mode == "eval"
-            and bool(units)
-            and all(unit.is_frozen(step) for unit in units for step in steps)
-        )
+    def is_still(self, modules: list[nn.Module], first_step: int, last_step: int) -> bool:
+        """Tell whether modules are frozen as a whole, in eval mode, from `first_step` up to and with
+        `last_step`.
+        """
+        needed = {id(p) for module in modules for p in module.parameters()}
+        steps = {first_step, *(edge for edge in self.boundary_steps if first_step <= edge <= last_step)}
+        frozen = [
+            {id(p) for unit in self.frozen_units(step) for p in self.parameters(unit)} for step in steps
+        ]
+        return self.mode == "eval" and bool(needed) and all(needed <= ids for ids in frozen)
 
     def boundaries(self) -> list[int]:
         """Return the steps inside the run at which some unit freezes or thaws, in order."""

@@ -13,10 +13,11 @@ from tqdm.auto import tqdm
 from transformers import Trainer, get_scheduler
 from transformers.utils import logging
 
-from .arguments import MMTabTrainingArguments
+from .arguments import MMTabTrainingArguments, parse_size
 from .audit import RECORDS_NAME, UpdateAudit
 from .callbacks import EarlyStopping, FreezeCallback
 from .checkpoints import last_complete_checkpoint, read_schedule, write_schedule
+from .feature_cache import FeatureCache, FeatureCollator
 from .freezing import FreezeSchedule, Moment, rebuild_reducer, trainable_names
 from .losses import loss_from_arguments
 from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
@@ -45,6 +46,9 @@ class MMTabTrainer(Trainer):
     """
 
     args: MMTabTrainingArguments
+    data_collator: Any
+    eval_dataset: Any
+    features: Any
     lr_scheduler: Any
     model: Any  # Trainer allows None, which a running trainer never has
     optimizer: Any
@@ -72,6 +76,9 @@ class MMTabTrainer(Trainer):
         if self.compute_loss_func is None:
             rows = num_examples if num_examples is not None else _length(self.train_dataset)
             self.compute_loss_func = loss_from_arguments(args, self.model.config, label_counts, rows)
+        self.features = None
+        if args.feature_cache and getattr(self.model, "cacheable_features", None):
+            self.data_collator = FeatureCollator(self.data_collator, self.model.cacheable_features)
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
         self.add_callback(FreezeCallback(self))
@@ -178,6 +185,54 @@ class MMTabTrainer(Trainer):
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
+    # ---- Data ----
+
+    def get_train_dataloader(self) -> Any:
+        """Return the loader of the train set, which can serve stored features of frozen parts."""
+        if not isinstance(self.data_collator, FeatureCollator):
+            return super().get_train_dataloader()
+        self.features = self._create_feature_cache()
+        plain = self.train_dataset
+        self.train_dataset = plain if self.features is None else self.features.view(plain)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset = plain
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Return the loader of an evaluation set; during training, stored features serve as long as they
+        hold.
+        """
+        if self.features is None or not self.is_in_train:
+            return super().get_eval_dataloader(eval_dataset)
+        plain, by_name = self.eval_dataset, isinstance(eval_dataset, str)
+        rows = plain[eval_dataset] if by_name else plain if eval_dataset is None else eval_dataset
+        # The weights of a part that thaws at this very step have not moved yet.
+        still = self._still_parts(max(0, self.state.global_step - 1), max(0, self.state.global_step - 1))
+        self.features.serve(rows, self.data_collator.collator, still, fill=True)
+        view = self.features.view(rows)
+        self.eval_dataset = {**plain, eval_dataset: view} if by_name else view
+        try:
+            return super().get_eval_dataloader(eval_dataset if by_name else None)
+        finally:
+            self.eval_dataset = plain
+
+    def _create_feature_cache(self) -> FeatureCache | None:
+        """Create the cache of frozen parts' outputs, None where it cannot work."""
+        if self.is_fsdp_enabled:
+            self._show("Feature cache off: under FSDP a part cannot be called by itself")
+            return None
+        args = self.args
+        return FeatureCache(
+            self.accelerator.unwrap_model(self.model),
+            args.feature_cache_dir or Path(args.output_dir) / "_feature_cache",  # never pushed to the Hub
+            parse_size(args.feature_cache_budget),
+            self.accelerator,
+            args.per_device_eval_batch_size,
+            args.dataloader_num_workers,
+            self._show,
+        )
+
     # ---- Moments of a run, called by FreezeCallback ----
 
     def begin_run(self) -> None:
@@ -194,7 +249,28 @@ class MMTabTrainer(Trainer):
         self.audit = self._create_audit() if self.args.audit else None
 
     def enter_epoch(self) -> None:
-        """Called before the batches of an epoch are made."""
+        """Serve stored features for the parts that stay still for the whole epoch; compute them if it
+        pays.
+        """
+        if self.features is None:
+            return
+        step = self.state.global_step
+        epoch_end = (step // self.steps_per_epoch + 1) * self.steps_per_epoch
+        still = self._still_parts(step, epoch_end - 1)
+        pays = bool(self._still_parts(step, epoch_end + self.steps_per_epoch - 1))
+        self.features.serve(self.train_dataset, self.data_collator.collator, still, fill=pays)
+
+    def _still_parts(self, first_step: int, last_step: int) -> dict[str, list[nn.Module]]:
+        """Return the parts with cacheable outputs that are frozen in these steps, with their modules."""
+        model = self.accelerator.unwrap_model(self.model)
+        parts = {
+            part: [model.get_submodule(path) for path in self.parts[part]] for part in self.features.specs
+        }
+        return {
+            part: modules
+            for part, modules in parts.items()
+            if self.plan.is_still(modules, first_step, min(last_step, self.total_steps - 1))
+        }
 
     def enter_step(self) -> None:
         """Freeze and thaw what the plan says for this step."""

@@ -1,0 +1,311 @@
+"""Outputs of a frozen part, computed once per example and reused until the part thaws."""
+
+import hashlib
+import json
+import random
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from .feature_store import META_NAME, FeatureStore, StoreWriter, finish_store, folder_size, make_room
+
+
+class FeatureView(Dataset):
+    """A dataset whose rows carry stored features in place of the inputs that they were computed from.
+
+    Args:
+        dataset: the plain rows. If it has `without(names)`, replaced inputs are not even decoded.
+        specs: part → what its model says in `cacheable_features`.
+    """
+
+    def __init__(self, dataset: Any, specs: dict[str, dict[str, Any]]):
+        self.dataset, self.specs = dataset, specs
+        self.stores: dict[str, FeatureStore] = {}
+        self._active = torch.zeros(len(specs), dtype=torch.bool).share_memory_()  # seen by living workers too
+        self._reduced: dict[tuple[str, ...], Any] = {}
+
+    def activate(self, parts: Sequence[str]) -> None:
+        """Serve stored features for exactly these parts."""
+        for position, part in enumerate(self.specs):
+            self._active[position] = part in parts
+
+    def active_parts(self) -> tuple[str, ...]:
+        """Return the parts whose features are served now."""
+        return tuple(part for part, on in zip(self.specs, self._active.tolist(), strict=True) if on)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        parts = self.active_parts()
+        if not parts:
+            return self.dataset[index]
+        if parts not in self._reduced:
+            # Inputs from which the collator makes a mask stay in the row; they are dropped after collating.
+            names = {
+                name
+                for part in parts
+                if "mask" not in self.specs[part]
+                for name in self.specs[part]["inputs"]
+            }
+            reducible = names and hasattr(self.dataset, "without")
+            self._reduced[parts] = self.dataset.without(names) if reducible else self.dataset
+        row = dict(self._reduced[parts][index])
+        for part in parts:
+            row[self.specs[part]["output"]] = self.stores[part][index]
+        return row
+
+
+class FeatureCollator:
+    """Adds stored features to what a collator makes of the rest.
+
+    Args:
+        collator: the collator of the plain rows.
+        specs: part → what its model says in `cacheable_features`.
+    """
+
+    def __init__(
+        self, collator: Callable[[list[dict[str, Any]]], dict[str, Any]], specs: dict[str, dict[str, Any]]
+    ):
+        self.collator, self.specs = collator, specs
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "collator":  # unpickling asks before anything is set
+            raise AttributeError(name)
+        return getattr(self.collator, name)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Collate rows; features are padded with zeros to the longest, or to the length of their mask."""
+        found = [spec for spec in self.specs.values() if spec["output"] in rows[0]]
+        if not found:
+            return self.collator(rows)
+        rows = [dict(row) for row in rows]
+        features = {
+            spec["output"]: [torch.as_tensor(row.pop(spec["output"])) for row in rows] for spec in found
+        }
+        batch = self.collator(rows)
+        for spec in found:
+            for name in spec["inputs"]:
+                batch.pop(name, None)
+            pieces = features[spec["output"]]
+            length = max(len(piece) for piece in pieces)
+            if "mask" in spec:  # several steps per masked position in a flat model
+                positions = max(1, int(batch[spec["mask"]].sum(dim=1).max()))
+                length = length // positions * batch[spec["mask"]].shape[1]
+            padded = pieces[0].new_zeros((len(pieces), length, *pieces[0].shape[1:]))
+            for padded_row, piece in zip(padded, pieces, strict=True):
+                padded_row[: len(piece)] = piece
+            batch[spec["output"]] = padded
+        return batch
+
+
+class FeatureCache:
+    """Computes and keeps the features of the frozen parts of one model.
+
+    Args:
+        model: the unwrapped model, with `cacheable_features`.
+        folder: where stores live; shared between runs if they share it.
+        budget: largest size of `folder` in bytes.
+        accelerator: of the trainer; its processes share the work.
+        batch_size: rows per forward pass.
+        workers: loader processes.
+        say: called with one sentence about each decision.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        folder: str | Path,
+        budget: int,
+        accelerator: Accelerator,
+        batch_size: int,
+        workers: int,
+        say: Callable[[str], None],
+    ):
+        self.model: Any = model
+        self.folder, self.budget = Path(folder), budget
+        self.accelerator, self.batch_size, self.workers, self.say = accelerator, batch_size, workers, say
+        self.specs: dict[str, dict[str, Any]] = dict(getattr(model, "cacheable_features", {}))
+        self._views: dict[int, FeatureView] = {}
+        self._refused: set[tuple[int, str]] = set()
+
+    def view(self, dataset: Any) -> Any:
+        """Return the view of a dataset (always the same), or the dataset itself if it cannot be cached."""
+        if not self.specs or not hasattr(dataset, "fingerprint") or isinstance(dataset, FeatureView):
+            return dataset
+        if id(dataset) not in self._views:
+            self._views[id(dataset)] = FeatureView(dataset, self.specs)
+        return self._views[id(dataset)]
+
+    def serve(
+        self, dataset: Any, collator: Any, parts: Mapping[str, Sequence[nn.Module]], fill: bool
+    ) -> None:
+        """Let the view of `dataset` serve exactly these parts, computing what is missing.
+
+        Args:
+            dataset: the plain rows.
+            collator: the collator of the plain rows.
+            parts: part that is frozen and still → its modules, whose weights key the store.
+            fill: False to use only what is stored already.
+        """
+        view = self.view(dataset)
+        if not isinstance(view, FeatureView):
+            return
+        ready = []
+        for part, modules in parts.items():
+            if part in self.specs and (id(dataset), part) not in self._refused:
+                if part not in view.stores:
+                    self._open_or_fill(view, collator, part, modules, fill)
+                if part in view.stores:
+                    ready.append(part)
+        view.activate(ready)
+
+    def _open_or_fill(
+        self, view: FeatureView, collator: Any, part: str, modules: Sequence[nn.Module], fill: bool
+    ) -> None:
+        """Open the store of a part if it exists, else compute it."""
+        reason = self._why_random(view.dataset, collator, part)
+        if reason:
+            self._refuse(view, part, reason)
+            return
+        final = self.folder / self._key(view.dataset, part, modules)
+        exists = all(gather_object([(final / META_NAME).is_file()]))
+        if not exists and fill:
+            exists = self._fill(view, collator, part, final)
+        if exists:
+            view.stores[part] = FeatureStore(final)
+            if self.accelerator.is_main_process:
+                (final / META_NAME).touch()  # least recently used goes first
+
+    def _refuse(self, view: FeatureView, part: str, reason: str) -> None:
+        self._refused.add((id(view.dataset), part))
+        self.say(f"Feature cache off for {part}: {reason}")
+
+    def _why_random(self, dataset: Any, collator: Any, part: str) -> str:
+        """Return why the part's inputs are not the same each time, empty if they are."""
+        inputs = self.specs[part]["inputs"]
+        declared = set(getattr(collator, "random_inputs", ())) & set(inputs)
+        if declared and getattr(dataset, "augment", True):
+            return f"augmentation makes {sorted(declared)} random"
+        rows = range(min(8, len(dataset)))
+        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+        with torch.random.fork_rng(devices=[]):
+            first, second = (collator([dataset[row] for row in rows]) for _ in range(2))
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        differing = [name for name in inputs if not torch.equal(first[name], second[name])]
+        return f"{differing} of the same rows differ each time they are read" if differing else ""
+
+    def _key(self, dataset: Any, part: str, modules: Sequence[nn.Module]) -> str:
+        """Hash everything that the features depend on: weights, config, rows, precision."""
+        digest = hashlib.sha256()
+        for module in modules:
+            for name, tensor in module.state_dict().items():
+                digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        config = self.model.config.to_dict() if hasattr(self.model, "config") else {}
+        volatile = (
+            "_name_or_path",
+            "transformers_version",
+            "id2label",
+            "label2id",
+            "thresholds",
+            "pos_weight",
+        )
+        facts = {
+            "config": {key: value for key, value in config.items() if key not in volatile},
+            "model": type(self.model).__name__,
+            "spec": self.specs[part],
+            "dataset": dataset.fingerprint,
+            "rows": len(dataset),
+            "precision": self.accelerator.mixed_precision,
+        }
+        digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+        return f"{part}-{self._from_main(digest.hexdigest()[:24])}"
+
+    def _fill(self, view: FeatureView, collator: Any, part: str, final: Path) -> bool:
+        """Compute the features of all rows, each process its share; tell whether the store is there."""
+        spec, rows, rank = self.specs[part], len(view), self.accelerator.process_index
+        started = time.perf_counter()
+        problem = self._from_main(self._why_too_large(view, collator, spec, final))
+        temporary = self.folder / self._from_main(f"{final.name}.{uuid.uuid4().hex}.tmp")
+        if not problem:
+            try:
+                temporary.mkdir(parents=True, exist_ok=True)
+                self._write_share(StoreWriter(temporary, rank), view.dataset, collator, spec)
+            except (OSError, ValueError) as error:
+                problem = f"storing failed: {error}"
+        problems = [text for text in gather_object([problem]) if text]
+        if not problems and self.accelerator.is_main_process:
+            finish_store(temporary, final, rows)
+        self.accelerator.wait_for_everyone()
+        if problems:
+            shutil.rmtree(temporary, ignore_errors=True)
+            self._refuse(view, part, problems[0])
+            return False
+        self.say(
+            f"Feature cache: {spec['output']} of {rows} rows computed once by the frozen {part} in "
+            f"{time.perf_counter() - started:.1f} s ({folder_size(final) / 2**20:.1f} MB), reused until it "
+            f"thaws"
+        )
+        return True
+
+    def _why_too_large(self, view: FeatureView, collator: Any, spec: dict[str, Any], final: Path) -> str:
+        """Make room for the store; return why that is impossible, empty if it is done."""
+        probe = collator([view.dataset[row] for row in range(min(self.batch_size, len(view)))])
+        features = self._features(probe, spec)
+        needed = sum(piece.numel() * piece.element_size() for piece in features) * len(view) // len(features)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        used = [store.folder for other in self._views.values() for store in other.stores.values()]
+        if not self.accelerator.is_main_process or make_room(self.folder, needed, self.budget, used):
+            return ""
+        return (
+            f"{len(view)} rows need {needed / 2**20:.0f} MB, which feature_cache_budget "
+            f"({self.budget / 2**20:.0f} MB) or the free disk space in {self.folder} does not allow"
+        )
+
+    def _write_share(self, writer: StoreWriter, dataset: Any, collator: Any, spec: dict[str, Any]) -> None:
+        """Compute and write the rows of this process."""
+        mine = range(self.accelerator.process_index, len(dataset), self.accelerator.num_processes)
+        loader = DataLoader(
+            Subset(dataset, mine),
+            batch_size=self.batch_size,
+            num_workers=self.workers,
+            collate_fn=collator,
+            generator=torch.Generator().manual_seed(0),  # leaves the run's random numbers alone
+        )
+        row = iter(mine)
+        for batch in loader:
+            for features in self._features(batch, spec):
+                writer.add(next(row), features)
+        writer.close()
+
+    @torch.no_grad()
+    def _features(self, batch: dict[str, torch.Tensor], spec: dict[str, Any]) -> list[torch.Tensor]:
+        """Return the features of each row of a batch, without the padding that a mask shows."""
+        inputs = {name: batch[name].to(self.accelerator.device) for name in spec["inputs"]}
+        was_training = self.model.training
+        self.model.eval()
+        with self.accelerator.autocast():
+            output = getattr(self.model, spec["method"])(**inputs)  # (batch, length, ...)
+        self.model.train(was_training)
+        if "mask" not in spec:
+            return list(output)
+        mask = batch[spec["mask"]]  # (batch, positions)
+        steps = output.shape[1] // mask.shape[1]
+        return [row[: int(real) * steps] for row, real in zip(output, mask.sum(dim=1), strict=True)]
+
+    def _from_main(self, value: Any) -> Any:
+        """Return the main process's value on all processes."""
+        return broadcast_object_list([value])[0]

@@ -1,0 +1,134 @@
+"""One file set of features: what a frozen part gave for each row of a dataset, memory-mapped."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+META_NAME, INDEX_NAME = "meta.json", "index.npy"
+
+
+class FeatureStore:
+    """Reads the features of one dataset, row by row; safe to share between workers and processes (read only).
+
+    Files: `data-RANK.bin` (raw values), `index.npy` (rows, 3) = file, first element of axis 0, length of axis
+    0, `meta.json` (dtype, shape behind axis 0), written last.
+
+    Args:
+        folder: a folder that `StoreWriter` has finished.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+        meta = json.loads((self.folder / META_NAME).read_text(encoding="utf-8"))
+        self.dtype = getattr(torch, meta["dtype"])
+        self.tail, self.files = tuple(meta["tail"]), meta["files"]
+        self.index = np.load(self.folder / INDEX_NAME)
+        self._maps: dict[int, np.memmap] = {}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}  # each worker process maps the files itself
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        """Return the features of one row, a copy, shape `(length, *tail)`."""
+        file, start, length = (int(value) for value in self.index[row])
+        if file not in self._maps:
+            self._maps[file] = np.memmap(self.folder / f"data-{file}.bin", dtype=np.uint8, mode="r")
+        width = math.prod(self.tail) * self.dtype.itemsize
+        piece = np.array(self._maps[file][start * width : (start + length) * width])
+        return torch.from_numpy(piece).view(self.dtype).reshape(length, *self.tail)
+
+
+class StoreWriter:
+    """Writes one process's share of a store.
+
+    Args:
+        folder: a folder of this run alone; it gets its final name when all shares are there.
+        rank: number of this process; each writes its own file.
+    """
+
+    def __init__(self, folder: Path, rank: int):
+        self.folder, self.rank = folder, rank
+        self.file = (folder / f"data-{rank}.bin").open("wb")
+        self.entries: list[tuple[int, int, int, int]] = []
+        self.written = 0
+        self.meta: dict[str, Any] = {}
+
+    def add(self, row: int, features: torch.Tensor) -> None:
+        """Append the features of one row, shape `(length, *tail)`; only the length may differ between
+        rows.
+        """
+        features = features.detach().cpu().contiguous()
+        meta = {
+            "dtype": str(features.dtype).removeprefix("torch."),
+            "tail": list(features.shape[1:]),
+        }
+        if self.meta and meta != self.meta:
+            raise ValueError(f"Features changed from {self.meta} to {meta} at row {row}")
+        self.meta = meta
+        self.file.write(features.view(torch.uint8).numpy().tobytes())
+        self.entries.append((row, self.rank, self.written, len(features)))
+        self.written += len(features)
+
+    def close(self) -> None:
+        """Finish this process's share."""
+        self.file.close()
+        np.save(self.folder / f"share-{self.rank}.npy", np.array(self.entries, dtype=np.int64).reshape(-1, 4))
+        if self.meta:
+            (self.folder / f"share-{self.rank}.json").write_text(json.dumps(self.meta), encoding="utf-8")
+
+
+def finish_store(folder: Path, final: Path, rows: int) -> None:
+    """Join the shares of all processes and give the store its final name, unless another run was faster."""
+    shares = [np.load(path) for path in sorted(folder.glob("share-*.npy"))]
+    entries = np.concatenate(shares)
+    index = np.zeros((rows, 3), dtype=np.int64)
+    index[entries[:, 0]] = entries[:, 1:]
+    if len(entries) != rows:
+        raise ValueError(f"Expected features of {rows} rows, found {len(entries)}")
+    np.save(folder / INDEX_NAME, index)
+    metas = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("share-*.json"))]
+    if any(meta != metas[0] for meta in metas):
+        raise ValueError(f"Processes computed features of different shapes: {metas}")
+    meta = {**metas[0], "files": len(shares)}
+    (folder / META_NAME).write_text(json.dumps(meta), encoding="utf-8")
+    try:
+        folder.rename(final)
+    except OSError:
+        if not (final / META_NAME).is_file():
+            raise
+        shutil.rmtree(folder)
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def make_room(root: Path, needed: int, budget: int, keep: Sequence[Path]) -> bool:
+    """Delete the least recently used stores until `needed` bytes fit into the budget; tell whether they fit.
+
+    Args:
+        root: the folder of all stores.
+        needed: bytes of the new store.
+        budget: largest size of `root` in bytes.
+        keep: stores in use.
+    """
+    if needed > budget or needed > shutil.disk_usage(root).free:
+        return False
+    stores = [path.parent for path in root.glob(f"*/{META_NAME}") if path.parent not in keep]
+    stores.sort(key=lambda store: (store / META_NAME).stat().st_mtime)
+    while folder_size(root) + needed > budget:
+        if not stores:
+            return False
+        shutil.rmtree(stores.pop(0), ignore_errors=True)
+    return True

@@ -1,0 +1,163 @@
+"""What a frozen part gives is computed once, and results equal recomputing."""
+
+import pickle
+
+import pytest
+import torch
+from toy import ToyRows, largest_difference, toy_model, toy_trainer, weights
+
+from hf_mmtab.training.arguments import parse_size
+from hf_mmtab.training.feature_cache import FeatureCollator
+from hf_mmtab.training.feature_store import FeatureStore, StoreWriter, finish_store
+
+FROZEN = {"image_encoder": "3 epochs"}
+
+
+def run(folder, model=None, rows=None, **changes):
+    options = {} if rows is None else {"train_dataset": rows}
+    settings = {"num_train_epochs": 5, "feature_cache": True, "eval_strategy": "epoch", "freeze": FROZEN}
+    trainer = toy_trainer(folder, model, trainer_options=options, **{**settings, **changes})
+    trainer.train()
+    return trainer
+
+
+def test_results_equal_recomputing(tmp_path):
+    cached = run(tmp_path / "cached")
+    plain = run(tmp_path / "plain", feature_cache=False)
+    assert cached.model.image_calls < plain.model.image_calls
+    assert largest_difference(weights(cached.model), weights(plain.model)) < 1e-6
+    losses = [
+        [row["eval_loss"] for row in t.state.log_history if "eval_loss" in row] for t in (cached, plain)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_picture_encoder_runs_once_per_row_while_frozen(tmp_path):
+    trainer = run(tmp_path, freeze={"image_encoder": "forever"})
+    # 32 rows in 4 batches of 8, and 12 evaluation rows in 2; one more batch each to measure the size.
+    assert trainer.model.image_calls == (4 + 1) + (2 + 1)
+
+
+def test_second_run_reads_what_the_first_stored(tmp_path):
+    run(tmp_path / "first", feature_cache_dir=str(tmp_path / "features"), freeze={"image_encoder": "forever"})
+    second = run(
+        tmp_path / "second", feature_cache_dir=str(tmp_path / "features"), freeze={"image_encoder": "forever"}
+    )
+    assert second.model.image_calls == 0
+
+
+def test_other_weights_or_rows_have_another_key(tmp_path):
+    options = {"feature_cache_dir": str(tmp_path / "features"), "freeze": {"image_encoder": "forever"}}
+    run(tmp_path / "a", **options)
+    assert run(tmp_path / "b", toy_model(seed=1), **options).model.image_calls == 5 + 3
+    assert run(tmp_path / "c", rows=ToyRows(32, seed=5), **options).model.image_calls == 5
+
+
+def test_random_inputs_switch_the_cache_off(tmp_path, capsys):
+    trainer = run(tmp_path, rows=ToyRows(32, random=True), show_freeze_report=True, eval_strategy="no")
+    assert trainer.model.image_calls == 5 * 8
+    assert (
+        "Feature cache off for image_encoder: ['pixel_values'] of the same rows differ"
+        in capsys.readouterr().out
+    )
+
+
+def test_declared_augmentation_switches_the_cache_off(tmp_path, capsys):
+    class Augmenting:
+        random_inputs = frozenset({"pixel_values"})
+
+        def __call__(self, rows):
+            return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+    options = {"data_collator": Augmenting(), "eval_dataset": None}
+    toy_trainer(
+        tmp_path, trainer_options=options, feature_cache=True, freeze=FROZEN, show_freeze_report=True
+    ).train()
+    assert "augmentation makes ['pixel_values'] random" in capsys.readouterr().out
+
+
+def test_frozen_mode_train_and_partly_frozen_parts_are_not_cached(tmp_path):
+    drifting = run(tmp_path / "a", frozen_mode="train", eval_strategy="no")
+    layer = run(tmp_path / "b", freeze={"image_model.stem": "forever"}, eval_strategy="no")
+    assert drifting.model.image_calls == layer.model.image_calls == 5 * 8
+
+
+def test_part_frozen_through_its_module_path_is_cached(tmp_path):
+    assert run(tmp_path, freeze={"image_model": "forever"}, eval_strategy="no").model.image_calls == 5
+
+
+def test_budget_switches_the_cache_off(tmp_path, capsys):
+    run(tmp_path, feature_cache_budget="500", show_freeze_report=True, eval_strategy="no")
+    assert "32 rows need 0 MB, which feature_cache_budget (0 MB)" in capsys.readouterr().out
+    assert not list((tmp_path / "_feature_cache").iterdir())
+
+
+def test_oldest_store_makes_room(tmp_path):
+    options = {
+        "feature_cache_dir": str(tmp_path / "features"),
+        "feature_cache_budget": "3KB",
+        "eval_strategy": "no",
+    }
+    run(tmp_path / "a", **options)
+    run(tmp_path / "b", toy_model(seed=1), **options)
+    assert len(list((tmp_path / "features").iterdir())) == 1
+
+
+def test_thaw_inside_an_epoch_computes_that_whole_epoch(tmp_path):
+    cached = run(tmp_path / "cached", freeze={"image_encoder": "20 steps"})
+    plain = run(tmp_path / "plain", freeze={"image_encoder": "20 steps"}, feature_cache=False)
+    assert largest_difference(weights(cached.model), weights(plain.model)) < 1e-6
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_loader_workers_see_the_thaw(tmp_path, persistent):
+    options = {
+        "dataloader_num_workers": 2,
+        "dataloader_persistent_workers": persistent,
+        "num_train_epochs": 4,
+    }
+    cached = run(tmp_path / "cached", **options)
+    plain = run(tmp_path / "plain", feature_cache=False, **options)
+    assert cached.model.image_calls < plain.model.image_calls
+    assert largest_difference(weights(cached.model), weights(plain.model)) < 1e-6
+
+
+def test_store_keeps_rows_of_different_lengths(tmp_path):
+    pieces = [torch.randn(length, 4, dtype=torch.bfloat16) for length in (2, 5, 1)]
+    for rank in (0, 1):
+        (tmp_path / "part").mkdir(exist_ok=True)
+        writer = StoreWriter(tmp_path / "part", rank)
+        for row in range(rank, 3, 2):
+            writer.add(row, pieces[row])
+        writer.close()
+    finish_store(tmp_path / "part", tmp_path / "store", 3)
+    store = pickle.loads(pickle.dumps(FeatureStore(tmp_path / "store")))
+    assert all(torch.equal(store[row], pieces[row]) for row in range(3))
+
+
+def test_features_are_padded_to_the_mask_of_the_batch():
+    spec = {"inputs": ["input_ids"], "output": "row_states", "method": "encode", "mask": "attention_mask"}
+
+    def collator(rows):
+        ids = torch.zeros(len(rows), 6, dtype=torch.long)
+        mask = torch.stack([(torch.arange(6) < len(row["input_ids"])).long() for row in rows])
+        return {"input_ids": ids, "attention_mask": mask}
+
+    rows = [
+        {"input_ids": [1, 2], "row_states": torch.ones(4, 3)},
+        {"input_ids": [1], "row_states": torch.ones(2, 3)},
+    ]
+    batch = FeatureCollator(collator, {"encoder": spec})(rows)
+    assert set(batch) == {"attention_mask", "row_states"}
+    assert batch["row_states"].shape == (2, 12, 3)
+    assert batch["row_states"].sum(dim=(1, 2)).tolist() == [12.0, 6.0]
+
+
+@pytest.mark.parametrize("text, size", [("20GB", 20 * 2**30), ("1.5 MB", 1572864), ("500", 500), (1e3, 1000)])
+def test_sizes_are_read(text, size):
+    assert parse_size(text) == size
+
+
+def test_unclear_size_is_an_error():
+    with pytest.raises(ValueError, match="Expected a size such as '20GB'"):
+        parse_size("much")
