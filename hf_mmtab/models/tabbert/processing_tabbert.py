@@ -209,6 +209,11 @@ class TabBertProcessor(FeatureExtractionMixin):
     # -- what the model needs to know
     # ----------------------------------------------------------------------------------
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit`, `finish` or loading has given out ids."""
+        return bool(self._fitted)
+
     def _require_fitted(self) -> None:
         if not self._fitted:
             raise ValueError(

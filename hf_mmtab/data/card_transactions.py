@@ -1,0 +1,105 @@
+"""Card transactions in the schema of IBM's TabFormer table, both dialects, and simulated ones."""
+
+from pathlib import Path
+
+import datasets
+import polars as pl
+import pyarrow as pa
+
+from .csv_blocks import CsvFormat, read_header
+from .table import Table
+
+COLUMNS = {
+    "User": pl.Int32(),
+    "Card": pl.Int32(),
+    "Year": pl.Int32(),
+    "Month": pl.Int8(),
+    "Day": pl.Int8(),
+    "Time": pl.String(),
+    "Amount": pl.String(),
+    "Use Chip": pl.String(),
+    "Merchant Name": pl.Int64(),
+    "Merchant City": pl.String(),
+    "Merchant State": pl.String(),
+    "Zip": pl.Float64(),
+    "MCC": pl.Int32(),
+    "Errors?": pl.String(),
+    "Is Fraud?": pl.String(),
+}
+LABEL = "Is Fraud?"
+LABEL_NAMES = ["No", "Yes"]
+
+
+class CardTransactions(Table):
+    """Card payments of simulated people (Altman 2019, arXiv:1910.03033; IBM/TabFormer).
+
+    Rows: 24,386,900 of 2,000 users and 6,139 cards, 2.4 GB as CSV; ordered by user, card and time.
+    Columns: `User`, `Card`, `Timestamp` (from Year, Month, Day, Time; minutes), `Amount` (US dollars, refunds
+    negative), `Use Chip`, `Merchant Name` (a hash), `Merchant City`, `Merchant State`, `Zip`, `MCC`,
+    `Errors?` and the label `Is Fraud?`.
+    Classes: No, Yes; 29,757 rows (0.12 %) are fraud.
+    Missing values: state and zip of online and foreign payments, `Errors?` where there was none.
+    Dialects: older files write ` ONLINE` with a leading space and end errors in a comma (`Bad PIN,`); spaces
+    and trailing commas are removed, so that both give the same table.
+    Licence: Apache-2.0, with the code at https://github.com/IBM/TabFormer
+    """
+
+    VERSION = datasets.Version("1.0.0")
+
+    def _features(self) -> datasets.Features:
+        kinds = {
+            "User": pa.int32(),
+            "Card": pa.int32(),
+            "Timestamp": pa.timestamp("us"),
+            "Amount": pa.float64(),
+            "Use Chip": pa.string(),
+            "Merchant Name": pa.int64(),
+            "Merchant City": pa.string(),
+            "Merchant State": pa.string(),
+            "Zip": pa.int32(),
+            "MCC": pa.int32(),
+            "Errors?": pa.string(),
+        }
+        features = datasets.Features.from_arrow_schema(pa.schema(kinds))
+        if not self._files[0].name.endswith((".parquet", ".arrow")) and self._has_label(self._files[0]):
+            features[LABEL] = datasets.ClassLabel(names=LABEL_NAMES)
+        return features
+
+    def _has_label(self, path: Path) -> bool:
+        return LABEL in read_header(path)
+
+    def _format(self, path: Path) -> CsvFormat:
+        """Return IBM's format; the columns may come in any order, and the label may be absent.
+
+        Raises:
+            ValueError: if another column is absent.
+        """
+        names = read_header(path)
+        absent = [name for name in COLUMNS if name not in names and name != LABEL]
+        if absent:
+            raise ValueError(
+                f"Expected the columns of IBM's card table, found no {absent} among {names} in {str(path)!r}."
+                " Rename the columns, or use the `table` builder for another table."
+            )
+        text = pl.col("Time").str
+        clock = pl.duration(
+            hours=text.head(-3).cast(pl.Int32, strict=True), minutes=text.tail(2).cast(pl.Int32, strict=True)
+        )
+        convert = {
+            "User": pl.col("User"),
+            "Card": pl.col("Card"),
+            "Timestamp": pl.datetime("Year", "Month", "Day") + clock,
+            "Amount": pl.col("Amount").str.strip_prefix("$").cast(pl.Float64, strict=True),
+            "Use Chip": pl.col("Use Chip").str.strip_chars(),
+            "Merchant Name": pl.col("Merchant Name"),
+            "Merchant City": pl.col("Merchant City").str.strip_chars(),
+            "Merchant State": pl.col("Merchant State").str.strip_chars(),
+            "Zip": pl.col("Zip").cast(pl.Int32, strict=True),
+            "MCC": pl.col("MCC"),
+            "Errors?": pl.col("Errors?").str.strip_chars(" ,"),
+        }
+        if LABEL in names:
+            codes = {name: code for code, name in enumerate(LABEL_NAMES)}
+            convert[LABEL] = pl.col(LABEL).replace_strict(codes, return_dtype=pl.Int64)
+        schema = {name: COLUMNS.get(name, pl.String()) for name in names}
+        return CsvFormat(schema, convert)

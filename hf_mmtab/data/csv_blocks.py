@@ -1,0 +1,254 @@
+"""CSV files of any size, read block by block with polars; broken rows are found with their line."""
+
+import csv
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import polars as pl
+
+from .records import BadRecord, BadRecords, shorten
+
+BLOCK_BYTES = 32 * 2**20
+SMALLEST_PIECE = 32 * 2**10  # bytes that are looked at line by line once a larger piece cannot be parsed
+
+
+@dataclass
+class CsvFormat:
+    """How a CSV file is written and what its rows become.
+
+    Attributes:
+        schema: column -> polars type of all columns, in the order of the file.
+        convert: column -> expression over the columns of the file, strict: it fails on a wrong value.
+            Empty: the columns as they are.
+        separator: between cells.
+        missing: texts that stand for a missing value, beside the empty cell.
+    """
+
+    schema: dict[str, pl.DataType] = field(default_factory=dict)
+    convert: dict[str, pl.Expr] = field(default_factory=dict)
+    separator: str = ","
+    missing: tuple[str, ...] = ()
+
+    def converted(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows as the converting expressions make them."""
+        return (
+            frame.select(expr.alias(name) for name, expr in self.convert.items()) if self.convert else frame
+        )
+
+
+def open_text(path: Path) -> BinaryIO:
+    """Open a file for reading bytes, through gzip if its name ends in .gz."""
+    return gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
+
+
+def read_header(path: Path, separator: str = ",") -> list[str]:
+    """Return the column names of a CSV file.
+
+    Raises:
+        ValueError: if the file is empty or names a column twice.
+    """
+    with open_text(path) as file:
+        line = file.readline().decode("utf-8-sig").rstrip("\r\n")
+    names = next(csv.reader([line], delimiter=separator), [])
+    if not names:
+        raise ValueError(f"Expected a first line with column names, found nothing in {str(path)!r}.")
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ValueError(
+            f"Expected different column names, found {twice} twice in {str(path)!r}. Rename one."
+        )
+    return names
+
+
+def infer_schema(path: Path, separator: str, missing: tuple[str, ...], rows: int) -> dict[str, pl.DataType]:
+    """Return the type of each column as polars guesses it from the first rows."""
+    names = read_header(path, separator)
+    with open_text(path) as file:
+        head = file.read(max(2**20, rows * 200))
+    head = head[: head.rfind(b"\n") + 1] or head
+    frame = pl.read_csv(
+        head,
+        separator=separator,
+        null_values=list(missing),
+        infer_schema_length=rows,
+        n_rows=rows,
+        try_parse_dates=True,
+        ignore_errors=True,
+        truncate_ragged_lines=True,
+    )
+    # a column without any value so far may hold anything later: text
+    return {
+        name: pl.String() if frame[name].null_count() == len(frame) else frame.schema[name] for name in names
+    }
+
+
+def read_blocks(
+    path: Path, form: CsvFormat, bad: BadRecords, block_bytes: int = BLOCK_BYTES
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a CSV file in frames of about `block_bytes`.
+
+    Args:
+        bad: told about rows with too few or too many cells, cells of another type and bytes that are not
+            UTF-8.
+
+    Raises:
+        ValueError: if the file's columns are not those of `form`.
+        BadRecordError: at the first broken row, unless `bad` collects them.
+    """
+    names = read_header(path, form.separator)
+    if names != list(form.schema):
+        raise ValueError(f"Expected columns {list(form.schema)}, found {names} in {str(path)!r}.")
+    with open_text(path) as file:
+        file.readline()
+        line, rest = 2, b""
+        while True:
+            piece = file.read(block_bytes)
+            # empty lines at the very end are no rows
+            block = rest + piece if piece else rest.rstrip(b"\r\n")
+            cut = _last_row_end(block) if piece else len(block)
+            if cut:
+                yield from _parse(path, block[:cut], line, form, bad)
+                line += block.count(b"\n", 0, cut)
+            rest = block[cut:]
+            if not piece:
+                return
+
+
+def _last_row_end(block: bytes) -> int:
+    """Return the end of the last whole row: after a line end outside of quotes; 0 if there is none."""
+    cut = block.rfind(b"\n") + 1
+    quotes = block.count(b'"', 0, cut)
+    while cut and quotes % 2:
+        before = block.rfind(b"\n", 0, cut - 1) + 1
+        quotes -= block.count(b'"', before, cut)
+        cut = before
+    # a stray quote makes every later line end look quoted: then cut at the last line all the same
+    return cut or block.rfind(b"\n") + 1
+
+
+def _parse(path: Path, block: bytes, line: int, form: CsvFormat, bad: BadRecords) -> Iterator[pl.DataFrame]:
+    """Yield the good rows of a block; where polars cannot parse it, halve it until the broken rows stand
+    alone.
+    """
+    try:
+        frame = pl.read_csv(
+            block,
+            has_header=False,
+            schema=form.schema,
+            separator=form.separator,
+            null_values=list(form.missing) or None,
+        )
+        whole = None if _has_short_rows(block, frame, form) else form.converted(frame)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError):
+        whole = None  # the rows at fault are found below, and reported
+    if whole is not None:
+        yield whole
+        return
+    middle = block.find(b"\n", len(block) // 2) + 1
+    if len(block) > SMALLEST_PIECE and 0 < middle < len(block):
+        if block.count(b'"', 0, middle) % 2:
+            middle = _last_row_end(block[:middle]) or middle
+        yield from _parse(path, block[:middle], line, form, bad)
+        yield from _parse(path, block[middle:], line + block.count(b"\n", 0, middle), form, bad)
+    else:
+        yield from _parse_lines(path, block, line, form, bad)
+
+
+def _has_short_rows(block: bytes, frame: pl.DataFrame, form: CsvFormat) -> bool:
+    """Whether a row has fewer cells than the header: polars fills such rows with nulls and says nothing."""
+    short = frame[:, -1].is_null()
+    if not short.any():
+        return False
+    lines = pl.Series(block.decode("utf-8").splitlines()) if len(form.schema) > 1 else None
+    if lines is None or len(lines) != len(frame):
+        return len(form.schema) > 1  # line ends within quotes, or blank lines: look closer
+    cells = (
+        lines.filter(short).str.replace_all(r'"[^"]*"', "").str.count_matches(form.separator, literal=True)
+    )
+    return bool((cells != len(form.schema) - 1).any())
+
+
+def _parse_lines(
+    path: Path, block: bytes, line: int, form: CsvFormat, bad: BadRecords
+) -> Iterator[pl.DataFrame]:
+    """Yield the good rows of a small block, read with Python's csv module, and report the others."""
+    kept: list[pl.DataFrame] = []
+    lines = block.decode("utf-8", errors="replace").splitlines(keepends=True)
+    done = 0
+    while done < len(lines):
+        reader = csv.reader(lines[done:], delimiter=form.separator, strict=True)
+        try:
+            cells = next(reader)
+            used = reader.line_num
+        except csv.Error as error:
+            cells, used, broken = [], 1, str(error)
+        else:
+            broken = ""
+        if broken:
+            remedy = "Close the quote, or remove the row."
+            problem: BadRecord | None = BadRecord(str(path), line + done, None, "a CSV row", broken, remedy)
+        else:
+            row, problem = _row(path, line + done, cells, form)
+            if problem is None and row is not None:
+                kept.append(row)
+        if problem is not None:
+            bad.add(problem)
+            used = 1  # a quote that is never closed must not swallow the rows after it
+        done += used
+    if kept:
+        yield pl.concat(kept)
+
+
+def _row(
+    path: Path, line: int, cells: list[str], form: CsvFormat
+) -> tuple[pl.DataFrame | None, BadRecord | None]:
+    """Return one row, or what is wrong with it."""
+    problem = _row_problem(path, line, cells, form)
+    if problem is not None:
+        return None, problem
+    present = [None if cell == "" or cell in form.missing else cell for cell in cells]
+    text = pl.DataFrame([present], schema=dict.fromkeys(form.schema, pl.String), orient="row")
+    row = text.select(_cast(name, kind) for name, kind in form.schema.items())
+    for name, expr in form.convert.items():
+        try:
+            row.select(expr)
+        except pl.exceptions.PolarsError:
+            found = {root: text[root][0] for root in expr.meta.root_names()}
+            shown = shorten(next(iter(found.values()))) if len(found) == 1 else shorten(found)
+            remedy = "Correct the row."
+            return None, BadRecord(str(path), line, name, f"a value that makes {name!r}", shown, remedy)
+    return form.converted(row), None
+
+
+def _row_problem(path: Path, line: int, row: list[str], form: CsvFormat) -> BadRecord | None:
+    width = len(form.schema)
+    if not row:
+        return BadRecord(str(path), line, None, f"{width} cells", "an empty line", "Remove the line.")
+    if len(row) != width:
+        remedy = "Complete the row, or quote cells that hold the separator."
+        return BadRecord(str(path), line, None, f"{width} cells", f"{len(row)}: {shorten(row)}", remedy)
+    for (name, kind), cell in zip(form.schema.items(), row, strict=True):
+        if "\ufffd" in cell:
+            return BadRecord(str(path), line, name, "UTF-8 text", shorten(cell), "Save the file as UTF-8.")
+        if cell == "" or cell in form.missing or kind == pl.String:
+            continue
+        if pl.DataFrame({name: [cell]}).select(_cast(name, kind, strict=False)).item() is None:
+            remedy = f"Correct the cell, or read the column as text: types={{{name!r}: 'string'}}."
+            return BadRecord(str(path), line, name, f"a value of type {_plain(kind)}", repr(cell), remedy)
+    return None
+
+
+def _cast(name: str, kind: pl.DataType, strict: bool = True) -> pl.Expr:
+    cell = pl.col(name)
+    if kind == pl.Boolean:
+        return cell.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+    if kind.is_temporal():
+        return cell.str.strptime(kind, strict=strict)  # type: ignore[arg-type]
+    return cell.cast(kind, strict=strict)
+
+
+def _plain(kind: Any) -> str:
+    return "timestamp" if kind == pl.Datetime else str(kind).lower()

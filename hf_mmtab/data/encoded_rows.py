@@ -1,0 +1,163 @@
+"""Encoded rows on disk: one array per field, memory-mapped, each entity's rows together and in order."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+FACTS_FILE = "rows.json"
+SPLITS = ("train", "validation", "test")
+
+
+class EncodedRows:
+    """Rows as ids, opened from a folder that `EncodedRows.write` made.
+
+    Attributes:
+        fields: names of the columns of ids.
+        columns: for each field `(rows,)` memory-mapped ids minus the field's base.
+        labels: `(rows,)` int64 classes (-100 unknown) or `(rows, targets)` float32, memory-mapped; None: no
+            labels.
+        label_names: names of the classes; empty for numbers.
+        time: `(rows,)` int64 microseconds.
+        split: `(rows,)` uint8 into `SPLITS`.
+        entity_starts: `(entities,)` int64, first row of each; rows of entity i end where i + 1 starts.
+        entity_names: one row per entity.
+        row_numbers: `(rows,)` int64, the row's number in the table that was read; None: the same.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        with open(self.folder / FACTS_FILE, encoding="utf-8") as file:
+            self.facts: dict[str, Any] = json.load(file)
+        self.fields: list[str] = self.facts["fields"]
+        self.label_names: list[str] = self.facts["label_names"]
+        self.fingerprint: str = self.facts["fingerprint"]
+        self.processor_fingerprint: str = self.facts["processor_fingerprint"]
+        self._bases = np.array(self.facts["bases"], dtype=np.int64)
+        self.columns = [self._map(f"field{i}.bin", dtype) for i, dtype in enumerate(self.facts["dtypes"])]
+        self.time = self._map("time.bin", "int64")
+        self.split = self._map("split.bin", "uint8")
+        targets = self.facts["num_targets"]
+        self.labels: np.ndarray | None = None
+        if targets is not None:
+            flat = self._map("labels.bin", "float32" if targets else "int64")
+            self.labels = flat.reshape(-1, targets) if targets else flat
+        self.row_numbers = self._map("row_numbers.bin", "int64") if self.facts["reordered"] else None
+        self.entity_starts = np.array(self._map("entity_starts.bin", "int64"))
+        self.entity_names = pl.read_ipc(self.folder / "entities.arrow")
+
+    def _map(self, name: str, dtype: str) -> np.ndarray:
+        path = self.folder / name
+        return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.empty(0, dtype=dtype)
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return ids of the given rows as int64, shape `(len(rows), fields)`."""
+        out = np.empty((len(rows), len(self.columns)), dtype=np.int64)
+        for i, column in enumerate(self.columns):
+            out[:, i] = column[rows]
+        return out + self._bases
+
+    @cached_property
+    def label_sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many rows before each row (and after the last) are positive, and how many have a label."""
+        assert self.labels is not None
+        positive = np.concatenate([[0], np.cumsum(self.labels > 0)])
+        return positive, np.concatenate([[0], np.cumsum(self.labels >= 0)])
+
+    @classmethod
+    def write(
+        cls,
+        folder: str | Path,
+        tables: Iterable[pa.Table],
+        field_ranges: dict[str, list[int]],
+        entity: np.ndarray,
+        time: np.ndarray,
+        split: np.ndarray,
+        entity_names: pl.DataFrame,
+        labels: np.ndarray | None,
+        label_names: list[str],
+        row_numbers: np.ndarray | None,
+        facts: dict[str, Any],
+    ) -> "EncodedRows":
+        """Write encoded tables and what is known of each row; the folder appears only when it is whole.
+
+        Args:
+            tables: ids per field, in the order of `entity`, `time`, `split` and `labels`.
+            field_ranges: field -> `[start, end)` that holds all its ids, those of unknown values included.
+            entity: `(rows,)`; rows need not lie together.
+            facts: kept in `rows.json`; `fingerprint` and `processor_fingerprint` must be among them.
+        """
+        target = Path(folder)
+        draft = target.with_name(f"{target.name}.{os.getpid()}.part")
+        draft.mkdir(parents=True)
+        try:
+            layout = {name: _layout(bounds) for name, bounds in field_ranges.items()}
+            rows = _write_ids(draft, tables, layout)
+            if rows != len(entity):
+                raise ValueError(f"Expected {len(entity)} encoded rows, found {rows}.")
+            order = None
+            if (np.diff(entity) < 0).any():
+                order = np.argsort(entity, kind="stable")
+                entity, time, split = entity[order], time[order], split[order]
+                labels = labels[order] if labels is not None else None
+                row_numbers = order if row_numbers is None else row_numbers[order]
+                for i, (dtype, _) in enumerate(layout.values()):
+                    np.fromfile(draft / f"field{i}.bin", dtype=dtype)[order].tofile(draft / f"field{i}.bin")
+            starts = np.flatnonzero(np.concatenate([[True], np.diff(entity) != 0])) if rows else entity
+            time.astype(np.int64).tofile(draft / "time.bin")
+            split.astype(np.uint8).tofile(draft / "split.bin")
+            starts.astype(np.int64).tofile(draft / "entity_starts.bin")
+            entity_names.write_ipc(draft / "entities.arrow")
+            if labels is not None:
+                labels.astype(np.float32 if labels.ndim > 1 else np.int64).tofile(draft / "labels.bin")
+            if row_numbers is not None:
+                row_numbers.astype(np.int64).tofile(draft / "row_numbers.bin")
+            told = {
+                "fields": list(field_ranges),
+                "dtypes": [dtype for dtype, _ in layout.values()],
+                "bases": [base for _, base in layout.values()],
+                "num_targets": None if labels is None else (labels.shape[1] if labels.ndim > 1 else 0),
+                "label_names": label_names,
+                "reordered": row_numbers is not None,
+                "rows": rows,
+            }
+            with open(draft / FACTS_FILE, "w", encoding="utf-8") as file:
+                json.dump(told | facts, file, indent=1, ensure_ascii=False)
+            if target.exists():
+                shutil.rmtree(target)
+            draft.rename(target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return cls(target)
+
+
+def _layout(bounds: list[int]) -> tuple[str, int]:
+    """Return the smallest type that holds a field's ids minus its base, and the base."""
+    start, end = bounds
+    size = end - start
+    return ("uint8" if size <= 2**8 else "uint16" if size <= 2**16 else "uint32"), start
+
+
+def _write_ids(folder: Path, tables: Iterable[pa.Table], layout: dict[str, tuple[str, int]]) -> int:
+    rows = 0
+    files = [open(folder / f"field{i}.bin", "wb") for i in range(len(layout))]  # noqa: SIM115 closed below
+    try:
+        for table in tables:
+            rows += table.num_rows
+            for file, (name, (dtype, base)) in zip(files, layout.items(), strict=True):
+                ids = table[name].to_numpy()
+                file.write((ids - ids.dtype.type(base)).astype(dtype).tobytes())
+    finally:
+        for file in files:
+            file.close()
+    return rows

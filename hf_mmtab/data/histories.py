@@ -1,0 +1,207 @@
+"""Which rows of a table belong to one history, and in which order they happened."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+BATCH_ROWS = 262_144
+MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+
+
+def iter_tables(
+    dataset: datasets.Dataset, columns: list[str] | None = None, rows: int = BATCH_ROWS
+) -> Iterator[pa.Table]:
+    """Yield a dataset's rows in tables of about `rows` rows, with memory that does not grow with the dataset.
+
+    Args:
+        columns: only these, in this order.
+    """
+    if columns is not None:
+        absent = [c for c in columns if c not in dataset.column_names]
+        if absent:
+            raise ValueError(
+                f"Expected columns {absent}, found {dataset.column_names}. Rename the table's columns or edit"
+                " the plan."
+            )
+    wanted = columns if columns is not None else list(dataset.column_names)
+    if not dataset.cache_files or dataset._indices is not None or not _is_plain(dataset):
+        for batch in dataset.select_columns(wanted).with_format("arrow").iter(batch_size=rows):
+            yield batch
+        return
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for cache in dataset.cache_files:
+        # read, not memory-mapped: mapped pages would count as this process' memory
+        with pa.OSFile(cache["filename"]) as source, pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                held.append(batch.select(wanted))
+                count += batch.num_rows
+                if count >= rows:
+                    yield pa.Table.from_batches(held).combine_chunks()
+                    held, count = [], 0
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks()
+
+
+def _is_plain(dataset: datasets.Dataset) -> bool:
+    """Whether the files hold exactly the dataset's rows (no slice, no renamed column in between)."""
+    files = dataset.data.table
+    with_rows = sum(_rows_of(cache["filename"]) for cache in dataset.cache_files)
+    names = _names_of(dataset.cache_files[0]["filename"])
+    return with_rows == files.num_rows == len(dataset) and set(dataset.column_names) <= set(names)
+
+
+def _rows_of(path: str) -> int:
+    with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
+        return sum(batch.num_rows for batch in reader)
+
+
+def _names_of(path: str) -> list[str]:
+    with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
+        return list(reader.schema.names)
+
+
+@dataclass
+class Histories:
+    """Entity and time of every row, in the order of the table.
+
+    Attributes:
+        entity: `(rows,)` int32, numbered by first appearance.
+        time: `(rows,)` int64 microseconds, or the row's number where the table has no time.
+        names: the entity columns' values, one row per entity.
+        backward: rows whose entity had a later row before them.
+        grouped: whether each entity's rows lie together.
+    """
+
+    entity: np.ndarray
+    time: np.ndarray
+    names: pl.DataFrame
+    backward: int
+    grouped: bool
+
+
+def read_histories(dataset: datasets.Dataset, entity: list[str], time: str | None) -> Histories:
+    """Read who and when.
+
+    Args:
+        entity: columns that name the history; empty: the table is one.
+        time: column that orders rows; None: the order of the table.
+
+    Raises:
+        ValueError: if a column is absent, or an entity or a time is missing (with the first such row).
+    """
+    codes, times = [], []
+    index = _EntityIndex(entity)
+    done = 0
+    columns = list(dict.fromkeys([*entity, *([time] if time else [])]))
+    for table in iter_tables(dataset, columns) if columns else ():
+        codes.append(index.codes(table, done))
+        if time is not None:
+            times.append(_microseconds(table[time], time, done))
+        done += table.num_rows
+    rows = len(dataset)
+    all_codes = np.concatenate(codes) if entity and codes else np.zeros(rows, dtype=np.int32)
+    all_times = np.concatenate(times) if times else np.arange(rows, dtype=np.int64)
+    same = all_codes[1:] == all_codes[:-1]
+    grouped = int((~same).sum()) + 1 <= max(1, len(index.names)) if rows else True
+    if grouped:
+        backward = int(((all_times[1:] < all_times[:-1]) & same).sum())
+    else:
+        order = np.argsort(all_codes, kind="stable")
+        sorted_codes, sorted_times = all_codes[order], all_times[order]
+        together = sorted_codes[1:] == sorted_codes[:-1]
+        backward = int(((sorted_times[1:] < sorted_times[:-1]) & together).sum())
+    return Histories(all_codes, all_times, index.names, backward, grouped)
+
+
+def in_order(
+    dataset: datasets.Dataset, entity: list[str], time: str | None, folder: str | Path
+) -> tuple[datasets.Dataset, np.ndarray | None]:
+    """Return the dataset with each entity's rows together and in time order, and the row numbers they had.
+
+    A dataset that is so already comes back as it is, with None. Else a sorted copy is written to `folder`;
+    rows of the same time keep their order.
+    """
+    found = read_histories(dataset, entity, time)
+    if found.grouped and not found.backward:
+        return dataset, None
+    logger.warning(
+        f"{found.backward} of {len(dataset)} rows come after a later row of the same history; the table is"
+        " put in order by entity and time."
+    )
+    order = np.lexsort((found.time, found.entity))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    target = str(Path(folder) / "in_order.arrow")
+    table = dataset.with_format("arrow")[:] if dataset._indices is not None else dataset.data.table
+    with pa.OSFile(target, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        for first in range(0, len(order), BATCH_ROWS):
+            taken = table.take(pa.array(order[first : first + BATCH_ROWS]))
+            writer.write_table(taken.combine_chunks(), max_chunksize=10_000)
+    return datasets.Dataset.from_file(target), order
+
+
+class _EntityIndex:
+    """Numbers entities by first appearance, batch after batch."""
+
+    def __init__(self, entity: list[str]) -> None:
+        self.entity = entity
+        self.names = pl.DataFrame()
+
+    def codes(self, table: pa.Table, done: int) -> np.ndarray:
+        if not self.entity or table.num_rows == 0:
+            return np.zeros(table.num_rows, dtype=np.int32)
+        keys = pl.DataFrame(pl.from_arrow(table.select(self.entity)))
+        changes = np.zeros(len(keys), dtype=bool)
+        changes[0] = True
+        for name in self.entity:
+            values = keys[name]
+            if values.null_count():
+                at = done + int(values.is_null().arg_true()[0])
+                raise ValueError(
+                    f"Column {name!r} names the entity and is missing in {values.null_count()} rows of a"
+                    f" batch (first: row {at}). Fill or remove those rows."
+                )
+            changes[1:] |= (values.slice(1) != values.slice(0, len(values) - 1)).to_numpy()
+        starts = np.flatnonzero(changes)
+        runs = keys[starts]
+        if self.names.is_empty():
+            self.names = runs.clear().with_columns(pl.lit(0, dtype=pl.Int32).alias("#code"))
+        found = runs.join(self.names, on=self.entity, how="left", maintain_order="left")
+        if found["#code"].null_count():
+            fresh = found.filter(pl.col("#code").is_null()).select(self.entity).unique(maintain_order=True)
+            numbers = pl.int_range(pl.len(), dtype=pl.Int32) + len(self.names)
+            self.names = pl.concat([self.names, fresh.with_columns(numbers.alias("#code").cast(pl.Int32))])
+            found = runs.join(self.names, on=self.entity, how="left", maintain_order="left")
+        return np.repeat(found["#code"].to_numpy(), np.diff(np.append(starts, len(keys))))
+
+
+def _microseconds(column: pa.ChunkedArray, name: str, done: int) -> np.ndarray:
+    if column.null_count:
+        at = done + int(np.flatnonzero(np.asarray(column.is_null()))[0])
+        raise ValueError(
+            f"Column {name!r} orders the rows and is missing in {column.null_count} rows of a batch (first:"
+            f" row {at}). Fill or remove those rows."
+        )
+    kind: Any = column.type
+    if pa.types.is_date(kind):
+        column, kind = column.cast(pa.timestamp("us")), pa.timestamp("us")
+    if pa.types.is_timestamp(kind):
+        raw = column.cast(pa.int64()).to_numpy()
+        return raw // 1000 if kind.unit == "ns" else raw * MICROSECONDS[kind.unit]
+    if pa.types.is_integer(kind):
+        return column.cast(pa.int64()).to_numpy()
+    if pa.types.is_floating(kind):  # seconds, for want of a better unit
+        return np.rint(column.to_numpy() * 1e6).astype(np.int64)
+    raise ValueError(
+        f"Column {name!r} orders the rows: expected timestamps, dates or numbers, found {kind}. Give its"
+        " format to the `table` builder: types={...: '%d/%m/%Y %H:%M'}."
+    )

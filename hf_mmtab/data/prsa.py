@@ -1,0 +1,56 @@
+"""Beijing's hourly air quality, one CSV per station."""
+
+from pathlib import Path
+
+import datasets
+import polars as pl
+
+from .csv_blocks import CsvFormat, read_header
+from .table import Table
+
+NUMBERS = ("PM2.5", "PM10", "SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN", "WSPM")
+COLUMNS = {
+    "No": pl.Int64(),
+    "year": pl.Int32(),
+    "month": pl.Int8(),
+    "day": pl.Int8(),
+    "hour": pl.Int8(),
+    **dict.fromkeys(NUMBERS, pl.Float64()),
+    "wd": pl.String(),
+    "station": pl.String(),
+}
+
+
+class PRSA(Table):
+    """Beijing multi-site air quality (Zhang et al. 2017, UCI 501): 12 stations, hourly, March 2013 to
+    February 2017.
+
+    Rows: 420,768, that is 35,064 per station, ordered by time.
+    Columns: `station`, `timestamp` (from year, month, day, hour), targets `PM2.5` and `PM10` (µg/m³), `SO2`,
+    `NO2`, `CO`, `O3` (µg/m³), `TEMP` and `DEWP` (°C), `PRES` (hPa), `RAIN` (mm), `WSPM` (m/s), `wd` (16
+    winds). Missing values: up to 5 % of a column, written NA. Licence: CC BY 4.0,
+    https://archive.ics.uci.edu/dataset/501
+    """
+
+    VERSION = datasets.Version("1.0.0")
+
+    def _format(self, path: Path) -> CsvFormat:
+        """Return the format of the station files.
+
+        Raises:
+            ValueError: if a column is absent.
+        """
+        names = read_header(path)
+        absent = [name for name in COLUMNS if name not in names]
+        if absent:
+            raise ValueError(
+                f"Expected the columns of the PRSA station files, found no {absent} among {names} in"
+                f" {str(path)!r}. Rename the columns, or use the `table` builder for another table."
+            )
+        convert = {
+            "station": pl.col("station"),
+            "timestamp": pl.datetime("year", "month", "day", "hour"),
+            **{name: pl.col(name) for name in NUMBERS},
+            "wd": pl.col("wd"),
+        }
+        return CsvFormat({name: COLUMNS.get(name, pl.String()) for name in names}, convert, missing=("NA",))

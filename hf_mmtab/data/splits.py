@@ -1,0 +1,178 @@
+"""Train, validation and test: by time, by entity, or as the paper did; and what leaks between them."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from transformers.utils import logging
+
+from .encoded_rows import SPLITS, EncodedRows
+from .windows import WindowDataset, WindowIndex, WindowLabel, cut_windows
+
+logger = logging.get_logger(__name__)
+
+SplitKind = Literal["time", "entity", "paper"]
+DEFAULT_FRACTIONS = {"time": (0.7, 0.1, 0.2), "entity": (0.7, 0.1, 0.2), "paper": (0.6, 0.2, 0.2)}
+
+
+@dataclass(frozen=True)
+class Split:
+    """How rows are divided.
+
+    Attributes:
+        kind: "time": earlier rows train, later ones validate and test; earlier rows may be context of later
+            windows, never labels. "entity": no entity in two splits. "paper": windows are drawn at random
+            (kept for reproduction: overlapping windows share rows, see `leak_check`); the processor is
+            fitted on all rows.
+        fractions: of the rows (of the windows under "paper"): train, validation, test.
+            None: .7, .1, .2; paper: .6, .2, .2.
+        seed: of the draw under "entity" and "paper".
+    """
+
+    kind: SplitKind = "time"
+    fractions: tuple[float, float, float] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in DEFAULT_FRACTIONS:
+            raise ValueError(f"split must be one of {', '.join(DEFAULT_FRACTIONS)}, got {self.kind!r}.")
+        shares = self.shares
+        if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] == 0:
+            raise ValueError(
+                "Expected fractions of train, validation and test that sum to 1, the first above 0, got"
+                f" {shares}."
+            )
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """The fractions, or the kind's own."""
+        return tuple(self.fractions) if self.fractions is not None else DEFAULT_FRACTIONS[self.kind]  # type: ignore
+
+    def rows(self, entity: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Return the split of each row as uint8 into `SPLITS`; rows of one time are never divided.
+
+        Args:
+            entity: `(rows,)`, time: `(rows,)`.
+
+        Raises:
+            ValueError: if the training split would be empty.
+        """
+        if self.kind == "paper":
+            return np.zeros(len(time), dtype=np.uint8)
+        split = self._by_time(time) if self.kind == "time" else self._by_entity(entity)
+        if len(split) and not (split == 0).any():
+            raise ValueError(
+                f"The {self.kind} split of {len(split)} rows leaves no row to train on: too few different "
+                f"{'times' if self.kind == 'time' else 'entities'}. Choose other fractions or another split."
+            )
+        return split
+
+    def _by_time(self, time: np.ndarray) -> np.ndarray:
+        if not len(time):
+            return np.empty(0, dtype=np.uint8)
+        places = [round(share * len(time)) for share in np.cumsum(self.shares)[:2]]
+        wanted = [min(place, len(time) - 1) for place in places]
+        ordered = np.partition(time, sorted(set(wanted)))
+        bounds = [
+            ordered[at] if place < len(time) else np.iinfo(np.int64).max
+            for place, at in zip(places, wanted, strict=True)
+        ]
+        return np.searchsorted(np.array(bounds), time, side="right").astype(np.uint8)
+
+    def _by_entity(self, entity: np.ndarray) -> np.ndarray:
+        rows = np.bincount(entity)
+        order = np.random.default_rng(self.seed).permutation(len(rows))
+        # an entity goes where the middle of its rows falls, entities lined up in random order
+        middle = (np.cumsum(rows[order]) - rows[order] / 2) / max(1, len(entity))
+        of_entity = np.empty(len(rows), dtype=np.uint8)
+        of_entity[order] = np.searchsorted(np.cumsum(self.shares)[:2], middle, side="right")
+        return of_entity[entity]
+
+
+def windows(
+    rows: EncodedRows,
+    split: str,
+    seq_len: int = 10,
+    stride: int = 5,
+    label: WindowLabel | None = None,
+    align: Literal["start", "end"] | None = None,
+    context: bool = True,
+    max_gap: float | None = None,
+    pad: bool = True,
+) -> WindowDataset:
+    """Return the windows of one split.
+
+    Args:
+        split: "train", "validation" or "test".
+        seq_len: rows of a window.
+        stride: rows between windows; the paper: 5 for pretraining, 10 for fine-tuning.
+        label: see `WindowDataset`.
+        align: see `cut_windows`; None: "end" under the label of the last row, else "start".
+        context: let windows of later splits reach back into earlier rows of the same entity (time split).
+        max_gap: seconds; a longer pause ends a history, no window spans it.
+        pad: False leaves out short windows and rows left over (the original).
+
+    Raises:
+        ValueError: if there is no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.")
+    align = align or ("end" if label == "last" else "start")
+    hard = np.zeros(len(rows), dtype=bool)
+    hard[rows.entity_starts] = True
+    if max_gap is not None:
+        hard[1:] |= np.diff(rows.time) > max_gap * 1e6
+    kind = rows.facts["split"]["kind"]
+    own = np.array(rows.split)
+    begins = hard.copy()
+    begins[1:] |= own[1:] != own[:-1]
+    start = np.flatnonzero(begins)
+    stop = np.append(start[1:], len(rows))
+    barriers = np.flatnonzero(hard)
+    earliest = barriers[np.searchsorted(barriers, start, side="right") - 1] if len(start) else start
+    # rows that are not in the order of time (the original's) have no earlier rows to reach back to
+    if not context or kind != "time" or rows.facts["order"] != "time":
+        earliest = start
+    mine = own[start] == SPLITS.index(split) if kind != "paper" else np.ones(len(start), dtype=bool)
+    index = cut_windows(start[mine], stop[mine], seq_len, stride, earliest[mine], align, pad)
+    if kind == "paper":
+        index = _drawn(index, SPLITS.index(split), Split(**rows.facts["split"]))
+    return WindowDataset(rows, index, label)
+
+
+def _drawn(index: WindowIndex, split: int, how: Split) -> WindowIndex:
+    order = np.random.default_rng(how.seed).permutation(len(index))
+    bounds = [0, *(round(share * len(index)) for share in np.cumsum(how.shares)[:2]), len(index)]
+    return index[np.sort(order[bounds[split] : bounds[split + 1]])]
+
+
+def leak_check(train: WindowDataset, test: WindowDataset) -> dict[str, Any]:
+    """Count test windows that share rows or entities with training windows; logs a warning if labelled rows
+    do.
+
+    Returns:
+        `windows` of the test split, and of these `sharing_rows` (a row of theirs lies in a training window),
+        `sharing_labelled_rows` (a row that the test window is judged on does), `sharing_entities`, and the
+        three as shares of the windows.
+    """
+    total = len(train.rows)
+    covered = np.zeros(total + 1, dtype=np.int64)
+    np.add.at(covered, train.index.start, 1)
+    np.add.at(covered, train.index.start + train.index.length, -1)
+    seen = np.concatenate([[0], np.cumsum(np.cumsum(covered[:-1]) > 0)])
+    begins, ends = test.index.start, test.index.start + test.index.length
+    judged = ends - 1 if test.label == "last" else begins + test.index.label_start
+    counts = {
+        "sharing_rows": int((seen[ends] > seen[begins]).sum()),
+        "sharing_labelled_rows": int((seen[ends] > seen[judged]).sum()),
+        "sharing_entities": int(np.isin(test.entities(), np.unique(train.entities())).sum()),
+    }
+    number = max(1, len(test))
+    found = {"windows": len(test)} | counts | {f"{k}_share": v / number for k, v in counts.items()}
+    if counts["sharing_labelled_rows"]:
+        logger.warning(
+            f"Leak: {counts['sharing_labelled_rows']} of {len(test)} test windows "
+            f"({found['sharing_labelled_rows_share']:.1%}) are judged on rows that training windows contain. "
+            "Use the time or the entity split for numbers that hold on new data."
+        )
+    return found

@@ -1,0 +1,237 @@
+"""Anybody's table of events: CSV (also .gz), TSV, Parquet or Arrow files -> one typed Arrow table."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import datasets
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers.utils import logging
+
+from .csv_blocks import CsvFormat, infer_schema, read_blocks, read_header
+from .records import BadRecord, BadRecords, OnBadRecord
+
+logger = logging.get_logger(__name__)
+
+CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
+SUFFIXES = (*CSV_SUFFIXES, ".parquet", ".arrow")
+TYPES: dict[str, pl.DataType] = {
+    "string": pl.String(),
+    "int": pl.Int64(),
+    "float": pl.Float64(),
+    "bool": pl.Boolean(),
+    "date": pl.Date(),
+    "timestamp": pl.Datetime("us"),
+}
+SKIPPED_FILE = "skipped_rows.json"
+
+
+@dataclass
+class TableConfig(datasets.BuilderConfig):
+    """How to read a table.
+
+    Attributes:
+        data_root: a file, or a folder whose table files are read in the order of their names.
+        types: column -> string, int, float, bool, date, timestamp, or a format such as "%d/%m/%Y %H:%M".
+            Other columns are guessed from the first `infer_rows` rows of the first file.
+        separator: of CSV files; None: a tab in .tsv files, else a comma.
+        missing: texts of CSV files that stand for a missing value, beside the empty cell.
+        infer_rows: rows that types are guessed from.
+        on_bad_record: "raise" at the first broken row, or "skip" and list them (`builder.skipped`).
+        max_rows: read only the first rows.
+    """
+
+    data_root: str = ""
+    types: dict[str, str] | None = None
+    separator: str | None = None
+    missing: tuple[str, ...] = ("NA", "N/A", "NaN", "nan", "null", "NULL")
+    infer_rows: int = 10_000
+    on_bad_record: OnBadRecord = "raise"
+    max_rows: int | None = None
+
+
+class Table(datasets.ArrowBasedBuilder):
+    """A table of events over time; one split, `train`, with the rows in the order of the files.
+
+    Rows, columns, classes, missing values and licence: those of the input. `hf_mmtab.data.splits` cuts it.
+
+    Example:
+        >>> builder = Table("payments.csv", types={"when": "%d.%m.%Y %H:%M", "account": "string"})
+        >>> builder.download_and_prepare()
+        >>> rows = builder.as_dataset(split="train")
+        >>> builder.skipped  # under on_bad_record="skip": the broken rows, with file and line
+    """
+
+    BUILDER_CONFIG_CLASS = TableConfig
+    VERSION = datasets.Version("1.0.0")
+    # rows of a record batch: a read of one touches that many rows
+    DEFAULT_WRITER_BATCH_SIZE = 10_000
+
+    def __init__(self, data_root: str | os.PathLike, cache_dir: str | None = None, **kwargs: Any):
+        root = Path(data_root).expanduser().resolve()
+        self._files = table_files(root)
+        self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
+        # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files.
+        kwargs.setdefault("hash", _digest(self._files))
+        kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
+        super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(description=self.__doc__ or "", features=self._features())
+
+    def _features(self) -> datasets.Features:
+        first = self._files[0]
+        if _is_csv(first):
+            form = self._format(first)
+            nothing = pl.DataFrame(schema=form.schema)
+            return datasets.Features.from_arrow_schema(
+                _plain_types(form.converted(nothing).to_arrow()).schema
+            )
+        return datasets.Features.from_arrow_schema(
+            _plain_types(next(_arrow_batches(first)).slice(0, 0)).schema
+        )
+
+    def _format(self, path: Path) -> CsvFormat:
+        """Return how this file is written; subclasses with a known schema override it.
+
+        Raises:
+            ValueError: if `types` names a column that is absent, or an unknown type.
+        """
+        config = cast(TableConfig, self.config)
+        separator = config.separator or ("\t" if ".tsv" in path.suffixes else ",")
+        names = read_header(path, separator)
+        types = config.types or {}
+        absent = [name for name in types if name not in names]
+        if absent:
+            raise ValueError(f"Expected columns {absent} (named in `types`), found {names} in {str(path)!r}.")
+        schema: dict[str, pl.DataType] = {}
+        convert: dict[str, pl.Expr] = {name: pl.col(name) for name in names}
+        guessed = infer_schema(self._files[0], separator, config.missing, config.infer_rows)
+        for name in names:
+            kind = types.get(name)
+            if kind is None:
+                schema[name] = guessed.get(name, pl.String())
+            elif "%" in kind:
+                schema[name] = pl.String()
+                convert[name] = pl.col(name).str.strptime(pl.Datetime("us"), kind, strict=True)
+            elif kind in TYPES:
+                schema[name] = TYPES[kind]
+            else:
+                raise ValueError(
+                    f"types[{name!r}] must be one of {', '.join(TYPES)} or a format such as '%d/%m/%Y %H:%M',"
+                    f" got {kind!r}."
+                )
+        return CsvFormat(schema, convert, separator, tuple(config.missing))
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        return [datasets.SplitGenerator(datasets.Split.TRAIN, gen_kwargs={"files": self._files})]
+
+    def _generate_tables(self, files: list[Path]) -> Iterator[tuple[Any, pa.Table]]:
+        bad = BadRecords(self._bad.policy)
+        left = cast(TableConfig, self.config).max_rows
+        features = self.info.features
+        assert features is not None
+        for file_number, path in enumerate(files):
+            frames = (
+                (frame.to_arrow(compat_level=pl.CompatLevel.oldest()) for frame in self._read(path, bad))
+                if _is_csv(path)
+                else _arrow_batches(path)
+            )
+            for number, table in enumerate(frames):
+                if left is not None:
+                    table = table.slice(0, left)
+                    left -= table.num_rows
+                _same_columns(path, table, list(features))
+                yield f"{file_number}-{number}", table.select(list(features)).cast(features.arrow_schema)
+                if left == 0:
+                    break
+            if left == 0:
+                break
+        if bad.records:
+            logger.warning(f"{len(bad.records)} broken rows left out; first: {bad.records[0]}")
+        if os.path.isdir(self.cache_dir):
+            with open(Path(self.cache_dir) / SKIPPED_FILE, "w", encoding="utf-8") as file:
+                json.dump([record.to_dict() for record in bad.records], file)
+
+    def _read(self, path: Path, bad: BadRecords) -> Iterator[pl.DataFrame]:
+        return read_blocks(path, self._format(path), bad)
+
+    @property
+    def skipped(self) -> list[BadRecord]:
+        """The broken rows that were left out, under `on_bad_record="skip"`."""
+        report = Path(self.cache_dir) / SKIPPED_FILE
+        if not report.exists():
+            return []
+        return [BadRecord(**record) for record in json.loads(report.read_text(encoding="utf-8"))]
+
+
+def table_files(root: Path) -> list[Path]:
+    """Return the table files under a path, by name.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: for a file of another kind.
+    """
+    if root.is_file():
+        if not root.name.endswith(SUFFIXES):
+            raise ValueError(f"Expected a file ending in one of {', '.join(SUFFIXES)}, found {str(root)!r}.")
+        return [root]
+    found = sorted(p for p in root.glob("*") if p.is_file() and p.name.endswith(SUFFIXES))
+    if not found:
+        raise FileNotFoundError(
+            f"Expected a table, or a folder of files ending in {', '.join(SUFFIXES)}, found none at"
+            f" {str(root)!r}."
+        )
+    return found
+
+
+def _is_csv(path: Path) -> bool:
+    return path.name.endswith(CSV_SUFFIXES)
+
+
+def _digest(files: list[Path]) -> str:
+    facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _arrow_batches(path: Path, rows: int = 262_144) -> Iterator[pa.Table]:
+    if path.name.endswith(".parquet"):
+        with pq.ParquetFile(path) as file:
+            empty = file.schema_arrow.empty_table()
+            for batch in file.iter_batches(batch_size=rows):
+                yield pa.Table.from_batches([batch])
+            if file.metadata.num_rows == 0:
+                yield empty
+        return
+    with pa.memory_map(str(path)) as source:
+        try:
+            reader: Any = pa.ipc.open_stream(source)
+            batches: Any = reader
+        except pa.ArrowInvalid:
+            reader = pa.ipc.open_file(source)
+            batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+        for batch in batches:
+            yield pa.Table.from_batches([batch])
+
+
+def _plain_types(table: pa.Table) -> pa.Table:
+    """Return a table without large strings and dictionaries, as `datasets` wants it."""
+    wanted = []
+    for column in table.schema:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        wanted.append(pa.field(column.name, pa.string() if pa.types.is_large_string(kind) else kind))
+    return table.cast(pa.schema(wanted))
+
+
+def _same_columns(path: Path, table: pa.Table, expected: list[str]) -> None:
+    absent = [name for name in expected if name not in table.column_names]
+    if absent:
+        raise ValueError(
+            f"Expected columns {expected} as in the first file, found {table.column_names} in {str(path)!r}."
+        )

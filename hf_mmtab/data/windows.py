@@ -1,0 +1,195 @@
+"""Windows of consecutive rows of one history: index arithmetic over encoded rows that lie on disk once."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from .encoded_rows import EncodedRows
+
+IGNORED = -100
+WindowLabel = Literal["any", "last", "every"]
+
+
+@dataclass
+class WindowIndex:
+    """Where windows lie.
+
+    Attributes:
+        start: `(windows,)` int64, first row.
+        length: `(windows,)` int32, rows; windows shorter than the others are padded by the collator.
+        label_start: `(windows,)` int32, rows of the window before it are context: never masked, never judged.
+    """
+
+    start: np.ndarray
+    length: np.ndarray
+    label_start: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitem__(self, chosen: Any) -> "WindowIndex":
+        return WindowIndex(self.start[chosen], self.length[chosen], self.label_start[chosen])
+
+
+def cut_windows(
+    start: np.ndarray,
+    stop: np.ndarray,
+    seq_len: int,
+    stride: int,
+    context_start: np.ndarray | None = None,
+    align: Literal["start", "end"] = "start",
+    pad: bool = True,
+) -> WindowIndex:
+    """Cut segments of rows `[start, stop)` into windows of at most `seq_len` rows; no window spans two
+    segments.
+
+    Args:
+        start, stop: `(segments,)` row numbers.
+        seq_len: rows of a window.
+        stride: rows between windows.
+        context_start: `(segments,)`, earliest row that a window may reach back to; None: `start`.
+        align: "start": windows begin at every `stride`-th row of the segment, and one more ends at its last
+            row if rows would be left over. "end": windows end at every `stride`-th row counted from the
+            last, so that with stride 1 each row is the last of one window.
+        pad: False leaves out windows shorter than `seq_len` and rows left over (the original).
+
+    Raises:
+        ValueError: if `seq_len` or `stride` is not positive.
+    """
+    if seq_len < 1 or stride < 1:
+        raise ValueError(f"seq_len and stride must be at least 1, got {seq_len} and {stride}.")
+    start, stop = np.asarray(start, dtype=np.int64), np.asarray(stop, dtype=np.int64)
+    earliest = start if context_start is None else np.asarray(context_start, dtype=np.int64)
+    rows = stop - start
+    if align == "end":
+        count = (rows + stride - 1) // stride
+        owner, place = _repeated(count)
+        ends = stop[owner] - (count[owner] - 1 - place) * stride
+        begins = np.maximum(earliest[owner], ends - seq_len)
+    else:
+        count = np.where(rows >= seq_len, (rows - seq_len) // stride + 1, 0)
+        covered = np.where(count > 0, (count - 1) * stride + seq_len, 0)
+        more = (covered < rows) & pad
+        owner, place = _repeated(count + more)
+        extra = place >= count[owner]
+        ends = np.where(extra, stop[owner], start[owner] + place * stride + seq_len)
+        begins = np.where(extra, np.maximum(earliest[owner], ends - seq_len), ends - seq_len)
+    index = WindowIndex(
+        begins, (ends - begins).astype(np.int32), np.maximum(0, start[owner] - begins).astype(np.int32)
+    )
+    return index if pad else index[index.length == seq_len]
+
+
+def _repeated(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each item of `count` repetitions its owner and its place among them."""
+    owner = np.repeat(np.arange(len(count)), count)
+    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+
+
+class WindowDataset(torch.utils.data.Dataset):
+    """Windows of encoded rows, read from disk when asked for.
+
+    An item holds `input_ids (rows, fields)` int64, `label_start`, and `labels` if the rows have them: of
+    `any` row from `label_start` on (the paper: 1 if one of them is positive), of the `last` row, or of
+    `every` row `(rows,)` with -100 before `label_start` (NaN for numbers).
+
+    Args:
+        rows: the encoded rows.
+        index: where the windows lie.
+        label: which rows' labels a window has; None: no labels.
+        skip: model inputs that are neither read nor returned.
+    """
+
+    def __init__(
+        self,
+        rows: EncodedRows,
+        index: WindowIndex,
+        label: WindowLabel | None = None,
+        skip: frozenset[str] = frozenset(),
+    ) -> None:
+        if label is not None and rows.labels is None:
+            raise ValueError(
+                "Expected rows with a label column, found none. Name it in the column plan: `label: ...`."
+            )
+        if label == "any" and rows.labels is not None and (rows.labels.ndim > 1 or len(rows.label_names) > 2):
+            raise ValueError(
+                "The label of a window can be that of 'any' row only if the label is yes or no. Choose 'last'"
+                " or 'every'."
+            )
+        self.rows, self.index, self.label, self.skip = rows, index, label, skip
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.__getitems__([i])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """Return several windows at once; DataLoader asks for whole batches by this name."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        start, length = self.index.start[chosen], self.index.length[chosen]
+        items: list[dict[str, Any]] = [{"label_start": int(s)} for s in self.index.label_start[chosen]]
+        if "input_ids" not in self.skip:
+            flat = np.repeat(start - (np.cumsum(length) - length), length) + np.arange(int(length.sum()))
+            ids = self.rows.take(flat)
+            for item, window in zip(items, np.split(ids, np.cumsum(length)[:-1]), strict=True):
+                item["input_ids"] = window
+        if self.label == "every":
+            for item, first, rows in zip(items, start, length, strict=True):
+                item["labels"] = self._row_labels(int(first), int(rows), item["label_start"])
+        elif self.label is not None:
+            for item, label in zip(items, self.window_labels(chosen), strict=True):
+                item["labels"] = label
+        return items
+
+    def _row_labels(self, first: int, rows: int, label_start: int) -> np.ndarray:
+        assert self.rows.labels is not None
+        labels = np.array(self.rows.labels[first : first + rows])
+        labels[:label_start] = np.nan if labels.dtype.kind == "f" else IGNORED
+        return labels
+
+    def window_labels(self, chosen: np.ndarray | None = None) -> np.ndarray:
+        """Return the label of each window, `(windows,)` int64 or `(windows, targets)` float32, under `any` or
+        `last`.
+        """
+        if self.label not in ("any", "last") or self.rows.labels is None:
+            raise ValueError(
+                f"Windows have one label each under 'any' or 'last', found label={self.label!r}."
+            )
+        index = self.index if chosen is None else self.index[chosen]
+        ends = index.start + index.length
+        if self.label == "last":
+            return np.array(self.rows.labels[ends - 1])
+        begins = index.start + index.label_start
+        positive, known = self.rows.label_sums
+        any_positive = (positive[ends] - positive[begins]) > 0
+        any_known = (known[ends] - known[begins]) > 0
+        return np.where(any_known, any_positive, IGNORED).astype(np.int64)
+
+    def last_rows(self) -> np.ndarray:
+        """Return the number of each window's last row in the table that was read, `(windows,)` int64."""
+        ends = self.index.start + self.index.length - 1
+        return ends if self.rows.row_numbers is None else np.array(self.rows.row_numbers[ends])
+
+    def entities(self) -> np.ndarray:
+        """Return the number of each window's entity, `(windows,)` int64; names are in `rows.entity_names`."""
+        return np.searchsorted(self.rows.entity_starts, self.index.start, side="right") - 1
+
+    def without(self, names: Any) -> "WindowDataset":
+        """Return the same windows, but the named model inputs are neither read nor returned."""
+        return WindowDataset(self.rows, self.index, self.label, self.skip | frozenset(names))
+
+    def select(self, chosen: Any) -> "WindowDataset":
+        """Return some of the windows, by number or mask."""
+        return WindowDataset(self.rows, self.index[np.asarray(chosen)], self.label, self.skip)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the rows, the processor and the windows: 16 hexadecimal digits."""
+        digest = hashlib.sha256(f"{self.rows.fingerprint}|{self.label}".encode())
+        for part in (self.index.start, self.index.length, self.index.label_start):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()[:16]
