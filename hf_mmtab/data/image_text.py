@@ -16,7 +16,7 @@ from .image_text_files import ALL, Source, Splits, digest_of, find_sources, sour
 from .image_text_scan import ImageTextScan, as_type, own_name, scan
 from .image_text_values import label_values, picture_value, text_value
 from .pictures import CheckImages, picture_problems
-from .records import BadRecord, BadRecords, OnBadRecord
+from .records import BadRecord, BadRecordError, BadRecords, OnBadRecord
 
 logger = logging.get_logger(__name__)
 
@@ -103,6 +103,19 @@ class ImageText(datasets.GeneratorBasedBuilder):
         kwargs.setdefault("hash", digest_of(self._sources))
         super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
 
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Build the tables, see `datasets.DatasetBuilder.download_and_prepare`.
+
+        Raises:
+            BadRecordError: for the first bad record, under `on_bad_record="raise"`.
+        """
+        try:
+            super().download_and_prepare(*args, **kwargs)
+        except datasets.exceptions.DatasetGenerationError as error:
+            if isinstance(error.__cause__, BadRecordError):
+                raise error.__cause__ from None  # the message that helps, not "an error occurred"
+            raise
+
     def _find_sources(self, root: Path, splits: Splits | None) -> list[Source]:
         return find_sources(root, splits)
 
@@ -141,8 +154,10 @@ class ImageText(datasets.GeneratorBasedBuilder):
                     remedy = "Repair or remove the picture, or write null for a record without one."
                     column = self._scan.columns[source.path].image
                     bad.add(BadRecord(str(source.path), line, column, "a readable picture", problem, remedy))
-        if bad.records and os.path.isdir(self.cache_dir):
-            report = os.path.join(self.cache_dir, REPORT_FILE.format(split=split))
+        # Beside the rows while they are still in a temporary folder (`_output_dir`), so that both appear at
+        # once; when streaming there is no folder.
+        if bad.records and os.path.isdir(self._output_dir):
+            report = os.path.join(self._output_dir, REPORT_FILE.format(split=split))
             with open(report, "w", encoding="utf-8") as file:
                 json.dump([record.to_dict() for record in bad.records], file)
 

@@ -143,7 +143,7 @@ def split_of(name: str) -> str | None:
 
 
 def digest_of(sources: Sequence[Source]) -> str:
-    """Return a hash of the files' contents (data sets: their fingerprints), so that a cache follows the data."""
+    """Return a hash of the files' contents (of data sets: their fingerprints), for caches to follow."""
     digest = hashlib.blake2b(FORMAT_VERSION.encode(), digest_size=8)
     for source in sources:
         digest.update(f"{source.split} {source.path.name}".encode())

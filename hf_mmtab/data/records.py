@@ -111,10 +111,13 @@ def _iter_json_lines(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[st
             if not line.strip():
                 continue
             try:
-                record = json.loads(line.decode("utf-8"))
-            except ValueError as error:  # bad JSON or bad UTF-8
-                found = f"{shorten(line.decode('utf-8', errors='replace').rstrip())}: {error}"
+                record = json.loads(line.decode("utf-8").strip())
+            except json.JSONDecodeError as error:
+                found = f"{shorten(error.doc)}: {error.msg} at character {error.pos + 1}"
                 bad.add(_not_an_object(path, number, found))
+                continue
+            except UnicodeDecodeError as error:
+                bad.add(_not_an_object(path, number, f"{shorten(line.strip())}: {error}"))
                 continue
             if isinstance(record, dict):
                 yield number, record
@@ -162,7 +165,7 @@ def _iter_csv(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]
                 f"Expected different column names, found {doubles} twice in {str(path)!r}. Rename one of "
                 "them."
             )
-        while True:
+        while True:  # by hand, since the error of a broken row comes out of `next`
             start = reader.line_num + 1
             try:
                 row = next(reader, None)
