@@ -1,14 +1,17 @@
 """Pretrained text and image models, loaded whole, for a model that is composed of them."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from .torchvision_weights import is_torchvision, load_torchvision_resnet
 
 logger = logging.get_logger(__name__)
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spm.model")
 
 
 def load_text_model(name_or_path: str) -> PreTrainedModel:
@@ -43,6 +46,8 @@ def _load_whole(name_or_path: str, config: PreTrainedConfig) -> PreTrainedModel:
             f"Expected all weights of {type(model).__name__} in {name_or_path}, found none for {lost[:10]} "
             f"({len(lost)} in all). Name a checkpoint of a {config.model_type!r} model."
         )
+    if Path(name_or_path).is_dir():
+        model.config._name_or_path = ""  # would be saved with the configuration; it says nothing elsewhere
     if new:
         logger.warning(f"{name_or_path} has no pooler: a new one is trained from random weights ({new}).")
     return model
@@ -50,15 +55,21 @@ def _load_whole(name_or_path: str, config: PreTrainedConfig) -> PreTrainedModel:
 
 def special_token_ids(name_or_path: str, text_config: PreTrainedConfig) -> dict[str, int]:
     """Return `cls_token_id` and `sep_token_id` of the tokenizer beside a text checkpoint, if there is one."""
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name_or_path)
-    except (OSError, ValueError, KeyError) as error:
-        logger.info(f"{name_or_path} has no tokenizer to read [CLS] and [SEP] from ({error}).")
+    # Without files AutoTokenizer would build an empty tokenizer with ids of its own.
+    if not any(_has_file(name_or_path, file) for file in TOKENIZER_FILES):
         return {}
+    tokenizer: Any = AutoTokenizer.from_pretrained(name_or_path)
     ids = {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
     return {
         name: index for name, index in ids.items() if index is not None and index < text_config.vocab_size
     }
+
+
+def _has_file(name_or_path: str, file: str) -> bool:
+    try:
+        return cached_file(name_or_path, file) is not None
+    except OSError:  # not in the folder, the repository or, offline, the cache
+        return False
 
 
 def extend_segment_table(text_model: PreTrainedModel, num_segments: int) -> dict[str, torch.Tensor]:
