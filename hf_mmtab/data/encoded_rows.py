@@ -22,7 +22,7 @@ class EncodedRows:
     Attributes:
         fields: names of the columns of ids.
         columns: for each field `(rows,)` memory-mapped ids minus the field's base.
-        labels: `(rows,)` int64 classes (-100 unknown) or `(rows, targets)` float32, memory-mapped; None: no
+        labels: `(rows,)` int16 classes (-100 unknown) or `(rows, targets)` float32, memory-mapped; None: no
             labels.
         label_names: names of the classes; empty for numbers.
         time: `(rows,)` int64 microseconds.
@@ -47,7 +47,7 @@ class EncodedRows:
         targets = self.facts["num_targets"]
         self.labels: np.ndarray | None = None
         if targets is not None:
-            flat = self._map("labels.bin", "float32" if targets else "int64")
+            flat = self._map("labels.bin", "float32" if targets else "int16")
             self.labels = flat.reshape(-1, targets) if targets else flat
         self.row_numbers = self._map("row_numbers.bin", "int64") if self.facts["reordered"] else None
         self.entity_starts = np.array(self._map("entity_starts.bin", "int64"))
@@ -119,7 +119,7 @@ class EncodedRows:
             starts.astype(np.int64).tofile(draft / "entity_starts.bin")
             entity_names.write_ipc(draft / "entities.arrow")
             if labels is not None:
-                labels.astype(np.float32 if labels.ndim > 1 else np.int64).tofile(draft / "labels.bin")
+                labels.astype(np.float32 if labels.ndim > 1 else np.int16).tofile(draft / "labels.bin")
             if row_numbers is not None:
                 row_numbers.astype(np.int64).tofile(draft / "row_numbers.bin")
             told = {

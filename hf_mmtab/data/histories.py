@@ -1,5 +1,6 @@
 """Which rows of a table belong to one history, and in which order they happened."""
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 BATCH_ROWS = 262_144
+RELEASED_BYTES = 2**26
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
@@ -40,34 +42,47 @@ def iter_tables(
     held: list[pa.RecordBatch] = []
     count = 0
     for cache in dataset.cache_files:
-        # read, not memory-mapped: mapped pages would count as this process' memory
-        with pa.OSFile(cache["filename"]) as source, pa.ipc.open_stream(source) as reader:
-            for batch in reader:
-                held.append(batch.select(wanted))
-                count += batch.num_rows
-                if count >= rows:
-                    yield pa.Table.from_batches(held).combine_chunks()
-                    held, count = [], 0
+        for batch in _stream(cache["filename"]):
+            held.append(batch.select(wanted))
+            count += batch.num_rows
+            if count >= rows:
+                yield _together(held)
+                held, count = [], 0
     if held:
-        yield pa.Table.from_batches(held).combine_chunks()
+        yield _together(held)
+
+
+def _stream(path: str) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of an Arrow stream file, memory-mapped.
+
+    Pages behind the reader are given back: else they would count as this process' memory. Whoever still holds an
+    earlier batch may read it all the same, the pages come back from the file.
+    """
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    source = pa.BufferReader(pa.py_buffer(mapped))
+    released = 0
+    for batch in pa.ipc.open_stream(source):
+        yield batch
+        done = source.tell() // mmap.PAGESIZE * mmap.PAGESIZE
+        if done - released >= RELEASED_BYTES:
+            mapped.madvise(mmap.MADV_DONTNEED, released, done - released)
+            released = done
+
+
+def _together(batches: list[pa.RecordBatch]) -> pa.Table:
+    table = pa.Table.from_batches(batches)
+    return table if len(batches) == 1 else table.combine_chunks()
 
 
 def _is_plain(dataset: datasets.Dataset) -> bool:
     """Whether the files hold exactly the dataset's rows (no slice, no renamed column in between)."""
-    files = dataset.data.table
-    with_rows = sum(_rows_of(cache["filename"]) for cache in dataset.cache_files)
-    names = _names_of(dataset.cache_files[0]["filename"])
-    return with_rows == files.num_rows == len(dataset) and set(dataset.column_names) <= set(names)
-
-
-def _rows_of(path: str) -> int:
-    with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
-        return sum(batch.num_rows for batch in reader)
-
-
-def _names_of(path: str) -> list[str]:
-    with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
-        return list(reader.schema.names)
+    rows, names = 0, set(dataset.column_names)
+    for cache in dataset.cache_files:
+        with pa.memory_map(cache["filename"]) as source, pa.ipc.open_stream(source) as reader:
+            names &= set(reader.schema.names)
+            rows += sum(batch.num_rows for batch in reader)
+    return rows == len(dataset) and names == set(dataset.column_names)
 
 
 @dataclass
@@ -145,7 +160,7 @@ def in_order(
     with pa.OSFile(target, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         for first in range(0, len(order), BATCH_ROWS):
             taken = table.take(pa.array(order[first : first + BATCH_ROWS]))
-            writer.write_table(taken.combine_chunks(), max_chunksize=10_000)
+            writer.write_table(taken.combine_chunks(), max_chunksize=BATCH_ROWS)
     return datasets.Dataset.from_file(target), order
 
 

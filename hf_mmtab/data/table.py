@@ -70,8 +70,7 @@ class Table(datasets.ArrowBasedBuilder):
 
     BUILDER_CONFIG_CLASS = TableConfig
     VERSION = datasets.Version("1.0.0")
-    # rows of a record batch: a read of one touches that many rows
-    DEFAULT_WRITER_BATCH_SIZE = 10_000
+    DEFAULT_WRITER_BATCH_SIZE = 262_144  # rows of a record batch: whole batches are encoded at once
 
     def __init__(self, data_root: str | os.PathLike, cache_dir: str | None = None, **kwargs: Any):
         root = Path(data_root).expanduser().resolve()

@@ -148,7 +148,8 @@ class WindowDataset(torch.utils.data.Dataset):
     def _row_labels(self, first: int, rows: int, label_start: int) -> np.ndarray:
         assert self.rows.labels is not None
         labels = np.array(self.rows.labels[first : first + rows])
-        labels[:label_start] = np.nan if labels.dtype.kind == "f" else IGNORED
+        labels = labels if labels.ndim > 1 else labels.astype(np.int64)
+        labels[:label_start] = np.nan if labels.ndim > 1 else IGNORED
         return labels
 
     def window_labels(self, chosen: np.ndarray | None = None) -> np.ndarray:
@@ -162,7 +163,8 @@ class WindowDataset(torch.utils.data.Dataset):
         index = self.index if chosen is None else self.index[chosen]
         ends = index.start + index.length
         if self.label == "last":
-            return np.array(self.rows.labels[ends - 1])
+            labels = np.array(self.rows.labels[ends - 1])
+            return labels if labels.ndim > 1 else labels.astype(np.int64)
         begins = index.start + index.label_start
         positive, known = self.rows.label_sums
         any_positive = (positive[ends] - positive[begins]) > 0
