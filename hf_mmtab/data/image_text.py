@@ -145,8 +145,9 @@ class ImageText(datasets.GeneratorBasedBuilder):
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         bad = BadRecords(self._bad.policy)
         examples = self._examples(sources, part)
+        known: dict[str, str | None] = {}  # many rows may share a picture file
         while chunk := list(islice(examples, CHUNK)):
-            problems = picture_problems([row.get("image") for _, _, row in chunk], self._check_images)
+            problems = picture_problems([row.get("image") for _, _, row in chunk], self._check_images, known)
             for (source, line, row), problem in zip(chunk, problems, strict=True):
                 if problem is None:
                     yield f"{source.path.name}-{line}", row

@@ -37,9 +37,24 @@ def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str |
     return None
 
 
-def picture_problems(pictures: Sequence[dict[str, Any] | None], check: CheckImages) -> list[str | None]:
-    """Return `picture_problem` of each, asked in a few threads (Pillow decodes without the GIL)."""
+def picture_problems(
+    pictures: Sequence[dict[str, Any] | None], check: CheckImages, known: dict[str, str | None]
+) -> list[str | None]:
+    """Return `picture_problem` of each, asked in a few threads (Pillow decodes without the GIL).
+
+    Args:
+        pictures: see `picture_problem`.
+        check: see `picture_problem`.
+        known: answers for picture files asked about before, by path; added to.
+    """
     if check == "off":
         return [None] * len(pictures)
+    keys = [picture["path"] if picture and picture.get("bytes") is None else None for picture in pictures]
+    asked = {key: picture for key, picture in zip(keys, pictures, strict=True) if key and key not in known}
+    embedded = [picture for key, picture in zip(keys, pictures, strict=True) if not key]
     with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as threads:
-        return list(threads.map(lambda picture: picture_problem(picture, check), pictures))
+        known.update(
+            zip(asked, threads.map(lambda one: picture_problem(one, check), asked.values()), strict=True)
+        )
+        answers = threads.map(lambda one: picture_problem(one, check), embedded)
+        return [known[key] if key else next(answers) for key in keys]

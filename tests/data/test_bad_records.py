@@ -309,7 +309,7 @@ def test_empty_file_and_file_of_bad_records_only(folder, tmp_path):
         load(folder, tmp_path)
     path.write_text('{"text": "a", "img": null, "label": null}\n')
     with pytest.raises(
-        ValueError, match="Expected labelled training records, found none in .* use read_image_text"
+        ValueError, match=r"Expected labelled training records, found none in .* use read_image_text"
     ):
         load(folder, tmp_path, on_bad_record="skip")
 

@@ -33,6 +33,16 @@ class MMBTImageProcessor(PilBackend):
     do_normalize = True
     do_convert_rgb = True
 
+    # The same arithmetic as the parent's, in float32 and without its checks: half the time of an example.
+    def rescale(self, image: np.ndarray, scale: float, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Multiply, as float32."""
+        return image.astype(np.float32) * np.float32(scale)
+
+    def normalize(self, image: np.ndarray, mean: Any, std: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Subtract the mean and divide by the deviation of each channel; `(channels, height, width)`."""
+        shape = (-1, 1, 1)
+        return (image - np.float32(mean).reshape(shape)) / np.float32(std).reshape(shape)
+
     def center_crop(self, image: np.ndarray, size: Any, *args: Any, **kwargs: Any) -> np.ndarray:
         """Crop `(channels, height, width)` at the centre, the corner rounded as torchvision does."""
         top = round((image.shape[-2] - size.height) / 2.0)
