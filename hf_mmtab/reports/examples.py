@@ -1,0 +1,192 @@
+"""The rows that the model got wrong, most confident first, with thumbnails."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from transformers.utils.logging import get_logger
+
+from .facts import RunFacts, SplitPredictions
+
+logger = get_logger(__name__)
+
+THUMBNAIL = 176  # pixels of the longer side
+TEXT_LENGTH = 280  # characters shown of a text
+WINDOW_LENGTH = 1600  # characters shown of decoded table rows, from the end: the judged row is the last
+
+
+@dataclass
+class Example:
+    """One wrong prediction, ready to be shown: `image` is a data URI, `note` says why there is none."""
+
+    row: int
+    true: str
+    predicted: str
+    certainty: str
+    text: str = ""
+    window: str = ""
+    image: str | None = None
+    note: str = ""
+    identity: str = ""
+
+
+def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24) -> list[Example]:
+    """The wrong predictions of which the model was surest (regression: the largest errors)."""
+    rank = {
+        "single_label_classification": _single_label_errors,
+        "multi_label_classification": _multi_label_errors,
+        "regression": _regression_errors,
+    }[facts.problem_type]
+    return [_with_row(example, predictions) for example in rank(facts, predictions, most)]
+
+
+def _single_label_errors(facts: RunFacts, predictions: SplitPredictions, most: int) -> list[Example]:
+    names, labels, probabilities = facts.id2label, predictions.labels, predictions.probabilities
+    assert labels is not None
+    decided = facts.decisions(predictions)
+    wrong = np.flatnonzero(decided != labels)
+    if facts.is_binary:  # how far the probability lies on the wrong side, both kinds of error alike
+        cut, scores = facts.binary_cut, probabilities[wrong, 1]
+        sureness = np.where(
+            decided[wrong] == 1, (scores - cut) / max(1 - cut, 1e-12), (cut - scores) / max(cut, 1e-12)
+        )
+        wrong = _interleave(wrong[np.argsort(-sureness, kind="stable")], labels, most)
+    else:
+        wrong = wrong[np.argsort(-probabilities[wrong, decided[wrong]], kind="stable")]
+    examples = []
+    for i in wrong[:most]:
+        true, given = int(labels[i]), int(decided[i])
+        sure = _percent(probabilities[i, given])
+        if not facts.is_binary:
+            sure += f"; true class {_percent(probabilities[i, true])}"
+        examples.append(Example(int(i), names[true], names[given], sure))
+    return examples
+
+
+def _interleave(ranked: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
+    """Missed positives and false alarms in turn, so that the many false alarms do not hide the missed
+    ones.
+    """
+    missed, alarms = ranked[labels[ranked] == 1], ranked[labels[ranked] == 0]
+    half = most // 2
+    num_missed = min(len(missed), max(half, most - len(alarms)))
+    return np.concatenate([missed[:num_missed], alarms[: most - num_missed]])
+
+
+def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: int) -> list[Example]:
+    """Ranked by the one label that is most confidently wrong."""
+    names, labels, probabilities = facts.id2label, predictions.labels, predictions.probabilities
+    assert labels is not None
+    decided = facts.decisions(predictions)
+    cuts = np.broadcast_to(
+        np.asarray(0.5 if facts.thresholds is None else facts.thresholds, float), labels.shape[1:]
+    )
+    over = (probabilities - cuts) / np.maximum(1 - cuts, 1e-12)
+    under = (cuts - probabilities) / np.maximum(cuts, 1e-12)
+    sureness = np.where(decided != labels, np.where(decided == 1, over, under), -1.0)
+    order = np.argsort(-sureness.max(axis=1), kind="stable")[:most]
+    examples = []
+    for i in order[sureness[order].max(axis=1) >= 0]:
+        worst = int(sureness[i].argmax())
+        true = ", ".join(names[int(j)] for j in np.flatnonzero(labels[i])) or "none"
+        given = ", ".join(names[int(j)] for j in np.flatnonzero(decided[i])) or "none"
+        sure = f"{names[worst]} {_percent(probabilities[i, worst])}, threshold {_percent(cuts[worst])}"
+        examples.append(Example(int(i), true, given, sure))
+    return examples
+
+
+def _regression_errors(facts: RunFacts, predictions: SplitPredictions, most: int) -> list[Example]:
+    """Ranked by the error in units of each target's spread."""
+    assert predictions.labels is not None
+    targets = predictions.labels.astype(np.float64).reshape(len(predictions.labels), -1)
+    values = predictions.probabilities
+    errors = np.abs(values - targets)
+    spread = np.nanstd(targets, axis=0)
+    scaled = np.where(np.isfinite(errors), errors / np.where(spread > 0, spread, 1), -1.0)
+    examples = []
+    for i in np.argsort(-scaled.max(axis=1), kind="stable")[:most]:
+        j = int(scaled[i].argmax())
+        true, given = _named_values(facts, targets[i]), _named_values(facts, values[i])
+        examples.append(Example(int(i), true, given, f"{facts.id2label[j]} off by {errors[i, j]:.4g}"))
+    return examples
+
+
+def _named_values(facts: RunFacts, values: np.ndarray) -> str:
+    return ", ".join(f"{facts.id2label[i]} {value:.4g}" for i, value in enumerate(values))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if 0.01 <= share <= 0.99 else f"{share:.2%}"
+
+
+def _with_row(example: Example, predictions: SplitPredictions) -> Example:
+    """Add picture, text and window of the row."""
+    if predictions.groups is not None:
+        example.identity = str(predictions.groups[example.row])
+    if predictions.times is not None:
+        time = np.datetime_as_string(predictions.times[example.row].astype("datetime64[m]"))
+        example.identity = f"{example.identity} {time.replace('T', ' ')}".strip()
+    if predictions.rows is None:
+        return example
+    try:
+        row: Mapping[str, Any] = predictions.rows[example.row]
+    except (OSError, ValueError) as error:  # a picture that cannot be decoded
+        example.note = f"row cannot be read: {error}"
+        logger.warning(f"Report: row {example.row} cannot be shown: {error}")
+        return example
+    sentences = [row[name] for name in ("text", "sentence1", "sentence2") if row.get(name)]
+    example.text = " — ".join(_clip(str(sentence)) for sentence in sentences)
+    window = str(row.get("window") or "")
+    example.window = window if len(window) <= WINDOW_LENGTH else f"…{window[-WINDOW_LENGTH:]}"
+    example.identity = example.identity or str(row.get("id") or "")
+    if "image" in row:
+        example.image, example.note = thumbnail(row["image"])
+    return example
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= TEXT_LENGTH else f"{text[: TEXT_LENGTH - 1].rstrip()}…"
+
+
+def thumbnail(image: Any, size: int = THUMBNAIL) -> tuple[str | None, str]:
+    """A picture as a small JPEG in a data URI; or None and the reason.
+
+    Args:
+        image: a PIL picture, a path, bytes, `{"bytes": ..., "path": ...}`, or None.
+        size: pixels of the longer side at most.
+    """
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or image.get("path")
+    if image is None:
+        return None, "no picture"
+    try:
+        picture = image if isinstance(image, Image.Image) else Image.open(_source(image))
+        picture.draft("RGB", (2 * size, 2 * size))
+        picture = ImageOps.exif_transpose(picture)
+        picture = _flat_rgb(picture)
+        picture.thumbnail((size, size))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        logger.warning(f"Report: a picture cannot be shown: {error}")
+        return None, "picture cannot be read"
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", ""
+
+
+def _source(image: Any) -> Any:
+    return io.BytesIO(image) if isinstance(image, bytes) else image
+
+
+def _flat_rgb(picture: Image.Image) -> Image.Image:
+    """8-bit RGB on white, whatever the mode (palette, CMYK, 16 bit, transparency)."""
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        picture = picture.point(lambda value: value / 256).convert("L")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(ground, picture).convert("RGB")
+    return picture.convert("RGB")

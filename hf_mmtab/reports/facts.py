@@ -1,0 +1,188 @@
+"""Everything that a report or a model card may say. What is missing is left out; nothing is invented."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ablation import AblationRow
+from ..metrics import Interval, PairedDifference, decide
+from ..metrics.decisions import DEFAULT_THRESHOLD, binary_threshold, check_problem_type
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "weighted_f1": "weighted F1",
+    "macro_average_precision": "mean average precision",
+    "average_precision": "average precision",
+    "roc_auc": "ROC-AUC",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "recall_at_fpr_0.001": "recall at 0.1 % false positives",
+    "recall_at_fpr_0.01": "recall at 1 % false positives",
+    "positive_rate": "share of positives",
+    "threshold": "threshold",
+    "classes_without_positive": "classes without a positive",
+    "rmse": "RMSE",
+    "mae": "mean absolute error",
+    "r2": "R²",
+    "loss": "loss",
+}
+LOWER_IS_BETTER = ("rmse", "mae", "loss")
+
+
+def metric_name(metric: str) -> str:
+    """The name of a metric as a reader writes it."""
+    base, _, of = metric.partition("/")
+    name = METRIC_NAMES.get(base, base.replace("_", " "))
+    return f"{name}, {of}" if of else name
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a small value of this metric is good (errors and losses)."""
+    return metric.partition("/")[0] in LOWER_IS_BETTER
+
+
+@dataclass
+class SplitPredictions:
+    """What the model said about the rows of one split.
+
+    Args:
+        probabilities: shape `(rows, num_labels)`; regression: predicted values `(rows, targets)`.
+        labels: class ids `(rows,)`, 0/1 `(rows, num_labels)`, or values; None if unlabelled.
+        rows: for showing single rows: `rows[i]` is a dict with any of `image` (PIL, path, bytes or the dict
+            of `datasets`), `text` or `sentence1`/`sentence2`, `window` (decoded table rows as text), `id`.
+        times: `datetime64` of each row, for scores over time.
+        groups: entity of each row, shown beside an error.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray | None = None
+    rows: Sequence[Mapping[str, Any]] | None = None
+    times: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def __post_init__(self):
+        self.probabilities = np.asarray(self.probabilities, dtype=np.float64)
+        if self.probabilities.ndim == 1:
+            self.probabilities = self.probabilities[:, None]
+        if self.labels is not None:
+            self.labels = np.asarray(self.labels)
+        for name in ("labels", "rows", "times", "groups"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.probabilities):
+                raise ValueError(
+                    f"Expected {len(self.probabilities)} {name}, one per prediction, found {len(value)}."
+                )
+
+
+@dataclass
+class ModelResult:
+    """One line of the comparison: a model, its test scores per seed, and how far the run's own model is
+    ahead.
+
+    Args:
+        name: e.g. "bert (text only)".
+        scores: metric → one value per seed.
+        intervals: metric → bootstrap interval over test rows.
+        differences: metric → this run's model minus this one, paired over the same rows.
+        is_own: whether this line is the run's own model.
+        seconds: training time of one seed.
+    """
+
+    name: str
+    scores: Mapping[str, Sequence[float]]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    differences: Mapping[str, PairedDifference] = field(default_factory=dict)
+    is_own: bool = False
+    seconds: float | None = None
+
+
+@dataclass
+class RunFacts:
+    """The facts of one training or evaluation run. Only the first three are needed.
+
+    Args:
+        title: e.g. "MMBT on openclipart".
+        problem_type: as in the model's config.
+        id2label: names of labels (regression: of targets).
+        task: one sentence: what is predicted from what.
+        metrics: split → metric → value, as `scores_for` gives them; the order of splits is kept.
+        intervals: split → metric → `Interval`.
+        main_metric: the number of the headline; default by problem type.
+        main_split: the split of the headline; default "test", else the last of `metrics`.
+        thresholds: decision thresholds chosen on validation.
+        predictions: split → `SplitPredictions`. Curves and examples use `main_split`.
+        comparison: this run and its baselines on the same rows.
+        ablation: rows of `ablation_table`.
+        log_history: Trainer's `state.log_history`.
+        freeze_timeline: `FreezePlan.timeline()`.
+        audit_path: the JSON lines of the update audit.
+        audit_table: `UpdateAudit.table()`; default: made from the records.
+        bad_records: reason → number of input records left out.
+        notes: what the reader must know, e.g. the leak report of the split.
+        command: the exact command that repeats the run.
+        recipe: the recipe's text.
+        duration: seconds of training.
+        versions: package → version.
+        details: anything else for the head of the page, e.g.
+            {"parameters": "28.6 M", "device": "2 CPU cores"}.
+    """
+
+    title: str
+    problem_type: str
+    id2label: Mapping[int, str]
+    task: str | None = None
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    main_metric: str | None = None
+    main_split: str | None = None
+    thresholds: Sequence[float] | None = None
+    predictions: Mapping[str, SplitPredictions] = field(default_factory=dict)
+    comparison: Sequence[ModelResult] = ()
+    ablation: Sequence[AblationRow] = ()
+    log_history: Sequence[Mapping[str, Any]] = ()
+    freeze_timeline: str | None = None
+    audit_path: str | Path | None = None
+    audit_table: str | None = None
+    bad_records: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    command: str | None = None
+    recipe: str | None = None
+    duration: float | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_problem_type(self.problem_type)
+        self.id2label = {int(i): str(name) for i, name in self.id2label.items()}
+        if self.main_metric is None:
+            by_type = {"multi_label_classification": "micro_f1", "regression": "rmse"}
+            self.main_metric = by_type.get(self.problem_type, "accuracy")
+        if self.main_split is None:
+            names = [*self.metrics] or [*self.predictions]
+            self.main_split = "test" if "test" in names or not names else names[-1]
+
+    @property
+    def is_binary(self) -> bool:
+        """Two classes, one label: class 1 is the positive one."""
+        return self.problem_type == "single_label_classification" and len(self.id2label) == 2
+
+    @property
+    def main_predictions(self) -> SplitPredictions | None:
+        """Predictions of the headline's split, if there are labelled ones."""
+        found = self.predictions.get(self.main_split or "")
+        return found if found is not None and found.labels is not None and len(found.labels) else None
+
+    def decisions(self, predictions: SplitPredictions) -> np.ndarray:
+        """Predicted classes at the saved thresholds."""
+        return decide(predictions.probabilities, self.problem_type, self.thresholds)
+
+    @property
+    def binary_cut(self) -> float:
+        """The threshold of class 1."""
+        return DEFAULT_THRESHOLD if self.thresholds is None else binary_threshold(self.thresholds)

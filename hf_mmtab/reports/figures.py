@@ -1,0 +1,98 @@
+"""Which figures belong to the predictions of a run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..metrics import per_class_table
+from .facts import RunFacts, SplitPredictions
+from .plots_classes import (
+    binary_precision_recall,
+    confused_pairs,
+    confusion_counts,
+    confusion_matrix,
+    label_bars,
+    precision_recall,
+)
+from .plots_scores import calibration, predicted_against_true, score_over_time
+
+CALIBRATION = "Predicted probability against observed share"
+
+
+@dataclass
+class ResultFigures:
+    """Name → (what it shows, plotting function, its arguments); and what the matrix says in words."""
+
+    figures: dict[str, tuple] = field(default_factory=dict)
+    confused_pairs: list[dict[str, Any]] = field(default_factory=list)
+    num_wrong: int | None = None
+
+
+def result_figures(facts: RunFacts) -> ResultFigures:
+    """The figures of the headline's split; none without labelled predictions."""
+    predictions = facts.main_predictions
+    if predictions is None:
+        return ResultFigures()
+    if facts.problem_type == "regression":
+        return _regression(facts, predictions)
+    if facts.problem_type == "multi_label_classification":
+        return _multi_label(facts, predictions)
+    return _single_label(facts, predictions)
+
+
+def _single_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
+    labels, probabilities = predictions.labels, predictions.probabilities
+    assert labels is not None
+    decided = facts.decisions(predictions)
+    counts = confusion_counts(labels, decided, len(facts.id2label))
+    found = ResultFigures(num_wrong=int((decided != labels).sum()))
+    matrix = ("True class against predicted class", confusion_matrix, counts, facts.id2label)
+    found.figures["confusion"] = matrix
+    if facts.is_binary:
+        _add_binary(found, facts, predictions)
+        return found
+    found.confused_pairs = confused_pairs(counts, facts.id2label)
+    table = per_class_table(labels, decided, probabilities, facts.id2label)
+    truth = labels[:, None] == np.arange(len(facts.id2label))
+    curves = ("Precision over recall per class", precision_recall, truth, probabilities, table)
+    found.figures["precision_recall"] = curves
+    confidence, right = probabilities.max(axis=1), (decided == labels).astype(np.int64)
+    axes = ("probability of the predicted class", "share that is right")
+    found.figures["calibration"] = (CALIBRATION, calibration, confidence, right, *axes)
+    return found
+
+
+def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredictions) -> None:
+    assert predictions.labels is not None
+    labels, scores, positive = predictions.labels, predictions.probabilities[:, 1], facts.id2label[1]
+    if 0 < labels.sum() < len(labels):
+        curve = ("Precision over recall", binary_precision_recall, labels, scores, facts.binary_cut)
+        found.figures["precision_recall"] = curve
+    axes = (f"predicted probability of {positive}", f"observed share of {positive}")
+    found.figures["calibration"] = (CALIBRATION, calibration, scores, labels, *axes)
+    if predictions.times is not None:
+        over_time = ("Mean score and observed share over time", score_over_time)
+        found.figures["score_over_time"] = (*over_time, predictions.times, labels, scores, positive)
+
+
+def _multi_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
+    labels, probabilities = predictions.labels, predictions.probabilities
+    assert labels is not None
+    decided = facts.decisions(predictions)
+    table = per_class_table(labels, decided, probabilities, facts.id2label)
+    found = ResultFigures(num_wrong=int((decided != labels).any(axis=1).sum()))
+    found.figures["labels"] = ("F1 and average precision per label", label_bars, table)
+    curves = ("Precision over recall per label", precision_recall, labels, probabilities, table)
+    found.figures["precision_recall"] = curves
+    axes = ("predicted probability, all labels", "observed share")
+    found.figures["calibration"] = (CALIBRATION, calibration, probabilities.ravel(), labels.ravel(), *axes)
+    return found
+
+
+def _regression(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
+    names = [facts.id2label[i] for i in sorted(facts.id2label)]
+    labels, values = predictions.labels, predictions.probabilities
+    return ResultFigures(
+        {"regression": ("Predicted against true values", predicted_against_true, labels, values, names)}
+    )

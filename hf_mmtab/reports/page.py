@@ -1,0 +1,183 @@
+"""Run facts → `report.html`, one page that needs nothing else, and `figures/*.png`."""
+
+import base64
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+from transformers.utils.logging import get_logger
+
+from ..training.audit import read_records
+from ..training.reporting import plot_audit
+from .examples import worst_errors
+from .facts import RunFacts, metric_name
+from .figures import result_figures
+from .plots_models import ablation_bars, comparison_plot
+from .plots_training import audit_rows, boundaries, learning_curves, movement, thaw_epochs
+from .tables import class_rows, comparison_rows, headline, split_table, version_line
+
+logger = get_logger(__name__)
+
+PAGE_NAME = "report.html"
+FIGURES_FOLDER = "figures"
+
+
+@dataclass
+class Picture:
+    """A figure of the page: file name without ending, what it shows in words, and the PNG."""
+
+    name: str
+    alt: str
+    png: bytes
+
+    @property
+    def uri(self) -> str:
+        """The PNG as a data URI."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+    @property
+    def width(self) -> int:
+        """Pixels on the page: half of the file's, so that it is sharp on fine screens."""
+        return round(int.from_bytes(self.png[16:20], "big") / 1.45)  # IHDR of the PNG format
+
+
+@dataclass
+class Page:
+    """The figures of a page, collected as they are drawn."""
+
+    pictures: dict[str, Picture] = field(default_factory=dict)
+
+    def draw(self, name: str, alt: str, plot: Callable[..., Figure | None], *args: Any) -> None:
+        """Draw a figure and keep it, unless there is nothing to draw."""
+        figure = plot(*args)
+        if figure is not None:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", metadata={"Software": None})
+            self.pictures[name] = Picture(name, alt, buffer.getvalue())
+
+
+def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24) -> Path:
+    """Write the report of a run.
+
+    Sections without facts are left out.
+
+    Args:
+        facts: of the run.
+        out_dir: made if needed; `report.html` and `figures/*.png` in it are replaced.
+        examples: at most so many wrong predictions are shown.
+
+    Raises:
+        FileNotFoundError: if `facts.audit_path` is given but does not exist.
+
+    Returns:
+        The path of `report.html`.
+    """
+    folder = Path(out_dir)
+    (folder / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
+    records = read_records(facts.audit_path) if facts.audit_path else []
+    page = Page()
+    metric = str(facts.main_metric)
+    curve = "The loss and the metric over the epochs, with the points at which parts thaw"
+    page.draw("learning_curves", curve, learning_curves, facts.log_history, metric, thaw_epochs(records))
+    page.draw("freezing", "When each part was frozen and how far it moved", movement, records)
+    if records:
+        detail = folder / FIGURES_FOLDER / "update_audit.png"
+        plot_audit(records, detail, boundaries(records))
+        alt = "Relative change, gradient norm and learning rate of each part"
+        page.pictures["update_audit"] = Picture("update_audit", alt, detail.read_bytes())
+    page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
+    page.draw("ablation", "The metric without each input", ablation_bars, facts.ablation, metric)
+    results = result_figures(facts)
+    for name, (alt, plot, *args) in results.figures.items():
+        page.draw(name, alt, plot, *args)
+    predictions = facts.main_predictions
+    html = _environment().get_template("report.html.jinja").render(
+        facts=facts,
+        pictures=page.pictures,
+        headline=headline(facts),
+        splits=split_table(facts),
+        comparison=comparison_rows(facts),
+        ablation_metrics=sorted({row.metric for row in facts.ablation} - {metric}),
+        audit=audit_rows(records),
+        classes=class_rows(facts),
+        confused=results.confused_pairs,
+        examples=worst_errors(facts, predictions, examples) if predictions is not None and examples else [],
+        summary=_summary(facts, 0 if predictions is None else len(predictions.probabilities)),
+        num_wrong=results.num_wrong,
+        num_rows=0 if predictions is None else len(predictions.probabilities),
+        versions=version_line(facts.versions),
+        style=(Path(__file__).parent / "report.css").read_text(encoding="utf-8"),
+        metric_name=metric_name,
+    )  # fmt: skip
+    for old in (folder / FIGURES_FOLDER).glob("*.png"):
+        old.unlink()
+    for picture in page.pictures.values():
+        (folder / FIGURES_FOLDER / f"{picture.name}.png").write_bytes(picture.png)
+    path = folder / PAGE_NAME
+    path.write_text(html, encoding="utf-8")
+    logger.info(f"Report written to {path}")
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # texts and label names are data, never markup
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["signed"] = signed
+    environment.filters["quantity"] = quantity
+    environment.filters["duration"] = duration
+    return environment
+
+
+def _summary(facts: RunFacts, num_rows: int) -> str:
+    """What the headline's numbers are of, in a few sentences."""
+    rows = f"{num_rows:,} rows of " if num_rows else ""
+    sentences = [f"On {rows}split “{facts.main_split}”."]
+    if facts.intervals.get(str(facts.main_split)):
+        sentences.append("Ranges are 95 % bootstrap intervals over its rows.")
+    if facts.duration is not None:
+        sentences.append(f"Trained in {duration(facts.duration)}.")
+    sentences += [f"{name[:1].upper()}{name[1:]}: {value}." for name, value in facts.details.items()]
+    return " ".join(sentences)
+
+
+def signed(value: float) -> str:
+    """A difference, with a true minus sign."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def number(value: float | None) -> str:
+    """A metric for a table: about three digits that matter, thousands separated, a dash for what is not defined."""
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    size = abs(value)
+    return f"{value:.{1 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.01 or size == 0 else 5}f}"
+
+
+def quantity(value: float | None) -> str:
+    """A relative change: percent, or a power of ten when tiny."""
+    if value is None:
+        return "–"
+    return "0" if value == 0 else f"{value:.1%}" if value >= 0.001 else f"{value:.1e}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that a person would use."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

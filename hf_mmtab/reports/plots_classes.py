@@ -1,0 +1,174 @@
+"""Which classes are taken for which, and how each class fares."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from .style import BLUE, COLOURS, GREY, INK, ORANGE, PALE, new_figure, styled, unit_axes
+
+_BLUES = LinearSegmentedColormap.from_list("white to blue", ["#ffffff", "#c6dcec", "#5a9fcc", "#004e80"])
+FEW_CLASSES = 30  # up to here the numbers in a matrix are read, beyond it the matrix is looked at
+
+
+def confusion_counts(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts, shape `(true, predicted)`."""
+    cells = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)
+
+
+def confused_pairs(counts: np.ndarray, names: Mapping[int, str], most: int = 10) -> list[dict[str, Any]]:
+    """The most frequent mistakes: true and predicted class, how often, and its share of the true class."""
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [np.unravel_index(i, wrong.shape) for i in order]
+    return [
+        {
+            "true": names[int(t)],
+            "predicted": names[int(p)],
+            "count": int(wrong[t, p]),
+            "share": wrong[t, p] / counts[t].sum(),
+        }
+        for t, p in pairs
+        if wrong[t, p]
+    ]
+
+
+@styled
+def confusion_matrix(counts: np.ndarray, names: Mapping[int, str]) -> Figure:
+    """Rows are the true class and sum to 1 in colour; the counts stand in the cells."""
+    size = len(counts)
+    few = size <= FEW_CLASSES
+    inches = max(0.42 * size, 1.4) if few else 0.2 * size
+    longest = max(len(_short(name)) for name in names.values())
+    margin = 0.9 + 0.065 * longest
+    figure = new_figure(inches + margin, max(3.2, inches + margin + 0.6))
+    axes = figure.add_subplot()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    picture = axes.imshow(shares, cmap=_BLUES, vmin=0, vmax=1, interpolation="nearest")
+    font = 8 if few else 5.5
+    for t, p in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[t, p] > 0.65 else INK
+        axes.text(p, t, f"{counts[t, p]:,}", ha="center", va="center", fontsize=font, color=colour)
+    labels = [_short(names[i]) for i in range(size)]
+    font = 8.5 if few else 6.5
+    axes.set_xticks(
+        range(size),
+        labels,
+        rotation=90 if size > 6 else 35,
+        ha="center" if size > 6 else "right",
+        fontsize=font,
+    )
+    axes.set_yticks(range(size), labels, fontsize=font)
+    if few:
+        axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color=PALE, linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="predicted", ylabel="true")
+    if size > 3:
+        bar = figure.colorbar(picture, ax=axes, shrink=min(1.0, 3 / max(inches, 1)), aspect=14, pad=0.02)
+        bar.set_label("share of the true class")
+        bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+@styled
+def label_bars(table: Sequence[Mapping[str, Any]]) -> Figure:
+    """F1 and average precision of each label, labels with the most rows first."""
+    rows = sorted(table, key=lambda row: -row["support"])
+    figure = new_figure(0.9 + 0.24 * len(rows))
+    axes = figure.add_subplot()
+    for i, row in enumerate(rows):
+        if row["f1"] is not None:
+            axes.barh(i, row["f1"], height=0.62, color=BLUE, label="F1 at the threshold" if i == 0 else None)
+        if row["average_precision"] is not None:
+            axes.plot(
+                row["average_precision"],
+                i,
+                "D",
+                color=ORANGE,
+                markersize=5,
+                label="average precision" if i == 0 else None,
+            )
+        axes.annotate(
+            f"{row['support']:,}",
+            (1.0, i),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=GREY,
+        )
+    axes.annotate(
+        "rows", (1.0, -0.9), xytext=(8, 0), textcoords="offset points", va="center", fontsize=8, color=GREY
+    )
+    axes.set_yticks(range(len(rows)), [_short(row["label"]) for row in rows])
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.7))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
+    return figure
+
+
+@styled
+def precision_recall(
+    truth: np.ndarray, probabilities: np.ndarray, table: Sequence[Mapping[str, Any]]
+) -> Figure | None:
+    """One curve per class: thin and grey, the best, middle and worst named; few are all named."""
+    shown = [i for i, row in enumerate(table) if row["average_precision"] is not None]
+    if not shown:
+        return None
+    shown.sort(key=lambda i: -table[i]["average_precision"])
+    middle = len(shown) // 2
+    named = shown if len(shown) <= 5 else [*shown[:2], shown[middle], *shown[-2:]]
+    figure = new_figure(4.4)
+    axes = figure.add_subplot()
+    for i in shown:
+        if i not in named:
+            precision, recall, _ = precision_recall_curve(truth[:, i], probabilities[:, i])
+            axes.step(recall, precision, where="post", color=PALE, linewidth=0.9)
+    for colour, i in zip(COLOURS, named, strict=False):
+        precision, recall, _ = precision_recall_curve(truth[:, i], probabilities[:, i])
+        label = f"{_short(table[i]['label'])}  {table[i]['average_precision']:.2f}"
+        axes.step(recall, precision, where="post", color=colour, label=label)
+    unit_axes(axes, "recall", "precision")
+    title = (
+        "average precision" if len(named) == len(shown) else "average precision\nbest two, middle, worst two"
+    )
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title=title, alignment="left")
+    return figure
+
+
+@styled
+def binary_precision_recall(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
+    """The curve, the share of positives that a guess would reach, and where the saved threshold stands."""
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    base = float(labels.mean())
+    figure = new_figure(4.2, 5.4)
+    axes = figure.add_subplot()
+    axes.step(recall, precision, where="post", color=BLUE)
+    axes.axhline(base, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"guessing {base:.2%}", (0, base), xytext=(2, 4), textcoords="offset points", fontsize=8, color=GREY
+    )
+    chosen = scores >= threshold
+    if chosen.any():
+        at = (labels[chosen].sum() / labels.sum(), labels[chosen].mean())
+        axes.plot(*at, "o", color=ORANGE, markersize=8)
+        left = at[0] > 0.3  # below and to the left of a point, the area under the curve is empty
+        axes.annotate(
+            f"threshold {threshold:.3g}", at, xytext=(-9 if left else 9, -12), textcoords="offset points",
+            fontsize=8.5, ha="right" if left else "left", color=ORANGE,
+        )  # fmt: skip
+    unit_axes(axes, "recall", "precision")
+    axes.set_title(f"average precision {average_precision_score(labels, scores):.3f}")
+    return figure
+
+
+def _short(name: str, length: int = 28) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"

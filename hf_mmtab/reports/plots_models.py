@@ -1,0 +1,86 @@
+"""This model beside others, and without one of its inputs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..ablation import AblationRow
+from .facts import ModelResult, lower_is_better, metric_name
+from .style import BLUE, GREY, INK, ORANGE, SKY, new_figure, styled
+
+
+@styled
+def comparison_plot(models: Sequence[ModelResult], metric: str) -> Figure | None:
+    """One line per model: a dot per seed, the mean as a bar mark, the interval over test rows as a line."""
+    shown = [model for model in models if len(model.scores.get(metric, ()))]
+    if len(shown) < 2:
+        return None
+    shown.sort(key=lambda model: np.mean(model.scores[metric]), reverse=not lower_is_better(metric))
+    figure = new_figure(0.8 + 0.34 * len(shown))
+    axes = figure.add_subplot()
+    for i, model in enumerate(shown):
+        colour = BLUE if model.is_own else GREY
+        values = np.asarray(model.scores[metric], dtype=float)
+        if metric in model.intervals:
+            interval = model.intervals[metric]
+            axes.plot([interval.low, interval.high], [i, i], color=colour, linewidth=5, alpha=0.25)
+        axes.plot(
+            values, np.full(len(values), i), "o", color=colour, markersize=5, alpha=0.75, markeredgewidth=0
+        )
+        axes.plot(values.mean(), i, "|", color=colour, markersize=15, markeredgewidth=2.4)
+        axes.annotate(
+            f"{values.mean():.3f}", (1.0, i), xycoords=("axes fraction", "data"), xytext=(8, 0), fontsize=8.5,
+            textcoords="offset points", va="center", color=colour, fontweight="bold" if model.is_own else
+            "normal",
+        )  # fmt: skip
+    axes.set_yticks(range(len(shown)), [model.name for model in shown])
+    for tick, model in zip(axes.get_yticklabels(), shown, strict=True):
+        tick.set_fontweight("bold" if model.is_own else "normal")
+    axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=metric_name(metric))
+    axes.tick_params(axis="y", length=0)
+    axes.margins(x=0.08)
+    axes.grid(True, axis="x")
+    return figure
+
+
+@styled
+def ablation_bars(rows: Sequence[AblationRow], metric: str) -> Figure | None:
+    """The metric with all inputs as a line, and without each input as bars."""
+    rows = [row for row in rows if row.metric == metric]
+    if not rows:
+        return None
+    modalities = list(dict.fromkeys(row.modality for row in rows))
+    hows = list(dict.fromkeys(row.how for row in rows))
+    figure = new_figure(0.95 + 0.62 * len(modalities))
+    axes = figure.add_subplot()
+    height = 0.8 / len(hows)
+    colours = {"blank": ORANGE, "shuffle": SKY}
+    for row in rows:
+        y = modalities.index(row.modality) + (hows.index(row.how) - (len(hows) - 1) / 2) * height
+        axes.barh(y, row.value, height=height * 0.88, color=colours.get(row.how, GREY))
+        text = f"{row.value:.3f}  ({row.value - row.intact:+.3f})".replace("-", "−")
+        axes.annotate(
+            text, (row.value, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0}, zorder=4,
+        )  # fmt: skip
+    axes.axvline(rows[0].intact, color=INK, linewidth=1.4)
+    axes.annotate(
+        f"all inputs {rows[0].intact:.3f}", (rows[0].intact, 1), xycoords=("data", "axes fraction"),
+        xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8.5, fontweight="bold",
+    )  # fmt: skip
+    for how in hows:
+        axes.barh(
+            0,
+            0,
+            color=colours.get(how, GREY),
+            label={"blank": "left blank", "shuffle": "from another row"}.get(how, how),
+        )
+    axes.set_yticks(range(len(modalities)), [f"without\n{name}" for name in modalities])
+    axes.set(ylim=(len(modalities) - 0.5, -0.55), xlabel=metric_name(metric))
+    highest = max([row.value for row in rows] + [rows[0].intact])
+    axes.set_xlim(0, highest * 1.28)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    figure.legend(loc="outside lower left", ncols=2)
+    return figure

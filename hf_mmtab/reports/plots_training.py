@@ -1,0 +1,174 @@
+"""What happened during training: curves, and when each part thawed and moved."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..training.reporting import frozen_bands
+from .facts import lower_is_better, metric_name
+from .style import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, PALE, new_figure, spread_labels, styled
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def series(log_history: Records, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and finite values of one key of Trainer's log."""
+    points = [
+        (e["epoch"], e[key]) for e in log_history if key in e and "epoch" in e and math.isfinite(e[key])
+    ]
+    epochs, values = zip(*points, strict=True) if points else ((), ())
+    return np.array(epochs, dtype=float), np.array(values, dtype=float)
+
+
+def thaw_epochs(records: Records) -> dict[str, float]:
+    """For each part that was frozen at first: the epoch at which it was first recorded as training."""
+    frozen: set[str] = set()
+    thawed: dict[str, float] = {}
+    for record in records:
+        part = record["part"]
+        if record["frozen"]:
+            frozen.add(part)
+        elif part in frozen and part not in thawed:
+            thawed[part] = (
+                record["epoch"] * (record["step"] - 1) / record["step"]
+            )  # the beginning of its step
+    return thawed
+
+
+def boundaries(records: Records) -> list[int]:
+    """Optimizer steps done when some part froze or thawed, as far as the records show."""
+    edges: set[int] = set()
+    before: dict[str, bool] = {}
+    for record in records:
+        if before.get(record["part"], record["frozen"]) != record["frozen"]:
+            edges.add(record["step"] - 1)
+        before[record["part"]] = record["frozen"]
+    return sorted(edges)
+
+
+def _mark_thaws(panels: Sequence[Axes], thaws: Mapping[str, float]) -> None:
+    """A dashed line through all panels at each thaw, named above the first."""
+    names: dict[float, list[str]] = {}
+    for part, epoch in thaws.items():
+        names.setdefault(round(epoch, 3), []).append(part)
+    for epoch, parts in names.items():
+        for axes in panels:
+            axes.axvline(epoch, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        text = f"{' and '.join(parts)} thaws" if len(parts) == 1 else f"{' and '.join(parts)} thaw"
+        panels[0].annotate(
+            text, (epoch, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
+            fontsize=8, color=INK, ha="center", annotation_clip=False,
+        )  # fmt: skip
+
+
+@styled
+def learning_curves(log_history: Records, metric: str, thaws: Mapping[str, float]) -> Figure | None:
+    """Loss, the main metric on validation and the learning rate over epochs; None if nothing was logged."""
+    train, rate = series(log_history, "loss"), series(log_history, "learning_rate")
+    validation = series(log_history, "eval_loss")
+    score = series(log_history, f"eval_{metric}")
+    panels = [p for p in ("loss" if len(train[0]) or len(validation[0]) else "", "score" if len(score[0]) else
+    "",
+                          "rate" if len(rate[0]) else "") if p]  # fmt: skip
+    if not panels:
+        return None
+    heights = [{"loss": 2.0, "score": 2.0, "rate": 0.9}[p] for p in panels]
+    figure = new_figure(sum(heights) + 0.6)
+    grid = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    for panel, axes in zip(panels, grid, strict=True):
+        axes.grid(True, axis="y")
+        if panel == "loss":
+            axes.plot(*train, color=BLUE, linewidth=1.2, label="training")
+            axes.plot(*validation, color=ORANGE, marker="o", markersize=4, label="validation")
+            axes.set_ylabel("loss")
+            axes.legend(loc="upper right", ncols=2)
+            axes.set_ylim(bottom=0)
+        elif panel == "score":
+            axes.plot(*score, color=ORANGE, marker="o", markersize=4)
+            best = int(score[1].argmin() if lower_is_better(metric) else score[1].argmax())
+            axes.plot(score[0][best], score[1][best], "o", markersize=9, markerfacecolor="none", color=INK)
+            axes.annotate(
+                f"best {score[1][best]:.3f}", (score[0][best], score[1][best]), xytext=(0, -15),
+                textcoords="offset points", ha="center", fontsize=8,
+            )  # fmt: skip
+            axes.margins(y=0.25)
+            axes.set_ylabel(f"{metric_name(metric)}\non validation")
+        else:
+            axes.plot(*rate, color=GREEN, linewidth=1.2)
+            axes.set_ylabel("learning\nrate")
+            axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis="y", scilimits=(0, 0))
+    grid[-1].set_xlabel("epoch")
+    grid[-1].set_xlim(left=0)
+    _mark_thaws(list(grid), thaws)
+    return figure
+
+
+@styled
+def movement(records: Records) -> Figure | None:
+    """When each part was frozen, and how far it has moved since the start (log scale)."""
+    parts = list(dict.fromkeys(record["part"] for record in records))
+    if not parts:
+        return None
+    figure = new_figure(0.7 + 0.24 * len(parts) + 2.8)
+    lanes, lines = figure.subplots(2, 1, sharex=True, height_ratios=[0.24 * len(parts) + 0.1, 2.8])
+    ends: list[tuple[str, float, str]] = []
+    last, last_step = records[-1]["epoch"], records[-1]["step"]
+    per_step = last / last_step
+    for i, part in enumerate(parts):
+        mine = [record for record in records if record["part"] == part]
+        colour = COLOURS[i % len(COLOURS)] if len(parts) <= len(COLOURS) else GREY
+        lanes.barh(i, last, height=0.62, color=colour)
+        for start, end in frozen_bands(mine, boundaries(records), last_step):
+            lanes.barh(i, (end - start) * per_step, left=start * per_step, height=0.62, color=PALE)
+        moved = np.array([record["change_since_start"] for record in mine])
+        epochs = np.array([record["epoch"] for record in mine])
+        lines.plot(epochs[moved > 0], moved[moved > 0], color=colour, label=part)
+        if (moved > 0).any():
+            ends.append((part, float(np.log10(moved[moved > 0][-1])), colour))
+    lanes.set_yticks(range(len(parts)), parts)
+    lanes.invert_yaxis()
+    lanes.tick_params(left=False, bottom=False)
+    lanes.spines[["left", "bottom"]].set_visible(False)
+    lanes.set_title("Frozen (grey) and training (colour)")
+    lines.set(yscale="log", xlabel="epoch", ylabel="‖Δw‖ / ‖w‖ since the start", xlim=(0, last))
+    lines.grid(True, axis="y")
+    lines.set_title("How far each part has moved")
+    if ends:
+        low, high = np.log10(lines.get_ylim())
+        places = spread_labels([end for _, end, _ in ends], gap=(high - low) * 0.065)
+        for (part, _, colour), place in zip(ends, places, strict=True):
+            lines.annotate(
+                part, (1.0, 10**place), xycoords=("axes fraction", "data"), xytext=(6, 0),
+                textcoords="offset points", va="center", fontsize=8, color=colour, annotation_clip=False,
+            )  # fmt: skip
+    return figure
+
+
+def audit_rows(records: Records) -> list[dict[str, Any]]:
+    """The last record of each part, with the epoch of its thaw and whether its batch-norm statistics
+    moved.
+    """
+    thawed = thaw_epochs(records)
+    last = {record["part"]: record for record in records}
+    first: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        first.setdefault(record["part"], record)
+    rows = []
+    for part, record in last.items():
+        was_frozen = first[part]["frozen"]
+        rows.append(
+            {
+                "part": part,
+                "trains_from": thawed.get(part, None if was_frozen else 0.0),
+                "moved": record["change_since_start"],
+                "statistics": record.get("statistics_since_start"),
+                "gradient": record.get("gradient_norm"),
+                "reason": record.get("reason"),
+            }
+        )
+    return rows

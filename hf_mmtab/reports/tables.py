@@ -1,0 +1,128 @@
+"""Facts → rows of the page's tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..metrics import Interval, PairedDifference, per_class_table
+from .facts import RunFacts, metric_name
+
+_SECOND = {
+    "single_label_classification": ("accuracy", "macro_f1", "macro_average_precision"),
+    "multi_label_classification": ("micro_f1", "macro_f1", "macro_average_precision"),
+    "regression": ("rmse", "mae", "r2"),
+}
+_BINARY = (
+    "average_precision",
+    "roc_auc",
+    "f1",
+    "precision",
+    "recall",
+    "recall_at_fpr_0.001",
+    "recall_at_fpr_0.01",
+)
+_BINARY_HEAD = ("average_precision", "roc_auc", "f1", "recall_at_fpr_0.001", "accuracy")
+_BESIDES = ("loss", "positive_rate", "threshold", "classes_without_positive")
+
+
+def headline(facts: RunFacts) -> list[dict[str, Any]]:
+    """The few numbers of the page's head: the main metric with its interval first, then its companions."""
+    scores = facts.metrics.get(str(facts.main_split), {})
+    intervals = facts.intervals.get(str(facts.main_split), {})
+    companions = _BINARY_HEAD if facts.is_binary else _SECOND[facts.problem_type]
+    wanted = [facts.main_metric, *companions]
+    names = [name for name in dict.fromkeys(wanted) if name in scores]
+    return [{"name": metric_name(n), "value": scores[n], "interval": intervals.get(n)} for n in names[:4]]
+
+
+def split_table(facts: RunFacts) -> dict[str, Any]:
+    """All metrics but those per class: one row per metric, one column per split."""
+    order = [str(facts.main_metric), *_BINARY, *_SECOND[facts.problem_type]]
+    found = dict.fromkeys(n for scores in facts.metrics.values() for n in scores)
+    per_class = facts.problem_type != "regression"
+    skipped = {"micro_f1"} if facts.problem_type == "single_label_classification" else set()  # is accuracy
+    if not any(scores.get("classes_without_positive") for scores in facts.metrics.values()):
+        skipped.add("classes_without_positive")
+    if (
+        facts.is_binary
+    ):  # means over fraud and not fraud tell nothing beside the numbers of the positive class
+        skipped |= {"macro_average_precision", "weighted_f1"}
+    names = [
+        n for n in found if not (per_class and "/" in n) and (n not in skipped or n == facts.main_metric)
+    ]
+    names.sort(key=lambda n: (order.index(n) if n in order else len(order), n in _BESIDES))
+    rows = [
+        {
+            "name": metric_name(n),
+            "cells": [
+                {
+                    "split": split,
+                    "value": _as_shown(n, s.get(n)),
+                    "interval": facts.intervals.get(split, {}).get(n),
+                }
+                for split, s in facts.metrics.items()
+            ],
+        }
+        for n in names
+    ]
+    has_intervals = {split: bool(facts.intervals.get(split)) for split in facts.metrics}
+    return {"splits": list(facts.metrics), "rows": rows, "has_intervals": has_intervals}
+
+
+def _as_shown(metric: str, value: float | None) -> float | int | None:
+    """Counts as whole numbers."""
+    return int(value) if metric == "classes_without_positive" and value is not None else value
+
+
+def comparison_rows(facts: RunFacts) -> dict[str, Any]:
+    """One row per model: mean and spread over seeds for each metric, and the paired difference of the main
+    one.
+    """
+    if not facts.comparison:
+        return {}
+    metrics = list(dict.fromkeys(m for model in facts.comparison for m in model.scores))
+    metrics.sort(key=lambda m: m != facts.main_metric)
+    rows: list[dict[str, Any]] = []
+    seeds: list[int] = []
+    for model in facts.comparison:
+        cells = []
+        for m in metrics:
+            values = np.asarray(model.scores.get(m, ()), dtype=float)
+            spread = float(values.std(ddof=1)) if len(values) > 1 else None
+            cells.append({"mean": float(values.mean()) if len(values) else None, "spread": spread})
+        difference: PairedDifference | None = model.differences.get(str(facts.main_metric))
+        seeds.append(max((len(v) for v in model.scores.values()), default=0))
+        rows.append({"model": model, "cells": cells, "difference": difference, "seeds": seeds[-1]})
+    shows = {
+        "difference": any(row["difference"] is not None for row in rows),
+        "seconds": any(model.seconds is not None for model in facts.comparison),
+        "seeds": max(seeds) > 1,
+    }
+    own = next((model.name for model in facts.comparison if model.is_own), "this run")
+    return {"metrics": metrics, "rows": rows, "shows": shows, "own": own}
+
+
+def class_rows(facts: RunFacts) -> list[dict[str, Any]]:
+    """The per-class table of the headline's split, with thresholds for several labels."""
+    predictions = facts.main_predictions
+    if predictions is None or facts.problem_type == "regression":
+        return []
+    assert predictions.labels is not None
+    decided = facts.decisions(predictions)
+    table = per_class_table(predictions.labels, decided, predictions.probabilities, facts.id2label)
+    if facts.problem_type == "multi_label_classification" and facts.thresholds is not None:
+        cuts = np.broadcast_to(np.asarray(facts.thresholds, dtype=float), (len(table),))
+        for row, cut in zip(table, cuts, strict=True):
+            row["threshold"] = float(cut)
+    return table
+
+
+def version_line(versions: Mapping[str, str]) -> str:
+    """Package versions in one line."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def interval_text(value: float, interval: Interval | None) -> str:
+    """A number with its interval, as the model card prints it."""
+    return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval.low:.3f}–{interval.high:.3f})"
