@@ -147,6 +147,7 @@ class MMTabTrainingArguments(TrainingArguments):
         default=16384,
         metadata={"help": "Weights of each part that are compared (evenly spaced over its tensors)."},
     )
+    audit_plot: bool = field(default=True, metadata={"help": "Draw the audit as `update_audit.png` at the end."})
     show_freeze_report: bool = field(
         default=True, metadata={"help": "Show the timeline before training and the audit table after it."}
     )

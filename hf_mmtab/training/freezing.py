@@ -318,7 +318,8 @@ class FreezePlan:
         """Return a step as text, with its epoch."""
         if math.isinf(step):
             return "the end of the run (forever)"
-        return f"step {int(step)} (epoch {step / self.steps_per_epoch:g})"
+        epochs = Moment(round(step / self.steps_per_epoch, 2), "epochs")
+        return f"step {int(step)} ({epochs})"
 
     def timeline(self, width: int = 60) -> str:
         """Draw the plan as text: one row per part (or layer), time from left to right."""

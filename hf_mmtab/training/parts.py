@@ -2,6 +2,7 @@
 parts.
 """
 
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -129,3 +130,15 @@ def _outermost_module(parameter: str, around: set[str]) -> str:
         if path not in around:
             return path
     return parameter
+
+
+def owner_by_path(name: str, parts: Mapping[str, Sequence[str]]) -> str:
+    """Return the part that a parameter or buffer name belongs to, the module around it if no part covers
+    it.
+    """
+    owner_of = {path: part for part, paths in parts.items() for path in paths}
+    inside = [path for path in owner_of if name.startswith(f"{path}.")]
+    if inside:
+        return owner_of[max(inside, key=len)]
+    around = {path[:end] for path in owner_of for end in range(1, len(path)) if path[end] == "."}
+    return _outermost_module(name, around)

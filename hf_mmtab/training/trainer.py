@@ -14,7 +14,6 @@ from transformers import Trainer, get_scheduler
 from transformers.utils import logging
 
 from .arguments import MMTabTrainingArguments, parse_size
-from .audit import RECORDS_NAME, UpdateAudit
 from .callbacks import EarlyStopping, FreezeCallback
 from .checkpoints import last_complete_checkpoint, read_schedule, write_schedule
 from .feature_cache import FeatureCache, FeatureCollator
@@ -22,7 +21,9 @@ from .freezing import FreezeSchedule, Moment, rebuild_reducer, trainable_names
 from .losses import loss_from_arguments
 from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
 from .parts import find_part, freezable_modules, partition_parameters
+from .reporting import plot_audit
 from .schedulers import Plateau, WarmupFactors
+from .update_audit import RECORDS_NAME, UpdateAudit, read_records
 
 logger = logging.get_logger(__name__)
 
@@ -303,6 +304,9 @@ class MMTabTrainer(Trainer):
         table = self.audit.table()
         folder = Path(self.args.output_dir)
         (folder / "update_audit.txt").write_text(table + "\n", encoding="utf-8")
+        records = read_records(folder / RECORDS_NAME) if (folder / RECORDS_NAME).is_file() else []
+        if records and self.args.audit_plot:
+            plot_audit(records, folder / "update_audit.png", self.plan.boundaries())
         self._show("Update audit\n" + table)
 
     # ---- Helpers ----

@@ -89,7 +89,7 @@ def test_schedule_that_never_lets_anything_train_is_an_error():
 def test_schedule_that_outlives_the_run_warns():
     plan = FreezeSchedule({"text_encoder": "5 epochs"}).plan(toy_model(), 8, 24)
     assert plan.warnings() == [
-        "text_encoder is frozen until step 40 (epoch 5), but the run ends after step 24: it will never "
+        "text_encoder is frozen until step 40 (5 epochs), but the run ends after step 24: it will never "
         "train. "
         "Train longer, thaw earlier or write 'forever'."
     ]
@@ -110,8 +110,8 @@ def test_timeline_shows_part_by_epoch():
     plan = FreezeSchedule({"image_encoder": "1 epoch", "text_encoder": "2 epochs"}).plan(toy_model(), 8, 24)
     lines = plan.timeline(width=12).splitlines()
     assert lines[1] == "epoch            1   2   3"
-    assert lines[2] == "image_encoder    ░░░░████████  thaws at step 8 (epoch 1)"
-    assert lines[3] == "text_encoder     ░░░░░░░░████  thaws at step 16 (epoch 2)"
+    assert lines[2] == "image_encoder    ░░░░████████  thaws at step 8 (1 epoch)"
+    assert lines[3] == "text_encoder     ░░░░░░░░████  thaws at step 16 (2 epochs)"
     assert lines[4] == "everything else  ████████████  trains"
 
 
@@ -288,7 +288,7 @@ def test_missing_parameters_in_the_optimizer_are_an_error_at_step_0(tmp_path):
     options = {"optimizers": (optimizer, None)}
     trainer = toy_trainer(tmp_path, model, trainer_options=options, freeze={"text_encoder": "1 epoch"})
     with pytest.raises(
-        RuntimeError, match=r"text_encoder trains from step 8 \(epoch 1\) on, but 12 of its 12"
+        RuntimeError, match=r"text_encoder trains from step 8 \(1 epoch\) on, but 12 of its 12"
     ):
         trainer.train()
 

@@ -155,6 +155,7 @@ def toy_arguments(folder, **changes):
         "show_freeze_report": False,
         "feature_cache": False,
         "audit_steps": 1,
+        "audit_plot": False,
         "seed": 0,
     }
     return MMTabTrainingArguments(**{**settings, **changes})
