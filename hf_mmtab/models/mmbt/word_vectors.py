@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import torch
 
 from .glove_mmbt import SPECIAL_TOKENS
@@ -22,26 +23,25 @@ def load_word_vectors(path: str | os.PathLike) -> torch.Tensor:
     Raises:
         ValueError: if a line has not as many numbers as the first, or something that is no number.
     """
-    vectors: dict[str, list[float]] = {}
+    vectors: dict[str, np.ndarray] = {}
     size = 0
     with open(path, encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, start=1):
             parts = line.rstrip().split(" ")
             size = size or len(parts) - 1
+            if size == 0 or len(parts) <= size:
+                raise ValueError(
+                    f"{path}, line {number}: expected a word and {size or 'its'} numbers, found "
+                    f"{len(parts) - 1} numbers. The file may be cut off."
+                )
             try:
                 # A few words of GloVe 840B contain blanks: the numbers are the last ones.
-                values = [float(value) for value in parts[len(parts) - size :]]
+                vectors[parts[0]] = np.array(parts[-size:], dtype=np.float32)
             except ValueError as error:
                 raise ValueError(
                     f"{path}, line {number}: expected {size} numbers after the word ({error})."
                 ) from None
-            if len(parts) <= size or not values:
-                raise ValueError(
-                    f"{path}, line {number}: expected a word and {size} numbers as in the first line, "
-                    f"found {len(parts) - 1}. The file may be cut off."
-                )
-            vectors[parts[0]] = values
     if not vectors:
         raise ValueError(f"{path}: expected lines of a word and its numbers, found an empty file.")
-    zeros = torch.zeros(len(SPECIAL_TOKENS), size)
-    return torch.cat([zeros, torch.tensor(list(vectors.values()), dtype=torch.float32)])
+    table = np.stack([np.zeros(size, np.float32)] * len(SPECIAL_TOKENS) + list(vectors.values()))
+    return torch.from_numpy(table)
