@@ -81,25 +81,24 @@ class CardTransactions(Table):
                 f"Expected the columns of IBM's card table, found no {absent} among {names} in {str(path)!r}."
                 " Rename the columns, or use the `table` builder for another table."
             )
-        text = pl.col("Time").str
-        clock = pl.duration(
-            hours=text.head(-3).cast(pl.Int32, strict=True), minutes=text.tail(2).cast(pl.Int32, strict=True)
-        )
+        clock = pl.col("Time").str  # 06:21
+        minutes = clock.head(2).cast(pl.Int64, strict=True) * 60 + clock.tail(2).cast(pl.Int64, strict=True)
         convert = {
             "User": pl.col("User"),
             "Card": pl.col("Card"),
-            "Timestamp": pl.datetime("Year", "Month", "Day") + clock,
+            "Timestamp": pl.datetime("Year", "Month", "Day") + minutes * pl.duration(minutes=1),
             "Amount": pl.col("Amount").str.strip_prefix("$").cast(pl.Float64, strict=True),
-            "Use Chip": pl.col("Use Chip").str.strip_chars(),
+            "Use Chip": pl.col("Use Chip"),
             "Merchant Name": pl.col("Merchant Name"),
             "Merchant City": pl.col("Merchant City").str.strip_chars(),
-            "Merchant State": pl.col("Merchant State").str.strip_chars(),
+            "Merchant State": pl.col("Merchant State"),
             "Zip": pl.col("Zip").cast(pl.Int32, strict=True),
             "MCC": pl.col("MCC"),
             "Errors?": pl.col("Errors?").str.strip_chars(" ,"),
         }
         if LABEL in names:
-            codes = {name: code for code, name in enumerate(LABEL_NAMES)}
-            convert[LABEL] = pl.col(LABEL).replace_strict(codes, return_dtype=pl.Int64)
+            convert[LABEL] = (
+                pl.col(LABEL).cast(pl.Enum(LABEL_NAMES), strict=True).to_physical().cast(pl.Int64)
+            )
         schema = {name: COLUMNS.get(name, pl.String()) for name in names}
         return CsvFormat(schema, convert)

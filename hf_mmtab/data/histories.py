@@ -22,7 +22,7 @@ MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 def iter_tables(
     dataset: datasets.Dataset, columns: list[str] | None = None, rows: int = BATCH_ROWS
 ) -> Iterator[pa.Table]:
-    """Yield a dataset's rows in tables of about `rows` rows, with memory that does not grow with the dataset.
+    """Yield a dataset's rows in tables of at least `rows / 4` rows, in memory that does not grow with them.
 
     Args:
         columns: only these, in this order.
@@ -45,7 +45,7 @@ def iter_tables(
         for batch in _stream(cache["filename"]):
             held.append(batch.select(wanted))
             count += batch.num_rows
-            if count >= rows:
+            if count >= rows // 4:
                 yield _together(held)
                 held, count = [], 0
     if held:

@@ -127,7 +127,7 @@ class FittedField:
         return count_edges_below(self.edges[1:-1], self._transformed(values))
 
     def encode_numbers(self, values: np.ndarray) -> np.ndarray:
-        """Return ids as int64 of float64 numbers, NaN where missing."""
+        """Return ids as uint32 of float64 numbers, NaN where missing."""
         with np.errstate(invalid="ignore"):
             codes = self._bin(values)
         if self.bins is not None:
@@ -139,25 +139,26 @@ class FittedField:
         return self._with_specials(codes, missing if missing.any() else None)
 
     def encode_categories(self, values: pa.Array) -> np.ndarray:
-        """Return ids as int64 of values as `values_tabbert.categories` gives them."""
+        """Return ids as uint32 of values as `values_tabbert.categories` gives them."""
         missing = np.asarray(values.is_null()) if values.null_count else None
         if self.buckets:
             codes = (stable_hash(values) % np.uint64(self.buckets)).astype(np.int64)
         else:
             assert self.values is not None
             found = pc.index_in(self._like_vocabulary(values), value_set=self.values)
-            codes = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+            if found.null_count:
+                found = pc.fill_null(found, -1)
+            codes = found.to_numpy(zero_copy_only=False)
         return self._with_specials(codes, missing)
 
     def encode_fixed(self, codes: np.ndarray) -> np.ndarray:
-        """Return ids as int64 of codes, -1 where missing."""
+        """Return ids as uint32 of codes, -1 where missing."""
         return self._with_specials(codes, codes < 0)
 
     def _with_specials(self, codes: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
-        ids = codes.astype(np.int64) + self.first_value_id
-        unknown = codes < 0
-        if unknown.any():
-            ids[unknown] = self.unknown_id
+        ids = codes.astype(np.uint32) + np.uint32(self.first_value_id)
+        if len(codes) and codes.min() < 0:
+            ids[codes < 0] = self.unknown_id
         if missing is not None:
             ids[missing] = self.missing_id
         return ids
@@ -169,9 +170,8 @@ class FittedField:
         if values.type == kind:
             return values
         if pa.types.is_string(kind):
-            if pa.types.is_floating(
-                values.type
-            ):  # whole numbers that pandas turned into floats: 5411.0 is "5411"
+            # whole numbers that pandas turned into floats: 5411.0 is "5411"
+            if pa.types.is_floating(values.type):
                 whole = pc.equal(pc.floor(values), values)
                 text = pc.if_else(
                     whole, values.cast(pa.int64(), safe=False).cast(pa.string()), values.cast(pa.string())

@@ -38,9 +38,9 @@ class EntityHistory:
         times = microseconds(moments)
         codes = self._codes(table)
         same = codes[1:] == codes[:-1]
-        runs = rows - int(same.sum())
+        runs = codes[np.flatnonzero(np.concatenate([[True], ~same]))]
         order = None
-        if runs != len(np.unique(codes)) or (np.diff(times)[same] < 0).any():
+        if len(runs) != len(np.unique(runs)) or ((times[1:] < times[:-1]) & same).any():
             order = np.lexsort((times, codes))  # stable: equal times keep the file's order
             codes, times = codes[order], times[order]
             same = codes[1:] == codes[:-1]

@@ -20,7 +20,7 @@ from .columns_tabbert import ColumnPlan, FieldPlan, resolve_plan
 from .fields_tabbert import FittedField
 from .history_tabbert import EntityHistory
 from .statistics_tabbert import FieldStatistics
-from .values_tabbert import as_table, categories, column, fixed_codes, numbers
+from .values_tabbert import as_table, categories, check_fixed, column, fixed_codes, numbers
 
 logger = logging.get_logger(__name__)
 
@@ -70,7 +70,9 @@ class TabBertStatistics:
             learned.temporal = pa.types.is_temporal(array.type)
             learned.add_numbers(_filled(numbers(array, source), plan))
         else:
-            learned.add_fixed(fixed_codes(plan, table, source))
+            array = column(table, source)
+            check_fixed(plan, array, source)
+            learned.add_fixed(len(array), array.null_count)
 
     def merge(self, later: "TabBertStatistics") -> "TabBertStatistics":
         """Take in the part that comes after this one; returns self.

@@ -280,11 +280,13 @@ class FieldStatistics:
         """Add float64 values, NaN where missing; infinite ones are counted and left out of the quantiles."""
         assert self.sketch is not None
         finite = np.isfinite(values)
-        missing = int(np.isnan(values).sum())
         self.rows += len(values)
-        self.missing += missing
-        self.infinite += len(values) - missing - int(finite.sum())
-        self.sketch.add(values if finite.all() else values[finite])
+        if not finite.all():
+            missing = int(np.isnan(values).sum())
+            self.missing += missing
+            self.infinite += len(values) - missing - int(finite.sum())
+            values = values[finite]
+        self.sketch.add(values)
 
     def add_categories(self, values: pa.Array) -> None:
         """Add values of a categorical field."""
@@ -293,10 +295,10 @@ class FieldStatistics:
         self.missing += values.null_count
         self.categories.add(values, self.plan.name)
 
-    def add_fixed(self, codes: np.ndarray) -> None:
+    def add_fixed(self, rows: int, missing: int) -> None:
         """Count rows of a field whose vocabulary is known beforehand."""
-        self.rows += len(codes)
-        self.missing += int((codes < 0).sum())
+        self.rows += rows
+        self.missing += missing
 
     def merge(self, other: "FieldStatistics") -> None:
         """Add everything that `other` learned."""

@@ -67,9 +67,8 @@ def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Arr
         out = pc.if_else(pc.is_nan(out), pa.scalar(None, pa.float64()), out)
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         out = array.cast(pa.string()) if array.nbytes < 2**31 else array
-        empty = pc.equal(out, "")
-        if pc.any(empty).as_py():
-            out = pc.if_else(empty, pa.scalar(None, out.type), out)
+        if _num_empty(out) > out.null_count:
+            out = pc.if_else(pc.equal(out, ""), pa.scalar(None, out.type), out)
     elif pa.types.is_null(kind):
         out = array.cast(pa.string())
     else:
@@ -86,6 +85,15 @@ def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Arr
             )
         out = pc.fill_null(out, pa.scalar(fill, out.type))
     return out
+
+
+def _num_empty(text: pa.Array) -> int:
+    """Return how many texts take no byte: the empty ones and, as a rule, the missing ones."""
+    if text.buffers()[1] is None:
+        return 0
+    kind = np.int64 if pa.types.is_large_string(text.type) else np.int32
+    offsets = np.frombuffer(text.buffers()[1], dtype=kind)[text.offset : text.offset + len(text) + 1]
+    return len(text) - int(np.count_nonzero(offsets[1:] != offsets[:-1]))
 
 
 def numbers(array: pa.Array, name: str) -> np.ndarray:
@@ -163,16 +171,19 @@ def microseconds(array: pa.Array) -> np.ndarray:
     return raw // 1000 if unit == "ns" else raw * MICROSECONDS[unit]
 
 
-def time_part(array: pa.Array, part: str, name: str) -> np.ndarray:
-    """Return a calendar part as int64 from 0 (Monday 0, January 0, first day 0); -1 where missing.
+def check_fixed(plan: FieldPlan, array: pa.Array, name: str) -> None:
+    """Raise a ValueError if a sign or time_part field cannot read the column."""
+    kind = array.type
+    if plan.kind == "time_part" and not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        raise ValueError(f"Column {name!r}: expected timestamps for its {plan.part}, found {kind}.")
+    if plan.kind == "sign" and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        numbers(array, name)
 
-    Raises:
-        ValueError: if the column holds no timestamps.
-    """
+
+def time_part(array: pa.Array, part: str) -> np.ndarray:
+    """Return a calendar part as int64 from 0 (Monday 0, January 0, first day 0); -1 where missing."""
     if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("s"))
-    if not pa.types.is_timestamp(array.type):
-        raise ValueError(f"Column {name!r}: expected timestamps for its {part}, found {array.type}.")
     read = {
         "month": lambda a: pc.subtract(pc.month(a), 1),
         "day": lambda a: pc.subtract(pc.day(a), 1),
@@ -180,7 +191,8 @@ def time_part(array: pa.Array, part: str, name: str) -> np.ndarray:
         "hour": pc.hour,
         "minute": pc.minute,
     }[part]
-    return pc.fill_null(read(array), -1).to_numpy(zero_copy_only=False)
+    out = read(array)
+    return (pc.fill_null(out, -1) if out.null_count else out).to_numpy(zero_copy_only=False)
 
 
 def transformed(
@@ -208,10 +220,16 @@ def transformed(
 
 def fixed_codes(plan: FieldPlan, table: pa.Table, source: str) -> np.ndarray:
     """Return the codes of a sign or time_part field, whose vocabulary is known; -1 where missing."""
+    array = column(table, source)
+    check_fixed(plan, array, source)
     if plan.kind == "time_part":
-        return time_part(column(table, source), str(plan.part), source)
-    values = numbers(column(table, source), source)
-    return np.where(np.isnan(values), -1, np.sign(np.nan_to_num(values)) + 1).astype(np.int64)
+        return time_part(array, str(plan.part))
+    values = numbers(array, source)
+    codes = (values >= 0).astype(np.int8) + (values > 0)  # 0 negative, 1 zero, 2 positive
+    missing = np.isnan(values)
+    if missing.any():
+        codes[missing] = -1
+    return codes
 
 
 def fixed_values(plan: FieldPlan) -> list[str] | list[int]:
