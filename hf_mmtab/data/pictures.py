@@ -14,6 +14,9 @@ THUMBNAIL = (
     64,
 )  # JPEGs are decoded at the smallest scale at or above this: all bytes are read, few pixels made
 
+# Pillow reads these with an outside program (Ghostscript), to which the file is a program to run.
+REFUSED_FORMATS = frozenset({"EPS"})
+
 
 def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str | None:
     """Return what is wrong with a picture, or None.
@@ -29,6 +32,8 @@ def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str |
         return f"no file {path!r}"
     try:
         with Image.open(io.BytesIO(data) if data is not None else path) as image:
+            if image.format in REFUSED_FORMATS:
+                return f"{image.format}, which would have to be run as a program"
             if check == "decode":
                 image.draft(None, THUMBNAIL)
                 image.load()

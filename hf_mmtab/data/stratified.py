@@ -15,7 +15,7 @@ def stratified_split(strata: Sequence[Hashable], fractions: Sequence[float], see
         seed: the same seed gives the same parts.
 
     Returns:
-        Index of the part, shape `(rows,)`, int64.
+        Index of the part, shape `(rows,)`, int64. No part stays empty as long as a stratum has rows to spare.
 
     Raises:
         ValueError: if the fractions are negative or do not sum to 1.
@@ -38,6 +38,12 @@ def stratified_split(strata: Sequence[Hashable], fractions: Sequence[float], see
             counts[1 + int(np.argmax(counts[1:]))] -= 1
         carry = wanted - counts
         parts[generator.permutation(rows)] = np.repeat(np.arange(len(fractions)), counts)
+    # Of few rows, each part that was asked for gets one all the same, from where the most are left.
+    for part in range(1, len(fractions)):
+        kept = Counter(stratum for stratum, chosen in zip(strata, parts, strict=True) if chosen == 0)
+        if fractions[part] > 0 and not (parts == part).any() and kept and max(kept.values()) > 1:
+            fullest = max(kept, key=lambda stratum: kept[stratum])
+            parts[next(row for row in members[fullest] if parts[row] == 0)] = part
     return parts
 
 

@@ -256,6 +256,23 @@ def test_csv_with_wrong_columns(folder, tmp_path, content, message):
         load(folder, tmp_path)
 
 
+def test_a_test_file_without_labels_can_be_left_out(folder, tmp_path):
+    write(folder)
+    (folder / "test.jsonl").write_text('{"text": "a", "img": null}\n')
+    with pytest.raises(
+        ValueError, match=r"found columns \['img', 'text'\].* left out with splits=\{\.\.\.\}"
+    ):
+        load(folder, tmp_path)
+    assert "test" not in load(folder, tmp_path, splits={"train": "train.jsonl"})[0]
+
+
+def test_a_picture_that_is_a_program_is_refused(folder, tmp_path):
+    Image.new("RGB", (4, 4)).save(folder / "a.eps")
+    write(folder, {"img": "a.eps"})
+    with pytest.raises(BadRecordError, match="found EPS, which would have to be run as a program"):
+        load(folder, tmp_path)
+
+
 def test_named_column_that_is_not_there(folder, tmp_path):
     path = write(folder)
     message = (

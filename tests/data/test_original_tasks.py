@@ -5,12 +5,19 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+from transformers import BertTokenizer
 
 from hf_mmtab.data.encoded import EncodedDataset
 from hf_mmtab.data.food101 import Food101
 from hf_mmtab.data.image_text import ImageText
 from hf_mmtab.data.mmimdb import MMIMDB
 from hf_mmtab.data.vsnli import VSNLI
+from hf_mmtab.models.mmbt.collating_mmbt import MMBTCollator
+from hf_mmtab.models.mmbt.image_processing_mmbt import LEGACY_MEAN, LEGACY_STD
+from hf_mmtab.models.mmbt.processing_mmbt import MMBTProcessor
 
 
 def build(builder: datasets.DatasetBuilder) -> datasets.DatasetDict:
@@ -32,6 +39,23 @@ def test_mmimdb_has_the_originals_rows_and_label_order(golden, tmp_path):
     undecoded = train.cast_column("image", datasets.Image(decode=False))
     assert [row["image"] is None for row in undecoded] == [False] * 5 + [True] * 2
     assert train[1]["text"] == "Café déjà-vu?  MOVIE-night's cat, red,blue." and train[1]["id"] == 1
+
+
+def test_builder_processor_and_collator_together_give_the_originals_batch(golden, tmp_path):
+    rows = build(MMIMDB(golden / "mmbt" / "data", cache_dir=str(tmp_path / "cache")))["test"]
+    BertTokenizer.from_pretrained(golden / "mmbt").save_pretrained(tmp_path / "bert")
+    processor = MMBTProcessor.from_text_image_pretrained(
+        str(tmp_path / "bert"), "torchvision:resnet152", preset="legacy", max_length=512
+    )
+    collate = MMBTCollator(processor, num_labels=5)
+    batch = next(iter(DataLoader(EncodedDataset(rows, processor.encode_row), 7, collate_fn=collate)))
+    expected = load_file(golden / "mmbt" / "data" / "expected.safetensors")
+    assert torch.equal(batch["input_ids"], expected["mmbt.len512.txt"])
+    assert torch.equal(batch["attention_mask"], expected["mmbt.len512.mask"])
+    assert torch.equal(batch["labels"], expected["mmbt.len512.tgt"])
+    mean, std = torch.tensor(LEGACY_MEAN)[:, None, None], torch.tensor(LEGACY_STD)[:, None, None]
+    levels = (batch["pixel_values"] * std + mean) * 255  # (7, 3, 224, 224)
+    assert (levels - expected["mmbt.len512.img"].float()).abs().max() <= 2
 
 
 def test_vsnli_has_pairs_and_the_originals_label_order(golden, tmp_path):

@@ -27,6 +27,11 @@ def test_single_rows_stay_in_the_first_part():
     assert stratified_split(["a", "b", "c"], [0.5, 0.25, 0.25], seed=0).tolist() == [0, 0, 0]
 
 
+def test_no_part_stays_empty_while_there_are_rows_to_spare():
+    parts = stratified_split(["a"] * 4 + ["b"] * 4, [0.8, 0.1, 0.1], seed=0)
+    assert sorted(np.bincount(parts).tolist()) == [1, 1, 6]
+
+
 def test_several_labels_are_represented_by_the_rarest():
     assert rarest_label([["a", "b"], ["a"], [], ["a", "c"], ["c"]]) == ["b", "a", None, "c", "c"]
 

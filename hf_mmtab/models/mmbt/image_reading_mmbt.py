@@ -15,6 +15,8 @@ LARGE_PIXELS = 4_000_000
 # A picture longer than this many times its width keeps only its centre: resizing the short edge of 20,000 x 1
 # pixels to 256 would otherwise ask for 256 x 5,120,000 pixels.
 MAX_ASPECT_RATIO = 16
+# Pillow reads these with an outside program (Ghostscript), to which the file is a program to run.
+REFUSED_FORMATS = frozenset({"EPS"})
 
 
 class ImageReadError(ValueError):
@@ -50,6 +52,11 @@ def read_image(
     name = _describe(source)
     try:
         image = _open(source)
+        if image.format in REFUSED_FORMATS:
+            raise ImageReadError(
+                f"Expected a picture made of pixels, found {name}: {image.format}, which would have to be "
+                "run as a program. Convert it to PNG."
+            )
         _shrink_while_decoding(image, min_side, name)
         image.load()
         if upright:

@@ -214,9 +214,7 @@ class MMBTProcessor(ProcessorMixin):
         """
         encoded: dict[str, Any] = {}
         if self.tokenizer is not None and "input_ids" not in skip:
-            pair = [row["sentence2"]] if "sentence2" in row else None
-            text = row["sentence1"] if "sentence2" in row else row["text"]
-            encoded.update({name: values[0] for name, values in self._encode_texts([text], pair).items()})
+            encoded.update({name: values[0] for name, values in self._encode_texts(*_texts_of(row)).items()})
         if self.image_processor is not None:
             picture = row.get("image")
             if "pixel_values" in skip:
@@ -352,6 +350,18 @@ class MMBTProcessor(ProcessorMixin):
         if "tokenizer" not in processor_dict:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
         return [image_processor, tokenizer]
+
+
+def _texts_of(row: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:
+    """Return the text of a row, and the second one of a pair."""
+    if "sentence1" in row and "sentence2" in row:
+        return [row["sentence1"]], [row["sentence2"]]
+    if "text" in row:
+        return [row["text"]], None
+    raise ValueError(
+        f"Expected a column text, or sentence1 and sentence2, found columns {sorted(row)}. "
+        "Rename them, e.g. with `dataset.rename_columns(...)`."
+    )
 
 
 def _truncate_pair(a: list[int], b: list[int], limit: int) -> tuple[list[int], list[int]]:

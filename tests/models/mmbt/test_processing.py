@@ -1,6 +1,7 @@
 """MMBTProcessor: texts, pairs, pictures, missing ones, presets, other tokenizers, saving."""
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -114,6 +115,21 @@ def test_rows_are_encoded_without_padding_and_without_what_is_skipped():
         "pixel_values",
         "image_mask",
     }
+
+
+def test_a_row_without_text_is_an_error():
+    with pytest.raises(
+        ValueError, match=r"Expected a column text, or sentence1 and sentence2, found .*'title'\]"
+    ):
+        processor_of().encode_row({"image": None, "title": "a"})
+
+
+def test_the_processor_can_be_sent_to_workers():
+    processor = processor_of(missing_image="grey")
+    before = processor(images=[None], text="a")
+    again = pickle.loads(pickle.dumps(processor))
+    assert torch.equal(again(images=[None], text="a")["pixel_values"], before["pixel_values"])
+    assert again.fingerprint() == processor.fingerprint()
 
 
 def test_text_only_and_image_only_processors_give_their_half():
