@@ -226,7 +226,7 @@ class MMBTModel(MMBTPreTrainedModel):
         opening, closing = self._embed_special_words(words)  # (batch, 1, embedding) each
         sequence = torch.cat([opening, image, closing, words], dim=1)  # (batch, regions + 2 + seq, embedding)
 
-        always = torch.ones_like(text_mask[:, :1])
+        always = text_mask.new_ones((words.shape[0], 1))
         mask = torch.cat([always, region_mask.to(text_mask.dtype), always, text_mask], dim=1)
         image_length, text_length = image.shape[1] + 2, words.shape[1]
         self._check_lengths(image_length, text_length)
@@ -275,7 +275,7 @@ class MMBTModel(MMBTPreTrainedModel):
         """Return regions `(batch, regions, image_hidden)`, from pixels if need be, and `image_mask`."""
         batch = words.shape[0]
         if image_regions is not None:
-            regions = image_regions.to(words.dtype)
+            regions = self._require_regions(image_regions).to(words.dtype)
         elif pixel_values is not None:
             regions = self.get_image_features(pixel_values)
         elif self.config.image_pooling == "none":
@@ -287,6 +287,17 @@ class MMBTModel(MMBTPreTrainedModel):
             size = self.config.num_image_embeds, self.image_projection.in_features
             return words.new_zeros((batch, *size)), words.new_zeros(batch)
         return regions, _default(image_mask, words.new_ones(batch))
+
+    def _require_regions(self, regions: torch.Tensor) -> torch.Tensor:
+        pooled = self.config.image_pooling != "none"
+        count = self.config.num_image_embeds if pooled else regions.shape[1]
+        expected = (count, self.image_projection.in_features)
+        if tuple(regions.shape[1:]) != expected:
+            raise ValueError(
+                f"Expected image_regions of shape (batch, {expected[0]}, {expected[1]}), found "
+                f"{tuple(regions.shape)}. Compute them anew with this model's get_image_features."
+            )
+        return regions
 
     def _stand_in_for_absent(
         self, image: torch.Tensor, image_mask: torch.Tensor

@@ -112,8 +112,11 @@ def test_bert_positions_start_at_zero_in_both_parts():
     assert seen[0][0].tolist() == [0, 1, 2, 3, 0, 1, 2]
 
 
-@pytest.mark.parametrize("image", IMAGE_CONFIGS)
-@pytest.mark.parametrize("image_pooling", ["avg", "max", "none"])
+@pytest.mark.parametrize(
+    ("image", "image_pooling"),
+    [(image, "avg") for image in IMAGE_CONFIGS]
+    + [(image, other) for image in ("resnet", "siglip_vision_model", "swin") for other in ("max", "none")],
+)
 def test_every_image_model_gives_regions(image, image_pooling):
     model, batch = tiny_mmbt(image=image, image_pooling=image_pooling), tiny_batch(height=64, width=64)
     regions = model.get_image_features(batch["pixel_values"])

@@ -73,6 +73,23 @@ def test_words_of_an_absent_text_do_not_matter():
         assert_close(model(**batch).logits, first, rtol=0, atol=0)
 
 
+def test_no_words_at_all_equal_hidden_words():
+    model, batch = tiny_mmbt(), tiny_batch(seq=1)
+    with torch.no_grad():
+        hidden = model(**{**batch, "attention_mask": torch.zeros(2, 1).long()}).logits
+        none = {name: value[:, :0] for name, value in batch.items() if name != "pixel_values"}
+        assert_close(model(**none, pixel_values=batch["pixel_values"]).logits, hidden, rtol=1e-5, atol=1e-6)
+
+
+def test_regions_of_another_pooling_are_refused():
+    model, batch = tiny_mmbt(), tiny_batch()
+    batch["image_regions"] = tiny_mmbt(num_image_embeds=4).get_image_features(batch.pop("pixel_values"))
+    with pytest.raises(
+        ValueError, match=r"Expected image_regions of shape \(batch, 3, 24\), found \(2, 4, 24\)"
+    ):
+        model(**batch)
+
+
 def test_a_batch_of_one_equals_its_row_in_a_batch():
     model, batch = tiny_mmbt(), tiny_batch()
     with torch.no_grad():
