@@ -13,7 +13,8 @@ from transformers.utils import logging
 
 from .image_text_columns import AUTO
 from .image_text_files import ALL, Source, Splits, digest_of, find_sources, sources_of
-from .image_text_scan import ImageTextScan, as_type, own_name, scan
+from .image_text_scan import ImageTextScan, own_name, scan
+from .image_text_types import as_type
 from .image_text_values import label_values, picture_value, text_value
 from .pictures import CheckImages, picture_problems
 from .records import BadRecord, BadRecordError, BadRecords, OnBadRecord
@@ -150,7 +151,7 @@ class ImageText(datasets.GeneratorBasedBuilder):
             problems = picture_problems([row.get("image") for _, _, row in chunk], self._check_images, known)
             for (source, line, row), problem in zip(chunk, problems, strict=True):
                 if problem is None:
-                    yield f"{source.path.name}-{line}", row
+                    yield f"{source.path}-{line}", row
                 else:
                     remedy = "Repair or remove the picture, or write null for a record without one."
                     column = self._scan.columns[source.path].image

@@ -1,6 +1,5 @@
 """A first pass over the data files: column types, label names, bad records, and an automatic split."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,6 +12,7 @@ import pyarrow as pa
 
 from .image_text_columns import Columns, find_columns
 from .image_text_files import ALL, Source
+from .image_text_types import note_type, type_of
 from .image_text_values import ValueProblem, label_values, order_labels, picture_value, text_value
 from .records import BadRecord, BadRecords, shorten
 from .stratified import rarest_label, stratified_split
@@ -135,43 +135,20 @@ def _typed_records(
     """Yield the records, and note the types of the input's own columns on the way."""
     used = columns.used
     if config.keep_input_columns:
-        used = {name for name, source in columns.text_features.items() if name == source}
+        used = {name for name, column in columns.text_features.items() if name == column}
     schema = source.schema
     if schema is not None:
         heavy = [f.name for f in schema if f.name == columns.image and not pa.types.is_string(f.type)]
         for one in schema:
             if one.name not in used and one.name not in heavy:
-                _note_type(found.own_types, one.name, one.type)
+                note_type(found.own_types, one.name, one.type)
         yield from source.records(bad, skip_columns=heavy)
         return
     records = source.records(bad)
     while sample := list(islice(records, TYPE_SAMPLE)):
         for name in dict.fromkeys(name for _, record in sample for name in record if name not in used):
-            _note_type(found.own_types, name, _type_of([record.get(name) for _, record in sample]))
+            note_type(found.own_types, name, type_of([record.get(name) for _, record in sample]))
         yield from sample
-
-
-def _type_of(values: list[Any]) -> pa.DataType:
-    try:
-        return pa.array(values).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.string()  # mixed types are kept as text
-
-
-def _note_type(types: dict[str, pa.DataType], name: str, new: pa.DataType) -> None:
-    old = types.get(name, pa.null())
-    if pa.types.is_null(old) or old == new:
-        types[name] = new
-    elif not pa.types.is_null(new):
-        numeric = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (old, new)]
-        types[name] = pa.float64() if all(numeric) else pa.string()
-
-
-def as_type(value: Any, kind: pa.DataType) -> Any:
-    """Return an own value fit for its column: in a text column, other kinds are written as JSON."""
-    if value is None or not (pa.types.is_string(kind) or pa.types.is_null(kind)) or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _problem(

@@ -22,6 +22,7 @@ from transformers.processing_utils import ProcessorMixin
 from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
+from .text_encoding_mmbt import encode_texts, pad_texts, texts_of
 
 TORCHVISION_PREFIX = "torchvision:"
 DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len
@@ -189,8 +190,12 @@ class MMBTProcessor(ProcessorMixin):
                 raise ValueError(
                     "Expected `text`, found None. Pass one text (it may be empty) for each picture."
                 )
-            encoded = self._encode_texts(texts, pairs, max_length or self.max_length)
-            data.update(self._pad(encoded, padding, max_length or self.max_length))
+            limit = max_length or self.max_length
+            encoded = self._encode_texts(texts, pairs, limit)
+            if padding:
+                length = limit if padding == "max_length" else None
+                encoded = pad_texts(encoded, self.tokenizer.pad_token_id, length)
+            data.update(encoded)
         if self.image_processor is not None:
             pictures = pictures if pictures is not None else [None] * batch_size
             pixels = [self._encode_image(picture) for picture in pictures]
@@ -214,7 +219,7 @@ class MMBTProcessor(ProcessorMixin):
         """
         encoded: dict[str, Any] = {}
         if self.tokenizer is not None and "input_ids" not in skip:
-            encoded.update({name: values[0] for name, values in self._encode_texts(*_texts_of(row)).items()})
+            encoded.update({name: values[0] for name, values in self._encode_texts(*texts_of(row)).items()})
         if self.image_processor is not None:
             picture = row.get("image")
             if "pixel_values" in skip:
@@ -240,70 +245,17 @@ class MMBTProcessor(ProcessorMixin):
             state += json.dumps(backend, sort_keys=True)
         return hashlib.sha256(state.encode()).hexdigest()[:16]
 
-    # --- text
-
     def _encode_texts(
         self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None = None
     ) -> dict[str, list[list[int]]]:
-        """Return unpadded `input_ids`, `attention_mask` and `token_type_ids`, a list for each text."""
-        limit = max_length or self.max_length
-        first = self._pieces(texts)
-        start = [self._special_id("cls")] if self.leading_cls else []
-        ids, segments = [], []
-        if pairs is None:
-            for pieces in first:
-                ids.append(start + pieces[: limit - 1])
-                segments.append([self.segment_offset] * len(ids[-1]))
-        else:
-            sep = [self._special_id("sep")]
-            for a, b in zip(first, self._pieces(pairs), strict=True):
-                a, b = _truncate_pair(a, b, limit - 3)
-                left, right = start + a + sep, b + sep
-                ids.append(left + right)
-                segments.append([self.segment_offset] * len(left) + [self.segment_offset + 1] * len(right))
-        return {"input_ids": ids, "attention_mask": [[1] * len(i) for i in ids], "token_type_ids": segments}
-
-    def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        for text in texts:
-            if not isinstance(text, str):
-                raise ValueError(
-                    f"Expected text to be a str, found {text!r:.80} ({type(text).__name__}). "
-                    'Replace missing texts by "" and join lists of words.'
-                )
-        encoded = self.tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,  # no warning about texts over the limit: they are cut here
+        return encode_texts(
+            self.tokenizer,
+            texts,
+            pairs,
+            max_length=max_length or self.max_length,
+            leading_cls=self.leading_cls,
+            segment_offset=self.segment_offset,
         )
-        return encoded["input_ids"]
-
-    def _special_id(self, role: Literal["cls", "sep"]) -> int:
-        """Id of [CLS] or [SEP], or what the tokenizer uses in its place (<s>, </s>)."""
-        names = ("cls_token", "bos_token") if role == "cls" else ("sep_token", "eos_token")
-        for name in names:
-            token_id = getattr(self.tokenizer, f"{name}_id")
-            if token_id is not None:
-                return token_id
-        raise ValueError(
-            f"Expected the tokenizer to have a {names[0]} or {names[1]}, found neither in "
-            f"{type(self.tokenizer).__name__}. Set one, e.g. `tokenizer.{names[0]} = ...`."
-        )
-
-    def _pad(
-        self, encoded: dict[str, list[list[int]]], padding: bool | str, max_length: int
-    ) -> dict[str, Any]:
-        if not padding:
-            return encoded
-        longest = max_length if padding == "max_length" else max(1, *map(len, encoded["input_ids"]))
-        fill = {"input_ids": self.tokenizer.pad_token_id}
-        return {
-            name: [row + [fill.get(name, 0)] * (longest - len(row)) for row in rows]
-            for name, rows in encoded.items()
-        }
-
-    # --- pictures
 
     def _encode_image(self, picture: Any) -> tuple[torch.Tensor, int]:
         """Return pixels `(3, H, W)`, float32, and 1, or what stands for a missing picture."""
@@ -327,8 +279,6 @@ class MMBTProcessor(ProcessorMixin):
             )
         return pixels[0].to(torch.float32)
 
-    # --- saving and loading with a part absent
-
     def to_dict(self) -> dict[str, Any]:
         settings = super().to_dict()
         if self.tokenizer is None:
@@ -350,29 +300,6 @@ class MMBTProcessor(ProcessorMixin):
         if "tokenizer" not in processor_dict:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
         return [image_processor, tokenizer]
-
-
-def _texts_of(row: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:
-    """Return the text of a row, and the second one of a pair."""
-    if "sentence1" in row and "sentence2" in row:
-        return [row["sentence1"]], [row["sentence2"]]
-    if "text" in row:
-        return [row["text"]], None
-    raise ValueError(
-        f"Expected a column text, or sentence1 and sentence2, found columns {sorted(row)}. "
-        "Rename them, e.g. with `dataset.rename_columns(...)`."
-    )
-
-
-def _truncate_pair(a: list[int], b: list[int], limit: int) -> tuple[list[int], list[int]]:
-    """Take pieces off the end of the longer side (the second when equal) until `limit` remain together."""
-    keep_a, keep_b = len(a), len(b)
-    while keep_a + keep_b > limit:
-        if keep_a > keep_b:
-            keep_a -= 1
-        else:
-            keep_b -= 1
-    return a[:keep_a], b[:keep_b]
 
 
 def _as_list(value: Any, name: str) -> list[Any] | None:

@@ -1,0 +1,31 @@
+"""Arrow types of the input's own columns, which text files do not write down."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+
+def type_of(values: list[Any]) -> pa.DataType:
+    """Return the Arrow type that holds all values; text for mixed ones."""
+    try:
+        return pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.string()
+
+
+def note_type(types: dict[str, pa.DataType], name: str, new: pa.DataType) -> None:
+    """Widen a column's type so that it holds `new`, too: whole numbers to floats, anything else to text."""
+    old = types.get(name, pa.null())
+    if pa.types.is_null(old) or old == new:
+        types[name] = new
+    elif not pa.types.is_null(new):
+        numeric = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (old, new)]
+        types[name] = pa.float64() if all(numeric) else pa.string()
+
+
+def as_type(value: Any, kind: pa.DataType) -> Any:
+    """Return an own value fit for its column: in a text column, other kinds are written as JSON."""
+    if value is None or not (pa.types.is_string(kind) or pa.types.is_null(kind)) or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
