@@ -11,6 +11,8 @@ def drop_modalities(
     A picture is dropped only where there are words, and words only where a picture is left, so that no
     example becomes empty that was not.
 
+    NOTE[DIFF] The original's flag `drop_img_percent` is for pictures only; words may be dropped here too.
+
     Args:
         image_mask: shape `(batch,)`, 1 = a picture.
         attention_mask: shape `(batch, seq)`, 1 = a word.

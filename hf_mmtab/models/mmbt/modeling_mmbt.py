@@ -202,7 +202,8 @@ class MMBTModel(MMBTPreTrainedModel):
             token_type_ids: segment of each word, 1 or (second sentence) 2, shape `(batch, seq)`. Default: 1.
             position_ids: position of each word, from 0, shape `(batch, seq)`. Default: 0 … seq − 1.
             pixel_values: normalised pictures, shape `(batch, 3, height, width)`.
-            image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: 1; 0 if no picture is given.
+            image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: 1; 0 if no picture is given. The
+                image model still runs on the blank pixels, and in training its batch norm counts them.
             image_regions: what `get_image_features` returned, in place of `pixel_values`.
             inputs_embeds: word embeddings in place of `input_ids`, shape `(batch, seq, embedding)`.
             output_attentions: of the text model; needs `attn_implementation="eager"`.
@@ -302,7 +303,11 @@ class MMBTModel(MMBTPreTrainedModel):
     def _stand_in_for_absent(
         self, image: torch.Tensor, image_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hide the tokens of absent pictures from attention, or put the learned vector in their place."""
+        """Hide the tokens of absent pictures from attention, or put the learned vector in their place.
+
+        NOTE[DIFF] The original reads a grey picture for an absent one. The processor's `legacy` preset does so
+        too, and says in `image_mask` that a picture is there.
+        """
         present = image_mask.bool()[:, None].expand(image.shape[:2])  # (batch, regions)
         if self.null_image is None:
             return torch.where(present[..., None], image, image.new_zeros(())), present

@@ -31,17 +31,17 @@ def takes(text_model: PreTrainedModel, argument: str) -> bool:
 
 
 def require_text_encoder(text_model: PreTrainedModel) -> None:
-    """Refuse models that cannot read a sequence of given vectors in both directions.
+    """Refuse models that cannot read a masked sequence of given vectors in both directions.
 
     Raises:
-        ValueError: for an encoder–decoder, a decoder, or a model without `inputs_embeds`.
+        ValueError: for an encoder–decoder, a decoder, or a model without `inputs_embeds` or `attention_mask`.
     """
     config = text_model.config
     decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
     decodes = decodes or (config.model_type in CAUSAL and config.model_type not in MASKED)  # GPT-2
-    if decodes or not takes(text_model, "inputs_embeds"):
+    if decodes or not (takes(text_model, "inputs_embeds") and takes(text_model, "attention_mask")):
         raise ValueError(
-            f"Expected a text encoder that takes inputs_embeds, found {type(text_model).__name__} "
+            f"Expected a text encoder that takes inputs_embeds and attention_mask, found {type(text_model).__name__} "
             f"(model_type {config.model_type!r}). Use an encoder such as BERT, RoBERTa or ModernBERT."
         )
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_backbones import IMAGE_CONFIGS, PICTURE, TEXT_CONFIGS, tiny_batch, tiny_config, tiny_mmbt
 from torch.testing import assert_close
-from transformers import AutoModel, GPT2Config, MobileNetV2Config, T5Config, ViTConfig
+from transformers import AutoModel, FNetConfig, GPT2Config, MobileNetV2Config, T5Config, ViTConfig
 
 from hf_mmtab.models.mmbt.configuration_mmbt import MMBTConfig
 from hf_mmtab.models.mmbt.image_regions import image_feature_map, patch_grid, pool_regions
@@ -202,6 +202,7 @@ def test_channels_are_measured_where_the_configuration_does_not_say():
     [
         T5Config(vocab_size=99, d_model=32, num_layers=1, num_heads=2, d_ff=32, d_kv=8),
         GPT2Config(vocab_size=99, n_embd=32, n_layer=1, n_head=2),
+        FNetConfig(vocab_size=99, hidden_size=32, num_hidden_layers=1, intermediate_size=32),
     ],
 )
 def test_text_models_that_do_not_read_both_ways_are_refused(text_config):
@@ -211,7 +212,9 @@ def test_text_models_that_do_not_read_both_ways_are_refused(text_config):
         cls_token_id=1,
         sep_token_id=2,
     )
-    with pytest.raises(ValueError, match="Expected a text encoder that takes inputs_embeds, found"):
+    with pytest.raises(
+        ValueError, match="Expected a text encoder that takes inputs_embeds and attention_mask, found"
+    ):
         MMBTForClassification(config)
 
 

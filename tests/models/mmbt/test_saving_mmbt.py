@@ -203,6 +203,13 @@ def test_without_tokenizer_the_special_word_ids_must_be_given(saved_parts):
         MMBTForClassification.from_text_image_pretrained(*saved_parts())
 
 
+def test_attention_may_be_chosen_at_the_start(saved_parts):
+    parts = saved_parts("bert", "vit")
+    model = MMBTForClassification.from_text_image_pretrained(*parts, attn_implementation="eager", **IDS)
+    assert model.model.text_model.config._attn_implementation == "eager"
+    assert model.model.image_model.config._attn_implementation == "eager"
+
+
 def test_a_misspelt_keyword_is_refused(saved_parts):
     with pytest.raises(TypeError, match=r"MMBTConfig has no field \['num_image_embed'\]. Known fields: "):
         MMBTForClassification.from_text_image_pretrained(*saved_parts(), num_image_embed=3, **IDS)
