@@ -91,7 +91,7 @@ def _resnet_from_onnx(path: Path) -> ResNetModel:
 
     def convolutions_before(name: str) -> list[Any]:
         """Follow Conv ← Relu ← Conv … upwards from a block's output, up to the block's input."""
-        found = []
+        found: list[Any] = []
         while name in made_by and made_by[name].op_type == "Conv" and len(found) < 3:
             found.insert(0, made_by[name])
             before = made_by.get(made_by[name].input[0])
@@ -100,22 +100,27 @@ def _resnet_from_onnx(path: Path) -> ResNetModel:
             name = before.input[0]
         return found
 
+    depths = [3, 4, 6, 3]
     config = ResNetConfig(
         embedding_size=64,
         hidden_sizes=[128, 256, 512, 1024],
-        depths=[3, 4, 6, 3],
+        depths=depths,
         layer_type="bottleneck",
         downsample_in_bottleneck=True,
     )
     model = ResNetModel(config).eval()
-    state = {name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    state = {
+        name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")
+    }
 
     def put(prefix: str, kernel: torch.Tensor, bias: torch.Tensor) -> None:
         state[f"{prefix}.convolution.weight"] = kernel
         state[f"{prefix}.normalization.weight"] = torch.ones(len(bias))
         state[f"{prefix}.normalization.bias"] = bias
         state[f"{prefix}.normalization.running_mean"] = torch.zeros(len(bias))
-        state[f"{prefix}.normalization.running_var"] = torch.full((len(bias),), 1 - 1e-5)  # 1 with the epsilon
+        state[f"{prefix}.normalization.running_var"] = torch.full(
+            (len(bias),), 1 - 1e-5
+        )  # 1 with the epsilon
 
     stem = next(n for n in graph.node if n.op_type == "Conv" and weights[n.input[1]].shape[-1] == 7)
     put("embedder.embedder", weights[stem.input[1]].flip(1), weights[stem.input[2]])  # BGR → RGB
@@ -123,7 +128,7 @@ def _resnet_from_onnx(path: Path) -> ResNetModel:
     # A residual sum adds a chain of three convolutions to the block's input or to one shortcut convolution.
     sums = [n for n in graph.node if n.op_type == "Add" and all(i in made_by for i in n.input)]
     sums = [n for n in sums if any(len(convolutions_before(i)) == 3 for i in n.input)]
-    places = [(stage, layer) for stage, depth in enumerate(config.depths) for layer in range(depth)]
+    places = [(stage, layer) for stage, depth in enumerate(depths) for layer in range(depth)]
     for (stage, layer), node in zip(places, sums, strict=True):
         block = f"encoder.stages.{stage}.layers.{layer}"
         chain, other = sorted(map(convolutions_before, node.input), key=len, reverse=True)

@@ -46,8 +46,8 @@ def find_recipe(name: str | Path) -> Path:
 
 
 class _RecipeParser(HfArgumentParser):
-    def __init__(self, dataclass_types: Sequence[type], **kwargs: Any) -> None:
-        super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
+    def __init__(self, dataclass_types: Sequence[Any], **kwargs: Any) -> None:
+        super().__init__(list(dataclass_types), allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> Any:
         raise ValueError(f"{message}. `--help` lists every key of a recipe.")
@@ -128,7 +128,9 @@ def parse_recipe(
     tokens = [token for key, value in values.items() for token in _tokens(key, value)]
     dataclass_values = parser.parse_args_into_dataclasses(args=tokens + overrides, look_for_args_file=False)
     for key in given:
-        owner = next(value for value in dataclass_values if key in {f.name for f in dataclasses.fields(value)})
+        owner = next(
+            value for value in dataclass_values if key in {f.name for f in dataclasses.fields(value)}
+        )
         values[key] = getattr(owner, key)
     return dataclass_values, values
 

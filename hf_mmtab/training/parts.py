@@ -52,6 +52,12 @@ def find_part(model: nn.Module, part: str) -> tuple[str, ...]:
     return tuple(covered)
 
 
+def has_part(model: nn.Module, part: str) -> bool:
+    """Tell whether `find_part` finds anything."""
+    pattern = freezable_modules(model).get(part, part)
+    return any(fnmatchcase(plain_name(path), pattern) for path, _ in model.named_modules() if path)
+
+
 def part_layers(model: nn.Module, paths: tuple[str, ...]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Cut a part into its layers, from the input side to the output side.
 

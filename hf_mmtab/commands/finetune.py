@@ -1,0 +1,324 @@
+"""`finetune RECIPE.yaml [--field value …]`: train, keep the best checkpoint, tune thresholds, evaluate, report.
+
+One run is one architecture with one seed. `compare` and `seeds` make several runs of one recipe, each in a folder of
+its own, and a table of them on the same test rows. A run that was interrupted resumes; one that is finished is read.
+"""
+
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import TrainerCallback, set_seed
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
+
+from ..ablation import AblationRow, ablation_table
+from ..arguments import RunArguments
+from ..comparison import ModelRuns, compare_runs, comparison_markdown
+from ..evaluation import HEADLINE, SplitResult, evaluate_split, predict_split, write_split_predictions
+from ..metrics import compute_metrics_for, scores_for, tune_thresholds
+from ..recipes import parse_recipe, read_recipe, write_recipe
+from ..reports.page import PAGE_NAME
+from ..tasks import ImageTextTask, get_task
+from ..training import MMTabTrainer, MMTabTrainingArguments
+from ..training.checkpoints import last_complete_checkpoint
+from ..training.parts import has_part
+from .console import say, start_logging
+from .run_report import (
+    PREDICTIONS_FOLDER,
+    RECIPE_FILE,
+    REPORT_FOLDER,
+    RESULT_FILE,
+    gold_labels,
+    read_probabilities,
+    write_run_report,
+)
+
+logger = logging.get_logger(__name__)
+
+PER_PART = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
+SELECTION_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "micro_f1"}
+
+
+@dataclasses.dataclass
+class Recipe:
+    """One run: its dataclasses, and the flat values that they came from."""
+
+    task: ImageTextTask
+    data: Any
+    model: Any
+    run: RunArguments
+    training: MMTabTrainingArguments
+    values: dict[str, Any]
+    command: str
+
+
+class SaveProcessor(TrainerCallback):
+    """Save a processor without a tokenizer beside each checkpoint: Trainer itself takes a tokenizer for given."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.processor.save_pretrained(
+                Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fine-tune as the recipe and the command line say."""
+    start_logging()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    first = load_recipe(arguments)
+    architectures = list(dict.fromkeys([first.model.architecture, *first.run.compare]))
+    seeds = first.run.seeds or [first.training.seed]
+    root = Path(first.training.output_dir)
+    if len(architectures) * len(seeds) == 1:
+        results = finetune(first)
+        say(results["summary"], first.training.process_index == 0)
+        return
+    finished: dict[str, list[dict[str, Any]]] = {name: [] for name in architectures}
+    for architecture in architectures:
+        for seed in seeds:
+            folder = root / f"{architecture}-seed{seed}"
+            overrides = ["--architecture", architecture, "--seed", str(seed), "--output_dir", str(folder)]
+            recipe = load_recipe([*arguments, *overrides])
+            finished[architecture].append(finetune(recipe, is_reference=architecture == architectures[0]))
+    if first.training.process_index == 0:
+        say(compare(root, first, finished))
+
+
+def load_recipe(arguments: Sequence[str]) -> Recipe:
+    """Build the dataclasses of one run; which they are is up to the recipe's `task`.
+
+    Raises:
+        ValueError: misspelt key, value of the wrong type, no such task.
+    """
+    values = read_recipe(arguments[0]) if arguments and not arguments[0].startswith("-") else {}
+    task = get_task(values.get("task", "image_text"))
+    types = (task.data_arguments, task.model_arguments, RunArguments, MMTabTrainingArguments)
+    (data, model, run, training), values = parse_recipe(types, arguments, "finetune")
+    command = "python -m hf_mmtab finetune " + " ".join(arguments)
+    return Recipe(get_task(data.task), data, model, run, training, values, command)
+
+
+def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
+    """Train and evaluate one run; a finished run is only read.
+
+    Args:
+        recipe: of the run.
+        is_reference: whether the recipe was written for this architecture. For another one that it is compared
+            with, entries about parts that it does not have are left out.
+
+    Returns:
+        What `results.json` holds.
+    """
+    folder = Path(recipe.training.output_dir)
+    if (done := resume_or_refuse(recipe, folder)) is not None:
+        logger.info(f"{folder} holds this run already; reading its results.")
+        return done
+    started = time.time()
+    set_seed(recipe.training.seed)
+    splits, skipped = recipe.task.load(recipe.data)
+    train, validation = splits["train"], splits["validation"]
+    problem_type, names = recipe.task.labels(train)
+    processor = recipe.task.processor(recipe.model)
+    model: Any = recipe.task.model(recipe.model, problem_type, names, processor)
+    leave_out_absent_parts(recipe, model, is_reference)
+    select_by(recipe.training, SELECTION_METRIC[problem_type])
+
+    trainer = MMTabTrainer(
+        model=model,
+        args=recipe.training,
+        train_dataset=recipe.task.encode(train, processor, augment=True),
+        eval_dataset=recipe.task.encode(validation, processor),
+        data_collator=recipe.task.collator(recipe.data, processor, len(names)),
+        processing_class=processor if processor.tokenizer is not None else None,
+        callbacks=[] if processor.tokenizer is not None else [SaveProcessor(processor)],
+        compute_metrics=compute_metrics_for(problem_type, model.config.id2label),
+        label_counts=recipe.task.label_counts(train),
+    )
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
+    speaks = trainer.is_world_process_zero()
+
+    if problem_type == "multi_label_classification":
+        probabilities, labels = predict_split(
+            trainer, recipe.task.encode(validation, processor), problem_type
+        )
+        trainer.model.config.thresholds = tune_thresholds(probabilities, labels)
+    trainer.save_model()
+    trainer.save_state()
+    if speaks:
+        processor.save_pretrained(folder)
+
+    config = trainer.model.config
+    evaluated = {name: rows for name, rows in splits.items() if name != "train"}
+    results = {
+        name: evaluate_split(
+            trainer,
+            recipe.task.encode(rows, processor),
+            name,
+            config,
+            0 if name == "validation" else recipe.run.bootstrap,
+        )
+        for name, rows in evaluated.items()
+    }
+    final = "test" if "test" in splits else "validation"
+    ablation = []
+    if recipe.run.ablation:
+        ablation = ablate_modalities(recipe.task, trainer, splits[final], processor, results[final])
+    minutes = (time.time() - started) / 60
+    found = {
+        "architecture": recipe.model.architecture,
+        "data": recipe.data.data,
+        "inputs": list(recipe.task.modalities(train)),
+        "seed": recipe.training.seed,
+        "minutes": minutes,
+        "split": final,
+        "thresholds": getattr(config, "thresholds", None),
+        "metrics": {name: result.metrics for name, result in results.items()},
+        "intervals": {
+            name: {metric: dataclasses.astuple(interval) for metric, interval in result.intervals.items()}
+            for name, result in results.items()
+        },
+        "ablation": [dataclasses.asdict(row) for row in ablation],
+        "skipped": [record.to_dict() for record in skipped],
+    }
+    found["summary"] = summarise(folder, results[final], ablation, problem_type, minutes)
+    if speaks:
+        for name, rows in evaluated.items():
+            write_split_predictions(
+                folder / PREDICTIONS_FOLDER / f"{name}.parquet", rows, results[name], config
+            )
+        text = json.dumps(found, indent=1)
+        (folder / RESULT_FILE).write_text(text, encoding="utf-8")
+        write_run_report(folder, evaluated, recipe.command)
+    if recipe.training.push_to_hub:
+        trainer.push_to_hub()
+    trainer.accelerator.wait_for_everyone()
+    return found
+
+
+def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
+    """Look at what lies in the output folder.
+
+    Returns:
+        The results of a finished run of this very recipe; None if there is something to do.
+
+    Raises:
+        ValueError: if the folder holds a run of another recipe.
+    """
+    record, done = folder / RECIPE_FILE, folder / RESULT_FILE
+    mine = {
+        key: value for key, value in recipe.values.items() if key not in ("overwrite", "compare", "seeds")
+    }
+    if recipe.training.process_index == 0:
+        if recipe.run.overwrite and folder.exists():
+            shutil.rmtree(folder)
+        if not record.exists():
+            if folder.exists() and any(folder.iterdir()):
+                raise ValueError(
+                    f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other "
+                    "files. Choose another output_dir, or pass --overwrite true to delete what is there."
+                )
+            write_recipe(record, mine)
+    with recipe.training.main_process_first(desc="reading the output folder"):
+        before = read_recipe(record)
+    if before != mine:
+        changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
+        raise ValueError(
+            f"Expected the run in {str(folder)!r} to have this recipe, found {', '.join(changed)} different. "
+            "Choose another output_dir, or pass --overwrite true to start anew."
+        )
+    return json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
+
+
+def select_by(training: MMTabTrainingArguments, metric: str) -> None:
+    """Keep the best checkpoint by the task's metric, where the recipe names no other."""
+    if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
+        training.metric_for_best_model, training.greater_is_better = metric, True
+
+
+def leave_out_absent_parts(recipe: Recipe, model: Any, is_reference: bool) -> None:
+    """Drop schedule entries of encoders that this architecture does not have, and say so."""
+    for name in PER_PART:
+        entries = getattr(recipe.training, name)
+        for part in list(entries or {}):
+            lacks = part in recipe.task.parts and part not in model.freezable_modules
+            if lacks or (not is_reference and not has_part(model, part)):
+                del entries[part]
+                logger.info(f"{recipe.model.architecture} has no {part}; its {name} entry is left out.")
+
+
+def ablate_modalities(
+    task: ImageTextTask, trainer: MMTabTrainer, rows: datasets.Dataset, processor: Any, intact: SplitResult
+) -> list[AblationRow]:
+    """Blank and shuffle one input at a time, if the model reads more than one."""
+    config = trainer.model.config
+    modalities = task.modalities(rows)
+    if getattr(config, "baseline", "") in ("bow", "img", "bert") or len(modalities) < 2 or len(rows) < 2:
+        return []
+
+    def scores(ablated: datasets.Dataset) -> dict[str, float]:
+        probabilities, labels = predict_split(trainer, task.encode(ablated, processor), config.problem_type)
+        thresholds = getattr(config, "thresholds", None)
+        return scores_for(config.problem_type, labels, probabilities, config.id2label, thresholds)
+
+    return ablation_table(scores, rows, modalities, HEADLINE[config.problem_type], intact=intact.metrics)
+
+
+def summarise(
+    folder: Path, result: SplitResult, ablation: Sequence[AblationRow], problem_type: str, minutes: float
+) -> str:
+    """Return the closing words of a run."""
+    lines = [f"\nResults on {result.split} ({len(result.labels)} rows), {minutes:.1f} minutes:"]
+    for name in HEADLINE[problem_type]:
+        if name in result.metrics:
+            interval = result.intervals.get(name)
+            lines.append(
+                f"  {name:26} {interval if interval is not None else format(result.metrics[name], '.3f')}"
+            )
+    for row in ablation:
+        if row.metric == HEADLINE[problem_type][0]:
+            lines.append(f"  {row.how + ' ' + row.modality:26} {row.value:.3f} ({-row.fall:+.3f})")
+    lines += [f"Model, processor and card: {folder}", f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"]
+    return "\n".join(lines)
+
+
+def compare(root: Path, recipe: Recipe, finished: dict[str, list[dict[str, Any]]]) -> str:
+    """Compare all runs on the test rows that they share: `comparison.md`, and the report of the first; say it."""
+    first = next(iter(finished.values()))[0]
+    split = first["split"]
+    splits, _ = recipe.task.load(recipe.data)
+    problem_type, names = recipe.task.labels(splits["train"])
+    runs = [
+        ModelRuns(
+            name,
+            metrics=[run["metrics"][split] for run in found],
+            probabilities=[
+                read_probabilities(root / f"{name}-seed{run['seed']}", split, names) for run in found
+            ],
+            thresholds=[run["thresholds"] for run in found],
+            minutes=[run["minutes"] for run in found],
+        )
+        for name, found in finished.items()
+    ]
+    metrics = HEADLINE[problem_type]
+    results = compare_runs(
+        runs, gold_labels(splits[split], len(names)), problem_type, metrics, recipe.run.bootstrap
+    )
+    table = comparison_markdown(results, metrics, split)
+    (root / "comparison.md").write_text(table + "\n", encoding="utf-8")
+    folder = root / f"{recipe.model.architecture}-seed{first['seed']}"
+    rows = {name: found for name, found in splits.items() if name in first["metrics"]}
+    page = write_run_report(folder, rows, recipe.command, results)
+    return (
+        f"\n{table}\n\nTable: {root / 'comparison.md'}\nModel, processor and card: {folder}\nReport: {page}"
+    )

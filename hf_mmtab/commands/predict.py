@@ -1,0 +1,148 @@
+"""`predict CHECKPOINT INPUT OUT`: label and probabilities beside the input's own columns.
+
+Rows are read, decided and written in pieces, so memory does not grow with the input.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch.utils.data import DataLoader, Subset
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from ..data.image_text_loading import read_image_text
+from ..evaluation import batches, prediction_table
+from ..metrics import probabilities_from_logits
+from ..models.mmbt import MMBTCollator
+from ..tasks import get_task
+from .console import say, start_logging
+from .eval_checkpoint import load_checkpoint
+
+logger = logging.get_logger(__name__)
+
+SUFFIXES = (".parquet", ".jsonl", ".csv")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Predict as the command line says."""
+    start_logging()
+    options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    count, skipped = predict(options)
+    left_out = f", {skipped} bad records left out (listed above)" if skipped else ""
+    say(f"{count} predictions in {options.out}{left_out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hf_mmtab predict", description=__doc__)
+    parser.add_argument("checkpoint", help="folder or Hub name of a model saved with its processor")
+    parser.add_argument(
+        "input", help="JSONL, CSV or Parquet file, or a folder with one; labels are not needed"
+    )
+    parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")
+    parser.add_argument("--batch_size", type=int, default=32, help="default: 32")
+    parser.add_argument(
+        "--num_workers", type=int, default=0, help="processes that decode pictures; default: 0"
+    )
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    for name in ("image", "text", "text_pair"):
+        parser.add_argument(
+            f"--{name}_column", help="default: as in the checkpoint's recipe, else found by its name"
+        )
+    parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
+    return parser
+
+
+def predict(options: argparse.Namespace) -> tuple[int, int]:
+    """Write predictions for every row of the input; return how many, and how many records were left out.
+
+    Raises:
+        ValueError: if the output is of an unknown kind, or the input has not what the model reads.
+    """
+    out = Path(options.out)
+    if out.suffix not in SUFFIXES:
+        raise ValueError(f"Expected the output to end in one of {', '.join(SUFFIXES)}, found {out.name!r}.")
+    model, processor, recipe = load_checkpoint(options.checkpoint)
+    keys = [f"{name}_column" for name in ("image", "text", "text_pair")]
+    columns = {key: getattr(options, key) or recipe.get(key) for key in keys}
+    given = {key: value for key, value in columns.items() if value is not None}
+    rows, skipped = read_image_text(options.input, on_bad_record=options.on_bad_record, **given)
+    encoded = get_task(recipe.get("task", "image_text")).encode(rows, processor)
+    collator = MMBTCollator(processor, num_labels=model.config.num_labels)
+    device = torch.device(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    model = model.to(device).eval()
+    pictures = {name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)}
+    own = [name for name in rows.column_names if name not in pictures]
+
+    partial = out.with_name(f".{out.name}.partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=len(rows), unit=" rows") as progress, table_writer(partial, out.suffix) as write:
+        for piece in batches(len(rows)):
+            loader = DataLoader(
+                Subset(encoded, piece),
+                batch_size=options.batch_size,
+                collate_fn=collator,
+                num_workers=options.num_workers,
+            )
+            logits = []
+            for batch in loader:
+                batch.pop("labels", None)
+                with (
+                    torch.inference_mode(),
+                    torch.autocast(device.type, torch.bfloat16, enabled=options.bf16),
+                ):
+                    logits.append(model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu())
+                progress.update(len(logits[-1]))
+            probabilities = probabilities_from_logits(torch.cat(logits).numpy(), model.config.problem_type)
+            write(prediction_table(rows.select(piece), probabilities, model.config, own))
+    partial.replace(out)  # whole or not at all
+    return len(rows), len(skipped)
+
+
+@contextmanager
+def table_writer(path: Path, suffix: str) -> Iterator[Callable[[pa.Table], Any]]:
+    """Open a file to which tables of one schema are appended: Parquet, JSON lines or CSV (lists as JSON)."""
+    if suffix == ".parquet":
+        parquet: list[pq.ParquetWriter] = []
+
+        def write_parquet(table: pa.Table) -> None:
+            if not parquet:
+                parquet.append(pq.ParquetWriter(path, table.schema))
+            parquet[0].write_table(table)
+
+        try:
+            yield write_parquet
+        finally:
+            for writer in parquet:
+                writer.close()
+        return
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        if suffix == ".jsonl":
+
+            def write_lines(table: pa.Table) -> None:
+                for row in table.to_pylist():
+                    file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+            yield write_lines
+        else:
+            lines = csv.writer(file)
+
+            def write_csv(table: pa.Table) -> None:
+                if file.tell() == 0:
+                    lines.writerow(table.column_names)
+                for row in table.to_pylist():
+                    lines.writerow(
+                        json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v
+                        for v in row.values()
+                    )
+
+            yield write_csv

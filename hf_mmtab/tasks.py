@@ -1,0 +1,298 @@
+"""Task name → data, processor, model, collator. The only file that knows both families."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from .arguments import IMAGE_TEXT_ARCHITECTURES, ImageTextDataArguments, MMBTModelArguments
+from .data.encoded import EncodedDataset
+from .data.food101 import Food101
+from .data.image_text import ImageText
+from .data.image_text_files import sample_path, split_of
+from .data.image_text_loading import SAMPLE_PREFIX, warn_about
+from .data.mmimdb import MMIMDB
+from .data.records import file_suffix
+from .data.vsnli import VSNLI
+from .evaluation import label_names
+from .models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
+from .pretrained_packages import resolve_checkpoint
+
+logger = logging.get_logger(__name__)
+
+ALL_ROWS = "all"
+IMAGE_TEXT_PARTS = ("image_encoder", "text_encoder")
+
+
+@dataclass(frozen=True)
+class ImageTextTask:
+    """Classify pictures with texts: MMBT and its baselines.
+
+    Args:
+        name: as a recipe's `task` says it.
+        builder: reads the data; takes `data_root` and the columns.
+        sentence_pairs: rows have `sentence1` and `sentence2` in place of `text`.
+    """
+
+    name: str
+    builder: type[datasets.GeneratorBasedBuilder]
+    sentence_pairs: bool = False
+
+    data_arguments = ImageTextDataArguments
+    model_arguments = MMBTModelArguments
+    architectures = IMAGE_TEXT_ARCHITECTURES
+    parts = IMAGE_TEXT_PARTS
+
+    def modalities(self, rows: datasets.Dataset) -> dict[str, list[str]]:
+        """Input → the row columns that carry it, for modality ablation."""
+        columns = {
+            "image": ["image"],
+            "text": [c for c in ("text", "sentence1", "sentence2") if c in rows.column_names],
+        }
+        return {name: found for name, found in columns.items() if found and found[0] in rows.column_names}
+
+    def load(
+        self, arguments: ImageTextDataArguments, **builder_options: Any
+    ) -> tuple[datasets.DatasetDict, list[Any]]:
+        """Read all splits; also return the records that were left out (`on_bad_record: skip`)."""
+        options = {
+            name: getattr(arguments, name)
+            for name in ("image_column", "text_column", "text_pair_column", "label_column", "label_separator")
+            if getattr(arguments, name) is not None
+        }
+        builder = self.builder(
+            data_root=str(self.data_root(arguments)),
+            on_bad_record=arguments.on_bad_record,
+            split_seed=arguments.split_seed,
+            **options,
+            **builder_options,
+        )
+        builder.download_and_prepare()
+        splits = builder.as_dataset()
+        if arguments.max_rows is not None:
+            for name, rows in splits.items():
+                keep = min(arguments.max_rows, len(rows))
+                splits[name] = rows.shuffle(seed=arguments.split_seed).select(range(keep))
+        return splits, warn_about(builder.skipped)
+
+    def data_root(self, arguments: ImageTextDataArguments) -> Path:
+        """Return the folder or file that `data` names."""
+        if arguments.data.startswith(SAMPLE_PREFIX):
+            return sample_path(arguments.data.removeprefix(SAMPLE_PREFIX))
+        return Path(arguments.data)
+
+    def load_split(
+        self, arguments: ImageTextDataArguments, split: str, config: Any
+    ) -> tuple[datasets.Dataset, list[Any]]:
+        """Read one split, its labels numbered as a model does; nothing but the split's own files is needed.
+
+        Args:
+            arguments: which data.
+            split: train, validation, test, …; `all` for every record of a file. A single file is otherwise split
+                by seed, as in training.
+            config: of the model: names of the labels, one or several.
+
+        Raises:
+            ValueError: no such split (with the splits that there are), or a label that the model does not know.
+        """
+        root = self.data_root(arguments)
+        root = root / self.name if (root / self.name).is_dir() else root
+        files = sorted(root.iterdir()) if root.is_dir() else [root]
+        own = [
+            file.name
+            for file in files
+            if file_suffix(file) and (split == ALL_ROWS or split_of(file.name) == split)
+        ]
+        if not own:
+            splits, skipped = self.load(arguments)
+            if split not in splits:
+                raise ValueError(f"Expected --split to be one of {[*splits, ALL_ROWS]}, found {split!r}.")
+            return label_ids_of_model(splits[split], config), skipped
+        splits, skipped = self.load(
+            arguments,
+            splits={"train": own},
+            split_fractions=(1.0, 0.0, 0.0),
+            label_names=label_names(config),
+            multi_label=config.problem_type == "multi_label_classification",
+        )
+        return splits["train"], skipped
+
+    def labels(self, rows: datasets.Dataset) -> tuple[str, list[str]]:
+        """Return the problem type and the names of the labels.
+
+        Raises:
+            ValueError: if the rows have no label column.
+        """
+        if "label" in rows.features:
+            return "single_label_classification", list(rows.features["label"].names)
+        if "labels" in rows.features:
+            return "multi_label_classification", list(rows.features["labels"].feature.names)
+        raise ValueError(
+            f"Expected a label column, found columns {rows.column_names}. Name it with `label_column` in the recipe."
+        )
+
+    def label_counts(self, rows: datasets.Dataset) -> list[int]:
+        """Return how many rows carry each label, in the order of the label ids."""
+        problem_type, names = self.labels(rows)
+        column = rows["label" if problem_type == "single_label_classification" else "labels"]
+        counts = Counter(i for value in column for i in (value if isinstance(value, list) else [value]))
+        return [counts[index] for index in range(len(names))]
+
+    def processor(self, arguments: MMBTModelArguments) -> MMBTProcessor:
+        """Build the processor that fits the architecture: whether the text owns [CLS], and which inputs it reads."""
+        architecture = arguments.architecture
+        text, image = self._checkpoints(arguments)
+        return MMBTProcessor.from_text_image_pretrained(
+            text,
+            image,
+            preset=arguments.image_preset,
+            max_length=arguments.max_length,
+            leading_cls=architecture != "mmbt",  # in MMBT the image part owns [CLS]
+            segment_offset=1 if architecture == "mmbt" else 0,
+        )
+
+    def model(
+        self, arguments: MMBTModelArguments, problem_type: str, names: list[str], processor: MMBTProcessor
+    ) -> PreTrainedModel:
+        """Start a model from the pretrained checkpoints that the recipe names."""
+        text, image = self._checkpoints(arguments)
+        config: dict[str, Any] = {
+            "problem_type": problem_type,
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: index for index, name in enumerate(names)},
+            "num_image_embeds": arguments.num_image_embeds,
+            "image_pooling": arguments.image_pooling,
+            "modal_dropout": arguments.modal_dropout,
+            "modal_dropout_text": arguments.modal_dropout_text,
+        }
+        if arguments.attn_implementation is not None:
+            config["attn_implementation"] = arguments.attn_implementation
+        model: PreTrainedModel
+        if arguments.architecture == "mmbt":
+            assert text is not None and image is not None  # see _checkpoints
+            model = MMBTForClassification.from_text_image_pretrained(
+                text,
+                image,
+                num_segments=3 if self.sentence_pairs else 2,
+                null_image=arguments.null_image,
+                classifier_dropout=arguments.classifier_dropout,
+                **config,
+            )
+        else:
+            of_words = arguments.architecture in ("bow", "concatbow")
+            model = MMBTBaselineForClassification.from_text_image_pretrained(
+                None if of_words else text,
+                image,
+                word_vectors=text if of_words else None,
+                hidden_sizes=arguments.hidden_sizes,
+                batch_norm=arguments.hidden_batch_norm,
+                hidden_dropout=arguments.hidden_dropout,
+                **config,
+            )
+        return place_convolutions(model) if arguments.channels_last else model
+
+    def encode(
+        self, rows: datasets.Dataset, processor: MMBTProcessor, augment: bool = False
+    ) -> EncodedDataset:
+        """Rows as the model's inputs, decoded and tokenised when asked for."""
+        return EncodedDataset(rows, processor.encode_row, augment=augment)
+
+    def collator(
+        self, arguments: ImageTextDataArguments, processor: MMBTProcessor, num_labels: int
+    ) -> MMBTCollator:
+        """Padding, and the random changes of training pictures."""
+        return MMBTCollator(
+            processor,
+            num_labels=num_labels,
+            pad_to_multiple_of=arguments.pad_to_multiple_of,
+            augment=arguments.augment,
+            min_crop=arguments.min_crop,
+        )
+
+    def _checkpoints(self, arguments: MMBTModelArguments) -> tuple[str | None, str | None]:
+        """Return where the text and the image come from; None for an input that the architecture does not read.
+
+        Raises:
+            ValueError: unknown architecture, or one whose checkpoint the recipe does not name.
+        """
+        architecture = arguments.architecture
+        if architecture not in IMAGE_TEXT_ARCHITECTURES:
+            raise ValueError(
+                f"Expected architecture to be one of {', '.join(IMAGE_TEXT_ARCHITECTURES)}, found {architecture!r}."
+            )
+        text_key = "glove_path" if architecture in ("bow", "concatbow") else "text_model"
+        needed = {text_key: architecture != "img", "image_model": architecture not in ("bow", "bert")}
+        found: dict[str, str | None] = {}
+        for key, reads in needed.items():
+            value = getattr(arguments, key)
+            if reads and value is None:
+                raise ValueError(f"Architecture {architecture!r} needs {key!r} in the recipe, found none.")
+            found[key] = resolve_checkpoint(value) if reads else None
+        return found[text_key], found["image_model"]
+
+
+def place_convolutions(model: PreTrainedModel) -> PreTrainedModel:
+    """Store the kernels of convolutions channels last, in place: same numbers, and much faster on CPU and GPU."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    return model
+
+
+def label_ids_of_model(rows: datasets.Dataset, config: Any) -> datasets.Dataset:
+    """Number the labels of rows as a model does, by name.
+
+    Raises:
+        ValueError: if the rows have a label that the model does not know, or another kind of label.
+    """
+    several = config.problem_type == "multi_label_classification"
+    column = "labels" if several else "label"
+    if column not in rows.features:
+        raise ValueError(
+            f"Expected {'several labels' if several else 'one label'} for each row, as the model was trained, found "
+            f"columns {rows.column_names}. Name the label column, or take a model of the other kind."
+        )
+    feature = rows.features[column].feature if several else rows.features[column]
+    names = label_names(config)
+    if feature.names == names:
+        return rows
+    if unknown := sorted(set(feature.names) - set(names)):
+        raise ValueError(
+            f"Expected labels that the model knows ({', '.join(names)}), found {', '.join(unknown)} as well. "
+            "Rename or remove these rows."
+        )
+    number = [names.index(name) for name in feature.names]
+    wanted = datasets.ClassLabel(names=names)
+    features = rows.features.copy()
+    features[column] = datasets.List(wanted) if several else wanted
+    return rows.map(
+        lambda row: {column: [number[i] for i in row[column]] if several else number[row[column]]},
+        features=features,
+    )
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        ImageTextTask("image_text", ImageText),
+        ImageTextTask("mmimdb", MMIMDB),
+        ImageTextTask("food101", Food101),
+        ImageTextTask("vsnli", VSNLI, sentence_pairs=True),
+    )
+}
+
+
+def get_task(name: str) -> ImageTextTask:
+    """Return a task by name.
+
+    Raises:
+        ValueError: naming the known tasks.
+    """
+    if name not in TASKS:
+        raise ValueError(f"Expected `task` to be one of {', '.join(TASKS)}, found {name!r}.")
+    return TASKS[name]

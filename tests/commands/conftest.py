@@ -1,0 +1,98 @@
+"""A tiny pretrained pair of models and a tiny data set whose label needs both inputs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from transformers import BertConfig, BertModel, BertTokenizer, ResNetConfig, ResNetModel, ViTImageProcessor
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sea", "land", "a", "the", "old", "new"]
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory) -> str:
+    """Folder of a random BERT with two layers and its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny-text")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+    )
+    BertModel(config).save_pretrained(folder)
+    BertTokenizer(vocab={word: index for index, word in enumerate(WORDS)}).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_image(tmp_path_factory) -> str:
+    """Folder of a random ResNet with two stages and its image processor."""
+    folder = tmp_path_factory.mktemp("tiny-image")
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of red and blue pictures with a word each: the label is their exclusive or."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "img").mkdir()
+    rng = np.random.default_rng(0)
+    for split, size in (("train", 48), ("dev", 16), ("test", 16)):
+        lines = []
+        for index in range(size):
+            red, sea = bool(index & 1), bool(index & 2)
+            pixels = rng.integers(0, 60, (40, 40, 3), dtype=np.uint8)
+            pixels[..., 0 if red else 2] += 180
+            name = f"img/{split}-{index}.png"
+            Image.fromarray(pixels).save(folder / name)
+            label = "same" if red == sea else "other"
+            lines.append(
+                {
+                    "id": f"{split}-{index}",
+                    "text": f"the {'sea' if sea else 'land'}",
+                    "img": name,
+                    "label": label,
+                }
+            )
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_text, tiny_image, pictures) -> Path:
+    """A recipe of two epochs on the tiny data."""
+    values = {
+        "task": "image_text",
+        "data": str(pictures),
+        "output_dir": str(tmp_path / "run"),
+        "text_model": tiny_text,
+        "image_model": tiny_image,
+        "num_image_embeds": 1,
+        "max_length": 16,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 8,
+        "learning_rate": 1.0e-3,
+        "freeze": {"image_encoder": "1 epoch"},
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "logging_steps": 2,
+        "report_to": "none",
+        "bootstrap": 100,
+        "seed": 1,
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path

@@ -1,0 +1,80 @@
+"""A saved model is evaluated and used without the data that it was trained on."""
+
+import csv
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from hf_mmtab.commands import eval_checkpoint, finetune, predict
+
+
+@pytest.fixture
+def run(recipe, tmp_path):
+    finetune.main([str(recipe), "--num_train_epochs", "1", "--ablation", "false"])
+    return tmp_path / "run"
+
+
+def test_evaluation_repeats_the_numbers_of_the_run(run, pictures, tmp_path):
+    eval_checkpoint.main(
+        [str(run), str(pictures), "--split", "test", "--out", str(tmp_path / "eval"), "--bootstrap", "50"]
+    )
+    of_run = json.loads((run / "results.json").read_text())["metrics"]["test"]
+    found = json.loads((tmp_path / "eval" / "results.json").read_text())
+    assert found["metrics"]["test"] == pytest.approx(of_run)
+    assert len(found["ablation"]) > 0
+    assert (tmp_path / "eval" / "report" / "report.html").exists()
+
+
+def test_evaluation_of_an_unknown_split_names_the_splits(run, pictures, tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"Expected --split to be one of \['train', 'validation', 'test', 'all'\], found 'hard'",
+    ):
+        eval_checkpoint.main([str(run), str(pictures), "--split", "hard", "--out", str(tmp_path / "eval")])
+
+
+def test_a_test_file_alone_is_enough_and_unknown_labels_are_named(run, pictures, tmp_path):
+    alone = pictures / "alone"
+    alone.mkdir(exist_ok=True)
+    text = (pictures / "test.jsonl").read_text().replace("img/", "../img/")
+    (alone / "test.jsonl").write_text(text)
+    of_run = json.loads((run / "results.json").read_text())["metrics"]["test"]
+    for data, split in ((alone, "test"), (alone / "test.jsonl", "all")):
+        out = tmp_path / split
+        eval_checkpoint.main([str(run), str(data), "--split", split, "--out", str(out), "--no_ablation"])
+        assert json.loads((out / "results.json").read_text())["metrics"][split] == pytest.approx(of_run)
+    (alone / "test.jsonl").write_text(text.replace('"other"', '"else"'))
+    with pytest.raises(ValueError, match=r"one of .*other.*same.* found 'else'"):
+        eval_checkpoint.main([str(run), str(alone), "--out", str(tmp_path / "eval")])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+def test_predictions_stand_beside_the_columns_of_the_input(run, pictures, tmp_path, kind):
+    lines = [json.loads(line) for line in (pictures / "test.jsonl").read_text().splitlines()]
+    source = pictures / "new.csv"
+    with open(source, "w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "text", "img"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(lines)
+    out = tmp_path / f"out.{kind}"
+    predict.main([str(run), str(source), str(out), "--batch_size", "5"])
+    read = {
+        "parquet": lambda: pq.read_table(out).to_pylist(),
+        "jsonl": lambda: [json.loads(line) for line in out.read_text().splitlines()],
+        "csv": lambda: list(csv.DictReader(out.open())),
+    }
+    rows = read[kind]()
+    of_run = pq.read_table(run / "predictions" / "test.parquet").to_pylist()
+    assert [row["id"] for row in rows] == [line["id"] for line in lines]
+    for row, known in zip(rows, of_run, strict=True):
+        assert row["prediction"] == known["prediction"]
+        assert float(row["probability_same"]) == pytest.approx(known["probability_same"], abs=1e-5)
+    assert [path.name for path in tmp_path.glob(".out*")] == []
+
+
+def test_an_output_of_an_unknown_kind_is_refused_before_any_work(run, pictures, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"Expected the output to end in one of .parquet, .jsonl, .csv, found 'out.xlsx'"
+    ):
+        predict.main([str(run), str(pictures / "test.jsonl"), str(tmp_path / "out.xlsx")])

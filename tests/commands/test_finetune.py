@@ -1,0 +1,140 @@
+"""From a recipe to a saved, evaluated model."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+from hf_mmtab.commands.finetune import main
+
+
+def test_a_recipe_becomes_a_saved_model_with_report_card_and_predictions(recipe, tmp_path, capsys):
+    main([str(recipe)])
+    run = tmp_path / "run"
+    assert "Results on test (16 rows)" in capsys.readouterr().out
+    results = json.loads((run / "results.json").read_text())
+    assert set(results["metrics"]) == {"validation", "test"}
+    assert {(row["modality"], row["how"]) for row in results["ablation"]} == {
+        (modality, how) for modality in ("image", "text") for how in ("blank", "shuffle")
+    }
+    model = AutoModelForSequenceClassification.from_pretrained(run)
+    processor = AutoProcessor.from_pretrained(run)
+    assert model.config.id2label == {0: "other", 1: "same"}
+    table = pq.read_table(run / "predictions" / "test.parquet").to_pylist()
+    assert len(table) == 16 and table[0]["id"] == "test-0"
+
+    # What the run wrote is what the saved checkpoint says.
+    row = table[3]
+    batch = processor(
+        images=str(Path(json.loads(recipe_data(recipe))["data"]) / "img" / "test-3.png"), text=row["text"]
+    )
+    with torch.inference_mode():
+        probabilities = model.eval()(**batch).logits.softmax(-1)[0]
+    assert probabilities[1].item() == pytest.approx(row["probability_same"], abs=1e-5)
+    accuracy = sum(r["prediction"] == r["gold"] for r in table) / len(table)
+    assert results["metrics"]["test"]["accuracy"] == pytest.approx(accuracy)
+    for written in (
+        "report/report.html",
+        "README.md",
+        "update_audit.jsonl",
+        "freeze_schedule.json",
+        "recipe.yaml",
+    ):
+        assert (run / written).stat().st_size > 0
+
+
+def recipe_data(recipe: Path) -> str:
+    import yaml
+
+    return json.dumps(yaml.safe_load(recipe.read_text()))
+
+
+def test_a_finished_run_is_read_and_another_recipe_is_refused(recipe, tmp_path):
+    main([str(recipe), "--num_train_epochs", "1"])
+    weights = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    main([str(recipe), "--num_train_epochs", "1"])
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == weights
+    with pytest.raises(ValueError, match=r"found num_train_epochs different.*--overwrite true"):
+        main([str(recipe)])
+    main([str(recipe), "--overwrite", "true"])
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns != weights
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
+    main([str(recipe), "--output_dir", str(tmp_path / "whole")])
+
+    from hf_mmtab.commands import finetune
+    from hf_mmtab.training import MMTabTrainer
+
+    class Interrupted(MMTabTrainer):
+        def enter_epoch(self) -> None:
+            if self.state.global_step >= 6:
+                raise KeyboardInterrupt
+            super().enter_epoch()
+
+    monkeypatch.setattr(finetune, "MMTabTrainer", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main([str(recipe)])
+    assert (tmp_path / "run" / "checkpoint-6").is_dir() and not (tmp_path / "run" / "results.json").exists()
+    monkeypatch.undo()
+    main([str(recipe)])
+    whole = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole").state_dict()
+    resumed = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_architectures_and_seeds_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
+    main([str(recipe), "--compare", "bert", "img", "--seeds", "1", "2", "--num_train_epochs", "1"])
+    table = (tmp_path / "run" / "comparison.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["mmbt", "bert", "img"]
+    assert "±" in table[2] and table[2].count("| 2 |") == 1
+    assert table[0] in capsys.readouterr().out
+    assert (tmp_path / "run" / "bert-seed2" / "model.safetensors").exists()
+
+
+def test_thresholds_of_several_labels_are_tuned_and_saved(recipe, tmp_path, pictures):
+    data = tmp_path / "several"
+    data.mkdir()
+    (data / "img").symlink_to(pictures / "img")
+    for split in ("train", "dev", "test"):
+        lines = [json.loads(line) for line in (pictures / f"{split}.jsonl").read_text().splitlines()]
+        for index, line in enumerate(lines):
+            line["label"] = [line["label"]] + (["rare"] if index % 5 == 0 else [])
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    main([str(recipe), "--data", str(data), "--pos_weight", "total_over_positives"])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config
+    assert config.problem_type == "multi_label_classification"
+    assert config.thresholds == results["thresholds"] and len(config.thresholds) == 3
+    row = pq.read_table(tmp_path / "run" / "predictions" / "test.parquet").to_pylist()[0]
+    names = [config.id2label[i] for i in range(3)]
+    expected = [n for n, cut in zip(names, config.thresholds, strict=True) if row[f"probability_{n}"] >= cut]
+    assert row["prediction"] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learning_rat", "1"], "found 'learning_rat' in the command line. Did you mean 'learning_rate'"),
+        (["--learning_rate", "fast"], "argument --learning_rate.*invalid float value: 'fast'"),
+        (["--architecture", "vilbert"], "Expected architecture to be one of mmbt, bow, .*found 'vilbert'"),
+        (["--architecture", "bow"], "Architecture 'bow' needs 'glove_path' in the recipe, found none"),
+        (
+            ["--freeze", '{"image_encoder": "forever", "vision": "forever"}'],
+            "Unknown part 'vision'. Known parts",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        main([str(recipe), *arguments])
+
+
+def test_an_unknown_recipe_names_those_that_exist():
+    with pytest.raises(
+        FileNotFoundError, match=r"name of a shipped recipe \(.*openclipart.*\), found 'no-such'"
+    ):
+        main(["no-such"])
