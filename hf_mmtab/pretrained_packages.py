@@ -76,7 +76,11 @@ def _thin_resnet() -> Path:
 
 
 def _resnet_from_onnx(path: Path) -> ResNetModel:
-    """Read the 16 residual blocks of open_nsfw (BatchNorm folded into the convolutions) into a `ResNetModel`."""
+    """Read the 16 residual blocks of open_nsfw (BatchNorm folded into the convolutions) into a `ResNetModel`.
+
+    NOTE[DIFF] The original's first pooling pads on the right and below, transformers' ResNet on all sides: its features
+    are those of a picture shifted by a pixel or two.
+    """
     try:
         import onnx
         from onnx import numpy_helper
