@@ -147,7 +147,9 @@ class MMTabTrainingArguments(TrainingArguments):
         default=16384,
         metadata={"help": "Weights of each part that are compared (evenly spaced over its tensors)."},
     )
-    audit_plot: bool = field(default=True, metadata={"help": "Draw the audit as `update_audit.png` at the end."})
+    audit_plot: bool = field(
+        default=True, metadata={"help": "Draw the audit as `update_audit.png` at the end."}
+    )
     show_freeze_report: bool = field(
         default=True, metadata={"help": "Show the timeline before training and the audit table after it."}
     )
@@ -210,10 +212,8 @@ class MMTabTrainingArguments(TrainingArguments):
                 "'steps' and "
                 "metric_for_best_model"
             )
-        if self.optim_preset == "bertadam" and self.lr_scheduler_type not in (
-            "linear",
-            "reduce_lr_on_plateau",
-        ):
+        stackable = ("linear", "constant", "reduce_lr_on_plateau")  # the first two add nothing
+        if self.optim_preset == "bertadam" and self.lr_scheduler_type not in stackable:
             raise ValueError(
                 "optim_preset 'bertadam' brings its own linear warm-up and decay, found lr_scheduler_type "
                 f"'{SchedulerType(self.lr_scheduler_type).value}'. Leave it out, or use "

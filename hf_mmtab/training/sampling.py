@@ -37,10 +37,17 @@ class PartSample:
     @torch.no_grad()
     def read(self) -> torch.Tensor:
         """Return the sampled elements as float32 on the CPU, shape `(about samples,)`."""
-        pieces = [local_tensor(t.detach()).reshape(-1)[:: self.stride] for t in self.tensors]
+        pieces = [_flat(local_tensor(t.detach()))[:: self.stride] for t in self.tensors]
         if not pieces:
             return torch.zeros(0)
         return torch.cat([piece.float() for piece in pieces]).cpu()
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a flat view; kernels stored channels last are read in that order, since another would copy them."""
+    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.reshape(-1)
 
 
 def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:

@@ -245,7 +245,9 @@ def test_frozen_bands_follow_the_boundaries_between_records():
 
 
 def test_table_and_plot_are_written(tmp_path):
-    trainer = trained(tmp_path, audit_plot=True, freeze={"text_encoder": "1 epoch", "image_encoder": "forever"})
+    trainer = trained(
+        tmp_path, audit_plot=True, freeze={"text_encoder": "1 epoch", "image_encoder": "forever"}
+    )
     table = (tmp_path / "update_audit.txt").read_text()
     assert table.strip() == trainer.audit.table()
     assert [line.split()[0] for line in table.splitlines()[2:4]] == ["text_encoder", "image_encoder"]

@@ -13,8 +13,8 @@ from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments
 class ToyConfig(PreTrainedConfig):
     model_type = "toy_mm"
 
-    def __init__(self, hidden=8, layers=3, dropout=0.1, num_labels=3, **kwargs):
-        self.hidden, self.layers, self.dropout = hidden, layers, dropout
+    def __init__(self, hidden=8, layers=3, dropout=0.1, num_labels=3, batch_norm=True, **kwargs):
+        self.hidden, self.layers, self.dropout, self.batch_norm = hidden, layers, dropout, batch_norm
         super().__init__(num_labels=num_labels, **kwargs)
 
 
@@ -32,19 +32,14 @@ class ToyLayer(nn.Module):
 class ToyImageModel(nn.Module):
     def __init__(self, config):
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, config.hidden, 3, stride=2, bias=False), nn.BatchNorm2d(config.hidden), nn.ReLU()
-        )
-        self.stages = nn.ModuleList(
-            [
-                nn.Sequential(
-                    nn.Conv2d(config.hidden, config.hidden, 3, bias=False),
-                    nn.BatchNorm2d(config.hidden),
-                    nn.ReLU(),
-                )
-                for _ in range(2)
-            ]
-        )
+        width = config.hidden
+
+        def stage(channels, stride):
+            norm = nn.BatchNorm2d(width) if config.batch_norm else nn.GroupNorm(2, width)
+            return nn.Sequential(nn.Conv2d(channels, width, 3, stride=stride, bias=False), norm, nn.ReLU())
+
+        self.stem = stage(3, 2)
+        self.stages = nn.ModuleList([stage(width, 1) for _ in range(2)])
 
     def forward(self, pixel_values):
         states = self.stem(pixel_values)
@@ -56,7 +51,7 @@ class ToyImageModel(nn.Module):
 class ToyModel(PreTrainedModel):
     config_class = ToyConfig
     accepts_loss_kwargs = False
-    supports_gradient_checkpointing = True
+    _no_split_modules = ("ToyLayer",)
 
     def __init__(self, config):
         super().__init__(config)
@@ -66,7 +61,6 @@ class ToyModel(PreTrainedModel):
         self.image_model = ToyImageModel(config)
         self.pooler = nn.Linear(config.hidden, config.hidden)
         self.classifier = nn.Linear(config.hidden, config.num_labels)
-        self.checkpointing = False
         self.image_calls = 0
         self.post_init()
 
@@ -97,10 +91,7 @@ class ToyModel(PreTrainedModel):
             image_regions = self.get_image_features(pixel_values)
         states = torch.cat([self.projection(image_regions)[:, None], self.embeddings(input_ids)], dim=1)
         for layer in self.encoder:
-            if self.checkpointing and self.training:
-                states = torch.utils.checkpoint.checkpoint(layer, states, use_reentrant=False)
-            else:
-                states = layer(states)
+            states = layer(states)
         logits = self.classifier(torch.tanh(self.pooler(states.mean(dim=1))))
         loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)

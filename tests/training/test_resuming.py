@@ -1,0 +1,141 @@
+"""Interrupted and resumed equals never interrupted, bit for bit, through thaw boundaries."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from run_toy import build, full_weights
+from transformers import TrainerCallback
+
+from hf_mmtab.training.checkpoints import last_complete_checkpoint
+from hf_mmtab.training.update_audit import read_records
+
+SETTINGS = {
+    "num_train_epochs": 4,
+    "freeze": {"image_encoder": "1 epoch", "text_encoder": "20 steps"},
+    "save_strategy": "steps",
+    "save_steps": 4,
+    "save_total_limit": 2,
+    "gradient_accumulation_steps": 1,
+    "weight_decay": 0.01,
+}
+MODEL = {"dropout": 0.1, "batch_norm": True}  # random numbers and statistics must continue too
+WATCHING = {
+    "eval_strategy": "epoch",
+    "metric_for_best_model": "score",
+    "greater_is_better": True,
+    "load_best_model_at_end": False,
+}
+VARIANTS = {
+    "linear": {"lr_scheduler_type": "linear", "warmup_steps": 3, "thaw_warmup": {"text_encoder": "5 steps"}},
+    "plateau": {
+        **WATCHING,
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "warmup_steps": 3,
+        "plateau_patience": 0,
+    },
+    "bertadam": {"optim_preset": "bertadam", "warmup_steps": 0.1},
+    "accumulation": {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
+    "stopping": {**WATCHING, "early_stopping_patience": 2, "num_train_epochs": 8, "learning_rate": 1e-4},
+    "cached": {"feature_cache": True, "freeze": {"image_encoder": "3 epochs"}, **WATCHING},
+}
+
+
+class Interrupt(TrainerCallback):
+    def __init__(self, at):
+        self.at = at
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        if state.global_step == self.at:
+            raise KeyboardInterrupt
+
+
+def run(folder, variant, interrupt=None, resume=None):
+    settings = {**SETTINGS, **VARIANTS[variant]}
+    trainer = build({"folder": str(folder), "settings": settings, "model": MODEL})
+    if interrupt is not None:
+        trainer.add_callback(Interrupt(interrupt))
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def assert_same_run(first, second):
+    one, other = full_weights(first), full_weights(second)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert first.state.global_step == second.state.global_step
+    assert first.optimizer.param_groups[0]["lr"] == second.optimizer.param_groups[0]["lr"]
+    records = [
+        read_records(Path(trainer.args.output_dir) / "update_audit.jsonl") for trainer in (first, second)
+    ]
+    assert records[0] == records[1]
+    evaluations = [[e["eval_loss"] for e in t.state.log_history if "eval_loss" in e] for t in (first, second)]
+    assert evaluations[0] == evaluations[1]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, variant):
+    whole = run(tmp_path / "whole", variant)
+    for step in (7, 17, 21):  # before a thaw, between the two, after the second inside an epoch
+        folder = tmp_path / f"cut-{step}"
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, variant, interrupt=step)
+        assert_same_run(whole, run(folder, variant, resume=True))
+
+
+def test_checkpoint_at_the_end_of_an_epoch_holds_its_evaluation(tmp_path):
+    run(tmp_path, "plateau")
+    checkpoint = last_complete_checkpoint(tmp_path)
+    state = json.loads((Path(checkpoint) / "trainer_state.json").read_text())
+    assert state["global_step"] == 32
+    assert max(entry["step"] for entry in state["log_history"] if "eval_score" in entry) == 32
+
+
+def test_early_stopping_continues_to_count(tmp_path):
+    whole = run(tmp_path / "whole", "stopping")
+    assert whole.state.global_step == 24  # best at the first evaluation, then two without improvement
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", "stopping", interrupt=18)
+    assert run(tmp_path / "cut", "stopping", resume=True).state.global_step == 24
+
+
+def test_resuming_with_another_schedule_that_changes_the_optimizer_is_an_error(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "linear", interrupt=9)
+    settings = {**SETTINGS, **VARIANTS["linear"], "freeze": {"image_encoder": "forever"}}
+    trainer = build({"folder": str(tmp_path), "settings": settings, "model": MODEL})
+    with pytest.raises(
+        ValueError, match=r"was saved for other parts than this run trains.*'forever' may not come"
+    ):
+        trainer.train(resume_from_checkpoint=True)
+
+
+def test_resuming_with_another_moment_of_thaw_works(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "linear", interrupt=9)
+    freeze = {"image_encoder": "1 epoch", "text_encoder": "3 epochs"}
+    trainer = build({"folder": str(tmp_path), "settings": {**SETTINGS, "freeze": freeze}, "model": MODEL})
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.audit.position.statuses["text_encoder"].trains_since == 24
+
+
+def test_nothing_to_resume_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="No complete checkpoint to resume from"):
+        run(tmp_path, "linear", resume=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [{"kill": 18}, {"kill_while_saving": 16}])
+def test_run_killed_with_signal_9_resumes_to_the_same_weights(tmp_path, fault):
+    settings = {**SETTINGS, **VARIANTS["plateau"]}
+    scenario = {"name": "run", "folder": str(tmp_path / "cut"), "settings": settings, "model": MODEL, **fault}
+    (tmp_path / "scenario.json").write_text(json.dumps([scenario]))
+    command = [sys.executable, str(Path(__file__).with_name("run_toy.py")), str(tmp_path / "scenario.json")]
+    killed = subprocess.run(command, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    expected = 16 if "kill" in fault else 12
+    assert last_complete_checkpoint(tmp_path / "cut").endswith(f"checkpoint-{expected}")
+    resumed = run(tmp_path / "cut", "plateau", resume=True)
+    assert_same_run(run(tmp_path / "whole", "plateau"), resumed)
