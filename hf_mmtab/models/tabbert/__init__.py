@@ -1,6 +1,13 @@
-"""TabBERT: configuration and models; importing this package makes the Auto classes know them."""
+"""TabBERT: processor, configuration and models. `register()` makes them known to the Auto classes."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+)
 
 from .configuration_tabbert import TabBertConfig
 from .modeling_tabbert import TabBertForMaskedLM, TabBertMaskedLMOutput, TabBertModel, TabBertPreTrainedModel
@@ -10,21 +17,28 @@ from .modeling_tabbert_lstm import (
     TabBertPooledForSequenceClassification,
     TabBertRawLstmForSequenceClassification,
 )
+from .processing_tabbert import TabBertProcessor
 
-AutoConfig.register("tabbert", TabBertConfig, exist_ok=True)
-AutoModel.register(TabBertConfig, TabBertModel, exist_ok=True)
-AutoModelForMaskedLM.register(TabBertConfig, TabBertForMaskedLM, exist_ok=True)
-# The first is the default; a saved checkpoint names its own class in `architectures`.
-AutoModelForSequenceClassification.register(
-    TabBertConfig,
-    (
-        TabBertLstmForSequenceClassification,
-        TabBertMlpForSequenceClassification,
-        TabBertPooledForSequenceClassification,
-        TabBertRawLstmForSequenceClassification,
-    ),
-    exist_ok=True,
-)
+
+def register() -> None:
+    """Make TabBERT known to the Auto classes of configurations, models and processors."""
+    AutoConfig.register("tabbert", TabBertConfig, exist_ok=True)
+    AutoModel.register(TabBertConfig, TabBertModel, exist_ok=True)
+    AutoModelForMaskedLM.register(TabBertConfig, TabBertForMaskedLM, exist_ok=True)
+    # The first is the default; a saved checkpoint names its own class in `architectures`.
+    AutoModelForSequenceClassification.register(
+        TabBertConfig,
+        (
+            TabBertLstmForSequenceClassification,
+            TabBertMlpForSequenceClassification,
+            TabBertPooledForSequenceClassification,
+            TabBertRawLstmForSequenceClassification,
+        ),
+        exist_ok=True,
+    )
+    AutoProcessor.register(TabBertConfig, TabBertProcessor, exist_ok=True)
+    AutoFeatureExtractor.register(TabBertConfig, TabBertProcessor, exist_ok=True)
+
 
 __all__ = [
     "TabBertConfig",
@@ -35,5 +49,7 @@ __all__ = [
     "TabBertModel",
     "TabBertPooledForSequenceClassification",
     "TabBertPreTrainedModel",
+    "TabBertProcessor",
     "TabBertRawLstmForSequenceClassification",
+    "register",
 ]
