@@ -12,8 +12,8 @@ import jinja2
 from matplotlib.figure import Figure
 from transformers.utils.logging import get_logger
 
-from ..training.audit import read_records
 from ..training.reporting import plot_audit
+from ..training.update_audit import read_records
 from .examples import worst_errors
 from .facts import RunFacts, metric_name
 from .figures import result_figures
@@ -86,10 +86,10 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     page.draw("learning_curves", curve, learning_curves, facts.log_history, metric, thaw_epochs(records))
     page.draw("freezing", "When each part was frozen and how far it moved", movement, records)
     if records:
-        detail = folder / FIGURES_FOLDER / "update_audit.png"
-        plot_audit(records, detail, boundaries(records))
         alt = "Relative change, gradient norm and learning rate of each part"
-        page.pictures["update_audit"] = Picture("update_audit", alt, detail.read_bytes())
+        page.pictures["update_audit"] = Picture(
+            "update_audit", alt, _audit_png(Path(str(facts.audit_path)), records, folder)
+        )
     page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
     page.draw("ablation", "The metric without each input", ablation_bars, facts.ablation, metric)
     results = result_figures(facts)
@@ -124,6 +124,16 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     return path
 
 
+def _audit_png(audit_path: Path, records: list[dict[str, Any]], folder: Path) -> bytes:
+    """The audit's plot: as training drew it beside the records, or drawn now."""
+    drawn = audit_path.with_suffix(".png")
+    if drawn.is_file() and drawn.stat().st_mtime >= audit_path.stat().st_mtime:
+        return drawn.read_bytes()
+    path = folder / FIGURES_FOLDER / "update_audit.png"
+    plot_audit(records, path, boundaries(records))
+    return path.read_bytes()
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -156,13 +166,18 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def number(value: float | None) -> str:
-    """A metric for a table: about three digits that matter, thousands separated, a dash for what is not defined."""
+def number(value: float | None, like: float | None = None) -> str:
+    """A metric for a table: about three digits that matter, thousands separated, a dash for what is not defined.
+
+    Args:
+        value: the number; an int is a count.
+        like: the number beside it, whose decimals it takes (a spread those of its mean).
+    """
     if value is None or value != value:
         return "–"
-    if isinstance(value, int) or abs(value) >= 1000:
+    size = abs(value if like is None else like)
+    if isinstance(value, int) or size >= 1000:
         return f"{value:,.0f}"
-    size = abs(value)
     return f"{value:.{1 if size >= 100 else 2 if size >= 10 else 3 if size >= 0.01 or size == 0 else 5}f}"
 
 

@@ -12,7 +12,7 @@ from ..training.reporting import frozen_bands
 from .facts import lower_is_better, metric_name
 from .style import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, PALE, new_figure, spread_labels, styled
 
-Records = Sequence[Mapping[str, Any]]
+Records = Sequence[dict[str, Any]]
 
 
 def series(log_history: Records, key: str) -> tuple[np.ndarray, np.ndarray]:

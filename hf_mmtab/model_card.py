@@ -1,0 +1,307 @@
+"""Run facts → the model's README.md. Numbers come from the facts, sizes from the saved config; nothing else."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .reports.facts import RunFacts, metric_name
+from .reports.page import duration, number, quantity, signed
+from .reports.plots_training import audit_rows
+from .reports.tables import comparison_rows, split_table
+from .training.update_audit import read_records
+
+CARD_NAME = "README.md"
+FEW_ROWS = 20  # a class with fewer test rows: its numbers say little
+
+_METHODS = {
+    "mmbt": "MMBT (Kiela et al. 2019): pooled regions of the picture and the words of the text are read "
+    "together by one text encoder, whose first position is classified.",
+    "mmbt_baseline": "A baseline of the MMBT paper (Kiela et al. 2019).",
+    "tabbert": "TabBERT (Padhi et al. 2021): the cells of each row become tokens, a transformer reads the fields of a "
+    "row, another one the rows over time, and a head classifies the window.",
+}
+_FAMILIES = {"mmbt": "mmbt", "mmbt_baseline": "mmbt", "tabbert": "tabbert"}
+_CITATIONS = {
+    "mmbt": """
+@article{kiela2019supervised,
+  title={Supervised Multimodal Bitransformers for Classifying Images and Text},
+  author={Kiela, Douwe and Bhooshan, Suvrat and Firooz, Hamed and Perez, Ethan and Testuggine, Davide},
+  journal={arXiv preprint arXiv:1909.02950},
+  year={2019}
+}""",
+    "tabbert": """
+@inproceedings{padhi2021tabular,
+  title={Tabular Transformers for Modeling Multivariate Time Series},
+  author={Padhi, Inkit and Schiff, Yair and Melnyk, Igor and Rigotti, Mattia and Mroueh, Youssef and Dognin, Pierre
+          and Ross, Jerret and Nair, Ravi and Altman, Erik},
+  booktitle={ICASSP},
+  note={arXiv:2011.01843},
+  year={2021}
+}""",
+}
+
+
+def write_model_card(
+    facts: RunFacts,
+    model_dir: str | os.PathLike,
+    *,
+    license: str | None = None,
+    model_id: str | None = None,
+    base_models: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    language: str | Sequence[str] | None = None,
+    data: str | None = None,
+    intended_use: str | None = None,
+    limits: Sequence[str] = (),
+    differences: Sequence[str] | None = None,
+    tags: Sequence[str] = (),
+) -> Path:
+    """Write `README.md` beside a saved model.
+
+    Args:
+        facts: of the run.
+        model_dir: folder of the model; its `config.json` says which family it is.
+        license: Hub identifier of the licence that the user chose, e.g. "apache-2.0". Never guessed.
+        model_id: name for the code examples; default: the folder's name.
+        base_models: Hub names (or packages) that the weights started from.
+        datasets: Hub names of the data.
+        language: of the texts.
+        data: what the model was trained on, in Markdown.
+        intended_use: what it is for; default: a sentence from the labels.
+        limits: further limits, beside those that follow from the facts.
+        differences: from the original method; default: the `NOTE[DIFF]` comments of the code that made the model.
+        tags: further tags.
+
+    Returns:
+        The path of `README.md`.
+
+    Raises:
+        FileNotFoundError: if the folder has no `config.json`.
+        ValueError: if its `model_type` is not one of this package.
+    """
+    folder = Path(model_dir)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model_type = config.get("model_type")
+    if model_type not in _FAMILIES:
+        raise ValueError(
+            f"Expected a model_type of {sorted(_FAMILIES)} in {folder / 'config.json'}, found {model_type!r}."
+        )
+    family = _FAMILIES[model_type]
+    model_id = model_id or folder.resolve().name
+    header = _header(facts, family, license, base_models, datasets, language, tags)
+    splits = split_table(facts)
+    text = _environment().get_template("model_card.md.jinja").render(
+        header=header.to_yaml(),
+        facts=facts,
+        family=family,
+        model_id=model_id,
+        method=_METHODS[model_type],
+        base_models=base_models,
+        data=data,
+        intended_use=intended_use or _intended_use(facts),
+        limits=[*_limits(facts), *limits],
+        splits=splits,
+        has_intervals=any(splits["has_intervals"].values()),
+        comparison=comparison_rows(facts),
+        audit=audit_rows(read_records(facts.audit_path)) if facts.audit_path else [],
+        usage=usage_code(config, model_id),
+        differences=collect_differences(family) if differences is None else differences,
+        license=license,
+        citation=_CITATIONS[family],
+        metric_name=metric_name,
+    )  # fmt: skip
+    path = folder / CARD_NAME
+    ModelCard(re.sub(r"\n{3,}", "\n\n", text)).save(path)
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "signed": signed, "quantity": quantity, "duration": duration}
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    environment.filters["code"] = lambda text: f"`{text}`"
+    return environment
+
+
+def _header(
+    facts: RunFacts,
+    family: str,
+    license: str | None,
+    base_models: Sequence[str],
+    datasets: Sequence[str],
+    language: str | Sequence[str] | None,
+    tags: Sequence[str],
+) -> ModelCardData:
+    """The card's YAML, with the results of the headline's split as a model index."""
+    is_regression = facts.problem_type == "regression"
+    tabular = "tabular-regression" if is_regression else "tabular-classification"
+    task = tabular if family == "tabbert" else "image-text-classification"
+    scores = facts.metrics.get(str(facts.main_split), {})
+    intervals = facts.intervals.get(str(facts.main_split), {})
+    data_name = datasets[0] if datasets else facts.title
+    skipped = ["threshold", "positive_rate", "classes_without_positive"]
+    if "accuracy" in scores:
+        skipped.append("micro_f1")  # the same number
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=re.sub(r"[^\w./-]+", "-", data_name).strip("-").lower(),
+            dataset_name=data_name,
+            dataset_split=facts.main_split,
+            metric_type=name,
+            metric_name=metric_name(name),
+            metric_value=round(value, 4),
+            metric_args={"interval_95": [round(intervals[name].low, 4), round(intervals[name].high, 4)]}
+            if name in intervals
+            else None,
+        )
+        for name, value in scores.items()
+        if "/" not in name and name not in skipped
+    ]
+    return ModelCardData(
+        license=license,
+        language=list(language) if language is not None and not isinstance(language, str) else language,
+        base_model=list(base_models) or None,
+        datasets=list(datasets) or None,
+        library_name="transformers",
+        pipeline_tag=task if family == "tabbert" else None,  # the Hub has no task of pictures with texts
+        tags=["hf_mmtab", family, *tags],
+        metrics=[str(facts.main_metric)] if results else None,
+        model_name=facts.title if results else None,
+        eval_results=results or None,
+    )
+
+
+def _intended_use(facts: RunFacts) -> str:
+    if facts.problem_type == "regression":
+        return (
+            f"Estimating {', '.join(facts.id2label.values())} for inputs like those that it was trained on."
+        )
+    which = "any of" if facts.problem_type == "multi_label_classification" else "one of"
+    return f"Assigning {which} the {len(facts.id2label)} labels above to inputs like those that it was trained on."
+
+
+def _limits(facts: RunFacts) -> list[str]:
+    """What follows from the facts alone."""
+    limits = []
+    if facts.problem_type == "single_label_classification":
+        limits.append(
+            "It always answers with one of its labels, also for an input that belongs to none of them."
+        )
+    predictions = facts.main_predictions
+    if predictions is None or facts.problem_type == "regression":
+        return limits
+    labels = np.asarray(predictions.labels)
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(facts.id2label))
+    few = [f"{facts.id2label[i]} ({int(n)})" for i, n in enumerate(counts) if n < FEW_ROWS]
+    limits.append(f"Measured on {len(labels):,} rows of split “{facts.main_split}”.")
+    if few:
+        shown = ", ".join(few[:15]) + (f" and {len(few) - 15} more" if len(few) > 15 else "")
+        limits.append(f"Labels with fewer than {FEW_ROWS} rows there, whose numbers say little: {shown}.")
+    return limits
+
+
+def usage_code(config: Mapping[str, Any], model_id: str) -> str:
+    """Python code that loads a model and classifies one input.
+
+    Args:
+        config: the content of its `config.json`.
+        model_id: folder or Hub name.
+    """
+    several = config.get("problem_type") == "multi_label_classification"
+    if config.get("problem_type") == "regression":
+        answer = "print(dict(zip(model.config.id2label.values(), logits.tolist())))"
+    elif several:
+        answer = (
+            "probabilities = logits.sigmoid()\n"
+            "thresholds = torch.tensor(model.config.thresholds or [0.5] * len(probabilities))\n"
+            "print([model.config.id2label[i] for i in (probabilities >= thresholds).nonzero()[:, 0].tolist()])"
+        )
+    else:
+        answer = (
+            "probabilities = logits.softmax(-1)\n"
+            "print(model.config.id2label[int(probabilities.argmax())], float(probabilities.max()))"
+        )
+    if config.get("model_type") == "tabbert":
+        return _TABBERT_USAGE.replace("MODEL", model_id).replace("ANSWER", answer)
+    reads_text = config.get("text_config") is not None or config.get("bow_vocab_size") is not None
+    inputs = ['images=Image.open("picture.jpg")'] if config.get("image_config") is not None else []
+    inputs += ['text="the text beside it"'] if reads_text else []
+    code = (
+        _MMBT_USAGE.replace("MODEL", model_id).replace("INPUTS", ", ".join(inputs)).replace("ANSWER", answer)
+    )
+    return code if config.get("image_config") is not None else code.replace("from PIL import Image\n", "")
+
+
+_MMBT_USAGE = """
+import hf_mmtab  # makes the Auto classes know the model
+import torch
+from PIL import Image
+from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("MODEL")
+model = AutoModelForSequenceClassification.from_pretrained("MODEL").eval()
+inputs = processor(INPUTS)
+with torch.no_grad():
+    logits = model(**inputs).logits[0]
+ANSWER
+"""
+
+_TABBERT_USAGE = """
+import polars
+import torch
+from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
+from transformers import AutoModelForSequenceClassification
+
+processor = TabBertProcessor.from_pretrained("MODEL")
+model = AutoModelForSequenceClassification.from_pretrained("MODEL").eval()
+history = processor.encode(polars.read_csv("table.csv"))  # the rows of one entity, oldest first
+input_ids = torch.tensor([list(row.values()) for row in history.to_pylist()])[None]  # (1, rows, fields)
+with torch.no_grad():
+    logits = model(input_ids=input_ids).logits[0]
+ANSWER
+"""
+
+
+def collect_differences(family: str) -> list[str]:
+    """The `NOTE[DIFF]` comments in the package's code of one family and of training, as sentences.
+
+    Args:
+        family: "mmbt" or "tabbert".
+    """
+    package = Path(__file__).parent
+    found = []
+    for folder in (package / "models" / family, package / "training"):
+        for path in sorted(folder.glob("*.py")):
+            found += _notes(path.read_text(encoding="utf-8").splitlines())
+    return found
+
+
+def _notes(lines: Sequence[str]) -> list[str]:
+    """Each note runs to the end of its comment, or of its paragraph in a docstring."""
+    notes = []
+    for i, line in enumerate(lines):
+        before, mark, rest = line.partition("NOTE[DIFF]")
+        if not mark:
+            continue
+        words = [rest]
+        is_comment = before.strip() == "#"
+        for following in lines[i + 1 :]:
+            text = following.strip()
+            if is_comment != text.startswith("#") or not text or text.startswith('"""'):
+                break
+            words.append(text.lstrip("# "))
+        notes.append(" ".join(" ".join(words).split('"""')[0].split()))
+    return notes

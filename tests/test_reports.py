@@ -1,0 +1,330 @@
+"""The report page: what it contains for small runs of every kind, and what it leaves out."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_mmtab.ablation import AblationRow
+from hf_mmtab.metrics import Interval, PairedDifference, bootstrap_interval, scores_for
+from hf_mmtab.reports import ModelResult, RunFacts, SplitPredictions, write_report
+from hf_mmtab.reports.examples import thumbnail, worst_errors
+from hf_mmtab.reports.page import duration, number, quantity, signed
+from hf_mmtab.reports.plots_classes import confused_pairs, confusion_counts
+from hf_mmtab.reports.plots_scores import calibration_bins, expected_calibration_error, wilson
+from hf_mmtab.reports.plots_training import audit_rows, boundaries, thaw_epochs
+from hf_mmtab.reports.style import spread_labels
+from hf_mmtab.reports.tables import headline, split_table
+
+SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
+NAMES = {0: "cat", 1: "dog", 2: "a <b>bird</b> & $5"}
+PNG = re.compile(r'src="data:image/png;base64,([^"]+)"')
+
+
+def audit_records():
+    """Four steps an epoch; `text_encoder` thaws after step 4, `image_encoder` never; every second step recorded."""
+    rows = []
+    for step in (1, 2, 4, 5, 6, 8):
+        for part in ("text_encoder", "image_encoder", "classifier"):
+            frozen = part == "image_encoder" or (part == "text_encoder" and step <= 4)
+            row = {
+                "part": part,
+                "epoch": step / 4,
+                "step": step,
+                "frozen": frozen,
+                "trainable_share": float(not frozen),
+            }
+            row |= {"in_optimizer": 1.0, "missing_gradients": 0.0, "gradient_norm": None if frozen else 0.5}
+            row |= {"learning_rate": 1e-4, "change": 0.0 if frozen else 1e-3}
+            row |= {"change_since_start": 0.0 if frozen else step * 1e-3, "statistics_since_start": None}
+            rows.append(row | {"reason": "frozen forever" if part == "image_encoder" else None})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 60)
+    probabilities = rng.dirichlet([1, 1, 1], 60) * 0.5 + np.eye(3)[labels] * 0.5
+    probabilities[7] = [0.0, 0.0, 1.0] if labels[7] != 2 else [1.0, 0.0, 0.0]  # the surest mistake
+    rows = [
+        {"image": Image.new("RGB", (40, 20), (i, 0, 0)), "text": f"text {i} <script>", "id": f"id-{i}"}
+        for i in range(60)
+    ]
+    scores = scores_for(SINGLE, labels, probabilities, NAMES, per_class=True)
+    audit = tmp_path / "update_audit.jsonl"
+    audit.write_text("".join(json.dumps(r) + "\n" for r in audit_records()))
+    log = [{"loss": 1.0 / s, "learning_rate": 1e-4, "epoch": s / 4, "step": s} for s in range(1, 9)]
+    log += [{"eval_loss": 0.9, "eval_accuracy": 0.5 + e / 10, "epoch": float(e)} for e in (1, 2)]
+    return RunFacts(
+        title="MMBT on <animals>",
+        problem_type=SINGLE,
+        id2label=NAMES,
+        task="An animal from its picture and text.",
+        metrics={"validation": {"accuracy": 0.75}, "test": scores},
+        intervals={"test": {"accuracy": bootstrap_interval("accuracy", labels, probabilities, SINGLE)}},
+        predictions={"test": SplitPredictions(probabilities, labels, rows)},
+        comparison=[
+            ModelResult("mmbt", {"accuracy": [0.8, 0.9]}, is_own=True, seconds=100),
+            ModelResult(
+                "bert", {"accuracy": [0.7, 0.72]}, {"accuracy": Interval(0.71, 0.6, 0.8, 1000)},
+                {"accuracy": PairedDifference(0.14, 0.05, 0.2, 0.99, 1000)}, seconds=50,
+            ),
+        ],
+        ablation=[AblationRow("image", "blank", m, 0.5, 0.85) for m in ("accuracy", "macro_f1")],
+        log_history=log,
+        freeze_timeline="text_encoder ░░██",
+        audit_path=audit,
+        bad_records={"picture cannot be decoded": 2},
+        notes=["Windows of the test split share no rows with training."],
+        command="python -m hf_mmtab finetune recipe.yaml --seed 1",
+        recipe="learning_rate: 5.0e-5",
+        duration=6000.0,
+        versions={"torch": "2.14.1"},
+        details={"parameters": "28.6 M"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(single, tmp_path_factory):
+    return write_report(single, tmp_path_factory.mktemp("page") / "made" / "report")
+
+
+def test_report_of_a_single_label_run_contains_every_section(single, page):
+    html = page.read_text(encoding="utf-8")
+    assert page.name == "report.html"
+    for section in ("comparison", "inputs", "results", "errors", "training", "freezing", "repeat"):
+        assert f'id="{section}"' in html
+        assert f'href="#{section}"' in html
+    accuracy = single.metrics["test"]["accuracy"]
+    assert f"<b>{accuracy:.3f}</b><span>accuracy</span>" in html
+    assert "Trained in 1 h 40 min. Parameters: 28.6 M." in html
+    assert "0.850 <small>± 0.071" in html and "+0.140 <small>+0.050 to +0.200" in html
+    assert "2 input records were left out:" in html and "picture cannot be decoded (2)" in html
+    assert "share no rows with training" in html
+    assert "finetune recipe.yaml --seed 1" in html and "learning_rate: 5.0e-5" in html
+    assert "text_encoder ░░██" in html and "frozen forever" in html
+    figures = {p.name for p in (page.parent / "figures").iterdir()}
+    assert figures == {
+        "learning_curves.png", "freezing.png", "update_audit.png", "comparison.png", "ablation.png",
+        "confusion.png", "precision_recall.png", "calibration.png",
+    }  # fmt: skip
+    assert len(PNG.findall(html)) == len(figures)
+    for data in PNG.findall(html):
+        Image.open(io.BytesIO(base64.b64decode(data))).verify()
+
+
+def test_the_page_needs_no_other_file(page):
+    html = page.read_text(encoding="utf-8")
+    assert not re.search(r'(src|href)="(?!data:|#)', html)
+    assert "@import" not in html and "url(" not in html
+
+
+def test_texts_and_label_names_are_never_markup(page):
+    html = page.read_text(encoding="utf-8")
+    assert "<script" not in html and "<b>bird</b>" not in html and "<animals>" not in html
+    assert "text 7 &lt;script&gt;" in html and "a &lt;b&gt;bird&lt;/b&gt; &amp; $5" in html
+
+
+def test_a_report_with_almost_no_facts_leaves_the_sections_out(tmp_path):
+    html = write_report(RunFacts("Empty", SINGLE, NAMES), tmp_path).read_text(encoding="utf-8")
+    assert "<h1>Empty</h1>" in html
+    assert "<section" not in html and "<img" not in html and "None" not in html
+
+
+def test_the_surest_mistake_comes_first_with_picture_and_text(single):
+    examples = worst_errors(single, single.predictions["test"])
+    labels, decided = single.main_predictions.labels, single.main_predictions.probabilities.argmax(1)
+    assert len(examples) == min(24, (labels != decided).sum())
+    assert examples[0].row == 7
+    assert examples[0].true == NAMES[int(labels[7])] and examples[0].certainty.startswith("100.00%")
+    assert examples[0].image.startswith("data:image/jpeg;base64,")
+    assert (examples[0].text, examples[0].identity) == ("text 7 <script>", "id-7")
+
+
+def test_report_of_a_multi_label_run(tmp_path):
+    rng = np.random.default_rng(1)
+    labels = (rng.random((80, 3)) < [0.5, 0.3, 0.0]).astype(int)
+    probabilities = np.clip(rng.normal(0.3 + 0.4 * labels, 0.2), 0, 1)
+    rows = [{"sentence1": f"first {i}", "sentence2": "second " * 100, "image": None} for i in range(80)]
+    facts = RunFacts(
+        "Several", MULTI, NAMES, metrics={"test": scores_for(MULTI, labels, probabilities, NAMES, [0.4, 0.5, 0.6])},
+        thresholds=[0.4, 0.5, 0.6], predictions={"test": SplitPredictions(probabilities, labels, rows)},
+    )  # fmt: skip
+    html = write_report(facts, tmp_path).read_text(encoding="utf-8")
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"labels", "precision_recall", "calibration"}
+    assert "<span>micro-F1</span>" in html and "<th>threshold</th>" in html
+    assert "wrong in at least one label" in html and "no picture" in html
+    assert "first 3 — second" in html or ("first" in html and "second…" in html)
+    assert "<td>classes without a positive</td><td>1</td>" in html
+
+
+def test_report_of_rare_positives_over_time(tmp_path):
+    rng = np.random.default_rng(2)
+    labels = (rng.random(3000) < 0.02).astype(int)
+    scores = 1 / (1 + np.exp(-rng.normal(-4 + 4 * labels, 1)))
+    times = np.datetime64("2019-01-01T00:00") + np.arange(3000).astype("timedelta64[h]")
+    rows = [{"window": f"time  amount\n{i}  $-99.00"} for i in range(3000)]
+    predictions = SplitPredictions(
+        np.stack([1 - scores, scores], 1), labels, rows, times, np.arange(3000) % 7
+    )
+    names = {0: "genuine", 1: "fraud"}
+    facts = RunFacts(
+        "Fraud", SINGLE, names, main_metric="average_precision", thresholds=[0.15], predictions={"test": predictions},
+        metrics={"test": scores_for(SINGLE, labels, predictions.probabilities, names, [0.15])},
+    )  # fmt: skip
+    html = write_report(facts, tmp_path, examples=6).read_text(encoding="utf-8")
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
+        "confusion", "precision_recall", "calibration", "score_over_time",
+    }  # fmt: skip
+    assert "<span>recall at 0.1 % false positives</span>" in html
+    examples = worst_errors(facts, predictions, 6)
+    assert [e.true for e in examples] == ["fraud"] * 3 + [
+        "genuine"
+    ] * 3  # missed ones first, alarms not forgotten
+    assert examples[0].window in html and examples[
+        0
+    ].identity == f"{examples[0].row % 7} {times[examples[0].row]}".replace("T", " ")
+
+
+def test_report_of_a_regression(tmp_path):
+    rng = np.random.default_rng(3)
+    labels = rng.normal(50, 20, (100, 2))
+    values = labels + rng.normal(0, 1, (100, 2))
+    values[42, 1] += 90
+    labels[5, 0] = np.nan
+    names = {0: "PM2.5", 1: "PM10"}
+    facts = RunFacts("Air", REGRESSION, names, metrics={"test": scores_for(REGRESSION, labels, values, names)},
+                     predictions={"test": SplitPredictions(values, labels)})  # fmt: skip
+    html = write_report(facts, tmp_path).read_text(encoding="utf-8")
+    assert "<td>RMSE, PM10</td>" in html and "The largest errors" in html
+    assert [p.stem for p in (tmp_path / "figures").iterdir()] == ["regression"]
+    first = worst_errors(facts, facts.main_predictions)[0]
+    assert first.row == 42 and first.certainty.startswith("PM10 off by 89")
+
+
+@pytest.mark.slow
+def test_a_matrix_of_a_hundred_classes_is_drawn(tmp_path):
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 101, 400)
+    facts = RunFacts("Food", SINGLE, {i: f"dish {i}" for i in range(101)},
+                     predictions={"test": SplitPredictions(rng.dirichlet(np.ones(101), 400), labels)})  # fmt: skip
+    html = write_report(facts, tmp_path, examples=0).read_text(encoding="utf-8")
+    assert "<details><summary>Per class</summary>" in html and 'id="errors"' not in html
+    assert Image.open(tmp_path / "figures" / "confusion.png").width > 2000
+
+
+def test_old_figures_are_replaced(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "ablation.png").touch()
+    write_report(RunFacts("Empty", SINGLE, NAMES), tmp_path)
+    assert list((tmp_path / "figures").iterdir()) == []
+
+
+def test_an_audit_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_report(RunFacts("Run", SINGLE, NAMES, audit_path=tmp_path / "none.jsonl"), tmp_path)
+
+
+def test_as_many_labels_and_rows_as_predictions_are_needed():
+    with pytest.raises(ValueError, match="Expected 3 labels, one per prediction, found 2"):
+        SplitPredictions(np.zeros((3, 2)), np.zeros(2))
+    with pytest.raises(ValueError, match="problem_type must be one of"):
+        RunFacts("Run", "multiclass", NAMES)
+
+
+# --- the parts ----------------------------------------------------------------------------------------------
+
+
+def test_audit_tells_when_parts_thawed():
+    records = audit_records()
+    assert thaw_epochs(records) == {"text_encoder": 1.0}
+    assert boundaries(records) == [4]
+    rows = {row["part"]: row for row in audit_rows(records)}
+    assert [rows[p]["trains_from"] for p in ("classifier", "text_encoder", "image_encoder")] == [
+        0.0,
+        1.0,
+        None,
+    ]
+
+
+def test_confusion_counts_and_pairs_by_hand():
+    counts = confusion_counts(np.array([0, 0, 0, 1, 2]), np.array([0, 1, 1, 1, 0]), 3)
+    assert counts.tolist() == [[1, 2, 0], [0, 1, 0], [1, 0, 0]]
+    assert confused_pairs(counts, {0: "a", 1: "b", 2: "c"}) == [
+        {"true": "a", "predicted": "b", "count": 2, "share": pytest.approx(2 / 3)},
+        {"true": "c", "predicted": "a", "count": 1, "share": 1.0},
+    ]
+
+
+def test_calibration_by_hand():
+    confidence, right = np.array([0.95, 0.95, 0.15, 0.15]), np.array([1, 0, 0, 0])
+    mean, share, counts = calibration_bins(confidence, right)
+    assert (mean.tolist(), share.tolist(), counts.tolist()) == (
+        pytest.approx([0.15, 0.95]),
+        [0.0, 0.5],
+        [2, 2],
+    )
+    assert expected_calibration_error(confidence, right) == pytest.approx((0.15 + 0.45) / 2)
+    low, high = wilson(np.array([0.5]), np.array([100]))
+    assert (low[0], high[0]) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+
+
+def test_bins_of_rare_positives_hold_equally_many_of_them():
+    rng = np.random.default_rng(0)
+    right = (np.arange(10_000) < 100).astype(int)
+    _, share, counts = calibration_bins(
+        np.where(right, rng.random(10_000), 0.1 * rng.random(10_000)), right, 10, True
+    )
+    assert (share * counts).round().astype(int).tolist() == [10] * 10
+
+
+def test_headline_leads_with_the_main_metric_and_the_table_hides_doubles(single):
+    assert [item["name"] for item in headline(single)] == ["accuracy", "macro-F1", "mean average precision"]
+    names = [row["name"] for row in split_table(single)["rows"]]
+    assert names[0] == "accuracy"
+    assert not {"micro-F1", "F1, cat", "classes without a positive"} & set(names)
+
+
+def test_numbers_are_written_for_readers():
+    assert [number(v) for v in (0.5, 20.994, 123.45, 4321.0, 0.00182, 7, None, float("nan"))] == [
+        "0.500", "20.99", "123.5", "4,321", "0.00182", "7", "–", "–",
+    ]  # fmt: skip
+    assert number(0.0031, like=0.66) == "0.003"
+    assert [signed(v) for v in (0.14, -0.5)] == ["+0.140", "−0.500"]
+    assert [quantity(v) for v in (None, 0, 0.012, 3e-6)] == ["–", "0", "1.2%", "3.0e-06"]
+    assert [duration(s) for s in (None, 70, 600, 6000, 2 * 86400)] == [
+        "–",
+        "70 s",
+        "10 min",
+        "1 h 40 min",
+        "48 h 00 min",
+    ]
+
+
+def test_labels_at_the_end_of_curves_do_not_overlap():
+    moved = spread_labels([1.0, 1.0, 1.05, 3.0], gap=0.2)
+    assert np.diff(sorted(moved)).min() >= 0.2 - 1e-6
+    assert moved[3] == 3.0
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "I;16", "1", "I", "F"])
+def test_pictures_of_every_mode_become_thumbnails(mode):
+    data, note = thumbnail(Image.new(mode, (300, 10)))
+    picture = Image.open(io.BytesIO(base64.b64decode(data.split(",")[1])))
+    assert (picture.mode, picture.width, note) == ("RGB", 176, "")
+
+
+def test_pictures_that_are_missing_or_broken_say_so(tmp_path):
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 20_000)).save(buffer, "PNG")
+    assert thumbnail(None) == (None, "no picture")
+    assert thumbnail(tmp_path / "torn.png") == (None, "picture cannot be read")
+    assert thumbnail({"bytes": None, "path": str(tmp_path / "none.png")}) == (None, "picture cannot be read")
+    assert thumbnail({"bytes": buffer.getvalue(), "path": None})[0].startswith("data:image/jpeg")
