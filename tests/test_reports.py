@@ -175,8 +175,8 @@ def test_report_of_rare_positives_over_time(tmp_path):
     )
     names = {0: "genuine", 1: "fraud"}
     facts = RunFacts(
-        "Fraud", SINGLE, names, main_metric="average_precision", thresholds=[0.15], predictions={"test": predictions},
-        metrics={"test": scores_for(SINGLE, labels, predictions.probabilities, names, [0.15])},
+        "Fraud", SINGLE, names, main_metric="average_precision", thresholds=[0.25], predictions={"test": predictions},
+        metrics={"test": scores_for(SINGLE, labels, predictions.probabilities, names, [0.25])},
     )  # fmt: skip
     html = write_report(facts, tmp_path, examples=6).read_text(encoding="utf-8")
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {

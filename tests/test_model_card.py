@@ -1,0 +1,188 @@
+"""The model card: what it says, what it leaves out, and that its code runs."""
+
+import json
+import re
+
+import numpy as np
+import polars
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from PIL import Image
+from transformers import BertConfig, BertTokenizer, ResNetConfig
+
+from hf_mmtab.ablation import AblationRow
+from hf_mmtab.metrics import Interval, PairedDifference, scores_for
+from hf_mmtab.model_card import collect_differences, usage_code, write_model_card
+from hf_mmtab.models.mmbt import MMBTConfig, MMBTForClassification, MMBTImageProcessor, MMBTProcessor
+from hf_mmtab.models.tabbert import TabBertConfig, TabBertLstmForSequenceClassification
+from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
+from hf_mmtab.reports import ModelResult, RunFacts, SplitPredictions
+
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
+NAMES = {0: "cat", 1: "dog|wolf", 2: "bird"}
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    return saved_config(
+        tmp_path / "mmbt-animals", {"model_type": "mmbt", "text_config": {}, "image_config": {}}
+    )
+
+
+def saved_config(folder, config):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
+def facts():
+    labels = np.array([0] * 30 + [1] * 25 + [2] * 5)
+    probabilities = np.eye(3)[labels] * 0.4 + 0.2
+    probabilities[:12] = [0.2, 0.6, 0.2]
+    return RunFacts(
+        "MMBT on animals", SINGLE, NAMES, task="An animal from its picture and text.",
+        metrics={"validation": {"accuracy": 0.9}, "test": scores_for(SINGLE, labels, probabilities, NAMES)},
+        intervals={"test": {"accuracy": Interval(0.8, 0.7, 0.9, 1000)}},
+        predictions={"test": SplitPredictions(probabilities, labels)},
+        comparison=[
+            ModelResult("mmbt", {"accuracy": [0.8, 0.9]}, is_own=True),
+            ModelResult("bert", {"accuracy": [0.7]}, {}, {"accuracy": PairedDifference(0.15, 0.1, 0.2, 1.0, 1000)}),
+        ],
+        ablation=[AblationRow("text", "shuffle", "accuracy", 0.5, 0.8)],
+        freeze_timeline="text_encoder ░░██", bad_records={"empty text": 3}, notes=["No title is in two splits."],
+        command="python -m hf_mmtab finetune r.yaml", recipe="seed: 1", duration=120, versions={"torch": "2.14.1"},
+    )  # fmt: skip
+
+
+def test_card_holds_the_facts(facts, model_dir):
+    path = write_model_card(
+        facts, model_dir, license="apache-2.0", base_models=["org/text", "org/image"], datasets=["org/animals"],
+        language="en", data="Animals with captions.", limits=["Drawings only."], differences=["Splits by title."],
+    )  # fmt: skip
+    text = path.read_text(encoding="utf-8")
+    assert path == model_dir / "README.md"
+    for said in (
+        "# MMBT on animals", "An animal from its picture and text.", "cat, dog\\|wolf, bird", "Animals with captions.",
+        "| accuracy | 0.900 | 0.800 (0.700–0.900) |", "| mmbt | 0.850 ± 0.071 |", "+0.150 (+0.100 to +0.200)",
+        "| text | shuffle | accuracy | 0.800 | 0.500 | −0.300 |", "text_encoder ░░██", "3 input records were left out",
+        "No title is in two splits.", "python -m hf_mmtab finetune r.yaml", "seed: 1", "Trained in 2 min.",
+        "torch 2.14.1", "- Drawings only.", "- Splits by title.", "apache-2.0.", "arXiv:1909.02950",
+        "Measured on 60 rows", "whose numbers say little: bird (5)", "`org/text` and `org/image`",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_header_is_valid_and_holds_the_results(facts, model_dir):
+    card = ModelCard.load(write_model_card(facts, model_dir, license="mit", datasets=["org/animals"]))
+    assert card.data.license == "mit"
+    assert {"hf_mmtab", "mmbt"} <= set(card.data.tags)
+    results = {r.metric_type: r for r in card.data.eval_results}
+    assert results["accuracy"].metric_value == 0.8
+    assert results["accuracy"].metric_args == {"interval_95": [0.7, 0.9]}
+    assert results["accuracy"].dataset_type == "org/animals"
+    assert "micro_f1" not in results
+
+
+def test_what_is_not_known_is_not_said(model_dir):
+    text = write_model_card(RunFacts("Bare", SINGLE, NAMES), model_dir, differences=[]).read_text(
+        encoding="utf-8"
+    )
+    for missing in (
+        "None",
+        "## Results",
+        "## Training",
+        "## Data",
+        "Beside",
+        "What each",
+        "Differences",
+        "model-index",
+    ):
+        assert missing not in text, missing
+    assert "license:" not in text.split("---")[1]
+    assert "Not chosen yet: set `license`" in text
+    assert "## How to use it" in text and "## Citation" in text
+
+
+def test_unknown_model_types_are_refused(facts, tmp_path):
+    folder = saved_config(tmp_path / "other", {"model_type": "bert"})
+    with pytest.raises(
+        ValueError, match=r"model_type of \['mmbt', 'mmbt_baseline', 'tabbert'\] in .*found 'bert'"
+    ):
+        write_model_card(facts, folder)
+
+
+def test_differences_come_from_the_notes_in_the_code():
+    for family in ("mmbt", "tabbert"):
+        found = collect_differences(family)
+        assert found
+        for note in found:
+            assert note[0].isalpha() and note.endswith((".", "`", ")")), note
+            assert "NOTE" not in note and "#" not in note and '"""' not in note
+
+
+def test_a_tabular_card_cites_its_paper_and_names_its_task(facts, tmp_path):
+    folder = saved_config(tmp_path / "fraud", {"model_type": "tabbert"})
+    path = write_model_card(facts, folder, model_id="me/fraud")
+    text = path.read_text(encoding="utf-8")
+    assert "arXiv:2011.01843" in text and "1909.02950" not in text
+    assert "python -m hf_mmtab predict me/fraud table.csv scores.parquet" in text
+    assert ModelCard.load(path).data.pipeline_tag == "tabular-classification"
+
+
+def test_code_names_only_the_inputs_that_the_model_reads():
+    text_only = usage_code({"model_type": "mmbt_baseline", "text_config": {}, "image_config": None}, "m")
+    assert "images=" not in text_only and "PIL" not in text_only and 'text="' in text_only
+    picture_only = usage_code({"model_type": "mmbt_baseline", "image_config": {}}, "m")
+    assert "processor(images=" in picture_only and "text=" not in picture_only
+
+
+def run_card_code(path, folder, monkeypatch):
+    """Run the Python block of a card from the folder above the model."""
+    code = re.search(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.S).group(1)
+    monkeypatch.chdir(folder)
+    exec(compile(code, str(path), "exec"), {})
+
+
+@pytest.mark.parametrize("problem_type", [SINGLE, MULTI])
+def test_the_code_of_an_mmbt_card_runs(tmp_path, monkeypatch, capsys, problem_type):
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "text", "beside", "it"]
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    tokenizer.save_pretrained(tmp_path / "text")
+    text = BertConfig(
+        vocab_size=9, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    image = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic")
+    config = MMBTConfig(
+        text_config=text, image_config=image, problem_type=problem_type, id2label=NAMES,
+        label2id={name: i for i, name in NAMES.items()}, cls_token_id=2, sep_token_id=3,
+    )  # fmt: skip
+    folder = tmp_path / "mmbt-animals"
+    MMBTForClassification(config).save_pretrained(folder)
+    MMBTProcessor(MMBTImageProcessor(), tokenizer).save_pretrained(folder)
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "picture.jpg")
+    path = write_model_card(RunFacts("Card", problem_type, NAMES), folder)
+    run_card_code(path, tmp_path, monkeypatch)
+    printed = capsys.readouterr().out.strip()
+    assert printed.startswith("[") if problem_type == MULTI else printed.split()[0] in NAMES.values()
+
+
+def test_the_code_of_a_tabbert_card_runs(tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    table = polars.DataFrame({"who": [1, 1, 1], "amount": [1.0, 2.0, 3.0], "shop": ["a", "b", "a"]})
+    plan = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 2}, "shop": {}}}
+    processor = TabBertProcessor(plan).fit(table)
+    sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16}
+    config = TabBertConfig(**processor.config_kwargs(), **sizes, problem_type=SINGLE)
+    config.id2label = {0: "genuine", 1: "fraud"}
+    folder = tmp_path / "fraud"
+    TabBertLstmForSequenceClassification(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    table.write_csv(tmp_path / "table.csv")
+    path = write_model_card(RunFacts("Card", SINGLE, config.id2label), folder)
+    run_card_code(path, tmp_path, monkeypatch)
+    assert capsys.readouterr().out.split()[0] in ("genuine", "fraud")
