@@ -81,7 +81,7 @@ class TabBertWindowModel(TabBertPreTrainedModel):
 
     @abstractmethod
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """Return states of shape `(batch, steps, width)`; steps are rows, or cells when flat."""
+        """Return states of shape `(batch, rows, width)`; when flat, the cells of a row side by side."""
 
     @abstractmethod
     def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -122,11 +122,9 @@ class TabBertWindowModel(TabBertPreTrainedModel):
         if row_states is None:
             assert input_ids is not None
             attention_mask = self.row_mask(input_ids) if attention_mask is None else attention_mask
-            row_states = self.encode(input_ids, attention_mask)  # (batch, steps, width)
+            row_states = self.encode(input_ids, attention_mask)  # (batch, rows, width)
         elif attention_mask is None:
-            attention_mask = row_states.new_ones(
-                row_states.shape[0], row_states.shape[1] // self.steps_per_row
-            )
+            attention_mask = row_states.new_ones(row_states.shape[:2])
         logits = self.classifier(self.dropout(self.read(row_states, attention_mask)))
         loss = None if labels is None else window_loss(logits, labels, self.config)
         result = SequenceClassifierOutput(loss=loss, logits=logits)
@@ -195,13 +193,21 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
 
         `attention_mask` stays beside `row_states`; `get_row_states` finds its own in the padding ids.
         """
-        return {"encoder": {"inputs": ["input_ids"], "output": "row_states", "method": "get_row_states"}}
+        return {
+            "encoder": {
+                "inputs": ["input_ids"],
+                "mask": "attention_mask",
+                "output": "row_states",
+                "method": "get_row_states",
+            }
+        }
 
     def get_row_states(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return the encoder's states, `(batch, rows, hidden)`, flat `(batch, rows × fields, hidden)`."""
-        return self.model(input_ids, attention_mask=attention_mask).last_hidden_state
+        """Return the encoder's states, `(batch, rows, hidden)`, flat `(batch, rows, fields × hidden)`."""
+        states = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
+        return states.reshape(*input_ids.shape[:2], -1)
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         return self.get_row_states(input_ids, attention_mask)
@@ -210,7 +216,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         """Return one vector per row, shape `(batch, rows, hidden)`: when flat, the mean of its cells."""
         if not self.config.flatten:
             return states
-        return states.view(states.shape[0], -1, self.config.num_fields, states.shape[-1]).mean(dim=2)
+        return states.unflatten(-1, (self.config.num_fields, -1)).mean(dim=2)
 
     def pool(self, rows: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return one vector per window, or all rows with one label per row."""
@@ -319,12 +325,13 @@ def read_lstm(
     """Run the LSTM and read it after the last step of each row, or after the last real row.
 
     Args:
-        states: shape `(batch, rows × steps_per_row, width)`.
+        states: shape `(batch, rows, steps_per_row × width)`.
         attention_mask: shape `(batch, rows)`.
 
     Returns:
         Shape `(batch, rows, output)` for `label_level="row"`, else `(batch, output)`.
     """
+    states = states.reshape(states.shape[0], states.shape[1] * steps_per_row, -1)  # (batch, steps, width)
     step_mask = attention_mask.repeat_interleave(steps_per_row, dim=1)
     outputs = lstm.run(states, step_mask)  # (batch, steps, output)
     if label_level == "row":
