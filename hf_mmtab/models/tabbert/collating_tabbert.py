@@ -152,5 +152,7 @@ class TabBertCollator:
     def _generator(self, input_ids: torch.Tensor) -> torch.Generator | None:
         if self.seed is None:
             return None
-        content = zlib.crc32(input_ids.numpy().tobytes())
-        return torch.Generator().manual_seed((self.seed << 32) + content)
+        # the generator takes 32 bits of a seed, so both are mixed into as many
+        return torch.Generator().manual_seed(
+            zlib.crc32(input_ids.numpy().tobytes(), zlib.crc32(b"%d" % self.seed))
+        )

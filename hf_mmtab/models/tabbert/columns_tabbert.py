@@ -180,6 +180,8 @@ class ColumnPlan:
         check_keys(plan, [f.name for f in fields(cls)], "the column plan")
         known = [f.name for f in fields(FieldPlan) if f.name != "name"]
         listed = plan.get("fields") or {}
+        if isinstance(listed, list) and all(isinstance(one, dict) and "name" in one for one in listed):
+            listed = {one["name"]: {k: v for k, v in one.items() if k != "name"} for one in listed}
         if not isinstance(listed, dict):
             raise ValueError(f"Expected `fields` to map names to settings, found {type(listed).__name__}.")
         parsed = []

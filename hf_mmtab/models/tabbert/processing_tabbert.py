@@ -434,7 +434,10 @@ class TabBertProcessor(FeatureExtractionMixin):
     # --------------------------------------------------------------------------------------------
 
     def _state(self) -> tuple[dict[str, Any], dict[str, list], dict[str, np.ndarray]]:
-        plain: dict[str, Any] = {"plan": self.plan.to_dict(), "rows_fitted": self.rows_fitted, "fitted": {}}
+        plan = self.plan.to_dict()
+        # a list: transformers sorts the keys of the JSON file, and the order of the fields is that of the input
+        plan["fields"] = [{"name": name} | settings for name, settings in plan["fields"].items()]
+        plain: dict[str, Any] = {"plan": plan, "rows_fitted": self.rows_fitted, "fitted": {}}
         words: dict[str, list] = {}
         arrays: dict[str, np.ndarray] = {}
         for i, one in enumerate(self._fitted):

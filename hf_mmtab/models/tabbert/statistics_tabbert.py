@@ -201,7 +201,6 @@ class CategoryCounts:
             self._hash()
 
     def _hash(self) -> None:
-        self._settle()
         self.hashed, frame = True, self._frame
         self._frame = None
         if frame is not None:
@@ -218,6 +217,7 @@ class CategoryCounts:
                 "Give the column one type when reading the table."
             )
         self.type = self.type or other.type
+        self._settle()
         if other.hashed and not self.hashed:
             self._hash()
         if other._frame is not None:

@@ -1,0 +1,121 @@
+"""Mergeable statistics: exact counts, quantiles with a stated error, the same however rows were cut."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hf_mmtab.models.tabbert.fields_tabbert import count_edges_below
+from hf_mmtab.models.tabbert.statistics_tabbert import CategoryCounts, QuantileSketch
+from hf_mmtab.models.tabbert.values_tabbert import parse_money, stable_hash
+
+
+def _sketch(parts, limit):
+    merged = QuantileSketch(limit)
+    for part in parts:
+        one = QuantileSketch(limit)
+        for piece in np.array_split(part, 3):
+            one.add(piece)
+        merged.merge(one)
+    return merged
+
+
+@pytest.mark.parametrize("shares", [np.linspace(0, 1, 11), np.arange(51) * (1 / 50)])
+def test_quantiles_are_numpys_to_the_last_bit_while_exact(shares):
+    values = np.round(np.random.default_rng(0).lognormal(3, 1, 5000), 2)
+    sketch = _sketch(np.array_split(values, 4), limit=2**18)
+
+    assert sketch.error == 0.0
+    assert np.array_equal(sketch.quantiles(shares), np.quantile(values, shares))
+
+
+def test_quantiles_of_many_values_stay_within_the_stated_error():
+    values = np.random.default_rng(1).lognormal(3, 2, 200_000) * np.random.default_rng(2).choice(
+        [-1, 1], 200_000
+    )
+    sketch = _sketch([values], limit=2**12)
+    shares = np.linspace(0, 1, 33)
+
+    assert 0 < sketch.error < 0.01
+    assert len(sketch.values_and_counts()[0]) <= 2**12
+    assert sketch.total == 200_000
+    # an edge may also lie between two neighbouring values: compare where neighbours are close
+    np.testing.assert_allclose(sketch.quantiles(shares), np.quantile(values, shares), rtol=2 * sketch.error)
+
+
+@pytest.mark.parametrize("limit", [2**8, 2**12, None])
+def test_a_sketch_depends_on_the_values_not_on_how_they_were_cut(limit):
+    values = np.random.default_rng(3).normal(100, 30, 20_000)
+    whole = _sketch([values], limit)
+    parts = _sketch(np.array_split(values[::-1], 7), limit)
+
+    assert whole.bits == parts.bits
+    for one, other in zip(whole.values_and_counts(), parts.values_and_counts(), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_counts_are_exact_and_merge_in_any_order():
+    words = pa.array(["b", "a", None, "a", "c", "b", "a"])
+    whole, left, right = CategoryCounts(), CategoryCounts(), CategoryCounts()
+    whole.add(words, "x")
+    left.add(words.slice(0, 3), "x")
+    right.add(words.slice(3), "x")
+    right.merge(left, "x")
+
+    assert whole.ranked().rows() == [("a", 3), ("b", 2), ("c", 1)]
+    assert right.ranked().rows() == whole.ranked().rows()
+
+
+def test_too_many_values_turn_into_hash_buckets_whatever_the_parts():
+    words = pa.array([f"value {i % 500}" for i in range(2000)])
+    whole, left, right = (CategoryCounts(buckets=None, limit=300) for _ in range(3))
+    whole.add(words, "x")
+    left.add(words.slice(0, 250), "x")  # below the limit by itself
+    right.add(words.slice(250), "x")
+    left.merge(right, "x")
+
+    assert whole.ranked()["count"].sum() == 2000  # counted before it was hashed, then summed by bucket
+    assert whole.hashed and left.hashed
+    assert left.ranked().rows() == whole.ranked().rows()
+
+
+def test_a_column_that_changes_its_type_is_an_error():
+    counts = CategoryCounts()
+    counts.add(pa.array([1, 2]), "code")
+
+    with pytest.raises(
+        ValueError, match="Column 'code' changed its type from int64 to string between batches"
+    ):
+        counts.add(pa.array(["1"]), "code")
+
+
+def test_hashes_are_the_published_ones_and_spread():
+    # FNV-1a of "" and "a", from the algorithm's page, finalised as MurmurHash3 does without its second product
+    def final(h):
+        h ^= h >> 33
+        h = h * 0xFF51AFD7ED558CCD % 2**64
+        return h ^ (h >> 33)
+
+    hashes = stable_hash(pa.array(["", "a", "foobar", None]))
+    expected = [0xCBF29CE484222325, 0xAF63DC4C8601EC8C, 0x85944171F73967E8, 0xCBF29CE484222325]
+    assert hashes.tolist() == [final(h) for h in expected]
+    spread = np.bincount((stable_hash(pa.array(range(100_000))) % np.uint64(64)).astype(int), minlength=64)
+    assert spread.min() > 1400 and spread.max() < 1750
+    assert np.array_equal(stable_hash(pa.array(["x", "a", "b"]).slice(1)), stable_hash(pa.array(["a", "b"])))
+
+
+def test_amounts_are_read_in_the_ways_people_write_them():
+    text = pa.array(["$12.30", "$-99.00", "-$1,234.5", "(7.00)", " 5 ", "€3", "", None, "about 4"])
+    values, wrong = parse_money(text)
+
+    assert values[:6].tolist() == [12.3, -99.0, -1234.5, -7.0, 5.0, 3.0]
+    assert np.isnan(values[6:]).all()
+    assert wrong.tolist() == [8]
+
+
+def test_counting_edges_is_a_search_from_the_right():
+    edges = np.array([0.0, 1.0, 1.0, 2.5])
+    values = np.array([-np.inf, -1, 0, 0.5, 1, 2.5, 9, np.inf])
+
+    assert np.array_equal(count_edges_below(edges, values), np.searchsorted(edges, values, side="right"))
+    many = np.linspace(0, 1, 500)
+    assert np.array_equal(count_edges_below(many, values), np.searchsorted(many, values, side="right"))

@@ -1,0 +1,318 @@
+"""The processor: ids, unknown and missing values, merging parts, saving, messages."""
+
+import datetime
+import json
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import AutoFeatureExtractor, AutoProcessor
+
+import hf_mmtab  # noqa: F401 registers with the Auto classes
+from hf_mmtab.data.card_transactions import CardTransactions
+from hf_mmtab.models.tabbert.configuration_tabbert import TabBertConfig
+from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor, TabBertStatistics
+
+MIDNIGHT = datetime.datetime(2024, 2, 28, 23, 0)  # a Wednesday in a leap year
+
+
+@pytest.fixture(scope="module")
+def cards(fixtures, tmp_path_factory):
+    builder = CardTransactions(fixtures / "cards_400.csv", cache_dir=str(tmp_path_factory.mktemp("cards")))
+    builder.download_and_prepare()
+    return builder.as_dataset(split="train")
+
+
+@pytest.fixture(scope="module")
+def processor(cards):
+    return TabBertProcessor("card").fit(cards)
+
+
+def _table(**columns):
+    hours = [0, 1, 30, 2, 2]
+    rows = {
+        "who": [1, 1, 1, 2, 2],
+        "when": [MIDNIGHT + datetime.timedelta(hours=h) for h in hours],
+        "price": [1.0, -2.0, 0.0, 4.0, 8.0],
+        "shop": ["a", "b", "a", "c", "a"],
+    }
+    return pa.table(rows | columns)
+
+
+PLAN = {
+    "entity": "who",
+    "time": "when",
+    "fields": {
+        "when.weekday": {"kind": "time_part", "part": "weekday"},
+        "when.month": {"kind": "time_part", "part": "month"},
+        "when.day": {"kind": "time_part", "part": "day"},
+        "when.hour": {"kind": "time_part", "part": "hour"},
+        "gap": {"kind": "time_gap", "num_bins": 2},
+        "price": {"kind": "numeric", "num_bins": 2},
+        "sign": {"kind": "sign", "column": "price"},
+        "shop": {},
+    },
+}
+
+
+def test_rows_become_words_and_words_come_back():
+    processor = TabBertProcessor(PLAN).fit(_table())
+    words = processor.decode(processor.encode(_table())).to_pydict()
+
+    assert words["when.weekday"] == ["2", "3", "4", "3", "3"]  # Monday is 0
+    assert words["when.month"] == ["2", "2", "3", "2", "2"]
+    assert words["when.day"] == ["28", "29", "1", "29", "29"]
+    assert words["when.hour"] == ["23", "0", "5", "1", "1"]
+    # the gaps 1 h, 29 h and 0 h; a first row has none
+    assert words["gap"] == ["[MISSING]", "[3600, 104400)", "[3600, 104400)", "[MISSING]", "[0, 3600)"]
+    assert words["price"] == ["[1, 8)", "[-2, 1)", "[-2, 1)", "[1, 8)", "[1, 8)"]
+    assert words["sign"] == ["positive", "negative", "zero", "positive", "positive"]
+    assert words["shop"] == ["a", "b", "a", "c", "a"]
+
+
+def test_ids_are_specials_then_one_range_per_field():
+    processor = TabBertProcessor(PLAN).fit(_table())
+    ranges = processor.field_ranges
+
+    assert [processor.pad_token_id, processor.cls_token_id] == [0, 1]
+    assert [processor.sep_token_id, processor.mask_token_id] == [2, 3]
+    assert ranges[0] == [4, 4 + 2 + 7]
+    assert all(before[1] == after[0] for before, after in pairwise(ranges))
+    assert processor.vocab_size == ranges[-1][1]
+    ids = processor.encode(_table())
+    for (start, end), name in zip(ranges, processor.fields, strict=True):
+        assert all(start <= i < end for i in ids[name].to_pylist())
+    # most frequent value first
+    assert processor.decode(np.array([[r[0] + 2 for r in ranges]]))["shop"].to_pylist() == ["a"]
+
+
+def test_config_is_built_from_the_processor_and_checked_against_it():
+    processor = TabBertProcessor(PLAN).fit(_table())
+    config = TabBertConfig(**processor.config_kwargs())
+
+    assert config.fields == processor.fields
+    assert config.numeric_ranges == {"gap": [88, 90], "price": [92, 94]}
+    processor.check_config(config)
+    other = TabBertProcessor(PLAN).fit(_table(shop=["x", "y", "x", "z", "x"]))
+    with pytest.raises(ValueError, match=rf"ids of processor {processor.fingerprint}, found processor"):
+        other.check_config(config)
+
+
+def test_unseen_value_becomes_unk_and_missing_value_missing():
+    processor = TabBertProcessor(PLAN).fit(_table())
+    later = _table(shop=["new", None, "", "a", "b"], price=[None, float("nan"), 1e9, -1e9, 2.0])
+    words = processor.decode(processor.encode(later)).to_pydict()
+
+    assert words["shop"] == ["[UNK]", "[MISSING]", "[MISSING]", "a", "b"]
+    assert words["price"] == ["[MISSING]", "[MISSING]", "[1, 8)", "[-2, 1)", "[1, 8)"]
+    assert words["sign"] == ["[MISSING]", "[MISSING]", "positive", "negative", "positive"]
+
+
+def test_rare_values_become_unk():
+    plan = {"fields": {"shop": {"min_count": 2}, "town": {"max_values": 1}}}
+    rows = {"shop": ["a", "a", "b"], "town": ["x", "y", "y"]}
+    processor = TabBertProcessor(plan).fit(rows)
+
+    assert processor.decode(processor.encode(rows)).to_pydict() == {
+        "shop": ["a", "a", "[UNK]"],
+        "town": ["[UNK]", "y", "y"],
+    }
+
+
+def test_huge_fields_are_hashed_stably():
+    plan = {"fields": {"shop": {"hash_buckets": 16}}}
+    processor = TabBertProcessor(plan).fit({"shop": [f"s{i}" for i in range(100)]})
+    ids = processor.encode({"shop": ["s1", "never met", None]})["shop"].to_pylist()
+
+    assert processor.field_ranges == [[4, 22]]
+    assert 6 <= ids[0] < 22 and 6 <= ids[1] < 22 and ids[2] == 5
+    assert processor.decode([[ids[0]]])["shop"].to_pylist() == [f"[HASH {ids[0] - 6}]"]
+
+
+def test_infinite_numbers_lie_in_the_outer_bins_and_take_no_part_in_fitting(caplog):
+    plan = {"fields": {"x": {"kind": "numeric", "num_bins": 2}}}
+    infinite = float("inf")
+    processor = TabBertProcessor(plan).fit({"x": [1.0, 2.0, 3.0, infinite]})
+
+    words = processor.decode(processor.encode({"x": [-infinite, infinite]}))["x"].to_pylist()
+    assert words == ["[1, 2)", "[2, 3)"]
+
+
+def test_column_types_may_differ_between_tables():
+    processor = TabBertProcessor({"fields": {"mcc": {}, "zip": {}}}).fit(
+        {"mcc": [5411, 12], "zip": ["07", "8"]}
+    )
+    # pandas turns whole numbers with gaps into floats, CSV readers numbers into text
+    as_floats = processor.encode({"mcc": [5411.0, None, 0.5], "zip": [8.0, 7.0, None]})
+    as_text = processor.encode({"mcc": ["12", "12.0", "twelve"], "zip": ["07", "8", ""]})
+
+    assert processor.decode(as_floats).to_pydict() == {
+        "mcc": ["5411", "[MISSING]", "[UNK]"],
+        "zip": ["8", "[UNK]", "[MISSING]"],
+    }
+    assert processor.decode(as_text).to_pydict() == {
+        "mcc": ["12", "12", "[UNK]"],
+        "zip": ["07", "8", "[MISSING]"],
+    }
+
+
+@pytest.mark.parametrize("cuts", [[57, 200, 311], [1, 2, 3, 399], list(range(10, 400, 10))])
+def test_parts_fitted_apart_merge_to_what_one_pass_gives(cards, processor, cuts, tmp_path):
+    table = cards.with_format("arrow")[:]
+    bounds = [0, *cuts, len(cards)]
+    fresh = TabBertProcessor("card")
+    merged = None
+    for number, (first, last) in enumerate(pairwise(bounds)):
+        part = fresh.fit_part(table.slice(first, last - first))
+        if number % 2:  # some parts come from another machine
+            part.save(tmp_path / str(number))
+            part = TabBertStatistics.load(tmp_path / str(number))
+        merged = part if merged is None else merged.merge(part)
+    fresh.finish(merged)
+
+    assert fresh.fingerprint == processor.fingerprint
+    assert fresh.encode(table).equals(processor.encode(table))
+
+
+def test_batches_of_a_table_get_the_ids_of_the_whole(cards, processor):
+    table = cards.with_format("arrow")[:]
+    whole = processor.encode(table)
+    pieces = list(processor.encode_batches(table.slice(i, 37) for i in range(0, len(cards), 37)))
+
+    assert pa.concat_tables(pieces).equals(whole)
+    # rows of different entities may be interleaved
+    shuffled = np.random.default_rng(0).permutation(len(cards))
+    assert processor.encode(table.take(shuffled)).equals(whole.take(shuffled))
+
+
+def test_an_entity_that_goes_back_in_time_between_batches_is_an_error():
+    processor = TabBertProcessor(PLAN).fit(_table())
+
+    with pytest.raises(ValueError, match=r"rows of who 1 go back in time between two batches .column 'when'"):
+        list(processor.encode_batches([_table(), _table()]))
+
+
+@pytest.mark.parametrize("auto", [TabBertProcessor, AutoProcessor, AutoFeatureExtractor])
+def test_saved_processor_comes_back_equal(auto, processor, cards, tmp_path):
+    processor.save_pretrained(tmp_path)
+    loaded = auto.from_pretrained(tmp_path)
+    table = cards.with_format("arrow")[:]
+
+    assert type(loaded) is TabBertProcessor
+    assert loaded.fingerprint == processor.fingerprint
+    assert loaded.encode(table).equals(processor.encode(table))
+    assert loaded.config_kwargs() == processor.config_kwargs()
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".json", ".safetensors"]
+    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["plan"]["time"] == "Timestamp"
+
+
+def test_values_of_another_processor_are_refused(processor, tmp_path):
+    processor.save_pretrained(tmp_path)
+    path = tmp_path / "tabbert_values.json"
+    path.write_text(path.read_text().replace("Swipe Transaction", "Swipe"))
+
+    with pytest.raises(ValueError, match=r"The files come from different processors or were changed"):
+        TabBertProcessor.from_pretrained(tmp_path)
+
+
+def test_an_unfitted_processor_can_be_saved_and_says_what_is_missing(tmp_path):
+    TabBertProcessor(PLAN).save_pretrained(tmp_path)
+    loaded = TabBertProcessor.from_pretrained(tmp_path)
+
+    assert not loaded.is_fitted
+    with pytest.raises(ValueError, match=r"is not fitted yet. Call `fit"):
+        loaded.encode(_table())
+
+
+def test_a_processor_travels_as_remote_code(processor, tmp_path):
+    processor.register_for_auto_class("AutoProcessor")
+    processor.save_pretrained(tmp_path)
+    TabBertProcessor._auto_class = None
+
+    names = {p.name for p in tmp_path.glob("*.py")}
+    assert "processing_tabbert.py" in names and "fields_tabbert.py" in names
+    loaded = AutoProcessor.from_pretrained(tmp_path, trust_remote_code=True)
+    assert loaded.fingerprint == processor.fingerprint
+
+
+def test_calling_gives_padded_tensors_of_histories():
+    processor = TabBertProcessor(PLAN).fit(_table())
+    table = _table()
+    batch = processor([table.slice(0, 3), table.slice(3)], return_tensors="pt")
+    last = processor(table.slice(0, 3), max_rows=1, return_tensors="pt")
+
+    assert batch["input_ids"].shape == (2, 3, 8)
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert (batch["input_ids"][1, 2] == 0).all()
+    assert torch.equal(last["input_ids"][0, 0], batch["input_ids"][0, 2])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"shop": None}, r"Expected columns \['shop'\], found \['who', 'when', 'price'\]"),
+        (
+            {"price": ["1", "2", "three", "4", "5"]},
+            "'price': expected numbers or amounts, found 'three' in row 2",
+        ),
+        ({"price": [[1]] * 5}, "Column 'price': expected numbers, found list"),
+        ({"when": ["now"] * 5}, "Expected timestamps, dates or numbers as time, found string"),
+        (
+            {"when": [MIDNIGHT, None, MIDNIGHT, None, MIDNIGHT]},
+            r"'when' orders the rows and is missing in 2 rows",
+        ),
+        (
+            {"who": [1, 1, None, 2, 2]},
+            r"'who' names the entity and is missing in 1 rows of a batch .first: row 2",
+        ),
+        ({"price": [None] * 5}, "'price': no number to fit bins on, all 5 rows are missing or infinite"),
+    ],
+)
+def test_a_table_that_does_not_fit_the_plan_says_why(columns, message):
+    table = _table(**{k: v for k, v in columns.items() if v is not None})
+    absent = [k for k, v in columns.items() if v is None]
+
+    with pytest.raises(ValueError, match=message):
+        TabBertProcessor(PLAN).fit(table.drop_columns(absent))
+
+
+def test_fitting_on_nothing_is_an_error():
+    with pytest.raises(
+        ValueError, match=r"at least one row to fit on, found none. Is the training split empty"
+    ):
+        TabBertProcessor(PLAN).fit(_table().slice(0, 0))
+
+
+def test_statistics_of_another_plan_are_refused():
+    part = TabBertProcessor(PLAN).fit_part(_table())
+
+    with pytest.raises(ValueError, match="found those of another plan"):
+        TabBertProcessor("card").finish(part)
+    with pytest.raises(ValueError, match="found two different plans"):
+        part.merge(TabBertStatistics(TabBertProcessor("card").plan))
+
+
+def test_ids_of_another_processor_are_refused_in_decoding():
+    processor = TabBertProcessor({"fields": {"a": {}, "b": {}}}).fit({"a": ["x"], "b": ["y"]})
+
+    with pytest.raises(ValueError, match=r"Field 'a' has the ids 4 to 6, found \[9\]"):
+        processor.decode([[9, 9]])
+    with pytest.raises(ValueError, match=r"Expected ids of shape \(rows, 2\), found \(1, 3\)"):
+        processor.decode([[4, 7, 7]])
+
+
+def test_rows_of_a_wrong_kind_are_refused():
+    with pytest.raises(TypeError, match=r"Expected rows as a pyarrow Table .* found int"):
+        TabBertProcessor(PLAN).fit([3])
+
+
+def test_one_row_and_one_value_are_enough():
+    plan = {"fields": {"x": {"kind": "numeric"}, "y": {}}}
+    processor = TabBertProcessor(plan).fit({"x": [7.0], "y": ["only"]})
+
+    assert processor.decode(processor.encode({"x": [7.0], "y": ["only"]})).to_pydict() == {
+        "x": ["[7, 7)"],
+        "y": ["only"],
+    }
