@@ -6,7 +6,6 @@ its own, and a table of them on the same test rows. A run that was interrupted r
 
 import dataclasses
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -14,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from transformers import TrainerCallback, set_seed
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers import set_seed
 from transformers.utils import logging
 
 from ..ablation import AblationRow, ablation_table
@@ -23,16 +21,16 @@ from ..arguments import RunArguments
 from ..comparison import ModelRuns, compare_runs, comparison_markdown
 from ..evaluation import HEADLINE, SplitResult, evaluate_split, predict_split, write_split_predictions
 from ..metrics import compute_metrics_for, scores_for, tune_thresholds
-from ..recipes import parse_recipe, read_recipe, write_recipe
+from ..recipes import parse_recipe, read_recipe
 from ..reports.page import PAGE_NAME
 from ..tasks import ImageTextTask, get_task
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from ..training.checkpoints import last_complete_checkpoint
 from ..training.parts import has_part
 from .console import say, start_logging
+from .run_folder import Recipe, SaveProcessor, resume_or_refuse, select_by
 from .run_report import (
     PREDICTIONS_FOLDER,
-    RECIPE_FILE,
     REPORT_FOLDER,
     RESULT_FILE,
     gold_labels,
@@ -44,32 +42,6 @@ logger = logging.get_logger(__name__)
 
 PER_PART = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
 SELECTION_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "micro_f1"}
-
-
-@dataclasses.dataclass
-class Recipe:
-    """One run: its dataclasses, and the flat values that they came from."""
-
-    task: ImageTextTask
-    data: Any
-    model: Any
-    run: RunArguments
-    training: MMTabTrainingArguments
-    values: dict[str, Any]
-    command: str
-
-
-class SaveProcessor(TrainerCallback):
-    """Save a processor without a tokenizer beside each checkpoint: Trainer itself takes a tokenizer for given."""
-
-    def __init__(self, processor: Any) -> None:
-        self.processor = processor
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self.processor.save_pretrained(
-                Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -204,46 +176,6 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         trainer.push_to_hub()
     trainer.accelerator.wait_for_everyone()
     return found
-
-
-def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
-    """Look at what lies in the output folder.
-
-    Returns:
-        The results of a finished run of this very recipe; None if there is something to do.
-
-    Raises:
-        ValueError: if the folder holds a run of another recipe.
-    """
-    record, done = folder / RECIPE_FILE, folder / RESULT_FILE
-    mine = {
-        key: value for key, value in recipe.values.items() if key not in ("overwrite", "compare", "seeds")
-    }
-    if recipe.training.process_index == 0:
-        if recipe.run.overwrite and folder.exists():
-            shutil.rmtree(folder)
-        if not record.exists():
-            if folder.exists() and any(folder.iterdir()):
-                raise ValueError(
-                    f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other "
-                    "files. Choose another output_dir, or pass --overwrite true to delete what is there."
-                )
-            write_recipe(record, mine)
-    with recipe.training.main_process_first(desc="reading the output folder"):
-        before = read_recipe(record)
-    if before != mine:
-        changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
-        raise ValueError(
-            f"Expected the run in {str(folder)!r} to have this recipe, found {', '.join(changed)} different. "
-            "Choose another output_dir, or pass --overwrite true to start anew."
-        )
-    return json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
-
-
-def select_by(training: MMTabTrainingArguments, metric: str) -> None:
-    """Keep the best checkpoint by the task's metric, where the recipe names no other."""
-    if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
-        training.metric_for_best_model, training.greater_is_better = metric, True
 
 
 def leave_out_absent_parts(recipe: Recipe, model: Any, is_reference: bool) -> None:

@@ -1,4 +1,4 @@
-"""Task name → data, processor, model, collator. The only file that knows both families."""
+"""Pictures with texts: data, processor, model and collator of MMBT and its baselines."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,18 +10,14 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from .arguments import IMAGE_TEXT_ARCHITECTURES, ImageTextDataArguments, MMBTModelArguments
-from .data.encoded import EncodedDataset
-from .data.food101 import Food101
-from .data.image_text import ImageText
-from .data.image_text_files import sample_path, split_of
-from .data.image_text_loading import SAMPLE_PREFIX, warn_about
-from .data.mmimdb import MMIMDB
-from .data.records import file_suffix
-from .data.vsnli import VSNLI
-from .evaluation import label_names
-from .models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
-from .pretrained_packages import resolve_checkpoint
+from ..arguments import IMAGE_TEXT_ARCHITECTURES, ImageTextDataArguments, MMBTModelArguments
+from ..data.encoded import EncodedDataset
+from ..data.image_text_files import sample_path, split_of
+from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
+from ..data.records import file_suffix
+from ..evaluation import label_names
+from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
+from ..pretrained_packages import resolve_checkpoint
 
 logger = logging.get_logger(__name__)
 
@@ -274,25 +270,3 @@ def label_ids_of_model(rows: datasets.Dataset, config: Any) -> datasets.Dataset:
         lambda row: {column: [number[i] for i in row[column]] if several else number[row[column]]},
         features=features,
     )
-
-
-TASKS = {
-    task.name: task
-    for task in (
-        ImageTextTask("image_text", ImageText),
-        ImageTextTask("mmimdb", MMIMDB),
-        ImageTextTask("food101", Food101),
-        ImageTextTask("vsnli", VSNLI, sentence_pairs=True),
-    )
-}
-
-
-def get_task(name: str) -> ImageTextTask:
-    """Return a task by name.
-
-    Raises:
-        ValueError: naming the known tasks.
-    """
-    if name not in TASKS:
-        raise ValueError(f"Expected `task` to be one of {', '.join(TASKS)}, found {name!r}.")
-    return TASKS[name]

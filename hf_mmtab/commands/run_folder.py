@@ -1,0 +1,80 @@
+"""The folder of a run: whose it is, whether it is finished, and what its checkpoints hold."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..recipes import read_recipe, write_recipe
+from ..training import MMTabTrainingArguments
+from .run_report import RECIPE_FILE, RESULT_FILE
+
+
+@dataclasses.dataclass
+class Recipe:
+    """One run: its task, its dataclasses, the flat values that they came from, and the command that repeats it."""
+
+    task: Any
+    data: Any
+    model: Any
+    run: Any
+    training: MMTabTrainingArguments
+    values: dict[str, Any]
+    command: str
+
+
+class SaveProcessor(TrainerCallback):
+    """Save a processor without a tokenizer beside each checkpoint: Trainer itself takes a tokenizer for given."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.processor.save_pretrained(
+                Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            )
+
+
+def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
+    """Look at what lies in the output folder.
+
+    Returns:
+        The results of a finished run of this very recipe; None if there is something to do.
+
+    Raises:
+        ValueError: if the folder holds a run of another recipe.
+    """
+    record, done = folder / RECIPE_FILE, folder / RESULT_FILE
+    mine = {
+        key: value for key, value in recipe.values.items() if key not in ("overwrite", "compare", "seeds")
+    }
+    if recipe.training.process_index == 0:
+        if recipe.run.overwrite and folder.exists():
+            shutil.rmtree(folder)
+        if not record.exists():
+            if folder.exists() and any(folder.iterdir()):
+                raise ValueError(
+                    f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other "
+                    "files. Choose another output_dir, or pass --overwrite true to delete what is there."
+                )
+            write_recipe(record, mine)
+    with recipe.training.main_process_first(desc="reading the output folder"):
+        before = read_recipe(record)
+    if before != mine:
+        changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
+        raise ValueError(
+            f"Expected the run in {str(folder)!r} to have this recipe, found {', '.join(changed)} different. "
+            "Choose another output_dir, or pass --overwrite true to start anew."
+        )
+    return json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
+
+
+def select_by(training: MMTabTrainingArguments, metric: str, greater_is_better: bool = True) -> None:
+    """Keep the best checkpoint by the task's metric, where the recipe names no other."""
+    if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
+        training.metric_for_best_model, training.greater_is_better = metric, greater_is_better
