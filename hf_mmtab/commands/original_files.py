@@ -1,0 +1,188 @@
+"""The files that the originals left behind, read safely into plain values and tensors."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..models.mmbt.glove_mmbt import SPECIAL_TOKENS, read_glove_words
+from ..models.tabbert.converting_vocabulary_tabbert import BINNED_FIELDS, CARD_FIELDS, OriginalEncoders
+from ..safe_pickle import read_pickle
+from ..safe_values import Array, Record
+from ..torch_files import load_tensors, read_state_dict, read_torch_file
+
+RUN_FILES = ("model_best.pt", "checkpoint.pt")  # the best epoch of an MMBT run, else its last
+WEIGHT_FILES = ("pytorch_model.bin", "model.safetensors")
+
+
+@dataclass
+class OriginalFiles:
+    """Which files were read, for the report, and what they hold."""
+
+    read: list[Path]
+    state_dict: dict[str, torch.Tensor]
+    settings: dict[str, Any]  # args.pt or config.json
+
+
+def find_file(source: Path, names: tuple[str, ...], what: str) -> Path:
+    """Return SRC itself, or the first of some files in it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if source.is_file():
+        return source
+    for name in names:
+        if (source / name).is_file():
+            return source / name
+    found = sorted(path.name for path in source.iterdir())[:10] if source.is_dir() else "no such folder"
+    raise FileNotFoundError(f"Expected {what} ({' or '.join(names)}) in {str(source)!r}, found {found}.")
+
+
+def read_mmbt_run(source: Path, args_file: Path | None) -> OriginalFiles:
+    """Read `model_best.pt` (a state dict alone will do, too) and `args.pt` beside it, if it is there."""
+    weights = find_file(source, RUN_FILES, "a checkpoint of the original MMBT")
+    checkpoint = read_torch_file(weights)
+    if isinstance(checkpoint, Record):
+        raise ValueError(
+            f"Expected a checkpoint in {str(weights)!r}, found a {checkpoint.class_name}. Is it args.pt? "
+            "Pass the run's folder, or model_best.pt."
+        )
+    state = (
+        checkpoint["state_dict"]
+        if isinstance(checkpoint, Mapping) and "state_dict" in checkpoint
+        else checkpoint
+    )
+    tensors = load_tensors(state, weights)
+    beside = args_file or weights.parent / "args.pt"
+    if args_file is None and not beside.is_file():
+        return OriginalFiles([weights], tensors, {})
+    return OriginalFiles([weights, beside], tensors, read_args(beside))
+
+
+def read_args(path: Path) -> dict[str, Any]:
+    """Read `args.pt`: the flags, the labels, and the vocabulary as `words` in the order of ids.
+
+    Raises:
+        ValueError: if it is another file, or its vocabulary has gaps.
+    """
+    args = read_torch_file(path)
+    if not isinstance(args, Record) or args.class_name != "argparse.Namespace":
+        raise ValueError(
+            f"Expected the flags of a run (argparse.Namespace) in {str(path)!r}, found "
+            f"{args.class_name if isinstance(args, Record) else type(args).__name__}. Pass args.pt."
+        )
+    settings = dict(args.attributes)
+    vocabulary = settings.pop("vocab", None)
+    if isinstance(vocabulary, Record):
+        ids = vocabulary.attributes.get("stoi")
+        if not isinstance(ids, dict) or sorted(ids.values()) != list(range(len(ids))):
+            raise ValueError(
+                f"Expected the vocabulary in {str(path)!r} to number its words from 0, found gaps or doubles. "
+                "Pass --tokenizer or --vocab."
+            )
+        settings["words"] = sorted(ids, key=ids.__getitem__)
+    return settings
+
+
+def read_words(path: Path, model: str) -> list[str]:
+    """Read a vocabulary in the order of ids: one word a line, or the GloVe file of `bow` and `concatbow`."""
+    if model in ("bow", "concatbow"):
+        return list(dict.fromkeys([*SPECIAL_TOKENS, *read_glove_words(path)]))
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def read_tabformer(source: Path, config: Path | None) -> OriginalFiles:
+    """Read `pytorch_model.bin` and `config.json` of a checkpoint folder, or a state dict and a config apart."""
+    weights = find_file(source, WEIGHT_FILES, "the weights of a TabFormer checkpoint")
+    beside = config or weights.parent / "config.json"
+    if beside.is_dir():
+        beside = beside / "config.json"
+    if not beside.is_file():
+        raise FileNotFoundError(
+            f"Expected the config.json of the pretraining, found none at {str(beside)!r}. Pass --config FILE_OR_FOLDER."
+        )
+    try:
+        settings = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"Expected JSON in {str(beside)!r}, found: {error}. Copy the file again.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"Expected a mapping in {str(beside)!r}, found {type(settings).__name__}.")
+    return OriginalFiles([weights, beside], read_state_dict(weights), settings)
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """Read TabFormer's vocabulary as `Field_token` in the order of ids: `vocab.nb` or `vocab_token2id.bin`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is another file, or its ids have gaps.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected the vocabulary of the run, found none at {str(path)!r}. Pass --vocab FILE: vocab.nb of "
+            "the output folder, or a vocab_token2id.bin."
+        )
+    with open(path, "rb") as file:
+        pickled = file.read(1) == b"\x80"
+    if not pickled:
+        try:
+            return path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"Expected lines of text in {str(path)!r}, found other bytes ({error})."
+            ) from error
+    token2id = read_pickle(path)
+    ids: dict[int, str] = {}
+    try:
+        for field, tokens in token2id.items():
+            for token, (place, _) in tokens.items():
+                ids[place] = f"{field}_{token}"
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected {str(path)!r} to map field → token → [id, id inside the field], found something else "
+            f"({error})."
+        ) from error
+    if sorted(ids) != list(range(sum(map(len, token2id.values())))):
+        raise ValueError(f"Expected the ids in {str(path)!r} to count from 0, each once; they do not.")
+    return [ids[place] for place in range(len(ids))]
+
+
+def read_encoders(path: Path) -> OriginalEncoders:
+    """Read TabFormer's `encoder_fit.pkl` of the card table; its classes are never imported.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is another file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected the encoders of the run, found none at {str(path)!r}. Pass --encoder_fit FILE: "
+            "DATA_ROOT/preprocessed/NAME.encoder_fit.pkl. Without it no value of a table can be given its id."
+        )
+    fitted = read_pickle(path)
+    try:
+        time = fitted["Timestamp"]
+        scaled = [float(_array(time.attributes[name])[0]) for name in ("data_min_", "data_max_")]
+        labelled = [name for name in CARD_FIELDS if name not in ("User", "Card", *BINNED_FIELDS)]
+        return OriginalEncoders(
+            classes={name: _array(fitted[name].attributes["classes_"]).tolist() for name in labelled},
+            edges={name: _array(fitted[f"{name}-Quant"][0]) for name in BINNED_FIELDS},
+            first=scaled[0],
+            last=scaled[1],
+            rows=int(time.attributes.get("n_samples_seen_", 0)),
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected the encoders of TabFormer's card table in {str(path)!r}, found something else ({error!r}). "
+            "Pass the encoder_fit.pkl of the run."
+        ) from error
+
+
+def _array(value: Any) -> Any:
+    if not isinstance(value, Array) or value.values is None:
+        raise TypeError(f"no array, but {type(value).__name__}")
+    return value.values

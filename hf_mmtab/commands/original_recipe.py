@@ -1,0 +1,67 @@
+"""The flags of an original MMBT run as one of our recipes, so that it can be evaluated and trained again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+BERT_ARCHITECTURES = ("mmbt", "bert", "concatbert")
+BERT_CHECKPOINTS = {name: f"google-bert/{name}" for name in ("bert-base-uncased", "bert-large-uncased")}
+# Flags whose value is used as it is.
+SAME = {
+    "batch_sz": "per_device_train_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "lr_factor": "plateau_factor",
+    "lr_patience": "plateau_patience",
+    "max_epochs": "num_train_epochs",
+    "max_seq_len": "max_length",
+    "n_workers": "dataloader_num_workers",
+    "num_image_embeds": "num_image_embeds",
+    "img_embed_pool_type": "image_pooling",
+    "patience": "early_stopping_patience",
+    "savedir": "output_dir",
+    "seed": "seed",
+    "lr": "learning_rate",
+    "drop_img_percent": "modal_dropout",
+    "hidden": "hidden_sizes",
+    "dropout": "hidden_dropout",
+}
+# Sizes and names that our recipe reads off the pretrained parts, the data or output_dir.
+FOUND = ("embed_sz", "hidden_sz", "img_hidden_sz", "name", "task_type")
+
+
+def mmbt_recipe(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our recipe keys for the flags in `args.pt`; flags that are absent keep our defaults.
+
+    `data` and `output_dir` are paths of the machine that the run was on.
+    """
+    model = args["model"]
+    recipe: dict[str, Any] = {
+        "task": args.get("task") or "image_text",
+        "data": args.get("data_path") or "data",
+        "architecture": model,
+        "image_preset": "legacy",
+    }
+    if args.get("bert_model") is not None:
+        recipe["text_model"] = BERT_CHECKPOINTS.get(args["bert_model"], args["bert_model"])
+    if model in ("bow", "concatbow") and args.get("glove_path"):
+        recipe["glove_path"] = args["glove_path"]
+    recipe |= {ours: args[flag] for flag, ours in SAME.items() if args.get(flag) not in (None, [])}
+    recipe.setdefault("output_dir", "outputs")
+    if "include_bn" in args:
+        recipe["hidden_batch_norm"] = bool(args["include_bn"])
+    freeze = {"image_encoder": args.get("freeze_img"), "text_encoder": args.get("freeze_txt")}
+    if model == "mmbt" and any(freeze.values()):  # the original freezes nothing in its other models
+        recipe["freeze"] = {part: f"{epochs} epochs" for part, epochs in freeze.items() if epochs}
+        recipe["frozen_mode"] = "train"
+    if model in BERT_ARCHITECTURES:
+        recipe |= {"optim_preset": "bertadam", "weight_decay": 0.01, "warmup_steps": args.get("warmup", 0.1)}
+    several = args["task_type"] == "multilabel"
+    if several and args.get("weight_classes"):
+        recipe["pos_weight"] = "total_over_positives"
+    return recipe | {
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "micro_f1" if several else "accuracy",
+    }

@@ -1,0 +1,79 @@
+"""The MMBT of transformers 2 to 4 (`mmbt.transformer.*`): its names in those of the original code."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+from .converting_mmbt import TensorFate, from_original
+
+# Source: transformers 4.x, models/mmbt/modeling_mmbt.py (MMBTForClassification around a BERT), and the image
+# encoder of its example run_mmimdb.py: `nn.Sequential` of a torchvision ResNet's children.
+_RENAMED = (
+    (re.compile(r"mmbt\.transformer\.embeddings\.(?!position_ids)"), "enc.txt_embeddings."),
+    (re.compile(r"mmbt\.transformer\.(encoder|pooler)\."), r"enc.\1."),
+    (re.compile(r"mmbt\.modal_encoder\.encoder\.model\."), "enc.img_encoder.model."),
+    (re.compile(r"mmbt\.modal_encoder\.proj_embeddings\."), "enc.img_embeddings.img_embeddings."),
+    (
+        re.compile(
+            r"mmbt\.modal_encoder\.(?=(position|token_type|word)_embeddings\.|LayerNorm\.(weight|bias)$)"
+        ),
+        "enc.img_embeddings.",
+    ),
+    (re.compile(r"classifier\.(?=(weight|bias)$)"), "clf."),
+)
+_POSITION_IDS = re.compile(r"mmbt\.transformer\.embeddings\.position_ids")
+
+
+def is_transformers4(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the names are those of transformers' former MMBT."""
+    return any(name.startswith("mmbt.transformer.") for name in state_dict)
+
+
+def original_names(
+    state_dict: Mapping[str, torch.Tensor],
+) -> tuple[dict[str, torch.Tensor], dict[str, str], list[TensorFate]]:
+    """Rename to the original code's names.
+
+    Returns:
+        The renamed tensors, original name → transformers-4 name, and the fates of dropped tensors.
+
+    Raises:
+        ValueError: for a tensor that this model does not have, or another image encoder than a torchvision ResNet.
+    """
+    renamed: dict[str, torch.Tensor] = {}
+    names: dict[str, str] = {}
+    dropped = []
+    for name, tensor in state_dict.items():
+        if _POSITION_IDS.fullmatch(name):
+            dropped.append(TensorFate(name, None, "dropped: constant 0, 1, 2, …"))
+            continue
+        for pattern, replacement in _RENAMED:
+            if pattern.match(name):
+                original = pattern.sub(replacement, name, count=1)
+                renamed[original], names[original] = tensor, name
+                break
+        else:
+            raise ValueError(
+                f"Expected a tensor of transformers' MMBT over BERT with the ResNet of its run_mmimdb.py, found "
+                f"{name!r}: nothing was converted."
+            )
+    if renamed.get("enc.txt_embeddings.token_type_embeddings.weight", torch.empty(2)).shape[0] < 2:
+        raise ValueError(
+            "Expected a BERT with two segments inside MMBT, found one: RoBERTa is not supported."
+        )
+    return renamed, names, dropped
+
+
+def fates_in_their_names(
+    renamed: dict[str, torch.Tensor], names: Mapping[str, str], dropped: list[TensorFate]
+) -> list[TensorFate]:
+    """Return what becomes of every tensor, under the names of the transformers-4 checkpoint."""
+    fates = []
+    for fate in from_original("mmbt", renamed)[1]:
+        reason = fate.reason
+        for original, theirs in names.items():
+            if reason.endswith(f" {original}"):
+                reason = reason.removesuffix(original) + theirs
+        fates.append(TensorFate(names[fate.original], fate.ours, reason))
+    return fates + dropped

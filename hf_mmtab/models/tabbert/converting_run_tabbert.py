@@ -1,0 +1,152 @@
+"""A whole TabFormer checkpoint, or the published LSTM on one, as our model and processor; and the way back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .configuration_tabbert import TabBertConfig
+from .converting_tabbert import convert_config, convert_state_dict, kind_of_state_dict, revert_state_dict
+from .converting_vocabulary_tabbert import OriginalEncoders, processor_from_original
+from .modeling_tabbert import TabBertForMaskedLM, TabBertPreTrainedModel
+from .modeling_tabbert_lstm import TabBertLstmForSequenceClassification
+from .processing_tabbert import TabBertProcessor
+
+
+@dataclass
+class ConvertedTabFormer:
+    """Our model and processor; what became of every tensor; our id of each original id."""
+
+    model: TabBertPreTrainedModel
+    processor: TabBertProcessor
+    fates: dict[str, str]
+    id_map: torch.Tensor
+
+
+def convert_tabformer(
+    original: Mapping[str, Any],
+    state_dict: Mapping[str, torch.Tensor],
+    tokens: Sequence[str],
+    encoders: OriginalEncoders,
+    field_ce: bool | None = None,
+    labels: Sequence[str] = ("No", "Yes"),
+) -> ConvertedTabFormer:
+    """Build our model and processor with the original's weights and vocabulary.
+
+    Args:
+        original: `config.json` of the pretraining checkpoint.
+        state_dict: of a TabFormer BERT (hierarchical, flat with or without `--field_ce`), or of the published
+            BertModel + LSTM + Linear.
+        tokens: the vocabulary, `Field_token` in the order of ids.
+        encoders: what `encoder_fit.pkl` of the same run holds.
+        field_ce: whether a flat model was trained with `--field_ce`; found in `architectures` if left out.
+        labels: names of the LSTM model's outputs.
+
+    Raises:
+        ValueError: if the parts do not belong together, or a tensor is unknown.
+    """
+    kind = kind_of_state_dict(state_dict)
+    absent = [
+        name for name in ("ncols", "flatten", "field_hidden_size", "vocab_size") if name not in original
+    ]
+    if absent:
+        raise ValueError(
+            f"Expected the config.json of a TabFormer checkpoint, found no {absent} in it. Pass the one that lies "
+            "beside pytorch_model.bin of the pretraining."
+        )
+    if len(tokens) != original["vocab_size"]:
+        raise ValueError(
+            f"Expected a vocabulary of {original['vocab_size']} tokens (vocab_size of config.json), found "
+            f"{len(tokens)}. Pass the vocabulary of the same run."
+        )
+    if kind != "lstm" and original["flatten"] != (kind == "flat"):
+        raise ValueError(
+            f"Expected a {'flat' if original['flatten'] else 'hierarchical'} model, as config.json says, found a "
+            f"{kind} one. The files come from different runs."
+        )
+    processor, id_map = processor_from_original(tokens, encoders)
+    settings = processor.config_kwargs()
+    names, ranges = settings.pop("fields"), settings.pop("field_ranges")
+    field_ce = False if kind == "lstm" else field_ce  # no masked-cell head any more
+    config = convert_config(original, names, ranges, field_ce=field_ce, **settings)
+    model_class: type[TabBertPreTrainedModel] = TabBertForMaskedLM
+    if kind == "lstm":
+        model_class = TabBertLstmForSequenceClassification
+        config = _lstm_config(config, state_dict, labels)
+    converted = convert_state_dict(state_dict, config, id_map)
+    model = model_class(config)
+    try:
+        model.load_state_dict(converted.state_dict, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"The weights do not fit config.json, or some are missing: {error}") from error
+    return ConvertedTabFormer(model.eval(), processor, converted.fates, id_map)
+
+
+def _lstm_config(
+    config: TabBertConfig, state_dict: Mapping[str, torch.Tensor], labels: Sequence[str]
+) -> TabBertConfig:
+    layers = [name for name in state_dict if name.startswith("lstm.weight_ih_l") and "reverse" not in name]
+    outputs = state_dict["regressor.weight"].shape[0]
+    if len(labels) != outputs:
+        raise ValueError(
+            f"Expected {outputs} labels, as the model has outputs, found {list(labels)}. Pass --labels."
+        )
+    settings = {key: value for key, value in config.to_dict().items() if key not in ("id2label", "label2id")}
+    return TabBertConfig.from_dict(
+        {
+            **settings,
+            "lstm_hidden_size": state_dict["lstm.weight_hh_l0"].shape[1],
+            "lstm_num_layers": len(layers),
+            "lstm_bidirectional": "lstm.weight_ih_l0_reverse" in state_dict,
+            "classification_loss": "rmse_one_hot",
+            "problem_type": "single_label_classification",
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: index for index, label in enumerate(labels)},
+        }
+    )
+
+
+def revert_tabformer(
+    state_dict: Mapping[str, torch.Tensor], config: TabBertConfig, id_map: torch.Tensor
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return `config.json` and tensors for the original code.
+
+    Args:
+        state_dict: of our `TabBertForMaskedLM`.
+        config: its config.
+        id_map: our id of each original id, as `convert_tabformer` gave it.
+
+    Raises:
+        ValueError: if the original has no such model.
+    """
+    if config.flatten:
+        architecture = "TabFormerBertForMaskedLM" if config.mlm_loss == "field" else "BertForMaskedLM"
+    else:
+        architecture = "TabFormerHierarchicalLM"
+    same = (
+        "attention_probs_dropout_prob",
+        "field_hidden_size",
+        "flatten",
+        "hidden_act",
+        "hidden_dropout_prob",
+        "hidden_size",
+        "initializer_range",
+        "intermediate_size",
+        "layer_norm_eps",
+        "max_position_embeddings",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "type_vocab_size",
+    )
+    original = {
+        "architectures": [architecture],
+        "model_type": "bert",
+        "ncols": config.num_fields,
+        "pad_token_id": 0,  # as the original has it: the id of its [UNK]
+        "vocab_size": len(id_map),
+        **{name: getattr(config, name) for name in same},
+    }
+    if not config.flatten:
+        original |= {"nhead": config.field_num_heads, "num_layers": config.field_num_layers}
+    return original, revert_state_dict(state_dict, config, id_map)
