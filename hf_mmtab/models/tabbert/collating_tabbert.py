@@ -31,8 +31,9 @@ class TabBertCollator:
     Args:
         processor: the fitted processor.
         mlm: True for pretraining: `labels (batch, rows, fields)`, -100 where not chosen.
-        seed: None: torch's global generator, which `Trainer` seeds and restores. A number: the choice depends
-            on the seed and the batch's content alone, so that every evaluation judges the same cells.
+        seed: None: torch's global generator. A number: what happens to a window depends on the seed, the epoch
+            (see `set_epoch`) and the window's content alone. So every evaluation judges the same cells, in
+            batches of any size and on any number of processes, and a resumed run masks as an uninterrupted one.
         pad_to_rows: pad to that many rows instead of the longest window of the batch.
 
     Example:
@@ -72,6 +73,11 @@ class TabBertCollator:
         self._unknown = torch.tensor(self.processor.unknown_ids())
         self._static = torch.tensor(self.processor.static_fields())
         self._maskable = self._num_values > 0
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # also seen by loader processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose other cells than in the epoch before; without a `seed` it changes nothing."""
+        self._epoch.fill_(epoch)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return `input_ids (batch, rows, fields)`, `attention_mask (batch, rows)` and `labels`.
@@ -127,12 +133,13 @@ class TabBertCollator:
         Args:
             judged: `(batch, rows)`, True where cells may be chosen.
         """
-        generator = self._generator(input_ids)
+        batch, rows, fields = input_ids.shape
+        keys = self._window_keys(input_ids)
 
         def draw(*shape: int) -> torch.Tensor:
-            return torch.rand(shape, generator=generator)
+            # rows come first in `shape`, so that padding changes no draw of the rows before it
+            return torch.rand(shape) if keys is None else counted_uniforms(keys, shape)
 
-        batch, rows, fields = input_ids.shape
         eligible = judged[:, :, None] & (input_ids >= self._start) & (input_ids < self._end) & self._maskable
         if not self.mask_unknown:
             eligible &= input_ids != self._unknown
@@ -149,10 +156,37 @@ class TabBertCollator:
         replaced = chosen & (kind >= self.mask_share) & (kind < self.mask_share + self.random_share)
         return torch.where(replaced, random_ids, masked), labels
 
-    def _generator(self, input_ids: torch.Tensor) -> torch.Generator | None:
+    def _window_keys(self, input_ids: torch.Tensor) -> np.ndarray | None:
+        """Return a number for each window `(batch,)` that follows from seed, epoch and content; None without seed."""
         if self.seed is None:
             return None
-        # the generator takes 32 bits of a seed, so both are mixed into as many
-        return torch.Generator().manual_seed(
-            zlib.crc32(input_ids.numpy().tobytes(), zlib.crc32(b"%d" % self.seed))
+        run = mixed(
+            mixed(np.array([self.seed], dtype=np.int64).view(np.uint64)) + np.uint64(int(self._epoch))
         )
+        real_rows = input_ids.ne(self.processor.pad_token_id).any(dim=-1).sum(dim=1).tolist()
+        contents = [
+            zlib.crc32(ids[:n].tobytes()) for ids, n in zip(input_ids.numpy(), real_rows, strict=True)
+        ]
+        return mixed(run ^ np.array(contents, dtype=np.uint64))
+
+
+def mixed(numbers: np.ndarray) -> np.ndarray:
+    """Scatter whole numbers over all of 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def counted_uniforms(keys: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return uniform numbers in [0, 1) that follow from keys and places alone, and move the keys on.
+
+    Args:
+        keys: `(batch,)` uint64, changed in place so that the next call gives other numbers.
+        shape: beginning with `batch`.
+    """
+    places = np.arange(1, 1 + np.prod(shape[1:], dtype=np.int64), dtype=np.uint64) * np.uint64(
+        0x9E3779B97F4A7C15
+    )
+    bits = mixed(keys[:, None] + places)  # (batch, places)
+    keys[:] = mixed(keys + np.uint64(1))
+    return torch.from_numpy((bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)).view(shape)

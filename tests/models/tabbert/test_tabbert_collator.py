@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_mmtab.models.tabbert.collating_tabbert import TabBertCollator
+from hf_mmtab.models.tabbert.collating_tabbert import TabBertCollator, counted_uniforms
 from hf_mmtab.models.tabbert.columns_tabbert import ColumnPlan
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
@@ -130,6 +130,42 @@ def test_context_rows_are_neither_masked_nor_judged(processor, window):
 
     assert not chosen[:, :7].any()
     assert chosen[:, 7:, :3].all()
+
+
+def test_a_seed_masks_a_window_alike_in_any_batch_and_beside_any_padding(processor, window):
+    collator = TabBertCollator(processor, mlm=True, seed=3, row_probability=0.1)
+    examples = [{"input_ids": window[i : i + 3 + i % 5]} for i in range(20)]
+    together = collator(examples)
+
+    for i, example in enumerate(examples):
+        alone, rows = collator([example]), len(example["input_ids"])
+        assert torch.equal(together["labels"][i, :rows], alone["labels"][0])
+        assert torch.equal(together["input_ids"][i, :rows], alone["input_ids"][0])
+
+
+def test_each_epoch_masks_other_cells(processor, window):
+    collator = TabBertCollator(processor, mlm=True, seed=3)
+    chosen = []
+    for epoch in (0, 1, 0):
+        collator.set_epoch(epoch)
+        chosen.append(collator([{"input_ids": window[i : i + 10]} for i in range(30)])["labels"] != -100)
+
+    assert torch.equal(chosen[0], chosen[2])
+    assert (chosen[0] & chosen[1]).sum() < 0.3 * chosen[0].sum()
+
+
+def test_numbers_counted_from_keys_are_uniform_and_independent():
+    keys = np.arange(2000, dtype=np.uint64)
+    first, second = counted_uniforms(keys, (2000, 5, 4)), counted_uniforms(keys, (2000, 5, 4))
+
+    for drawn in (first, second):
+        assert drawn.min() >= 0 and drawn.max() < 1
+        counts = torch.histc(drawn, 20, 0, 1)
+        assert (counts / 2000 - 1).abs().max() < 0.12  # 5.4 standard deviations of 2,000 per bin
+    pairs = torch.stack(
+        [first.flatten(), second.flatten(), first.roll(1, 0).flatten(), first.roll(1, 1).flatten()]
+    )
+    assert (torch.corrcoef(pairs) - torch.eye(4)).abs().max() < 0.03
 
 
 def test_a_seed_masks_the_same_cells_in_every_evaluation(processor, window):
