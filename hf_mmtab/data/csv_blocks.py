@@ -79,6 +79,7 @@ def infer_schema(path: Path, separator: str, missing: tuple[str, ...], rows: int
         try_parse_dates=True,
         ignore_errors=True,
         truncate_ragged_lines=True,
+        encoding="utf8-lossy",
     )
     # a column without any value so far may hold anything later: text
     return {

@@ -81,6 +81,20 @@ class Table(datasets.ArrowBasedBuilder):
         kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
         super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
 
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Read the files into the cache, unless they are there.
+
+        Raises:
+            BadRecordError: at the first broken row, unless `on_bad_record="skip"`.
+            ValueError: if a file has other columns than the first.
+        """
+        try:
+            super().download_and_prepare(*args, **kwargs)
+        except datasets.exceptions.DatasetGenerationError as error:
+            if isinstance(error.__cause__, ValueError):  # what is wrong, without the builder's wrapping
+                raise error.__cause__ from None
+            raise
+
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(description=self.__doc__ or "", features=self._features())
 
@@ -154,8 +168,9 @@ class Table(datasets.ArrowBasedBuilder):
                 break
         if bad.records:
             logger.warning(f"{len(bad.records)} broken rows left out; first: {bad.records[0]}")
-        if os.path.isdir(self.cache_dir):
-            with open(Path(self.cache_dir) / SKIPPED_FILE, "w", encoding="utf-8") as file:
+        folder = Path(self._output_dir)  # a draft of the cache folder while it is filled
+        if folder.is_dir():
+            with open(folder / SKIPPED_FILE, "w", encoding="utf-8") as file:
                 json.dump([record.to_dict() for record in bad.records], file)
 
     def _read(self, path: Path, bad: BadRecords) -> Iterator[pl.DataFrame]:
@@ -220,11 +235,12 @@ def _arrow_batches(path: Path, rows: int = 262_144) -> Iterator[pa.Table]:
 
 
 def _plain_types(table: pa.Table) -> pa.Table:
-    """Return a table without large strings and dictionaries, as `datasets` wants it."""
+    """Return a table without large strings, string views and dictionaries, as `datasets` wants it."""
     wanted = []
     for column in table.schema:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        wanted.append(pa.field(column.name, pa.string() if pa.types.is_large_string(kind) else kind))
+        is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        wanted.append(pa.field(column.name, pa.string() if is_text else kind))
     return table.cast(pa.schema(wanted))
 
 

@@ -1,0 +1,270 @@
+"""Tables of any kind: typed columns, and broken rows reported with file and line, never dropped in silence."""
+
+import datetime
+import gzip
+import shutil
+
+import polars as pl
+import pytest
+
+from hf_mmtab.data import csv_blocks
+from hf_mmtab.data.card_transactions import CardTransactions
+from hf_mmtab.data.csv_blocks import CsvFormat, read_blocks
+from hf_mmtab.data.prsa import PRSA
+from hf_mmtab.data.records import BadRecordError, BadRecords
+from hf_mmtab.data.table import Table
+
+HEADER = "id,when,price,note\n"
+GOOD = [f"{i},2024-01-0{i % 9 + 1} 10:00:00,{i}.5,n{i}\n" for i in range(1, 40)]
+
+
+def _read(cls, path, tmp_path, **kwargs):
+    builder = cls(path, cache_dir=str(tmp_path / "cache"), **kwargs)
+    builder.download_and_prepare()
+    return builder, builder.as_dataset(split="train")
+
+
+def _write(tmp_path, lines, name="table.csv", header=HEADER):
+    path = tmp_path / name
+    path.write_text(header + "".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_csv_becomes_typed_columns(tmp_path):
+    path = _write(tmp_path, [*GOOD, '40,2024-01-01 10:00:00,nan,"a, ""b"""\n', "41,,,\n"])
+    _, rows = _read(Table, path, tmp_path)
+
+    assert {name: feature.dtype for name, feature in rows.features.items()} == {
+        "id": "int64",
+        "when": "timestamp[us]",
+        "price": "float64",
+        "note": "string",
+    }
+    assert rows[0] == {"id": 1, "when": datetime.datetime(2024, 1, 2, 10), "price": 1.5, "note": "n1"}
+    assert rows[39] == {"id": 40, "when": datetime.datetime(2024, 1, 1, 10), "price": None, "note": 'a, "b"'}
+    assert rows[40] == {"id": 41, "when": None, "price": None, "note": None}
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".tsv", ".parquet", ".arrow"])
+def test_other_files_give_the_same_rows(suffix, tmp_path):
+    plain = _write(tmp_path, GOOD)
+    _, expected = _read(Table, plain, tmp_path)
+    path = tmp_path / f"other{suffix}"
+    if suffix == ".csv.gz":
+        with open(plain, "rb") as source, gzip.open(path, "wb") as target:
+            shutil.copyfileobj(source, target)
+    elif suffix == ".tsv":
+        path.write_text(plain.read_text().replace(",", "\t"))
+    else:
+        frame = pl.from_arrow(expected.with_format("arrow")[:])
+        frame.write_parquet(path) if suffix == ".parquet" else frame.write_ipc(path)
+    _, rows = _read(Table, path, tmp_path)
+
+    assert rows.to_list() == expected.to_list()
+    assert rows.features == expected.features
+
+
+def test_a_folder_is_read_in_the_order_of_names_and_rows_can_be_limited(tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    _write(folder, GOOD[:3], "b.csv")
+    _write(folder, GOOD[3:6], "a.csv")
+
+    assert _read(Table, folder, tmp_path)[1]["id"][:] == [4, 5, 6, 1, 2, 3]
+    assert _read(Table, folder, tmp_path, max_rows=4)[1]["id"][:] == [4, 5, 6, 1]
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    path = _write(tmp_path, GOOD[:3])
+    assert len(_read(Table, path, tmp_path)[1]) == 3
+    _write(tmp_path, GOOD[:5])
+    assert len(_read(Table, path, tmp_path)[1]) == 5
+
+
+def test_types_can_be_given_by_name_or_format(tmp_path):
+    path = _write(tmp_path, ["007,31.12.2023 23:59,1,x\n"])
+    _, rows = _read(Table, path, tmp_path, types={"id": "string", "when": "%d.%m.%Y %H:%M", "price": "float"})
+
+    assert rows[0] == {
+        "id": "007",
+        "when": datetime.datetime(2023, 12, 31, 23, 59),
+        "price": 1.0,
+        "note": "x",
+    }
+
+
+BROKEN = {
+    "too few cells": ("7,2024-01-01 10:00:00\n", None, "Expected 4 cells, found 2"),
+    "too many cells": ("7,2024-01-01 10:00:00,1.5,x,y\n", None, "Expected 4 cells, found 5"),
+    "mixed types": (
+        "seven,2024-01-01 10:00:00,1.5,x\n",
+        "id",
+        "Expected a value of type int64, found 'seven'",
+    ),
+    "no number": ("7,2024-01-01 10:00:00,cheap,x\n", "price", "a value of type float64, found 'cheap'"),
+    "no date": ("7,yesterday,1.5,x\n", "when", "Expected a value of type timestamp, found 'yesterday'"),
+    "an empty line": ("\n", None, "Expected 4 cells, found an empty line"),
+    "an open quote": ('7,2024-01-01 10:00:00,1.5,"x\n', None, "Expected a CSV row, found"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("last", [False, True])
+def test_a_broken_row_is_reported_with_its_line(kind, last, tmp_path):
+    broken, column, message = BROKEN[kind]
+    if last and kind == "an empty line":
+        pytest.skip("empty lines at the end of a file are no rows")
+    lines = [*GOOD, broken] if last else [*GOOD[:20], broken, *GOOD[20:]]
+    path = _write(tmp_path, lines)
+    line = len(GOOD) + 2 if last else 22
+
+    with pytest.raises(BadRecordError) as caught:
+        _read(Table, path, tmp_path, infer_rows=10)
+    error = caught.value
+    assert message in str(error)
+    assert f"{str(path)!r}, line {line}" in str(error)
+    assert 'To leave such records out and list them, pass on_bad_record="skip".' in str(error)
+    assert error.record.column == column
+
+    builder, rows = _read(Table, path, tmp_path, infer_rows=10, on_bad_record="skip")
+    assert len(rows) == len(GOOD)  # nothing else is lost
+    assert rows["note"][:] == [f"n{i}" for i in range(1, 40)]
+    assert [(r.line, r.column) for r in builder.skipped] == [(line, column)]
+
+
+def test_bytes_that_are_not_utf8_are_reported(tmp_path):
+    path = _write(tmp_path, GOOD)
+    path.write_bytes(path.read_bytes().replace(b"n7\n", b"n\xff\n"))
+    builder, rows = _read(Table, path, tmp_path, on_bad_record="skip")
+
+    assert len(rows) == len(GOOD) - 1
+    assert "Expected UTF-8 text" in str(builder.skipped[0]) and builder.skipped[0].line == 8
+
+
+def test_types_that_do_not_fit_a_format_are_reported_with_the_row(tmp_path):
+    path = _write(tmp_path, [f"{i},31.12.2023,1,x\n" for i in range(5)] + ["5,12/31/2023,1,x\n"])
+    builder, rows = _read(Table, path, tmp_path, types={"when": "%d.%m.%Y"}, on_bad_record="skip")
+
+    assert len(rows) == 5
+    assert "column 'when'" in str(builder.skipped[0]) and "'12/31/2023'" in str(builder.skipped[0])
+    assert builder.skipped[0].line == 7
+
+
+@pytest.mark.parametrize("block_bytes", [64, 200, 1000, 2**20])
+def test_blocks_of_any_size_give_the_same_rows(block_bytes, tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_blocks, "SMALLEST_PIECE", 128)
+    lines = [f'{i},"line one\nline {i}, two",{i}.5\n' if i % 3 else f"{i},plain,\n" for i in range(60)]
+    lines[30] = "oops,plain,1\n"
+    path = _write(tmp_path, lines, header="a,b,c\n")
+    form = CsvFormat({"a": pl.Int64(), "b": pl.String(), "c": pl.Float64()})
+    bad = BadRecords("skip")
+    frame = pl.concat(list(read_blocks(path, form, bad, block_bytes)))
+
+    assert frame["a"].to_list() == [i for i in range(60) if i != 30]
+    assert frame["b"][1] == "line one\nline 1, two"
+    assert [r.line for r in bad.records] == [2 + 30 + 20]  # twenty cells before it hold a line end
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("a,b,a\n", r"Expected different column names, found \['a'\] twice"),
+        ("\n", "column names, found nothing"),
+    ],
+)
+def test_a_wrong_header_is_an_error(header, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        Table(_write(tmp_path, ["1,2,3\n"], header=header), cache_dir=str(tmp_path))
+
+
+def test_files_that_are_no_tables_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Expected a table, or a folder of files ending in .csv"):
+        Table(tmp_path / "none", cache_dir=str(tmp_path))
+    (tmp_path / "t.xlsx").write_text("")
+    with pytest.raises(ValueError, match="Expected a file ending in one of .csv"):
+        Table(tmp_path / "t.xlsx", cache_dir=str(tmp_path))
+    path = _write(tmp_path, GOOD)
+    with pytest.raises(ValueError, match=r"Expected columns \['prise'\] .named in `types`., found \['id'"):
+        Table(path, cache_dir=str(tmp_path), types={"prise": "float"})
+    with pytest.raises(ValueError, match=r"types\['price'\] must be one of string, .* got 'number'"):
+        Table(path, cache_dir=str(tmp_path), types={"price": "number"})
+
+
+def test_both_dialects_of_ibms_table_give_the_same_rows(fixtures, tmp_path):
+    new = (fixtures / "cards_400.csv").read_text()
+    assert ",ONLINE," in new and '"Bad PIN,"' in new  # the newer names, the older errors
+    older = tmp_path / "older.csv"
+    older.write_text(new.replace(",ONLINE,", ", ONLINE,"))
+    newest = tmp_path / "newest.csv"
+    newest.write_text(new.replace(',"Bad PIN,",', ",Bad PIN,"))
+
+    _, expected = _read(CardTransactions, fixtures / "cards_400.csv", tmp_path)
+    assert _read(CardTransactions, older, tmp_path)[1].to_list() == expected.to_list()
+    assert _read(CardTransactions, newest, tmp_path)[1].to_list() == expected.to_list()
+    assert expected[0]["Timestamp"].minute is not None
+    assert set(expected["Errors?"]) == {None, "Insufficient Balance", "Bad PIN", "Technical Glitch"} & set(
+        expected["Errors?"]
+    )
+    assert sum(expected["Is Fraud?"]) == 8
+    assert expected.features["Is Fraud?"].names == ["No", "Yes"]
+    assert min(expected["Amount"]) < 0  # refunds
+
+
+CARD_CHANGES = {
+    "amount": (6, "about $4", "a value that makes 'Amount', found 'about $4'"),
+    "day": (4, "31", "a value that makes 'Timestamp'"),
+    "time": (5, "noon", "a value that makes 'Timestamp'"),
+    "label": (14, "Maybe", "a value that makes 'Is Fraud?', found 'Maybe'"),
+    "merchant": (8, "Shop", "Expected a value of type int64, found 'Shop'"),
+}
+
+
+@pytest.mark.parametrize("kind", CARD_CHANGES)
+def test_a_broken_card_row_is_reported_with_its_line(kind, fixtures, tmp_path):
+    place, value, message = CARD_CHANGES[kind]
+    lines = (fixtures / "cards_400.csv").read_text().splitlines(keepends=True)
+    cells = "0,0,2004,2,29,09:57,$68.25,Swipe Transaction,-46,Riverport,MS,18344.0,5812,,No".split(",")
+    cells[place] = value
+    lines.insert(101, ",".join(cells) + "\n")
+    path = tmp_path / "cards.csv"
+    path.write_text("".join(lines))
+    builder, rows = _read(CardTransactions, path, tmp_path, on_bad_record="skip")
+
+    assert len(rows) == 400
+    assert [r.line for r in builder.skipped] == [102]
+    assert message in str(builder.skipped[0])
+
+
+def test_a_card_table_without_a_needed_column_is_an_error_and_without_labels_is_not(fixtures, tmp_path):
+    frame = pl.read_csv(fixtures / "cards_400.csv")
+    frame.drop("MCC").write_csv(tmp_path / "no_mcc.csv")
+    frame.drop("Is Fraud?").write_csv(tmp_path / "no_label.csv")
+
+    with pytest.raises(ValueError, match=r"no \['MCC'\] among \['User', .*use the `table` builder"):
+        _read(CardTransactions, tmp_path / "no_mcc.csv", tmp_path)
+    _, rows = _read(CardTransactions, tmp_path / "no_label.csv", tmp_path)
+    assert len(rows) == 400 and "Is Fraud?" not in rows.column_names
+
+
+def test_air_quality_is_read_with_its_missing_values(tmp_path):
+    header = (
+        '"No","year","month","day","hour","PM2.5","PM10","SO2","NO2","CO","O3","TEMP","PRES","DEWP","RAIN",'
+    )
+    header += '"wd","WSPM","station"\n'
+    lines = ['1,2013,3,1,0,3,NA,13,7,300,85,-2.3,1020.8,-19.7,0,"E",0.5,"Changping"\n']
+    lines += ["2,2013,3,1,1,NA,3,6,6,300,85,-2.5,1021.3,-19,0,NA,0.7,Changping\n"]
+    _, rows = _read(PRSA, _write(tmp_path, lines, header=header), tmp_path)
+
+    assert rows[0]["timestamp"] == datetime.datetime(2013, 3, 1, 0)
+    assert (rows[0]["PM2.5"], rows[0]["PM10"], rows[0]["wd"]) == (3.0, None, "E")
+    assert (rows[1]["PM2.5"], rows[1]["wd"]) == (None, None)
+    with pytest.raises(ValueError, match=r"PRSA station files, found no \['station'\]"):
+        _read(PRSA, _write(tmp_path, lines, header=header.replace('"station"', "place")), tmp_path)
+
+
+def test_real_stations_and_a_real_cardholder_are_read(shared_data, tmp_path):
+    _, air = _read(PRSA, shared_data / "prsa", tmp_path)
+    _, card = _read(CardTransactions, shared_data / "card" / "card_user0.csv.gz", tmp_path)
+
+    assert len(air) == 2 * 35_064
+    assert len(card) == 19_963 and sum(card["Is Fraud?"]) == 27
