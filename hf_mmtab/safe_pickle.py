@@ -27,6 +27,7 @@ from .safe_values import (
 )
 
 MAX_OPERATIONS = 60_000_000  # a vocabulary of 2.2 million words (GloVe 840B) takes 15 million
+MAX_COPIED = 10_000_000  # values that calls copy: labels and classes, a few thousand in real files
 MAX_DEPTH = 100
 
 # Operations whose argument is the value itself.
@@ -105,7 +106,7 @@ class Unpickler:
         self._stream, self._path, self._persistent = stream, path, persistent
         self._functions: dict[tuple[str, str], Callable[..., Any]] = {**FUNCTIONS, **(functions or {})}
         self._names = RECORD_CLASSES | NAMES | names | set(self._functions)
-        self._operations = 0
+        self._operations = self._copied = 0
 
     def refuse(self, what: str) -> RefusedFileError:
         return RefusedFileError(f"Refused {self._path!r}: {what}. Nothing in it was run.")
@@ -142,9 +143,9 @@ class Unpickler:
 
     def _count_values(self, values: Iterable[Any]) -> None:
         """Count what a call copies, so that one long list cannot be copied a million times."""
-        self._operations += sum(
-            len(one) for one in values if isinstance(one, dict | list | tuple | str | bytes)
-        )
+        self._copied += sum(len(one) for one in values if isinstance(one, dict | list | tuple | str | bytes))
+        if self._copied > MAX_COPIED:
+            raise self.refuse(f"its pickle copies more than {MAX_COPIED:,} values")
 
     def _require_tree(self, value: Any) -> None:
         """Refuse containers that contain themselves, or are too deep for code that walks through them."""

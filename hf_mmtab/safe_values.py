@@ -101,7 +101,9 @@ def kind_of(value: Any) -> str:
 
 
 def _ordered(pairs: Any = ()) -> Ordered:
-    items = list(pairs.items()) if isinstance(pairs, dict) else pairs
+    if isinstance(pairs, dict):  # its keys were checked when it was filled
+        return Ordered(pairs)
+    items = pairs
     if type(items) not in (list, tuple) or not all(
         type(pair) in (list, tuple) and len(pair) == 2 and type(pair[0]) in KEYS for pair in items
     ):

@@ -1,0 +1,396 @@
+"""Malicious, damaged and foreign files: refused with a reason, nothing run, no file written."""
+
+import builtins
+import collections
+import os
+import pickle
+import struct
+import subprocess
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from hf_mmtab.safe_pickle import read_pickle
+from hf_mmtab.safe_values import Array, Record, RefusedFileError
+from hf_mmtab.torch_files import StoredTensor, load_tensors, read_state_dict, read_torch_file
+
+
+class Calls:
+    """Pickles to a call of any function."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def legacy(pickled: bytes, keys: bytes = pickle.dumps([], 2), storages: bytes = b"") -> bytes:
+    """A file in the old format of torch.save around any data pickle."""
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
+    head = [pickle.dumps(one, 2) for one in (0x1950A86A20F9469CFC6C, 1001, system)]
+    return b"".join(head) + pickled + keys + storages
+
+
+def archive(path, pickled: bytes, records=(), compression=zipfile.ZIP_STORED):
+    """A file in the new format of torch.save around any data pickle."""
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("archive/data.pkl", pickled)
+        for name, content in dict(records).items():
+            file.writestr(f"archive/{name}", content)
+    return path
+
+
+def tensor_pickle(size=4, shape=(2, 2), stride=(2, 1), offset=0, kind="FloatStorage", key="0") -> bytes:
+    """Protocol-2 pickle of {"weight": tensor}, every number chosen by hand."""
+
+    def number(n):
+        return pickle.dumps(n, 2)[2:-1]
+
+    def numbers(values):
+        return b"(" + b"".join(map(number, values)) + b"t"
+
+    text = [b"X" + struct.pack("<I", len(s)) + s.encode() for s in ("weight", "storage", key, "cpu")]
+    storage = b"(" + text[1] + b"ctorch\n" + kind.encode() + b"\n" + text[2] + text[3] + number(size) + b"tQ"
+    hooks = b"ccollections\nOrderedDict\n)R"
+    rebuilt = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + numbers(shape) + numbers(stride)
+    )
+    return b"\x80\x02}" + text[0] + rebuilt + b"\x89" + hooks + b"tRs."
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A file that every attack tries to write."""
+    return tmp_path / "canary"
+
+
+def attacks(canary) -> dict[str, bytes]:
+    command = f"touch {canary}"
+    code = f"open({str(canary)!r}, 'w').close()"
+    shout = b"cos\nsystem\n(X" + struct.pack("<I", len(command)) + command.encode() + b"tR."
+    return {
+        "os.system": pickle.dumps(Calls(os.system, command), 2),
+        "builtins.eval": pickle.dumps(Calls(builtins.eval, code), 4),
+        "builtins.exec": pickle.dumps(Calls(builtins.exec, code), 2),
+        "open": pickle.dumps(Calls(open, str(canary), "w"), 4),
+        "subprocess": pickle.dumps(Calls(subprocess.call, ["touch", str(canary)]), 4),
+        "getattr": b"\x80\x02cbuiltins\ngetattr\n(cos\npath\nX\x04\x00\x00\x00joint R.",
+        "inside a list": pickle.dumps([1, {"a": (Calls(os.system, command),)}], 4),
+        "old text protocol": b"cposix\nsystem\n(S'" + command.encode() + b"'\ntR.",
+        "INST": b"(S'" + command.encode() + b"'\nios\nsystem\n.",
+        "OBJ": b"(cos\nsystem\nS'" + command.encode() + b"'\no.",
+        "STACK_GLOBAL": b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c"
+        + bytes([len(command)])
+        + command.encode()
+        + b"\x85R.",
+        "NEWOBJ_EX": b"\x80\x04cos\nsystem\n)}\x92.",
+        "nested reduce": b"\x80\x02ccollections\nOrderedDict\n)R" + b"(X\x01\x00\x00\x00atR.",
+        "reduce of a reduce": b"\x80\x02cfunctools\npartial\n(cos\nsystem\ntR" + shout,
+        "dotted name": b"\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.__init__\x93.",
+        "torch load from bytes": b"\x80\x02ctorch.storage\n_load_from_bytes\n(C\x00tR.",
+        "numpy load": b"\x80\x02cnumpy\nload\n(S'x'\ntR.",
+        "numpy eval of a dtype": b"\x80\x02cnumpy\ndtype\n(S'(1,)O'\ntR.",
+        "__setstate__ on a class": b"\x80\x02cargparse\nNamespace\n}(X\x0c\x00\x00\x00__setstate__"
+        b"X\x01\x00\x00\x00aub.",
+        "slot state": b"\x80\x02cargparse\nNamespace\n)\x81N}X\x05\x00\x00\x00_bx__K\x01s\x86b.",
+        "state of a list": b"\x80\x02]}b.",
+        "state of an unfinished name": b"\x80\x02ccollections\nOrderedDict\n}X\x01\x00\x00\x00aK\x01sb.",
+        "object with arguments": b"\x80\x02cargparse\nNamespace\n(K\x01t\x81.",
+        "object of a function": b"\x80\x02c_codecs\nencode\n)\x81.",
+        "extension registry": b"\x80\x02\x82\x01.",
+        "persistent id": b"\x80\x02X\x01\x00\x00\x00aQ.",
+        "persistent id as text": b"Pstorage\n.",
+        "append to a dict": b"\x80\x02}K\x01a.",
+        "items of a list": b"\x80\x02]K\x01K\x02s.",
+        "bytearray": b"\x80\x05\x96\x01\x00\x00\x00\x00\x00\x00\x00a.",
+        "set": pickle.dumps({1, 2}, 4),
+        "values left behind": b"\x80\x02K\x01K\x02.",
+        "list that contains itself": b"\x80\x02]q\x00h\x00a.",
+        "dict that contains itself": b"\x80\x02}q\x00K\x01]h\x00as.",
+        "key that takes for ever": b"\x80\x02}" + b")" + b"2\x86" * 60 + b"K\x01s.",
+        "deep": b"\x80\x02" + b"]" * 5000 + b"a" * 4999 + b".",
+        "absent memo": b"\x80\x02h\x07.",
+        "no mark": b"\x80\x02t.",
+        "empty stack": b"\x80\x02.",
+        "unknown operation": b"\x80\x02\xff.",
+        "promised bytes": b"\x80\x04B\xff\xff\xff\x7fabc.",
+        "promised text": b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x00abc.",
+        "no end": b"\x80\x02K\x01",
+        "copies without end": b"\x80\x02ccollections\nCounter\nq\x00}q\x01("
+        + b"".join(b"M" + struct.pack("<H", n) + b"N" for n in range(60000))
+        + b"u0"
+        + b"h\x00h\x01\x85R0" * 1100
+        + b"N.",
+        "array that is none": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cargparse\nNamespace\nK\x00\x85tR.",
+        "oversized array": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01b"
+        b"tR(K\x01(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftcnumpy\ndtype\nX\x02\x00\x00\x00f8\x85R\x89C\x08aaaaaaaatb.",
+    }
+
+
+NAMES = list(attacks("x"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_attack_is_refused_in_every_format_and_nothing_happens(name, canary, tmp_path):
+    pickled = attacks(canary)[name]
+    (tmp_path / "plain.pkl").write_bytes(pickled)
+    (tmp_path / "legacy.pt").write_bytes(legacy(pickled))
+    archive(tmp_path / "zip.pt", pickled)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(RefusedFileError, match=r"^Refused .*plain.pkl"):
+        read_pickle(tmp_path / "plain.pkl")
+    for file in ("legacy.pt", "zip.pt"):
+        with pytest.raises(RefusedFileError, match=rf"^Refused .*{file}"):
+            read_torch_file(tmp_path / file)
+    assert sorted(tmp_path.iterdir()) == before and not canary.exists()
+
+
+def test_the_attacks_do_work_where_pickle_opens_them(canary):
+    pickle.loads(attacks(canary)["os.system"])
+    assert canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "os.system",
+            r"it asks for posix.system, which is not one of the few classes .* Nothing in it was run",
+        ),
+        ("builtins.eval", "it asks for builtins.eval, which is not one"),
+        ("nested reduce", r"it calls a value of type Ordered with a value of type tuple"),
+        ("__setstate__ on a class", "it sets the state of argparse.Namespace to a value of type dict"),
+        ("persistent id", "refers to something outside the pickle"),
+        ("INST", "its pickle uses INST, which no known checkpoint needs"),
+        ("list that contains itself", "one of its containers contains itself"),
+        ("deep", "its containers are nested deeper than 100"),
+        ("key that takes for ever", "it uses a value of type tuple as the key of a dict"),
+        ("copies without end", "its pickle copies more than 10,000,000 values"),
+        ("oversized array", r"it has an array of shape \(2147483647, 2147483647\) with 1 values"),
+        ("no end", "no readable pickle at byte 0"),
+    ],
+)
+def test_the_reason_is_told(name, message, canary, tmp_path):
+    path = tmp_path / "file.pkl"
+    path.write_bytes(attacks(canary)[name])
+    with pytest.raises(RefusedFileError, match=message):
+        read_pickle(path)
+
+
+TENSORS = {
+    "larger than the file": ({"size": 10**12}, "claims a tensor storage of 4,000,000,000,000 bytes"),
+    "outside its storage": ({"offset": 1}, r"claims a tensor of shape \(2, 2\) in a storage of 4 elements"),
+    "endless by stride 0": ({"shape": (2**30,), "stride": (0,)}, r"claims a tensor of shape \(1073741824,\)"),
+    "of negative shape": ({"shape": (-2, -2)}, "impossible shape"),
+    "of negative offset": ({"offset": -1}, "impossible shape"),
+    "of negative stride": ({"stride": (-1, -1)}, "impossible shape"),
+    "without strides": ({"stride": ()}, "impossible shape"),
+    "of unknown type": ({"kind": "UntypedStorage"}, "asks for torch.UntypedStorage"),
+    "of another file": ({"key": "../../etc/passwd"}, "missing|does not fit"),
+}
+
+
+@pytest.mark.parametrize("name", list(TENSORS))
+def test_tensor_is_refused(name, tmp_path):
+    changes, message = TENSORS[name]
+    content = np.arange(4, dtype=np.float32).tobytes()
+    storages = struct.pack("<q", 4) + content
+    (tmp_path / "legacy.pt").write_bytes(legacy(tensor_pickle(**changes), pickle.dumps(["0"], 2), storages))
+    archive(tmp_path / "zip.pt", tensor_pickle(**changes), {"data/0": content})
+    for file in ("legacy.pt", "zip.pt"):
+        with pytest.raises(RefusedFileError, match=message):
+            read_torch_file(tmp_path / file)
+
+
+def test_handmade_tensor_is_read_in_both_formats(tmp_path):
+    content = np.arange(4, dtype=np.float32).tobytes()
+    (tmp_path / "legacy.pt").write_bytes(
+        legacy(tensor_pickle(), pickle.dumps(["0"], 2), struct.pack("<q", 4) + content)
+    )
+    archive(tmp_path / "zip.pt", tensor_pickle(), {"data/0": content})
+    for file in ("legacy.pt", "zip.pt"):
+        assert read_state_dict(tmp_path / file)["weight"].tolist() == [[0.0, 1.0], [2.0, 3.0]]
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_what_torch_saves_comes_back(old, tmp_path):
+    base = torch.arange(12, dtype=torch.float64)
+    state = {
+        "matrix": base.view(3, 4),
+        "transposed": base.view(3, 4).T,
+        "slice": base[5:7],
+        "scalar": torch.tensor(3),
+        "empty": torch.empty(0, 5),
+        "bool": torch.tensor([True, False]),
+        "half": torch.randn(3).half(),
+        "bfloat": torch.randn(3).bfloat16(),
+        "parameter": torch.nn.Parameter(torch.randn(2)),
+    }
+    nested = {
+        "state_dict": state,
+        "epoch": 3,
+        "name": "run",
+        "more": [1.5, None, (True, b"x")],
+        "best": np.float64(0.5),
+    }
+    torch.save(nested, tmp_path / "file.pt", _use_new_zipfile_serialization=not old)
+    read = read_torch_file(tmp_path / "file.pt")
+    tensors = load_tensors(read["state_dict"], "file.pt")
+    for name, tensor in state.items():
+        assert tensors[name].dtype == tensor.dtype and torch.equal(tensors[name], tensor), name
+    assert (read["epoch"], read["name"], read["more"], read["best"]) == (
+        3,
+        "run",
+        [1.5, None, (True, b"x")],
+        0.5,
+    )
+    assert isinstance(read["state_dict"]["matrix"], StoredTensor)
+
+
+def test_views_that_unfold_a_file_many_times_over_are_refused(tmp_path):
+    one = torch.zeros(1000)
+    torch.save([one.view(1000) for _ in range(2)], tmp_path / "twice.pt")
+    assert len(read_torch_file(tmp_path / "twice.pt")) == 2
+    torch.save([one.view(1000) for _ in range(200)], tmp_path / "often.pt")
+    with pytest.raises(RefusedFileError, match="unfold into more than 8 times the size of the file"):
+        read_torch_file(tmp_path / "often.pt")
+
+
+def test_zip_bombs_are_refused(tmp_path):
+    bomb = archive(
+        tmp_path / "bomb.pt", tensor_pickle(), {"data/0": bytes(50_000_000)}, compression=zipfile.ZIP_DEFLATED
+    )
+    assert bomb.stat().st_size < 100_000
+    with pytest.raises(RefusedFileError, match=r"is compressed, which torch\.save never does"):
+        read_torch_file(bomb)
+
+
+def test_overlapping_and_repeated_records_are_refused(tmp_path):
+    path = archive(tmp_path / "file.pt", tensor_pickle(), {"data/0": bytes(16), "data/1": bytes(5000)})
+    content = bytearray(path.read_bytes())
+    directory = content.rindex(b"PK\x01\x02")
+    first = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 1)
+    for field, size in ((20, 4), (24, 4), (42, 4)):  # sizes and place of data/1, given to data/0 too
+        content[first + field : first + field + size] = content[directory + field : directory + field + size]
+    path.write_bytes(bytes(content))
+    with pytest.raises(RefusedFileError, match="records of its archive overlap"):
+        read_torch_file(path)
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "two.pt", "w") as file:
+        file.writestr("archive/data.pkl", tensor_pickle())
+        file.writestr("archive/data.pkl", b"\x80\x02N.")
+    with pytest.raises(RefusedFileError, match="several records of one name"):
+        read_torch_file(tmp_path / "two.pt")
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_file_cut_anywhere_is_refused(old, tmp_path):
+    torch.save(
+        {"state_dict": {"w": torch.randn(50)}}, tmp_path / "whole.pt", _use_new_zipfile_serialization=not old
+    )
+    whole = (tmp_path / "whole.pt").read_bytes()
+    for cut in [0, 1, 3, 10, 100, len(whole) // 2, len(whole) - 100, len(whole) - 1]:
+        (tmp_path / "cut.pt").write_bytes(whole[:cut])
+        with pytest.raises(RefusedFileError, match=r"^Refused"):
+            read_torch_file(tmp_path / "cut.pt")
+    if old:
+        with pytest.raises(RefusedFileError, match="ends 1 bytes early, within its tensors"):
+            read_torch_file(tmp_path / "cut.pt")
+        (tmp_path / "long.pt").write_bytes(whole + b"more")
+        with pytest.raises(RefusedFileError, match="4 bytes follow the last tensor"):
+            read_torch_file(tmp_path / "long.pt")
+
+
+def test_a_flipped_bit_in_a_tensor_is_found(tmp_path):
+    torch.save({"w": torch.zeros(50)}, tmp_path / "file.pt")
+    content = bytearray((tmp_path / "file.pt").read_bytes())
+    place = content.index(bytes(200))
+    content[place + 100] ^= 1
+    (tmp_path / "file.pt").write_bytes(bytes(content))
+    with pytest.raises(RefusedFileError, match="a tensor does not have its checksum"):
+        read_state_dict(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"<html>not found</html>", "found a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "found a Git LFS pointer"),
+        (struct.pack("<Q", 2) + b"{}", "found a safetensors file"),
+        (b"hello", "found a file that begins with b'hello'"),
+        (pickle.dumps({"a": 1}), "expected a file of torch.save, found another pickle"),
+    ],
+)
+def test_foreign_files_are_named(content, message, tmp_path):
+    (tmp_path / "file.pt").write_bytes(content)
+    with pytest.raises(RefusedFileError, match=message):
+        read_torch_file(tmp_path / "file.pt")
+
+
+def test_other_archives_are_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "docs.zip", "w") as file:
+        file.writestr("readme.txt", "hello")
+    with pytest.raises(RefusedFileError, match=r"expected an archive of torch\.save, found another zip file"):
+        read_torch_file(tmp_path / "docs.zip")
+    archive(tmp_path / "script.pt", b"\x80\x02N.", {"constants.pkl": b"\x80\x02)."})
+    with pytest.raises(RefusedFileError, match="it is a TorchScript program"):
+        read_torch_file(tmp_path / "script.pt")
+    archive(tmp_path / "big.pt", b"\x80\x02N.", {"byteorder": b"big"})
+    with pytest.raises(RefusedFileError, match="big-endian"):
+        read_torch_file(tmp_path / "big.pt")
+    with pytest.raises(FileNotFoundError, match="found nothing at"):
+        read_torch_file(tmp_path / "absent.pt")
+    torch.save({"a": [1]}, tmp_path / "values.pt")
+    with pytest.raises(
+        RefusedFileError, match="expected a state dict of tensors, found a value of type list"
+    ):
+        read_state_dict(tmp_path / "values.pt")
+    (tmp_path / "w.safetensors").write_bytes(b"\xff" * 16)
+    with pytest.raises(RefusedFileError, match="no readable safetensors file"):
+        read_state_dict(tmp_path / "w.safetensors")
+
+
+def test_plain_values_and_arrays_come_back(tmp_path):
+    values = {
+        "order": collections.OrderedDict([("b", 1), ("a", 2)]),
+        "counts": collections.Counter("aab"),
+        "numbers": np.arange(6.0).reshape(2, 3),
+        "fortran": np.asfortranarray(np.arange(6, dtype=np.int64).reshape(2, 3)),
+        "texts": np.array(["x", None, 3.5], dtype=object),
+        "wide": np.array(["ab", "c"]),
+        "long": 2**70,
+        "float": np.float32(0.5),
+        "shared": [(1,)] * 2,
+    }
+    for protocol in (2, 4):
+        (tmp_path / "values.pkl").write_bytes(pickle.dumps(values, protocol))
+        read = read_pickle(tmp_path / "values.pkl")
+        for name in ("numbers", "fortran", "texts", "wide"):
+            array = read.pop(name)
+            assert isinstance(array, Array) and np.array_equal(array.values, values[name]), name
+        assert list(read["order"]) == ["b", "a"]
+        assert read == {name: values[name] for name in read}
+
+
+def test_golden_files_open_without_the_packages_that_wrote_them(golden):
+    run = golden / "mmbt" / "run_dir"
+    args = read_torch_file(run / "args.pt")
+    assert args.class_name == "argparse.Namespace" and args.attributes["labels"] == [
+        "L0",
+        "L1",
+        "L3",
+        "L2",
+        "L4",
+    ]
+    vocabulary = args.attributes["vocab"]
+    assert isinstance(vocabulary, Record) and vocabulary.attributes["stoi"]["[CLS]"] == 2
+    best = read_torch_file(run / "model_best.pt")
+    assert len(best["state_dict"]) == 122 and best["best_metric"] == pytest.approx(0.42424242)
+    for name in ("output_pretraining_hier", "output_pretraining_flat"):
+        path = golden / "tabformer" / name / "checkpoint-500" / "pytorch_model.bin"
+        reference = torch.load(path, weights_only=True)
+        ours = read_state_dict(path)
+        assert set(ours) == set(reference) and all(torch.equal(ours[key], reference[key]) for key in ours)
