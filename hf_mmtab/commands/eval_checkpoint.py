@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoProcessor
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from ..evaluation import evaluate_split, write_split_predictions
 from ..recipes import read_recipe
-from ..tasks import get_task, place_convolutions
+from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from .console import say, start_logging
 from .finetune import ablate_modalities, summarise
@@ -71,15 +71,15 @@ def load_checkpoint(name: str) -> tuple[Any, Any, dict[str, Any]]:
             f"Expected the processor of a picture-and-text model in {name!r}, found {type(processor).__name__}. "
             "Save the processor beside the model: `processor.save_pretrained(folder)`."
         )
-    recipe = Path(name) / RECIPE_FILE
-    return place_convolutions(model), processor, read_recipe(recipe) if recipe.exists() else {}
+    recipe = cached_file(name, RECIPE_FILE, _raise_exceptions_for_missing_entries=False)
+    return place_convolutions(model), processor, read_recipe(recipe) if recipe else {}
 
 
 def evaluate_checkpoint(options: argparse.Namespace, command: str) -> dict[str, Any]:
     """Evaluate one split of a data set; return what `results.json` holds."""
     started = time.time()
     model, processor, recipe = load_checkpoint(options.checkpoint)
-    task = get_task(options.task or recipe.get("task", "image_text"))
+    task = get_task(options.task or recipe.get("task", "image_text"), ImageTextTask)
     keys = [f"{name}_column" for name in ("image", "text", "text_pair", "label")]
     columns: dict[str, Any] = {key: getattr(options, key) or recipe.get(key) for key in keys}
     data = task.data_arguments(

@@ -21,14 +21,14 @@ from ..arguments import RunArguments
 from ..comparison import ModelRuns, compare_runs, comparison_markdown
 from ..evaluation import HEADLINE, SplitResult, evaluate_split, predict_split, write_split_predictions
 from ..metrics import compute_metrics_for, scores_for, tune_thresholds
-from ..recipes import parse_recipe, read_recipe
 from ..reports.page import PAGE_NAME
-from ..tasks import ImageTextTask, get_task
-from ..training import MMTabTrainer, MMTabTrainingArguments
+from ..tasks import ImageTextTask
+from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
 from ..training.parts import has_part
 from .console import say, start_logging
-from .run_folder import Recipe, SaveProcessor, resume_or_refuse, select_by
+from .push_to_hub import push_run
+from .run_folder import Recipe, SaveProcessor, load_recipe_of, resume_or_refuse, select_by
 from .run_report import (
     PREDICTIONS_FOLDER,
     REPORT_FOLDER,
@@ -73,12 +73,7 @@ def load_recipe(arguments: Sequence[str]) -> Recipe:
     Raises:
         ValueError: misspelt key, value of the wrong type, no such task.
     """
-    values = read_recipe(arguments[0]) if arguments and not arguments[0].startswith("-") else {}
-    task = get_task(values.get("task", "image_text"))
-    types = (task.data_arguments, task.model_arguments, RunArguments, MMTabTrainingArguments)
-    (data, model, run, training), values = parse_recipe(types, arguments, "finetune")
-    command = "python -m hf_mmtab finetune " + " ".join(arguments)
-    return Recipe(get_task(data.task), data, model, run, training, values, command)
+    return load_recipe_of(arguments, "finetune", ImageTextTask, RunArguments)
 
 
 def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
@@ -172,8 +167,14 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         text = json.dumps(found, indent=1)
         (folder / RESULT_FILE).write_text(text, encoding="utf-8")
         write_run_report(folder, evaluated, recipe.command)
-    if recipe.training.push_to_hub:
-        trainer.push_to_hub()
+    if recipe.training.push_to_hub and speaks:  # not trainer.push_to_hub(), which puts its own card over ours
+        push_run(
+            folder,
+            trainer.hub_model_id,
+            private=bool(recipe.training.hub_private_repo),
+            revision=recipe.training.hub_revision,
+            token=recipe.training.hub_token,
+        )
     trainer.accelerator.wait_for_everyone()
     return found
 

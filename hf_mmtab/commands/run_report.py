@@ -124,4 +124,10 @@ def _card_options(folder: Path) -> dict[str, Any]:
         if (folder / RECIPE_FILE).exists()
         else {}
     )
-    return {"license": recipe.get("license")}
+    starts = [recipe.get(key) for key in ("text_model", "image_model")]
+    return {
+        "license": recipe.get("license"),
+        "base_models": [
+            name for name in starts if name and not name.startswith(("package:", "torchvision:"))
+        ],
+    }

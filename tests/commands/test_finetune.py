@@ -1,6 +1,9 @@
 """From a recipe to a saved, evaluated model."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -138,3 +141,30 @@ def test_an_unknown_recipe_names_those_that_exist():
         FileNotFoundError, match=r"name of a shipped recipe \(.*openclipart.*\), found 'no-such'"
     ):
         main(["no-such"])
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_run_and_predict_every_row_once(recipe, tmp_path):
+    # `--multi_gpu` is how accelerate starts several processes, on a machine without GPU too (gloo).
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += [
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
+    command = [*launch, "-m", "hf_mmtab", "finetune", str(recipe), "--per_device_train_batch_size", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Results on test (16 rows)") == 1
+    table = pq.read_table(tmp_path / "run" / "predictions" / "test.parquet").to_pylist()
+    assert [row["id"] for row in table] == [f"test-{index}" for index in range(16)]
+
+    main([str(recipe), "--output_dir", str(tmp_path / "alone")])
+    alone = pq.read_table(tmp_path / "alone" / "predictions" / "test.parquet").to_pylist()
+    # Shuffled differently, so not the same weights; but the same rows, in the same order, with the same gold.
+    assert [row["gold"] for row in table] == [row["gold"] for row in alone]
