@@ -399,7 +399,7 @@ class MMTabTrainer(Trainer):
             learning_rate=self._group_learning_rate,
         )
         if self._resumed_from is not None:
-            audit.resume(self._resumed_from, self.state.global_step)
+            audit.resume(self._resumed_from, self.state.global_step, self.args.process_index)
         elif self.args.should_save:
             path.unlink(missing_ok=True)
         return audit
@@ -427,8 +427,8 @@ class MMTabTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save and self.plan is not None:
             write_schedule(output_dir, self.freeze_schedule, self.parts, self.plan)
-            if self.audit is not None:
-                self.audit.save(output_dir)
+        if self.audit is not None:
+            self.audit.save(output_dir, self.args.process_index)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load the optimizer, and refuse moments that would go to another part."""

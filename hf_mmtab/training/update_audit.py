@@ -22,7 +22,7 @@ from .sampling import PartSample, local_tensor, relative_change, sum_over_ranks
 logger = logging.get_logger(__name__)
 
 RECORDS_NAME = "update_audit.jsonl"
-STATE_NAME = "update_audit.safetensors"
+STATE_NAME = "update_audit_{rank}.safetensors"
 
 
 @dataclass
@@ -315,17 +315,17 @@ class UpdateAudit:
 
     # ---- Checkpoints ----
 
-    def save(self, folder: str | os.PathLike) -> None:
-        """Write what a resumed run needs into a checkpoint folder."""
+    def save(self, folder: str | os.PathLike, rank: int = 0) -> None:
+        """Write what a resumed run needs into a checkpoint folder; each rank its own where weights are sharded."""
         tensors = {f"start/{part}": value for part, value in self._start.items()}
         tensors |= {f"statistics/{part}": value for part, value in self._start_statistics.items()}
         statuses = {part: asdict(status) for part, status in self.position.statuses.items()}
         metadata = {"step": str(self.position.step), "statuses": json.dumps(statuses)}
-        save_file(tensors, str(Path(folder) / STATE_NAME), metadata=metadata)
+        save_file(tensors, str(Path(folder) / STATE_NAME.format(rank=rank)), metadata=metadata)
 
-    def resume(self, folder: str | os.PathLike, step: int) -> None:
+    def resume(self, folder: str | os.PathLike, step: int, rank: int = 0) -> None:
         """Continue the audit of a checkpoint: its start weights, and its records up to `step`."""
-        state = Path(folder) / STATE_NAME
+        state = Path(folder) / STATE_NAME.format(rank=rank)
         if state.is_file():
             with safe_open(str(state), framework="pt") as file:
                 saved = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)

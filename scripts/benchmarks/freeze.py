@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 from transformers import BertConfig, ResNetConfig, TrainerCallback
 
@@ -198,7 +199,7 @@ def reduce_main(options: argparse.Namespace) -> None:
             rebuild_reducer(ddp)
         counted = [0]
 
-        def reduce(state: list[int], bucket: Any) -> Any:
+        def reduce(state: list[int], bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
             state[0] += bucket.buffer().numel() * bucket.buffer().element_size()
             work = torch.distributed.all_reduce(bucket.buffer(), async_op=True).get_future()
             return work.then(lambda done: done.value()[0] / torch.distributed.get_world_size())

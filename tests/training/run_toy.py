@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import save_file
 from toy import ToyRows, toy_arguments, toy_model
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
@@ -30,6 +31,16 @@ def tiny_bert():
     sizes = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     return BertForSequenceClassification(BertConfig(**sizes, **dropout, intermediate_size=32, num_labels=3))
+
+
+class ShardedTrainer(MMTabTrainer):
+    """Lets accelerate shard on CPU (FSDP2), which it only does on accelerators; on CPU it falls back to DDP."""
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        self.accelerator.state.distributed_type = DistributedType.FSDP
+        self.accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+        self.is_fsdp_enabled = True
 
 
 class Kill(TrainerCallback):
@@ -81,7 +92,7 @@ def build(scenario):
     args = toy_arguments(scenario["folder"], **scenario["settings"])
     metrics = one_number if args.metric_for_best_model else None
     evaluation = (Words if bert else ToyRows)(12, seed=1)
-    trainer = MMTabTrainer(
+    trainer = (ShardedTrainer if args.fsdp else MMTabTrainer)(
         model,
         args,
         label_counts=[10, 12, 10],
@@ -133,6 +144,7 @@ def main(path):
             "world": trainer.args.world_size,
             "steps": trainer.state.global_step,
             "bytes": count.per_step,
+            "sharded": any(hasattr(p, "full_tensor") for p in trainer.model.parameters()),
             "image_calls": getattr(trainer.model, "image_calls", None),
             "learning_rate": [group["lr"] for group in trainer.optimizer.param_groups],
             "log": trainer.state.log_history,

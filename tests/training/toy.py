@@ -64,6 +64,9 @@ class ToyModel(PreTrainedModel):
         self.image_calls = 0
         self.post_init()
 
+    def get_input_embeddings(self):
+        return self.embeddings
+
     @property
     def freezable_modules(self):
         return {"text_encoder": "encoder", "image_encoder": "image_model"}
