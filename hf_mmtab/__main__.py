@@ -5,6 +5,7 @@ from importlib import import_module
 
 # command → what it does; each is a module of hf_mmtab.commands with `main(arguments)`.
 COMMANDS = {
+    "pretrain": "pretrain TabBERT on a table: RECIPE.yaml [--field value ...]",
     "finetune": "train and evaluate a classifier: RECIPE.yaml [--field value ...]",
     "eval_checkpoint": "evaluate a saved model: CHECKPOINT DATA --split S --out DIR",
     "predict": "classify new rows: CHECKPOINT INPUT OUT",

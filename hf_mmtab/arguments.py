@@ -1,5 +1,6 @@
 """Recipe keys that are not transformers' training arguments: which data, which model, what to do after training."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -124,5 +125,163 @@ class MMBTModelArguments:
     )
     channels_last: bool = field(
         default=True, metadata={"help": "Store convolution kernels channels last: faster, same numbers."}
+    )
+    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa (default), eager, …"})
+
+
+@dataclass
+class PretrainingArguments:
+    """What pretraining on a table masks, and what a run does around its training."""
+
+    mlm_probability: float = field(
+        default=0.15, metadata={"help": "Share of the cells that are masked and predicted."}
+    )
+    whole_row_masking: float = field(
+        default=0.0, metadata={"help": "Probability that a row is masked as a whole, on top."}
+    )
+    mask_share: float = field(default=0.8, metadata={"help": "Of the masked cells: become [MASK]."})
+    random_share: float = field(
+        default=0.1,
+        metadata={"help": "Of the masked cells: become another value of the field; the rest stay."},
+    )
+    mask_unknown: bool = field(
+        default=False, metadata={"help": "Also predict cells whose value is not in the vocabulary ([UNK])."}
+    )
+    overwrite: bool = field(
+        default=False,
+        metadata={
+            "help": "Start anew in an output_dir that holds another run. Otherwise a run of the same recipe "
+            "resumes, and any other is an error."
+        },
+    )
+    license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
+
+
+@dataclass
+class TableDataArguments:
+    """A table of events: which rows, which columns, how it is split and cut into windows."""
+
+    task: str = field(metadata={"help": "card_transactions, prsa or table (anybody's)."})
+    data: str = field(
+        metadata={
+            "help": "Table file or folder of them (CSV, TSV, Parquet, Arrow), or simulated:cards, which is "
+            "generated into output_dir."
+        }
+    )
+    simulate: dict | str | None = field(
+        default=None,
+        metadata={"help": "For simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0)."},
+    )
+    types: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Column → string, int, float, bool, date, timestamp, or a format such as '%d/%m/%Y %H:%M'. "
+            "Default: guessed."
+        },
+    )
+    separator: str | None = field(default=None, metadata={"help": "Of CSV files; default by their ending."})
+    on_bad_record: Literal["raise", "skip"] = field(
+        default="raise", metadata={"help": "skip: leave broken rows out, counted and listed in the report."}
+    )
+    max_rows: int | None = field(default=None, metadata={"help": "Read only the first rows (a trial)."})
+    plan: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Column plan: card, paper_card, prsa, paper_prsa, a YAML file, or a mapping. Default: the "
+            "task's own; for `table`, guessed from its first rows and written to `column_plan.yaml`."
+        },
+    )
+    plan_edits: dict | str | None = field(
+        default=None,
+        metadata={"help": "Field → settings that change in the plan; null removes the field."},
+    )
+    num_bins: int | None = field(
+        default=None, metadata={"help": "Quantile bins of every numeric field; default the plan's."}
+    )
+    entity_columns: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Whose history a row belongs to; default the plan's, else the table is one history."
+        },
+    )
+    time_column: str | None = field(default=None, metadata={"help": "Orders the rows; default the plan's."})
+    label_columns: list[str] = field(
+        default_factory=list, metadata={"help": "Never an input; default the plan's."}
+    )
+    entities: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Keep only rows whose first entity column is one of these (--user_ids)."},
+    )
+    split: Literal["time", "entity", "paper"] = field(
+        default="time",
+        metadata={
+            "help": "time: earlier rows train, later ones test. entity: no entity in two splits. paper: random "
+            "windows, which leak."
+        },
+    )
+    split_fractions: list[float] = field(
+        default_factory=list,
+        metadata={"help": "Train, validation and test; default .7 .1 .2, for paper .6 .2 .2."},
+    )
+    split_seed: int = field(default=0, metadata={"help": "Of the entity and paper splits."})
+    seq_len: int = field(default=10, metadata={"help": "Rows of a window."})
+    stride: int = field(default=5, metadata={"help": "Rows between training windows."})
+    eval_stride: int | None = field(
+        default=None,
+        metadata={"help": "Rows between validation and test windows; default seq_len, for paper `stride`."},
+    )
+    max_gap: float | None = field(
+        default=None, metadata={"help": "Seconds; a longer pause ends a history, no window spans it."}
+    )
+    pad_windows: bool = field(
+        default=True,
+        metadata={"help": "Pad histories shorter than a window; false leaves them out, as the original."},
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("simulate", "types", "plan", "plan_edits"):
+            value = getattr(self, name)
+            if isinstance(value, str) and value.lstrip().startswith("{"):
+                setattr(self, name, json.loads(value))
+
+
+@dataclass
+class TabBertModelArguments:
+    """TabBERT's sizes. What is left out is the configuration's default, or the preset's."""
+
+    pretrained: str | None = field(
+        default=None,
+        metadata={"help": "Go on from this TabBERT checkpoint, with its processor; sizes are its own."},
+    )
+    preset: Literal["paper"] | None = field(
+        default=None,
+        metadata={
+            "help": "paper: 12 layers, as many heads as columns, hidden size columns × field_hidden_size."
+        },
+    )
+    flatten: bool | None = field(
+        default=None, metadata={"help": "One sequence of all cells in place of the hierarchy."}
+    )
+    field_hidden_size: int | None = field(default=None, metadata={"help": "Width of a cell (64)."})
+    field_num_layers: int | None = field(
+        default=None, metadata={"help": "Layers over the fields of a row (1)."}
+    )
+    field_num_heads: int | None = field(default=None, metadata={"help": "Heads of those layers (8)."})
+    hidden_size: int | None = field(default=None, metadata={"help": "Width of a row (256)."})
+    num_hidden_layers: int | None = field(default=None, metadata={"help": "Layers over the rows (4)."})
+    num_attention_heads: int | None = field(default=None, metadata={"help": "Heads of those layers (4)."})
+    intermediate_size: int | None = field(default=None, metadata={"help": "Feed-forward width (1024)."})
+    dropout: float | None = field(default=None, metadata={"help": "Everywhere in the encoder (0.1)."})
+    mlm_loss: Literal["field", "vocab"] | None = field(
+        default=None, metadata={"help": "Softmax over the ids of a cell's field, or over all ids."}
+    )
+    tie_word_embeddings: bool | None = field(
+        default=None, metadata={"help": "Score cells with their own embeddings."}
+    )
+    adaptive_softmax_threshold: int | None = field(
+        default=None, metadata={"help": "Fields with more ids use an adaptive softmax."}
+    )
+    neighbor_smoothing: float | None = field(
+        default=None, metadata={"help": "Share of the target that goes to the adjacent bins of a number."}
     )
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa (default), eager, …"})

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .reports.facts import RunFacts, metric_name
+from .reports.facts import MASKED_LM, RunFacts, metric_name
 from .reports.page import duration, number, quantity, signed
 from .reports.plots_training import audit_rows
 from .reports.tables import comparison_rows, split_table
@@ -147,6 +147,8 @@ def _header(
     """The card's YAML, with the results of the headline's split as a model index."""
     is_regression = facts.problem_type == "regression"
     tabular = "tabular-regression" if is_regression else "tabular-classification"
+    if facts.problem_type == MASKED_LM:
+        tabular = "fill-mask"
     task = tabular if family == "tabbert" else "image-text-classification"
     scores = facts.metrics.get(str(facts.main_split), {})
     intervals = facts.intervals.get(str(facts.main_split), {})
@@ -176,7 +178,8 @@ def _header(
         base_model=list(base_models) or None,
         datasets=list(datasets) or None,
         library_name="transformers",
-        pipeline_tag=task if family == "tabbert" else None,  # the Hub has no task of pictures with texts
+        # the Hub has no task of pictures with texts, and takes fill-mask for one of texts
+        pipeline_tag=task if family == "tabbert" and facts.problem_type != MASKED_LM else None,
         tags=["hf_mmtab", family, *tags],
         metrics=[str(facts.main_metric)] if results else None,
         model_name=facts.title if results else None,
@@ -185,6 +188,8 @@ def _header(
 
 
 def _intended_use(facts: RunFacts) -> str:
+    if facts.problem_type == MASKED_LM:
+        return "A start for classifiers and regressions over rows like those that it was pretrained on."
     if facts.problem_type == "regression":
         return (
             f"Estimating {', '.join(facts.id2label.values())} for inputs like those that it was trained on."
@@ -220,6 +225,8 @@ def usage_code(config: Mapping[str, Any], model_id: str) -> str:
         config: the content of its `config.json`.
         model_id: folder or Hub name.
     """
+    if "TabBertForMaskedLM" in (config.get("architectures") or []):
+        return _PRETRAINED_USAGE.replace("MODEL", model_id)
     several = config.get("problem_type") == "multi_label_classification"
     if config.get("problem_type") == "regression":
         answer = "print(dict(zip(model.config.id2label.values(), logits.tolist())))"
@@ -272,6 +279,26 @@ input_ids = torch.tensor([list(row.values()) for row in history.to_pylist()])[No
 with torch.no_grad():
     logits = model(input_ids=input_ids).logits[0]
 ANSWER
+"""
+
+
+_PRETRAINED_USAGE = """
+import polars
+import torch
+from hf_mmtab import TabBertForMaskedLM, TabBertProcessor
+
+processor = TabBertProcessor.from_pretrained("MODEL")
+model = TabBertForMaskedLM.from_pretrained("MODEL").eval()
+model.check_processor(processor.fingerprint)
+history = polars.read_csv("table.csv", try_parse_dates=True)  # rows of one entity, oldest first
+inputs = processor(history, max_rows=10, return_tensors="pt")
+inputs["input_ids"][0, -1, 0] = processor.mask_token_id  # what is the first field of the last row?
+with torch.no_grad():
+    scores = model(**inputs).field_logits[0][0, -1]
+found = processor.field_ranges[0][0] + scores.argmax()
+cells = inputs["input_ids"][0, -1:].clone()
+cells[0, 0] = found
+print(processor.decode(cells).to_pylist()[0])
 """
 
 

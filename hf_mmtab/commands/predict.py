@@ -24,7 +24,7 @@ from ..data.image_text_loading import read_image_text
 from ..evaluation import batches, prediction_table
 from ..metrics import probabilities_from_logits
 from ..models.mmbt import MMBTCollator
-from ..tasks import get_task
+from ..tasks import ImageTextTask, get_task
 from .console import say, start_logging
 from .eval_checkpoint import load_checkpoint
 
@@ -76,7 +76,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     columns = {key: getattr(options, key) or recipe.get(key) for key in keys}
     given = {key: value for key, value in columns.items() if value is not None}
     rows, skipped = read_image_text(options.input, on_bad_record=options.on_bad_record, **given)
-    encoded = get_task(recipe.get("task", "image_text")).encode(rows, processor)
+    encoded = get_task(recipe.get("task", "image_text"), ImageTextTask).encode(rows, processor)
     collator = MMBTCollator(processor, num_labels=model.config.num_labels)
     device = torch.device(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     model = model.to(device).eval()

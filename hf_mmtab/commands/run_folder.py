@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..recipes import read_recipe, write_recipe
+from ..recipes import parse_recipe, read_recipe, write_recipe
+from ..tasks import Task, get_task
 from ..training import MMTabTrainingArguments
 from .run_report import RECIPE_FILE, RESULT_FILE
 
@@ -38,6 +40,26 @@ class SaveProcessor(TrainerCallback):
             self.processor.save_pretrained(
                 Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             )
+
+
+def load_recipe_of(arguments: Sequence[str], command: str, family: type[Task], run_arguments: type) -> Recipe:
+    """Build the dataclasses of one run; which they are is up to the recipe's `task`.
+
+    Args:
+        arguments: the command line behind the command's name.
+        command: that is running.
+        family: of the tasks that it can work with.
+        run_arguments: dataclass of the keys that are the command's own.
+
+    Raises:
+        ValueError: misspelt key, value of the wrong type, no such task.
+    """
+    values = read_recipe(arguments[0]) if arguments and not arguments[0].startswith("-") else {}
+    task = get_task(values.get("task", family.default), family)
+    types = (task.data_arguments, task.model_arguments, run_arguments, MMTabTrainingArguments)
+    (data, model, run, training), values = parse_recipe(types, arguments, command)
+    told = f"python -m hf_mmtab {command} " + " ".join(arguments)
+    return Recipe(get_task(data.task, family), data, model, run, training, values, told)
 
 
 def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:

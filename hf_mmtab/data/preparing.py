@@ -28,8 +28,9 @@ class TableProcessor(Protocol):
     """What `prepare_rows` asks of a processor; `TabBertProcessor` is one."""
 
     plan: Any
-    fields: list[str]
 
+    @property
+    def fields(self) -> list[str]: ...
     @property
     def field_ranges(self) -> list[list[int]]: ...
     @property
@@ -88,7 +89,7 @@ def prepare_rows(
             "order": plan.order,
             "split": {"kind": split.kind, "fractions": list(split.shares), "seed": split.seed},
         }
-        return EncodedRows.write(
+        rows = EncodedRows.write(
             folder,
             processor.encode_batches(iter_tables(dataset, plan.columns)),
             {name: [min(start, unknown), end] for name, (start, end), unknown in bounds},
@@ -101,6 +102,25 @@ def prepare_rows(
             order,
             facts,
         )
+    repeated = count_repeated(rows) if plan.time is not None else 0
+    if repeated:
+        logger.warning(
+            f"{repeated} of {len(rows)} rows repeat the row before them: same history, time and fields. They are "
+            "kept; remove them from the table if they are copies."
+        )
+    return rows
+
+
+def count_repeated(rows: EncodedRows) -> int:
+    """Return how many rows equal the row before them in entity, time and every field."""
+    if len(rows) < 2:
+        return 0
+    same_time = rows.time[1:] == rows.time[:-1]
+    same_time[rows.entity_starts[1:] - 1] = False
+    later = np.flatnonzero(same_time) + 1
+    for column in rows.columns:
+        later = later[column[later] == column[later - 1]]
+    return len(later)
 
 
 def _parent(folder: str | Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..ablation import AblationRow
+from ..cell_baselines import FieldScore
 from ..metrics import Interval, PairedDifference, decide
 from ..metrics.decisions import DEFAULT_THRESHOLD, binary_threshold, check_problem_type
 
@@ -31,8 +32,10 @@ METRIC_NAMES = {
     "mae": "mean absolute error",
     "r2": "R²",
     "loss": "loss",
+    "masked_loss": "loss of masked cells",
 }
-LOWER_IS_BETTER = ("rmse", "mae", "loss")
+LOWER_IS_BETTER = ("rmse", "mae", "loss", "masked_loss")
+MASKED_LM = "masked_lm"  # the problem type of pretraining, which no config has
 
 
 def metric_name(metric: str) -> str:
@@ -108,7 +111,7 @@ class RunFacts:
 
     Args:
         title: e.g. "MMBT on openclipart".
-        problem_type: as in the model's config.
+        problem_type: as in the model's config, or "masked_lm" for pretraining on masked cells.
         id2label: names of labels (regression: of targets).
         task: one sentence: what is predicted from what.
         metrics: split → metric → value, as `scores_for` gives them; the order of splits is kept.
@@ -119,6 +122,7 @@ class RunFacts:
         predictions: split → `SplitPredictions`. Curves and examples use `main_split`.
         comparison: this run and its baselines on the same rows.
         ablation: rows of `ablation_table`.
+        fields: of pretraining: how often the masked cells of each field of `main_split` are recovered.
         log_history: Trainer's `state.log_history`.
         freeze_timeline: `FreezePlan.timeline()`.
         audit_path: the JSON lines of the update audit.
@@ -145,6 +149,7 @@ class RunFacts:
     predictions: Mapping[str, SplitPredictions] = field(default_factory=dict)
     comparison: Sequence[ModelResult] = ()
     ablation: Sequence[AblationRow] = ()
+    fields: Sequence[FieldScore] = ()
     log_history: Sequence[Mapping[str, Any]] = ()
     freeze_timeline: str | None = None
     audit_path: str | Path | None = None
@@ -158,7 +163,8 @@ class RunFacts:
     details: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        check_problem_type(self.problem_type)
+        if self.problem_type != MASKED_LM:
+            check_problem_type(self.problem_type)
         self.id2label = {int(i): str(name) for i, name in self.id2label.items()}
         if self.main_metric is None:
             by_type = {"multi_label_classification": "micro_f1", "regression": "rmse"}

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from ..metrics import Interval, PairedDifference, per_class_table
-from .facts import RunFacts, metric_name
+from .facts import MASKED_LM, RunFacts, metric_name
 
 _SECOND = {
     "single_label_classification": ("accuracy", "macro_f1", "macro_average_precision"),
     "multi_label_classification": ("micro_f1", "macro_f1", "macro_average_precision"),
     "regression": ("rmse", "mae", "r2"),
+    MASKED_LM: ("accuracy", "masked_loss"),
 }
 _BINARY = (
     "average_precision",

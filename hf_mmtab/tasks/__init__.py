@@ -1,31 +1,47 @@
 """Task name → data, processor, model, collator. The only place that knows both families."""
 
+from typing import TypeVar
+
+from ..data.card_transactions import CardTransactions
 from ..data.food101 import Food101
 from ..data.image_text import ImageText
 from ..data.mmimdb import MMIMDB
+from ..data.prsa import PRSA
+from ..data.table import Table
 from ..data.vsnli import VSNLI
 from .image_text import ALL_ROWS, IMAGE_TEXT_PARTS, ImageTextTask, label_ids_of_model, place_convolutions
+from .table import PreparedTable, TableTask
 
-TASKS = {
+Task = TypeVar("Task", ImageTextTask, TableTask)
+
+TASKS: dict[str, ImageTextTask | TableTask] = {
     task.name: task
     for task in (
         ImageTextTask("image_text", ImageText),
         ImageTextTask("mmimdb", MMIMDB),
         ImageTextTask("food101", Food101),
         ImageTextTask("vsnli", VSNLI, sentence_pairs=True),
+        TableTask("table", Table),
+        TableTask("card_transactions", CardTransactions, preset="card"),
+        TableTask("prsa", PRSA, preset="prsa"),
     )
 }
 
 
-def get_task(name: str) -> ImageTextTask:
+def get_task(name: str, family: type[Task]) -> Task:
     """Return a task by name.
 
+    Args:
+        name: as a recipe's `task` says it.
+        family: `ImageTextTask` or `TableTask`, whichever the caller can work with.
+
     Raises:
-        ValueError: naming the known tasks.
+        ValueError: naming the known tasks of the family.
     """
-    if name not in TASKS:
-        raise ValueError(f"Expected `task` to be one of {', '.join(TASKS)}, found {name!r}.")
-    return TASKS[name]
+    known = {task.name: task for task in TASKS.values() if isinstance(task, family)}
+    if name not in known:
+        raise ValueError(f"Expected `task` to be one of {', '.join(known)}, found {name!r}.")
+    return known[name]
 
 
 __all__ = [
@@ -33,6 +49,8 @@ __all__ = [
     "IMAGE_TEXT_PARTS",
     "TASKS",
     "ImageTextTask",
+    "PreparedTable",
+    "TableTask",
     "get_task",
     "label_ids_of_model",
     "place_convolutions",

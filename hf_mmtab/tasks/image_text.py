@@ -43,6 +43,7 @@ class ImageTextTask:
     model_arguments = MMBTModelArguments
     architectures = IMAGE_TEXT_ARCHITECTURES
     parts = IMAGE_TEXT_PARTS
+    default = "image_text"  # where a recipe names no task
 
     def modalities(self, rows: datasets.Dataset) -> dict[str, list[str]]:
         """Input → the row columns that carry it, for modality ablation."""

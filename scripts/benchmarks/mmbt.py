@@ -24,7 +24,7 @@ from transformers import BertConfig, ResNetConfig
 
 from hf_mmtab.arguments import ImageTextDataArguments, MMBTModelArguments
 from hf_mmtab.models.mmbt import MMBTConfig, MMBTForClassification
-from hf_mmtab.tasks import get_task, place_convolutions
+from hf_mmtab.tasks import ImageTextTask, get_task, place_convolutions
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def build_model(options: argparse.Namespace, variant: Variant) -> MMBTForClassif
         )
         model = MMBTForClassification(config)
     else:
-        model = get_task("image_text").model(
+        model = get_task("image_text", ImageTextTask).model(
             _quickstart_arguments(attention), "single_label_classification", [str(i) for i in range(14)], None
         )
     return place_convolutions(model) if variant.channels_last else model
@@ -117,7 +117,7 @@ def _quickstart_arguments(attention: str) -> MMBTModelArguments:
 def measure(variant: Variant, options: argparse.Namespace) -> dict[str, float]:
     """Time training steps (data, forward, backward, AdamW) of one variant; return seconds and peak GiB."""
     torch.manual_seed(0)
-    task = get_task("image_text")
+    task = get_task("image_text", ImageTextTask)
     data = ImageTextDataArguments(task="image_text", data="sample:openclipart")
     rows = task.load(data)[0]["train"]
     processor = task.processor(_quickstart_arguments("sdpa"))

@@ -1,0 +1,204 @@
+"""`pretrain RECIPE.yaml [--field value …]`: TabBERT learns a table by recovering masked cells.
+
+The table is read, split, encoded to disk and cut into windows; the best checkpoint is saved with its processor, and
+every field's accuracy stands beside what two guesses without a model are worth. A run that was interrupted resumes.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+from transformers.utils import logging
+
+from ..arguments import PretrainingArguments
+from ..cell_baselines import FieldScore, field_scores, field_table, guess_masked_cells, most_frequent_ids
+from ..data.splits import leak_check
+from ..data.windows import WindowDataset
+from ..metrics.masked_cells import MaskedCellMetrics
+from ..reports.page import PAGE_NAME
+from ..tasks import PreparedTable, TableTask
+from ..training import MMTabTrainer
+from ..training.checkpoints import last_complete_checkpoint
+from .console import say, start_logging
+from .pretrain_report import write_pretraining_report
+from .run_folder import Recipe, SaveProcessor, load_recipe_of, resume_or_refuse, select_by
+from .run_report import REPORT_FOLDER, RESULT_FILE
+
+logger = logging.get_logger(__name__)
+
+TABLE_FOLDER = "_table"  # Trainer pushes no folder with such a name to the Hub
+PLAN_FILE = "column_plan.yaml"
+EVALUATED = ("validation", "test")
+BATCH_DEPENDENT = ("loss", "model_preparation_time")  # what Trainer adds to our metrics
+
+
+class PretrainingTrainer(MMTabTrainer):
+    """Masks other cells in each epoch of training, and the same ones at each evaluation.
+
+    Args:
+        eval_collator: of evaluations, in place of `data_collator`.
+        kwargs: what `MMTabTrainer` takes.
+    """
+
+    def __init__(self, *args: Any, eval_collator: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.eval_collator = eval_collator
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Return the loader of an evaluation set, with the evaluations' own collator."""
+        training, self.data_collator = self.data_collator, self.eval_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = training
+
+    def enter_epoch(self) -> None:
+        """Tell the collator which epoch it is: what it masks follows from that and the seed alone."""
+        super().enter_epoch()
+        self.data_collator.set_epoch(self.state.global_step // self.steps_per_epoch)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Pretrain as the recipe and the command line say."""
+    start_logging()
+    recipe = load_recipe(list(sys.argv[1:] if arguments is None else arguments))
+    results = pretrain(recipe)
+    say(results["summary"], recipe.training.process_index == 0)
+
+
+def load_recipe(arguments: Sequence[str]) -> Recipe:
+    """Build the dataclasses of a run.
+
+    Raises:
+        ValueError: misspelt key, value of the wrong type, no such task.
+    """
+    return load_recipe_of(arguments, "pretrain", TableTask, PretrainingArguments)
+
+
+def pretrain(recipe: Recipe) -> dict[str, Any]:
+    """Train and evaluate one run; a finished run is only read.
+
+    Returns:
+        What `results.json` holds.
+    """
+    folder = Path(recipe.training.output_dir)
+    if (done := resume_or_refuse(recipe, folder)) is not None:
+        logger.info(f"{folder} holds this run already; reading its results.")
+        return done
+    started = time.time()
+    training, task = recipe.training, recipe.task
+    training.batch_eval_metrics, training.remove_unused_columns = True, False
+    select_by(training, "masked_loss", greater_is_better=False)
+    set_seed(training.seed)
+    with training.main_process_first(desc="preparing the table"):
+        table = task.prepare(recipe.data, folder / TABLE_FOLDER, recipe.model.pretrained)
+    windows = {split: task.windows(recipe.data, table.rows, split) for split in ("train", *EVALUATED)}
+    leaks = {split: leak_check(windows["train"], windows[split]) for split in EVALUATED}
+    model = task.masked_lm(recipe.data, recipe.model, table.processor)
+    if training.process_index == 0:
+        table.processor.plan.to_yaml(folder / PLAN_FILE)
+        say(describe(table, windows, leaks, model))
+
+    collator = task.masking(recipe.run, table.processor, training.seed)
+    metrics = MaskedCellMetrics(model.config.fields, model.config.mlm_loss == "field")
+    trainer = PretrainingTrainer(
+        model=model,
+        args=training,
+        train_dataset=windows["train"],
+        eval_dataset=windows["validation"],
+        data_collator=collator,
+        eval_collator=task.masking(recipe.run, table.processor, training.seed),
+        compute_metrics=metrics,
+        callbacks=[SaveProcessor(table.processor)],
+    )
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
+    trainer.save_model()
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        table.processor.save_pretrained(folder)
+
+    scores, fields = {}, {}
+    for split in EVALUATED:
+        found = trainer.evaluation_loop(
+            trainer.get_eval_dataloader(windows[split]), f"Evaluation of {split}", metric_key_prefix=split
+        )
+        assert found.metrics is not None
+        named = {name.removeprefix(f"{split}_"): value for name, value in found.metrics.items()}
+        scores[split] = {name: value for name, value in named.items() if name not in BATCH_DEPENDENT}
+        if trainer.is_world_process_zero():
+            fields[split] = beside_guesses(table, windows[split], trainer.eval_collator, metrics)
+    results = {
+        "architecture": "tabbert",
+        "data": recipe.data.data,
+        "seed": training.seed,
+        "minutes": (time.time() - started) / 60,
+        "split": "test",
+        "metrics": scores,
+        "fields": {split: [dataclasses.asdict(score) for score in found] for split, found in fields.items()},
+        "windows": {split: len(found) for split, found in windows.items()},
+        "leaks": leaks,
+        "notes": [leak_sentence(split, leak) for split, leak in leaks.items()],
+        "skipped": [record.to_dict() for record in table.skipped],
+        "details": {"parameters": f"{model.num_parameters() / 1e6:.1f} M"},
+    }
+    results["summary"] = summarise(folder, results, fields)
+    if trainer.is_world_process_zero():
+        (folder / RESULT_FILE).write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_pretraining_report(folder, recipe.command, recipe.run.license)
+    trainer.accelerator.wait_for_everyone()
+    return results
+
+
+def beside_guesses(
+    table: PreparedTable, windows: WindowDataset, collator: Any, metrics: MaskedCellMetrics
+) -> list[FieldScore]:
+    """Judge the guesses on the cells that the model was just judged on."""
+    processor = table.processor
+    unknown = [-1] * len(processor.fields) if collator.mask_unknown else processor.unknown_ids()
+    usual = most_frequent_ids(table.rows, processor.field_ranges, unknown)
+    guesses = guess_masked_cells(windows, collator, usual)
+    return field_scores(processor.fields, processor.field_ranges, metrics.totals, guesses)
+
+
+def describe(
+    table: PreparedTable, windows: dict[str, WindowDataset], leaks: dict[str, Any], model: Any
+) -> str:
+    """Return what is about to be trained, on what, and what leaks."""
+    processor = table.processor
+    parts = ", ".join(f"{len(found):,} {split}" for split, found in windows.items())
+    lines = [
+        f"{len(table.rows):,} rows of {len(table.rows.entity_starts):,} histories; windows: {parts}",
+        f"{len(processor.fields)} fields, {processor.vocab_size:,} ids; model of {model.num_parameters():,} parameters",
+        *(leak_sentence(split, leak) for split, leak in leaks.items()),
+    ]
+    return "\n".join(lines)
+
+
+def leak_sentence(split: str, leak: dict[str, Any]) -> str:
+    """Say what a split shares with training."""
+    return (
+        f"Of {leak['windows']:,} {split} windows, {leak['sharing_labelled_rows']:,} "
+        f"({leak['sharing_labelled_rows_share']:.1%}) are judged on rows that training windows contain, and "
+        f"{leak['sharing_entities']:,} ({leak['sharing_entities_share']:.1%}) belong to an entity that training has met."
+    )
+
+
+def summarise(folder: Path, results: dict[str, Any], fields: dict[str, list[FieldScore]]) -> str:
+    """Return the closing words of a run."""
+    split = results["split"]
+    found = fields.get(split, [])
+    lines = [
+        f"\nMasked cells of {split} ({results['windows'][split]:,} windows), {results['minutes']:.1f} minutes:",
+        *([field_table(found)] if found else []),
+        f"all: loss {results['metrics'][split]['masked_loss']:.3f}, "
+        f"accuracy {results['metrics'][split]['accuracy']:.3f}; "
+        f"{sum(score.lead > 0 for score in found)} of {len(found)} fields beat both guesses",
+        f"Model, processor and card: {folder}",
+        f"Report: {folder / REPORT_FOLDER / PAGE_NAME}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,279 @@
+"""Tables of events: data, processor, windows, models and collators of TabBERT."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import datasets
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from transformers.utils import logging
+
+from ..arguments import PretrainingArguments, TabBertModelArguments, TableDataArguments
+from ..data.encoded_rows import EncodedRows
+from ..data.image_text_loading import warn_about
+from ..data.preparing import prepare_rows
+from ..data.records import BadRecord
+from ..data.simulated_cards import write_csv
+from ..data.simulated_world import World
+from ..data.splits import Split, windows
+from ..data.table import Table
+from ..data.windows import WindowDataset, WindowLabel
+from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
+from ..models.tabbert.collating_tabbert import TabBertCollator
+from ..models.tabbert.columns_tabbert import ColumnPlan, infer_plan, resolve_plan
+
+logger = logging.get_logger(__name__)
+
+SIMULATED_CARDS = "simulated:cards"
+SIMULATED_DEFAULTS = {"users": 100, "rows": 100_000, "fraud_rate": 0.001, "seed": 0}
+PLAN_SAMPLE = 100_000  # first rows, from which a plan is guessed
+PROCESSOR_FOLDER, ROWS_FOLDER = "processor", "rows"
+PLAN_KEYS = ("plan", "plan_edits", "num_bins", "entity_columns", "time_column", "label_columns")
+
+
+@dataclass
+class PreparedTable:
+    """A table as ids on disk, the processor that made them, and the rows that could not be read."""
+
+    rows: EncodedRows
+    processor: TabBertProcessor
+    skipped: list[BadRecord]
+
+
+@dataclass(frozen=True)
+class TableTask:
+    """Windows of a table's rows: TabBERT.
+
+    Args:
+        name: as a recipe's `task` says it.
+        builder: reads the data.
+        preset: column plan where the recipe names none; None: guessed from the table.
+    """
+
+    name: str
+    builder: type[Table]
+    preset: str | None = None
+
+    data_arguments = TableDataArguments
+    model_arguments = TabBertModelArguments
+    default = "table"  # where a recipe names no task
+
+    def prepare(
+        self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None
+    ) -> PreparedTable:
+        """Read the table, fit the processor on its training rows and encode all rows into `folder`.
+
+        What lies in `folder` already, from an earlier start of the same run, is used: the processor always, the
+        encoded rows if the table is still the same.
+
+        Args:
+            arguments: which table.
+            folder: of the run, for encoded rows, processor and generated data.
+            pretrained: checkpoint whose processor is used in place of a new one.
+
+        Raises:
+            ValueError: if a key does not fit the task, or the table does not fit the plan.
+        """
+        dataset, skipped = self.read(arguments, folder)
+        saved = folder / PROCESSOR_FOLDER
+        if saved.is_dir():
+            processor = TabBertProcessor.from_pretrained(saved)
+        elif pretrained is not None:
+            if given := [key for key in PLAN_KEYS if getattr(arguments, key)]:
+                raise ValueError(
+                    f"Expected no {', '.join(given)} beside `pretrained`, whose processor has a plan of its own. "
+                    "Remove them, or start without `pretrained`."
+                )
+            processor = TabBertProcessor.from_pretrained(pretrained)
+        else:
+            processor = TabBertProcessor(self.plan(arguments, dataset))
+        dataset = keep_entities(dataset, processor.plan, arguments.entities)
+        fractions = cast(Any, tuple(arguments.split_fractions) or None)
+        split = Split(arguments.split, fractions, arguments.split_seed)
+        rows = prepare_rows(dataset, processor, folder / ROWS_FOLDER, split)
+        if not saved.is_dir():
+            draft = saved.with_name(f"{PROCESSOR_FOLDER}.part")
+            processor.save_pretrained(draft)
+            os.replace(draft, saved)
+        return PreparedTable(rows, processor, skipped)
+
+    def read(self, arguments: TableDataArguments, folder: Path) -> tuple[datasets.Dataset, list[BadRecord]]:
+        """Return the table's typed rows, and the records that were left out (`on_bad_record: skip`)."""
+        options = {
+            name: getattr(arguments, name)
+            for name in ("types", "separator", "max_rows")
+            if getattr(arguments, name) is not None
+        }
+        builder = self.builder(
+            self.data_root(arguments, folder), on_bad_record=arguments.on_bad_record, **options
+        )
+        builder.download_and_prepare()
+        return cast(datasets.Dataset, builder.as_dataset(split="train")), warn_about(builder.skipped)
+
+    def data_root(self, arguments: TableDataArguments, folder: Path) -> Path:
+        """Return the path that `data` names; `simulated:cards` is generated into `folder` first.
+
+        Raises:
+            ValueError: for simulated data in a task that cannot read it, or unknown keys of `simulate`.
+        """
+        if arguments.data != SIMULATED_CARDS:
+            if arguments.simulate is not None:
+                raise ValueError(
+                    f"Expected data: {SIMULATED_CARDS} beside `simulate`, found {arguments.data!r}. Remove one of them."
+                )
+            return Path(arguments.data)
+        if self.name != "card_transactions":
+            raise ValueError(
+                f"Expected task: card_transactions for data: {SIMULATED_CARDS}, found {self.name!r}. Change the task."
+            )
+        given = cast(dict[str, Any], arguments.simulate or {})
+        if unknown := sorted(set(given) - set(SIMULATED_DEFAULTS)):
+            raise ValueError(
+                f"Expected keys of `simulate` among {', '.join(SIMULATED_DEFAULTS)}, found {', '.join(unknown)}. "
+                "Correct or remove them."
+            )
+        file = folder / "cards.csv"
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            draft = file.with_suffix(".part")
+            with open(draft, "w", encoding="utf-8", newline="") as out:
+                write_csv(World(**{**SIMULATED_DEFAULTS, **given}), out)
+            os.replace(draft, file)
+        return file
+
+    def plan(self, arguments: TableDataArguments, dataset: datasets.Dataset) -> ColumnPlan:
+        """Return the column plan that the recipe describes.
+
+        Raises:
+            ValueError: if the plan cannot be read, or `plan_edits` removes a field that it does not have.
+        """
+        roles = {
+            "entity": tuple(arguments.entity_columns),
+            "time": arguments.time_column,
+            "label": tuple(arguments.label_columns),
+        }
+        given = arguments.plan if arguments.plan is not None else self.preset
+        if given is None:
+            sample = cast(pa.Table, dataset.with_format("arrow")[:PLAN_SAMPLE])
+            plan = infer_plan(
+                cast(pl.DataFrame, pl.from_arrow(sample)),
+                list(arguments.entity_columns),
+                arguments.time_column,
+                list(arguments.label_columns),
+            )
+            logger.info(
+                f"Column plan guessed from the first {sample.num_rows} rows: {len(plan.fields)} fields."
+            )
+        else:
+            plan = resolve_plan(given).edit(**{role: value for role, value in roles.items() if value})
+        edits = cast(dict[str, Any], arguments.plan_edits or {})
+        names = [field.name for field in plan.fields]
+        if absent := [name for name, settings in edits.items() if settings is None and name not in names]:
+            raise ValueError(
+                f"Expected plan_edits to remove fields of the plan ({', '.join(names)}), found {', '.join(absent)}."
+            )
+        if arguments.num_bins is not None:
+            bins = {field.name: {"num_bins": arguments.num_bins} for field in plan.fields if field.is_binned}
+            plan = plan.edit(fields=bins)
+        return plan.edit(fields=edits)
+
+    def windows(
+        self, arguments: TableDataArguments, rows: EncodedRows, split: str, label: WindowLabel | None = None
+    ) -> WindowDataset:
+        """Return the windows of one split.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        trains = split == "train" or arguments.split == "paper"  # the paper's splits share one set of windows
+        found = windows(
+            rows,
+            split,
+            arguments.seq_len,
+            arguments.stride if trains else arguments.eval_stride or arguments.seq_len,
+            label,
+            max_gap=arguments.max_gap,
+            pad=arguments.pad_windows,
+        )
+        if not len(found):
+            raise ValueError(
+                f"Expected windows of {arguments.seq_len} rows in the {split} split, found none in {len(rows)} rows. "
+                "Choose other split_fractions, a shorter seq_len, or pad_windows: true."
+            )
+        return found
+
+    def masked_lm(
+        self, data: TableDataArguments, arguments: TabBertModelArguments, processor: TabBertProcessor
+    ) -> TabBertForMaskedLM:
+        """Start the model for pretraining, anew or from a checkpoint.
+
+        Raises:
+            ValueError: if sizes are given beside a checkpoint, or the checkpoint has other ids.
+        """
+        sizes = {
+            name: value
+            for name, value in vars(arguments).items()
+            if value is not None and name not in ("pretrained", "preset", "dropout", "attn_implementation")
+        }
+        implementation: dict[str, Any] = (
+            {}
+            if arguments.attn_implementation is None
+            else {"attn_implementation": arguments.attn_implementation}
+        )
+        if arguments.pretrained is not None:
+            if sizes or arguments.preset is not None or arguments.dropout is not None:
+                raise ValueError(
+                    f"Expected no {', '.join(sizes) or 'preset or dropout'} beside `pretrained`, which has sizes of "
+                    "its own. Remove them, or start without `pretrained`."
+                )
+            model = TabBertForMaskedLM.from_pretrained(arguments.pretrained, **implementation)
+            model.check_processor(processor.fingerprint)
+            return model
+        if arguments.dropout is not None:
+            for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"):
+                sizes[name] = arguments.dropout
+        positions = data.seq_len * (len(processor.fields) if sizes.get("flatten") else 1)
+        sizes["max_position_embeddings"] = max(512, positions)
+        make: Any = TabBertConfig.paper if arguments.preset == "paper" else TabBertConfig
+        return TabBertForMaskedLM(make(**processor.config_kwargs(), **sizes, **implementation))
+
+    def masking(
+        self, arguments: PretrainingArguments, processor: TabBertProcessor, seed: int
+    ) -> TabBertCollator:
+        """Padding and masking of windows; the seed decides which cells."""
+        return TabBertCollator(
+            processor,
+            mlm=True,
+            mlm_probability=arguments.mlm_probability,
+            row_probability=arguments.whole_row_masking,
+            mask_share=arguments.mask_share,
+            random_share=arguments.random_share,
+            mask_unknown=arguments.mask_unknown,
+            seed=seed,
+        )
+
+
+def keep_entities(dataset: datasets.Dataset, plan: ColumnPlan, entities: list[str]) -> datasets.Dataset:
+    """Return the rows whose first entity column is one of `entities`; all of them if none is named.
+
+    Raises:
+        ValueError: if there is no entity column, or one of the entities has no row.
+    """
+    if not entities:
+        return dataset
+    if not plan.entity:
+        raise ValueError("Expected entity_columns beside `entities`, found none. Name the column.")
+    column = dataset.data.column(plan.entity[0]) if dataset._indices is None else None
+    values = (
+        column if column is not None else pa.chunked_array([dataset.with_format("arrow")[plan.entity[0]]])
+    )
+    names = values.cast(pa.string())
+    if absent := sorted(set(entities) - set(pc.unique(names).to_pylist())):
+        raise ValueError(
+            f"Expected entities of column {plan.entity[0]!r}, found no row of {', '.join(absent)}."
+        )
+    return dataset.select(np.flatnonzero(pc.is_in(names, value_set=pa.array(entities)).to_numpy()))
