@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
+from transformers import ProgressCallback, set_seed
 from transformers.utils import logging
 
 from ..arguments import PretrainingArguments
@@ -61,6 +61,14 @@ class PretrainingTrainer(MMTabTrainer):
         """Tell the collator which epoch it is: what it masks follows from that and the seed alone."""
         super().enter_epoch()
         self.data_collator.set_epoch(self.state.global_step // self.steps_per_epoch)
+
+
+class ShortLog(ProgressCallback):
+    """A progress bar whose log lines leave the numbers of single fields to the log history."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        short = {name: value for name, value in (logs or {}).items() if "/" not in name}
+        super().on_log(args, state, control, logs=short, **kwargs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,6 +124,9 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         compute_metrics=metrics,
         callbacks=[SaveProcessor(table.processor)],
     )
+    if not training.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(ShortLog)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
     trainer.save_model()
     trainer.save_state()
@@ -184,7 +195,7 @@ def leak_sentence(split: str, leak: dict[str, Any]) -> str:
     return (
         f"Of {leak['windows']:,} {split} windows, {leak['sharing_labelled_rows']:,} "
         f"({leak['sharing_labelled_rows_share']:.1%}) are judged on rows that training windows contain, and "
-        f"{leak['sharing_entities']:,} ({leak['sharing_entities_share']:.1%}) belong to an entity that training has met."
+        f"{leak['sharing_entities']:,} ({leak['sharing_entities_share']:.1%}) belong to an entity of training."
     )
 
 
