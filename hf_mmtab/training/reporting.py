@@ -12,7 +12,7 @@ def format_table(rows: Sequence[tuple[str, ...]]) -> str:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths).rstrip(), *lines[1:]])
 
 
 def count(number: int) -> str:
