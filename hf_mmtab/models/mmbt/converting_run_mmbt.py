@@ -24,6 +24,8 @@ PROBLEM_TYPES = {
     "classification": "single_label_classification",
 }
 TASKS = ("mmimdb", "vsnli", "food101")
+# NOTE[DIFF] The original drops the embeddings of image tokens with its flag --dropout and everything else in BERT
+# with BERT's own 0.1; here one value, BERT's own, holds for both.
 BERT_DROPOUT = 0.1  # of bert-base-uncased and bert-large-uncased, which the original cannot change
 HEADS_OF_MODEL = {"bert-base-uncased": 12, "bert-large-uncased": 16}
 READS_PICTURES = ("mmbt", "img", "concatbow", "concatbert")
@@ -141,8 +143,7 @@ def convert_run(
     tensors = dict(state_dict)
     renamed, fates = from_original(run.model, tensors)
     config = _config(run, tensors, tokenizer, num_attention_heads, config_kwargs)
-    is_mmbt = isinstance(config, MMBTConfig)
-    model: PreTrainedModel = (MMBTForClassification if is_mmbt else MMBTBaselineForClassification)(config)
+    model: PreTrainedModel = _model(config)
     try:
         model.load_state_dict(renamed, strict=True)
     except RuntimeError as error:
@@ -151,6 +152,12 @@ def convert_run(
         ) from error
     processor = _processor(run, _tokenizer(run) if tokenizer is None else tokenizer)
     return ConvertedRun(model.eval(), processor, fates)
+
+
+def _model(config: MMBTConfig | MMBTBaselineConfig) -> PreTrainedModel:
+    if isinstance(config, MMBTConfig):
+        return MMBTForClassification(config)
+    return MMBTBaselineForClassification(config)
 
 
 def _config(
