@@ -94,6 +94,13 @@ class MMBTModelArguments:
         default="torchvision:resnet152",
         metadata={"help": "Hub name, folder, package:NAME or torchvision:NAME of the image model."},
     )
+    pretrained: str | None = field(
+        default=None,
+        metadata={
+            "help": "Hub name or folder of a whole saved model (also a converted one) to train further, with its "
+            "processor and labels; the keys that describe a model do not apply then."
+        },
+    )
     glove_path: str | None = field(default=None, metadata={"help": "GloVe text file of bow and concatbow."})
     image_preset: Literal["backbone", "legacy"] = field(
         default="backbone",

@@ -19,10 +19,17 @@ from transformers.utils import logging
 from ..ablation import AblationRow, ablation_table
 from ..arguments import RunArguments
 from ..comparison import ModelRuns, compare_runs, comparison_markdown
-from ..evaluation import HEADLINE, SplitResult, evaluate_split, predict_split, write_split_predictions
+from ..evaluation import (
+    HEADLINE,
+    SplitResult,
+    evaluate_split,
+    label_names,
+    predict_split,
+    write_split_predictions,
+)
 from ..metrics import compute_metrics_for, scores_for, tune_thresholds
 from ..reports.page import PAGE_NAME
-from ..tasks import ImageTextTask
+from ..tasks import ImageTextTask, label_ids_of_model
 from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
 from ..training.parts import has_part
@@ -98,6 +105,11 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     problem_type, names = recipe.task.labels(train)
     processor = recipe.task.processor(recipe.model)
     model: Any = recipe.task.model(recipe.model, problem_type, names, processor)
+    if recipe.model.pretrained is not None:  # the model's own numbering of the labels
+        splits = datasets.DatasetDict(
+            {name: label_ids_of_model(rows, model.config) for name, rows in splits.items()}
+        )
+        train, validation, names = splits["train"], splits["validation"], label_names(model.config)
     leave_out_absent_parts(recipe, model, is_reference)
     select_by(recipe.training, SELECTION_METRIC[problem_type])
 
@@ -170,7 +182,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     if recipe.training.push_to_hub and speaks:  # not trainer.push_to_hub(), which puts its own card over ours
         push_run(
             folder,
-            trainer.hub_model_id,
+            str(trainer.hub_model_id),
             private=bool(recipe.training.hub_private_repo),
             revision=recipe.training.hub_revision,
             token=recipe.training.hub_token,

@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
 from ..arguments import IMAGE_TEXT_ARCHITECTURES, ImageTextDataArguments, MMBTModelArguments
@@ -142,6 +142,8 @@ class ImageTextTask:
 
     def processor(self, arguments: MMBTModelArguments) -> MMBTProcessor:
         """Build the processor that fits the architecture: whether the text owns [CLS], and which inputs it reads."""
+        if arguments.pretrained is not None:
+            return MMBTProcessor.from_pretrained(arguments.pretrained)
         architecture = arguments.architecture
         text, image = self._checkpoints(arguments)
         return MMBTProcessor.from_text_image_pretrained(
@@ -156,7 +158,13 @@ class ImageTextTask:
     def model(
         self, arguments: MMBTModelArguments, problem_type: str, names: list[str], processor: MMBTProcessor
     ) -> PreTrainedModel:
-        """Start a model from the pretrained checkpoints that the recipe names."""
+        """Start a model from the pretrained checkpoints that the recipe names, or go on with a whole one.
+
+        Raises:
+            ValueError: if the whole one is of another architecture or another kind of label than the recipe.
+        """
+        if arguments.pretrained is not None:
+            return self._whole_model(arguments.pretrained, arguments, problem_type)
         text, image = self._checkpoints(arguments)
         config: dict[str, Any] = {
             "problem_type": problem_type,
@@ -190,6 +198,17 @@ class ImageTextTask:
                 batch_norm=arguments.hidden_batch_norm,
                 hidden_dropout=arguments.hidden_dropout,
                 **config,
+            )
+        return place_convolutions(model) if arguments.channels_last else model
+
+    def _whole_model(self, name: str, arguments: MMBTModelArguments, problem_type: str) -> PreTrainedModel:
+        model: Any = AutoModelForSequenceClassification.from_pretrained(name, dtype="float32")
+        found = (getattr(model.config, "baseline", model.config.model_type), model.config.problem_type)
+        expected = (arguments.architecture, problem_type)
+        if found != expected:
+            raise ValueError(
+                f"Expected {' with '.join(expected)} in {name!r}, as recipe and data say, found "
+                f"{' with '.join(map(str, found))}. Correct `architecture`, or name another checkpoint."
             )
         return place_convolutions(model) if arguments.channels_last else model
 

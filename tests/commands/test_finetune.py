@@ -168,3 +168,31 @@ def test_two_processes_share_one_run_and_predict_every_row_once(recipe, tmp_path
     alone = pq.read_table(tmp_path / "alone" / "predictions" / "test.parquet").to_pylist()
     # Shuffled differently, so not the same weights; but the same rows, in the same order, with the same gold.
     assert [row["gold"] for row in table] == [row["gold"] for row in alone]
+
+
+def test_a_saved_model_is_trained_further_with_its_own_labels_and_processor(recipe, tmp_path):
+    main([str(recipe), "--num_train_epochs", "1"])
+    first, again = tmp_path / "run", tmp_path / "again"
+    more = ["--pretrained", str(first), "--output_dir", str(again), "--num_train_epochs", "1"]
+    main([str(recipe), *more, "--learning_rate", "1e-12", "--freeze", "{}"])
+    before = pq.read_table(first / "predictions" / "test.parquet").to_pylist()
+    after = pq.read_table(again / "predictions" / "test.parquet").to_pylist()
+    assert [row["gold"] for row in after] == [row["gold"] for row in before]
+    for old, new in zip(before, after, strict=True):
+        assert new["probability_same"] == pytest.approx(
+            old["probability_same"], abs=2e-2
+        )  # BatchNorm statistics move
+    with pytest.raises(
+        ValueError, match=r"Expected bert with single_label_classification in .* found mmbt with"
+    ):
+        main(
+            [
+                str(recipe),
+                "--pretrained",
+                str(first),
+                "--architecture",
+                "bert",
+                "--output_dir",
+                str(tmp_path / "b"),
+            ]
+        )
