@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Sequence
+from enum import Enum
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,8 @@ def parse_recipe(
         owner = next(
             value for value in dataclass_values if key in {f.name for f in dataclasses.fields(value)}
         )
-        values[key] = getattr(owner, key)
+        value = getattr(owner, key)
+        values[key] = value.value if isinstance(value, Enum) else value  # as a file would say it
     return dataclass_values, values
 
 

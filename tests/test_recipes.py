@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import yaml
+from transformers import TrainingArguments
 
 from hf_mmtab.commands.finetune import load_recipe
 from hf_mmtab.recipes import find_recipe, parse_recipe, read_recipe, recipe_folders, write_recipe
@@ -37,6 +38,14 @@ def test_the_command_line_overrides_the_file_and_is_recorded(tmp_path):
     )
     assert (arguments.names, arguments.fast, arguments.steps) == (["c"], False, 3)
     assert values == {"names": ["c"], "steps": 3, "fast": False}
+
+
+def test_a_choice_on_the_command_line_is_written_as_a_file_says_it(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("output_dir: run")
+    _, values = parse_recipe([TrainingArguments], [str(path), "--logging_strategy", "epoch"], "test")
+    write_recipe(tmp_path / "again.yaml", values)
+    assert read_recipe(tmp_path / "again.yaml") == {"output_dir": "run", "logging_strategy": "epoch"}
 
 
 def test_a_recipe_is_written_so_that_it_reads_the_same(tmp_path):

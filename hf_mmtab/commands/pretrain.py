@@ -139,6 +139,9 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
             trainer.get_eval_dataloader(windows[split]), f"Evaluation of {split}", metric_key_prefix=split
         )
         assert found.metrics is not None
+        trainer.callback_handler.on_predict(
+            training, trainer.state, trainer.control, found.metrics
+        )  # ends its bar
         named = {name.removeprefix(f"{split}_"): value for name, value in found.metrics.items()}
         scores[split] = {name: value for name, value in named.items() if name not in BATCH_DEPENDENT}
         if trainer.is_world_process_zero():

@@ -32,7 +32,7 @@ def headline(facts: RunFacts) -> list[dict[str, Any]]:
     scores = facts.metrics.get(str(facts.main_split), {})
     intervals = facts.intervals.get(str(facts.main_split), {})
     companions = _BINARY_HEAD if facts.is_binary else _SECOND[facts.problem_type]
-    wanted = [facts.main_metric, *companions]
+    wanted = [str(facts.main_metric), *companions]
     names = [name for name in dict.fromkeys(wanted) if name in scores]
     return [{"name": metric_name(n), "value": scores[n], "interval": intervals.get(n)} for n in names[:4]]
 

@@ -1,0 +1,395 @@
+"""From a recipe and a table to a pretrained TabBERT with its processor."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForMaskedLM, AutoProcessor
+
+from hf_mmtab.commands import pretrain
+from hf_mmtab.commands.pretrain import PretrainingTrainer, load_recipe, main
+from hf_mmtab.data.encoded_rows import EncodedRows
+from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertProcessor
+
+SHOPS = ["bakery", "grocer", "cinema", "garage", "school"]
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory) -> Path:
+    """Twelve histories of 25 to 36 rows: shops come in a fixed turn, amounts follow the shop."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for who in range(12):
+        for step in range(25 + who):
+            shop = (who + step) % len(SHOPS)
+            day, hour = divmod(who + 7 * step, 24)
+            amount = 10 * (shop + 1) + rng.integers(0, 3)
+            label = "yes" if rng.random() < 0.1 else "no"
+            when = f"2024-01-{1 + day:02d} {hour:02d}:00"
+            rows.append((when, f"w{who}", SHOPS[shop], "" if step % 9 == 4 else amount, label))
+    path = tmp_path_factory.mktemp("table") / "payments.csv"
+    lines = ["when,who,shop,amount,odd", *(",".join(map(str, row)) for row in sorted(rows))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path, table) -> Path:
+    """A recipe of two epochs on the tiny table."""
+    values = {
+        "task": "table",
+        "data": str(table),
+        "output_dir": str(tmp_path / "run"),
+        "plan": {
+            "entity": "who",
+            "time": "when",
+            "label": "odd",
+            "fields": {
+                "when.hour": {"kind": "time_part", "part": "hour"},
+                "shop": {},
+                "amount": {"kind": "numeric", "num_bins": 6},
+            },
+        },
+        "seq_len": 6,
+        "stride": 3,
+        "mlm_probability": 0.3,
+        "field_hidden_size": 16,
+        "field_num_heads": 2,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 5,
+        "learning_rate": 5.0e-3,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "logging_steps": 2,
+        "report_to": "none",
+        "seed": 1,
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, table) -> Path:
+    """The folder of a finished run, which tests only read."""
+    folder = tmp_path_factory.mktemp("finished")
+    main([str(recipe.__wrapped__(folder, table)), "--report_to", "none"])
+    return folder / "run"
+
+
+def results_of(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return TabBertForMaskedLM.from_pretrained(run).state_dict()
+
+
+def windows_by_hand(run: Path, split: str) -> list[np.ndarray]:
+    """Row numbers of the windows of six rows: whole ones from the start of a segment, and one that ends with it."""
+    rows = EncodedRows(run / "_table" / "rows")
+    number = ["train", "validation", "test"].index(split)
+    windows = []
+    bounds = [*rows.entity_starts.tolist(), len(rows)]
+    for first, end in itertools.pairwise(bounds):
+        mine = [row for row in range(first, end) if rows.split[row] == number]
+        windows += [np.array(mine[i : i + 6]) for i in range(0, len(mine) - 5, 6)]
+        if len(mine) % 6:
+            windows.append(np.arange(max(first, mine[-1] - 5), mine[-1] + 1))
+    return windows
+
+
+def masked_windows(run: Path, split: str):
+    """Yield each window of a split as it is masked at every evaluation: its rows, and the collator's batch of one."""
+    values = load_recipe([str(run.parent / "recipe.yaml")])
+    rows = EncodedRows(run / "_table" / "rows")
+    collator = values.task.masking(values.run, AutoProcessor.from_pretrained(run), values.training.seed)
+    number = ["train", "validation", "test"].index(split)
+    for window in windows_by_hand(run, split):
+        context = int((np.asarray(rows.split)[window] < number).sum())
+        yield window, collator([{"input_ids": rows.take(window), "label_start": context}])
+
+
+def test_a_recipe_becomes_a_model_with_its_processor_report_and_card(finished):
+    results = results_of(finished)
+    assert set(results["metrics"]) == set(results["fields"]) == {"validation", "test"}
+    assert [score["field"] for score in results["fields"]["test"]] == ["when.hour", "shop", "amount"]
+    for written in (
+        "report/report.html",
+        "README.md",
+        "recipe.yaml",
+        "column_plan.yaml",
+        "update_audit.jsonl",
+    ):
+        assert (finished / written).stat().st_size > 0
+    page, card = (finished / "report/report.html").read_text(), (finished / "README.md").read_text()
+    for text in (page, card):
+        assert "Masked cells, field by field" in text
+        assert "are judged on rows that training windows contain" in text
+    history = json.loads((finished / "trainer_state.json").read_text())["log_history"]
+    assert [entry["epoch"] for entry in history if "eval_accuracy/shop" in entry] == [1.0, 2.0]
+
+
+def test_the_processor_is_saved_with_the_model_and_with_each_checkpoint(finished):
+    model = AutoModelForMaskedLM.from_pretrained(finished)
+    checkpoint = sorted(finished.glob("checkpoint-*"))[0]
+    for folder in (finished, checkpoint):
+        processor = AutoProcessor.from_pretrained(folder)
+        assert isinstance(processor, TabBertProcessor)
+        model.check_processor(processor.fingerprint)
+    other = TabBertProcessor({"fields": {"shop": {}}}).fit({"shop": ["a", "b"]})
+    with pytest.raises(ValueError, match="Expected the processor with fingerprint"):
+        model.check_processor(other.fingerprint)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_losses_and_accuracies_are_those_counted_by_hand(finished, split):
+    model = TabBertForMaskedLM.from_pretrained(finished).eval()
+    losses: dict[str, list[float]] = {name: [] for name in model.config.fields}
+    right: dict[str, list[bool]] = {name: [] for name in model.config.fields}
+    for _, batch in masked_windows(finished, split):
+        with torch.inference_mode():
+            scores = model(batch["input_ids"], batch["attention_mask"]).field_logits
+        for field, (name, (start, _)) in enumerate(
+            zip(model.config.fields, model.config.field_ranges, strict=True)
+        ):
+            for row, label in enumerate(batch["labels"][0, :, field].tolist()):
+                if label != -100:
+                    logits = scores[field][0, row].double()
+                    losses[name].append((logits.logsumexp(0) - logits[label - start]).item())
+                    right[name].append(int(logits.argmax()) + start == label)
+
+    found = results_of(finished)
+    metrics, fields = found["metrics"][split], {score["field"]: score for score in found["fields"][split]}
+    for name in model.config.fields:
+        assert metrics[f"loss/{name}"] == pytest.approx(np.mean(losses[name]), abs=1e-5)
+        assert metrics[f"accuracy/{name}"] == pytest.approx(np.mean(right[name]))
+        assert (fields[name]["cells"], fields[name]["accuracy"]) == (
+            len(right[name]),
+            metrics[f"accuracy/{name}"],
+        )
+    assert metrics["masked_loss"] == pytest.approx(sum(np.mean(each) for each in losses.values()), abs=1e-5)
+    assert metrics["accuracy"] == pytest.approx(np.mean([*itertools.chain(*right.values())]))
+
+
+def test_the_two_guesses_are_those_counted_by_hand(finished):
+    rows = EncodedRows(finished / "_table" / "rows")
+    processor = AutoProcessor.from_pretrained(finished)
+    ids = rows.take(np.arange(len(rows)))
+    training = ids[np.asarray(rows.split) == 0]
+    usual = [np.bincount(training[:, field]).argmax() for field in range(3)]
+    starts = set(rows.entity_starts.tolist())
+    by_usual: list[list[bool]] = [[], [], []]
+    by_copy: list[list[bool]] = [[], [], []]
+    for window, batch in masked_windows(finished, "test"):
+        for place, row in enumerate(window.tolist()):
+            for field in range(3):
+                if (label := int(batch["labels"][0, place, field])) != -100:
+                    by_usual[field].append(label == usual[field])
+                    by_copy[field].append(label == (usual[field] if row in starts else ids[row - 1, field]))
+
+    for field, score in enumerate(results_of(finished)["fields"]["test"]):
+        assert score["most_frequent"] == pytest.approx(np.mean(by_usual[field]))
+        assert score["previous_row"] == pytest.approx(np.mean(by_copy[field]))
+        assert score["values"] == processor.field_ranges[field][1] - processor.field_ranges[field][0]
+
+
+def test_pretraining_learns_a_field_that_follows_from_the_rows_around_it(finished):
+    shop = results_of(finished)["fields"]["test"][1]
+    assert shop["previous_row"] == 0.0  # shops come in turn
+    assert shop["accuracy"] > shop["most_frequent"] + 0.2
+
+
+def test_every_evaluation_judges_the_same_cells_and_every_epoch_masks_others(recipe, tmp_path, monkeypatch):
+    seen: dict[str, list[torch.Tensor]] = {"training": [], "evaluation": []}
+    step = PretrainingTrainer.compute_loss
+
+    def noted(trainer, model, inputs, **kwargs):
+        seen["training" if model.training else "evaluation"].append(inputs["labels"].clone())
+        return step(trainer, model, inputs, **kwargs)
+
+    monkeypatch.setattr(PretrainingTrainer, "compute_loss", noted)
+    whole = ["--per_device_train_batch_size", "1000", "--per_device_eval_batch_size", "1000"]
+    main([str(recipe), *whole, "--train_sampling_strategy", "sequential"])
+    first, second = seen["training"]
+    assert not torch.equal(first, second)
+    validation = seen["evaluation"][0]
+    assert torch.equal(validation, seen["evaluation"][1])
+
+
+def test_a_finished_run_is_read_and_another_recipe_is_refused(recipe, tmp_path):
+    main([str(recipe), "--num_train_epochs", "1"])
+    weights = tmp_path / "run" / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    main([str(recipe), "--num_train_epochs", "1"])
+    assert weights.stat().st_mtime_ns == written
+    with pytest.raises(ValueError, match=r"found num_train_epochs different.*--overwrite true"):
+        main([str(recipe)])
+    main([str(recipe), "--overwrite", "true"])
+    assert weights.stat().st_mtime_ns != written
+
+
+@pytest.mark.parametrize(("stop", "checkpoint"), [(4, 3), (7, 6)], ids=["within an epoch", "after an epoch"])
+def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch, stop, checkpoint):
+    steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "3", "--save_steps", "3"]
+    steps += ["--dropout", "0.1", "--per_device_train_batch_size", "12"]
+    main([str(recipe), *steps, "--output_dir", str(tmp_path / "whole")])
+
+    class Interrupted(PretrainingTrainer):
+        def enter_step(self) -> None:
+            if self.state.global_step >= stop:
+                raise KeyboardInterrupt
+            super().enter_step()
+
+    monkeypatch.setattr(pretrain, "PretrainingTrainer", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main([str(recipe), *steps])
+    run = tmp_path / "run"
+    assert (run / f"checkpoint-{checkpoint}").is_dir() and not (run / "results.json").exists()
+    rows = (run / "_table" / "rows" / "rows.json").stat().st_mtime_ns
+    monkeypatch.undo()
+    main([str(recipe), *steps])
+    assert (run / "_table" / "rows" / "rows.json").stat().st_mtime_ns == rows  # encoded once
+    whole, resumed = weights_of(tmp_path / "whole"), weights_of(run)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert results_of(run)["metrics"] == results_of(tmp_path / "whole")["metrics"]
+
+
+def test_pretraining_goes_on_from_a_checkpoint_with_its_processor(recipe, finished, tmp_path):
+    values = yaml.safe_load(recipe.read_text())
+    sizes = (
+        "field_hidden_size",
+        "field_num_heads",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+    )
+    values = {k: v for k, v in values.items() if k not in (*sizes, "intermediate_size", "plan")}
+    values |= {"pretrained": str(finished), "num_train_epochs": 1, "learning_rate": 0.0}
+    recipe.write_text(yaml.safe_dump(values, sort_keys=False))
+    main([str(recipe)])
+    before, after = weights_of(finished), weights_of(tmp_path / "run")
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    for key, value in (("plan", '{"fields": {"shop": {}}}'), ("hidden_size", "64")):
+        with pytest.raises(ValueError, match=f"Expected no {key} beside `pretrained`"):
+            main([str(recipe), f"--{key}", value, "--output_dir", str(tmp_path / key)])
+
+
+def test_a_plan_is_guessed_edited_and_written(recipe, tmp_path):
+    values = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if k != "plan"}
+    values |= {
+        "entity_columns": ["who"],
+        "label_columns": ["odd"],
+        "plan_edits": {"when.weekday": None, "shop": {"min_count": 2}},
+        "num_bins": 4,
+        "num_train_epochs": 1,
+        "entities": ["w1", "w5", "w9"],
+    }
+    recipe.write_text(yaml.safe_dump(values, sort_keys=False))
+    main([str(recipe)])
+    plan = yaml.safe_load((tmp_path / "run" / "column_plan.yaml").read_text())
+    assert (plan["entity"], plan["time"], plan["label"]) == (["who"], "when", ["odd"])
+    assert "when.weekday" not in plan["fields"] and plan["fields"]["shop"]["min_count"] == 2
+    assert plan["fields"]["when.gap"]["num_bins"] == 4
+    rows = EncodedRows(tmp_path / "run" / "_table" / "rows")
+    assert sorted(rows.entity_names["who"].to_list()) == ["w1", "w5", "w9"]
+
+
+def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
+    values = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if k != "plan"}
+    values |= {
+        "task": "card_transactions",
+        "data": "simulated:cards",
+        "simulate": {"users": 5, "rows": 600, "seed": 3},
+        "num_train_epochs": 1,
+        "preset": "paper",
+        "plan": "paper_card",
+        "split": "paper",
+        "num_hidden_layers": 1,
+        "field_num_heads": 8,
+    }
+    sizes = ("hidden_size", "num_attention_heads", "intermediate_size")
+    recipe.write_text(yaml.safe_dump({k: v for k, v in values.items() if k not in sizes}, sort_keys=False))
+    main([str(recipe)])
+    run = tmp_path / "run"
+    assert len(EncodedRows(run / "_table" / "rows")) == 600
+    config = TabBertForMaskedLM.from_pretrained(run).config
+    assert (config.hidden_size, config.num_attention_heads) == (12 * 16, 12)
+    results = results_of(run)
+    assert results["leaks"]["test"]["sharing_labelled_rows"] > 0
+    assert "[SEP]" not in [score["field"] for score in results["fields"]["test"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learning_rat", "1"], "found 'learning_rat' in the command line. Did you mean 'learning_rate'"),
+        (["--seq_length", "9"], "found 'seq_length' in the command line. Did you mean"),
+        (["--task", "image_text"], "`task` to be one of table, card_transactions, prsa, found 'image_text'"),
+        (["--split", "random"], "invalid choice: 'random'"),
+        (["--data", "simulated:cards"], "Expected task: card_transactions for data: simulated:cards"),
+        (["--simulate", '{"rows": 5}'], "Expected data: simulated:cards beside `simulate`"),
+        (["--entities", "w1", "nobody"], "Expected entities of column 'who', found no row of nobody"),
+        (["--plan_edits", '{"city": null}'], "Expected plan_edits to remove fields of the plan .*found city"),
+        (["--seq_len", "90", "--pad_windows", "false"], "Expected windows of 90 rows in the train split"),
+        (["--mlm_probability", "1.5"], "mlm_probability must be between 0 and 1, got 1.5"),
+        (["--time_column", "date"], re.escape("Expected columns ['date'], found")),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        main([str(recipe), *arguments])
+
+
+def test_unknown_keys_of_simulate_are_named(recipe, tmp_path):
+    with pytest.raises(ValueError, match=r"keys of `simulate` among users, rows.*found people"):
+        main(
+            [
+                str(recipe),
+                *("--task", "card_transactions", "--data", "simulated:cards", "--simulate", '{"people": 5}'),
+            ]
+        )
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one(recipe, tmp_path):
+    still = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--per_device_eval_batch_size", "4"]
+    main([str(recipe), *still, "--output_dir", str(tmp_path / "one")])
+    script = Path(__file__).resolve().parents[2] / "scripts" / "pretrain.py"
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29541",
+    ]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, str(script), str(recipe), *still, "--output_dir", str(tmp_path / "two")],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Masked cells of test") == 1
+    one, two = results_of(tmp_path / "one"), results_of(tmp_path / "two")
+    for split in ("validation", "test"):
+        assert two["metrics"][split] == pytest.approx(one["metrics"][split], abs=1e-5)
+        assert [s["cells"] for s in two["fields"][split]] == [s["cells"] for s in one["fields"][split]]
