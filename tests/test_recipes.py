@@ -6,7 +6,11 @@ import pytest
 import yaml
 from transformers import TrainingArguments
 
+from hf_mmtab.commands import pretrain
 from hf_mmtab.commands.finetune import load_recipe
+from hf_mmtab.data.card_transactions import CardTransactions
+from hf_mmtab.models.tabbert import TabBertProcessor
+from hf_mmtab.models.tabbert.columns_tabbert import resolve_plan
 from hf_mmtab.recipes import find_recipe, parse_recipe, read_recipe, recipe_folders, write_recipe
 
 
@@ -76,8 +80,17 @@ def test_what_is_no_mapping_is_refused_with_its_place(tmp_path):
 SHIPPED = sorted({path.stem for folder in recipe_folders() for path in folder.glob("*.yaml")})
 
 
+PRETRAINING = [
+    "card_paper_flat_pretrain",
+    "card_paper_pretrain",
+    "flights_pretrain",
+    "prsa_pretrain",
+    "simulated_cards_pretrain",
+]
+
+
 def test_there_are_shipped_recipes():
-    assert {"openclipart", "mmimdb", "food101", "vsnli"} <= set(SHIPPED)
+    assert {"openclipart", "mmimdb", "food101", "vsnli", *PRETRAINING} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", ["openclipart", "mmimdb", "food101", "vsnli"])
@@ -85,3 +98,35 @@ def test_every_key_of_a_shipped_recipe_is_known_and_well_typed(name, tmp_path):
     recipe = load_recipe([str(find_recipe(name)), "--output_dir", str(tmp_path)])
     assert recipe.task.name == recipe.data.task
     assert recipe.training.load_best_model_at_end
+
+
+def test_an_override_that_training_arguments_turn_into_an_enum_is_recorded_as_text(tmp_path):
+    recipe = load_recipe(
+        [str(find_recipe("openclipart")), "--output_dir", str(tmp_path), "--save_strategy", "steps"]
+    )
+    write_recipe(tmp_path / "recipe.yaml", recipe.values)
+    assert read_recipe(tmp_path / "recipe.yaml")["save_strategy"] == "steps"
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_every_key_of_a_shipped_pretraining_recipe_is_known_and_its_plan_is_one(name, tmp_path):
+    recipe = pretrain.load_recipe([name, "--output_dir", str(tmp_path)])
+    assert recipe.task.name == recipe.data.task
+    assert recipe.training.load_best_model_at_end and recipe.training.metric_for_best_model == "loss"
+    assert resolve_plan(recipe.data.plan or recipe.task.preset).fields
+
+
+@pytest.mark.parametrize("name", ["card_paper_pretrain", "card_paper_flat_pretrain"])
+def test_the_papers_recipes_build_the_papers_models(name, fixtures, tmp_path):
+    recipe = pretrain.load_recipe([name, "--output_dir", str(tmp_path)])
+    rows = CardTransactions(fixtures / "cards_400.csv", cache_dir=str(tmp_path))
+    rows.download_and_prepare()
+    processor = TabBertProcessor(recipe.data.plan).fit(rows.as_dataset(split="train"))
+    config = recipe.task.config(recipe.data, recipe.model, processor)
+    assert config.fields[-1] == "[SEP]" and len(config.fields) == 12
+    assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (768, 12, 12)
+    assert config.flatten == ("flat" in name) and (config.flatten or config.field_hidden_size == 64)
+    training = recipe.training
+    assert (training.learning_rate, training.per_device_train_batch_size) == (5e-5, 8)
+    assert (training.num_train_epochs, training.optim, training.weight_decay) == (3, "adamw_torch", 0.0)
+    assert (recipe.data.seq_len, recipe.data.stride, recipe.data.split) == (10, 5, "paper")
