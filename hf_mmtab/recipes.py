@@ -9,7 +9,6 @@ import difflib
 import json
 from collections.abc import Sequence
 from enum import Enum
-from enum import Enum
 from importlib import resources
 from pathlib import Path
 from typing import Any
