@@ -1,7 +1,7 @@
 """Tables of events: data, processor, windows, models and collators of TabBERT."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,11 @@ SIMULATED_CARDS = "simulated:cards"
 SIMULATED_DEFAULTS = {"users": 100, "rows": 100_000, "fraud_rate": 0.001, "seed": 0}
 PLAN_SAMPLE = 100_000  # first rows, from which a plan is guessed
 PROCESSOR_FOLDER, ROWS_FOLDER = "processor", "rows"
+SIZE_KEYS = tuple(
+    field.name
+    for field in fields(TabBertModelArguments)
+    if field.name not in ("pretrained", "attn_implementation")
+)
 PLAN_KEYS = ("plan", "plan_edits", "num_bins", "entity_columns", "time_column", "label_columns")
 
 
@@ -214,32 +219,42 @@ class TableTask:
         Raises:
             ValueError: if sizes are given beside a checkpoint, or the checkpoint has other ids.
         """
-        sizes = {
-            name: value
-            for name, value in vars(arguments).items()
-            if value is not None and name not in ("pretrained", "preset", "dropout", "attn_implementation")
-        }
         implementation: dict[str, Any] = (
             {}
             if arguments.attn_implementation is None
             else {"attn_implementation": arguments.attn_implementation}
         )
-        if arguments.pretrained is not None:
-            if sizes or arguments.preset is not None or arguments.dropout is not None:
-                raise ValueError(
-                    f"Expected no {', '.join(sizes) or 'preset or dropout'} beside `pretrained`, which has sizes of "
-                    "its own. Remove them, or start without `pretrained`."
-                )
-            model = TabBertForMaskedLM.from_pretrained(arguments.pretrained, **implementation)
-            model.check_processor(processor.fingerprint)
-            return model
+        if arguments.pretrained is None:
+            return TabBertForMaskedLM(self.config(data, arguments, processor, **implementation))
+        if given := [name for name in SIZE_KEYS if getattr(arguments, name) is not None]:
+            raise ValueError(
+                f"Expected no {', '.join(given)} beside `pretrained`, which has sizes of its own. Remove them, or "
+                "start without `pretrained`."
+            )
+        model = TabBertForMaskedLM.from_pretrained(arguments.pretrained, **implementation)
+        model.check_processor(processor.fingerprint)
+        return model
+
+    def config(
+        self,
+        data: TableDataArguments,
+        arguments: TabBertModelArguments,
+        processor: TabBertProcessor,
+        **more: Any,
+    ) -> TabBertConfig:
+        """Return the configuration of a new model; what the recipe leaves out is the default's, or the preset's."""
+        sizes = {
+            name: getattr(arguments, name)
+            for name in SIZE_KEYS
+            if name not in ("preset", "dropout") and getattr(arguments, name) is not None
+        }
         if arguments.dropout is not None:
             for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"):
                 sizes[name] = arguments.dropout
-        positions = data.seq_len * (len(processor.fields) if sizes.get("flatten") else 1)
+        positions = data.seq_len * (len(processor.fields) if arguments.flatten else 1)
         sizes["max_position_embeddings"] = max(512, positions)
         make: Any = TabBertConfig.paper if arguments.preset == "paper" else TabBertConfig
-        return TabBertForMaskedLM(make(**processor.config_kwargs(), **sizes, **implementation))
+        return make(**processor.config_kwargs(), **sizes, **more)
 
     def masking(
         self, arguments: PretrainingArguments, processor: TabBertProcessor, seed: int
