@@ -1,4 +1,4 @@
-"""The arrows of the package: what may import what (DESIGN: raw files → data → processor → model → training → report)."""
+"""The arrows of the package: what may import what (raw files → data → processor → model → training → report)."""
 
 import ast
 from pathlib import Path

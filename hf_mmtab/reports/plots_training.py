@@ -135,7 +135,12 @@ def movement(records: Records) -> Figure | None:
     lanes.tick_params(left=False, bottom=False)
     lanes.spines[["left", "bottom"]].set_visible(False)
     lanes.set_title("Frozen (grey) and training (colour)")
-    lines.set(yscale="log" if ends else "linear", xlabel="epoch", ylabel="‖Δw‖ / ‖w‖ since the start", xlim=(0, last))
+    lines.set(
+        yscale="log" if ends else "linear",
+        xlabel="epoch",
+        ylabel="‖Δw‖ / ‖w‖ since the start",
+        xlim=(0, last),
+    )
     lines.grid(True, axis="y")
     lines.set_title("How far each part has moved")
     if ends:

@@ -75,9 +75,8 @@ def main(arguments: Sequence[str]) -> None:
             if variant.name not in best or found["seconds"] < best[variant.name]["seconds"]:
                 best[variant.name] = found
     first = best[VARIANTS[0].name]["seconds"]
-    print(
-        f"\n{options.size} sizes, batch {options.batch_size}, {torch.get_num_threads()} threads, thawed but for the last row"
-    )
+    threads = torch.get_num_threads()
+    print(f"\n{options.size} sizes, batch {options.batch_size}, {threads} threads, thawed but for the last row")
     print("| | pictures/s | times as fast | peak memory, GiB |\n|---|---|---|---|")
     for name, found in best.items():
         speed = options.steps * options.batch_size / found["seconds"]

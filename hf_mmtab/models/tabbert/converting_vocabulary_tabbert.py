@@ -139,7 +139,13 @@ def processor_from_original(
     id_map = torch.arange(len(tokens))
     start, fitted = len(ORIGINAL_SPECIAL_TOKENS), []
     for one in processor.plan.fields:
-        place: dict[str, Any] = {"plan": one, "start": start, "unknown_id": 0, "missing_id": 0, "first_value_id": start}
+        place: dict[str, Any] = {
+            "plan": one,
+            "start": start,
+            "unknown_id": 0,
+            "missing_id": 0,
+            "first_value_id": start,
+        }
         if one.name in BINNED_FIELDS:
             made, order = _bins(one, place, fields[one.name], encoders)
             id_map[start : made.end] = start + order
