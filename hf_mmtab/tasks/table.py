@@ -99,7 +99,13 @@ class TableTask:
         dataset = keep_entities(dataset, processor.plan, arguments.entities)
         fractions = cast(Any, tuple(arguments.split_fractions) or None)
         split = Split(arguments.split, fractions, arguments.split_seed)
+        before = EncodedRows(folder / ROWS_FOLDER).fingerprint if (folder / ROWS_FOLDER).is_dir() else None
         rows = prepare_rows(dataset, processor, folder / ROWS_FOLDER, split)
+        if saved.is_dir() and before is not None and rows.fingerprint != before:
+            logger.warning(
+                f"The table's files were changed or moved since this run began: {len(rows)} rows are encoded anew with "
+                "the run's own processor. If the rows are others, start anew with --overwrite true."
+            )
         if not saved.is_dir():
             draft = saved.with_name(f"{PROCESSOR_FOLDER}.part")
             processor.save_pretrained(draft)

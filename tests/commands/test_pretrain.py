@@ -2,10 +2,12 @@
 
 import itertools
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +158,18 @@ def test_the_processor_is_saved_with_the_model_and_with_each_checkpoint(finished
         model.check_processor(other.fingerprint)
 
 
+def test_the_cards_example_fills_a_masked_cell(finished, table, tmp_path, monkeypatch, capsys):
+    lines = table.read_text().splitlines()
+    mine = [lines[0], *(line for line in lines if ",w3," in line)]
+    (tmp_path / "table.csv").write_text("\n".join(mine) + "\n")
+    monkeypatch.chdir(tmp_path)
+    card = (finished / "README.md").read_text()
+    code = card[card.index("```python\n") + len("```python\n") :].split("```")[0]
+    exec(code.replace(f'"{finished.name}"', f'"{finished}"'), {})
+    row = eval(capsys.readouterr().out)
+    assert list(row) == ["when.hour", "shop", "amount"] and row["shop"] == mine[-1].split(",")[2]
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_losses_and_accuracies_are_those_counted_by_hand(finished, split):
     model = TabBertForMaskedLM.from_pretrained(finished).eval()
@@ -267,6 +281,25 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkey
     whole, resumed = weights_of(tmp_path / "whole"), weights_of(run)
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     assert results_of(run)["metrics"] == results_of(tmp_path / "whole")["metrics"]
+
+
+def test_a_table_that_changed_under_an_interrupted_run_is_told(recipe, table, tmp_path, monkeypatch, caplog):
+    copy = tmp_path / "payments.csv"
+    copy.write_text(table.read_text())
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PretrainingTrainer, "train", interrupt)
+    for content in (table.read_text(), table.read_text().replace(",cinema,", ",theatre,")):
+        copy.write_text(content)
+        logging.getLogger("hf_mmtab").addHandler(caplog.handler)
+        with pytest.raises(KeyboardInterrupt):
+            main([str(recipe), "--data", str(copy)])
+    assert "The table's files were changed or moved since this run began: 366 rows" in caplog.text
+    processor = AutoProcessor.from_pretrained(tmp_path / "run" / "_table" / "processor")
+    row = {"when": [datetime(2024, 1, 1)], "who": ["w1"], "shop": ["theatre"], "amount": [1.0]}
+    assert processor.encode(row)["shop"].to_pylist() == [processor.unknown_ids()[1]]  # ids of the first start
 
 
 def test_pretraining_goes_on_from_a_checkpoint_with_its_processor(recipe, finished, tmp_path):
