@@ -7,6 +7,7 @@ A recipe's keys are the fields of the dataclasses that a command takes (`DataArg
 import dataclasses
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from enum import Enum
 from importlib import resources
@@ -17,6 +18,8 @@ import yaml
 from transformers import HfArgumentParser
 
 _RECIPES_OF_CHECKOUT = Path(__file__).resolve().parents[1] / "scripts" / "recipes"
+
+_LONE_PERCENT = re.compile(r"(?<!%)%(?![%(])")
 
 
 def recipe_folders() -> list[Path]:
@@ -49,6 +52,12 @@ def find_recipe(name: str | Path) -> Path:
 class _RecipeParser(HfArgumentParser):
     def __init__(self, dataclass_types: Sequence[Any], **kwargs: Any) -> None:
         super().__init__(list(dataclass_types), allow_abbrev=False, **kwargs)
+
+    def add_argument(self, *names: Any, **options: Any) -> Any:
+        """Take a percent sign in a help text for what it says; argparse reads it as a format."""
+        if isinstance(options.get("help"), str):
+            options["help"] = _LONE_PERCENT.sub("%%", options["help"])
+        return super().add_argument(*names, **options)
 
     def error(self, message: str) -> Any:
         raise ValueError(f"{message}. `--help` lists every key of a recipe.")

@@ -134,3 +134,12 @@ def test_the_papers_recipes_build_the_papers_models(name, fixtures, tmp_path):
         0.0,
     )
     assert (recipe.data.seq_len, recipe.data.stride, recipe.data.split) == (10, 5, "paper")
+
+
+@pytest.mark.parametrize("command", [load_recipe, pretrain.load_recipe])
+def test_help_lists_every_key(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command(["--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert "'50%'" in shown and "--learning_rate" in shown and "--freeze" in shown
