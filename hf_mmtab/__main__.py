@@ -3,6 +3,8 @@
 import sys
 from importlib import import_module
 
+from hf_mmtab.commands.console import run
+
 # command → what it does; each is a module of hf_mmtab.commands with `main(arguments)`.
 COMMANDS = {
     "pretrain": "pretrain TabBERT on a table: RECIPE.yaml [--field value ...]",
@@ -25,7 +27,7 @@ def main() -> None:
         )
         sys.stderr.write(given + "usage: python -m hf_mmtab COMMAND ...\n" + "\n".join(lines) + "\n")
         raise SystemExit(2 if given or len(sys.argv) < 2 else 0)
-    import_module(f"hf_mmtab.commands.{sys.argv[1]}").main(sys.argv[2:])
+    run(import_module(f"hf_mmtab.commands.{sys.argv[1]}").main, sys.argv[2:])
 
 
 if __name__ == "__main__":

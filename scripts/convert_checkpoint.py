@@ -5,7 +5,8 @@ python scripts/convert_checkpoint.py KIND SRC DST [--reverse]
 
 import sys
 
+from hf_mmtab.commands.console import run
 from hf_mmtab.commands.convert_checkpoint import main
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main, sys.argv[1:])

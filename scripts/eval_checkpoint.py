@@ -5,7 +5,8 @@ python scripts/eval_checkpoint.py CHECKPOINT DATA --split test --out DIR
 
 import sys
 
+from hf_mmtab.commands.console import run
 from hf_mmtab.commands.eval_checkpoint import main
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main, sys.argv[1:])

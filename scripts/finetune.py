@@ -7,7 +7,8 @@ accelerate launch scripts/finetune.py RECIPE.yaml
 
 import sys
 
+from hf_mmtab.commands.console import run
 from hf_mmtab.commands.finetune import main
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main, sys.argv[1:])

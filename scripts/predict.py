@@ -5,7 +5,8 @@ python scripts/predict.py CHECKPOINT INPUT.jsonl OUT.parquet
 
 import sys
 
+from hf_mmtab.commands.console import run
 from hf_mmtab.commands.predict import main
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main, sys.argv[1:])

@@ -1,5 +1,7 @@
 """Recipes: flat, typed, every key known."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -143,3 +145,12 @@ def test_help_lists_every_key(command, capsys):
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
     assert "'50%'" in shown and "--learning_rate" in shown and "--freeze" in shown
+
+
+def test_a_person_sees_the_message_and_not_the_traceback(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("task: image_text\nlearning_rat: 1")
+    command = [sys.executable, "-m", "hf_mmtab", "finetune", str(recipe)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "found 'learning_rat'" in done.stderr and "Traceback" not in done.stderr

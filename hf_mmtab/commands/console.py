@@ -1,8 +1,10 @@
 """What a command says to the person who started it, apart from the log."""
 
 import logging
+import os
 import platform
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 REPORTED = ("hf-mmtab", "torch", "transformers", "datasets", "accelerate")
@@ -24,6 +26,22 @@ def start_logging() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
         logger.propagate = False
+
+
+def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
+    """Run a command for a person: of an error in input or files the message alone, and exit status 1.
+
+    With the environment variable `HF_MMTAB_TRACEBACK=1` the whole traceback is shown.
+    """
+    try:
+        command(arguments)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        if os.environ.get("HF_MMTAB_TRACEBACK"):
+            raise
+        sys.stderr.write(
+            f"\n{type(error).__name__}: {error}\n(HF_MMTAB_TRACEBACK=1 shows where in the code.)\n"
+        )
+        raise SystemExit(1) from error
 
 
 def versions() -> dict[str, str]:
