@@ -76,7 +76,9 @@ def main(arguments: Sequence[str]) -> None:
                 best[variant.name] = found
     first = best[VARIANTS[0].name]["seconds"]
     threads = torch.get_num_threads()
-    print(f"\n{options.size} sizes, batch {options.batch_size}, {threads} threads, thawed but for the last row")
+    print(
+        f"\n{options.size} sizes, batch {options.batch_size}, {threads} threads, thawed but for the last row"
+    )
     print("| | pictures/s | times as fast | peak memory, GiB |\n|---|---|---|---|")
     for name, found in best.items():
         speed = options.steps * options.batch_size / found["seconds"]
