@@ -38,7 +38,7 @@ def read_pretraining_facts(folder: Path, command: str) -> RunFacts:
     audit = folder / "update_audit.jsonl"
     beaten = sum(score.lead > 0 for score in fields)
     return RunFacts(
-        title=f"TabBERT pretrained on {results['data']}",
+        title=f"TabBERT pretrained on {Path(results['data']).name}",
         problem_type=MASKED_LM,
         id2label={},
         task=f"Recovers masked cells of {len(fields)} fields; in {beaten} of them better than both guesses "

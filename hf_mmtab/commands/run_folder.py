@@ -85,6 +85,8 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
                     "files. Choose another output_dir, or pass --overwrite true to delete what is there."
                 )
             write_recipe(record, mine)
+        elif [path.name for path in folder.iterdir()] == [RECIPE_FILE]:
+            write_recipe(record, mine)  # an earlier start came to nothing: a wrong path, say
     with recipe.training.main_process_first(desc="reading the output folder"):
         before = read_recipe(record)
     if before != mine:

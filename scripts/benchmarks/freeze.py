@@ -6,7 +6,8 @@
 
 The plain loop does what the original does: float32, eager attention, every part runs forward at every step, frozen or
 not, and only `requires_grad` is switched. Ours is `MMTabTrainer`. Both take turns in one process, window by window
-(forward, backward, one optimizer step), so that a busy machine slows both; ratios are of medians.
+(forward, backward, one optimizer step), so that a busy machine slows both; ratios are of medians. On one thread
+(`OMP_NUM_THREADS=1`) seconds are CPU seconds of the process, which other jobs hardly change.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from hf_mmtab.tasks import place_convolutions
 from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments
 from hf_mmtab.training.freezing import rebuild_reducer
 
+clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 PHASES = {
     "both frozen": {"image_encoder": "forever", "text_encoder": "forever"},
     "text frozen": {"text_encoder": "forever"},
@@ -98,7 +100,7 @@ class PlainLoop:
 
     def window(self) -> float:
         """Run one accumulation window; return its seconds."""
-        start = time.perf_counter()
+        start = clock()
         for _ in range(self.options.accumulation):
             rows = [self.rows[(self.next_row + i) % len(self.rows)] for i in range(self.options.batch_size)]
             self.next_row += self.options.batch_size
@@ -107,7 +109,7 @@ class PlainLoop:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return time.perf_counter() - start
+        return clock() - start
 
 
 class TakeTurns(TrainerCallback):
@@ -128,20 +130,20 @@ class TakeTurns(TrainerCallback):
         call = getattr(self.trainer.audit, name)
 
         def timed(*arguments: Any) -> None:
-            start = time.perf_counter()
+            start = clock()
             call(*arguments)
-            self.audit.append(time.perf_counter() - start)
+            self.audit.append(clock() - start)
 
         setattr(self.trainer.audit, name, timed)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started = time.perf_counter()
+        self.started = clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.ours.append(time.perf_counter() - self.started)
+        self.ours.append(clock() - self.started)
         if self.plain is not None:
             self.theirs.append(self.plain.window())
-        self.started = time.perf_counter()
+        self.started = clock()
 
 
 def compare(phase: str, options: argparse.Namespace) -> dict[str, float]:
@@ -212,10 +214,10 @@ def reduce_main(options: argparse.Namespace) -> None:
     for step in range(options.windows + 1):
         for ddp, counted, seconds in ways.values():
             counted[0] = 0
-            start = time.perf_counter()
+            start = clock()
             ddp(**batch, image_regions=regions).loss.backward()
             if step:  # buckets are laid out in the first
-                seconds.append(time.perf_counter() - start)
+                seconds.append(clock() - start)
             ddp.zero_grad()
     if torch.distributed.get_rank() == 0:
         found = {

@@ -388,6 +388,14 @@ def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, arguments, m
         main([str(recipe), *arguments])
 
 
+def test_a_start_that_came_to_nothing_does_not_claim_the_folder(recipe, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"Expected a table, or a folder of files"):
+        main([str(recipe), "--data", str(tmp_path / "absent.csv")])
+    assert (tmp_path / "run" / "recipe.yaml").exists()
+    main([str(recipe), "--num_train_epochs", "1"])
+    assert (tmp_path / "run" / "results.json").exists()
+
+
 def test_unknown_keys_of_simulate_are_named(recipe, tmp_path):
     with pytest.raises(ValueError, match=r"keys of `simulate` among users, rows.*found people"):
         main(
