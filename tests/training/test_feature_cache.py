@@ -109,6 +109,7 @@ def test_thaw_inside_an_epoch_computes_that_whole_epoch(tmp_path):
     assert largest_difference(weights(cached.model), weights(plain.model)) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True])
 def test_loader_workers_see_the_thaw(tmp_path, persistent):
     options = {

@@ -75,7 +75,12 @@ def assert_same_run(first, second):
     assert evaluations[0] == evaluations[1]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+SLOW_VARIANTS = [
+    pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name not in ("linear", "plateau")
+]
+
+
+@pytest.mark.parametrize("variant", ["linear", "plateau", *SLOW_VARIANTS])
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path, variant):
     whole = run(tmp_path / "whole", variant)
     for step in (7, 17, 21):  # before a thaw, between the two, after the second inside an epoch
