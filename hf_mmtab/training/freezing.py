@@ -3,86 +3,14 @@ run.
 """
 
 import math
-import re
-import warnings
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import nn
 
+from .moments import Moment, parse_windows
 from .parts import find_part, part_layers, plain_name
-
-_AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(epochs?|steps?|%)?", re.IGNORECASE)
-_WINDOW = re.compile(r"(?:from\s+)?(?P<start>.+?)\s+to\s+(?P<end>.+)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A point of the training run, in epochs, optimizer steps or a fraction of all steps; `forever` is after
-    its end.
-    """
-
-    amount: float
-    unit: str  # "epochs", "steps", "fraction" or "forever"
-
-    @classmethod
-    def parse(cls, value: Any) -> "Moment":
-        """Read `"3 epochs"`, `"500 steps"`, `0.5`, `"50%"`, `"forever"` (also `true`) or 0 (also `false`).
-
-        Raises:
-            ValueError: if the text is none of these, or a number from 1 on has no unit.
-        """
-        if isinstance(value, Moment):
-            return value
-        if value is True or (isinstance(value, str) and value.strip().lower() == "forever"):
-            return cls(math.inf, "forever")
-        match = _AMOUNT.fullmatch(str(0 if value is False else value).strip())
-        if match:
-            amount, unit = float(match[1]), (match[2] or "").lower()
-            if unit.startswith(("epoch", "step")):
-                return cls(amount, "epochs" if unit.startswith("epoch") else "steps")
-            if unit == "%" and amount <= 100:
-                return cls(amount / 100, "fraction")
-            if not unit and amount < 1:
-                return cls(amount, "fraction")
-        raise ValueError(
-            f"Expected a moment such as '3 epochs', '500 steps', 0.5, '50%' or 'forever', found {value!r}. "
-            "A number from 1 on needs its unit."
-        )
-
-    def to_step(self, steps_per_epoch: int, total_steps: int) -> float:
-        """Return the number of optimizer steps done at this moment (`inf` for `forever`)."""
-        scale = {"epochs": steps_per_epoch, "steps": 1, "fraction": total_steps, "forever": 1}[self.unit]
-        steps = self.amount * scale
-        return steps if math.isinf(steps) else math.ceil(steps - 1e-9)
-
-    def __str__(self) -> str:
-        if self.unit == "forever":
-            return "forever"
-        if self.unit == "fraction":
-            return f"{self.amount * 100:g}%"
-        return f"{self.amount:g} {self.unit[:-1] if self.amount == 1 else self.unit}"
-
-
-START, FOREVER = Moment(0.0, "steps"), Moment(math.inf, "forever")
-
-
-def parse_windows(value: Any) -> tuple[tuple[Moment, Moment], ...]:
-    """Read when a part is frozen.
-
-    `"3 epochs"` means from the start until then, `"from 4 epochs"` from then to the end,
-    `"2 epochs to 4 epochs"` in between; a list holds several of these.
-    """
-    if isinstance(value, list | tuple):
-        return tuple(window for item in value for window in parse_windows(item))
-    text = value.strip() if isinstance(value, str) else ""
-    if match := _WINDOW.fullmatch(text):
-        return ((Moment.parse(match["start"]), Moment.parse(match["end"])),)
-    if text.lower().startswith("from "):
-        return ((Moment.parse(text[5:]), FOREVER),)
-    return ((START, Moment.parse(value)),)
 
 
 @dataclass(frozen=True)
@@ -359,35 +287,3 @@ class FreezePlan:
             else:
                 words.append(f"frozen from {self.describe(start)} to {self.describe(end)}")
         return ", ".join(dict.fromkeys(words))
-
-
-def trainable_names(model: nn.Module) -> frozenset[str]:
-    """Return the names of the parameters that require gradients now."""
-    return frozenset(name for name, p in model.named_parameters() if p.requires_grad)
-
-
-def rebuild_reducer(ddp: torch.nn.parallel.DistributedDataParallel) -> None:
-    """Let a DDP module reduce exactly the parameters that require gradients now.
-
-    DDP decides at construction which gradients to reduce: what thaws later is never reduced, and ranks drift
-    apart without a message. Constructing it again on the same object keeps the reference that Trainer's loop
-    holds. All ranks must call this at the same step.
-    """
-    hooks = list(ddp._comm_hooks)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # newer torch renames broadcast_buffers
-        torch.nn.parallel.DistributedDataParallel.__init__(
-            ddp,
-            ddp.module,
-            device_ids=ddp.device_ids,
-            output_device=ddp.output_device,
-            dim=ddp.dim,
-            broadcast_buffers=ddp.broadcast_buffers,
-            process_group=ddp.process_group,
-            bucket_cap_mb=None if ddp.bucket_bytes_cap_default else ddp.bucket_bytes_cap / 2**20,
-            find_unused_parameters=ddp.find_unused_parameters,
-            gradient_as_bucket_view=ddp.gradient_as_bucket_view,
-            static_graph=ddp.static_graph,
-        )
-    for hook, state in hooks:
-        ddp.register_comm_hook(state, hook)

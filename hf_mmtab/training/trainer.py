@@ -17,10 +17,12 @@ from .arguments import MMTabTrainingArguments, parse_size
 from .callbacks import EarlyStopping, FreezeCallback
 from .checkpoints import last_complete_checkpoint, read_schedule, write_schedule
 from .feature_cache import FeatureCache, FeatureCollator
-from .freezing import FreezeSchedule, Moment, rebuild_reducer, trainable_names
+from .freezing import FreezeSchedule
 from .losses import loss_from_arguments
+from .moments import Moment
 from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
 from .parts import find_part, freezable_modules, partition_parameters
+from .reducing import rebuild_reducer, trainable_names
 from .reporting import plot_audit
 from .schedulers import Plateau, WarmupFactors
 from .update_audit import RECORDS_NAME, UpdateAudit, read_records

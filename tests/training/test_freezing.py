@@ -8,7 +8,7 @@ from toy import ToyRows, largest_difference, moved, toy_model, toy_trainer, weig
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
 
 from hf_mmtab.training import FreezeSchedule
-from hf_mmtab.training.freezing import Moment, parse_windows
+from hf_mmtab.training.moments import Moment, parse_windows
 from hf_mmtab.training.parts import find_part, part_layers, partition_parameters
 
 
