@@ -279,6 +279,10 @@ class TabBertModelArguments:
     num_attention_heads: int | None = field(default=None, metadata={"help": "Heads of those layers (4)."})
     intermediate_size: int | None = field(default=None, metadata={"help": "Feed-forward width (1024)."})
     dropout: float | None = field(default=None, metadata={"help": "Everywhere in the encoder (0.1)."})
+    position_initializer_range: float | None = field(
+        default=None,
+        metadata={"help": "Size of position embeddings at the start; default: that of the row vectors."},
+    )
     mlm_loss: Literal["field", "vocab"] | None = field(
         default=None, metadata={"help": "Softmax over the ids of a cell's field, or over all ids."}
     )

@@ -148,6 +148,16 @@ class TabBertPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
             )
 
 
+class TabBertRowEncoder(BertModel):
+    """BERT over rows (over cells when flat), whose position embeddings have a size of their own at the start."""
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self.embeddings.position_embeddings:
+            init.normal_(module.weight, mean=0.0, std=self.config.position_initializer_range)
+
+
 class TabBertModel(TabBertPreTrainedModel):
     """Encodes windows of rows.
 
@@ -173,7 +183,7 @@ class TabBertModel(TabBertPreTrainedModel):
         self.embeddings = TabBertEmbeddings(config)
         if not config.flatten:
             self.field_encoder = TabBertFieldEncoder(config)
-        self.row_encoder = BertModel(
+        self.row_encoder = TabBertRowEncoder(
             config.sequence_config(attn_implementation=config._attn_implementation), add_pooling_layer=False
         )
         self.row_encoder.set_input_embeddings(nn.Identity())  # it is fed with embeddings

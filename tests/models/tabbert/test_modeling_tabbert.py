@@ -276,3 +276,23 @@ def test_compiled_model_gives_the_same_loss_and_gradients(small_config, small_ba
     torch.testing.assert_close(again, loss)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_positions_start_as_large_as_the_rows_that_they_are_added_to(tmp_path):
+    torch.manual_seed(0)
+    columns = {"fields": ["a", "b"], "field_ranges": [[4, 104], [104, 204]], "vocab_size": 204}
+    config = TabBertConfig(**columns, field_hidden_size=128)
+    model = TabBertForMaskedLM(config)
+    positions = model.model.row_encoder.embeddings.position_embeddings.weight
+    assert config.position_std == 0.02 * 16 and positions.std().item() == pytest.approx(0.32, rel=0.02)
+    rows = model.model.field_encoder(
+        model.model.embeddings(torch.randint(4, 104, (50, 10, 1)).repeat(1, 1, 2))
+    )
+    assert rows.std().item() == pytest.approx(positions.std().item(), rel=0.25)
+
+    for paper in (TabBertConfig.paper(**columns), TabBertConfig(**columns, flatten=True)):
+        assert paper.position_std == 0.02
+
+    model.save_pretrained(tmp_path)
+    loaded = TabBertForMaskedLM.from_pretrained(tmp_path)
+    assert torch.equal(loaded.model.row_encoder.embeddings.position_embeddings.weight, positions)
