@@ -232,7 +232,7 @@ class _Legacy(_Tensors):
             raise self.refuse("the size of a tensor storage differs from what its pickle says")
         if len(count) < 8 or end > self.size:
             raise RefusedFileError(
-                f"Refused {self.path!r}: it ends {end - self.size:,} bytes early, within its tensors. "
+                f"Refused {self.path!r}: it ends at least {end - self.size:,} bytes early, within its tensors. "
                 "The file is truncated; copy it again."
             )
         storage.start = position + 8

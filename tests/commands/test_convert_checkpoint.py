@@ -342,8 +342,9 @@ def test_damaged_and_extra_tensors_are_refused(convert, golden, tmp_path, monkey
     with pytest.raises(ValueError, match="which it is shared with; they differ"):
         convert("mmbt", run, *HEADS)
     content = (run / "model_best.pt").read_bytes()
-    (run / "model_best.pt").write_bytes(content[:-100])
-    with pytest.raises(ValueError, match="ends 100 bytes early, within its tensors"):
+    # One number of the last tensor: which tensor is last, and so how long it is, is up to their addresses.
+    (run / "model_best.pt").write_bytes(content[:-4])
+    with pytest.raises(ValueError, match="ends at least 4 bytes early, within its tensors"):
         convert("mmbt", run, *HEADS)
 
 
