@@ -109,6 +109,25 @@ class FeatureCollator:
         return batch
 
 
+class AcceptedInputs:
+    """Drops from a finished batch what the model's forward does not take.
+
+    Trainer drops it from the rows instead, before the collator sees them; then a mark that is meant for the collator
+    (augment this row, judge from this position on) is lost without a message.
+
+    Args:
+        collator: gets whole rows.
+        names: inputs of the model, and labels.
+    """
+
+    def __init__(self, collator: Callable[[list[dict[str, Any]]], dict[str, Any]], names: set[str]):
+        self.collator, self.names = collator, names
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Collate rows and keep the model's inputs."""
+        return {name: value for name, value in self.collator(rows).items() if name in self.names}
+
+
 class FeatureCache:
     """Computes and keeps the features of the frozen parts of one model.
 

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from .arguments import MMTabTrainingArguments, parse_size
 from .callbacks import EarlyStopping, FreezeCallback
 from .checkpoints import last_complete_checkpoint, read_schedule, write_schedule
-from .feature_cache import FeatureCache, FeatureCollator
+from .feature_cache import AcceptedInputs, FeatureCache, FeatureCollator
 from .freezing import FreezeSchedule
 from .losses import loss_from_arguments
 from .moments import Moment
@@ -224,6 +224,15 @@ class MMTabTrainer(Trainer):
             return super().get_eval_dataloader(eval_dataset if by_name else None)
         finally:
             self.eval_dataset = plain
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        """Let collators other than transformers' own see whole rows; drop what the model does not take afterwards."""
+        innermost = getattr(data_collator, "collator", data_collator)
+        module = getattr(innermost, "__module__", "") or type(innermost).__module__
+        if not self.args.remove_unused_columns or module.startswith("transformers."):
+            return super()._get_collator_with_removed_columns(data_collator, description)
+        self._set_signature_columns_if_needed()
+        return AcceptedInputs(data_collator, set(self._signature_columns or ()))
 
     def _create_feature_cache(self) -> FeatureCache | None:
         """Create the cache of frozen parts' outputs, None where it cannot work."""

@@ -162,3 +162,21 @@ def test_sizes_are_read(text, size):
 def test_unclear_size_is_an_error():
     with pytest.raises(ValueError, match="Expected a size such as '20GB'"):
         parse_size("much")
+
+
+class Marked(ToyRows):
+    def __getitem__(self, index):
+        return {**super().__getitem__(index), "augment": True, "note": "for the collator"}
+
+
+def test_collator_sees_marks_that_the_model_does_not_take(tmp_path):
+    seen = []
+
+    def collator(rows):
+        seen.append(rows[0].get("augment"))
+        names = ("input_ids", "pixel_values", "labels")
+        return {**{name: torch.stack([row[name] for row in rows]) for name in names}, "rows": torch.ones(1)}
+
+    options = {"train_dataset": Marked(8), "eval_dataset": None, "data_collator": collator}
+    toy_trainer(tmp_path, trainer_options=options, num_train_epochs=1).train()
+    assert seen == [True, True]
