@@ -1,0 +1,250 @@
+"""Scores of the rows that windows are judged on: whose they are, when they happened, what they were worth."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .data.encoded_rows import EncodedRows
+from .data.windows import IGNORED, WindowDataset, WindowLabel
+from .metrics import probabilities_from_logits
+from .metrics.decisions import check_problem_type
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """What a model said about rows of a table, each row once.
+
+    Args:
+        scores: `(n,)` probability of the positive class; `(n, classes)` probabilities, if there are more than two
+            or a row has several labels; `(n, targets)` predicted values.
+        labels: `(n,)` int64 classes, -100 unknown; `(n, classes)` of 0 and 1; `(n, targets)` float, NaN unknown.
+            None: the table has no labels.
+        rows: `(n,)` int64, place of the judged row in `EncodedRows`: with one label per row that row, with one
+            label per window its last row.
+        entities: `(n,)` str, the history that the row belongs to; several columns joined by "/".
+        times: `(n,)` datetime64[us] of the judged row; where the table's time is a number, that number.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray | None
+    rows: np.ndarray
+    entities: np.ndarray
+    times: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "rows", "entities", "times"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.scores):
+                raise ValueError(f"Expected {len(self.scores)} {name}, one per score, found {len(value)}.")
+        if not np.isfinite(self.scores).all():
+            bad = np.flatnonzero(~np.isfinite(self.scores.reshape(len(self.scores), -1)).all(axis=1))
+            raise ValueError(
+                f"Expected finite scores, found NaN or infinity in {len(bad)} of {len(self.scores)} rows, first at "
+                f"place {bad[0]} (row {self.rows[bad[0]]} of history {str(self.entities[bad[0]])!r}). Training has "
+                "probably diverged: lower the learning rate or clip gradients."
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, chosen: Any) -> "ScoredRows":
+        """Return some of the rows, by place or mask."""
+        labels = None if self.labels is None else self.labels[chosen]
+        return ScoredRows(
+            self.scores[chosen], labels, self.rows[chosen], self.entities[chosen], self.times[chosen]
+        )
+
+    def with_scores(self, scores: np.ndarray) -> "ScoredRows":
+        """Return the same rows with other scores, e.g. with corrected probabilities."""
+        return replace(self, scores=scores)
+
+    @property
+    def labelled(self) -> "ScoredRows":
+        """The rows that have a label (of several targets, at least one).
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if self.labels is None:
+            raise ValueError(
+                f"Expected labels to judge {len(self)} scores by, found a table without a label column. Name it in "
+                "the column plan (`label: ...`), or predict without evaluating."
+            )
+        if np.issubdtype(self.labels.dtype, np.floating):
+            known = np.isfinite(self.labels.reshape(len(self), -1)).any(axis=1)
+        else:
+            known = (self.labels.reshape(len(self), -1) != IGNORED).all(axis=1)
+        if not known.any():
+            raise ValueError(
+                f"Expected labelled rows, found {len(self)} rows whose label is missing. Fill the label column, or "
+                "predict without evaluating."
+            )
+        return self if known.all() else self.select(known)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Scores `(n, num_labels)` as `hf_mmtab.metrics` takes them: of two classes both."""
+        return np.stack([1 - self.scores, self.scores], axis=1) if self.scores.ndim == 1 else self.scores
+
+    def save(self, path: str | Path) -> None:
+        """Write one row per score to a Parquet file: entity, time, row, label and score (of several: `score_0`, …)."""
+        columns: dict[str, Any] = {"entity": self.entities.astype(str), "time": self.times, "row": self.rows}
+        for name, values in (("label", self.labels), ("score", self.scores)):
+            if values is not None and values.ndim == 1:
+                columns[name] = values
+            elif values is not None:
+                columns |= {f"{name}_{i}": values[:, i] for i in range(values.shape[1])}
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(columns), path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ScoredRows":
+        """Read what `save` wrote."""
+        table = pq.read_table(path)
+
+        def column(name: str) -> np.ndarray | None:
+            if name in table.column_names:
+                return table[name].to_numpy()
+            several = [c for c in table.column_names if c.startswith(f"{name}_")]
+            return np.stack([table[c].to_numpy() for c in several], axis=1) if several else None
+
+        scores = column("score")
+        if scores is None:
+            raise ValueError(
+                f"Expected the columns entity, time, row and score in {str(path)!r}, found {table.column_names}. Give "
+                "a file that `ScoredRows.save` wrote."
+            )
+        entities = np.array(table["entity"].to_pylist(), dtype=str)
+        times = table["time"].to_numpy().astype("datetime64[us]")
+        return cls(scores, column("label"), table["row"].to_numpy(), entities, times)
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """Which row each judgement is about.
+
+    Args:
+        window: `(n,)` number of the window that judges it.
+        place: `(n,)` place of the row in that window.
+        row: `(n,)` place of the row in `EncodedRows`.
+    """
+
+    window: np.ndarray
+    place: np.ndarray
+    row: np.ndarray
+
+
+def judged_rows(windows: WindowDataset, label: WindowLabel | None = None) -> JudgedRows:
+    """Return the rows that windows are judged on.
+
+    With one label per window (`last`, `any`) that is the last row of each, in the order of the windows. With a
+    label per row (`every`) it is each row from `label_start` on, in the order of the rows.
+
+    NOTE: a row that several windows judge (stride below seq_len, or the window that ends a history) counts once, in
+    the window with the most rows before it: the one that knows most of its past; of equal ones the first.
+
+    Args:
+        windows: of one split.
+        label: None: as the windows are labelled.
+
+    Raises:
+        ValueError: if neither says which rows are judged.
+    """
+    label = label or windows.label
+    if label is None:
+        raise ValueError(
+            "Expected windows whose label is 'last', 'any' or 'every', found windows without labels. Say which rows "
+            "are judged: label=..."
+        )
+    index = windows.index
+    if label != "every":
+        place = index.length.astype(np.int64) - 1
+        return JudgedRows(np.arange(len(index)), place, index.start + place)
+    count = index.length.astype(np.int64) - index.label_start
+    window = np.repeat(np.arange(len(index)), count)
+    begins = np.repeat(np.cumsum(count) - count, count)
+    place = index.label_start[window] + np.arange(len(window)) - begins
+    row = index.start[window] + place
+    order = np.lexsort((window, -place, row))  # of one row: most rows before it first, then the first window
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = row[order][1:] != row[order][:-1]
+    chosen = order[first]
+    return JudgedRows(window[chosen], place[chosen], row[chosen])
+
+
+def scored_rows(
+    windows: WindowDataset, logits: np.ndarray, problem_type: str, label: WindowLabel | None = None
+) -> ScoredRows:
+    """Return what a model's outputs say about the rows that the windows are judged on (see `judged_rows`).
+
+    Args:
+        windows: that the model read, in the order of `logits`.
+        logits: `(windows, num_labels)`; with a label per row `(windows, rows, num_labels)`, padded at the end.
+        problem_type: as in the model's config; decides between softmax, sigmoid and values as they are.
+        label: None: as the windows are labelled.
+
+    Raises:
+        ValueError: if shapes do not fit the windows, or a logit of a judged row is not finite.
+    """
+    check_problem_type(problem_type)
+    label = label or windows.label
+    judged = judged_rows(windows, label)
+    logits = np.asarray(logits)
+    longest = int(windows.index.length.max()) if len(windows) else 0
+    dimensions = 3 if label == "every" else 2
+    if len(logits) != len(windows) or logits.ndim != dimensions:
+        wanted = (
+            f"({len(windows)}, rows, num_labels)" if label == "every" else f"({len(windows)}, num_labels)"
+        )
+        raise ValueError(
+            f"Expected logits of shape {wanted}, one per window under label {label!r}, found {logits.shape}. Give "
+            "the outputs for these windows, in their order."
+        )
+    if label == "every" and logits.shape[1] < longest:
+        raise ValueError(
+            f"Expected logits of at least {longest} rows, as the longest window has, found {logits.shape[1]}. Give "
+            "the outputs for these windows, unshortened."
+        )
+    chosen = logits[judged.window, judged.place] if label == "every" else logits
+    probabilities = probabilities_from_logits(chosen, problem_type)
+    if problem_type == "single_label_classification" and probabilities.shape[1] == 2:
+        probabilities = probabilities[:, 1]
+    return scores_of_rows(windows, judged, probabilities, label)
+
+
+def scores_of_rows(
+    windows: WindowDataset, judged: JudgedRows, scores: np.ndarray, label: WindowLabel | None = None
+) -> ScoredRows:
+    """Put scores of judged rows beside their labels, entities and times.
+
+    Args:
+        windows: that `judged` speaks of.
+        judged: the rows, see `judged_rows`.
+        scores: `(n,)` or `(n, num_labels)`, in the order of `judged`.
+        label: None: as the windows are labelled.
+    """
+    rows = windows.rows
+    labels = None
+    if rows.labels is not None:
+        if (label or windows.label) == "any":
+            every = WindowDataset(rows, windows.index, "any")
+            labels = every.window_labels(judged.window)
+        else:
+            labels = np.array(rows.labels[judged.row])
+            labels = labels if labels.ndim > 1 else labels.astype(np.int64)
+    times = np.array(rows.time[judged.row]).astype("datetime64[us]")
+    return ScoredRows(scores, labels, judged.row, entities_of(rows, judged.row), times)
+
+
+def entities_of(rows: EncodedRows, places: np.ndarray) -> np.ndarray:
+    """Return the name of the history of each row, `(n,)` str; several columns are joined by "/"."""
+    number = np.searchsorted(rows.entity_starts, places, side="right") - 1
+    if not rows.entity_names.width:  # the table is one history
+        return np.full(len(places), "", dtype=str)
+    columns = [rows.entity_names[name].cast(str).to_list() for name in rows.entity_names.columns]
+    names = np.array(["/".join(parts) for parts in zip(*columns, strict=True)], dtype=str)
+    return names[number]
