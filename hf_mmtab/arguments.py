@@ -4,6 +4,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
+OVERWRITE_HELP = (
+    "Start anew in an output_dir that holds another run. Otherwise a run of the same recipe resumes, and any other is "
+    "an error."
+)
 IMAGE_TEXT_ARCHITECTURES = ("mmbt", "bow", "img", "bert", "concatbow", "concatbert")
 
 
@@ -31,13 +35,7 @@ class RunArguments:
         default=1000,
         metadata={"help": "Resamples behind the 95 % intervals of test metrics; 0 leaves them out."},
     )
-    overwrite: bool = field(
-        default=False,
-        metadata={
-            "help": "Start anew in an output_dir that holds another run. Otherwise a run of the same recipe "
-            "resumes, and any other is an error."
-        },
-    )
+    overwrite: bool = field(default=False, metadata={"help": OVERWRITE_HELP})
     license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
 
 
@@ -154,13 +152,7 @@ class PretrainingArguments:
     mask_unknown: bool = field(
         default=False, metadata={"help": "Also predict cells whose value is not in the vocabulary ([UNK])."}
     )
-    overwrite: bool = field(
-        default=False,
-        metadata={
-            "help": "Start anew in an output_dir that holds another run. Otherwise a run of the same recipe "
-            "resumes, and any other is an error."
-        },
-    )
+    overwrite: bool = field(default=False, metadata={"help": OVERWRITE_HELP})
     license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
 
 
@@ -232,10 +224,19 @@ class TableDataArguments:
     )
     split_seed: int = field(default=0, metadata={"help": "Of the entity and paper splits."})
     seq_len: int = field(default=10, metadata={"help": "Rows of a window."})
-    stride: int = field(default=5, metadata={"help": "Rows between training windows."})
+    stride: int = field(
+        default=5,
+        metadata={
+            "help": "Rows between training windows. Fine-tuning's own default: 1 where the last row is judged, else "
+            "seq_len."
+        },
+    )
     eval_stride: int | None = field(
         default=None,
-        metadata={"help": "Rows between validation and test windows; default seq_len, for paper `stride`."},
+        metadata={
+            "help": "Rows between validation and test windows; default seq_len, for paper `stride`, and 1 where the "
+            "last row is judged."
+        },
     )
     max_gap: float | None = field(
         default=None, metadata={"help": "Seconds; a longer pause ends a history, no window spans it."}

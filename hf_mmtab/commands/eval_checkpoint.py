@@ -20,7 +20,7 @@ from ..recipes import read_recipe
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from .console import say, start_logging
-from .finetune import ablate_modalities, summarise
+from .finetune_image_text import ablate_modalities, summarise
 from .run_report import PREDICTIONS_FOLDER, RECIPE_FILE, RESULT_FILE, write_run_report
 
 logger = logging.get_logger(__name__)

@@ -9,16 +9,26 @@ from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
 
 from ..recipes import parse_recipe, read_recipe, write_recipe
 from ..tasks import Task, get_task
 from ..training import MMTabTrainingArguments
+from ..training.parts import has_part
+from .push_to_hub import push_run
 from .run_report import RECIPE_FILE, RESULT_FILE
+
+logger = logging.get_logger(__name__)
+
+PER_PART = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
 
 
 @dataclasses.dataclass
 class Recipe:
-    """One run: its task, its dataclasses, the flat values that they came from, and the command that repeats it."""
+    """One run: its task, its dataclasses, the flat values that they came from, and the command that repeats it.
+
+    `shared` is the folder of several runs of one recipe; what is the same for all of them may lie there.
+    """
 
     task: Any
     data: Any
@@ -27,6 +37,7 @@ class Recipe:
     training: MMTabTrainingArguments
     values: dict[str, Any]
     command: str
+    shared: Path | None = None
 
 
 class SaveProcessor(TrainerCallback):
@@ -42,7 +53,13 @@ class SaveProcessor(TrainerCallback):
             )
 
 
-def load_recipe_of(arguments: Sequence[str], command: str, family: type[Task], run_arguments: type) -> Recipe:
+def load_recipe_of(
+    arguments: Sequence[str],
+    command: str,
+    family: type[Task],
+    run_arguments: type,
+    model_arguments: type | None = None,
+) -> Recipe:
     """Build the dataclasses of one run; which they are is up to the recipe's `task`.
 
     Args:
@@ -50,13 +67,15 @@ def load_recipe_of(arguments: Sequence[str], command: str, family: type[Task], r
         command: that is running.
         family: of the tasks that it can work with.
         run_arguments: dataclass of the keys that are the command's own.
+        model_arguments: dataclass of the keys that describe the model; default: the task's.
 
     Raises:
         ValueError: misspelt key, value of the wrong type, no such task.
     """
     values = read_recipe(arguments[0]) if arguments and not arguments[0].startswith("-") else {}
     task = get_task(values.get("task", family.default), family)
-    types = (task.data_arguments, task.model_arguments, run_arguments, MMTabTrainingArguments)
+    model_arguments = model_arguments or task.model_arguments
+    types = (task.data_arguments, model_arguments, run_arguments, MMTabTrainingArguments)
     (data, model, run, training), values = parse_recipe(types, arguments, command)
     told = f"python -m hf_mmtab {command} " + " ".join(arguments)
     return Recipe(get_task(data.task, family), data, model, run, training, values, told)
@@ -102,3 +121,35 @@ def select_by(training: MMTabTrainingArguments, metric: str, greater_is_better: 
     """Keep the best checkpoint by the task's metric, where the recipe names no other."""
     if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
         training.metric_for_best_model, training.greater_is_better = metric, greater_is_better
+
+
+def leave_out_absent_parts(recipe: Recipe, known: Sequence[str], model: Any, is_reference: bool) -> None:
+    """Drop schedule entries of parts that this architecture does not have, and say so.
+
+    Args:
+        recipe: of the run; its training arguments are changed.
+        known: parts that architectures of the task may have; another name stays, and is an error later.
+        model: of this architecture.
+        is_reference: whether the recipe was written for this architecture; for another one every part that it
+            lacks is left out.
+    """
+    for name in PER_PART:
+        entries = getattr(recipe.training, name)
+        for part in list(entries or {}):
+            lacks = part in known and part not in model.freezable_modules
+            if lacks or (not is_reference and not has_part(model, part)):
+                del entries[part]
+                logger.info(f"{recipe.model.architecture} has no {part}; its {name} entry is left out.")
+
+
+def push_if_asked(recipe: Recipe, folder: Path, trainer: Any) -> None:
+    """Upload a finished run where `push_to_hub` asks for it; Trainer's own upload would put its card over ours."""
+    training = recipe.training
+    if training.push_to_hub and trainer.is_world_process_zero():
+        push_run(
+            folder,
+            str(trainer.hub_model_id),
+            private=bool(training.hub_private_repo),
+            revision=training.hub_revision,
+            token=training.hub_token,
+        )

@@ -5,7 +5,7 @@ table.
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,7 +43,11 @@ class TableProcessor(Protocol):
 
 
 def prepare_rows(
-    dataset: datasets.Dataset, processor: TableProcessor, folder: str | Path, split: Split | str = "time"
+    dataset: datasets.Dataset,
+    processor: TableProcessor,
+    folder: str | Path,
+    split: Split | str = "time",
+    label: Sequence[str] | None = None,
 ) -> EncodedRows:
     """Order the rows, split them, fit the processor on the training rows, encode all and write them to
     `folder`.
@@ -57,16 +61,26 @@ def prepare_rows(
         processor: its plan names entity, time and label.
         folder: created; what was there is replaced.
         split: a `Split` or its kind.
+        label: columns of the labels; None: the plan's. Empty: rows without labels.
 
     Raises:
-        ValueError: if a column of the plan is absent, an entity or time is missing, or labels cannot be read.
+        ValueError: if a column of the plan is absent, a label is a field too, an entity or
+            time is missing, or labels cannot be read.
     """
     split = Split(split) if isinstance(split, str) else split  # type: ignore[arg-type]
     plan = processor.plan
     key = [dataset._fingerprint, plan.to_dict(), split.kind, split.shares, split.seed]
+    if label is not None and list(label) != list(plan.label):
+        key.append(list(label))
+    label = list(plan.label if label is None else label)
+    if read := [f.name for f in plan.fields if plan.source(f) in label]:
+        raise ValueError(
+            f"Expected labels that are no input, found that {', '.join(map(repr, read))} read the label columns "
+            f"{label}. Choose other label columns, or pretrain without these fields."
+        )
     if processor.is_fitted and (ready := _ready(Path(folder), key, processor.fingerprint)) is not None:
         return ready
-    entity, label = list(plan.entity), list(plan.label)
+    entity = list(plan.entity)
     _require(dataset, [*plan.columns])
     with tempfile.TemporaryDirectory(prefix="rows-", dir=_parent(folder)) as scratch:
         order = None

@@ -171,6 +171,27 @@ class WindowDataset(torch.utils.data.Dataset):
         any_known = (known[ends] - known[begins]) > 0
         return np.where(any_known, any_positive, IGNORED).astype(np.int64)
 
+    def class_counts(self) -> np.ndarray:
+        """Return how many labels of each class the windows have, `(windows, classes)` int64.
+
+        Raises:
+            ValueError: if the labels are numbers.
+        """
+        classes = len(self.rows.label_names)
+        if self.rows.labels is None or self.label is None or not classes:
+            raise ValueError(
+                f"Expected windows labelled with classes, found label={self.label!r} and classes "
+                f"{self.rows.label_names}."
+            )
+        if self.label != "every":
+            return (self.window_labels()[:, None] == np.arange(classes)).astype(np.int64)
+        ends, begins = self.index.start + self.index.length, self.index.start + self.index.label_start
+        counts = np.empty((len(self), classes), dtype=np.int64)
+        for number in range(classes):
+            before = np.concatenate([[0], np.cumsum(self.rows.labels == number)])
+            counts[:, number] = before[ends] - before[begins]
+        return counts
+
     def last_rows(self) -> np.ndarray:
         """Return the number of each window's last row in the table that was read, `(windows,)` int64."""
         ends = self.index.start + self.index.length - 1

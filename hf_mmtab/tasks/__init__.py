@@ -1,6 +1,6 @@
 """Task name → data, processor, model, collator. The only place that knows both families."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..data.card_transactions import CardTransactions
 from ..data.food101 import Food101
@@ -28,17 +28,19 @@ TASKS: dict[str, ImageTextTask | TableTask] = {
 }
 
 
-def get_task(name: str, family: type[Task]) -> Task:
+def get_task(name: str, family: type[Task] | None = None) -> Task:
     """Return a task by name.
 
     Args:
         name: as a recipe's `task` says it.
-        family: `ImageTextTask` or `TableTask`, whichever the caller can work with.
+        family: `ImageTextTask` or `TableTask`, whichever the caller can work with; None: both.
 
     Raises:
         ValueError: naming the known tasks of the family.
     """
-    known = {task.name: task for task in TASKS.values() if isinstance(task, family)}
+    known: dict[str, Any] = {
+        task.name: task for task in TASKS.values() if family is None or isinstance(task, family)
+    }
     if name not in known:
         raise ValueError(f"Expected `task` to be one of {', '.join(known)}, found {name!r}.")
     return known[name]

@@ -42,11 +42,12 @@ PLAN_KEYS = ("plan", "plan_edits", "num_bins", "entity_columns", "time_column", 
 
 @dataclass
 class PreparedTable:
-    """A table as ids on disk, the processor that made them, and the rows that could not be read."""
+    """A table as ids on disk, the processor that made them, the rows that could not be read, and the typed rows."""
 
     rows: EncodedRows
     processor: TabBertProcessor
     skipped: list[BadRecord]
+    dataset: datasets.Dataset
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,11 @@ class TableTask:
     default = "table"  # where a recipe names no task
 
     def prepare(
-        self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None
+        self,
+        arguments: TableDataArguments,
+        folder: Path,
+        pretrained: str | None = None,
+        needs_label: bool = False,
     ) -> PreparedTable:
         """Read the table, fit the processor on its training rows and encode all rows into `folder`.
 
@@ -79,16 +84,18 @@ class TableTask:
             arguments: which table.
             folder: of the run, for encoded rows, processor and generated data.
             pretrained: checkpoint whose processor is used in place of a new one.
+            needs_label: whether the rows must have a label.
 
         Raises:
-            ValueError: if a key does not fit the task, or the table does not fit the plan.
+            ValueError: if a key does not fit the task, the table does not fit the plan, or has no label and needs one.
         """
         dataset, skipped = self.read(arguments, folder)
         saved = folder / PROCESSOR_FOLDER
         if saved.is_dir():
             processor = TabBertProcessor.from_pretrained(saved)
         elif pretrained is not None:
-            if given := [key for key in PLAN_KEYS if getattr(arguments, key)]:
+            free = ("label_columns",) if needs_label else ()
+            if given := [key for key in PLAN_KEYS if getattr(arguments, key) and key not in free]:
                 raise ValueError(
                     f"Expected no {', '.join(given)} beside `pretrained`, whose processor has a plan of its own. "
                     "Remove them, or start without `pretrained`."
@@ -97,10 +104,13 @@ class TableTask:
         else:
             processor = TabBertProcessor(self.plan(arguments, dataset))
         dataset = keep_entities(dataset, processor.plan, arguments.entities)
+        label = arguments.label_columns or list(processor.plan.label)
+        if needs_label:
+            require_label(dataset, label)
         fractions = cast(Any, tuple(arguments.split_fractions) or None)
         split = Split(arguments.split, fractions, arguments.split_seed)
         before = EncodedRows(folder / ROWS_FOLDER).fingerprint if (folder / ROWS_FOLDER).is_dir() else None
-        rows = prepare_rows(dataset, processor, folder / ROWS_FOLDER, split)
+        rows = prepare_rows(dataset, processor, folder / ROWS_FOLDER, split, label)
         if saved.is_dir() and before is not None and rows.fingerprint != before:
             logger.warning(
                 f"The table's files were changed or moved since this run began: {len(rows)} rows are encoded anew with "
@@ -110,7 +120,7 @@ class TableTask:
             draft = saved.with_name(f"{PROCESSOR_FOLDER}.part")
             processor.save_pretrained(draft)
             os.replace(draft, saved)
-        return PreparedTable(rows, processor, skipped)
+        return PreparedTable(rows, processor, skipped, dataset)
 
     def read(self, arguments: TableDataArguments, folder: Path) -> tuple[datasets.Dataset, list[BadRecord]]:
         """Return the table's typed rows, and the records that were left out (`on_bad_record: skip`)."""
@@ -275,6 +285,20 @@ class TableTask:
             random_share=arguments.random_share,
             mask_unknown=arguments.mask_unknown,
             seed=seed,
+        )
+
+
+def require_label(dataset: datasets.Dataset, label: list[str]) -> None:
+    """Raise a ValueError unless there are label columns, and the table has them."""
+    if not label:
+        raise ValueError(
+            f"Expected a label column, found none in the column plan. Name it: `label_columns: [...]`, of the table's "
+            f"columns {', '.join(dataset.column_names)}."
+        )
+    if absent := [name for name in label if name not in dataset.column_names]:
+        raise ValueError(
+            f"Expected the label columns {', '.join(label)} in the table, found no {', '.join(absent)} among "
+            f"{', '.join(dataset.column_names)}. Name others with `label_columns`, or use `predict`, which needs none."
         )
 
 

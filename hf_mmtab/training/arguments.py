@@ -166,6 +166,14 @@ class MMTabTrainingArguments(TrainingArguments):
         metadata={"help": "Largest size of that folder; what does not fit is computed every time."},
     )
 
+    feature_cache_dtype: str | None = field(
+        default=None,
+        metadata={
+            "help": "Store features in fewer bits than they are computed in; default: exactly as computed.",
+            "choices": ["float16", "bfloat16", "float32"],
+        },
+    )
+
     def __post_init__(self):
         for item in dataclasses.fields(self):  # YAML reads 5e-5 as text
             value = getattr(self, item.name)

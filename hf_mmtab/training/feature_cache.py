@@ -47,9 +47,13 @@ class FeatureView(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """Return several rows at once; DataLoader asks for whole batches by this name."""
         parts = self.active_parts()
         if not parts:
-            return self.dataset[index]
+            return _rows_of(self.dataset, indices)
         if parts not in self._reduced:
             # Inputs from which the collator makes a mask stay in the row; they are dropped after collating.
             names = {
@@ -60,10 +64,17 @@ class FeatureView(Dataset):
             }
             reducible = names and hasattr(self.dataset, "without")
             self._reduced[parts] = self.dataset.without(names) if reducible else self.dataset
-        row = dict(self._reduced[parts][index])
+        rows = [dict(row) for row in _rows_of(self._reduced[parts], indices)]
         for part in parts:
-            row[self.specs[part]["output"]] = self.stores[part][index]
-        return row
+            for row, index in zip(rows, indices, strict=True):
+                row[self.specs[part]["output"]] = self.stores[part][index]
+        return rows
+
+
+def _rows_of(dataset: Any, indices: list[int]) -> list[dict[str, Any]]:
+    if hasattr(dataset, "__getitems__"):
+        return dataset.__getitems__(indices)
+    return [dataset[index] for index in indices]
 
 
 class FeatureCollator:
@@ -138,6 +149,7 @@ class FeatureCache:
         accelerator: of the trainer; its processes share the work.
         batch_size: rows per forward pass.
         workers: loader processes.
+        dtype: stored in place of the computed one; None: as computed.
         say: called with one sentence about each decision.
     """
 
@@ -150,10 +162,12 @@ class FeatureCache:
         batch_size: int,
         workers: int,
         say: Callable[[str], None],
+        dtype: torch.dtype | None = None,
     ):
         self.model: Any = model
         self.folder, self.budget = Path(folder), budget
         self.accelerator, self.batch_size, self.workers, self.say = accelerator, batch_size, workers, say
+        self.dtype = dtype
         self.specs: dict[str, dict[str, Any]] = dict(getattr(model, "cacheable_features", {}))
         self._views: dict[int, FeatureView] = {}
         self._refused: set[tuple[int, str]] = set()
@@ -167,7 +181,12 @@ class FeatureCache:
         return self._views[id(dataset)]
 
     def serve(
-        self, dataset: Any, collator: Any, parts: Mapping[str, Sequence[nn.Module]], fill: bool
+        self,
+        dataset: Any,
+        collator: Any,
+        parts: Mapping[str, Sequence[nn.Module]],
+        fill: bool,
+        verify: bool = False,
     ) -> None:
         """Let the view of `dataset` serve exactly these parts, computing what is missing.
 
@@ -176,6 +195,7 @@ class FeatureCache:
             collator: the collator of the plain rows.
             parts: part that is frozen and still → its modules, whose weights key the store.
             fill: False to use only what is stored already.
+            verify: look at the weights again, which somebody may have changed since the store was opened.
         """
         view = self.view(dataset)
         if not isinstance(view, FeatureView):
@@ -183,6 +203,9 @@ class FeatureCache:
         ready = []
         for part, modules in parts.items():
             if part in self.specs and (id(dataset), part) not in self._refused:
+                opened = view.stores.get(part)
+                if verify and opened and opened.folder.name != self._key(dataset, part, modules):
+                    del view.stores[part]
                 if part not in view.stores:
                     self._open_or_fill(view, collator, part, modules, fill)
                 if part in view.stores:
@@ -242,10 +265,13 @@ class FeatureCache:
             "thresholds",
             "pos_weight",
         )
+        spec = self.specs[part]
+        ignored = {*volatile, "architectures", *spec.get("independent_of", ())}
         facts = {
-            "config": {key: value for key, value in config.items() if key not in volatile},
-            "model": type(self.model).__name__,
-            "spec": self.specs[part],
+            "config": {key: value for key, value in config.items() if key not in ignored},
+            "model": spec.get("computed_by", type(self.model).__name__),
+            "spec": spec,
+            "dtype": self.dtype,
             "dataset": dataset.fingerprint,
             "rows": len(dataset),
             "precision": self.accelerator.mixed_precision,
@@ -262,7 +288,7 @@ class FeatureCache:
         if not problem:
             try:
                 temporary.mkdir(parents=True, exist_ok=True)
-                self._write_share(StoreWriter(temporary, rank), view.dataset, collator, spec)
+                self._write_share(StoreWriter(temporary, rank, self.dtype), view.dataset, collator, spec)
             except (OSError, ValueError) as error:
                 problem = f"storing failed: {error}"
         problems = [text for text in gather_object([problem]) if text]
@@ -284,7 +310,8 @@ class FeatureCache:
         """Make room for the store; return why that is impossible, empty if it is done."""
         probe = collator([view.dataset[row] for row in range(min(self.batch_size, len(view)))])
         features = self._features(probe, spec)
-        needed = sum(piece.numel() * piece.element_size() for piece in features) * len(view) // len(features)
+        width = (self.dtype or features[0].dtype).itemsize
+        needed = sum(piece.numel() * width for piece in features) * len(view) // len(features)
         self.folder.mkdir(parents=True, exist_ok=True)
         used = [store.folder for other in self._views.values() for store in other.stores.values()]
         if not self.accelerator.is_main_process or make_room(self.folder, needed, self.budget, used):

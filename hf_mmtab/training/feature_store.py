@@ -18,7 +18,7 @@ class FeatureStore:
     """Reads the features of one dataset, row by row; safe to share between workers and processes (read only).
 
     Files: `data-RANK.bin` (raw values), `index.npy` (rows, 3) = file, first element of axis 0, length of axis
-    0, `meta.json` (dtype, shape behind axis 0), written last.
+    0, `meta.json` (dtype on disk and as computed, shape behind axis 0), written last.
 
     Args:
         folder: a folder that `StoreWriter` has finished.
@@ -27,7 +27,7 @@ class FeatureStore:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         meta = json.loads((self.folder / META_NAME).read_text(encoding="utf-8"))
-        self.dtype = getattr(torch, meta["dtype"])
+        self.dtype, self.computed = getattr(torch, meta["dtype"]), getattr(torch, meta["computed"])
         self.tail, self.files = tuple(meta["tail"]), meta["files"]
         self.index = np.load(self.folder / INDEX_NAME)
         self._maps: dict[int, np.memmap] = {}
@@ -39,13 +39,13 @@ class FeatureStore:
         return {**self.__dict__, "_maps": {}}  # each worker process maps the files itself
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        """Return the features of one row, a copy, shape `(length, *tail)`."""
+        """Return the features of one row, a copy, shape `(length, *tail)`, in the dtype of the computation."""
         file, start, length = (int(value) for value in self.index[row])
         if file not in self._maps:
             self._maps[file] = np.memmap(self.folder / f"data-{file}.bin", dtype=np.uint8, mode="r")
         width = math.prod(self.tail) * self.dtype.itemsize
         piece = np.array(self._maps[file][start * width : (start + length) * width])
-        return torch.from_numpy(piece).view(self.dtype).reshape(length, *self.tail)
+        return torch.from_numpy(piece).view(self.dtype).reshape(length, *self.tail).to(self.computed)
 
 
 class StoreWriter:
@@ -54,10 +54,11 @@ class StoreWriter:
     Args:
         folder: a folder of this run alone; it gets its final name when all shares are there.
         rank: number of this process; each writes its own file.
+        dtype: on disk; None: as computed.
     """
 
-    def __init__(self, folder: Path, rank: int):
-        self.folder, self.rank = folder, rank
+    def __init__(self, folder: Path, rank: int, dtype: torch.dtype | None = None):
+        self.folder, self.rank, self.dtype = folder, rank, dtype
         self.file = (folder / f"data-{rank}.bin").open("wb")
         self.entries: list[tuple[int, int, int, int]] = []
         self.written = 0
@@ -67,8 +68,10 @@ class StoreWriter:
         """Append the features of one row, shape `(length, *tail)`; only the length may differ between
         rows.
         """
-        features = features.detach().cpu().contiguous()
+        computed = str(features.dtype).removeprefix("torch.")
+        features = features.detach().to("cpu", self.dtype or features.dtype).contiguous()
         meta = {
+            "computed": computed,
             "dtype": str(features.dtype).removeprefix("torch."),
             "tail": list(features.shape[1:]),
         }

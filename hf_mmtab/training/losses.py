@@ -122,8 +122,8 @@ class ClassificationLoss(nn.Module):
         """Return the loss.
 
         Args:
-            outputs: a model output with `logits`, shape `(batch, num_labels)`.
-            labels: `(batch,)` class ids (−100 = ignore) or `(batch, num_labels)` of 0 and 1.
+            outputs: a model output with `logits`, shape `(batch, num_labels)`, or `(batch, steps, num_labels)`.
+            labels: `(batch,)` or `(batch, steps)` class ids (−100 = ignore), or `(batch, num_labels)` of 0 and 1.
             num_items_in_batch: labels in the accumulated batch of all processes; None counts this batch.
         """
         logits = (outputs["logits"] if isinstance(outputs, dict) else outputs[0]).float()
@@ -140,6 +140,7 @@ class ClassificationLoss(nn.Module):
                 loss = loss * (1 - torch.where(targets == 1, chance, 1 - chance)) ** self.focal_gamma
             loss = torch.where(counted, loss, torch.zeros_like(loss)).sum()
         else:
+            logits, labels = logits.flatten(0, -2), labels.flatten()
             counted = labels != -100
             losses = nn.functional.cross_entropy(
                 logits, labels, weight=weights, reduction="none", label_smoothing=self.label_smoothing

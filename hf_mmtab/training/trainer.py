@@ -208,22 +208,38 @@ class MMTabTrainer(Trainer):
             self.train_dataset = plain
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Return the loader of an evaluation set; during training, stored features serve as long as they
-        hold.
-        """
-        if self.features is None or not self.is_in_train:
+        """Return the loader of an evaluation set; stored features serve as long as they hold."""
+        if self.features is None:
             return super().get_eval_dataloader(eval_dataset)
         plain, by_name = self.eval_dataset, isinstance(eval_dataset, str)
         rows = plain[eval_dataset] if by_name else plain if eval_dataset is None else eval_dataset
-        # The weights of a part that thaws at this very step have not moved yet.
-        still = self._still_parts(max(0, self.state.global_step - 1), max(0, self.state.global_step - 1))
-        self.features.serve(rows, self.data_collator.collator, still, fill=True)
-        view = self.features.view(rows)
+        view = self._served(rows)
         self.eval_dataset = {**plain, eval_dataset: view} if by_name else view
         try:
             return super().get_eval_dataloader(eval_dataset if by_name else None)
         finally:
             self.eval_dataset = plain
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """Return the loader of rows to predict; stored features serve as long as they hold."""
+        return super().get_test_dataloader(
+            test_dataset if self.features is None else self._served(test_dataset)
+        )
+
+    def _served(self, rows: Any) -> Any:
+        """Return rows with the stored features of parts that stand still.
+
+        In training that is what is frozen at this moment, and features are computed if they are not stored. After it,
+        what was frozen throughout and has the weights of the store; features that are read once are stored only in a
+        folder that runs share (`feature_cache_dir`).
+        """
+        # The weights of a part that thaws at this very step have not moved yet.
+        last = max(0, self.state.global_step - 1)
+        still = self._still_parts(last if self.is_in_train else 0, last)
+        fill = self.is_in_train or self.args.feature_cache_dir is not None
+        collator = self.data_collator.collator
+        self.features.serve(rows, collator, still, fill=fill, verify=not self.is_in_train)
+        return self.features.view(rows)
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         """Let collators other than transformers' own see whole rows; drop what the model does not take afterwards."""
@@ -248,6 +264,7 @@ class MMTabTrainer(Trainer):
             args.per_device_eval_batch_size,
             args.dataloader_num_workers,
             self._show,
+            getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None,
         )
 
     # ---- Moments of a run, called by FreezeCallback ----

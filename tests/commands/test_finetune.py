@@ -69,7 +69,7 @@ def test_a_finished_run_is_read_and_another_recipe_is_refused(recipe, tmp_path):
 def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
     main([str(recipe), "--output_dir", str(tmp_path / "whole")])
 
-    from hf_mmtab.commands import finetune
+    from hf_mmtab.commands import finetune_image_text
     from hf_mmtab.training import MMTabTrainer
 
     class Interrupted(MMTabTrainer):
@@ -78,7 +78,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkey
                 raise KeyboardInterrupt
             super().enter_epoch()
 
-    monkeypatch.setattr(finetune, "MMTabTrainer", Interrupted)
+    monkeypatch.setattr(finetune_image_text, "MMTabTrainer", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         main([str(recipe)])
     assert (tmp_path / "run" / "checkpoint-6").is_dir() and not (tmp_path / "run" / "results.json").exists()

@@ -27,6 +27,11 @@ HEAD_SETTINGS = (
     "focal_gamma",
     "class_weights",
     "threshold",
+    "seq_len",
+    "window_label",
+    "max_gap",
+    "target_mean",
+    "target_std",
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
     "field_dropout_prob",
@@ -117,8 +122,14 @@ class TabBertConfig(PreTrainedConfig):
     focal_gamma: float | int = 2.0
     class_weights: list[float] | None = None
 
+    target_mean: list[float] | None = None  # regression: of each target in training; logits are in its units
+    target_std: list[float] | None = None
+
     # settings of the trained model, kept for prediction
     threshold: float | None = None  # decision threshold on the positive class, tuned on validation
+    seq_len: int | None = None  # rows of a window
+    window_label: str | None = None  # "last" row, "any" row, or "every" row has a label of its own
+    max_gap: float | int | None = None  # seconds; no window spans a longer pause
 
     @property
     def cell_hidden_size(self) -> int:
@@ -283,6 +294,7 @@ class TabBertConfig(PreTrainedConfig):
             "pooling": ("last", "mean"),
             "label_level": ("window", "row"),
             "classification_loss": (None, *WINDOW_LOSSES),
+            "window_label": (None, "last", "any", "every"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -299,6 +311,13 @@ class TabBertConfig(PreTrainedConfig):
                 f"classification_loss={self.classification_loss!r} does not fit problem_type="
                 f"{self.problem_type!r}: mse and rmse are for regression, the others for classes."
             )
+        for name in ("target_mean", "target_std"):
+            values = getattr(self, name)
+            if values is not None and (not regression or len(values) != self.num_labels):
+                raise ValueError(
+                    f"Expected {name} only with problem_type='regression', one per target ({self.num_labels}), found "
+                    f"{values} with problem_type={self.problem_type!r}."
+                )
         if self.class_weights is not None:
             if regression:
                 raise ValueError("class_weights do not apply to problem_type='regression'.")

@@ -93,6 +93,13 @@ class TabBertWindowModel(TabBertPreTrainedModel):
             return input_ids.new_ones(input_ids.shape[:2])
         return input_ids.ne(self.config.pad_token_id).any(dim=-1).long()
 
+    def in_units(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return outputs `(..., labels)` in the units of the targets, where the config knows their spread."""
+        if self.config.target_mean is None or self.config.target_std is None:
+            return outputs
+        mean, std = (outputs.new_tensor(v) for v in (self.config.target_mean, self.config.target_std))
+        return outputs * std + mean
+
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -125,7 +132,7 @@ class TabBertWindowModel(TabBertPreTrainedModel):
             row_states = self.encode(input_ids, attention_mask)  # (batch, rows, width)
         elif attention_mask is None:
             attention_mask = row_states.new_ones(row_states.shape[:2])
-        logits = self.classifier(self.dropout(self.read(row_states, attention_mask)))
+        logits = self.in_units(self.classifier(self.dropout(self.read(row_states, attention_mask))))
         loss = None if labels is None else window_loss(logits, labels, self.config)
         result = SequenceClassifierOutput(loss=loss, logits=logits)
         return result if return_dict is not False else result.to_tuple()
@@ -199,6 +206,8 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
                 "mask": "attention_mask",
                 "output": "row_states",
                 "method": "get_row_states",
+                "computed_by": "TabBertModel",  # so heads share what the same encoder gave
+                "independent_of": list(HEAD_SETTINGS),
             }
         }
 

@@ -1,0 +1,128 @@
+"""Heads over windows of a table's rows: which model a recipe describes, and what training must know of the labels."""
+
+from typing import Any
+
+import numpy as np
+from transformers import AutoConfig
+
+from ..arguments import TableDataArguments
+from ..data.windows import WindowDataset
+from ..models.tabbert import (
+    TabBertConfig,
+    TabBertLstmForSequenceClassification,
+    TabBertMlpForSequenceClassification,
+    TabBertPooledForSequenceClassification,
+    TabBertRawLstmForSequenceClassification,
+)
+from ..models.tabbert.modeling_tabbert_lstm import TabBertEncoderWindowModel, TabBertWindowModel
+from ..scored_rows import judged_rows
+from ..table_arguments import TabBertHeadArguments
+from .table import PreparedTable
+
+HEADS: dict[str, type[TabBertWindowModel]] = {
+    "lstm": TabBertLstmForSequenceClassification,
+    "mlp": TabBertMlpForSequenceClassification,
+    "pooled": TabBertPooledForSequenceClassification,
+    "raw_lstm": TabBertRawLstmForSequenceClassification,
+}
+HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")  # what some of them have
+
+
+def head_model(
+    data: TableDataArguments, arguments: TabBertHeadArguments, table: PreparedTable, train: WindowDataset
+) -> TabBertWindowModel:
+    """Start a head on the encoder of a checkpoint; raw_lstm without one starts from nothing.
+
+    Args:
+        data: which windows; kept in the config for prediction.
+        arguments: which head.
+        table: rows and processor; the processor must be the checkpoint's.
+        train: labelled training windows, from which targets get their mean and spread.
+
+    Raises:
+        ValueError: if there is no TabBERT checkpoint where one is needed, it has another processor, or the label is
+            of another kind than `problem_type` says.
+    """
+    check_pretrained(arguments)
+    settings = head_settings(data, arguments, table, train)
+    head = HEADS[arguments.architecture]
+    if issubclass(head, TabBertEncoderWindowModel):
+        assert arguments.pretrained is not None  # see check_pretrained
+        return head.from_pretrained_encoder(arguments.pretrained, table.processor.fingerprint, **settings)
+    sizes: dict[str, Any] = {}
+    if arguments.pretrained is not None:  # cells as wide as the encoder's
+        sizes = TabBertConfig.from_pretrained(arguments.pretrained).to_dict()
+        sizes = {name: value for name, value in sizes.items() if name not in ("id2label", "label2id")}
+    elif arguments.field_hidden_size is not None:
+        sizes["field_hidden_size"] = arguments.field_hidden_size
+    return head(TabBertConfig.from_dict({**sizes, **table.processor.config_kwargs(), **settings}))
+
+
+def check_pretrained(arguments: TabBertHeadArguments) -> None:
+    """Raise a ValueError unless `pretrained` names a TabBERT checkpoint, where the architecture needs one."""
+    if arguments.pretrained is None:
+        if arguments.architecture == "raw_lstm":
+            return
+        raise ValueError(
+            f"Expected `pretrained`, a TabBERT checkpoint, for architecture {arguments.architecture!r}, found none. "
+            "Make one with `python -m hf_mmtab pretrain RECIPE.yaml`, or take architecture: raw_lstm."
+        )
+    if arguments.field_hidden_size is not None:
+        raise ValueError(
+            "Expected no field_hidden_size beside `pretrained`, which has sizes of its own. Remove one of them."
+        )
+    config = AutoConfig.from_pretrained(arguments.pretrained)
+    if not isinstance(config, TabBertConfig):
+        raise ValueError(
+            f"Expected a TabBERT checkpoint in {arguments.pretrained!r}, found a model of type "
+            f"{config.model_type!r}. Name the output_dir of a `pretrain` run, or a converted checkpoint."
+        )
+
+
+def head_settings(
+    data: TableDataArguments, arguments: TabBertHeadArguments, table: PreparedTable, train: WindowDataset
+) -> dict[str, Any]:
+    """Return the head's part of the configuration.
+
+    Raises:
+        ValueError: if the label is of another kind than `problem_type` says.
+    """
+    problem_type = "single_label_classification" if table.rows.label_names else "regression"
+    names = table.rows.label_names or data.label_columns or list(table.processor.plan.label)
+    if arguments.problem_type not in (None, problem_type):
+        remedy = (
+            "give the column a type in the recipe: `types: {COLUMN: float}`"
+            if problem_type != "regression"
+            else "name a column of classes"
+        )
+        raise ValueError(
+            f"Expected labels for problem_type {arguments.problem_type!r}, found {problem_type} of "
+            f"{', '.join(names)}. Remove `problem_type`, or {remedy}."
+        )
+    settings: dict[str, Any] = {
+        "problem_type": problem_type,
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+        "classification_loss": arguments.classification_loss,
+        "lstm_hidden_size": arguments.lstm_hidden_size,
+        "lstm_num_layers": arguments.lstm_num_layers,
+        "lstm_bidirectional": arguments.lstm_bidirectional,
+        "lstm_dropout": arguments.lstm_dropout,
+        "mlp_hidden_sizes": arguments.mlp_hidden_sizes or None,
+        "pooling": arguments.pooling,
+        "classifier_dropout": arguments.classifier_dropout,
+        "label_level": "row" if train.label == "every" else "window",
+        "seq_len": data.seq_len,
+        "window_label": train.label,
+        "max_gap": data.max_gap,
+        "threshold": None,
+    }
+    if arguments.encoder_dropout is not None:
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"):
+            settings[name] = arguments.encoder_dropout
+    if problem_type == "regression":
+        assert train.rows.labels is not None
+        targets = np.asarray(train.rows.labels[np.unique(judged_rows(train).row)], dtype=np.float64)
+        settings["target_mean"] = np.nanmean(targets, axis=0).tolist()
+        settings["target_std"] = [float(spread) or 1.0 for spread in np.nanstd(targets, axis=0)]
+    return settings

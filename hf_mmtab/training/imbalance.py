@@ -1,0 +1,67 @@
+"""Training epochs in which rare positives are less rare."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class ImbalanceSampler(Sampler[int]):
+    """Shuffles examples, repeats positives and leaves out negatives, other ones in each epoch.
+
+    What an epoch draws follows from seed and epoch alone, so that a resumed run goes on where it was. Where positives
+    are repeated, all of them come equally often, but for a remainder that is drawn at random.
+
+    Args:
+        positive: shape `(examples,)`, bool.
+        positive_share: of the examples that an epoch draws, in (0, 1); None: each positive once. Positives that are
+            more frequent already stay as they are.
+        negative_share: of the negatives, drawn in an epoch; in (0, 1].
+        seed: of the draws.
+
+    Example:
+        >>> sampler = ImbalanceSampler(np.array([True, False, False, False]), positive_share=0.5)
+        >>> sorted(sampler)
+        [0, 0, 0, 1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        positive: np.ndarray,
+        positive_share: float | None = None,
+        negative_share: float = 1.0,
+        seed: int = 0,
+    ):
+        self.positives, self.negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
+        if positive_share is not None and not len(self.positives):
+            raise ValueError(
+                f"Expected positive examples to repeat, found none among {len(positive)}. Leave the sampling out, or "
+                "train on data that has some."
+            )
+        self.seed, self.epoch = seed, 0
+        self.drawn_negatives = max(min(1, len(self.negatives)), round(negative_share * len(self.negatives)))
+        wanted = (
+            0.0 if positive_share is None else self.drawn_negatives * positive_share / (1 - positive_share)
+        )
+        self.drawn_positives = max(len(self.positives), round(wanted))
+
+    @property
+    def draws(self) -> tuple[float, float]:
+        """How often an epoch draws a negative and a positive example, on average."""
+        negatives, positives = max(1, len(self.negatives)), max(1, len(self.positives))
+        return self.drawn_negatives / negatives, self.drawn_positives / positives
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the draws of this epoch; the loader calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.drawn_negatives + self.drawn_positives
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        negatives = random.choice(self.negatives, self.drawn_negatives, replace=False)
+        rounds, rest = divmod(self.drawn_positives, max(1, len(self.positives)))
+        more = random.choice(self.positives, rest, replace=False)
+        epoch = np.concatenate([negatives, np.tile(self.positives, rounds), more])
+        yield from random.permutation(epoch).tolist()
