@@ -58,6 +58,13 @@ class ImageTextDataArguments:
         default="raise",
         metadata={"help": "skip: leave unreadable records out, counted and listed in the report."},
     )
+    check_images: Literal["header", "decode", "off"] | None = field(
+        default=None,
+        metadata={
+            "help": "Before training: header opens every picture once, decode reads it to its end. Default: "
+            "decode where bad records are left out, else header."
+        },
+    )
     label_separator: str | None = field(
         default=None, metadata={"help": "Splits a text into several labels, e.g. '|' in a CSV file."}
     )
@@ -295,5 +302,12 @@ class TabBertModelArguments:
     )
     neighbor_smoothing: float | None = field(
         default=None, metadata={"help": "Share of the target that goes to the adjacent bins of a number."}
+    )
+    next_row: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Each row sees earlier rows only and is predicted from them whole; nothing is masked. Set "
+            "mask_unknown too."
+        },
     )
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa (default), eager, …"})

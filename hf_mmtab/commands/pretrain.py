@@ -112,7 +112,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         table.processor.plan.to_yaml(folder / PLAN_FILE)
         say(describe(table, windows, leaks, model))
 
-    collator = task.masking(recipe.run, table.processor, training.seed)
+    collator = task.masking(recipe.run, table.processor, training.seed, model.config.next_row)
     metrics = MaskedCellMetrics(model.config.fields, model.config.mlm_loss == "field")
     trainer = PretrainingTrainer(
         model=model,
@@ -120,7 +120,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         train_dataset=windows["train"],
         eval_dataset=windows["validation"],
         data_collator=collator,
-        eval_collator=task.masking(recipe.run, table.processor, training.seed),
+        eval_collator=task.masking(recipe.run, table.processor, training.seed, model.config.next_row),
         compute_metrics=metrics,
         callbacks=[SaveProcessor(table.processor)],
     )

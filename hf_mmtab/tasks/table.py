@@ -273,9 +273,9 @@ class TableTask:
         return make(**processor.config_kwargs(), **sizes, **more)
 
     def masking(
-        self, arguments: PretrainingArguments, processor: TabBertProcessor, seed: int
+        self, arguments: PretrainingArguments, processor: TabBertProcessor, seed: int, next_row: bool = False
     ) -> TabBertCollator:
-        """Padding and masking of windows; the seed decides which cells."""
+        """Padding and masking of windows; the seed decides which cells. `next_row`: none is masked, all are judged."""
         return TabBertCollator(
             processor,
             mlm=True,
@@ -284,6 +284,7 @@ class TableTask:
             mask_share=arguments.mask_share,
             random_share=arguments.random_share,
             mask_unknown=arguments.mask_unknown,
+            next_row=next_row,
             seed=seed,
         )
 

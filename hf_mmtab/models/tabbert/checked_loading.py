@@ -1,5 +1,8 @@
 """`from_pretrained` that refuses what transformers only reports: missing and foreign keys."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import ERROR
 from typing import Any
 
 from transformers.utils import logging
@@ -67,6 +70,20 @@ class CheckedLoadingMixin:
         if of_a_head:
             logger.warning(f"Loading {where}: left out the head's {_shown(of_a_head)}.")
         return (model, info) if output_loading_info else model
+
+
+@contextmanager
+def without_report() -> Iterator[None]:
+    """Say nothing of keys that are left out on purpose; missing and foreign ones are errors all the same."""
+    loggers = [logging.get_logger("transformers"), logger]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def _shown(keys: list[Any], limit: int = 20) -> str:

@@ -31,6 +31,7 @@ class TabBertCollator:
     Args:
         processor: the fitted processor.
         mlm: True for pretraining: `labels (batch, rows, fields)`, -100 where not chosen.
+        next_row: nothing is masked and every eligible cell is a label: for a model that predicts the next row.
         seed: None: torch's global generator. A number: what happens to a window depends on the seed, the epoch
             (see `set_epoch`) and the window's content alone. So every evaluation judges the same cells, in
             batches of any size and on any number of processes, and a resumed run masks as an uninterrupted one.
@@ -54,6 +55,7 @@ class TabBertCollator:
     mask_share: float = 0.8
     random_share: float = 0.1
     mask_unknown: bool = False
+    next_row: bool = False
     row_labels: bool = False
     seed: int | None = None
     pad_to_rows: int | None = None
@@ -104,7 +106,10 @@ class TabBertCollator:
         starts = torch.tensor([int(e.get("label_start", 0)) for e in examples])
         if self.mlm:
             judged = attention_mask.bool() & (torch.arange(rows) >= starts[:, None])  # (batch, rows)
-            batch["input_ids"], batch["labels"] = self.mask_cells(input_ids, judged)
+            if self.next_row:
+                batch["labels"] = torch.where(self.eligible(input_ids, judged), input_ids, IGNORED)
+            else:
+                batch["input_ids"], batch["labels"] = self.mask_cells(input_ids, judged)
         elif "labels" in examples[0]:
             batch["labels"] = self._labels([e["labels"] for e in examples], rows)
         for name in PASSED_THROUGH:
@@ -127,6 +132,11 @@ class TabBertCollator:
             padded[i, : len(tensor)] = tensor
         return padded.float() if padded.is_floating_point() else padded.long()
 
+    def eligible(self, input_ids: torch.Tensor, judged: torch.Tensor) -> torch.Tensor:
+        """Mark the cells that may be predicted, shape `(batch, rows, fields)`."""
+        eligible = judged[:, :, None] & (input_ids >= self._start) & (input_ids < self._end) & self._maskable
+        return eligible if self.mask_unknown else eligible & (input_ids != self._unknown)
+
     def mask_cells(self, input_ids: torch.Tensor, judged: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return masked ids and labels of shape `(batch, rows, fields)`.
 
@@ -140,9 +150,7 @@ class TabBertCollator:
             # rows come first in `shape`, so that padding changes no draw of the rows before it
             return torch.rand(shape) if keys is None else counted_uniforms(keys, shape)
 
-        eligible = judged[:, :, None] & (input_ids >= self._start) & (input_ids < self._end) & self._maskable
-        if not self.mask_unknown:
-            eligible &= input_ids != self._unknown
+        eligible = self.eligible(input_ids, judged)
         chance, kind, value = draw(batch, rows, fields), draw(batch, rows, fields), draw(batch, rows, fields)
         shared_chance, shared_kind = draw(batch, 1, fields), draw(batch, 1, fields)
         row_chance, row_kind = draw(batch, rows, 1), draw(batch, rows, 1)

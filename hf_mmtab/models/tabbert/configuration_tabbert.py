@@ -27,6 +27,7 @@ HEAD_SETTINGS = (
     "focal_gamma",
     "class_weights",
     "threshold",
+    "row_surprise",
     "seq_len",
     "window_label",
     "max_gap",
@@ -90,6 +91,10 @@ class TabBertConfig(PreTrainedConfig):
     position_initializer_range: float | int | None = None  # None: see `position_std`
     layer_norm_eps: float = 1e-12
 
+    # Each row sees only itself and earlier rows, and its cells are scored from the row before: pretraining predicts the
+    # next row instead of masked cells, and one window judges every row of it by its past alone.
+    next_row: bool = False
+
     # masked-cell heads
     mlm_loss: str = (
         "field"  # "field": sum over fields, each over its own ids. "vocab": one softmax over all ids
@@ -117,6 +122,7 @@ class TabBertConfig(PreTrainedConfig):
     mlp_hidden_sizes: list[int] | None = None  # None: [hidden_size]
     pooling: str = "last"  # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
     classifier_dropout: float | int = 0.0
+    row_surprise: bool = False  # with `next_row`: heads also see how unexpected each cell of a row was
     label_level: str = "window"  # "window": one label. "row": one label per row
     classification_loss: str | None = None  # None: cross_entropy, or rmse for regression
     focal_gamma: float | int = 2.0
@@ -135,6 +141,11 @@ class TabBertConfig(PreTrainedConfig):
     def cell_hidden_size(self) -> int:
         """Width of one cell's embedding: `field_hidden_size`, or `hidden_size` when flat."""
         return self.hidden_size if self.flatten else self.field_hidden_size
+
+    @property
+    def row_width(self) -> int:
+        """Width of the vectors that a head gets for each row (for each cell when flat)."""
+        return self.hidden_size + (self.num_fields if self.row_surprise else 0)
 
     @property
     def decoder_hidden_size(self) -> int:
@@ -213,6 +224,8 @@ class TabBertConfig(PreTrainedConfig):
             initializer_range=self.initializer_range,
             position_initializer_range=self.position_std,  # type: ignore[call-arg]
             layer_norm_eps=self.layer_norm_eps,
+            is_decoder=self.next_row,  # only for its attention mask: no row sees a later one
+            use_cache=False,  # type: ignore[call-arg]
             attn_implementation=attn_implementation,  # type: ignore[call-arg]
         )
 
@@ -249,6 +262,15 @@ class TabBertConfig(PreTrainedConfig):
         if self.neighbor_smoothing > 0 and not self.numeric_ranges:
             raise ValueError(
                 "neighbor_smoothing needs numeric_ranges: which ids of which columns are ordered bins."
+            )
+
+    def validate_next_row(self):
+        if self.next_row and self.flatten:
+            raise ValueError("next_row needs rows as units: it does not go with flatten=True.")
+        if self.row_surprise and not self.next_row:
+            raise ValueError(
+                "row_surprise needs an encoder that was pretrained to predict the next row (next_row=True), found "
+                "next_row=False. Pretrain with next_row: true, or leave row_surprise out."
             )
 
     def validate_sizes(self):

@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 from .checked_loading import CheckedLoadingMixin
 from .configuration_tabbert import TabBertConfig
 from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, select_masked_cells
+from .modeling_tabbert_surprise import TabBertSurprise, rows_before
 
 
 @dataclass
@@ -187,6 +188,8 @@ class TabBertModel(TabBertPreTrainedModel):
             config.sequence_config(attn_implementation=config._attn_implementation), add_pooling_layer=False
         )
         self.row_encoder.set_input_embeddings(nn.Identity())  # it is fed with embeddings
+        if config.row_surprise:
+            self.surprise = TabBertSurprise(config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -265,7 +268,7 @@ class TabBertModel(TabBertPreTrainedModel):
 
 
 class TabBertForMaskedLM(TabBertPreTrainedModel):
-    """Pretraining: recover masked cells, each among its own field's ids."""
+    """Pretraining: recover masked cells, or the cells of the next row, each among its own field's ids."""
 
     def __init__(self, config: TabBertConfig):
         super().__init__(config)
@@ -300,7 +303,7 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> TabBertMaskedLMOutput | tuple:
-        """Score masked cells.
+        """Score masked cells; with `next_row` the cells of each row from the rows before it, none of them masked.
 
         Args:
             input_ids: shape `(batch, rows, fields)`, global ids.
@@ -314,7 +317,8 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
         )
-        states = self.cell_states(outputs.last_hidden_state)  # (batch, rows, fields, cell_hidden)
+        rows = outputs.last_hidden_state
+        states = self.cell_states(rows_before(rows) if self.config.next_row else rows)
         embeddings = self.model.embeddings.word_embeddings.weight  # (vocab, cell_hidden)
         loss = sums = correct = counts = field_logits = None
         if labels is not None:

@@ -10,8 +10,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from .checked_loading import without_report
 from .configuration_tabbert import HEAD_SETTINGS, TabBertConfig
-from .modeling_tabbert import TabBertEmbeddings, TabBertModel, TabBertPreTrainedModel
+from .modeling_tabbert import TabBertEmbeddings, TabBertForMaskedLM, TabBertModel, TabBertPreTrainedModel
 from .modeling_tabbert_losses import window_loss
 
 
@@ -176,7 +177,8 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         foreign = sorted(set(head_settings) - set(HEAD_SETTINGS))
         if foreign:
             raise ValueError(f"Expected settings of a head {sorted(HEAD_SETTINGS)}, found {foreign}.")
-        encoder = TabBertModel.from_pretrained(checkpoint)
+        with without_report():  # the pretraining head is left out
+            encoder: Any = TabBertModel.from_pretrained(checkpoint)
         if processor_fingerprint is not None:
             encoder.check_processor(processor_fingerprint)
         settings = encoder.config.to_dict()
@@ -185,7 +187,14 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
                 name: value for name, value in settings.items() if name not in ("id2label", "label2id")
             }
         model = cls(TabBertConfig.from_dict({**settings, **head_settings})).to(encoder.dtype)
-        model.model.load_state_dict(encoder.state_dict(), strict=True)
+        weights = encoder.state_dict()
+        if not model.config.row_surprise:
+            weights = {name: value for name, value in weights.items() if not name.startswith("surprise.")}
+        elif not encoder.config.row_surprise:
+            pretrained = TabBertForMaskedLM.from_pretrained(checkpoint).state_dict()
+            learned = {name: value for name, value in pretrained.items() if not name.startswith("model.")}
+            weights.update({f"surprise.{name}": value for name, value in learned.items()})
+        model.model.load_state_dict(weights, strict=True)
         return model
 
     @property
@@ -207,15 +216,22 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
                 "output": "row_states",
                 "method": "get_row_states",
                 "computed_by": "TabBertModel",  # so heads share what the same encoder gave
-                "independent_of": list(HEAD_SETTINGS),
+                "independent_of": [name for name in HEAD_SETTINGS if name != "row_surprise"],
             }
         }
 
     def get_row_states(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return the encoder's states, `(batch, rows, hidden)`, flat `(batch, rows, fields × hidden)`."""
+        """Return the encoder's states, `(batch, rows, hidden)`, flat `(batch, rows, fields × hidden)`.
+
+        With `row_surprise` the surprise at each of the row's cells stands behind, `(batch, rows, hidden + fields)`.
+        """
         states = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.config.row_surprise:
+            embeddings = self.model.embeddings.word_embeddings.weight
+            surprise = self.model.surprise(states, input_ids, embeddings)
+            states = torch.cat([states, surprise.to(states.dtype)], dim=-1)
         return states.reshape(*input_ids.shape[:2], -1)
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
@@ -257,7 +273,7 @@ class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
 
     def __init__(self, config: TabBertConfig):
         super().__init__(config)
-        self.lstm = TabBertLstm(config, config.hidden_size)
+        self.lstm = TabBertLstm(config, config.row_width)
         self.classifier = nn.Linear(self.lstm.output_size, num_outputs(config))
         self.post_init()
 
@@ -270,7 +286,7 @@ class TabBertMlpForSequenceClassification(TabBertEncoderWindowModel):
 
     def __init__(self, config: TabBertConfig):
         super().__init__(config)
-        sizes = [config.hidden_size, *(config.mlp_hidden_sizes or [config.hidden_size])]
+        sizes = [config.row_width, *(config.mlp_hidden_sizes or [config.hidden_size])]
         layers: list[nn.Module] = []
         for width, next_width in itertools.pairwise(sizes):
             layers += [
@@ -291,7 +307,7 @@ class TabBertPooledForSequenceClassification(TabBertEncoderWindowModel):
 
     def __init__(self, config: TabBertConfig):
         super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, num_outputs(config))
+        self.classifier = nn.Linear(config.row_width, num_outputs(config))
         self.post_init()
 
     def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

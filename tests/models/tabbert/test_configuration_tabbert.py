@@ -61,6 +61,11 @@ def test_round_trip_through_json(tmp_path):
         ({"class_weights": [1.0]}, r"one of class_weights per label \(2\), found 1"),
         ({"classification_loss": "rmse_one_hot", "class_weights": [1.0, 2.0]}, "class_weights do not apply"),
         ({"problem_type": "regression", "class_weights": [1.0, 2.0]}, "class_weights do not apply"),
+        (
+            {"next_row": True, "flatten": True},
+            "next_row needs rows as units: it does not go with flatten=True",
+        ),
+        ({"row_surprise": True}, "row_surprise needs .* found next_row=False. Pretrain with next_row: true"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes, message):

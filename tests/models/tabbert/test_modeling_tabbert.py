@@ -296,3 +296,18 @@ def test_positions_start_as_large_as_the_rows_that_they_are_added_to(tmp_path):
     model.save_pretrained(tmp_path)
     loaded = TabBertForMaskedLM.from_pretrained(tmp_path)
     assert torch.equal(loaded.model.row_encoder.embeddings.position_embeddings.weight, positions)
+
+
+def test_next_row_is_scored_from_the_rows_before_it(small_config, small_batch):
+    torch.manual_seed(0)
+    model = TabBertForMaskedLM(small_config(next_row=True)).eval()
+    ids = small_batch["input_ids"]
+    changed = ids.clone()
+    changed[0, 2] = torch.tensor([4, 11, 20])
+    assert not torch.equal(changed[0, 2], ids[0, 2])
+    with torch.no_grad():
+        before, after = model(ids).field_logits, model(changed).field_logits
+    for old, new in zip(before, after, strict=True):
+        torch.testing.assert_close(new[0, :3], old[0, :3])  # the row itself tells nothing of its own cells
+        assert not torch.allclose(new[0, 3], old[0, 3])
+        torch.testing.assert_close(old[0, 0], old[1, 0])  # without a history all expect the same

@@ -226,3 +226,12 @@ def test_wrong_windows_are_refused(processor, window):
         TabBertCollator(processor)([{"input_ids": window[:2, :3]}])
     with pytest.raises(ValueError, match="at most pad_to_rows=2 rows, found a window of 3"):
         TabBertCollator(processor, pad_to_rows=2)([{"input_ids": window[:3]}])
+
+
+def test_nothing_is_masked_where_the_next_row_is_predicted(processor, window):
+    examples = [{"input_ids": window[:3], "label_start": 1}]
+    batch = TabBertCollator(processor, mlm=True, next_row=True, mask_unknown=True)(examples)
+    assert batch["input_ids"].tolist() == [window[:3].tolist()]
+    labels, ids = batch["labels"][0], batch["input_ids"][0]
+    assert (labels[0] == -100).all() and (labels[1:] != -100).any()
+    assert torch.equal(labels[labels != -100], ids[labels != -100])
