@@ -3,9 +3,11 @@ numpy.
 """
 
 from .bootstrap import BOOTSTRAP_METRICS, Interval, PairedDifference, bootstrap_interval, paired_bootstrap
+from .calibration import brier_score, calibration_bins, expected_calibration_error
 from .decisions import decide, probabilities_from_logits, tune_thresholds
 from .evaluate_metrics import BinaryMetric, MultiLabelMetric, RegressionMetric, SingleLabelMetric
 from .for_trainer import compute_metrics_for
+from .priors import correct_prior, effective_prior, prior_log_ratios
 from .scores import (
     binary_scores,
     multi_label_scores,
@@ -26,11 +28,17 @@ __all__ = [
     "SingleLabelMetric",
     "binary_scores",
     "bootstrap_interval",
+    "brier_score",
+    "calibration_bins",
     "compute_metrics_for",
+    "correct_prior",
     "decide",
+    "effective_prior",
+    "expected_calibration_error",
     "multi_label_scores",
     "paired_bootstrap",
     "per_class_table",
+    "prior_log_ratios",
     "probabilities_from_logits",
     "recall_at_false_positive_rate",
     "regression_scores",

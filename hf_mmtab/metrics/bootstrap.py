@@ -50,7 +50,8 @@ class PairedDifference:
     undefined_resamples: int = 0
 
     def __str__(self) -> str:
-        return f"{self.difference:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+        difference, low, high = (round(x, 3) + 0.0 for x in (self.difference, self.low, self.high))
+        return f"{difference:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 Probabilities = np.ndarray | Sequence[np.ndarray]
