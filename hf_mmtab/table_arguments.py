@@ -53,6 +53,12 @@ class TabBertHeadArguments:
             "help": "Everywhere in the encoder once it is thawed; default as pretrained. A frozen one has none."
         },
     )
+    row_surprise: bool = field(
+        default=False,
+        metadata={
+            "help": "Heads also see how unexpected each cell of a row was; needs an encoder pretrained with next_row."
+        },
+    )
     field_hidden_size: int | None = field(
         default=None, metadata={"help": "Width of a cell of raw_lstm without `pretrained` (64)."}
     )
@@ -66,7 +72,8 @@ class TableRunArguments:
         default="last",
         metadata={
             "help": "last: the label of a window's last row, which sees nothing later. any: 1 if a row of the window "
-            "is positive (the paper). every: one label per row, which also sees the rows after it in its window."
+            "is positive (the paper). every: one label per row; the row also sees those after it in its window, unless "
+            "the encoder was pretrained with next_row."
         },
     )
     upsample_positives: float | None = field(

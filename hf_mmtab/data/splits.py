@@ -107,7 +107,8 @@ def windows(
         seq_len: rows of a window.
         stride: rows between windows; the paper: 5 for pretraining, 10 for fine-tuning.
         label: see `WindowDataset`.
-        align: see `cut_windows`; None: "end" under the label of the last row, else "start".
+        align: see `cut_windows`; None: "start" without labels and under the label of any row, else "end", so that
+            judged rows have rows before them.
         context: let windows of later splits reach back into earlier rows of the same entity (time split).
         max_gap: seconds; a longer pause ends a history, no window spans it.
         pad: False leaves out short windows and rows left over (the original).
@@ -117,7 +118,7 @@ def windows(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.")
-    align = align or ("end" if label == "last" else "start")
+    align = align or ("end" if label in ("last", "every") else "start")
     hard = np.zeros(len(rows), dtype=bool)
     hard[rows.entity_starts] = True
     if max_gap is not None:

@@ -25,6 +25,7 @@ HEADS: dict[str, type[TabBertWindowModel]] = {
     "pooled": TabBertPooledForSequenceClassification,
     "raw_lstm": TabBertRawLstmForSequenceClassification,
 }
+NOT_OF_RAW_CELLS = ("id2label", "label2id", "next_row", "row_surprise")
 HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")  # what some of them have
 
 
@@ -47,12 +48,13 @@ def head_model(
     settings = head_settings(data, arguments, table, train)
     head = HEADS[arguments.architecture]
     if issubclass(head, TabBertEncoderWindowModel):
+        settings["row_surprise"] = arguments.row_surprise
         assert arguments.pretrained is not None  # see check_pretrained
         return head.from_pretrained_encoder(arguments.pretrained, table.processor.fingerprint, **settings)
     sizes: dict[str, Any] = {}
     if arguments.pretrained is not None:  # cells as wide as the encoder's
         sizes = TabBertConfig.from_pretrained(arguments.pretrained).to_dict()
-        sizes = {name: value for name, value in sizes.items() if name not in ("id2label", "label2id")}
+        sizes = {name: value for name, value in sizes.items() if name not in NOT_OF_RAW_CELLS}
     elif arguments.field_hidden_size is not None:
         sizes["field_hidden_size"] = arguments.field_hidden_size
     return head(TabBertConfig.from_dict({**sizes, **table.processor.config_kwargs(), **settings}))

@@ -1,0 +1,123 @@
+"""What a run on a table found: numbers of every split, predictions on disk, and the words about them."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import Trainer
+
+from ..data.windows import WindowDataset
+from ..reports.facts import metric_name
+from ..reports.page import PAGE_NAME
+from ..row_evaluation import evaluate_rows, headline
+from ..scored_rows import ScoredRows, scored_rows
+from ..tasks.table_labels import count_positive
+from .run_report import PREDICTIONS_FOLDER, REPORT_FOLDER
+
+JUDGED_WORDS = {"last": "the last", "any": "any of them", "every": "every one"}
+
+
+def predict_windows(trainer: Trainer, windows: WindowDataset, config: Any) -> ScoredRows:
+    """Return the scores of the rows that windows are judged on; the trainer's processes share the work."""
+    computed, trainer.compute_metrics = trainer.compute_metrics, None  # belongs to the validation windows
+    try:
+        output = trainer.predict(windows)  # type: ignore[arg-type]
+    finally:
+        trainer.compute_metrics = computed
+    return scored_rows(windows, logits_of(output.predictions), config.problem_type)
+
+
+def logits_of(predictions: Any) -> np.ndarray:
+    """Return the logits among a model's outputs."""
+    return predictions[0] if isinstance(predictions, tuple) else predictions
+
+
+def predictions_file(folder: Path, split: str) -> Path:
+    """Return where the scored rows of a split lie."""
+    return folder / PREDICTIONS_FOLDER / f"{split}.parquet"
+
+
+def split_results(
+    scored: Mapping[str, ScoredRows], config: Any, main_split: str, bootstrap: int
+) -> dict[str, Any]:
+    """Return what `results.json` says about the scores of each split, at the threshold of the config.
+
+    Args:
+        scored: split → scored rows.
+        config: of the model.
+        main_split: gets intervals; the others are for choosing.
+        bootstrap: resamples behind the intervals.
+    """
+    found = {
+        split: evaluate_rows(
+            rows,
+            config.problem_type,
+            config.id2label,
+            config.threshold,
+            bootstrap=bootstrap if split == main_split else 0,
+        )
+        for split, rows in scored.items()
+    }
+    return {
+        "split": main_split,
+        "problem_type": config.problem_type,
+        "num_labels": config.num_labels,
+        "window_label": config.window_label,
+        "seq_len": config.seq_len,
+        "thresholds": None if config.threshold is None else [config.threshold],
+        "metrics": {split: one.metrics for split, one in found.items()},
+        "intervals": {
+            split: {name: dataclasses.astuple(interval) for name, interval in one.intervals.items()}
+            for split, one in found.items()
+        },
+        "resampled_by": found[main_split].resampled_by,
+        "judged": {split: _judged(rows) for split, rows in scored.items()},
+        "ablation": [],
+    }
+
+
+def _judged(scored: ScoredRows) -> dict[str, int]:
+    rows = scored.labelled
+    assert rows.labels is not None
+    counts = {"rows": len(rows)}
+    return counts | ({"positives": int((rows.labels == 1).sum())} if rows.scores.ndim == 1 else {})
+
+
+def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_label: str) -> str:
+    """Return the line about rows and windows, with how many are positive."""
+    rows = next(iter(windows.values())).rows
+    parts = []
+    for split, found in windows.items():
+        positive = count_positive(found)
+        parts.append(
+            f"{len(found):,} {split}" + (f" ({positive:,} positive)" if positive is not None else "")
+        )
+    return (
+        f"{len(rows):,} rows of {len(rows.entity_starts):,} histories; windows of {seq_len} rows, judged on "
+        f"{JUDGED_WORDS[window_label]}: {', '.join(parts)}"
+    )
+
+
+def summarise(folder: Path, results: Mapping[str, Any]) -> str:
+    """Return the closing words of a run or evaluation."""
+    split = results["split"]
+    metrics, intervals, counts = (results[key][split] for key in ("metrics", "intervals", "judged"))
+    told = f"{counts['rows']:,} rows" + (
+        f", {counts['positives']:,} positive" if "positives" in counts else ""
+    )
+    lines = [f"\nResults on {split} ({told}), {results['minutes']:.1f} minutes:"]
+    for name in headline(results["problem_type"], results["num_labels"]):
+        if name in metrics:
+            value = f"{metrics[name]:.3f}"
+            if name in intervals:
+                value += " ({:.3f}–{:.3f})".format(*intervals[name][1:3])
+            lines.append(f"  {metric_name(name):32} {value}")
+    lines += [
+        f"  {metric_name(name):32} {value:.3f}" for name, value in metrics.items() if name.startswith("rmse/")
+    ]
+    if results["thresholds"]:
+        lines.append(f"  {'threshold':32} {results['thresholds'][0]:.3f} (chosen on validation)")
+    lines += [f"Model, processor and card: {folder}"] if (folder / "config.json").exists() else []
+    return "\n".join([*lines, f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"])

@@ -1,0 +1,121 @@
+"""What training must know of the labels of windows: whether there are enough, how often each is drawn, and weighed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.utils import logging
+
+from ..data.windows import WindowDataset
+from ..metrics.priors import effective_prior, prior_log_ratios
+from ..table_arguments import TableRunArguments
+from ..training.imbalance import ImbalanceSampler
+
+logger = logging.get_logger(__name__)
+
+
+def check_labels(windows: dict[str, WindowDataset]) -> None:
+    """Refuse training or validation windows of one class alone; warn where class 1 is not the rare one.
+
+    Raises:
+        ValueError: with how many there are of each class.
+    """
+    names = windows["train"].rows.label_names
+    if not names:
+        return
+    for split in ("train", "validation"):
+        counts = windows[split].class_counts().sum(axis=0)
+        if (counts > 0).sum() < 2:
+            told = ", ".join(f"{int(n)} of {name!r}" for name, n in zip(names, counts, strict=True))
+            raise ValueError(
+                f"Expected labels of at least two classes in the {len(windows[split])} {split} windows, found {told}. "
+                "Choose other split_fractions, another window_label, or a table with more of them."
+            )
+        if split == "train" and len(names) == 2 and counts[1] > counts[0]:
+            logger.warning(
+                f"{names[1]!r} is taken for the positive class, and is the more frequent one. If you look for "
+                f"{names[0]!r}, rename the labels: of two, the later one in sorted order is positive."
+            )
+
+
+def count_positive(windows: WindowDataset) -> int | None:
+    """Return how many windows have a positive label; None unless there are two classes."""
+    if len(windows.rows.label_names) != 2:
+        return None
+    return int((windows.class_counts()[:, 1] > 0).sum())
+
+
+def epoch_sampler(run: TableRunArguments, train: WindowDataset, seed: int) -> ImbalanceSampler | None:
+    """Return the sampler that a recipe asks for; a window is positive if a label of it is.
+
+    Raises:
+        ValueError: unless there are two classes.
+    """
+    if run.upsample_positives is None and run.negatives_per_epoch == 1:
+        return None
+    if len(train.rows.label_names) != 2:
+        found = f"{len(train.rows.label_names)} classes" if train.rows.label_names else "numbers"
+        raise ValueError(
+            f"Expected two classes beside upsample_positives and negatives_per_epoch, found {found}. Remove these keys."
+        )
+    positive = train.class_counts()[:, 1] > 0
+    return ImbalanceSampler(positive, run.upsample_positives, run.negatives_per_epoch, seed)
+
+
+@dataclass(frozen=True)
+class ClassShares:
+    """How often training meets each class, `(classes,)` shares that sum to 1.
+
+    Args:
+        actual: in the training windows.
+        trained: after sampling and class weights.
+        corrected: whether the classifier's bias was brought back.
+    """
+
+    actual: np.ndarray
+    trained: np.ndarray
+    corrected: bool = False
+
+    @property
+    def note(self) -> str:
+        """What sampling and weights did to the probabilities, as a sentence."""
+        verb = (
+            "were brought back to" if self.corrected else "are too high by the same odds: not brought back to"
+        )
+        return (
+            f"Training met the last class as if it were {self.trained[-1]:.2%} of the labels; probabilities {verb} the "
+            f"{self.actual[-1]:.2%} that it is."
+        )
+
+
+def class_shares(
+    train: WindowDataset, sampler: ImbalanceSampler | None, class_weights: list[float] | None
+) -> ClassShares | None:
+    """Return how often training meets each class; None for numbers, or where that is how often it occurs."""
+    if not train.rows.label_names or (sampler is None and class_weights is None):
+        return None
+    counts = train.class_counts()  # (windows, classes)
+    times = np.ones(len(counts))
+    if sampler is not None:
+        times = np.where(counts[:, 1] > 0, sampler.draws[1], sampler.draws[0])
+    drawn = times @ counts
+    actual = counts.sum(axis=0) / counts.sum()
+    trained = np.asarray(effective_prior(actual, class_weights, drawn / drawn.sum()))
+    return None if np.allclose(actual, trained, rtol=1e-3) else ClassShares(actual, trained)
+
+
+def correct_bias(classifier: Any, shares: ClassShares) -> ClassShares:
+    """Bring a classifier that was trained with other class shares back to the actual ones, in place.
+
+    Adding log(actual / trained) to the logit of each class corrects its probabilities (Saerens et al. 2002; for two
+    classes King & Zeng 2001). It goes into the bias, so that whoever loads the model gets corrected probabilities.
+
+    Args:
+        classifier: the last linear layer, with one output per class.
+        shares: of the classes.
+    """
+    with torch.no_grad():
+        shift = prior_log_ratios(shares.trained, shares.actual)
+        classifier.bias += classifier.bias.new_tensor(np.asarray(shift))
+    return ClassShares(shares.actual, shares.trained, corrected=True)
