@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+from transformers.utils.logging import disable_progress_bar
+
 REPORTED = ("hf-mmtab", "torch", "transformers", "datasets", "accelerate")
 
 
@@ -18,7 +20,11 @@ def say(text: str, speaks: bool = True) -> None:
 
 
 def start_logging() -> None:
-    """Show what this package logs from INFO on; transformers and the rest keep to warnings."""
+    """Show what this package logs from INFO on; transformers and the rest keep to warnings.
+
+    The bars of transformers for reading and writing weights are left out: training has its own.
+    """
+    disable_progress_bar()
     logger = logging.getLogger("hf_mmtab")
     logger.setLevel(logging.INFO)
     if not logger.handlers:

@@ -180,7 +180,9 @@ def summarise(
             )
     for row in ablation:
         if row.metric == HEADLINE[problem_type][0]:
-            lines.append(f"  {row.how + ' ' + row.modality:26} {row.value:.3f} ({-row.fall:+.3f})")
+            lines.append(
+                f"  {row.how + ' ' + row.modality:26} {row.value:.3f} ({round(-row.fall, 3) + 0.0:+.3f})"
+            )
     lines += [f"Model, processor and card: {folder}", f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"]
     return "\n".join(lines)
 

@@ -107,8 +107,8 @@ def _choose(
         match = _match(found, candidate)
         if match is not None:
             return match
-    hint = " A file without labels can be left out with splits={...}." if role == "label" else ""
+    hint = " A file without labels can be left out with `splits`." if role == "label" else ""
     raise ValueError(
         f"Expected a column for the {what} named like one of {list(usual)}, found columns {sorted(found)} in "
-        f"{where}. Name it with {role}_column=..., or pass {role}_column=None if there is none.{hint}"
+        f"{where}. Name it with {role}_column; set that to null (None in Python) if there is none.{hint}"
     )

@@ -165,7 +165,7 @@ def _problem(
             text = text_value(record.get(column))
             if not text.strip() and not config.allow_empty_text:
                 raise ValueProblem(
-                    "a text", "Write one, leave the record out, or pass allow_empty_text=True to keep it."
+                    "a text", "Write one, leave the record out, or set allow_empty_text to true to keep it."
                 )
     except ValueProblem as error:
         return _bad(path, line, column, record, error)
@@ -189,8 +189,8 @@ def _label_problem(
 ) -> BadRecord | None:
     place = (str(source.path), line, column)
     if config.multi_label is False and len(labels) != 1:
-        remedy = "Give it one label, or pass multi_label=True."
-        return BadRecord(*place, "one label (multi_label=False)", f"{len(labels)}: {labels}", remedy)
+        remedy = "Give it one label, or set multi_label to true."
+        return BadRecord(*place, "one label (multi_label is false)", f"{len(labels)}: {labels}", remedy)
     known = config.label_names
     if known is None and source.split in ("train", ALL):
         return None

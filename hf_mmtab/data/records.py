@@ -40,7 +40,7 @@ class BadRecordError(ValueError):
     """Raised for the first bad record under `on_bad_record="raise"`."""
 
     def __init__(self, record: BadRecord):
-        super().__init__(f'{record} To leave such records out and list them, pass on_bad_record="skip".')
+        super().__init__(f"{record} To leave such records out and list them, set on_bad_record to skip.")
         self.record = record
 
 

@@ -163,7 +163,7 @@ def _summary(facts: RunFacts, num_rows: int) -> str:
 
 def signed(value: float) -> str:
     """A difference, with a true minus sign."""
-    return f"{value:+.3f}".replace("-", "−")
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")  # + 0.0: never −0.000
 
 
 def number(value: float | None, like: float | None = None) -> str:

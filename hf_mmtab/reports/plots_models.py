@@ -59,7 +59,8 @@ def ablation_bars(rows: Sequence[AblationRow], metric: str) -> Figure | None:
     for row in rows:
         y = modalities.index(row.modality) + (hows.index(row.how) - (len(hows) - 1) / 2) * height
         axes.barh(y, row.value, height=height * 0.88, color=colours.get(row.how, GREY))
-        text = f"{row.value:.3f}  ({row.value - row.intact:+.3f})".replace("-", "−")
+        change = round(row.value - row.intact, 3) + 0.0  # never −0.000
+        text = f"{row.value:.3f}  ({change:+.3f})".replace("-", "−")
         axes.annotate(
             text, (row.value, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0}, zorder=4,

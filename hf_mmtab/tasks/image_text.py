@@ -22,6 +22,14 @@ from ..pretrained_packages import resolve_checkpoint
 logger = logging.get_logger(__name__)
 
 ALL_ROWS = "all"
+LOADING_OPTIONS = (
+    "image_column",
+    "text_column",
+    "text_pair_column",
+    "label_column",
+    "label_separator",
+    "check_images",
+)
 IMAGE_TEXT_PARTS = ("image_encoder", "text_encoder")
 
 
@@ -58,9 +66,7 @@ class ImageTextTask:
     ) -> tuple[datasets.DatasetDict, list[Any]]:
         """Read all splits; also return the records that were left out (`on_bad_record: skip`)."""
         options = {
-            name: getattr(arguments, name)
-            for name in ("image_column", "text_column", "text_pair_column", "label_column", "label_separator")
-            if getattr(arguments, name) is not None
+            name: getattr(arguments, name) for name in LOADING_OPTIONS if getattr(arguments, name) is not None
         }
         builder = self.builder(
             data_root=str(self.data_root(arguments)),

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm.auto import tqdm
 
 from .feature_store import META_NAME, FeatureStore, StoreWriter, finish_store, folder_size, make_room
 
@@ -151,6 +152,7 @@ class FeatureCache:
         workers: loader processes.
         dtype: stored in place of the computed one; None: as computed.
         say: called with one sentence about each decision.
+        progress: show a bar while features are computed, on the main process.
     """
 
     def __init__(
@@ -163,11 +165,12 @@ class FeatureCache:
         workers: int,
         say: Callable[[str], None],
         dtype: torch.dtype | None = None,
+        progress: bool = False,
     ):
         self.model: Any = model
         self.folder, self.budget = Path(folder), budget
         self.accelerator, self.batch_size, self.workers, self.say = accelerator, batch_size, workers, say
-        self.dtype = dtype
+        self.dtype, self.progress = dtype, progress
         self.specs: dict[str, dict[str, Any]] = dict(getattr(model, "cacheable_features", {}))
         self._views: dict[int, FeatureView] = {}
         self._refused: set[tuple[int, str]] = set()
@@ -332,7 +335,9 @@ class FeatureCache:
             generator=torch.Generator().manual_seed(0),  # leaves the run's random numbers alone
         )
         row = iter(mine)
-        for batch in loader:
+        silent = not (self.progress and self.accelerator.is_main_process)
+        title = f"Computing {spec['output']} once"
+        for batch in tqdm(loader, desc=title, disable=silent, leave=False):
             for features in self._features(batch, spec):
                 writer.add(next(row), features)
         writer.close()

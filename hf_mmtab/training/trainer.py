@@ -265,6 +265,7 @@ class MMTabTrainer(Trainer):
             args.dataloader_num_workers,
             self._show,
             getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None,
+            progress=not args.disable_tqdm,
         )
 
     # ---- Moments of a run, called by FreezeCallback ----

@@ -62,7 +62,8 @@ class UpdateAudit:
     """Records what each part of a model does, as JSON lines, and explains it in a sentence.
 
     Weights are compared on a fixed sample of each part, gradient norms are exact. Everything is recorded
-    every `every` optimizer steps, at the first step, and at the first step after each thaw.
+    every `every` optimizer steps, at the first two steps (a warm-up's first has learning rate 0), at the
+    first step after each thaw, and at the last.
 
     Args:
         model: the unwrapped model, after wrapping (sharding replaces parameters).
@@ -109,7 +110,7 @@ class UpdateAudit:
         self._start = {part: sample.read() for part, sample in self._samples.items()}
         self._start_statistics = {part: sample.read() for part, sample in self._statistics.items()}
         self._before: dict[str, torch.Tensor] | None = None
-        self._record_at = {0, *(edge for edge in plan.boundaries())}
+        self._record_at = {0, 1, plan.total_steps - 1, *plan.boundaries()}
 
     # ---- During training ----
 
@@ -136,11 +137,11 @@ class UpdateAudit:
                     status.trains_since = step
             elif rate == 0 and status.zero_rate_since is None:
                 status.zero_rate_since = step
+            status.learning_rate = rate
             if record:
                 status.frozen = not any(trainable)
                 status.trainable_share = _share(params, trainable)
                 status.in_optimizer = self._in_optimizer[part]
-                status.learning_rate = rate
                 active = [p for p in params if p.requires_grad]
                 status.missing_gradients = _share(active, [p.grad is None for p in active])
                 status.gradient_norm = norms[part]

@@ -11,7 +11,7 @@ from hf_mmtab.data.image_text import ImageText
 from hf_mmtab.data.image_text_loading import load_image_text, read_image_text
 from hf_mmtab.data.records import BadRecordError
 
-SKIP_HINT = ' To leave such records out and list them, pass on_bad_record="skip".'
+SKIP_HINT = " To leave such records out and list them, set on_bad_record to skip."
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_empty_text(folder, tmp_path, text):
         folder,
         tmp_path,
         f"Expected a text, found {found} ('{path}', line 3, column 'text'). "
-        "Write one, leave the record out, or pass allow_empty_text=True to keep it.",
+        "Write one, leave the record out, or set allow_empty_text to true to keep it.",
     )
     splits, _ = load(folder, tmp_path, allow_empty_text=True)
     assert sum(map(len, splits.values())) == 8
@@ -159,7 +159,7 @@ def test_missing_key_in_one_record(folder, tmp_path):
         folder,
         tmp_path,
         f"Expected a text, found no such column among ['img', 'label'] ('{path}', line 3, column 'text'). "
-        "Write one, leave the record out, or pass allow_empty_text=True to keep it.",
+        "Write one, leave the record out, or set allow_empty_text to true to keep it.",
     )
 
 
@@ -202,8 +202,8 @@ def test_several_labels_where_one_is_wanted(folder, tmp_path):
     expect(
         folder,
         tmp_path,
-        f"Expected one label (multi_label=False), found 2: ['cat', 'dog'] ('{path}', line 3, column "
-        "'label'). Give it one label, or pass multi_label=True.",
+        f"Expected one label (multi_label is false), found 2: ['cat', 'dog'] ('{path}', line 3, column "
+        "'label'). Give it one label, or set multi_label to true.",
         multi_label=False,
     )
 
@@ -245,8 +245,8 @@ def test_csv_quote_never_closed(folder, tmp_path):
         (
             "title1,img,label\n1,0.png,x\n",
             r"Expected a column for the text named like one of \['text', .*\], found columns "
-            r"\['img', 'label', 'title1'\] in '.*train.csv'. Name it with text_column=..., "
-            r"or pass text_column=None",
+            r"\['img', 'label', 'title1'\] in '.*train.csv'. Name it with text_column; "
+            r"set that to null",
         ),
     ],
 )
@@ -260,7 +260,7 @@ def test_a_test_file_without_labels_can_be_left_out(folder, tmp_path):
     write(folder)
     (folder / "test.jsonl").write_text('{"text": "a", "img": null}\n')
     with pytest.raises(
-        ValueError, match=r"found columns \['img', 'text'\].* left out with splits=\{\.\.\.\}"
+        ValueError, match=r"found columns \['img', 'text'\].* left out with `splits`"
     ):
         load(folder, tmp_path)
     assert "test" not in load(folder, tmp_path, splits={"train": "train.jsonl"})[0]

@@ -123,7 +123,7 @@ def test_a_broken_row_is_reported_with_its_line(kind, last, tmp_path):
     error = caught.value
     assert message in str(error)
     assert f"{str(path)!r}, line {line}" in str(error)
-    assert 'To leave such records out and list them, pass on_bad_record="skip".' in str(error)
+    assert "To leave such records out and list them, set on_bad_record to skip." in str(error)
     assert error.record.column == column
 
     builder, rows = _read(Table, path, tmp_path, infer_rows=10, on_bad_record="skip")

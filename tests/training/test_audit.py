@@ -209,7 +209,7 @@ def test_statistics_are_counted_apart_from_weights(tmp_path):
 def test_records_follow_sampling_first_step_and_thaw(tmp_path):
     trained(tmp_path, freeze={"text_encoder": "1 epoch"}, audit_steps=10)
     records = read_records(tmp_path / "update_audit.jsonl")
-    assert sorted({record["step"] for record in records}) == [1, 9, 11, 21]
+    assert sorted({record["step"] for record in records}) == [1, 2, 9, 11, 21, 24]
     first = next(record for record in records if record["part"] == "text_encoder")
     assert first["frozen"] and first["in_optimizer"] == 1.0 and first["gradient_norm"] is None
     assert first["reason"] == "frozen until step 8 (1 epoch)"
