@@ -5,6 +5,7 @@ Nothing is tuned on the data: thresholds are those saved in the checkpoint.
 
 import argparse
 import dataclasses
+import importlib
 import json
 import sys
 import time
@@ -22,6 +23,7 @@ from ..training import MMTabTrainer, MMTabTrainingArguments
 from .console import say, start_logging
 from .finetune_image_text import ablate_modalities, summarise
 from .run_report import PREDICTIONS_FOLDER, RECIPE_FILE, RESULT_FILE, write_run_report
+from .table_blocks import is_table_checkpoint
 
 logger = logging.get_logger(__name__)
 
@@ -32,14 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     command = "python -m hf_mmtab eval_checkpoint " + " ".join(given)
-    results = evaluate_checkpoint(options, command)
+    if is_table_checkpoint(options.checkpoint):
+        evaluate: Any = importlib.import_module("hf_mmtab.commands.eval_table").evaluate_table
+    else:
+        evaluate = evaluate_checkpoint
+    results = evaluate(options, command)
     say(results["summary"], results["speaks"])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hf_mmtab eval_checkpoint", description=__doc__)
     parser.add_argument("checkpoint", help="folder or Hub name of a model saved with its processor")
-    parser.add_argument("data", help="folder or file of the data, or sample:openclipart")
+    parser.add_argument("data", help="folder or file of the data, sample:openclipart or simulated:cards")
     parser.add_argument(
         "--split", default="test", help="train, validation, test, …, or all records of a file; default: test"
     )

@@ -107,7 +107,8 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
 
     notes = [leak_sentence(split, leak) for split, leak in leaks.items()]
-    loss, config = trainer.compute_loss_func, trainer.model.config
+    loss: Any = trainer.compute_loss_func
+    config = trainer.model.config
     weights = None if loss is None or loss.weights is None else loss.weights.tolist()
     if shares := class_shares(windows["train"], sampler, weights):
         if recipe.run.correct_prior and loss_name(recipe) == "cross_entropy":

@@ -1,20 +1,15 @@
-"""`predict CHECKPOINT INPUT OUT`: label and probabilities beside the input's own columns.
+"""`predict CHECKPOINT INPUT OUT`: labels and probabilities of new rows.
 
-Rows are read, decided and written in pieces, so memory does not grow with the input.
+Pictures with texts: beside the input's own columns, in its order. Tables: beside the history, the time and the number
+of the row, in the order of histories and time (see `predict_table`). Rows are read, decided and written in pieces.
 """
 
 import argparse
-import csv
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
@@ -27,17 +22,20 @@ from ..models.mmbt import MMBTCollator
 from ..tasks import ImageTextTask, get_task
 from .console import say, start_logging
 from .eval_checkpoint import load_checkpoint
+from .predict_table import predict_table
+from .table_blocks import is_table_checkpoint
+from .table_writer import check_suffix, table_writer
 
 logger = logging.get_logger(__name__)
-
-SUFFIXES = (".parquet", ".jsonl", ".csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Predict as the command line says."""
     start_logging()
     options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
-    count, skipped = predict(options)
+    check_suffix(Path(options.out))
+    judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
+    count, skipped = judge(options)
     left_out = f", {skipped} bad records left out (listed above)" if skipped else ""
     say(f"{count} predictions in {options.out}{left_out}")
 
@@ -45,9 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hf_mmtab predict", description=__doc__)
     parser.add_argument("checkpoint", help="folder or Hub name of a model saved with its processor")
-    parser.add_argument(
-        "input", help="JSONL, CSV or Parquet file, or a folder with one; labels are not needed"
-    )
+    parser.add_argument("input", help="JSONL, CSV or Parquet file, or a folder of it; labels are not needed")
     parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")
     parser.add_argument("--batch_size", type=int, default=32, help="default: 32")
     parser.add_argument(
@@ -59,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
             f"--{name}_column", help="default: as in the checkpoint's recipe, else found by its name"
         )
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
+    parser.add_argument(
+        "--task", help="tables: which reader; default: that of the checkpoint's recipe, else table"
+    )
+    parser.add_argument(
+        "--level",
+        choices=["row", "window"],
+        help="tables: a score for each row (with the rows before it), or for each window of rows; default: as trained",
+    )
     return parser
 
 
@@ -66,11 +70,9 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     """Write predictions for every row of the input; return how many, and how many records were left out.
 
     Raises:
-        ValueError: if the output is of an unknown kind, or the input has not what the model reads.
+        ValueError: if the input has not what the model reads.
     """
     out = Path(options.out)
-    if out.suffix not in SUFFIXES:
-        raise ValueError(f"Expected the output to end in one of {', '.join(SUFFIXES)}, found {out.name!r}.")
     model, processor, recipe = load_checkpoint(options.checkpoint)
     keys = [f"{name}_column" for name in ("image", "text", "text_pair")]
     columns = {key: getattr(options, key) or recipe.get(key) for key in keys}
@@ -106,43 +108,3 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
             write(prediction_table(rows.select(piece), probabilities, model.config, own))
     partial.replace(out)  # whole or not at all
     return len(rows), len(skipped)
-
-
-@contextmanager
-def table_writer(path: Path, suffix: str) -> Iterator[Callable[[pa.Table], Any]]:
-    """Open a file to which tables of one schema are appended: Parquet, JSON lines or CSV (lists as JSON)."""
-    if suffix == ".parquet":
-        parquet: list[pq.ParquetWriter] = []
-
-        def write_parquet(table: pa.Table) -> None:
-            if not parquet:
-                parquet.append(pq.ParquetWriter(path, table.schema))
-            parquet[0].write_table(table)
-
-        try:
-            yield write_parquet
-        finally:
-            for writer in parquet:
-                writer.close()
-        return
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        if suffix == ".jsonl":
-
-            def write_lines(table: pa.Table) -> None:
-                for row in table.to_pylist():
-                    file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-
-            yield write_lines
-        else:
-            lines = csv.writer(file)
-
-            def write_csv(table: pa.Table) -> None:
-                if file.tell() == 0:
-                    lines.writerow(table.column_names)
-                for row in table.to_pylist():
-                    lines.writerow(
-                        json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v
-                        for v in row.values()
-                    )
-
-            yield write_csv

@@ -1,0 +1,109 @@
+"""`embed CHECKPOINT INPUT OUT.parquet`: what a TabBERT encoder makes of each row, or of each window, of a table.
+
+For models beside the neural one, such as gradient boosting. A row is embedded with the rows before it and none after,
+a window as the mean of its rows. Rows are read, embedded and written in pieces.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from tqdm.auto import tqdm
+
+from ..models.tabbert import TabBertPooledForSequenceClassification
+from .console import say, start_logging
+from .table_blocks import WindowCut, current_device, encode_table, is_table_checkpoint, recipe_of, run_windows
+from .table_head import DEFAULT_SEQ_LEN
+from .table_writer import table_writer
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Embed as the command line says."""
+    start_logging()
+    options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    count, width, skipped = embed(options)
+    left_out = f", {skipped} bad rows left out (listed above)" if skipped else ""
+    say(f"{count} embeddings of {width} numbers in {options.out}{left_out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hf_mmtab embed", description=__doc__)
+    parser.add_argument("checkpoint", help="folder or Hub name of a TabBERT, pretrained or fine-tuned")
+    parser.add_argument("input", help="CSV, TSV, Parquet or Arrow file, or a folder of them")
+    parser.add_argument("out", help="Parquet file to write")
+    parser.add_argument("--level", choices=["row", "window"], default="row", help="default: row")
+    parser.add_argument(
+        "--seq_len", type=int, help="rows of a window; default: as the checkpoint was trained"
+    )
+    parser.add_argument("--batch_size", type=int, default=256, help="windows at a time; default: 256")
+    parser.add_argument("--float16", action="store_true", help="half the bytes: embeddings in float16")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    parser.add_argument("--task", help="which reader; default: that of the checkpoint's recipe, else table")
+    parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
+    return parser
+
+
+def embed(options: argparse.Namespace) -> tuple[int, int, int]:
+    """Write the embeddings; return how many, their width, and how many rows of the input were left out.
+
+    Raises:
+        ValueError: if the output is no Parquet file, or the checkpoint no TabBERT.
+    """
+    out = Path(options.out)
+    if out.suffix != ".parquet":
+        raise ValueError(f"Expected the output to end in .parquet, found {out.name!r}.")
+    if not is_table_checkpoint(options.checkpoint):
+        raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
+    model: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder(options.checkpoint)
+    config = model.config
+    seq_len = (
+        options.seq_len or config.seq_len or recipe_of(options.checkpoint).get("seq_len") or DEFAULT_SEQ_LEN
+    )
+    # An encoder that sees nothing later embeds all rows of a window at once.
+    cut = WindowCut(seq_len, options.level, every=config.next_row, max_gap=config.max_gap)
+    device = current_device()
+    model = model.to(device).eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial, count = out.with_name(f".{out.name}.partial"), 0
+    width, dtype = config.row_width, np.float16 if options.float16 else np.float32
+
+    def states(**inputs: torch.Tensor) -> torch.Tensor:
+        return model.row_vectors(model.get_row_states(**inputs))  # (batch, rows, width)
+
+    with (
+        tempfile.TemporaryDirectory(prefix=".rows-", dir=out.parent) as scratch,
+        table_writer(partial, out.suffix) as write,
+    ):
+        table = encode_table(
+            options.checkpoint, options.input, Path(scratch), options.task, options.on_bad_record
+        )
+        model.check_processor(table.processor.fingerprint)
+        with tqdm(total=len(table.rows), unit=" rows", disable=None) as progress:
+            for windows, judged, covered in cut.blocks(table.rows):
+                found = np.empty((len(judged.row), width), dtype=dtype)
+                done = 0
+                for rows, mask in run_windows(
+                    states, windows, table.processor, options.batch_size, device, options.bf16
+                ):
+                    mine = (judged.window >= done) & (judged.window < done + len(rows))
+                    if options.level == "window":
+                        weights = mask[:, :, None].float()
+                        found[mine] = ((rows * weights).sum(dim=1) / weights.sum(dim=1)).numpy()
+                    else:
+                        found[mine] = rows.numpy()[judged.window[mine] - done, judged.place[mine]]
+                    done += len(rows)
+                columns = table.keys(judged.row)
+                if options.level == "window":
+                    columns["rows"] = pa.array(windows.index.length)
+                flat = pa.array(found.reshape(-1))
+                write(pa.table(columns | {"embedding": pa.FixedSizeListArray.from_arrays(flat, width)}))
+                count += len(found)
+                progress.update(covered)
+    partial.replace(out)  # whole or not at all
+    return count, width, len(table.skipped)

@@ -1,0 +1,122 @@
+"""`eval_checkpoint` for tables: a split of a table, or all of it, judged at the saved threshold."""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..data.splits import SPLITS, leak_check
+from ..data.windows import WindowDataset, WindowLabel
+from ..models.tabbert.collating_tabbert import TabBertCollator
+from ..tasks import PreparedTable, TableTask, get_task
+from ..training import MMTabTrainer, MMTabTrainingArguments
+from .pretrain import leak_sentence
+from .run_report import RESULT_FILE
+from .table_blocks import data_arguments, recipe_of
+from .table_head import DEFAULT_SEQ_LEN, load_head
+from .table_report import write_table_report
+from .table_results import predict_windows, predictions_file, split_results, summarise
+
+ALL_ROWS = "all"
+
+
+def evaluate_table(options: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Evaluate one split of a table; return what `results.json` holds.
+
+    Raises:
+        ValueError: if there is no such split, no label, another kind of label, or the checkpoint has no head.
+    """
+    started = time.time()
+    model = load_head(options.checkpoint)
+    config = model.config
+    folder = Path(options.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".rows-", dir=folder) as scratch:
+        table, windows, notes = judged_windows(options, config, Path(scratch))
+        model.check_processor(table.processor.fingerprint)
+        arguments = MMTabTrainingArguments(
+            output_dir=options.out,
+            per_device_eval_batch_size=options.batch_size,
+            dataloader_num_workers=options.num_workers,
+            bf16_full_eval=options.bf16,
+            remove_unused_columns=False,
+            report_to="none",
+        )
+        collator = TabBertCollator(table.processor, row_labels=config.label_level == "row")
+        trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
+        scored = {options.split: predict_windows(trainer, windows, config)}
+        found: dict[str, Any] = {
+            "checkpoint": options.checkpoint,
+            "architecture": type(model).__name__,
+            "data": options.data,
+            **split_results(scored, config, options.split, options.bootstrap),
+            "minutes": (time.time() - started) / 60,
+            "windows": {options.split: len(windows)},
+            "notes": notes,
+            "skipped": [record.to_dict() for record in table.skipped],
+        }
+        found["summary"] = summarise(folder, found)
+        if trainer.is_world_process_zero():
+            scored[options.split].save(predictions_file(folder, options.split))
+            (folder / RESULT_FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
+            write_table_report(folder, table, table.dataset, {options.split: windows}, scored, command)
+    return found | {"speaks": trainer.is_world_process_zero()}
+
+
+def judged_windows(
+    options: argparse.Namespace, config: Any, scratch: Path
+) -> tuple[PreparedTable, WindowDataset, list[str]]:
+    """Encode the table and cut the windows of the split, as the run did; say what the split shares with training.
+
+    Raises:
+        ValueError: if there is no such split, or no labels of the model's kind.
+    """
+    if options.split not in (*SPLITS, ALL_ROWS):
+        raise ValueError(f"Expected --split to be one of {[*SPLITS, ALL_ROWS]}, found {options.split!r}.")
+    recipe = recipe_of(options.checkpoint)
+    task = get_task(options.task or recipe.get("task", TableTask.default), TableTask)
+    data = data_arguments(recipe, task, options.data, options.on_bad_record)
+    if options.label_column is not None:
+        data.label_columns = [options.label_column]
+    label: WindowLabel = config.window_label or "last"
+    seq_len = config.seq_len or DEFAULT_SEQ_LEN
+    apart = {"last": 1, "any": seq_len, "every": max(1, seq_len // 2)}[label]
+    stride = recipe.get("stride") or apart
+    data = replace(data, seq_len=seq_len, max_gap=config.max_gap, stride=stride)
+    if data.eval_stride is None and data.split != "paper":
+        data.eval_stride = apart
+    split = options.split
+    if split == ALL_ROWS:
+        data = replace(data, split="time", split_fractions=[1.0, 0.0, 0.0], stride=data.eval_stride or stride)
+        split = "train"
+    table = task.prepare(data, scratch, options.checkpoint, needs_label=True)
+    check_same_labels(table, config)
+    windows = task.windows(data, table.rows, split, label)
+    notes = []
+    if options.split in ("validation", "test"):
+        leak = leak_check(task.windows(data, table.rows, "train", label), windows)
+        notes = [leak_sentence(options.split, leak)]
+    return table, windows, notes
+
+
+def check_same_labels(table: PreparedTable, config: Any) -> None:
+    """Raise a ValueError unless the table's labels are those that the model was trained on."""
+    known = list(config.id2label.values())
+    if config.problem_type == "regression":
+        targets = (
+            0 if table.rows.labels is None or table.rows.labels.ndim == 1 else table.rows.labels.shape[1]
+        )
+        if targets != len(known):
+            raise ValueError(
+                f"Expected numbers for the {len(known)} targets {', '.join(known)}, found "
+                f"{targets or 'classes'}. Name the columns with --label_column, or give another table."
+            )
+    elif table.rows.label_names != known:
+        raise ValueError(
+            f"Expected labels that the model knows ({', '.join(known)}), all of them, found "
+            f"{', '.join(table.rows.label_names) or 'numbers'}. Evaluate on rows that have each of them, written the "
+            "same way."
+        )
