@@ -1,0 +1,169 @@
+"""Gradient-boosted trees (LightGBM, the optional extra `boosting`) on features of rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+ROUNDS, PATIENCE = 2000, 100
+PARAMETERS = {
+    "learning_rate": 0.03,
+    "num_leaves": 31,
+    "min_data_in_leaf": 20,
+    "min_sum_hessian_in_leaf": 1e-3,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "cat_smooth": 50.0,
+    "max_bin": 127,
+    "verbosity": -1,
+    "deterministic": True,
+    "force_row_wise": True,
+}
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of some rows.
+
+    Args:
+        names: of the columns.
+        values: `(rows, features)` float32, NaN where missing.
+        categorical: columns whose values are codes.
+    """
+
+    names: list[str]
+    values: np.ndarray
+    categorical: list[int]
+
+    def select(self, chosen: np.ndarray) -> "Features":
+        """Return some of the rows."""
+        return Features(self.names, self.values[chosen], self.categorical)
+
+
+@dataclass
+class BoostedTrees:
+    """A fitted model: one booster, or one a target.
+
+    Attributes:
+        boosters: LightGBM's.
+        names: of the features.
+        rounds: trees of each booster.
+    """
+
+    boosters: list[Any]
+    names: list[str]
+    rounds: list[int]
+
+    def predict(self, features: Features) -> np.ndarray:
+        """Return probabilities `(rows,)` of class 1, `(rows, classes)`, or values `(rows, targets)`."""
+        found = [booster.predict(features.values) for booster in self.boosters]
+        return np.stack(found, axis=1) if self.boosters[0].params["objective"] == "regression" else found[0]
+
+    def most_used(self, count: int = 10) -> list[tuple[str, float]]:
+        """Return the features by their share of the whole gain, the greatest first."""
+        gains = sum(booster.feature_importance("gain") for booster in self.boosters)
+        order = np.argsort(-gains)[:count]
+        return [(self.names[i], float(gains[i] / max(gains.sum(), 1e-300))) for i in order]
+
+
+def import_lightgbm() -> Any:
+    """Return the module.
+
+    Raises:
+        ImportError: with the command that installs it.
+    """
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise ImportError(
+            "Expected the package lightgbm for the baselines boosted_rows and boosted_history, found none. Install it "
+            'with `pip install "hf-mmtab[boosting]"`, or leave these names out of `compare`.'
+        ) from error
+    return lightgbm
+
+
+def fit_trees(
+    train: Features,
+    labels: np.ndarray,
+    validation: Features,
+    validation_labels: np.ndarray,
+    num_classes: int,
+    seed: int = 0,
+    threads: int | None = None,
+) -> BoostedTrees:
+    """Fit trees, as many as do best on validation.
+
+    Args:
+        train: of rows with a label.
+        labels: `(rows,)` classes, or `(rows, targets)` floats, NaN unknown.
+        validation: of rows with a label; early stopping by average precision (two classes), log loss or squared error.
+        validation_labels: of its rows.
+        num_classes: 0 for numbers.
+        seed: of the sampling of rows and features.
+        threads: None: all cores.
+
+    Raises:
+        ImportError: without LightGBM.
+        ValueError: if training has fewer than two classes.
+    """
+    lightgbm = import_lightgbm()
+    settings: dict[str, Any] = {**PARAMETERS, "seed": seed, "num_threads": threads or 0}
+    if num_classes:
+        met = np.unique(labels)
+        if len(met) < 2:
+            raise ValueError(
+                f"Expected training rows of at least two classes, found only class {met.tolist()} in {len(labels)} "
+                "rows. Choose other split_fractions, or a label that varies."
+            )
+        several = num_classes > 2
+        settings["objective"] = "multiclass" if several else "binary"
+        settings["metric"] = "multi_logloss" if several else _binary_metric(validation_labels)
+        if several:
+            settings["num_class"] = num_classes
+        targets: Sequence[tuple[np.ndarray, np.ndarray]] = [(labels, validation_labels)]
+    else:
+        settings |= {"objective": "regression", "metric": "l2"}
+        targets = list(zip(labels.T.copy(), validation_labels.T.copy(), strict=True))
+    boosters = []
+    for own, judged in targets:
+        known, known_judged = np.isfinite(own), np.isfinite(judged)
+        data = _dataset(lightgbm, train, own, known, None)
+        stops = _dataset(lightgbm, validation, judged, known_judged, data)
+        boosters.append(
+            lightgbm.train(
+                settings,
+                data,
+                num_boost_round=ROUNDS,
+                valid_sets=[stops],
+                callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+            )
+        )
+    rounds = [booster.best_iteration or booster.num_trees() for booster in boosters]
+    return BoostedTrees(boosters, train.names, rounds)
+
+
+def _binary_metric(labels: np.ndarray) -> str:
+    if 0 < (labels == 1).sum() < len(labels):
+        return "average_precision"
+    logger.warning(
+        "Validation rows are all of one class: trees are stopped by log loss, not by average precision."
+    )
+    return "binary_logloss"
+
+
+def _dataset(lightgbm: Any, features: Features, labels: np.ndarray, known: np.ndarray, reference: Any) -> Any:
+    values, own = (features.values, labels) if known.all() else (features.values[known], labels[known])
+    return lightgbm.Dataset(
+        values,
+        label=own,
+        reference=reference,
+        categorical_feature=features.categorical,  # by number: names may hold what LightGBM refuses
+        free_raw_data=True,
+        params={"max_bin": PARAMETERS["max_bin"], "verbosity": -1},
+    )

@@ -1,0 +1,131 @@
+"""What came before each row in the same group: counts, sums and means over its past, with no loop over rows.
+
+Rows are given in the order in which they happened. "Before" is strict: a row never counts itself, unless `inclusive`
+says so, and no number here depends on a later row.
+"""
+
+from functools import cached_property
+
+import numpy as np
+
+
+class Earlier:
+    """The earlier rows of each row's group.
+
+    Args:
+        group: `(rows,)` int64 codes, rows in the order of time.
+        time: `(rows,)` int64, not decreasing.
+        ties: whether rows of the same time that stand before count as earlier. Within one history they do (the model
+            reads them in that order too); between histories nobody knows which came first.
+
+    Raises:
+        ValueError: if `time` decreases.
+    """
+
+    def __init__(self, group: np.ndarray, time: np.ndarray, ties: bool = True) -> None:
+        if (np.diff(time) < 0).any():
+            at = int(np.flatnonzero(np.diff(time) < 0)[0]) + 1
+            raise ValueError(
+                f"Expected rows in the order of time, found row {at} before row {at - 1}. Sort them."
+            )
+        rows = len(group)
+        self.order = np.argsort(group, kind="stable")
+        sorted_group = group[self.order]
+        starts = np.ones(rows, dtype=bool)
+        starts[1:] = sorted_group[1:] != sorted_group[:-1]
+        self._dense = np.cumsum(starts) - 1
+        self._time = time[self.order]
+        first = np.flatnonzero(starts)
+        self.first = first[self._dense] if rows else self._dense  # where each sorted row's group begins
+        here = np.arange(rows)
+        self.stop = here if ties else self._searched(self._time, "left")
+
+    @cached_property
+    def _keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """Different times, and for each sorted row a number that orders rows by group and time."""
+        times = np.unique(self._time)
+        return times, self._dense * (len(times) + 1) + np.searchsorted(times, self._time)
+
+    def _searched(self, moments: np.ndarray, side: str) -> np.ndarray:
+        """Return for each sorted row where, in its group, the times at or after (right: after) a moment begin."""
+        times, keys = self._keys
+        place = np.searchsorted(times, moments, side=side)  # type: ignore[call-overload]
+        return np.searchsorted(keys, self._dense * (len(times) + 1) + place)
+
+    def back(self, rows: int | None = None, seconds: float | None = None) -> np.ndarray:
+        """Return where the stretch before each sorted row begins: `rows` earlier rows, those of the last `seconds`
+        (a row exactly that long ago is out), or all.
+        """
+        if seconds is not None:
+            return np.minimum(self.stop, self._searched(self._time - np.int64(seconds * 1e6), "right"))
+        if rows is not None:
+            return np.maximum(self.first, self.stop - rows)
+        return self.first
+
+    def _unsorted(self, values: np.ndarray) -> np.ndarray:
+        out = np.empty(len(values), dtype=values.dtype)
+        out[self.order] = values
+        return out
+
+    def count(self, rows: int | None = None, seconds: float | None = None) -> np.ndarray:
+        """Return how many earlier rows there are, `(rows,)` int64; see `back` for the stretch."""
+        return self._unsorted(self.stop - self.back(rows, seconds))
+
+    def total(
+        self,
+        values: np.ndarray,
+        rows: int | None = None,
+        seconds: float | None = None,
+        inclusive: bool = False,
+    ) -> np.ndarray:
+        """Return the sum over the earlier rows of a stretch, `(rows,)` float64; NaN counts as 0.
+
+        Args:
+            inclusive: add the row itself (beyond the stretch's `rows`).
+        """
+        ordered = np.nan_to_num(values[self.order].astype(np.float64))
+        sums = np.concatenate([[0.0], np.cumsum(ordered)])
+        found = sums[self.stop] - sums[self.back(rows, seconds)]
+        return self._unsorted(found + ordered if inclusive else found)
+
+    def mean(
+        self,
+        values: np.ndarray,
+        rows: int | None = None,
+        seconds: float | None = None,
+        inclusive: bool = False,
+    ) -> np.ndarray:
+        """Return the mean over the earlier rows of a stretch that have a value, `(rows,)`; NaN where none has."""
+        known = np.isfinite(values)
+        centre = (
+            values[known].mean() if known.any() else 0.0
+        )  # differences of long sums stay exact to more digits
+        counts = self.total(known, rows, seconds, inclusive)
+        sums = self.total(values - centre, rows, seconds, inclusive)
+        return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0) + centre
+
+    def deviation(self, values: np.ndarray) -> np.ndarray:
+        """Return the standard deviation (n - 1) of the earlier rows that have a value, `(rows,)`; NaN below two."""
+        known = np.isfinite(values)
+        centre = values[known].mean() if known.any() else 0.0
+        counts, sums = self.total(known), self.total(values - centre)
+        squares = self.total((values - centre) ** 2)
+        spread = np.maximum(
+            0.0, squares - np.divide(sums**2, counts, out=np.zeros_like(sums), where=counts > 0)
+        )
+        return np.sqrt(np.divide(spread, counts - 1, out=np.full(len(values), np.nan), where=counts > 1))
+
+    def nth(self, values: np.ndarray, back: int = 1) -> np.ndarray:
+        """Return the value of the row `back` rows before, `(rows,)` float64; NaN where there is none."""
+        place = self.stop - back
+        ordered = values[self.order].astype(np.float64)
+        return self._unsorted(np.where(place >= self.first, ordered[np.maximum(place, 0)], np.nan))
+
+
+def together(*codes: np.ndarray) -> np.ndarray:
+    """Number the combinations of several codes, `(rows,)` int64; rows whose code is missing (-1) are one more."""
+    joint = codes[0].astype(np.int64)
+    for more in codes[1:]:
+        joint = np.unique(joint, return_inverse=True)[1] if joint.max(initial=0) > 2**31 else joint
+        joint = joint * (int(more.max(initial=0)) + 2) + more + 1
+    return joint

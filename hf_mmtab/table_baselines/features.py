@@ -1,0 +1,230 @@
+"""Hand-made features of the rows of a table, for any column plan: of the row itself, and of what came before it.
+
+Everything is known when the row happens: its own cells, and rows before it. Frequencies of values are counted in the
+training rows. Labels are never a feature, earlier ones neither: when they become known is not in the table.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .columns import MISSING, TableColumns
+from .earlier import Earlier, together
+
+STRETCH_ROWS = (3, 5, 10)
+STRETCH_SECONDS = {"hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
+STATE_SECONDS = {"hour": 3600.0, "3 hours": 3 * 3600.0, "day": 86_400.0}
+MOST_NATIVE_VALUES = 255  # a category with more values enters as the frequency of its values
+MOST_STATE_VALUES = 1000  # categories with more values have too few rows at a time to speak of a state
+
+Feature = tuple[str, np.ndarray]
+
+
+def row_features(columns: TableColumns, training: np.ndarray) -> Iterator[Feature]:
+    """Yield the features of a row alone: numbers, calendar parts, how frequent its values are.
+
+    Args:
+        columns: of all rows.
+        training: `(rows,)` mask of the training rows, in which frequencies are counted.
+
+    Yields:
+        Name and `(rows,)` float values, NaN where missing.
+    """
+    for name, values in columns.numbers.items():
+        yield name, values
+    for name, codes in columns.categories.items():
+        if name in columns.periods:
+            yield name, np.where(codes == MISSING, np.nan, codes)
+        else:
+            yield f"{name}: log frequency", np.log(shares_in(codes, training))
+
+
+def native_categories(columns: TableColumns, training: np.ndarray) -> Iterator[Feature]:
+    """Yield codes of the categories that a tree can split by value: at most 255 values in training, by frequency."""
+    for name, codes in columns.categories.items():
+        if name in columns.periods:
+            continue
+        known = np.unique(codes[training & (codes != MISSING)])
+        if 1 < len(known) <= MOST_NATIVE_VALUES:
+            place = np.searchsorted(known, codes)
+            met = known[np.minimum(place, len(known) - 1)] == codes
+            yield name, np.where(met, place, np.nan)
+
+
+def shares_in(codes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return how frequent each row's value is among the chosen rows, `(rows,)`; a value not met there counts half
+    a row.
+    """
+    counts = np.bincount(codes[chosen] + 1, minlength=int(codes.max(initial=0)) + 2)
+    return np.maximum(counts, 0.5)[codes + 1] / max(1, int(chosen.sum()))
+
+
+def history_features(columns: TableColumns, training: np.ndarray) -> Iterator[Feature]:
+    """Yield the features of a row's past, beyond `row_features`.
+
+    For each history that the row belongs to (the entity, and its leading columns: card and user): how old, how dense,
+    and for each value and number how unlike what came before. Besides: how much and what happened lately at the same
+    value (an airport's last hours), and how a number differs from what the value has usually.
+
+    Args and yields as in `row_features`.
+    """
+    chronological = np.argsort(columns.time, kind="stable")
+    # Rows of one time keep their order in the history, because the sort is stable and rows of a history lie in order.
+    back = np.empty_like(chronological)
+    back[chronological] = np.arange(len(back))
+    view = _in_order(columns, chronological)
+    met = training[chronological]
+    numbers = _comparable_numbers(view)
+    for source in (_values_lately(view, numbers), _number_residuals(view, numbers)):
+        for name, values in source:
+            yield name, values[back]
+    for history, group in view.histories.items():
+        prefix = f"{history}: " if history else ""
+        past = Earlier(group, view.time)
+        for name, values in (
+            *_rhythm(past, view.time),
+            *_unlike_values(past, group, view, met),
+            *_unlike_numbers(past, group, view, numbers),
+        ):
+            yield prefix + name, values[back]
+
+
+def _in_order(columns: TableColumns, order: np.ndarray) -> TableColumns:
+    def taken(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: values[order] for name, values in arrays.items()}
+
+    return TableColumns(
+        taken(columns.numbers),
+        columns.logarithmic,
+        taken(columns.categories),
+        columns.periods,
+        taken(columns.histories),
+        columns.time[order],
+    )
+
+
+def _comparable_numbers(columns: TableColumns) -> dict[str, np.ndarray]:
+    """Numbers on the scale in which they are compared: amounts by their (signed) logarithm."""
+    return {
+        name: np.sign(values) * np.log1p(np.abs(values)) if name in columns.logarithmic else values
+        for name, values in columns.numbers.items()
+    }
+
+
+def _rhythm(past: Earlier, time: np.ndarray) -> Iterator[Feature]:
+    """How long and how densely the history has run."""
+    seconds = time / 1e6
+    yield "rows before", past.count()
+    yield "log age", _log(seconds - _first_time(past, seconds))
+    for rows in (1, 2, *STRETCH_ROWS):
+        yield f"log seconds since row -{rows}", _log(seconds - past.nth(seconds, rows))
+    for name, length in STRETCH_SECONDS.items():
+        yield f"rows of the last {name}", past.count(seconds=length)
+
+
+def _first_time(past: Earlier, seconds: np.ndarray) -> np.ndarray:
+    out = np.empty(len(seconds))
+    out[past.order] = seconds[past.order][past.first]
+    return out
+
+
+def _log(seconds: np.ndarray) -> np.ndarray:
+    return np.log1p(np.maximum(0, seconds))
+
+
+def _unlike_values(
+    past: Earlier, group: np.ndarray, columns: TableColumns, training: np.ndarray
+) -> Iterator[Feature]:
+    """For each category: how often and when the history had this value, and how surprising its last rows are."""
+    seconds, before = columns.time / 1e6, past.count()
+    for name, codes in columns.categories.items():
+        same = Earlier(together(group, codes), columns.time)
+        count = same.count()
+        expected = (count + shares_in(codes, training)) / (before + 1)
+        surprise, new = -np.log(expected), ((count == 0) & (before > 0)).astype(np.float64)
+        yield f"{name}: rows before with this value", count
+        yield f"{name}: surprise", surprise
+        yield f"{name}: log seconds since this value", _log(seconds - same.nth(seconds))
+        for rows in STRETCH_ROWS:
+            yield f"{name}: mean surprise of {rows} rows", past.mean(surprise, rows - 1, inclusive=True)
+        yield f"{name}: new values in 10 rows", past.total(new, 9, inclusive=True)
+        for stretch in ("hour", "day"):
+            length = STRETCH_SECONDS[stretch]
+            yield f"{name}: new values of the last {stretch}", past.total(new, seconds=length, inclusive=True)
+            yield (
+                f"{name}: surprise of the last {stretch}",
+                past.total(surprise, seconds=length, inclusive=True),
+            )
+            yield f"{name}: rows of the last {stretch} with this value", same.count(seconds=length)
+        if name in columns.periods:
+            yield f"{name}: distance from the usual", _cyclic_distance(past, codes, columns.periods[name])
+
+
+def _cyclic_distance(past: Earlier, codes: np.ndarray, period: int) -> np.ndarray:
+    """How far a calendar part lies from the circular mean of the earlier ones, in its units (hours: 0 to 12)."""
+    angle = np.where(codes == MISSING, np.nan, codes * (2 * np.pi / period))
+    usual = np.arctan2(past.mean(np.sin(angle)), past.mean(np.cos(angle)))
+    return np.abs(np.angle(np.exp(1j * (angle - usual)))) * period / (2 * np.pi)
+
+
+def _unlike_numbers(
+    past: Earlier, group: np.ndarray, columns: TableColumns, numbers: dict[str, np.ndarray]
+) -> Iterator[Feature]:
+    """For each number: against the history's mean and spread, its last rows, and its rows of the same value."""
+    for name, values in numbers.items():
+        mean, spread = past.mean(values), past.deviation(values)
+        yield f"{name}: beyond the mean before", values - mean
+        yield f"{name}: deviations from the mean before", (values - mean) / (spread + 1e-3)
+        yield f"{name}: beyond the row before", values - past.nth(values)
+        yield f"{name}: of the row before", past.nth(values)
+        for rows in STRETCH_ROWS:
+            yield f"{name}: mean of {rows} rows", past.mean(values, rows - 1, inclusive=True)
+        for stretch in ("hour", "day"):
+            raw = columns.numbers[name]
+            yield (
+                f"{name}: sum of the last {stretch}",
+                past.total(raw, seconds=STRETCH_SECONDS[stretch], inclusive=True),
+            )
+    for category, codes in columns.categories.items():
+        if category in columns.periods:
+            continue
+        same = Earlier(together(group, codes), columns.time)
+        for name, values in numbers.items():
+            yield f"{name}: beyond the mean before at this {category}", values - same.mean(values)
+
+
+def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
+    """For each number and category: against what all earlier rows of the value had, and against how far this history
+    usually lies from that.
+    """
+    for category, codes in columns.categories.items():
+        if category in columns.periods:
+            continue
+        anyone = Earlier(codes, columns.time, ties=False)
+        for name, values in numbers.items():
+            residual = values - anyone.mean(values)
+            yield f"{name}: beyond everybody's mean at this {category}", residual
+            for history, group in columns.histories.items():
+                past = Earlier(group, columns.time)
+                prefix = f"{history}: " if history else ""
+                yield (
+                    f"{prefix}{name}: beyond its usual residual at {category}",
+                    residual - past.mean(residual),
+                )
+
+
+def _values_lately(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
+    """For each value: how many rows, and which mean of each number, all histories together had lately; against the
+    usual.
+    """
+    for category, codes in columns.categories.items():
+        if category in columns.periods or codes.max(initial=0) >= MOST_STATE_VALUES:
+            continue
+        anyone = Earlier(codes, columns.time, ties=False)
+        for stretch, length in STATE_SECONDS.items():
+            yield f"rows of the last {stretch} at this {category}", anyone.count(seconds=length)
+            for name, values in numbers.items():
+                yield (
+                    f"{name}: mean of the last {stretch} at this {category}",
+                    anyone.mean(values, seconds=length),
+                )

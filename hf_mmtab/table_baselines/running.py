@@ -1,0 +1,197 @@
+"""Run a baseline on the windows of a model: fitted on the rows that it learns from, judged on those it is judged on."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import datasets
+import numpy as np
+from transformers.utils import logging
+
+from ..data.windows import IGNORED, WindowDataset
+from ..scored_rows import ScoredRows, judged_rows, scores_of_rows
+from .amount import AmountShares
+from .boosting import Features, fit_trees, import_lightgbm
+from .columns import TableColumns, read_columns
+from .features import Feature, history_features, native_categories, row_features
+
+if TYPE_CHECKING:
+    from ..tasks.table import PreparedTable
+
+logger = logging.get_logger(__name__)
+
+AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY = "amount", "boosted_rows", "boosted_history"
+BASELINES = (AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY)
+DESCRIPTIONS = {
+    AMOUNT: "share of positives by amount",
+    BOOSTED_ROWS: "LightGBM on the row alone",
+    BOOSTED_HISTORY: "LightGBM on hand-made features of the history",
+}
+
+
+def run_baseline(
+    name: str,
+    table: "PreparedTable",
+    dataset: datasets.Dataset,
+    windows: Mapping[str, WindowDataset],
+    seed: int = 0,
+    threads: int | None = None,
+) -> dict[str, ScoredRows]:
+    """Fit one baseline and score the splits; see `TableBaselines`, which keeps the features for further seeds."""
+    return TableBaselines(table, dataset, windows, threads).run(name, seed)
+
+
+class TableBaselines:
+    """Baselines of one table and its windows.
+
+    Each is a model of rows, fitted on the labels of the rows that the training windows are judged on. With a label
+    per row, or of the last row, it scores just these rows; the label of any row of a window gets the probability that
+    one of the window's rows is positive, as if they were independent: 1 - Π(1 - p).
+
+    Args:
+        table: encoded rows and the processor, for the column plan.
+        dataset: the typed rows that were encoded.
+        windows: split → windows with labels: "train", "validation" (stops the trees) and those to score.
+        threads: of LightGBM; None: all cores.
+
+    Raises:
+        ValueError: if windows have no labels, or "train" or "validation" is absent.
+    """
+
+    def __init__(
+        self,
+        table: "PreparedTable",
+        dataset: datasets.Dataset,
+        windows: Mapping[str, WindowDataset],
+        threads: int | None = None,
+    ) -> None:
+        if absent := [split for split in ("train", "validation") if split not in windows]:
+            raise ValueError(
+                f"Expected windows of train and validation to fit baselines, found {', '.join(windows) or 'none'}. "
+                f"Add {' and '.join(absent)}."
+            )
+        if table.rows.labels is None:
+            raise ValueError(
+                "Expected rows with labels to fit baselines on, found a table without a label column. Name it in the "
+                "column plan: `label: ...`."
+            )
+        self.rows, self.plan = table.rows, table.processor.plan
+        self.dataset, self.windows, self.threads = dataset, dict(windows), threads
+        self.num_classes = len(self.rows.label_names)
+        self.judged = {split: self._rows_of(found) for split, found in self.windows.items()}
+        self.needed = np.unique(np.concatenate(list(self.judged.values())))
+        self._features: dict[str, Features] = {}
+
+    def _rows_of(self, windows: WindowDataset) -> np.ndarray:
+        """The rows whose scores are needed, `(n,)` increasing."""
+        return np.unique(judged_rows(windows, "every" if windows.label == "any" else windows.label).row)
+
+    @cached_property
+    def columns(self) -> TableColumns:
+        """Values of all rows."""
+        return read_columns(self.dataset, self.rows, self.plan)
+
+    def features(self, name: str) -> Features:
+        """Return the features of one of the boosted baselines, for `needed` rows; made once."""
+        if name not in self._features:
+            training = np.zeros(len(self.rows), dtype=bool)
+            training[self.judged["train"]] = True
+            if name == BOOSTED_ROWS:
+                native = self._collected(native_categories(self.columns, training))
+                alone = self._collected(row_features(self.columns, training))
+                self._features[name] = _beside(Features(*native, list(range(len(native[0])))), *alone)
+            else:
+                past = self._collected(history_features(self.columns, training))
+                self._features[name] = _beside(self.features(BOOSTED_ROWS), *past)
+        return self._features[name]
+
+    def _collected(self, features: Iterable[Feature]) -> tuple[list[str], np.ndarray]:
+        names, values = [], []
+        for name, column in features:
+            names.append(name)
+            values.append(column[self.needed].astype(np.float32))
+        return names, np.stack(values, axis=1) if values else np.empty((len(self.needed), 0), np.float32)
+
+    def run(self, name: str, seed: int = 0) -> dict[str, ScoredRows]:
+        """Fit a baseline and return the scores of every split but "train".
+
+        Args:
+            name: one of `BASELINES`.
+            seed: of LightGBM's sampling; the amount alone has nothing random.
+
+        Raises:
+            ValueError: if there is no such baseline, or it does not fit the table.
+            ImportError: without LightGBM, for the boosted ones.
+        """
+        if name not in BASELINES:
+            raise ValueError(f"Expected a baseline among {', '.join(BASELINES)}, found {name!r}.")
+        predict = self._amount() if name == AMOUNT else self._boosted(name, seed)
+        return {
+            split: self._scored(found, predict(self.judged[split]), self.judged[split])
+            for split, found in self.windows.items()
+            if split != "train"
+        }
+
+    def _amount(self) -> Callable[[np.ndarray], np.ndarray]:
+        if self.num_classes != 2:
+            raise ValueError(
+                f"Expected a label of two classes for the baseline amount, found {self.num_classes or 'no'} classes. "
+                "Leave it out of `compare`."
+            )
+        if not self.columns.money:
+            kinds = ", ".join(f"{one.name} ({one.kind})" for one in self.plan.fields)
+            raise ValueError(
+                f"Expected a field of kind money for the baseline amount, found {kinds}. Make the amount's field "
+                "`kind: money` in the column plan, or leave the baseline out of `compare`."
+            )
+        amounts = self.columns.numbers[self.columns.money[0]]
+        rows, labels = self._labelled("train")
+        fitted = AmountShares.fit(amounts[rows], labels)
+        return lambda places: fitted.predict(amounts[places])
+
+    def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        import_lightgbm()  # before minutes of work on features
+        features = self.features(name)
+        train_rows, train_labels = self._labelled("train")
+        rows, labels = self._labelled("validation")
+        trees = fit_trees(
+            features.select(self._places(train_rows)),
+            train_labels,
+            features.select(self._places(rows)),
+            labels,
+            self.num_classes,
+            seed,
+            self.threads,
+        )
+        used = ", ".join(f"{feature} {share:.0%}" for feature, share in trees.most_used())
+        logger.info(f"{name}, seed {seed}: {sum(trees.rounds)} trees; share of the gain: {used}.")
+        return lambda places: trees.predict(features.select(self._places(places)))
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.needed, rows)
+
+    def _labelled(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of a split that have a label, and their labels."""
+        rows = self.judged[split]
+        assert self.rows.labels is not None
+        labels = np.array(self.rows.labels[rows])
+        known = np.isfinite(labels).any(axis=1) if labels.ndim > 1 else labels != IGNORED
+        if not known.any():
+            raise ValueError(
+                f"Expected {split} rows with a label to fit baselines on, found none in {len(rows)} rows. Choose other "
+                "split_fractions."
+            )
+        return rows[known], labels[known]
+
+    def _scored(self, windows: WindowDataset, scores: np.ndarray, rows: np.ndarray) -> ScoredRows:
+        judged = judged_rows(windows)
+        if windows.label != "any":
+            return scores_of_rows(windows, judged, scores[np.searchsorted(rows, judged.row)])
+        first = windows.index.start + windows.index.label_start
+        nothing = np.concatenate([[0.0], np.cumsum(np.log1p(-np.minimum(scores, 1 - 1e-12)))])
+        begins, ends = np.searchsorted(rows, first), np.searchsorted(rows, judged.row, side="right")
+        return scores_of_rows(windows, judged, -np.expm1(nothing[ends] - nothing[begins]))
+
+
+def _beside(features: Features, names: list[str], values: np.ndarray) -> Features:
+    return Features([*features.names, *names], np.hstack([features.values, values]), features.categorical)
