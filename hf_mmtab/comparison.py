@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .metrics import paired_bootstrap
+from .metrics import BOOTSTRAP_METRICS, bootstrap_interval, paired_bootstrap
 from .reports import ModelResult
 from .reports.facts import metric_name
+from .row_evaluation import ResampleBy, evaluate_rows, headline, resampling_groups
+from .scored_rows import ScoredRows
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class ModelRuns:
         metrics: one dict of metrics a seed.
         probabilities: one `(rows, num_labels)` a seed.
         thresholds: one list (or None) a seed.
-        minutes: training and evaluation of each, wall time.
+        minutes: training and evaluation of each, wall time; empty: not known.
     """
 
     name: str
@@ -35,6 +37,8 @@ def compare_runs(
     problem_type: str,
     metrics: Sequence[str],
     resamples: int = 1000,
+    groups: np.ndarray | None = None,
+    intervals: Sequence[str] = (),
 ) -> list[ModelResult]:
     """Compare architectures with the first one.
 
@@ -44,6 +48,8 @@ def compare_runs(
         problem_type: as in the models' config.
         metrics: the first is the one whose paired difference is taken.
         resamples: of the rows, for the interval of the difference; 0 leaves it out.
+        groups: `(rows,)` ids; groups are resampled whole.
+        intervals: metrics whose mean over the seeds gets an interval over the same resampled rows.
 
     Returns:
         A result for each architecture; `differences` holds the reference minus it, over the mean of the seeds.
@@ -61,18 +67,93 @@ def compare_runs(
                 problem_type,
                 thresholds=_cuts(reference),
                 other_thresholds=_cuts(run),
+                groups=groups,
                 num_resamples=resamples,
             )
+        found = {
+            name: bootstrap_interval(
+                name, labels, list(run.probabilities), problem_type,
+                thresholds=_cuts(run), groups=groups, num_resamples=resamples,
+            )
+            for name in intervals
+            if resamples
+        }  # fmt: skip
         results.append(
             ModelResult(
                 run.name,
-                scores={name: [found[name] for found in run.metrics if name in found] for name in metrics},
+                scores={name: [one[name] for one in run.metrics if name in one] for name in metrics},
+                intervals=found,
                 differences=differences,
                 is_own=run is reference,
-                seconds=60 * float(np.mean(run.minutes)),
+                seconds=60 * float(np.mean(run.minutes)) if len(run.minutes) else None,
             )
         )
     return results
+
+
+def compare_scored(
+    models: Mapping[str, Sequence[ScoredRows]],
+    problem_type: str,
+    id2label: Mapping[int, str],
+    thresholds: Mapping[str, Sequence[float | None]] | None = None,
+    minutes: Mapping[str, Sequence[float]] | None = None,
+    resample_by: ResampleBy = "auto",
+    bootstrap: int = 1000,
+) -> list[ModelResult]:
+    """Compare models of tables with the first one, on the same labelled rows.
+
+    Args:
+        models: name → scores of one split, one a seed.
+        problem_type: as in the models' config.
+        id2label: names of classes, or of targets.
+        thresholds: name → of class 1, one a seed, chosen on validation; absent: 0.5.
+        minutes: name → of each run.
+        resample_by: see `hf_mmtab.row_evaluation.resampling_groups`; intervals and differences both follow it.
+        bootstrap: resamples; 0 leaves intervals and differences out.
+
+    Raises:
+        ValueError: if models were judged on other rows, or on other labels.
+    """
+    first = next(iter(models))
+    for name, seeds in models.items():
+        for scored in seeds:
+            _require_same_rows(first, models[first][0], name, scored)
+    known = models[first][0].labelled
+    cuts = {name: list((thresholds or {}).get(name) or [None] * len(seeds)) for name, seeds in models.items()}
+    runs = []
+    for name, seeds in models.items():
+        metrics = [
+            evaluate_rows(scored, problem_type, id2label, cut, bootstrap=0).metrics
+            for scored, cut in zip(seeds, cuts[name], strict=True)
+        ]
+        own = [None if cut is None else [cut] for cut in cuts[name]]
+        probabilities = [scored.labelled.probabilities for scored in seeds]
+        runs.append(ModelRuns(name, metrics, probabilities, own, (minutes or {}).get(name, [])))
+    wanted = headline(problem_type, len(id2label))
+    assert known.labels is not None
+    groups, _ = resampling_groups(known, resample_by)
+    defined = [name for name in wanted if name in BOOTSTRAP_METRICS and name in runs[0].metrics[0]]
+    resamples = bootstrap if wanted[0] in defined else 0  # else a single class: nothing to resample
+    return compare_runs(runs, known.labels, problem_type, wanted, resamples, groups, intervals=defined)
+
+
+def _require_same_rows(first: str, reference: ScoredRows, name: str, scored: ScoredRows) -> None:
+    same = np.array_equal(reference.rows, scored.rows) and np.array_equal(reference.entities, scored.entities)
+    if not same:
+        shared = len(np.intersect1d(reference.rows, scored.rows))
+        raise ValueError(
+            f"Expected {name} to be judged on the {len(reference)} rows of {first}, found {len(scored)} rows, "
+            f"{shared} of them shared. Compare runs with the same table, split, windows and label."
+        )
+    mine, theirs = reference.labels, scored.labels
+    is_float = mine is not None and np.issubdtype(mine.dtype, np.floating)
+    if (mine is None) != (theirs is None) or (
+        mine is not None and not np.array_equal(mine, theirs, equal_nan=is_float)  # type: ignore[arg-type]
+    ):
+        raise ValueError(
+            f"Expected {name} to be judged by the labels of {first}, found others on the same {len(reference)} rows. "
+            "Compare runs with the same label columns."
+        )
 
 
 def _cuts(run: ModelRuns) -> list[Sequence[float] | None] | None:
