@@ -13,6 +13,7 @@ from hf_mmtab.ablation import AblationRow
 from hf_mmtab.metrics import Interval, PairedDifference, bootstrap_interval, scores_for
 from hf_mmtab.reports import ModelResult, RunFacts, SplitPredictions, write_report
 from hf_mmtab.reports.examples import thumbnail, worst_errors
+from hf_mmtab.reports.facts import HistoryTable
 from hf_mmtab.reports.page import duration, number, quantity, signed
 from hf_mmtab.reports.plots_classes import confused_pairs, confusion_counts
 from hf_mmtab.reports.plots_scores import calibration_bins, expected_calibration_error, wilson
@@ -168,28 +169,39 @@ def test_report_of_rare_positives_over_time(tmp_path):
     rng = np.random.default_rng(2)
     labels = (rng.random(3000) < 0.02).astype(int)
     scores = 1 / (1 + np.exp(-rng.normal(-4 + 4 * labels, 1)))
+    noise = rng.random(3000)
     times = np.datetime64("2019-01-01T00:00") + np.arange(3000).astype("timedelta64[h]")
-    rows = [{"window": f"time  amount\n{i}  $-99.00"} for i in range(3000)]
+    rows = [
+        {
+            "history": HistoryTable(
+                ["time", "amount"], [["1", "$3.00"], [f"at {i}", "$-99.00"]], judged=1, first=4
+            )
+        }
+        for i in range(3000)
+    ]
     predictions = SplitPredictions(
-        np.stack([1 - scores, scores], 1), labels, rows, times, np.arange(3000) % 7
-    )
+        np.stack([1 - scores, scores], 1), labels, rows, times, np.arange(3000) % 7,
+        {"amount": np.stack([1 - noise, noise], 1)},
+    )  # fmt: skip
     names = {0: "genuine", 1: "fraud"}
     facts = RunFacts(
-        "Fraud", SINGLE, names, main_metric="average_precision", thresholds=[0.25], predictions={"test": predictions},
+        "Fraud", SINGLE, names, main_metric="average_precision", thresholds=[0.25], resampled="histories",
+        intervals={"test": {"average_precision": Interval(0.5, 0.4, 0.6, 100)}}, predictions={"test": predictions},
         metrics={"test": scores_for(SINGLE, labels, predictions.probabilities, names, [0.25])},
     )  # fmt: skip
     html = write_report(facts, tmp_path, examples=6).read_text(encoding="utf-8")
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
-        "confusion", "precision_recall", "calibration", "score_over_time",
+        "confusion", "precision_recall", "calibration", "score_over_time", "scores",
     }  # fmt: skip
     assert "<span>recall at 0.1 % false positives</span>" in html
     examples = worst_errors(facts, predictions, 6)
     assert [e.true for e in examples] == ["fraud"] * 3 + [
         "genuine"
     ] * 3  # missed ones first, alarms not forgotten
-    assert examples[0].window in html and examples[
-        0
-    ].identity == f"{examples[0].row % 7} {times[examples[0].row]}".replace("T", " ")
+    assert f'<tr class="judged"><td>at {examples[0].row}</td><td>$-99.00</td></tr>' in html
+    assert "4 earlier rows of the window" in html
+    assert "bootstrap intervals over its whole histories" in html
+    assert examples[0].identity == f"{examples[0].row % 7} {times[examples[0].row]}".replace("T", " ")
 
 
 def test_report_of_a_regression(tmp_path):

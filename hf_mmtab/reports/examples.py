@@ -10,13 +10,12 @@ import numpy as np
 from PIL import Image, ImageOps
 from transformers.utils.logging import get_logger
 
-from .facts import RunFacts, SplitPredictions
+from .facts import HistoryTable, RunFacts, SplitPredictions
 
 logger = get_logger(__name__)
 
 THUMBNAIL = 176  # pixels of the longer side
 TEXT_LENGTH = 280  # characters shown of a text
-WINDOW_LENGTH = 1600  # characters shown of decoded table rows, from the end: the judged row is the last
 
 
 @dataclass
@@ -28,10 +27,10 @@ class Example:
     predicted: str
     certainty: str
     text: str = ""
-    window: str = ""
     image: str | None = None
     note: str = ""
     identity: str = ""
+    history: HistoryTable | None = None
 
 
 def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24) -> list[Example]:
@@ -124,7 +123,7 @@ def _percent(share: float) -> str:
 
 
 def _with_row(example: Example, predictions: SplitPredictions) -> Example:
-    """Add picture, text and window of the row."""
+    """Add picture, text and history of the row."""
     if predictions.groups is not None:
         example.identity = str(predictions.groups[example.row])
     if predictions.times is not None:
@@ -140,8 +139,7 @@ def _with_row(example: Example, predictions: SplitPredictions) -> Example:
         return example
     sentences = [row[name] for name in ("text", "sentence1", "sentence2") if row.get(name)]
     example.text = " — ".join(_clip(str(sentence)) for sentence in sentences)
-    window = str(row.get("window") or "")
-    example.window = window if len(window) <= WINDOW_LENGTH else f"…{window[-WINDOW_LENGTH:]}"
+    example.history = row.get("history")
     example.identity = example.identity or str(row.get("id") or "")
     if "image" in row:
         example.image, example.note = thumbnail(row["image"])

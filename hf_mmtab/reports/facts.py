@@ -26,6 +26,9 @@ METRIC_NAMES = {
     "recall_at_fpr_0.001": "recall at 0.1 % false positives",
     "recall_at_fpr_0.01": "recall at 1 % false positives",
     "positive_rate": "share of positives",
+    "mean_score": "mean predicted probability",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
     "threshold": "threshold",
     "classes_without_positive": "classes without a positive",
     "rmse": "RMSE",
@@ -34,7 +37,7 @@ METRIC_NAMES = {
     "loss": "loss",
     "masked_loss": "loss of masked cells",
 }
-LOWER_IS_BETTER = ("rmse", "mae", "loss", "masked_loss")
+LOWER_IS_BETTER = ("rmse", "mae", "loss", "masked_loss", "brier", "calibration_error")
 MASKED_LM = "masked_lm"  # the problem type of pretraining, which no config has
 
 
@@ -50,6 +53,23 @@ def lower_is_better(metric: str) -> bool:
     return metric.partition("/")[0] in LOWER_IS_BETTER
 
 
+@dataclass(frozen=True)
+class HistoryTable:
+    """Rows of one history, ready to be shown.
+
+    Args:
+        columns: their names.
+        rows: cells as text.
+        judged: number of the row that the prediction is about.
+        first: number of the first of `rows` in the window: so many earlier ones are not shown.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    judged: int
+    first: int = 0
+
+
 @dataclass
 class SplitPredictions:
     """What the model said about the rows of one split.
@@ -58,9 +78,10 @@ class SplitPredictions:
         probabilities: shape `(rows, num_labels)`; regression: predicted values `(rows, targets)`.
         labels: class ids `(rows,)`, 0/1 `(rows, num_labels)`, or values; None if unlabelled.
         rows: for showing single rows: `rows[i]` is a dict with any of `image` (PIL, path, bytes or the dict
-            of `datasets`), `text` or `sentence1`/`sentence2`, `window` (decoded table rows as text), `id`.
+            of `datasets`), `text` or `sentence1`/`sentence2`, `history` (a `HistoryTable`), `id`.
         times: `datetime64` of each row, for scores over time.
         groups: entity of each row, shown beside an error.
+        others: name → what another model said about the same rows, of the shape of `probabilities`.
     """
 
     probabilities: np.ndarray
@@ -68,6 +89,7 @@ class SplitPredictions:
     rows: Sequence[Mapping[str, Any]] | None = None
     times: np.ndarray | None = None
     groups: np.ndarray | None = None
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self):
         self.probabilities = np.asarray(self.probabilities, dtype=np.float64)
@@ -80,6 +102,12 @@ class SplitPredictions:
             if value is not None and len(value) != len(self.probabilities):
                 raise ValueError(
                     f"Expected {len(self.probabilities)} {name}, one per prediction, found {len(value)}."
+                )
+        for name, scores in self.others.items():
+            if np.shape(scores) != self.probabilities.shape:
+                raise ValueError(
+                    f"Expected predictions of {name} of shape {self.probabilities.shape} as the run's own, found "
+                    f"{np.shape(scores)}."
                 )
 
 
@@ -118,6 +146,7 @@ class RunFacts:
         intervals: split → metric → `Interval`.
         main_metric: the number of the headline; default by problem type.
         main_split: the split of the headline; default "test", else the last of `metrics`.
+        resampled: what the bootstrap drew: "rows", or whole "histories" or "days" of them.
         thresholds: decision thresholds chosen on validation.
         predictions: split → `SplitPredictions`. Curves and examples use `main_split`.
         comparison: this run and its baselines on the same rows.
@@ -145,6 +174,7 @@ class RunFacts:
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     main_metric: str | None = None
     main_split: str | None = None
+    resampled: str = "rows"
     thresholds: Sequence[float] | None = None
     predictions: Mapping[str, SplitPredictions] = field(default_factory=dict)
     comparison: Sequence[ModelResult] = ()

@@ -15,7 +15,7 @@ from .plots_classes import (
     label_bars,
     precision_recall,
 )
-from .plots_scores import calibration, predicted_against_true, score_over_time
+from .plots_scores import calibration, predicted_against_true, score_histogram, score_over_time
 
 CALIBRATION = "Predicted probability against observed share"
 
@@ -67,8 +67,17 @@ def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredict
     assert predictions.labels is not None
     labels, scores, positive = predictions.labels, predictions.probabilities[:, 1], facts.id2label[1]
     if 0 < labels.sum() < len(labels):
-        curve = ("Precision over recall", binary_precision_recall, labels, scores, facts.binary_cut)
+        others = {name: other[:, 1] for name, other in predictions.others.items()}
+        curve = ("Precision over recall", binary_precision_recall, labels, scores, facts.binary_cut, others)
         found.figures["precision_recall"] = curve
+        found.figures["scores"] = (
+            "Scores of both classes",
+            score_histogram,
+            labels,
+            scores,
+            facts.binary_cut,
+            positive,
+        )
     axes = (f"predicted probability of {positive}", f"observed share of {positive}")
     found.figures["calibration"] = (CALIBRATION, calibration, scores, labels, *axes)
     if predictions.times is not None:

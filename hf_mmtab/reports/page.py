@@ -154,7 +154,8 @@ def _summary(facts: RunFacts, num_rows: int) -> str:
     rows = f"{num_rows:,} rows of " if num_rows else ""
     sentences = [f"On {rows}split “{facts.main_split}”."]
     if facts.intervals.get(str(facts.main_split)):
-        sentences.append("Ranges are 95 % bootstrap intervals over its rows.")
+        drawn = "rows" if facts.resampled == "rows" else f"whole {facts.resampled}"
+        sentences.append(f"Ranges are 95 % bootstrap intervals over its {drawn}.")
     if facts.duration is not None:
         sentences.append(f"Trained in {duration(facts.duration)}.")
     sentences += [f"{name[:1].upper()}{name[1:]}: {value}." for name, value in facts.details.items()]

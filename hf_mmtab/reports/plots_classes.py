@@ -8,7 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from .style import BLUE, COLOURS, GREY, INK, ORANGE, PALE, new_figure, styled, unit_axes
+from .style import BLUE, COLOURS, GREY, INK, ORANGE, PALE, WIDTH, new_figure, styled, unit_axes
 
 _BLUES = LinearSegmentedColormap.from_list("white to blue", ["#ffffff", "#c6dcec", "#5a9fcc", "#004e80"])
 FEW_CLASSES = 30  # up to here the numbers in a matrix are read, beyond it the matrix is looked at
@@ -145,13 +145,28 @@ def precision_recall(
 
 
 @styled
-def binary_precision_recall(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
-    """The curve, the share of positives that a guess would reach, and where the saved threshold stands."""
+def binary_precision_recall(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, others: Mapping[str, np.ndarray] | None = None
+) -> Figure:
+    """The curve, the share of positives that a guess would reach, and where the saved threshold stands.
+
+    Args:
+        labels: 0 and 1, shape `(rows,)`.
+        scores: of class 1.
+        threshold: saved with the model.
+        others: name → scores of other models for the same rows, drawn thinner.
+    """
     precision, recall, _ = precision_recall_curve(labels, scores)
     base = float(labels.mean())
-    figure = new_figure(4.2, 5.4)
+    figure = new_figure(4.2, WIDTH if others else 5.4)
     axes = figure.add_subplot()
-    axes.step(recall, precision, where="post", color=BLUE)
+    ranked = sorted((others or {}).items(), key=lambda one: -average_precision_score(labels, one[1]))
+    for colour, (name, other) in zip((*COLOURS[2:], *[GREY] * len(ranked)), ranked, strict=False):
+        theirs, reached, _ = precision_recall_curve(labels, other)
+        label = f"{_short(name)}  {average_precision_score(labels, other):.3f}"
+        axes.step(reached, theirs, where="post", color=colour, linewidth=1.3, label=label)
+    own = f"this model  {average_precision_score(labels, scores):.3f}"
+    axes.step(recall, precision, where="post", color=BLUE, linewidth=2.2 if others else 1.8, label=own)
     axes.axhline(base, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate(
         f"guessing {base:.2%}", (0, base), xytext=(2, 4), textcoords="offset points", fontsize=8, color=GREY
@@ -166,7 +181,14 @@ def binary_precision_recall(labels: np.ndarray, scores: np.ndarray, threshold: f
             fontsize=8.5, ha="right" if left else "left", color=ORANGE,
         )  # fmt: skip
     unit_axes(axes, "recall", "precision")
-    axes.set_title(f"average precision {average_precision_score(labels, scores):.3f}")
+    if others:
+        handles, texts = axes.get_legend_handles_labels()
+        axes.legend(
+            [handles[-1], *handles[:-1]], [texts[-1], *texts[:-1]], loc="center left", bbox_to_anchor=(1.02, 0.5),
+            title="average precision", alignment="left",
+        )  # fmt: skip
+    else:
+        axes.set_title(f"average precision {average_precision_score(labels, scores):.3f}")
     return figure
 
 

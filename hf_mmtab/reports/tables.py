@@ -22,9 +22,13 @@ _BINARY = (
     "recall",
     "recall_at_fpr_0.001",
     "recall_at_fpr_0.01",
+    "accuracy",
+    "macro_f1",
+    "brier",
+    "calibration_error",
 )
 _BINARY_HEAD = ("average_precision", "roc_auc", "f1", "recall_at_fpr_0.001", "accuracy")
-_BESIDES = ("loss", "positive_rate", "threshold", "classes_without_positive")
+_BESIDES = ("loss", "mean_score", "positive_rate", "threshold", "classes_without_positive")
 
 
 def headline(facts: RunFacts) -> list[dict[str, Any]]:

@@ -1,0 +1,92 @@
+"""The rows behind a score, as a person reads them: the window's rows of the table as it came, the judged one marked."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+
+from .data.encoded_rows import EncodedRows
+from .data.windows import WindowDataset
+from .models.tabbert.columns_tabbert import ColumnPlan
+from .reports.facts import HistoryTable
+from .scored_rows import ScoredRows, judged_rows
+
+MOST_ROWS = (
+    10  # rows shown of a window: those before the judged one, the judged one, and one after it if it was read
+)
+LONGEST_CELL = 28  # characters
+
+
+class DecodedHistories(Sequence[Mapping[str, Any]]):
+    """For each scored row `{"history": HistoryTable}`, read from the table when asked for.
+
+    Columns: the time, what fields are made of, the label, and the score of every row that has one. Columns that name
+    the entity are left out, unless they are fields.
+
+    Args:
+        dataset: the typed rows that were encoded.
+        rows: the encoded rows.
+        plan: of the processor.
+        windows: that the model read.
+        scored: the rows that are shown, all judged in `windows`.
+    """
+
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        rows: EncodedRows,
+        plan: ColumnPlan,
+        windows: WindowDataset,
+        scored: ScoredRows,
+    ) -> None:
+        fields = [str(plan.source(one)) for one in plan.fields]
+        label = [name for name in plan.label if name in dataset.column_names]
+        wanted = dict.fromkeys([*([plan.time] if plan.time else []), *fields, *label])
+        self.columns = [name for name in wanted if name in dataset.column_names]
+        self.labels = set(label)
+        self.dataset = dataset.select_columns(self.columns)
+        self.rows, self.windows, self.scored = rows, windows, scored
+        judged = judged_rows(windows)
+        order = np.argsort(judged.row, kind="stable")
+        places = np.searchsorted(judged.row[order], scored.rows)
+        self.window, self.place = judged.window[order][places], judged.place[order][places]
+        self._by_row = np.argsort(scored.rows, kind="stable")
+        self._scored_rows = scored.rows[self._by_row]
+
+    def __len__(self) -> int:
+        return len(self.scored)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: Any) -> Any:
+        index, place = self.windows.index, int(self.place[i])
+        start, length = int(index.start[self.window[i]]), int(index.length[self.window[i]])
+        first = max(0, place - (MOST_ROWS - 2 if place + 1 < length else MOST_ROWS - 1))
+        stop = min(length, place + 2)
+        shown = np.arange(start + first, start + stop)
+        numbers = shown if self.rows.row_numbers is None else np.array(self.rows.row_numbers[shown])
+        cells = self.dataset[numbers.tolist()]
+        names = [f"{name} (label)" if name in self.labels else name for name in self.columns]
+        table = [[as_text(cells[name][k]) for name in self.columns] for k in range(len(shown))]
+        if self.scored.scores.ndim == 1:
+            names.append("score")
+            for line, score in zip(table, self._scores(shown), strict=True):
+                line.append("" if np.isnan(score) else f"{score:.3f}" if score >= 0.0005 else f"{score:.1e}")
+        return {"history": HistoryTable(names, table, place - first, first)}
+
+    def _scores(self, shown: np.ndarray) -> np.ndarray:
+        """The scores of the shown rows, NaN for rows that were not judged."""
+        at = np.minimum(np.searchsorted(self._scored_rows, shown), len(self) - 1)
+        return np.where(self._scored_rows[at] == shown, self.scored.scores[self._by_row[at]], np.nan)
+
+
+def as_text(value: Any) -> str:
+    """Return a cell as a person writes it: no seconds where there are none, at most 6 digits, a dash where missing."""
+    if value is None or value != value:
+        return "–"
+    if hasattr(value, "isoformat"):
+        return str(value).removesuffix(":00") if hasattr(value, "hour") else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
