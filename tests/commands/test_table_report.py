@@ -1,0 +1,187 @@
+"""The report of a run on a table: histories as they came, curves of several models, what was resampled."""
+
+import dataclasses
+import datetime
+import json
+from types import SimpleNamespace
+
+import datasets
+import numpy as np
+import pytest
+
+from hf_mmtab.commands.table_report import read_table_facts, write_table_report
+from hf_mmtab.comparison import compare_scored
+from hf_mmtab.data.preparing import prepare_rows
+from hf_mmtab.data.splits import windows
+from hf_mmtab.decoded_histories import DecodedHistories, as_text
+from hf_mmtab.models.tabbert import TabBertConfig, TabBertProcessor
+from hf_mmtab.row_evaluation import evaluate_rows
+from hf_mmtab.scored_rows import judged_rows, scores_of_rows
+
+START = datetime.datetime(2021, 3, 1)
+PLAN = {
+    "entity": "who",
+    "time": "when",
+    "label": "odd",
+    "fields": {
+        "when.hour": {"kind": "time_part", "part": "hour"},
+        "amount": {"kind": "money", "num_bins": 4},
+        "shop": {},
+    },
+}
+SINGLE = "single_label_classification"
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """Rows of 25 holders, not in their order; the amount says which row of the file it is."""
+    rng = np.random.default_rng(0)
+    rows = 1000
+    return datasets.Dataset.from_dict(
+        {
+            "who": [f"w{i}" for i in rng.integers(0, 25, rows)],
+            "when": [START + datetime.timedelta(hours=2 * i) for i in range(rows)],
+            "amount": [f"${i}.00" for i in range(rows)],
+            "shop": rng.choice(["bakery", "<grocer> & $on"], rows).tolist(),
+            "odd": rng.choice(["no", "yes"], rows, p=[0.8, 0.2]).tolist(),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def table(dataset, tmp_path_factory):
+    processor = TabBertProcessor(PLAN)
+    rows = prepare_rows(dataset, processor, tmp_path_factory.mktemp("rows") / "rows", "time")
+    return SimpleNamespace(rows=rows, processor=processor)
+
+
+def scored_by(cut, seed):
+    """Scores that know something of the label."""
+    judged = judged_rows(cut)
+    scored = scores_of_rows(cut, judged, np.zeros(len(judged.row)))
+    noise = np.random.default_rng(seed).random(len(scored))
+    return scored.with_scores(0.3 * scored.labels + 0.7 * noise)
+
+
+def run_folder(folder, table, scored, label="last", time=True):
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {0: "no", 1: "yes"}
+    config = TabBertConfig(
+        **table.processor.config_kwargs(), hidden_size=16, num_attention_heads=2, num_hidden_layers=1,
+        intermediate_size=16, field_hidden_size=8, field_num_heads=2, problem_type=SINGLE, id2label=names,
+        window_label=label, seq_len=5, threshold=0.5,
+    )  # fmt: skip
+    config.save_pretrained(folder)
+    found = {s: evaluate_rows(one, SINGLE, names, 0.5, bootstrap=50) for s, one in scored.items()}
+    results = {
+        "architecture": "lstm", "data": "somewhere/payments.csv", "split": "test", "thresholds": [0.5],
+        "window_label": label, "seq_len": 5, "minutes": 3.0, "notes": ["Nothing is shared."], "skipped": [],
+        "metrics": {s: one.metrics for s, one in found.items()}, "resampled_by": found["test"].resampled_by,
+        "intervals": {
+            s: {n: dataclasses.astuple(i) for n, i in one.intervals.items()} for s, one in found.items()
+        },
+    }  # fmt: skip
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_a_history_shows_the_rows_up_to_the_judged_one_as_they_came(dataset, table):
+    cut = windows(table.rows, "test", seq_len=12, stride=1, label="last")
+    scored = scored_by(cut, 1)
+    shown = DecodedHistories(dataset, table.rows, table.processor.plan, cut, scored)
+    assert len(shown) == len(scored)
+    history = shown[40]["history"]
+    assert history.columns == ["when", "amount", "shop", "odd (label)", "score"]
+    assert (len(history.rows), history.judged, history.first) == (10, 9, 2)  # of 12 rows the last ten
+    raw = dataset[int(table.rows.row_numbers[scored.rows[40]])]
+    assert history.rows[9][:4] == [f"{raw['when']:%Y-%m-%d %H:%M}", raw["amount"], raw["shop"], raw["odd"]]
+    assert history.rows[9][4] == f"{scored.scores[40]:.3f}"
+    times = [row[0] for row in history.rows]
+    assert times == sorted(times)
+    numbers = [int(row[1].strip("$").split(".")[0]) for row in history.rows]
+    assert len({dataset["who"][number] for number in numbers}) == 1
+    first_test = next(i for i in range(len(scored)) if scored.rows[i] - scored.rows[0] == 0)
+    assert shown[first_test]["history"].rows[0][4] == ""  # training rows have no score
+
+
+def test_with_a_label_for_every_row_the_row_after_the_judged_one_is_shown_too(dataset, table):
+    cut = windows(table.rows, "test", seq_len=4, stride=2, label="every")
+    scored = scored_by(cut, 1)
+    shown = DecodedHistories(dataset, table.rows, table.processor.plan, cut, scored)
+    middle = next(i for i in range(len(scored)) if shown.place[i] + 1 < cut.index.length[shown.window[i]])
+    history = shown[middle]["history"]
+    assert len(history.rows) == history.judged + 2
+    raw = dataset[int(table.rows.row_numbers[scored.rows[middle]])]
+    assert history.rows[history.judged][1] == raw["amount"]
+
+
+def test_cells_are_written_as_a_person_would():
+    assert as_text(None) == as_text(float("nan")) == "–"
+    assert as_text(datetime.datetime(2021, 3, 1, 7, 30)) == "2021-03-01 07:30"
+    assert as_text(datetime.date(2021, 3, 1)) == "2021-03-01"
+    assert as_text(12.0) == "12"
+    assert as_text(0.123456789) == "0.123457"
+    assert as_text("x" * 40) == "x" * 27 + "…"
+
+
+def test_the_report_has_the_models_side_by_side_and_the_histories_of_the_errors(dataset, table, tmp_path):
+    cut = {s: windows(table.rows, s, seq_len=5, stride=1, label="last") for s in ("validation", "test")}
+    scored = {split: scored_by(found, 1) for split, found in cut.items()}
+    other = scored_by(cut["test"], 2)
+    run_folder(tmp_path, table, scored)
+    names = {0: "no", 1: "yes"}
+    compared = compare_scored({"lstm": [scored["test"]], "boosted": [other]}, SINGLE, names, bootstrap=50)
+    page = write_table_report(
+        tmp_path, table, dataset, cut, scored, "do it again", compared, {"boosted": other}
+    )
+    html = page.read_text(encoding="utf-8")
+    figures = {p.stem for p in (tmp_path / "report" / "figures").iterdir()}
+    assert figures == {
+        "comparison",
+        "confusion",
+        "precision_recall",
+        "scores",
+        "calibration",
+        "score_over_time",
+    }
+    assert "<title>TabBERT (lstm) on payments.csv</title>" in html
+    assert "Predicts odd: judged is the last row of windows of up to 5 rows." in html
+    assert "<span>average precision</span>" in html
+    assert "bootstrap intervals over its whole histories" in html
+    assert "Nothing is shared." in html
+    assert html.count('<tr class="judged">') == 24
+    assert "&lt;grocer&gt; &amp; $on" in html and "<grocer>" not in html
+    assert "Brier score" in html
+
+
+def test_times_that_are_no_dates_are_not_drawn_over_time(dataset, tmp_path):
+    numbered = dataset.remove_columns("when").add_column("when", list(range(1000)))
+    plan = PLAN | {"fields": {"shop": {}}}
+    processor = TabBertProcessor(plan)
+    table = SimpleNamespace(
+        rows=prepare_rows(numbered, processor, tmp_path / "rows", "time"), processor=processor
+    )
+    cut = {"test": windows(table.rows, "test", seq_len=5, stride=1, label="last")}
+    scored = {"test": scored_by(cut["test"], 1)}
+    run_folder(tmp_path / "run", table, scored)
+    facts = read_table_facts(tmp_path / "run", table, numbered, cut, scored, "")
+    assert facts.predictions["test"].times is None
+
+
+@pytest.mark.parametrize(
+    ("change", "warns"),
+    [
+        ({}, True),
+        ({"next_row": True}, False),
+        ({"next_row": True, "lstm_bidirectional": True}, True),
+        ({"architectures": ["TabBertRawLstmForSequenceClassification"]}, False),
+        ({"window_label": "last"}, False),
+    ],
+)
+def test_a_model_that_reads_on_behind_the_judged_row_is_said_to(dataset, table, tmp_path, change, warns):
+    cut = {"test": windows(table.rows, "test", seq_len=5, stride=2, label="every")}
+    scored = {"test": scored_by(cut["test"], 1)}
+    run_folder(tmp_path, table, scored, label="every")
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    notes = read_table_facts(tmp_path, table, dataset, cut, scored, "").notes
+    assert any("come after the judged one" in note for note in notes) == warns
