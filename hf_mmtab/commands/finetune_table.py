@@ -17,7 +17,9 @@ from ..metrics import scores_for
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..row_evaluation import choose_threshold, headline
 from ..scored_rows import ScoredRows, scored_rows
-from ..table_baselines import BASELINES, run_baseline
+from ..table_baselines import BASELINES, TableBaselines
+from ..table_baselines.boosting import import_lightgbm
+from ..table_baselines.running import AMOUNT
 from ..tasks import PreparedTable
 from ..tasks.table_heads import HEAD_PARTS, HEADS, head_model
 from ..tasks.table_labels import check_labels, class_shares, correct_bias, epoch_sampler
@@ -85,6 +87,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     set_seed(training.seed)
     table, windows = prepare(recipe)
     check_labels(windows)
+    check_baselines(recipe, table)
     model: Any = head_model(recipe.data, recipe.model, table, windows["train"])
     choose_freezing(recipe, model, is_reference)
     choose_loss(recipe)
@@ -159,13 +162,18 @@ def compare(root: Path, recipe: Recipe, finished: dict[str, list[dict[str, Any]]
         models[name] = [ScoredRows.load(file) for file in files]
         thresholds[name] = [run["thresholds"][0] if run["thresholds"] else None for run in runs]
         minutes[name] = [run["minutes"] for run in runs]
+    baselines = TableBaselines(table, table.dataset, windows)
     for name in dict.fromkeys(name for name in recipe.run.compare if name in BASELINES):
-        started = time.time()
-        scored = run_baseline(name, table, table.dataset, windows, seed=recipe.training.seed)
-        for part, rows in scored.items():
-            rows.save(predictions_file(root / name, part))
-        models[name], thresholds[name] = [scored[split]], [choose_threshold(scored["validation"])]
-        minutes[name] = [(time.time() - started) / 60]
+        models[name], thresholds[name], minutes[name] = [], [], []
+        seeds = recipe.run.seeds or [recipe.training.seed]
+        for seed in seeds[:1] if name == AMOUNT else seeds:  # the amount alone has nothing random
+            started = time.time()
+            scored = baselines.run(name, seed)
+            for part, rows in scored.items():
+                rows.save(predictions_file(root / f"{name}-seed{seed}", part))
+            models[name].append(scored[split])
+            thresholds[name].append(choose_threshold(scored["validation"]))
+            minutes[name].append((time.time() - started) / 60)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     id2label = {int(number): label for number, label in config["id2label"].items()}
     results = compare_scored(
@@ -190,6 +198,26 @@ def check_names(recipe: Recipe) -> None:
         raise ValueError(
             f"Expected names to compare with among {', '.join(known)}, found {', '.join(unknown)}."
         )
+
+
+def check_baselines(recipe: Recipe, table: PreparedTable) -> None:
+    """Find out before hours of training whether the baselines that come after it can run.
+
+    Raises:
+        ValueError: if there is no amount to judge by.
+        ImportError: without LightGBM.
+    """
+    named = [name for name in recipe.run.compare if name in BASELINES]
+    if AMOUNT in named:
+        kinds = [field.kind for field in table.processor.plan.fields]
+        if "money" not in kinds or len(table.rows.label_names) != 2:
+            raise ValueError(
+                "Expected a field of kind money and a label of two classes for the baseline amount, found fields of "
+                f"kind {', '.join(dict.fromkeys(kinds))} and {len(table.rows.label_names) or 'no'} classes. Leave it "
+                "out of `compare`."
+            )
+    if set(named) - {AMOUNT}:
+        import_lightgbm()
 
 
 def prepare(recipe: Recipe) -> tuple[PreparedTable, dict[str, WindowDataset]]:
