@@ -21,7 +21,7 @@ LONGEST_CELL = 28  # characters
 class DecodedHistories(Sequence[Mapping[str, Any]]):
     """For each scored row `{"history": HistoryTable}`, read from the table when asked for.
 
-    Columns: the time, what fields are made of, the label, and the score of every row that has one. Columns that name
+    Columns: the time, the label, the score of every row that has one, and what fields are made of. Columns that name
     the entity are left out, unless they are fields.
 
     Args:
@@ -42,9 +42,10 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
     ) -> None:
         fields = [str(plan.source(one)) for one in plan.fields]
         label = [name for name in plan.label if name in dataset.column_names]
-        wanted = dict.fromkeys([*([plan.time] if plan.time else []), *fields, *label])
+        wanted = dict.fromkeys([*([plan.time] if plan.time else []), *label, *fields])
         self.columns = [name for name in wanted if name in dataset.column_names]
         self.labels = set(label)
+        self.told = len(label) + (plan.time is not None)  # how many columns stand before the cells
         self.dataset = dataset.select_columns(self.columns)
         self.rows, self.windows, self.scored = rows, windows, scored
         judged = judged_rows(windows)
@@ -71,15 +72,20 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
         names = [f"{name} (label)" if name in self.labels else name for name in self.columns]
         table = [[as_text(cells[name][k]) for name in self.columns] for k in range(len(shown))]
         if self.scored.scores.ndim == 1:
-            names.append("score")
+            names.insert(self.told, "score")
             for line, score in zip(table, self._scores(shown), strict=True):
-                line.append("" if np.isnan(score) else f"{score:.3f}" if score >= 0.0005 else f"{score:.1e}")
+                line.insert(self.told, "" if np.isnan(score) else as_probability(score))
         return {"history": HistoryTable(names, table, place - first, first)}
 
     def _scores(self, shown: np.ndarray) -> np.ndarray:
         """The scores of the shown rows, NaN for rows that were not judged."""
         at = np.minimum(np.searchsorted(self._scored_rows, shown), len(self) - 1)
         return np.where(self._scored_rows[at] == shown, self.scored.scores[self._by_row[at]], np.nan)
+
+
+def as_probability(score: float) -> str:
+    """Return a probability with the digits that tell it from 0."""
+    return f"{score:.3f}" if score >= 0.0005 or score == 0 else f"{score:.0e}"
 
 
 def as_text(value: Any) -> str:

@@ -76,7 +76,7 @@ def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredict
             labels,
             scores,
             facts.binary_cut,
-            positive,
+            facts.id2label,
         )
     axes = (f"predicted probability of {positive}", f"observed share of {positive}")
     found.figures["calibration"] = (CALIBRATION, calibration, scores, labels, *axes)

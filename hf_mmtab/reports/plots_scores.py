@@ -1,5 +1,7 @@
 """Whether probabilities can be believed, scores over time, predicted against true values."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
@@ -49,7 +51,9 @@ def calibration(confidence: np.ndarray, right: np.ndarray, x: str, y: str) -> Fi
 
 
 @styled
-def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float, positive: str) -> Figure:
+def score_histogram(
+    labels: np.ndarray, scores: np.ndarray, threshold: float, names: Mapping[int, str]
+) -> Figure:
     """How many rows of both classes got which probability, on a logarithmic axis; the line is the threshold."""
     rare = bool(0 < labels.mean() < RARE)
     floor = max(1e-6, float(np.quantile(scores[scores > 0], 0.001))) if rare and (scores > 0).any() else 0.0
@@ -57,7 +61,7 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float, po
     figure = new_figure(3.0)
     axes = figure.add_subplot()
     shown = np.clip(scores, edges[0], 1)
-    for value, colour, name in ((0, GREY, f"not {positive}"), (1, ORANGE, positive)):
+    for value, colour, name in ((0, GREY, names[0]), (1, ORANGE, names[1])):
         rows = shown[labels == value]
         axes.hist(
             rows, bins=edges.tolist(), color=colour, alpha=0.35 if value == 0 else 0.6, linewidth=0,
@@ -67,7 +71,7 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float, po
         axes.axvline(
             threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"threshold {threshold:.3g}"
         )
-    axes.set(yscale="log", ylabel="rows", xlabel=f"predicted probability of {positive}", ylim=(0.7, None))
+    axes.set(yscale="log", ylabel="rows", xlabel=f"predicted probability of {names[1]}", ylim=(0.7, None))
     if rare:
         axes.set(xscale="log", xlim=(edges[0], 1.1))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)

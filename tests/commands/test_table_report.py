@@ -13,7 +13,7 @@ from hf_mmtab.commands.table_report import read_table_facts, write_table_report
 from hf_mmtab.comparison import compare_scored
 from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
-from hf_mmtab.decoded_histories import DecodedHistories, as_text
+from hf_mmtab.decoded_histories import DecodedHistories, as_probability, as_text
 from hf_mmtab.models.tabbert import TabBertConfig, TabBertProcessor
 from hf_mmtab.row_evaluation import evaluate_rows
 from hf_mmtab.scored_rows import judged_rows, scores_of_rows
@@ -90,17 +90,18 @@ def test_a_history_shows_the_rows_up_to_the_judged_one_as_they_came(dataset, tab
     shown = DecodedHistories(dataset, table.rows, table.processor.plan, cut, scored)
     assert len(shown) == len(scored)
     history = shown[40]["history"]
-    assert history.columns == ["when", "amount", "shop", "odd (label)", "score"]
+    assert history.columns == ["when", "odd (label)", "score", "amount", "shop"]
     assert (len(history.rows), history.judged, history.first) == (10, 9, 2)  # of 12 rows the last ten
     raw = dataset[int(table.rows.row_numbers[scored.rows[40]])]
-    assert history.rows[9][:4] == [f"{raw['when']:%Y-%m-%d %H:%M}", raw["amount"], raw["shop"], raw["odd"]]
-    assert history.rows[9][4] == f"{scored.scores[40]:.3f}"
+    score = f"{scored.scores[40]:.3f}"
+    told = [f"{raw['when']:%Y-%m-%d %H:%M}", raw["odd"], score, raw["amount"], raw["shop"]]
+    assert history.rows[9] == told
     times = [row[0] for row in history.rows]
     assert times == sorted(times)
-    numbers = [int(row[1].strip("$").split(".")[0]) for row in history.rows]
+    numbers = [int(row[3].strip("$").split(".")[0]) for row in history.rows]
     assert len({dataset["who"][number] for number in numbers}) == 1
     first_test = next(i for i in range(len(scored)) if scored.rows[i] - scored.rows[0] == 0)
-    assert shown[first_test]["history"].rows[0][4] == ""  # training rows have no score
+    assert shown[first_test]["history"].rows[0][2] == ""  # training rows have no score
 
 
 def test_with_a_label_for_every_row_the_row_after_the_judged_one_is_shown_too(dataset, table):
@@ -111,7 +112,7 @@ def test_with_a_label_for_every_row_the_row_after_the_judged_one_is_shown_too(da
     history = shown[middle]["history"]
     assert len(history.rows) == history.judged + 2
     raw = dataset[int(table.rows.row_numbers[scored.rows[middle]])]
-    assert history.rows[history.judged][1] == raw["amount"]
+    assert history.rows[history.judged][3] == raw["amount"]
 
 
 def test_cells_are_written_as_a_person_would():
@@ -120,6 +121,8 @@ def test_cells_are_written_as_a_person_would():
     assert as_text(datetime.date(2021, 3, 1)) == "2021-03-01"
     assert as_text(12.0) == "12"
     assert as_text(0.123456789) == "0.123457"
+    assert as_probability(0.25) == "0.250"
+    assert as_probability(0.00002) == "2e-05"
     assert as_text("x" * 40) == "x" * 27 + "…"
 
 
