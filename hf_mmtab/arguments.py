@@ -115,6 +115,19 @@ class MMBTModelArguments:
     image_pooling: Literal["avg", "max", "none"] = field(
         default="avg", metadata={"help": "Feature map → tokens."}
     )
+    segment_start: Literal["pretrained", "first"] = field(
+        default="pretrained",
+        metadata={
+            "help": "Segment embeddings of mmbt start from the text model's, as in the original, or all from its "
+            "first, that of a single text."
+        },
+    )
+    text_position_start: int = field(
+        default=0,
+        metadata={
+            "help": "Position of mmbt's first word: 0 as in the original; 1 as in the text model's training."
+        },
+    )
     max_length: int | None = field(
         default=None, metadata={"help": "Word pieces of the text; default the model's."}
     )

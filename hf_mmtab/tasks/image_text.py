@@ -189,6 +189,8 @@ class ImageTextTask:
             model = MMBTForClassification.from_text_image_pretrained(
                 text,
                 image,
+                segment_start=arguments.segment_start,
+                text_position_start=arguments.text_position_start,
                 num_segments=3 if self.sentence_pairs else 2,
                 null_image=arguments.null_image,
                 classifier_dropout=arguments.classifier_dropout,

@@ -5,9 +5,11 @@
     torchrun --nproc_per_node=2 scripts/benchmarks/freeze.py --reduce   # part of the first, two processes
 
 The plain loop does what the original does: float32, eager attention, every part runs forward at every step, frozen or
-not, and only `requires_grad` is switched. Ours is `MMTabTrainer`. Both take turns in one process, window by window
-(forward, backward, one optimizer step), so that a busy machine slows both; ratios are of medians. On one thread
-(`OMP_NUM_THREADS=1`) seconds are CPU seconds of the process, which other jobs hardly change.
+not, and only `requires_grad` is switched. Ours is `MMTabTrainer` in bf16, with the attention of `--attention`: at 128
+tokens PyTorch's flash attention needs 1.6 times as long for its way back on a CPU as plain matrix products. Both take
+turns in one process, window by window (forward, backward, one optimizer step), so that a busy machine slows both;
+ratios are of medians. On one thread (`OMP_NUM_THREADS=1`) seconds are CPU seconds of the process, which other jobs
+hardly change.
 """
 
 import argparse
@@ -149,7 +151,7 @@ class TakeTurns(TrainerCallback):
 def compare(phase: str, options: argparse.Namespace) -> dict[str, float]:
     """Train with `MMTabTrainer` and the plain loop in turns; return seconds per micro-batch."""
     plain = PlainLoop(options, list(PHASES[phase]))
-    model = place_convolutions(build_model(options.size, "sdpa"))
+    model = place_convolutions(build_model(options.size, options.attention))
     windows = options.rows // (options.batch_size * options.accumulation)
     with tempfile.TemporaryDirectory() as folder:
         args = MMTabTrainingArguments(
@@ -237,6 +239,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--accumulation", type=int, default=4)
     parser.add_argument("--windows", type=int, default=8, help="timed windows of each phase")
+    parser.add_argument("--attention", choices=["eager", "sdpa"], default="eager", help="of our model")
     parser.add_argument("--phases", nargs="+", choices=list(PHASES), default=list(PHASES))
     parser.add_argument("--reduce", action="store_true", help="under torchrun: only the two-process part")
     options = parser.parse_args(arguments)

@@ -22,6 +22,8 @@ class MMBTConfig(PreTrainedConfig):
         num_image_embeds: pooled image regions, each one token, 1 to 9.
         image_pooling: `avg` or `max` over the feature map; `none` passes every cell or patch as a token.
         num_segments: rows of the segment table: image 0, text 1, second sentence 2. 3 for sentence pairs.
+        text_position_start: position of the first word. 0 as in the original, where the word takes the place
+            that pretraining gave to [CLS]; 1 is where pretraining had the first word.
         cls_token_id: id of the word that opens the image part; taken from `text_config` where it has one.
         sep_token_id: id of the word that closes the image part; likewise.
         image_hidden_size: channels of the image model's last feature map; measured by the model if None.
@@ -49,6 +51,7 @@ class MMBTConfig(PreTrainedConfig):
     num_image_embeds: int = 3
     image_pooling: Literal["avg", "max", "none"] = "avg"
     num_segments: int = 2
+    text_position_start: int = 0
     cls_token_id: int | None = None
     sep_token_id: int | None = None
     image_hidden_size: int | None = None
@@ -82,6 +85,10 @@ class MMBTConfig(PreTrainedConfig):
                 "num_segments must be at least 2 (image 0, text 1; 3 for sentence pairs), "
                 f"got {self.num_segments}"
             )
+
+    def validate_text_position_start(self) -> None:
+        if self.text_position_start < 0:
+            raise ValueError(f"text_position_start must be at least 0, got {self.text_position_start}")
 
     def validate_dropouts(self) -> None:
         for name in ("modal_dropout", "modal_dropout_text", "classifier_dropout"):

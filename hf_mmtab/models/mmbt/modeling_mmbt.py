@@ -21,11 +21,12 @@ from .image_regions import (
 )
 from .modality_dropout import drop_modalities
 from .pretrained_parts import (
-    extend_segment_table,
+    SegmentStart,
     load_image_model,
     load_text_model,
     mean_of_first_two,
     special_token_ids,
+    start_segment_table,
 )
 from .text_parts import (
     FirstTokenPooler,
@@ -59,7 +60,9 @@ class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
             init.normal_(module.null_image, mean=0.0, std=self.config.initializer_range)
 
     @classmethod
-    def from_text_image_pretrained(cls, text: str, image: str, **config_kwargs: Any):  # type: ignore[no-untyped-def]
+    def from_text_image_pretrained(  # type: ignore[no-untyped-def]
+        cls, text: str, image: str, segment_start: SegmentStart = "pretrained", **config_kwargs: Any
+    ):
         """Start from a pretrained text model and a pretrained image model.
 
         The projection of the regions (and pooler, segment table and head, where the checkpoints have none)
@@ -71,6 +74,8 @@ class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
             text: Hub name or folder of the text model.
             image: Hub name or folder of the image model (of a CLIP or SigLIP, its vision half), or
                 `torchvision:resnet152`, `torchvision:resnet50:IMAGENET1K_V2`, `torchvision:FILE.pth`.
+            segment_start: what the text model's own segment table starts from: `pretrained`, its rows, as the
+                original; `first`, every row from that of a single text. A table of MMBT's own starts anew.
             **config_kwargs: fields of [`MMBTConfig`], such as `num_labels`, `id2label`, `num_image_embeds`.
 
         Returns:
@@ -87,8 +92,8 @@ class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
         """
         refuse_unknown_fields(MMBTConfig, config_kwargs)
         text_model, image_model = load_text_model(text), load_image_model(image)
-        segments = extend_segment_table(
-            text_model, config_kwargs.get("num_segments", MMBTConfig.num_segments)
+        segments = start_segment_table(
+            text_model, config_kwargs.get("num_segments", MMBTConfig.num_segments), segment_start
         )
         config = MMBTConfig.from_text_image_configs(
             text_model.config,
@@ -109,7 +114,7 @@ class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
 class MMBTModel(MMBTPreTrainedModel):
     """The encoder: `[CLS] regions [SEP]` and the words, in one pass through a text model.
 
-    Positions restart at 0 for the words. What a text model cannot be told is replaced as follows:
+    Positions restart for the words, at `text_position_start`. What a text model cannot be told is replaced as follows:
 
     * no segment table, or one with fewer rows than `num_segments` (RoBERTa, DistilBERT, ModernBERT, MPNet,
       DeBERTa): `segment_embeddings`, a learned table with mean zero, is added to the inputs;
@@ -200,7 +205,8 @@ class MMBTModel(MMBTPreTrainedModel):
             input_ids: words without a leading [CLS], shape `(batch, seq)`.
             attention_mask: 1 for words, 0 for padding, shape `(batch, seq)`; all 0 = no text. Default: 1.
             token_type_ids: segment of each word, 1 or (second sentence) 2, shape `(batch, seq)`. Default: 1.
-            position_ids: position of each word, from 0, shape `(batch, seq)`. Default: 0 … seq − 1.
+            position_ids: position of each word, counted from `text_position_start`, shape `(batch, seq)`.
+                Default: 0 … seq − 1.
             pixel_values: normalised pictures, shape `(batch, 3, height, width)`.
             image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: 1; 0 if no picture is given. The
                 image model still runs on the blank pixels, and in training its batch norm counts them.
@@ -233,7 +239,8 @@ class MMBTModel(MMBTPreTrainedModel):
         self._check_lengths(image_length, text_length)
         image_positions = _count_up_to(image_length, words)
         text_positions = _default(position_ids, _count_up_to(text_length, words))
-        positions = torch.cat([image_positions, text_positions], dim=1)  # restarts at 0
+        text_positions = text_positions + self.config.text_position_start
+        positions = torch.cat([image_positions, text_positions], dim=1)  # restarts at the words
         text_segments = _default(token_type_ids, torch.ones_like(text_positions))
         segments = torch.cat([torch.zeros_like(image_positions), text_segments], dim=1)
 
@@ -331,10 +338,12 @@ class MMBTModel(MMBTPreTrainedModel):
 
     def _check_lengths(self, image_length: int, text_length: int) -> None:
         longest = self.max_part_length
-        if longest is not None and max(image_length, text_length) > longest:
+        start = self.config.text_position_start
+        if longest is not None and max(image_length, start + text_length) > longest:
             raise ValueError(
                 f"Expected at most {longest} tokens in each part, the text model's positions, found "
-                f"{image_length} in the image part and {text_length} in the text part. "
+                f"{image_length} in the image part and {text_length} in the text part"
+                f"{f', which starts at position {start}' if start else ''}. "
                 "Truncate the text, or pool the regions."
             )
 

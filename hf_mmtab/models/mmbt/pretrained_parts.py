@@ -1,7 +1,7 @@
 """Pretrained text and image models, loaded whole, for a model that is composed of them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
@@ -11,6 +11,7 @@ from .torchvision_weights import is_torchvision, load_torchvision_resnet
 
 logger = logging.get_logger(__name__)
 
+SegmentStart = Literal["pretrained", "first"]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spm.model")
 
 
@@ -72,23 +73,32 @@ def _has_file(name_or_path: str, file: str) -> bool:
         return False
 
 
-def extend_segment_table(text_model: PreTrainedModel, num_segments: int) -> dict[str, torch.Tensor]:
-    """Prepare a text model's own segment table for more segments: its configuration and the longer table.
+def start_segment_table(
+    text_model: PreTrainedModel, num_segments: int, start: SegmentStart = "pretrained"
+) -> dict[str, torch.Tensor]:
+    """Prepare a text model's own segment table for MMBT's segments: its configuration and the table.
 
     A table of at least two rows grows; every new row is the mean of the first two. A model with one segment
     or none is left as it is.
+
+    Args:
+        start: `pretrained` keeps the rows, as the original. `first` starts every row from the first, which a
+            single text had in pretraining: the words mean what they meant there from the first step on. Many
+            text models (sentence-transformers) have hardly seen their second segment.
 
     Returns:
         The entry of the state dict that changes, or nothing.
     """
     rows = getattr(text_model.config, "type_vocab_size", 0) or 0
-    if not 2 <= rows < num_segments:
+    if rows < 2 or (rows >= num_segments and start == "pretrained"):
         return {}
     name = next(key for key in text_model.state_dict() if key.endswith("token_type_embeddings.weight"))
     table = text_model.state_dict()[name]
-    text_model.config.type_vocab_size = num_segments
-    mean = table[:2].mean(dim=0, keepdim=True).expand(num_segments - rows, -1)
-    return {name: torch.cat([table, mean])}
+    if rows < num_segments:
+        text_model.config.type_vocab_size = num_segments
+        mean = table[:2].mean(dim=0, keepdim=True).expand(num_segments - rows, -1)
+        table = torch.cat([table, mean])
+    return {name: table if start == "pretrained" else table[:1].expand_as(table).clone()}
 
 
 @torch.no_grad()

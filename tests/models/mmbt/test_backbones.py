@@ -101,15 +101,16 @@ def test_roberta_positions_start_behind_the_padding_index():
     assert model.max_part_length == 126
 
 
-def test_bert_positions_start_at_zero_in_both_parts():
-    model = tiny_mmbt("bert", num_image_embeds=2).model
+@pytest.mark.parametrize(("start", "words"), [(0, [0, 1, 2]), (1, [1, 2, 3])])
+def test_bert_positions_start_at_zero_or_as_told(start, words):
+    model = tiny_mmbt("bert", num_image_embeds=2, text_position_start=start).model
     seen = []
     model.text_model.embeddings.position_embeddings.register_forward_hook(
         lambda module, args, output: seen.append(args[0])
     )
     with torch.no_grad():
         model(**tiny_batch(batch=1, seq=3))
-    assert seen[0][0].tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert seen[0][0].tolist() == [0, 1, 2, 3, *words]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +241,8 @@ def test_a_part_longer_than_the_position_table_is_refused():
     ):
         model(**tiny_batch(seq=127))
     model(**tiny_batch(seq=126))
+    with pytest.raises(ValueError, match=r"and 126 in the text part, which starts at position 1\."):
+        tiny_mmbt("roberta", text_position_start=1)(**tiny_batch(seq=126))
 
 
 def test_words_alone_equal_the_text_model_when_no_picture_is_looked_at():

@@ -192,6 +192,7 @@ def test_unpooled_patches_need_a_picture():
     [
         ({"num_image_embeds": 10}, "num_image_embeds must be between 1 and 9, got 10"),
         ({"num_segments": 1}, "num_segments must be at least 2"),
+        ({"text_position_start": -1}, "text_position_start must be at least 0, got -1"),
         ({"modal_dropout": 1.5}, "modal_dropout must be a probability between 0 and 1, got 1.5"),
         ({"classifier_dropout": -0.1}, "classifier_dropout must be a probability"),
         ({"pos_weight": [1.0, 2.0]}, r"pos_weight needs one value per label \(3\), got 2"),

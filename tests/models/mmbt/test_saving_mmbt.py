@@ -181,6 +181,17 @@ def test_a_third_segment_is_the_mean_of_the_first_two(saved_parts):
     assert model.config.text_config.type_vocab_size == 3
 
 
+@pytest.mark.parametrize("num_segments", [2, 3])
+def test_segments_may_all_start_from_that_of_a_single_text(saved_parts, num_segments):
+    text, image = saved_parts()
+    original = AutoModel.from_pretrained(text).embeddings.token_type_embeddings.weight
+    model = MMBTForClassification.from_text_image_pretrained(
+        text, image, segment_start="first", num_segments=num_segments, **IDS
+    )
+    table = model.model.text_model.embeddings.token_type_embeddings.weight
+    assert torch.equal(table, original[:1].expand(num_segments, -1))
+
+
 def test_a_third_segment_of_the_added_table_is_the_mean_of_the_first_two(saved_parts):
     model = MMBTForClassification.from_text_image_pretrained(*saved_parts("roberta"), num_segments=3, **IDS)
     table = model.model.segment_embeddings.weight
