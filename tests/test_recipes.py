@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import yaml
@@ -91,11 +92,38 @@ PRETRAINING = [
 ]
 
 
+FINETUNING_TABLES = [
+    "card_paper_finetune",
+    "card_published_finetune",
+    "flights_finetune",
+    "prsa_finetune",
+    "simulated_cards_finetune",
+]
+FINETUNING = ["openclipart", "mmimdb", "food101", "vsnli", *FINETUNING_TABLES]
+
+
 def test_there_are_shipped_recipes():
-    assert {"openclipart", "mmimdb", "food101", "vsnli", *PRETRAINING} <= set(SHIPPED)
+    assert {*FINETUNING, *PRETRAINING} <= set(SHIPPED)
 
 
-@pytest.mark.parametrize("name", ["openclipart", "mmimdb", "food101", "vsnli"])
+@pytest.mark.parametrize("name", FINETUNING_TABLES)
+def test_a_recipe_of_a_table_fits_the_pretraining_that_it_starts_from(name, tmp_path):
+    recipe = load_recipe([str(find_recipe(name)), "--output_dir", str(tmp_path)])
+    before = pretrain.load_recipe([Path(recipe.model.pretrained).name, "--output_dir", str(tmp_path)])
+    for key in ("task", "data", "simulate", "split", "split_fractions", "seq_len"):
+        assert getattr(recipe.data, key) == getattr(before.data, key), key
+
+
+def test_the_published_settings_are_in_their_recipe(tmp_path):
+    recipe = load_recipe(["card_published_finetune", "--output_dir", str(tmp_path)])
+    training = recipe.training
+    assert (recipe.model.classification_loss, recipe.data.seq_len) == ("rmse_one_hot", 10)
+    assert (training.per_device_train_batch_size, training.optim.value) == (32, "adamw_torch")
+    assert training.lr_scheduler_type.value == "cosine" and training.warmup_steps == 0.1
+    assert pretrain.load_recipe(["card_paper_flat_pretrain", "--output_dir", str(tmp_path)]).model.flatten
+
+
+@pytest.mark.parametrize("name", FINETUNING)
 def test_every_key_of_a_shipped_recipe_is_known_and_well_typed(name, tmp_path):
     recipe = load_recipe([str(find_recipe(name)), "--output_dir", str(tmp_path)])
     assert recipe.task.name == recipe.data.task

@@ -311,7 +311,8 @@ class FeatureCache:
 
     def _why_too_large(self, view: FeatureView, collator: Any, spec: dict[str, Any], final: Path) -> str:
         """Make room for the store; return why that is impossible, empty if it is done."""
-        probe = collator([view.dataset[row] for row in range(min(self.batch_size, len(view)))])
+        rows = np.linspace(0, len(view) - 1, min(8, len(view))).astype(int)
+        probe = collator([view.dataset[int(row)] for row in rows])
         features = self._features(probe, spec)
         width = (self.dtype or features[0].dtype).itemsize
         needed = sum(piece.numel() * width for piece in features) * len(view) // len(features)
