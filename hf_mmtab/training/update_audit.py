@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,7 @@ class UpdateAudit:
         status, position = self.position.statuses[part], self.position
         params = self.parts[part]
         units = [unit for unit in self.plan.units if unit.part == part or unit.name == part]
+        units = units or self._units_around(params)
         if not any(p.requires_grad for p in params):
             thaw = min((unit.next_thaw(position.step) for unit in units), default=None)
             if thaw is None:
@@ -253,6 +254,11 @@ class UpdateAudit:
             f"weights "
             f"around {size:.1e} move in steps of {step_size:.1e}"
         )
+
+    def _units_around(self, params: Sequence[nn.Parameter]) -> list[Any]:
+        """Return the scheduled units that hold all of these parameters: those of a part inside a scheduled one."""
+        held = {id(p) for p in params}
+        return [unit for unit in self.plan.units if held <= {id(p) for p in self.plan.parameters(unit)}]
 
     def _window(self) -> str:
         position = self.position

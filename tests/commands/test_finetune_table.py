@@ -128,6 +128,9 @@ def test_a_recipe_becomes_a_model_with_threshold_processor_report_and_card(finis
     assert results["leaks"]["test"]["sharing_labelled_rows"] == 0
     for written in ("report/report.html", "README.md", "recipe.yaml", "update_audit.jsonl"):
         assert (finished / written).stat().st_size > 0
+    audit = (finished / "update_audit.txt").read_text().splitlines()
+    still = {line.split()[0] for line in audit if line.endswith("frozen forever")}
+    assert still == {"encoder", "embeddings", "field_encoder", "row_encoder"}
     for folder in (finished, sorted(finished.glob("checkpoint-*"))[0]):
         assert TabBertProcessor.from_pretrained(folder).fingerprint == config.processor_fingerprint
 
