@@ -53,10 +53,11 @@ class TabBertHeadArguments:
             "help": "Everywhere in the encoder once it is thawed; default as pretrained. A frozen one has none."
         },
     )
-    row_surprise: bool = field(
-        default=False,
+    row_inputs: Literal["states", "surprise", "both"] = field(
+        default="states",
         metadata={
-            "help": "Heads also see how unexpected each cell of a row was; needs an encoder pretrained with next_row."
+            "help": "What a head gets of each row: the encoder's state, or a few numbers that say how unexpected the row "
+            "was (better where positives are few; needs an encoder pretrained with next_row), or both."
         },
     )
     field_hidden_size: int | None = field(

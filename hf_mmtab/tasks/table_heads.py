@@ -25,7 +25,7 @@ HEADS: dict[str, type[TabBertWindowModel]] = {
     "pooled": TabBertPooledForSequenceClassification,
     "raw_lstm": TabBertRawLstmForSequenceClassification,
 }
-NOT_OF_RAW_CELLS = ("id2label", "label2id", "next_row", "row_surprise")
+NOT_OF_RAW_CELLS = ("id2label", "label2id", "next_row", "row_inputs")
 HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")  # what some of them have
 
 
@@ -48,7 +48,7 @@ def head_model(
     settings = head_settings(data, arguments, table, train)
     head = HEADS[arguments.architecture]
     if issubclass(head, TabBertEncoderWindowModel):
-        settings["row_surprise"] = arguments.row_surprise
+        settings["row_inputs"] = arguments.row_inputs
         assert arguments.pretrained is not None  # see check_pretrained
         return head.from_pretrained_encoder(arguments.pretrained, table.processor.fingerprint, **settings)
     sizes: dict[str, Any] = {}

@@ -27,7 +27,7 @@ HEAD_SETTINGS = (
     "focal_gamma",
     "class_weights",
     "threshold",
-    "row_surprise",
+    "row_inputs",
     "seq_len",
     "window_label",
     "max_gap",
@@ -122,7 +122,9 @@ class TabBertConfig(PreTrainedConfig):
     mlp_hidden_sizes: list[int] | None = None  # None: [hidden_size]
     pooling: str = "last"  # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
     classifier_dropout: float | int = 0.0
-    row_surprise: bool = False  # with `next_row`: heads also see how unexpected each cell of a row was
+    row_inputs: str = (
+        "states"  # what heads get of a row: its "states"; with `next_row` its "surprise", or "both"
+    )
     label_level: str = "window"  # "window": one label. "row": one label per row
     classification_loss: str | None = None  # None: cross_entropy, or rmse for regression
     focal_gamma: float | int = 2.0
@@ -145,7 +147,13 @@ class TabBertConfig(PreTrainedConfig):
     @property
     def row_width(self) -> int:
         """Width of the vectors that a head gets for each row (for each cell when flat)."""
-        return self.hidden_size + (self.num_fields if self.row_surprise else 0)
+        states = 0 if self.row_inputs == "surprise" else self.hidden_size
+        return states + (0 if self.row_inputs == "states" else self.surprise_width)
+
+    @property
+    def surprise_width(self) -> int:
+        """Numbers that say how unexpected a row was: each field's surprise twice, and each binned field's rank."""
+        return 2 * self.num_fields + len(self.numeric_ranges or {})
 
     @property
     def decoder_hidden_size(self) -> int:
@@ -267,10 +275,10 @@ class TabBertConfig(PreTrainedConfig):
     def validate_next_row(self):
         if self.next_row and self.flatten:
             raise ValueError("next_row needs rows as units: it does not go with flatten=True.")
-        if self.row_surprise and not self.next_row:
+        if self.row_inputs != "states" and not self.next_row:
             raise ValueError(
-                "row_surprise needs an encoder that was pretrained to predict the next row (next_row=True), found "
-                "next_row=False. Pretrain with next_row: true, or leave row_surprise out."
+                f"row_inputs={self.row_inputs!r} needs an encoder that was pretrained to predict the next row "
+                "(next_row=True), found next_row=False. Pretrain with next_row: true, or leave row_inputs out."
             )
 
     def validate_sizes(self):
@@ -313,6 +321,7 @@ class TabBertConfig(PreTrainedConfig):
         choices = {
             "mlm_loss": ("field", "vocab"),
             "cell_states": ("linear", "slice"),
+            "row_inputs": ("states", "surprise", "both"),
             "pooling": ("last", "mean"),
             "label_level": ("window", "row"),
             "classification_loss": (None, *WINDOW_LOSSES),

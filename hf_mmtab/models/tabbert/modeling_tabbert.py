@@ -188,7 +188,7 @@ class TabBertModel(TabBertPreTrainedModel):
             config.sequence_config(attn_implementation=config._attn_implementation), add_pooling_layer=False
         )
         self.row_encoder.set_input_embeddings(nn.Identity())  # it is fed with embeddings
-        if config.row_surprise:
+        if config.row_inputs != "states":
             self.surprise = TabBertSurprise(config)
         self.post_init()
 

@@ -188,9 +188,9 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             }
         model = cls(TabBertConfig.from_dict({**settings, **head_settings})).to(encoder.dtype)
         weights = encoder.state_dict()
-        if not model.config.row_surprise:
+        if model.config.row_inputs == "states":
             weights = {name: value for name, value in weights.items() if not name.startswith("surprise.")}
-        elif not encoder.config.row_surprise:
+        elif encoder.config.row_inputs == "states":
             pretrained = TabBertForMaskedLM.from_pretrained(checkpoint).state_dict()
             learned = {name: value for name, value in pretrained.items() if not name.startswith("model.")}
             weights.update({f"surprise.{name}": value for name, value in learned.items()})
@@ -225,13 +225,16 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
     ) -> torch.Tensor:
         """Return the encoder's states, `(batch, rows, hidden)`, flat `(batch, rows, fields × hidden)`.
 
-        With `row_surprise` the surprise at each of the row's cells stands behind, `(batch, rows, hidden + fields)`.
+        `row_inputs` says whether numbers that tell how unexpected each row was, `(batch, rows, surprise_width)`, stand
+        in their place or behind them: a head learns from these where a hundred positives are too few for whole states.
         """
         states = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
-        if self.config.row_surprise:
+        if self.config.row_inputs != "states":
             embeddings = self.model.embeddings.word_embeddings.weight
-            surprise = self.model.surprise(states, input_ids, embeddings)
-            states = torch.cat([states, surprise.to(states.dtype)], dim=-1)
+            surprise = self.model.surprise(states, input_ids, embeddings).to(states.dtype)
+            states = (
+                surprise if self.config.row_inputs == "surprise" else torch.cat([states, surprise], dim=-1)
+            )
         return states.reshape(*input_ids.shape[:2], -1)
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

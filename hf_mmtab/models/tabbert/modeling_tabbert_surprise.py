@@ -1,4 +1,4 @@
-"""How unexpected each cell of a row is to an encoder that was pretrained to predict the next row."""
+"""How unexpected a row is to an encoder that was pretrained to predict the next row."""
 
 import torch
 from torch import nn
@@ -7,18 +7,20 @@ from torch.nn import functional as F
 from .configuration_tabbert import TabBertConfig
 from .modeling_tabbert_heads import IGNORED, TabBertMaskedCellHead, select_masked_cells
 
+LAGS = (1, 8)  # rows: the second does not get used to a run of unusual rows while it lasts
 
-def rows_before(states: torch.Tensor) -> torch.Tensor:
-    """Give each row the state of the row before it, the first one zeros: what is expected without a history.
+
+def rows_before(states: torch.Tensor, lag: int = 1) -> torch.Tensor:
+    """Give each row the state of the row `lag` before it, the first ones zeros: what is expected without a history.
 
     Args:
         states: shape `(batch, rows, hidden)`.
     """
-    return F.pad(states[:, :-1], (0, 0, 1, 0))
+    return F.pad(states, (0, 0, lag, 0))[:, : states.shape[1]]
 
 
 class TabBertSurprise(nn.Module):
-    """Scores the cells of each row from the row before, with the weights that pretraining learned for that."""
+    """Scores the cells of each row from rows before, with the weights that pretraining learned for that."""
 
     def __init__(self, config: TabBertConfig):
         super().__init__()
@@ -32,24 +34,36 @@ class TabBertSurprise(nn.Module):
     def forward(
         self, states: torch.Tensor, input_ids: torch.Tensor, embeddings: torch.Tensor
     ) -> torch.Tensor:
-        """Return each cell's surprise, shape `(batch, rows, fields)`: -log p of its value in units of a blind guess.
+        """Return how unexpected each row was, shape `(batch, rows, surprise_width)`; zeros in padding.
 
-        It is 1 where the value is as likely as one drawn blindly from the ids of its field, 0 where it was certain,
-        and 0 in padding.
+        For each lag and field the surprise -log p of the cell in nats, then for each binned field where the value lies
+        among all: the logit of its bin's rank, so that small time gaps differ as much as they should.
 
         Args:
             states: last hidden states of the encoder, shape `(batch, rows, hidden)`.
             input_ids: shape `(batch, rows, fields)`.
             embeddings: of the cells, shape `(vocab, cell_hidden)`, used when tied.
         """
-        states = (
-            rows_before(states) if self.cell_projection is None else self.cell_projection(rows_before(states))
-        )
         bounds = torch.tensor(self.config.field_ranges, device=input_ids.device)  # (fields, 2)
         valid = (input_ids >= bounds[:, 0]) & (input_ids < bounds[:, 1])
         cells = select_masked_cells(input_ids.where(valid, IGNORED), self.config)
-        losses = self.head(states.unflatten(-1, (self.config.num_fields, -1)), cells, embeddings).losses
-        surprise = torch.zeros(input_ids.shape, device=losses.device).index_put(
-            (cells.example, cells.row, cells.field), losses
-        )
-        return surprise / (bounds[:, 1] - bounds[:, 0]).clamp(min=2).log()
+        parts = []
+        for lag in LAGS:
+            earlier = rows_before(states, lag)
+            cell_states = earlier if self.cell_projection is None else self.cell_projection(earlier)
+            cell_states = cell_states.unflatten(-1, (self.config.num_fields, -1))
+            losses = self.head(cell_states, cells, embeddings).losses
+            empty = torch.zeros(input_ids.shape, device=losses.device)
+            parts.append(empty.index_put((cells.example, cells.row, cells.field), losses))
+        parts += [
+            self._rank(input_ids[:, :, self.config.fields.index(name)], *bins) for name, bins in self._bins()
+        ]
+        return torch.cat([part.unsqueeze(-1) if part.dim() == 2 else part for part in parts], dim=-1)
+
+    def _bins(self) -> list[tuple[str, list[int]]]:
+        return list((self.config.numeric_ranges or {}).items())
+
+    def _rank(self, ids: torch.Tensor, start: int, end: int) -> torch.Tensor:
+        rank = (ids - start + 0.5) / (end - start)
+        inside = (ids >= start) & (ids < end)  # the rest is missing, unknown or padding
+        return rank.where(inside, 0.5).logit()

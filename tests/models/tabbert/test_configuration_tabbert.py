@@ -65,7 +65,10 @@ def test_round_trip_through_json(tmp_path):
             {"next_row": True, "flatten": True},
             "next_row needs rows as units: it does not go with flatten=True",
         ),
-        ({"row_surprise": True}, "row_surprise needs .* found next_row=False. Pretrain with next_row: true"),
+        (
+            {"row_inputs": "both"},
+            "row_inputs='both' needs .* found next_row=False. Pretrain with next_row: true",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes, message):

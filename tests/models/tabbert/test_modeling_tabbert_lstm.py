@@ -229,10 +229,10 @@ def test_bfloat16_is_close_to_float32(name, small_config, small_batch):
 
 def test_a_row_is_judged_by_its_past_alone_and_by_how_unexpected_it_was(small_config, small_batch, tmp_path):
     torch.manual_seed(0)
-    pretrained = TabBertForMaskedLM(small_config(next_row=True)).eval()
+    pretrained = TabBertForMaskedLM(small_config(next_row=True, numeric_ranges={"amount": [11, 19]})).eval()
     pretrained.save_pretrained(tmp_path)
     model = TabBertLstmForSequenceClassification.from_pretrained_encoder(
-        tmp_path, label_level="row", row_surprise=True
+        tmp_path, label_level="row", row_inputs="both"
     ).eval()
     ids, mask = small_batch["input_ids"], small_batch["attention_mask"]
     with torch.no_grad():
@@ -240,20 +240,21 @@ def test_a_row_is_judged_by_its_past_alone_and_by_how_unexpected_it_was(small_co
         later[:, 3] = torch.tensor([5, 12, 20])
         torch.testing.assert_close(model.get_row_states(later, mask)[:, :3], states[:, :3])
         assert not torch.allclose(model.get_row_states(later, mask)[:, 3], states[:, 3])
-        # row 2 of the first window, by hand: log-probabilities of its cells where only the rows before are seen
+        # row 2 of the first window by hand: log-probabilities of its cells where only the rows before are seen
         logits = pretrained(ids[:1, :3]).field_logits
-    for field, (start, end) in enumerate(pretrained.config.field_ranges):
-        loss = F.cross_entropy(logits[field][0, 2], ids[0, 2, field] - start)
-        torch.testing.assert_close(states[0, 2, 16 + field], loss / math.log(end - start))
-    assert states.shape == (2, 5, 19) and not states[1, 3:, 16:].any()
+    for field, (start, _) in enumerate(pretrained.config.field_ranges):
+        target = ids[0, 2, field] - start
+        torch.testing.assert_close(states[0, 2, 16 + field], F.cross_entropy(logits[field][0, 2], target))
+        # eight rows before there was no history: as for a first row
+        torch.testing.assert_close(states[0, 2, 19 + field], F.cross_entropy(logits[field][0, 0], target))
+    rank = (ids[0, 2, 1].item() - 11 + 0.5) / 8
+    assert states[0, 2, 22].item() == pytest.approx(math.log(rank / (1 - rank)))
+    assert states.shape == (2, 5, 16 + 7) and not states[1, 3:, 16:].any()
     model.save_pretrained(tmp_path / "head")
     again = TabBertLstmForSequenceClassification.from_pretrained(tmp_path / "head").eval()
     torch.testing.assert_close(again(ids, mask).logits, model(ids, mask).logits)
-    anew = TabBertPooledForSequenceClassification.from_pretrained_encoder(
-        tmp_path / "head", row_surprise=True
-    )
-    torch.testing.assert_close(anew.eval().get_row_states(ids, mask), states)
-    without = TabBertPooledForSequenceClassification.from_pretrained_encoder(
-        tmp_path / "head", row_surprise=False
-    )
-    assert without.eval().get_row_states(ids, mask).shape == (2, 5, 16)
+    for inputs, columns in (("both", slice(None)), ("states", slice(16)), ("surprise", slice(16, None))):
+        anew = TabBertPooledForSequenceClassification.from_pretrained_encoder(
+            tmp_path / "head", row_inputs=inputs
+        ).eval()
+        torch.testing.assert_close(anew.get_row_states(ids, mask), states[:, :, columns])
