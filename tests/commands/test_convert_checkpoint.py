@@ -19,12 +19,16 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoProcessor,
     BertTokenizer,
+    ResNetConfig,
+    ResNetModel,
 )
 
 from hf_mmtab.commands.convert_checkpoint import main, write_whole
 from hf_mmtab.commands.finetune import load_recipe
+from hf_mmtab.commands.finetune import main as finetune
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.models.mmbt.converting_mmbt import from_original
+from hf_mmtab.tasks import place_convolutions
 from hf_mmtab.torch_files import read_state_dict, read_torch_file
 
 EXACT = {"rtol": 0, "atol": 1e-5}
@@ -365,6 +369,38 @@ def test_a_malicious_checkpoint_is_refused_and_nothing_runs(convert, golden, tmp
                 convert("mmbt", run, *HEADS)
             assert sorted(tmp_path.iterdir()) == before and not (tmp_path / "canary").exists()
         (run / file).write_bytes(whole)
+
+
+@pytest.mark.slow
+def test_a_converted_run_is_finetuned_further(convert, mmbt_folder, tmp_path, monkeypatch):
+    """Its ResNet has few channels: channels last, oneDNN would overrun the heap in the backward pass."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    folder, _ = convert("mmbt", mmbt_folder / "run_dir", *HEADS)
+    overrides = ["--pretrained", folder, "--data", mmbt_folder / "data" / "mmimdb", "--report_to", "none"]
+    overrides += ["--output_dir", tmp_path / "finetuned", "--num_train_epochs", "2", "--bootstrap", "0"]
+    finetune([str(folder / "recipe.yaml"), *map(str, overrides)])
+    state = json.loads((tmp_path / "finetuned" / "trainer_state.json").read_text())
+    assert state["global_step"] == 8
+    before, after = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "finetuned"))
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert any("image_model" in name for name in moved) and any("classifier" in name for name in moved)
+
+
+def test_kernels_stay_as_they_are_where_channels_last_would_overrun_the_heap():
+    def resnet(width, layer_type):
+        sizes = [width * step for step in ((4, 8) if layer_type == "bottleneck" else (1, 2))]
+        config = ResNetConfig(embedding_size=width, hidden_sizes=sizes, depths=[1, 1], layer_type=layer_type)
+        return place_convolutions(ResNetModel(config))
+
+    def is_placed(model):
+        kernels = [m.weight for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+        return [kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels]
+
+    for width, layer_type in ((4, "basic"), (8, "basic"), (15, "basic"), (2, "bottleneck")):
+        assert not all(is_placed(resnet(width, layer_type))), (width, layer_type)
+        assert not is_placed(resnet(width, layer_type))[0]
+    for width, layer_type in ((16, "basic"), (64, "basic"), (4, "bottleneck")):
+        assert all(is_placed(resnet(width, layer_type))), (width, layer_type)
 
 
 # --- the MMBT of transformers 2 to 4
