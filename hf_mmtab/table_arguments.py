@@ -56,7 +56,7 @@ class TabBertHeadArguments:
     row_inputs: Literal["states", "surprise", "both"] = field(
         default="states",
         metadata={
-            "help": "What a head gets of each row: the encoder's state, or a few numbers that say how unexpected the row "
+            "help": "What a head gets of each row: the encoder's state, or a few numbers that say how unexpected it "
             "was (better where positives are few; needs an encoder pretrained with next_row), or both."
         },
     )
