@@ -183,7 +183,8 @@ def summarise(
             lines.append(
                 f"  {row.how + ' ' + row.modality:26} {row.value:.3f} ({round(-row.fall, 3) + 0.0:+.3f})"
             )
-    lines += [f"Model, processor and card: {folder}", f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"]
+    lines += [f"Model, processor and card: {folder}"] if (folder / "config.json").exists() else []
+    lines += [f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"]
     return "\n".join(lines)
 
 
