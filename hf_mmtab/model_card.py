@@ -242,7 +242,14 @@ def usage_code(config: Mapping[str, Any], model_id: str) -> str:
             "print(model.config.id2label[int(probabilities.argmax())], float(probabilities.max()))"
         )
     if config.get("model_type") == "tabbert":
-        return _TABBERT_USAGE.replace("MODEL", model_id).replace("ANSWER", answer)
+        if config.get("threshold") is not None:
+            answer = (
+                "probability = float(logits.softmax(-1)[1])\n"
+                "print(model.config.id2label[int(probability >= model.config.threshold)], probability)"
+            )
+        judged = "0, -1" if config.get("label_level") == "row" else "0"
+        code = _TABBERT_USAGE.replace("MODEL", model_id).replace("JUDGED", judged)
+        return code.replace("ROWS", str(config.get("seq_len") or 10)).replace("ANSWER", answer)
     reads_text = config.get("text_config") is not None or config.get("bow_vocab_size") is not None
     inputs = ['images=Image.open("picture.jpg")'] if config.get("image_config") is not None else []
     inputs += ['text="the text beside it"'] if reads_text else []
@@ -269,15 +276,17 @@ ANSWER
 _TABBERT_USAGE = """
 import polars
 import torch
-from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
+from hf_mmtab import TabBertProcessor
 from transformers import AutoModelForSequenceClassification
 
 processor = TabBertProcessor.from_pretrained("MODEL")
 model = AutoModelForSequenceClassification.from_pretrained("MODEL").eval()
-history = processor.encode(polars.read_csv("table.csv"))  # the rows of one entity, oldest first
-input_ids = torch.tensor([list(row.values()) for row in history.to_pylist()])[None]  # (1, rows, fields)
+model.check_processor(processor.fingerprint)
+# Rows of one entity, oldest first, with the columns `processor.plan.columns`; the last one is judged.
+history = polars.read_csv("table.csv", try_parse_dates=True)
+inputs = processor(history, max_rows=ROWS, return_tensors="pt")
 with torch.no_grad():
-    logits = model(input_ids=input_ids).logits[0]
+    logits = model(**inputs).logits[JUDGED]
 ANSWER
 """
 

@@ -37,12 +37,14 @@ from .run_folder import (
     select_by,
 )
 from .run_report import RESULT_FILE
+from .table_blocks import recipe_of
 from .table_report import write_table_report
 from .table_results import (
     describe_windows,
     logits_of,
     predict_windows,
     predictions_file,
+    pretraining_note,
     split_results,
     summarise,
 )
@@ -94,7 +96,10 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     choose_checkpoint_by(recipe, model.config)
     sampler = epoch_sampler(recipe.run, windows["train"], training.seed)
     leaks = {split: leak_check(windows["train"], windows[split]) for split in EVALUATED}
-    say(describe(recipe, windows, leaks, model, sampler), training.process_index == 0)
+    notes = [leak_sentence(split, leak) for split, leak in leaks.items()]
+    if recipe.model.pretrained is not None:
+        notes += pretraining_note(recipe_of(recipe.model.pretrained), recipe.values)
+    say(describe(recipe, windows, notes, model, sampler), training.process_index == 0)
 
     trainer = WindowTrainer(
         model=model,
@@ -109,7 +114,6 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     )
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
 
-    notes = [leak_sentence(split, leak) for split, leak in leaks.items()]
     loss: Any = trainer.compute_loss_func
     config = trainer.model.config
     weights = None if loss is None or loss.weights is None else loss.weights.tolist()
@@ -136,9 +140,9 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         "skipped": [record.to_dict() for record in table.skipped],
         "details": details(recipe, model),
     }
+    results["summary"] = summarise(folder, results)
     if trainer.is_world_process_zero():
         table.processor.save_pretrained(folder)
-        results["summary"] = summarise(folder, results)
         for split, found in scored.items():
             found.save(predictions_file(folder, split))
         (folder / RESULT_FILE).write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -292,7 +296,7 @@ def metrics_on(windows: WindowDataset, config: Any) -> Callable[[EvalPrediction]
 def describe(
     recipe: Recipe,
     windows: dict[str, WindowDataset],
-    leaks: dict[str, Any],
+    notes: list[str],
     model: Any,
     sampler: ImbalanceSampler | None,
 ) -> str:
@@ -305,7 +309,7 @@ def describe(
     lines = [
         describe_windows(windows, recipe.data.seq_len, recipe.run.window_label),
         f"{recipe.model.architecture} on {on}: {model.num_parameters():,} parameters",
-        *(leak_sentence(split, leak) for split, leak in leaks.items()),
+        *notes,
     ]
     if sampler is not None:
         share = sampler.drawn_positives / len(sampler)

@@ -100,6 +100,25 @@ def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_
     )
 
 
+def pretraining_note(pretrained: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """Say if an encoder was pretrained on the same table under another split: it may have seen rows that are judged.
+
+    Args:
+        pretrained: recipe of the encoder; empty if it has none.
+        mine: recipe of the run.
+    """
+    defaults = {"split": "time", "split_fractions": [], "split_seed": 0, "simulate": None}
+    if not pretrained or pretrained.get("data") != mine.get("data"):
+        return []
+    other = [name for name, value in defaults.items() if pretrained.get(name, value) != mine.get(name, value)]
+    if not other:
+        return []
+    return [
+        f"The encoder was pretrained on this table with another {' and '.join(other)}: it has seen, without their "
+        "labels, rows that are judged here."
+    ]
+
+
 def summarise(folder: Path, results: Mapping[str, Any]) -> str:
     """Return the closing words of a run or evaluation."""
     split = results["split"]

@@ -1,7 +1,11 @@
 """From a pretrained TabBERT to a judged head, new tables scored, and rows embedded."""
 
+import csv
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from transformers import AutoModelForSequenceClassification
 from hf_mmtab.commands import embed, eval_checkpoint, finetune_table, predict, pretrain, table_blocks
 from hf_mmtab.commands.finetune import load_recipe, main
 from hf_mmtab.commands.finetune_table import WindowTrainer
+from hf_mmtab.commands.table_results import pretraining_note
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.metrics import tune_thresholds
 from hf_mmtab.models.tabbert import (
@@ -135,6 +140,21 @@ def test_a_recipe_becomes_a_model_with_threshold_processor_report_and_card(finis
         assert TabBertProcessor.from_pretrained(folder).fingerprint == config.processor_fingerprint
 
 
+def test_the_cards_example_says_what_the_run_wrote(finished, payments, tmp_path, monkeypatch, capsys):
+    lines = payments.read_text().splitlines()
+    mine = [lines[0], *sorted(line for line in lines if ",w3," in line)]
+    (tmp_path / "table.csv").write_text("\n".join(mine) + "\n")
+    monkeypatch.chdir(tmp_path)
+    card = (finished / "README.md").read_text()
+    code = card[card.index("```python\n") + len("```python\n") :].split("```")[0]
+    exec(code.replace(f'"{finished.name}"', f'"{finished}"'), {})
+    label, probability = capsys.readouterr().out.split()
+    scored = ScoredRows.load(finished / "predictions" / "test.parquet")
+    last = scored.scores[scored.rows == scored.rows[scored.entities == "w3"].max()].item()
+    assert float(probability) == pytest.approx(last, abs=1e-6)
+    assert label == ("yes" if last >= results_of(finished)["thresholds"][0] else "no")
+
+
 def test_the_encoder_is_that_of_pretraining_bit_for_bit(finished, encoder):
     before = TabBertModel.from_pretrained(encoder).state_dict()
     after = weights_of(finished)
@@ -164,7 +184,9 @@ def test_every_row_of_a_split_is_judged_once_by_the_window_that_ends_with_it(fin
 
 def test_probabilities_are_brought_back_to_the_share_of_positives(finished, recipe, tmp_path):
     results = results_of(finished)
-    assert "were brought back to the" in results["notes"][-1] and "as if it were 39.96%" in results["notes"][-1]
+    assert (
+        "were brought back to the" in results["notes"][-1] and "as if it were 39.96%" in results["notes"][-1]
+    )
     still = ["--upsample_positives", "0.4", "--correct_prior", "false"]
     main([str(recipe), "--output_dir", str(tmp_path / "as-trained"), *still])
     corrected, trained = weights_of(finished), weights_of(tmp_path / "as-trained")
@@ -175,6 +197,73 @@ def test_probabilities_are_brought_back_to_the_share_of_positives(finished, reci
     assert found[1] - found[0] == pytest.approx(shift[1] - shift[0], abs=0.01)  # a share is rounded to rows
     assert torch.equal(corrected["lstm.weight_hh_l0"], trained["lstm.weight_hh_l0"])
     assert "not brought back" in results_of(tmp_path / "as-trained")["notes"][-1]
+
+
+def test_cards_go_the_whole_path_from_pretraining_to_scores_of_strangers(tmp_path):
+    sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "stride": 10}
+    data = {"users": 6, "rows": 3000, "fraud_rate": 0.02, "seed": 5}
+    shared = {"task": "card_transactions", "data": "simulated:cards", "simulate": data} | TRAINING
+    shared |= {"num_train_epochs": 1, "per_device_train_batch_size": 64, "per_device_eval_batch_size": 256}
+    recipes = {
+        "pretrain": shared | sizes | {"output_dir": str(tmp_path / "encoder")},
+        "finetune": shared
+        | {"output_dir": str(tmp_path / "head"), "pretrained": str(tmp_path / "encoder"), "seq_len": 4}
+        | {"upsample_positives": 0.3, "negatives_per_epoch": 0.2, "bootstrap": 20},
+    }
+    for name, values in recipes.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    pretrain.main([str(tmp_path / "pretrain.yaml")])
+    main([str(tmp_path / "finetune.yaml")])
+    head, out = tmp_path / "head", tmp_path / "eval"
+    eval_checkpoint.main([str(head), "simulated:cards", "--out", str(out), "--bootstrap", "0"])
+    assert results_of(out)["metrics"]["test"] == pytest.approx(results_of(head)["metrics"]["test"])
+
+    with open(head / "_table" / "cards.csv", newline="") as cards, open(tmp_path / "new.csv", "w") as new:
+        rows = list(csv.DictReader(cards))[-40:]
+        writer = csv.DictWriter(new, [name for name in rows[0] if name != "Is Fraud?"], extrasaction="ignore")
+        writer.writeheader()  # a user and a merchant that were never seen
+        writer.writerows(row | {"User": "777", "Merchant Name": "-4242"} for row in rows)
+    predict.main([str(head), str(tmp_path / "new.csv"), str(tmp_path / "scores.csv")])
+    scores = (tmp_path / "scores.csv").read_text().splitlines()
+    assert scores[0] == "User,Card,Timestamp,row,prediction,probability_No,probability_Yes"
+    assert len(scores) == 41 and all(line.startswith("777,") for line in scores[1:])
+
+
+def test_an_encoder_that_was_pretrained_on_another_split_of_the_table_is_told():
+    mine = {"data": "cards.csv", "split_fractions": [0.7, 0.1, 0.2]}
+    assert pretraining_note({}, mine) == pretraining_note({"data": "other.csv", "split": "paper"}, mine) == []
+    assert pretraining_note(mine | {"seq_len": 20}, mine | {"split": "time"}) == []
+    (note,) = pretraining_note({"data": "cards.csv", "split": "paper"}, mine)
+    assert "with another split and split_fractions: it has seen, without their labels, rows" in note
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_judge_as_one(recipe, tmp_path):
+    still = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--upsample_positives", "0.4"]
+    main([str(recipe), *still, "--output_dir", str(tmp_path / "one")])
+    script = Path(__file__).resolve().parents[2] / "scripts" / "finetune.py"
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29543",
+    ]
+    done = subprocess.run(
+        [*launch, str(script), str(recipe), *still, "--output_dir", str(tmp_path / "two")],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Results on test") == 1
+    one, two = (ScoredRows.load(tmp_path / n / "predictions" / "test.parquet") for n in ("one", "two"))
+    np.testing.assert_array_equal(one.rows, two.rows)
+    np.testing.assert_allclose(one.scores, two.scores, atol=1e-6)
 
 
 def load_windows(recipe: Path, run: Path, split: str):
