@@ -15,7 +15,7 @@ PARAMETERS = {
     "num_leaves": 31,
     "min_data_in_leaf": 20,
     "min_sum_hessian_in_leaf": 1e-3,
-    "feature_fraction": 0.5,
+    "feature_fraction": 0.3,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "lambda_l2": 5.0,

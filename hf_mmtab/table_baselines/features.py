@@ -14,6 +14,7 @@ from .earlier import Earlier, together
 STRETCH_ROWS = (3, 5, 10)
 STRETCH_SECONDS = {"hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
 STATE_SECONDS = {"hour": 3600.0, "3 hours": 3 * 3600.0, "day": 86_400.0}
+MOST_COUNTED = 100
 MOST_NATIVE_VALUES = 255  # a category with more values enters as the frequency of its values
 MOST_STATE_VALUES = 1000  # categories with more values have too few rows at a time to speak of a state
 
@@ -62,7 +63,7 @@ def shares_in(codes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 def history_features(columns: TableColumns, training: np.ndarray) -> Iterator[Feature]:
     """Yield the features of a row's past, beyond `row_features`.
 
-    For each history that the row belongs to (the entity, and its leading columns: card and user): how old, how dense,
+    For each history that the row belongs to (the entity, and its leading columns: card and user): how long, how dense,
     and for each value and number how unlike what came before. Besides: how much and what happened lately at the same
     value (an airport's last hours), and how a number differs from what the value has usually.
 
@@ -112,20 +113,14 @@ def _comparable_numbers(columns: TableColumns) -> dict[str, np.ndarray]:
 
 
 def _rhythm(past: Earlier, time: np.ndarray) -> Iterator[Feature]:
-    """How long and how densely the history has run."""
+    """How many rows the history has had, and how densely."""
+    # The age of a history, and counts without end, would only say how late it is: later than any training row.
     seconds = time / 1e6
-    yield "rows before", past.count()
-    yield "log age", _log(seconds - _first_time(past, seconds))
+    yield "rows before", np.minimum(past.count(), MOST_COUNTED)
     for rows in (1, 2, *STRETCH_ROWS):
         yield f"log seconds since row -{rows}", _log(seconds - past.nth(seconds, rows))
     for name, length in STRETCH_SECONDS.items():
         yield f"rows of the last {name}", past.count(seconds=length)
-
-
-def _first_time(past: Earlier, seconds: np.ndarray) -> np.ndarray:
-    out = np.empty(len(seconds))
-    out[past.order] = seconds[past.order][past.first]
-    return out
 
 
 def _log(seconds: np.ndarray) -> np.ndarray:
@@ -142,7 +137,7 @@ def _unlike_values(
         count = same.count()
         expected = (count + shares_in(codes, training)) / (before + 1)
         surprise, new = -np.log(expected), ((count == 0) & (before > 0)).astype(np.float64)
-        yield f"{name}: rows before with this value", count
+        yield f"{name}: rows before with this value", np.minimum(count, MOST_COUNTED)
         yield f"{name}: surprise", surprise
         yield f"{name}: log seconds since this value", _log(seconds - same.nth(seconds))
         for rows in STRETCH_ROWS:

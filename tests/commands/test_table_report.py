@@ -63,18 +63,19 @@ def scored_by(cut, seed):
     return scored.with_scores(0.3 * scored.labels + 0.7 * noise)
 
 
-def run_folder(folder, table, scored, label="last", time=True):
+def run_folder(folder, table, scored, label="last", problem_type=SINGLE, names=("no", "yes")):
     folder.mkdir(parents=True, exist_ok=True)
-    names = {0: "no", 1: "yes"}
+    names = dict(enumerate(names))
     config = TabBertConfig(
         **table.processor.config_kwargs(), hidden_size=16, num_attention_heads=2, num_hidden_layers=1,
-        intermediate_size=16, field_hidden_size=8, field_num_heads=2, problem_type=SINGLE, id2label=names,
-        window_label=label, seq_len=5, threshold=0.5,
+        intermediate_size=16, field_hidden_size=8, field_num_heads=2, problem_type=problem_type, id2label=names,
+        window_label=label, seq_len=5,
     )  # fmt: skip
     config.save_pretrained(folder)
-    found = {s: evaluate_rows(one, SINGLE, names, 0.5, bootstrap=50) for s, one in scored.items()}
+    cut = 0.5 if problem_type == SINGLE else None
+    found = {s: evaluate_rows(one, problem_type, names, cut, bootstrap=50) for s, one in scored.items()}
     results = {
-        "architecture": "lstm", "data": "somewhere/payments.csv", "split": "test", "thresholds": [0.5],
+        "architecture": "lstm", "data": "somewhere/payments.csv", "split": "test", "thresholds": cut and [cut],
         "window_label": label, "seq_len": 5, "minutes": 3.0, "notes": ["Nothing is shared."], "skipped": [],
         "metrics": {s: one.metrics for s, one in found.items()}, "resampled_by": found["test"].resampled_by,
         "intervals": {
@@ -154,6 +155,23 @@ def test_the_report_has_the_models_side_by_side_and_the_histories_of_the_errors(
     assert html.count('<tr class="judged">') == 24
     assert "&lt;grocer&gt; &amp; $on" in html and "<grocer>" not in html
     assert "Brier score" in html
+
+
+def test_the_report_of_several_targets_names_each_of_them(dataset, tmp_path):
+    rng = np.random.default_rng(3)
+    heat = dataset.add_column("PM10", rng.normal(50, 9, 1000)).add_column("PM2.5", [None, *rng.random(999)])
+    processor = TabBertProcessor(PLAN | {"label": ["PM10", "PM2.5"]})
+    table = SimpleNamespace(rows=prepare_rows(heat, processor, tmp_path / "rows"), processor=processor)
+    cut = {"test": windows(table.rows, "test", seq_len=5, stride=1, label="last")}
+    judged = judged_rows(cut["test"])
+    scored = {"test": scores_of_rows(cut["test"], judged, rng.normal(50, 9, (len(judged.row), 2)))}
+    run_folder(tmp_path / "run", table, scored, problem_type="regression", names=("PM10", "PM2.5"))
+    page = write_table_report(tmp_path / "run", table, heat, cut, scored, "do it again")
+    html = page.read_text(encoding="utf-8")
+    assert "Predicts PM10, PM2.5: judged is the last row" in html
+    assert "<td>RMSE, PM2.5</td>" in html
+    assert "<th>PM10 (label)</th>" in html and "<th>score</th>" not in html
+    assert [p.stem for p in (tmp_path / "run" / "report" / "figures").iterdir()] == ["regression"]
 
 
 def test_times_that_are_no_dates_are_not_drawn_over_time(dataset, tmp_path):

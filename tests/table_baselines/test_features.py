@@ -106,8 +106,7 @@ def test_features_of_the_history_are_those_of_an_obvious_loop(columns, history):
         here = [size[r] for r in same if np.isfinite(size[r])]
         lately = [r for r in past if seconds[row] - seconds[r] < 86_400]
         expected = {
-            "rows before": len(past),
-            "log age": np.log1p(seconds[row] - seconds[past[0]]) if past else 0.0,
+            "rows before": min(len(past), 100),
             "log seconds since row -3": np.log1p(seconds[row] - seconds[past[-3]])
             if len(past) > 2
             else np.nan,
