@@ -33,7 +33,7 @@ from transformers import (
 from transformers.utils import logging
 
 from ..models.mmbt.converting_mmbt import TensorFate, to_original
-from ..models.mmbt.converting_run_mmbt import OriginalRun, convert_run, run_from_args
+from ..models.mmbt.converting_run_mmbt import ConvertedRun, OriginalRun, convert_run, run_from_args
 from ..models.mmbt.converting_transformers4_mmbt import (
     fates_in_their_names,
     is_transformers4,
@@ -166,7 +166,7 @@ def convert_mmbt(options: argparse.Namespace) -> Conversion:
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer) if options.tokenizer else None
     made = convert_run(run, files.state_dict, tokenizer, options.num_attention_heads)
     recipe = {RECIPE_FILE: mmbt_recipe(settings)}
-    return Conversion(made.model, made.processor, made.fates, files, mmbt_facts(run), recipe)
+    return Conversion(made.model, made.processor, made.fates, files, mmbt_facts(run, made), recipe)
 
 
 def convert_transformers4(options: argparse.Namespace) -> Conversion:
@@ -187,7 +187,7 @@ def convert_transformers4(options: argparse.Namespace) -> Conversion:
     made = convert_run(run, renamed, tokenizer, options.num_attention_heads, classifier_dropout=0.1)
     fates = fates_in_their_names(renamed, names, dropped)
     recipe = {RECIPE_FILE: mmbt_recipe(settings)}
-    return Conversion(made.model, made.processor, fates, files, mmbt_facts(run), recipe)
+    return Conversion(made.model, made.processor, fates, files, mmbt_facts(run, made), recipe)
 
 
 def convert_table(options: argparse.Namespace) -> Conversion:
@@ -253,7 +253,7 @@ def _label_names(given: list[str] | None) -> list[str] | None:
     return given
 
 
-def mmbt_facts(run: OriginalRun) -> dict[str, Any]:
+def mmbt_facts(run: OriginalRun, made: ConvertedRun) -> dict[str, Any]:
     """What a converted run is, for the report."""
     facts: dict[str, Any] = {"model": run.model}
     if run.task is not None:
@@ -261,7 +261,9 @@ def mmbt_facts(run: OriginalRun) -> dict[str, Any]:
     facts |= {"task_type": run.task_type, "labels": ", ".join(run.labels)}
     if run.model not in ("bow", "bert"):
         facts |= {"image tokens": f"{run.num_image_embeds} ({run.image_pooling})", "preset": "legacy"}
-    facts["max_length"] = run.max_length
+    if made.attention_heads is not None:
+        facts["attention heads"] = made.attention_heads
+    facts["max_length"] = made.processor.max_length
     if run.pos_weight is not None:
         facts["weights of positives"] = ", ".join(f"{weight:.4g}" for weight in run.pos_weight)
     if run.task_type == "multilabel":

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import BertConfig, PreTrainedConfig
 
+from .converting_checks_mmbt import shape_of
 from .torchvision_weights import resnet_config, resnet_key, torchvision_key
 
 KINDS = ("mmbt", "bert", "img", "bow", "concatbow", "concatbert")
@@ -39,6 +40,20 @@ _IMAGE_PREFIXES = {
 }
 _SHARED = "enc.img_embeddings."  # the image part's view of the text's embedding tables
 _UNUSED = "enc.clf."  # a second classifier inside the original's encoder, never called
+# Saved all together or, by code that leaves out doubles, not at all.
+_TOGETHER = (
+    tuple(f"{_UNUSED}{what}" for what in ("weight", "bias")),
+    tuple(
+        _SHARED + name
+        for name in (
+            "word_embeddings.weight",
+            "position_embeddings.weight",
+            "token_type_embeddings.weight",
+            "LayerNorm.weight",
+            "LayerNorm.bias",
+        )
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +78,12 @@ def from_original(
         The renamed state dict, and what became of every tensor: kept, tied or dropped, and why.
 
     Raises:
-        ValueError: for a tensor that the named model does not have, or shared tables that differ.
+        ValueError: for a tensor that the named model does not have, shared tables that differ or lack, or one of
+            the never used tensors without the other.
     """
     _require_kind(kind)
+    if kind == "mmbt":
+        _require_together(state_dict)
     ours: dict[str, torch.Tensor] = {}
     fates = []
     for key, value in state_dict.items():
@@ -75,7 +93,10 @@ def from_original(
         twin = key.replace(_SHARED, "enc.txt_embeddings.")
         if kind == "mmbt" and key.startswith(_SHARED) and twin in state_dict:
             if not torch.equal(value, state_dict[twin]):
-                raise ValueError(f"Expected {key} to equal {twin}, which it is shared with; they differ.")
+                raise ValueError(
+                    f"Expected {key} to equal {twin}, which it is shared with; they differ. The checkpoint was "
+                    "changed or is damaged: copy it again."
+                )
             fates.append(TensorFate(key, _our_key(kind, twin), f"tied: the same tensor as {twin}"))
             continue
         name = _our_key(kind, key)
@@ -130,7 +151,7 @@ def config_from_original(
         Keywords for `MMBTConfig` (kind `mmbt`) or `MMBTBaselineConfig`.
 
     Raises:
-        ValueError: for an unknown kind.
+        ValueError: for an unknown kind, or a tensor that is absent or has not the dimensions that tell a size.
     """
     _require_kind(kind)
     found: dict[str, Any] = {}
@@ -141,10 +162,9 @@ def config_from_original(
             for key, value in state_dict.items()
             if key.startswith(prefix)
         }
+        _require_resnet(resnet, prefix)
         found["image_config"] = resnet_config(resnet).to_dict()
-        found["image_hidden_size"] = resnet["layer4.0.conv2.weight"].shape[0]
-        if "layer4.0.conv3.weight" in resnet:
-            found["image_hidden_size"] = resnet["layer4.0.conv3.weight"].shape[0]
+        found["image_hidden_size"] = found["image_config"]["hidden_sizes"][-1]
     if kind in ("mmbt", "bert", "concatbert"):
         text_config = _bert_config(kind, state_dict, num_attention_heads, dropout)
         found["text_config"] = text_config.to_dict()
@@ -152,8 +172,8 @@ def config_from_original(
             # The ids of bert-base-uncased; a smaller vocabulary needs its own.
             found.update(num_segments=text_config.type_vocab_size, cls_token_id=101, sep_token_id=102)
     if kind in ("bow", "concatbow"):
-        vectors = state_dict[next(iter(_TEXT_PREFIXES[kind]))]
-        found.update(bow_vocab_size=vectors.shape[0], bow_embedding_size=vectors.shape[1])
+        rows, width = shape_of(state_dict, next(iter(_TEXT_PREFIXES[kind])), 2)
+        found.update(bow_vocab_size=rows, bow_embedding_size=width)
     layers = sorted(int(key.split(".")[1]) for key in state_dict if re.fullmatch(r"clf\.\d+\.weight", key))
     if kind == "concatbert":
         linear = [n for n in layers if state_dict[f"clf.{n}.weight"].dim() == 2]
@@ -163,10 +183,32 @@ def config_from_original(
         )
         found["hidden_dropout"] = dropout
     final = f"clf.{layers[-1]}.weight" if layers else "clf.weight"
-    found["num_labels"] = state_dict[final].shape[0]
+    found["num_labels"] = shape_of(state_dict, final, 2)[0]
     if "id2label" in config_kwargs:
         del found["num_labels"]
     return {**found, **config_kwargs}
+
+
+def _require_together(state_dict: dict[str, torch.Tensor]) -> None:
+    for names in _TOGETHER:
+        absent = [name for name in names if name not in state_dict]
+        if absent and len(absent) < len(names):
+            raise ValueError(
+                f"Expected {', '.join(names)} together, as the original saves them, found no {', '.join(absent)}. "
+                "The checkpoint was changed: take the one that the original wrote."
+            )
+
+
+def _require_resnet(resnet: dict[str, torch.Tensor], prefix: str) -> None:
+    """Raise a ValueError unless each stage has the kernels that tell its widths."""
+    last = "conv3" if "layer1.0.conv3.weight" in resnet else "conv2"
+    needed = [
+        "conv1.weight",
+        *(f"layer{stage}.0.{conv}.weight" for stage in range(1, 5) for conv in ("conv2", last)),
+    ]
+    named = {prefix + _SEQUENTIAL_NUMBERS[key.split(".")[0]] + key[key.index(".") :]: key for key in needed}
+    for original, key in named.items():
+        shape_of({original: resnet[key]} if key in resnet else {}, original, 4)
 
 
 def _of_head(state_dict: dict[str, torch.Tensor]) -> list[str]:
@@ -220,16 +262,22 @@ def _bert_config(
     layer = {"mmbt": "enc.encoder", "bert": "enc.bert.encoder", "concatbert": "txtenc.bert.encoder"}[
         kind
     ] + ".layer."
-    vocab_size, hidden_size = state_dict[f"{embeddings[kind]}.word_embeddings.weight"].shape
+    vocab_size, hidden_size = shape_of(state_dict, f"{embeddings[kind]}.word_embeddings.weight", 2)
     depth = len({key.removeprefix(layer).split(".")[0] for key in state_dict if key.startswith(layer)})
+    heads = max(1, hidden_size // 64) if num_attention_heads is None else num_attention_heads
+    if heads < 1 or hidden_size % heads:
+        raise ValueError(
+            f"Expected num_attention_heads to divide the hidden size {hidden_size}, found {heads}. Pass "
+            "--num_attention_heads N (in Python num_attention_heads=N) as in the config of the BERT."
+        )
     return BertConfig(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         num_hidden_layers=depth,
-        num_attention_heads=num_attention_heads or max(1, hidden_size // 64),
-        intermediate_size=state_dict[f"{layer}0.intermediate.dense.weight"].shape[0],
-        max_position_embeddings=state_dict[f"{embeddings[kind]}.position_embeddings.weight"].shape[0],
-        type_vocab_size=state_dict[f"{embeddings[kind]}.token_type_embeddings.weight"].shape[0],
+        num_attention_heads=heads,
+        intermediate_size=shape_of(state_dict, f"{layer}0.intermediate.dense.weight", 2)[0],
+        max_position_embeddings=shape_of(state_dict, f"{embeddings[kind]}.position_embeddings.weight", 2)[0],
+        type_vocab_size=shape_of(state_dict, f"{embeddings[kind]}.token_type_embeddings.weight", 2)[0],
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )

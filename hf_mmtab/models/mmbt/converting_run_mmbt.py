@@ -12,6 +12,7 @@ from transformers import BertTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_baselines import MMBTBaselineConfig
 from .configuration_mmbt import MMBTConfig
+from .converting_checks_mmbt import require_fit, require_number
 from .converting_mmbt import KINDS, TensorFate, config_from_original, from_original
 from .glove_mmbt import SPECIAL_TOKENS, glove_tokenizer
 from .image_processing_mmbt import MMBTImageProcessor
@@ -28,6 +29,8 @@ TASKS = ("mmimdb", "vsnli", "food101")
 # with BERT's own 0.1; here one value, BERT's own, holds for both.
 BERT_DROPOUT = 0.1  # of bert-base-uncased and bert-large-uncased, which the original cannot change
 HEADS_OF_MODEL = {"bert-base-uncased": 12, "bert-large-uncased": 16}
+HEADS_OF_SIZE = {(768, 12): 12, (1024, 24): 16}  # hidden size and layers of BERT base and large
+POOLINGS = ("avg", "max")
 READS_PICTURES = ("mmbt", "img", "concatbow", "concatbert")
 READS_BERT_TEXT = ("mmbt", "bert", "concatbert")
 
@@ -41,7 +44,7 @@ class OriginalRun:
     labels: list[str]  # in the order of the outputs
     num_image_embeds: int
     image_pooling: str
-    max_length: int
+    max_length: int | None = None  # None: 512, or as many as the checkpoint has positions
     task: str | None = None
     words: list[str] | None = None  # the vocabulary, in the order of ids
     label_counts: dict[str, int] | None = None
@@ -67,6 +70,7 @@ class ConvertedRun:
     model: PreTrainedModel
     processor: MMBTProcessor
     fates: list[TensorFate]
+    attention_heads: str | None = None  # of the BERT, and who says so
 
 
 def run_from_args(args: Mapping[str, Any]) -> OriginalRun:
@@ -89,9 +93,15 @@ def run_from_args(args: Mapping[str, Any]) -> OriginalRun:
             f"Expected the run's args to tell {', '.join(absent)}, found {sorted(args)}. Keep args.pt beside "
             f"the checkpoint, or pass {options}."
         )
-    for name, allowed in (("model", KINDS), ("task_type", tuple(PROBLEM_TYPES))):
+    choices = [("model", KINDS), ("task_type", tuple(PROBLEM_TYPES))]
+    choices += [("task", TASKS)] if args.get("task") is not None else []
+    choices += [("img_embed_pool_type", POOLINGS)] if args.get("img_embed_pool_type") is not None else []
+    for name, allowed in choices:
         if args[name] not in allowed:
-            raise ValueError(f"Expected {name} to be one of {', '.join(allowed)}, found {args[name]!r}.")
+            raise ValueError(
+                f"Expected {name} to be one of {', '.join(allowed)}, found {args[name]!r}. Pass --{name} ..."
+            )
+    _require_numbers(args)
     labels = args["labels"]
     if not isinstance(labels, list) or not labels or not all(isinstance(one, str) for one in labels):
         raise ValueError(
@@ -100,17 +110,15 @@ def run_from_args(args: Mapping[str, Any]) -> OriginalRun:
     if len(set(labels)) != len(labels):
         raise ValueError(f"Expected different labels, found {labels}.")
     counts = args.get("label_freqs")
-    if counts is not None and set(counts) != set(labels):
-        raise ValueError(
-            f"Expected label_freqs to count the labels {labels}, found {sorted(map(str, counts))}."
-        )
+    if counts is not None:
+        _require_counts(counts, labels)
     return OriginalRun(
         model=args["model"],
         task_type=args["task_type"],
         labels=labels,
-        num_image_embeds=int(args.get("num_image_embeds") or 1),
+        num_image_embeds=1 if args.get("num_image_embeds") is None else args["num_image_embeds"],
         image_pooling=args.get("img_embed_pool_type") or "avg",
-        max_length=int(args.get("max_seq_len") or 512),
+        max_length=args.get("max_seq_len"),
         task=args.get("task"),
         words=args.get("words"),
         label_counts=None if counts is None else dict(counts),
@@ -119,6 +127,44 @@ def run_from_args(args: Mapping[str, Any]) -> OriginalRun:
         dropout=float(0.1 if args.get("dropout") is None else args["dropout"]),
         bert_model=args.get("bert_model"),
     )
+
+
+def _require_numbers(args: Mapping[str, Any]) -> None:
+    """Raise a ValueError if what is read as a number is none, or in no possible range."""
+    limits: tuple[tuple[str, float, float | None, type], ...] = (
+        ("num_image_embeds", 1, 9, int),
+        ("max_seq_len", 1, None, int),
+        ("train_data_len", 1, None, int),
+        ("dropout", 0, 1, float),
+    )
+    for name, least, most, kind in limits:
+        if args.get(name) is not None:
+            remedy = "args.pt was changed: take the one that the original wrote"
+            remedy += f", or pass --{name}." if name in ("num_image_embeds", "max_seq_len") else "."
+            require_number(name, args[name], least, most, kind, remedy)
+    if not isinstance(args.get("bert_model"), str | None):
+        raise ValueError(
+            f"Expected bert_model to be a name, found {args['bert_model']!r}. args.pt was changed: take the one that "
+            "the original wrote."
+        )
+    if not isinstance(args.get("weight_classes"), int | None):
+        raise ValueError(
+            f"Expected weight_classes to be 0 or 1, found {args['weight_classes']!r}. args.pt was changed: take the "
+            "one that the original wrote."
+        )
+
+
+def _require_counts(counts: Any, labels: list[str]) -> None:
+    """Raise a ValueError unless every label has a number of training rows, at least one."""
+    if not isinstance(counts, Mapping) or set(counts) != set(labels):
+        found = sorted(map(str, counts)) if isinstance(counts, Mapping) else repr(counts)
+        raise ValueError(
+            f"Expected label_freqs to count the labels {labels}, found {found}. args.pt was changed or put together "
+            "from two: take the one that the original wrote."
+        )
+    for label, count in counts.items():
+        remedy = "args.pt was changed: take the one that the original wrote."
+        require_number(f"label_freqs of {label!r}", count, 1, None, int, remedy)
 
 
 def convert_run(
@@ -134,7 +180,7 @@ def convert_run(
         run: see `run_from_args`.
         state_dict: the original's weights.
         tokenizer: used in place of the run's own vocabulary.
-        num_attention_heads: of the BERT; by default that of `run.bert_model`, or one per 64 hidden units.
+        num_attention_heads: of the BERT; by default that of `run.bert_model`, or of a BERT of base's or large's size.
         config_kwargs: further fields of our configuration.
 
     Raises:
@@ -142,16 +188,20 @@ def convert_run(
     """
     tensors = dict(state_dict)
     renamed, fates = from_original(run.model, tensors)
-    config = _config(run, tensors, tokenizer, num_attention_heads, config_kwargs)
-    model: PreTrainedModel = _model(config)
-    try:
-        model.load_state_dict(renamed, strict=True)
-    except RuntimeError as error:
-        raise ValueError(
-            f"The checkpoint does not fit the {run.model!r} model of its args: {error}"
-        ) from error
-    processor = _processor(run, _tokenizer(run) if tokenizer is None else tokenizer)
-    return ConvertedRun(model.eval(), processor, fates)
+    config, heads = _config(run, tensors, tokenizer, num_attention_heads, config_kwargs)
+    names = {fate.ours: fate.original for fate in reversed(fates) if fate.ours is not None}
+    require_fit(
+        lambda: _model(config),
+        renamed,
+        names,
+        f"The checkpoint does not fit the {run.model!r} model of its args",
+    )
+    model = _model(config)
+    model.load_state_dict(renamed, strict=True)
+    text_config: Any = config.text_config
+    positions = text_config.max_position_embeddings if run.model in READS_BERT_TEXT else 512
+    processor = _processor(run, min(512, positions), _tokenizer(run) if tokenizer is None else tokenizer)
+    return ConvertedRun(model.eval(), processor, fates, heads)
 
 
 def _model(config: MMBTConfig | MMBTBaselineConfig) -> PreTrainedModel:
@@ -166,24 +216,23 @@ def _config(
     tokenizer: PreTrainedTokenizerBase | None,
     num_attention_heads: int | None,
     config_kwargs: dict[str, Any],
-) -> MMBTConfig | MMBTBaselineConfig:
-    try:
-        sizes = config_from_original(
-            run.model, tensors, num_attention_heads=num_attention_heads, dropout=BERT_DROPOUT
+) -> tuple[MMBTConfig | MMBTBaselineConfig, str | None]:
+    heads = None
+    if num_attention_heads is not None:
+        require_number(
+            "num_attention_heads", num_attention_heads, 1, remedy="Pass the number that the BERT has."
         )
-    except (KeyError, StopIteration) as error:
-        raise ValueError(
-            f"Expected the weights of the original's {run.model!r} model, found none named {error}. "
-            "Are args.pt and the checkpoint of the same run?"
-        ) from error
-    if sizes.pop("num_labels") != len(run.labels):
-        outputs = tensors[[key for key in tensors if key.startswith("clf.")][-1]].shape[0]
+    sizes = config_from_original(
+        run.model, tensors, num_attention_heads=num_attention_heads, dropout=BERT_DROPOUT
+    )
+    if (outputs := sizes.pop("num_labels")) != len(run.labels):
         raise ValueError(
             f"Expected {outputs} labels, as the checkpoint has outputs, found {len(run.labels)}: {run.labels}. "
             "Are args.pt and the checkpoint of the same run?"
         )
     if run.model in READS_BERT_TEXT:
-        _require_heads(run, sizes["text_config"], num_attention_heads)
+        heads = _heads(run, sizes["text_config"], num_attention_heads)
+        _require_max_length(run, sizes["text_config"]["max_position_embeddings"])
         words = tokenizer.get_vocab() if tokenizer is not None else _ids(run)
         _require_vocabulary(len(words), sizes["text_config"]["vocab_size"])
         if run.model == "mmbt":
@@ -205,23 +254,39 @@ def _config(
         "thresholds": [0.5] * len(run.labels) if run.task_type == "multilabel" else None,
         **config_kwargs,
     }
-    return MMBTConfig(**sizes) if run.model == "mmbt" else MMBTBaselineConfig(**sizes)
+    return MMBTConfig(**sizes) if run.model == "mmbt" else MMBTBaselineConfig(**sizes), heads
 
 
-def _require_heads(run: OriginalRun, text_config: dict[str, Any], given: int | None) -> None:
+def _heads(run: OriginalRun, text_config: dict[str, Any], given: int | None) -> str:
+    """Set the number of attention heads, which no shape tells; return it with its source."""
     hidden_size = text_config["hidden_size"]
-    if given is None and run.bert_model in HEADS_OF_MODEL:
-        given = HEADS_OF_MODEL[run.bert_model]
-    if given is None and hidden_size % 64:
+    size = (hidden_size, text_config["num_hidden_layers"])
+    if given is not None:
+        source = "given"
+    elif run.bert_model in HEADS_OF_MODEL:
+        given, source = HEADS_OF_MODEL[run.bert_model], f"of {run.bert_model}"
+    elif size in HEADS_OF_SIZE:
+        given, source = HEADS_OF_SIZE[size], "as a BERT of this size usually has; no file tells"
+    else:
         raise ValueError(
             f"The number of attention heads of this BERT (hidden size {hidden_size}, {run.bert_model!r}) is in no "
-            "file of the run: pass --num_attention_heads."
+            "file of the run: pass --num_attention_heads (in Python num_attention_heads=N), as in the config of that "
+            "BERT. With another number the model would convert, and give other logits."
         )
-    text_config["num_attention_heads"] = given or hidden_size // 64
-    if hidden_size % text_config["num_attention_heads"]:
+    if hidden_size % given:
         raise ValueError(
-            f"Expected num_attention_heads to divide the hidden size {hidden_size}, found "
-            f"{text_config['num_attention_heads']}."
+            f"Expected num_attention_heads to divide the hidden size {hidden_size}, found {given}. Pass the number "
+            "that the BERT has with --num_attention_heads."
+        )
+    text_config["num_attention_heads"] = given
+    return f"{given} ({source})"
+
+
+def _require_max_length(run: OriginalRun, positions: int) -> None:
+    if run.max_length is not None and run.max_length > positions:
+        raise ValueError(
+            f"Expected max_seq_len of at most {positions}, the positions of the checkpoint, found {run.max_length}. "
+            f"Pass --max_seq_len {positions} or less."
         )
 
 
@@ -272,12 +337,14 @@ def _tokenizer(run: OriginalRun) -> PreTrainedTokenizerBase | None:
     return glove_tokenizer(run.words[len(SPECIAL_TOKENS) :])
 
 
-def _processor(run: OriginalRun, tokenizer: PreTrainedTokenizerBase | None) -> MMBTProcessor:
+def _processor(
+    run: OriginalRun, default_length: int, tokenizer: PreTrainedTokenizerBase | None
+) -> MMBTProcessor:
     """Return the processor with the preset `legacy`, as the original's data loader."""
     return MMBTProcessor(
         MMBTImageProcessor() if run.model in READS_PICTURES else None,
         None if run.model == "img" else tokenizer,
-        max_length=run.max_length,
+        max_length=default_length if run.max_length is None else run.max_length,
         leading_cls=run.model not in ("mmbt", "img"),
         segment_offset=1 if run.model == "mmbt" else 0,
         missing_image="grey",

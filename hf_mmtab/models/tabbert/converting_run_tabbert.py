@@ -7,7 +7,14 @@ from typing import Any
 import torch
 
 from .configuration_tabbert import TabBertConfig
-from .converting_tabbert import convert_config, convert_state_dict, kind_of_state_dict, revert_state_dict
+from .converting_checks_tabbert import require_fit, require_settings, require_sizes, shape_of
+from .converting_tabbert import (
+    convert_config,
+    convert_state_dict,
+    kind_of_state_dict,
+    name_parts,
+    revert_state_dict,
+)
 from .converting_vocabulary_tabbert import OriginalEncoders, processor_from_original
 from .modeling_tabbert import TabBertForMaskedLM, TabBertPreTrainedModel
 from .modeling_tabbert_lstm import TabBertLstmForSequenceClassification
@@ -47,14 +54,7 @@ def convert_tabformer(
         ValueError: if the parts do not belong together, or a tensor is unknown.
     """
     kind = kind_of_state_dict(state_dict)
-    absent = [
-        name for name in ("ncols", "flatten", "field_hidden_size", "vocab_size") if name not in original
-    ]
-    if absent:
-        raise ValueError(
-            f"Expected the config.json of a TabFormer checkpoint, found no {absent} in it. Pass the one that lies "
-            "beside pytorch_model.bin of the pretraining."
-        )
+    require_settings(original)
     if len(tokens) != original["vocab_size"]:
         raise ValueError(
             f"Expected a vocabulary of {original['vocab_size']} tokens (vocab_size of config.json), found "
@@ -65,29 +65,44 @@ def convert_tabformer(
             f"Expected a {'flat' if original['flatten'] else 'hierarchical'} model, as config.json says, found a "
             f"{kind} one. The files come from different runs."
         )
+    if kind == "lstm" and not original["flatten"]:
+        raise ValueError(
+            "Expected the config.json of a flat pretraining (flatten: true), on which the published LSTM was trained, "
+            "found a hierarchical one. Pass that of its own pretraining with --config (in Python `original`)."
+        )
+    require_sizes(original, state_dict, *name_parts(kind)[:2])
     processor, id_map = processor_from_original(tokens, encoders)
     settings = processor.config_kwargs()
     names, ranges = settings.pop("fields"), settings.pop("field_ranges")
-    field_ce = False if kind == "lstm" else field_ce  # no masked-cell head any more
+    if kind == "lstm":  # no masked-cell head any more
+        field_ce, original = False, {**original, "architectures": None}
     config = convert_config(original, names, ranges, field_ce=field_ce, **settings)
     model_class: type[TabBertPreTrainedModel] = TabBertForMaskedLM
     if kind == "lstm":
         model_class = TabBertLstmForSequenceClassification
         config = _lstm_config(config, state_dict, labels)
     converted = convert_state_dict(state_dict, config, id_map)
+    names = {ours: name for name, fate in converted.fates.items() if (ours := _kept_name(fate)) is not None}
+    require_fit(
+        lambda: model_class(config),
+        converted.state_dict,
+        names,
+        "The weights do not fit config.json, or some are missing",
+    )
     model = model_class(config)
-    try:
-        model.load_state_dict(converted.state_dict, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"The weights do not fit config.json, or some are missing: {error}") from error
+    model.load_state_dict(converted.state_dict, strict=True)
     return ConvertedTabFormer(model.eval(), processor, converted.fates, id_map)
+
+
+def _kept_name(fate: str) -> str | None:
+    return fate.removeprefix("kept as ").split(";")[0] if fate.startswith("kept as ") else None
 
 
 def _lstm_config(
     config: TabBertConfig, state_dict: Mapping[str, torch.Tensor], labels: Sequence[str]
 ) -> TabBertConfig:
     layers = [name for name in state_dict if name.startswith("lstm.weight_ih_l") and "reverse" not in name]
-    outputs = state_dict["regressor.weight"].shape[0]
+    outputs = shape_of(state_dict, "regressor.weight", 2)[0]
     if len(labels) != outputs:
         raise ValueError(
             f"Expected {outputs} labels, as the model has outputs, found {list(labels)}. Pass --labels."
@@ -96,7 +111,7 @@ def _lstm_config(
     return TabBertConfig.from_dict(
         {
             **settings,
-            "lstm_hidden_size": state_dict["lstm.weight_hh_l0"].shape[1],
+            "lstm_hidden_size": shape_of(state_dict, "lstm.weight_hh_l0", 2)[1],
             "lstm_num_layers": len(layers),
             "lstm_bidirectional": "lstm.weight_ih_l0_reverse" in state_dict,
             "classification_loss": "rmse_one_hot",

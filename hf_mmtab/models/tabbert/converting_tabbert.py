@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .configuration_tabbert import TabBertConfig
+from .converting_checks_tabbert import shape_of
 
 # Ids that the original lacks ([UNK] and [MISSING] of a field) are scored so low that no probability
 # changes in float32 (e^-30 = 1e-13), yet can still be learned.
@@ -78,6 +79,19 @@ def kind_of_state_dict(state_dict: Mapping[str, torch.Tensor]) -> str:
     )
 
 
+def name_parts(kind: str) -> tuple[str, str, str | None]:
+    """Return the prefix of the BERT, the name of the word embedding and the prefix of the head, if there is one."""
+    return {
+        "hierarchical": (
+            "tb_model.bert.",
+            "tab_embeddings.word_embeddings.weight",
+            "tb_model.cls.predictions.",
+        ),
+        "flat": ("bert.", "bert.embeddings.word_embeddings.weight", "cls.predictions."),
+        "lstm": ("model.", "model.embeddings.word_embeddings.weight", None),
+    }[kind]
+
+
 def convert_config(
     original: Mapping[str, Any],
     fields: list[str],
@@ -99,19 +113,11 @@ def convert_config(
     """
     if original.get("ncols") != len(fields):
         raise ValueError(
-            f"Expected {original.get('ncols')} columns (ncols of the config), found {len(fields)}: {fields}."
+            f"Expected {original.get('ncols')!r} columns (ncols of config.json), found {len(fields)} in the "
+            f"vocabulary: {', '.join(fields)}. Pass the config.json and the vocabulary of the same run."
         )
     flatten = bool(original["flatten"])
-    if not flatten:
-        field_ce = True
-    elif field_ce is None:
-        architectures = original.get("architectures") or []
-        if not {"TabFormerBertForMaskedLM", "BertForMaskedLM"} & set(architectures):
-            raise ValueError(
-                "The config of a flat TabFormer model does not tell its loss: pass field_ce=True if it was "
-                "trained with --field_ce, else field_ce=False."
-            )
-        field_ce = "TabFormerBertForMaskedLM" in architectures
+    field_ce = _trained_with_field_ce(original, flatten, field_ce)
     hidden_size = original["hidden_size"]
     same = (
         "num_hidden_layers",
@@ -142,6 +148,30 @@ def convert_config(
     )
 
 
+def _trained_with_field_ce(original: Mapping[str, Any], flatten: bool, said: bool | None) -> bool:
+    """Return whether a model was trained with `--field_ce`, as `architectures` and the user say."""
+    named = set(original.get("architectures") or [])
+    known: bool | None = True
+    source = "a hierarchical model always is"
+    if flatten:
+        told = {"TabFormerBertForMaskedLM": True, "BertForMaskedLM": False}
+        found = [name for name in told if name in named]
+        known = told[found[0]] if found else None
+        source = f"architectures: {found}"
+    if known is None and said is None:
+        raise ValueError(
+            "The config of this flat TabFormer model does not tell its loss (no known class in architectures): pass "
+            "--field_ce if it was trained with --field_ce, else --no-field_ce (in Python field_ce=True or False)."
+        )
+    if known is not None and said is not None and known != said:
+        raise ValueError(
+            f"Expected a model trained {'with' if said else 'without'} --field_ce, as was passed, found one trained "
+            f"{'with' if known else 'without'} in its config.json ({source}). Leave out "
+            f"{'--field_ce' if said else '--no-field_ce'} (in Python field_ce), or pass the config.json of this model."
+        )
+    return bool(said if known is None else known)
+
+
 def convert_state_dict(
     state_dict: Mapping[str, torch.Tensor], config: TabBertConfig, id_map: torch.Tensor | None = None
 ) -> ConvertedTabBert:
@@ -159,20 +189,12 @@ def convert_state_dict(
     """
     kind = kind_of_state_dict(state_dict)
     result = ConvertedTabBert(config, {})
-    words_name, prefix, head = {
-        "hierarchical": (
-            "tab_embeddings.word_embeddings.weight",
-            "tb_model.bert.",
-            "tb_model.cls.predictions.",
-        ),
-        "flat": ("bert.embeddings.word_embeddings.weight", "bert.", "cls.predictions."),
-        "lstm": ("model.embeddings.word_embeddings.weight", "model.", None),
-    }[kind]
-    ids = _Ids(config, state_dict[words_name].shape[0], id_map)
+    prefix, words_name, head = name_parts(kind)
+    ids = _Ids(config, shape_of(state_dict, words_name, 2)[0], id_map)
     tied = {f"{prefix}embeddings.word_embeddings.weight", words_name}
     for name, tensor in state_dict.items():
         if name == words_name:
-            result.state_dict["model.embeddings.word_embeddings.weight"] = ids.embeddings(tensor)
+            result.state_dict["model.embeddings.word_embeddings.weight"] = ids.embeddings(name, tensor)
             result.fates[name] = "kept as model.embeddings.word_embeddings.weight"
         elif head is not None and name.startswith(head):
             _convert_head(name.removeprefix(head), name, tensor, result, ids, state_dict, head, kind)
@@ -221,11 +243,11 @@ def _convert_head(part, name, tensor, result, ids, state_dict, head, kind):
         _require_equal(state_dict, name, "bert.embeddings.word_embeddings.weight")
         result.fates[name] = "tied to bert.embeddings.word_embeddings.weight"
     elif part == "decoder.bias" and kind == "flat":
-        result.state_dict["head.bias"] = ids.rows(tensor, NEW_ID_BIAS)
+        result.state_dict["head.bias"] = ids.rows(name, tensor, NEW_ID_BIAS)
         result.fates[name] = "kept as head.bias"
     elif part in ("decoder.weight", "decoder.bias"):
         fill, what = (0.0, "weight") if part == "decoder.weight" else (NEW_ID_BIAS, "bias")
-        rows = ids.rows(tensor, fill)
+        rows = ids.rows(name, tensor, fill)
         for index, (start, end) in enumerate(result.config.field_ranges):
             result.state_dict[f"head.decoder.{index}.{what}"] = rows[start:end].clone()
         result.fates[name] = f"kept as head.decoder.*.{what}, one per column" + ids.given_up()
@@ -236,9 +258,15 @@ def _convert_head(part, name, tensor, result, ids, state_dict, head, kind):
 
 
 def _require_equal(state_dict: Mapping[str, torch.Tensor], name: str, other: str) -> None:
-    if other not in state_dict or not torch.equal(state_dict[name], state_dict[other]):
+    if other not in state_dict:
         raise ValueError(
-            f"Expected {name!r} and {other!r} to be the same tensor, as the original ties them; they differ."
+            f"Expected {other!r} beside {name!r}, to which the original ties it, found none. The checkpoint is not "
+            "whole: take the one that the original wrote."
+        )
+    if not torch.equal(state_dict[name], state_dict[other]):
+        raise ValueError(
+            f"Expected {name!r} and {other!r} to be the same tensor, as the original ties them; they differ. The "
+            "checkpoint was changed or is damaged: copy it again."
         )
 
 
@@ -254,20 +282,29 @@ class _Ids:
                 )
             id_map = torch.arange(original_size)
         if id_map.shape != (original_size,):
-            raise ValueError(f"Expected id_map of shape ({original_size},), found {tuple(id_map.shape)}.")
-        self.config, self.source = config, (id_map >= 0).nonzero().squeeze(1)
+            raise ValueError(
+                f"Expected an id of ours for each of the {original_size} ids in the checkpoint (rows of its word "
+                f"embedding), found {len(id_map)} ids in the vocabulary (id_map). Pass the vocabulary of the same run."
+            )
+        self.config, self.size = config, original_size
+        self.source = (id_map >= 0).nonzero().squeeze(1)
         self.target = id_map[self.source]
         if len(self.target.unique()) != len(self.target) or self.target.max() >= config.vocab_size:
             raise ValueError(f"Expected id_map to give each id one place below {config.vocab_size}.")
 
-    def rows(self, tensor: torch.Tensor, fill: float) -> torch.Tensor:
+    def rows(self, name: str, tensor: torch.Tensor, fill: float) -> torch.Tensor:
+        if not tensor.dim() or tensor.shape[0] != self.size:
+            raise ValueError(
+                f"Expected {self.size} rows, one for each id of the vocabulary, found shape {tuple(tensor.shape)} in "
+                f"{name!r}. The checkpoint was changed or is damaged: copy it again."
+            )
         moved = tensor.new_full((self.config.vocab_size, *tensor.shape[1:]), fill)
         moved[self.target] = tensor[self.source]
         return moved
 
-    def embeddings(self, tensor: torch.Tensor) -> torch.Tensor:
+    def embeddings(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Ids that the original lacks start at the mean of their field."""
-        moved, new = self.rows(tensor, 0.0), torch.ones(self.config.vocab_size, dtype=torch.bool)
+        moved, new = self.rows(name, tensor, 0.0), torch.ones(self.config.vocab_size, dtype=torch.bool)
         new[self.target] = False
         for start, end in self.config.field_ranges:
             fresh = new[start:end]

@@ -109,7 +109,7 @@ def test_ids_that_do_not_fit_are_refused(golden_original, golden_ranges):
     config = convert_config(original, GOLDEN_FIELDS, golden_ranges, **{**GOLDEN_SPECIAL, "vocab_size": 700})
     with pytest.raises(ValueError, match=r"Expected 700 ids .* found 648 in the checkpoint. Pass id_map"):
         convert_state_dict(tensors, config)
-    with pytest.raises(ValueError, match=r"id_map of shape \(648,\), found \(3,\)"):
+    with pytest.raises(ValueError, match=r"each of the 648 ids in the checkpoint .*, found 3 ids"):
         convert_state_dict(tensors, config, torch.arange(3))
     with pytest.raises(ValueError, match="id_map to give each id one place below 700"):
         convert_state_dict(tensors, config, torch.zeros(648, dtype=torch.long))
@@ -119,7 +119,7 @@ def test_config_that_does_not_tell_enough_is_refused(golden_original, golden_ran
     original, _, _ = golden_original("flat_field_ce")
     with pytest.raises(ValueError, match="Expected 12 columns"):
         convert_config(original, GOLDEN_FIELDS[:3], golden_ranges[:3])
-    with pytest.raises(ValueError, match="does not tell its loss: pass field_ce=True"):
+    with pytest.raises(ValueError, match="does not tell its loss .*: pass --field_ce if .* field_ce=True"):
         convert_config(original, GOLDEN_FIELDS, golden_ranges)
 
 
