@@ -36,11 +36,12 @@ from hf_mmtab.models.tabbert.modeling_tabbert_losses import rmse_one_hot
 from hf_mmtab.tasks import PreparedTable, TableTask, get_task
 from hf_mmtab.training import MMTabTrainingArguments
 
-REFERENCE, FLAT, HIERARCHICAL = "reference", "flat", "hierarchical"
+REFERENCE, FLAT, HIERARCHICAL, MEDIUM = "reference", "flat", "hierarchical", "medium"
 NAMES = {
     REFERENCE: "reference: flat encoder in every step",
     FLAT: "ours, the same flat model",
     HIERARCHICAL: "ours, hierarchical of the paper's size",
+    MEDIUM: "ours, hierarchical, matmul medium",  # torch.set_float32_matmul_precision
 }
 BATCH = 32
 LEARNING_RATE, WEIGHT_DECAY, WARMUP = 1e-3, 0.01, 0.1
@@ -216,6 +217,8 @@ def peak_memory() -> float:
 def measure(name: str, args: argparse.Namespace) -> Timing:
     """Time one variant in this process."""
     torch.set_num_threads(args.threads)
+    if name == MEDIUM:
+        torch.set_float32_matmul_precision("medium")
     with tempfile.TemporaryDirectory() as folder:
         table, windows = tables(args.windows, Path(folder), args.seed)
         if name == REFERENCE:
