@@ -226,7 +226,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
                 "output": "row_states",
                 "method": "get_row_states",
                 "computed_by": "TabBertModel",  # so heads share what the same encoder gave
-                "independent_of": [name for name in HEAD_SETTINGS if name != "row_surprise"],
+                "independent_of": [name for name in HEAD_SETTINGS if name != "row_inputs"],
             }
         }
 
