@@ -76,6 +76,35 @@ def _tokens(key: str, value: Any) -> list[str]:
     return [f"--{key}={value}"]
 
 
+def _mappings_as_json(overrides: Sequence[str]) -> list[str]:
+    """Say mappings on the command line, `{part: 1 epoch}` as YAML or JSON, as the parser takes them.
+
+    Raises:
+        ValueError: if what stands in braces is no mapping; names the key and how to write it.
+    """
+    said = []
+    for place, token in enumerate(overrides):
+        key, equals, value = token.partition("=") if token.startswith("--") else ("", "", token)
+        if not (value.startswith("{") and value.endswith("}")):
+            said.append(token)
+            continue
+        named = key or next(
+            (one for one in reversed(overrides[:place]) if one.startswith("--")), "the command line"
+        )
+        try:
+            mapping = yaml.safe_load(value)
+            if unspaced := [name for name, one in mapping.items() if one is None and ":" in str(name)]:
+                raise TypeError(f"no blank behind the colon of {unspaced[0]!r}")
+            text = json.dumps(mapping)
+        except (yaml.YAMLError, TypeError) as error:
+            raise ValueError(
+                f"Expected a mapping such as '{{text_encoder: 1 epoch}}' after {named}, found {value!r} "
+                f"({' '.join(str(error).split())}). Write `{{key: value, key: value}}` in quotes."
+            ) from error
+        said.append(key + equals + text)
+    return said
+
+
 def _check_keys(keys: Sequence[str], known: set[str], where: str) -> None:
     for key in keys:
         if key not in known:
@@ -136,6 +165,7 @@ def parse_recipe(
     _check_keys(given, known, "the command line")
     # Argparse keeps the last value of a key, so an override replaces the recipe's entry, lists included.
     tokens = [token for key, value in values.items() for token in _tokens(key, value)]
+    overrides = _mappings_as_json(overrides)
     dataclass_values = parser.parse_args_into_dataclasses(args=tokens + overrides, look_for_args_file=False)
     for key in given:
         owner = next(

@@ -7,8 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
+# Of input or files, and so for a person: a configuration with an impossible value; a weights file that is damaged, or a
+# full disk (the last two of libraries that raise types of their own).
+FOR_A_PERSON = (ValueError, OSError, ModuleNotFoundError, StrictDataclassError, SafetensorError)
 REPORTED = ("hf-mmtab", "torch", "transformers", "datasets", "accelerate")
 
 
@@ -41,7 +46,7 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
     """
     try:
         command(arguments)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except FOR_A_PERSON as error:
         if os.environ.get("HF_MMTAB_TRACEBACK"):
             raise
         sys.stderr.write(

@@ -13,6 +13,7 @@ Nothing in SRC is run: pickles are read by an interpreter of our own. DST is wri
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -23,12 +24,14 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoProcessor,
     AutoTokenizer,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging
 
@@ -46,17 +49,25 @@ from .original_files import (
     OriginalFiles,
     find_file,
     read_encoders,
+    read_labels,
     read_mmbt_run,
     read_tabformer,
     read_vocabulary,
     read_words,
+    require_numbers,
 )
-from .original_recipe import mmbt_recipe
+from .original_recipe import HEADER, mmbt_recipe
 from .run_report import RECIPE_FILE
 
 logger = logging.get_logger(__name__)
 
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 REPORT_NAME = "conversion.json"
+# Kind that goes back → its model types and classes.
+REVERSIBLE = {
+    "mmbt": (("mmbt", "mmbt_baseline"), ("MMBTForClassification", "MMBTBaselineForClassification")),
+    "tabformer": (("tabbert",), ("TabBertForMaskedLM",)),
+}
 TABFORMER_VOCABULARY = "tabformer_vocabulary.json"  # the original's tokens, and our id of each
 
 
@@ -138,7 +149,7 @@ def convert_checkpoint(options: argparse.Namespace) -> str:
         for name, value in {REPORT_NAME: report, **conversion.extra}.items():
             text = json.dumps(value, indent=1, ensure_ascii=False)
             if name == RECIPE_FILE:
-                text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+                text = HEADER + yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
             (folder / name).write_text(text, encoding="utf-8")
         require_same_when_loaded(folder, conversion)
 
@@ -163,16 +174,16 @@ def convert_mmbt(options: argparse.Namespace) -> Conversion:
         )
     settings = _with_options(files.settings, options)
     run = run_from_args(settings)
-    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer) if options.tokenizer else None
-    made = convert_run(run, files.state_dict, tokenizer, options.num_attention_heads)
     recipe = {RECIPE_FILE: mmbt_recipe(settings)}
+    tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else None
+    made = convert_run(run, files.state_dict, tokenizer, options.num_attention_heads)
     return Conversion(made.model, made.processor, made.fates, files, mmbt_facts(run, made), recipe)
 
 
 def convert_transformers4(options: argparse.Namespace) -> Conversion:
     """MMBT of transformers 2 to 4, as its example `run_mmimdb.py` trained it."""
     weights = find_file(options.src, ("pytorch_model.bin", "model.safetensors"), "the weights of an MMBT")
-    files = OriginalFiles([weights], read_state_dict(weights), {})
+    files = OriginalFiles([weights], require_numbers(read_state_dict(weights), weights), {})
     if not is_transformers4(files.state_dict):
         raise ValueError(
             f"Expected tensors named mmbt.transformer.* in {str(weights)!r}, found "
@@ -180,7 +191,7 @@ def convert_transformers4(options: argparse.Namespace) -> Conversion:
         )
     settings = {"model": "mmbt", "img_embed_pool_type": "avg", **_with_options({}, options)}
     name = options.tokenizer or (str(weights.parent) if (weights.parent / "vocab.txt").is_file() else None)
-    tokenizer = AutoTokenizer.from_pretrained(name) if name else None
+    tokenizer = load_tokenizer(name) if name else None
     run = run_from_args(settings)
     renamed, names, dropped = original_names(files.state_dict)
     # Dropout before the classifier: hidden_dropout_prob of its BERT, 0.1.
@@ -204,7 +215,7 @@ def convert_table(options: argparse.Namespace) -> Conversion:
     vocabulary = options.vocab or next((path for path in beside if path.is_file()), beside[0])
     encoders = options.encoder_fit or folder / "encoder_fit.pkl"
     tokens = read_vocabulary(vocabulary)
-    labels = _label_names(options.labels) or ["No", "Yes"]
+    labels = read_labels(options.labels) or ["No", "Yes"]
     made = convert_tabformer(
         files.settings, files.state_dict, tokens, read_encoders(encoders), options.field_ce, labels
     )
@@ -238,7 +249,7 @@ def _with_options(settings: dict[str, Any], options: argparse.Namespace) -> dict
     names = ("model", "task", "task_type", "num_image_embeds", "img_embed_pool_type", "max_seq_len")
     said = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.labels:
-        said["labels"] = _label_names(options.labels)
+        said["labels"] = read_labels(options.labels)
         if said["labels"] != settings.get("labels"):
             said["label_freqs"] = None
     merged = {**settings, **said}
@@ -247,10 +258,29 @@ def _with_options(settings: dict[str, Any], options: argparse.Namespace) -> dict
     return merged
 
 
-def _label_names(given: list[str] | None) -> list[str] | None:
-    if given and len(given) == 1 and Path(given[0]).is_file():
-        return Path(given[0]).read_text(encoding="utf-8").splitlines()
-    return given
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder, or of the Hub.
+
+    Raises:
+        FileNotFoundError: if it is a path at which there is nothing.
+        ValueError: if no tokenizer can be loaded.
+    """
+    if not Path(name).exists():
+        if not HUB_NAME.fullmatch(name):
+            raise FileNotFoundError(
+                f"Expected a folder or a Hub name (OWNER/NAME) in --tokenizer, found nothing at {name!r}."
+            )
+        logger.warning(
+            f"There is no folder {name!r}: asking the Hub for its tokenizer. This can take a minute."
+        )
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"Expected a tokenizer at --tokenizer {name!r}, in a folder or on the Hub, found none that loads "
+            f"({first}). Pass the folder of one, or --vocab FILE."
+        ) from error
 
 
 def mmbt_facts(run: OriginalRun, made: ConvertedRun) -> dict[str, Any]:
@@ -340,6 +370,8 @@ def revert_checkpoint(options: argparse.Namespace) -> str:
         ValueError: if the original has no such model.
     """
     require_empty(options.dst)
+    if options.kind in REVERSIBLE:
+        require_ours(options.src, options.kind)
     if options.kind == "mmbt":
         return _revert_mmbt(options.src, options.dst)
     if options.kind == "tabformer":
@@ -350,10 +382,6 @@ def revert_checkpoint(options: argparse.Namespace) -> str:
 def _revert_mmbt(source: Path, destination: Path) -> str:
     model = AutoModelForSequenceClassification.from_pretrained(source)
     config = model.config
-    if config.model_type not in ("mmbt", "mmbt_baseline"):
-        raise ValueError(
-            f"Expected an MMBT or one of its baselines in {str(source)!r}, found {config.model_type!r}."
-        )
     kind = "mmbt" if config.model_type == "mmbt" else config.baseline
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     original = to_original(kind, tensors)
@@ -401,21 +429,77 @@ def _revert_tabformer(source: Path, destination: Path) -> str:
     return f"{len(tensors)} tensors in {destination / 'pytorch_model.bin'}, with config.json and vocab.nb."
 
 
+def require_ours(source: Path, kind: str) -> None:
+    """Raise unless a folder holds a model of ours that goes back as this kind.
+
+    Raises:
+        FileNotFoundError: if it is no folder of a saved model.
+        ValueError: if it holds another model.
+    """
+    config = source / "config.json"
+    if not config.is_file():
+        found = sorted(path.name for path in source.iterdir())[:10] if source.is_dir() else "no such folder"
+        raise FileNotFoundError(
+            f"Expected the folder of one of our models (config.json, model.safetensors) in {str(source)!r}, found "
+            f"{found}. With --reverse SRC is ours and DST becomes the original's."
+        )
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        found, classes = settings["model_type"], settings.get("architectures") or []
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"Expected the config.json of one of our models at {str(config)!r}, found something else ({error!r}). "
+            "With --reverse SRC is ours and DST becomes the original's."
+        ) from error
+    types, classes_of_kind = REVERSIBLE[kind]
+    if found not in types or not set(classes) & set(classes_of_kind):
+        raise ValueError(
+            f"Expected {' or '.join(classes_of_kind)} in {str(source)!r} for the kind {kind}, found {classes} "
+            f"(model_type {found!r}). Pass the kind and the folder that belong together."
+        )
+
+
 def require_empty(folder: Path) -> None:
-    """Raise a FileExistsError if the folder holds something."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Raise an OSError, before any work, if the folder holds something or cannot be made."""
+    elsewhere = "Choose another folder as DST."
+    if folder.is_symlink():
         raise FileExistsError(
-            f"Expected DST {str(folder)!r} not to exist, found files. Choose another folder."
+            f"Expected DST {str(folder)!r} not to exist, found a link to {os.readlink(folder)!r}. Pass the place "
+            "itself, or choose another folder."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"Expected DST {str(folder)!r} not to exist, found a file. {elsewhere}")
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"Expected DST {str(folder)!r} not to exist, found files. {elsewhere}")
+    above = next(one for one in folder.absolute().parents if one.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(
+            f"Expected a folder to make DST {str(folder)!r} in, found the file {str(above)!r}. {elsewhere}"
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"Expected to be allowed to make DST {str(folder)!r} in {str(above)!r}, found no right to. {elsewhere}"
         )
 
 
 def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `folder`, then give it its name; nothing is left behind on failure."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    """Let `write` fill a folder beside `folder`, then give it its name; nothing is left behind on failure.
+
+    Raises:
+        OSError: if it cannot be written, such as on a full disk.
+    """
+    folder = folder.absolute()
     try:
-        write(partial)
-        partial.chmod(0o755)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            write(partial)
+            partial.chmod(0o755)
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except (OSError, SafetensorError) as error:  # what safetensors raises on a full disk
+        raise OSError(
+            f"Expected to write DST {str(folder)!r}, found: {error}. Nothing was left there. Make room or rights on "
+            "that disk, or choose another folder as DST."
+        ) from error

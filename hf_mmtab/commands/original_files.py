@@ -9,11 +9,14 @@ from typing import Any
 import torch
 
 from ..models.mmbt.glove_mmbt import SPECIAL_TOKENS, read_glove_words
+from ..models.tabbert.converting_tabbert import kind_of_state_dict
 from ..models.tabbert.converting_vocabulary_tabbert import BINNED_FIELDS, CARD_FIELDS, OriginalEncoders
 from ..safe_pickle import read_pickle
 from ..safe_values import Array, Record
 from ..torch_files import load_tensors, read_state_dict, read_torch_file
 
+COUNTERS = ("num_batches_tracked", "position_ids")  # what is whole numbers in a state dict
+PICKLES = (b"\x80", b"(", b"}", b"ccollections\n", b"ccopy_reg\n")  # how one begins, of any protocol
 RUN_FILES = ("model_best.pt", "checkpoint.pt")  # the best epoch of an MMBT run, else its last
 WEIGHT_FILES = ("pytorch_model.bin", "model.safetensors")
 
@@ -42,6 +45,72 @@ def find_file(source: Path, names: tuple[str, ...], what: str) -> Path:
     raise FileNotFoundError(f"Expected {what} ({' or '.join(names)}) in {str(source)!r}, found {found}.")
 
 
+def require_numbers(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a state dict, all of which must hold finite floating-point numbers.
+
+    Raises:
+        ValueError: names the first that does not.
+    """
+    for name, tensor in tensors.items():
+        if name.endswith(COUNTERS):
+            continue
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"Expected floating-point numbers in {name!r} of {str(path)!r}, found {tensor.dtype}. The weights were "
+                "rounded or quantised: take the checkpoint that the original wrote."
+            )
+        if not (right := torch.isfinite(tensor)).all():
+            raise ValueError(
+                f"Expected finite numbers in {name!r} of {str(path)!r}, found NaN or infinity in "
+                f"{int((~right).sum()):,} of {tensor.numel():,}. Training diverged, or the file is damaged: take an "
+                "earlier checkpoint."
+            )
+    return tensors
+
+
+def read_lines(path: Path, what: str, option: str) -> list[str]:
+    """Read a text file of one entry a line; a byte order mark and blank lines at the end are left out.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no UTF-8 text.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise FileNotFoundError(
+            f"Expected {what} in a file, found {found} at {str(path)!r}. Pass {option} FILE."
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Expected {what} as UTF-8 text, one a line, in {str(path)!r}, found other bytes ({error}). Pass {option} "
+            "with a text file."
+        ) from error
+    return [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")]
+
+
+def read_labels(given: list[str] | None) -> list[str] | None:
+    """Return the names that `--labels` lists, or those in the one file that it names.
+
+    Raises:
+        FileNotFoundError: if it names a file that is not there.
+        ValueError: if the file is no text, or one of its lines is blank.
+    """
+    if given is None or len(given) != 1:
+        return given
+    path = Path(given[0])
+    if not path.is_file() and not (path.suffix in (".txt", ".csv", ".tsv", ".json") or len(path.parts) > 1):
+        return given
+    labels = read_lines(path, "the labels, in the order of the outputs,", "--labels")
+    if blank := [number for number, label in enumerate(labels, start=1) if not label.strip()]:
+        raise ValueError(
+            f"Expected a label in each line of {str(path)!r}, found line {blank[0]} blank. Remove it, or name "
+            "the label."
+        )
+    return labels
+
+
 def read_mmbt_run(source: Path, args_file: Path | None) -> OriginalFiles:
     """Read `model_best.pt` (a state dict alone will do, too) and `args.pt` beside it, if it is there."""
     weights = find_file(source, RUN_FILES, "a checkpoint of the original MMBT")
@@ -56,7 +125,7 @@ def read_mmbt_run(source: Path, args_file: Path | None) -> OriginalFiles:
         if isinstance(checkpoint, Mapping) and "state_dict" in checkpoint
         else checkpoint
     )
-    tensors = load_tensors(state, weights)
+    tensors = require_numbers(load_tensors(state, weights), weights)
     beside = args_file or weights.parent / "args.pt"
     if args_file is None and not beside.is_file():
         return OriginalFiles([weights], tensors, {})
@@ -78,11 +147,12 @@ def read_args(path: Path) -> dict[str, Any]:
     settings = dict(args.attributes)
     vocabulary = settings.pop("vocab", None)
     if isinstance(vocabulary, Record):
-        ids = vocabulary.attributes.get("stoi")
-        if not isinstance(ids, dict) or sorted(ids.values()) != list(range(len(ids))):
+        ids: Any = vocabulary.attributes.get("stoi")
+        right = isinstance(ids, dict) and all(type(w) is str and type(n) is int for w, n in ids.items())
+        if not right or sorted(ids.values()) != list(range(len(ids))):
             raise ValueError(
-                f"Expected the vocabulary in {str(path)!r} to number its words from 0, found gaps or doubles. "
-                "Pass --tokenizer or --vocab."
+                f"Expected the vocabulary in {str(path)!r} to number its words from 0, found gaps, doubles "
+                "or something else. Pass --tokenizer or --vocab."
             )
         settings["words"] = sorted(ids, key=ids.__getitem__)
     return settings
@@ -90,9 +160,10 @@ def read_args(path: Path) -> dict[str, Any]:
 
 def read_words(path: Path, model: str) -> list[str]:
     """Read a vocabulary in the order of ids: one word a line, or the GloVe file of `bow` and `concatbow`."""
+    lines = read_lines(path, "the vocabulary", "--vocab")
     if model in ("bow", "concatbow"):
         return list(dict.fromkeys([*SPECIAL_TOKENS, *read_glove_words(path)]))
-    return path.read_text(encoding="utf-8").splitlines()
+    return lines
 
 
 def read_tabformer(source: Path, config: Path | None) -> OriginalFiles:
@@ -111,7 +182,10 @@ def read_tabformer(source: Path, config: Path | None) -> OriginalFiles:
         raise ValueError(f"Expected JSON in {str(beside)!r}, found: {error}. Copy the file again.") from error
     if not isinstance(settings, dict):
         raise ValueError(f"Expected a mapping in {str(beside)!r}, found {type(settings).__name__}.")
-    return OriginalFiles([weights, beside], read_state_dict(weights), settings)
+    tensors = read_state_dict(weights)
+    kind_of_state_dict(tensors)  # another model altogether: say that first
+    require_numbers(tensors, weights)
+    return OriginalFiles([weights, beside], tensors, settings)
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -127,14 +201,9 @@ def read_vocabulary(path: Path) -> list[str]:
             "the output folder, or a vocab_token2id.bin."
         )
     with open(path, "rb") as file:
-        pickled = file.read(1) == b"\x80"
+        pickled = file.read(16).startswith(PICKLES)
     if not pickled:
-        try:
-            return path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"Expected lines of text in {str(path)!r}, found other bytes ({error})."
-            ) from error
+        return read_lines(path, "the vocabulary (vocab.nb)", "--vocab")
     token2id = read_pickle(path)
     ids: dict[int, str] = {}
     try:

@@ -119,7 +119,7 @@ def test_config_that_does_not_tell_enough_is_refused(golden_original, golden_ran
     original, _, _ = golden_original("flat_field_ce")
     with pytest.raises(ValueError, match="Expected 12 columns"):
         convert_config(original, GOLDEN_FIELDS[:3], golden_ranges[:3])
-    with pytest.raises(ValueError, match="does not tell its loss .*: pass --field_ce if .* field_ce=True"):
+    with pytest.raises(ValueError, match=r"does not tell its loss .*: pass --field_ce if .* field_ce=True"):
         convert_config(original, GOLDEN_FIELDS, golden_ranges)
 
 
