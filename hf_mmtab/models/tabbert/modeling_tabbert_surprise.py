@@ -8,6 +8,7 @@ from .configuration_tabbert import TabBertConfig
 from .modeling_tabbert_heads import IGNORED, TabBertMaskedCellHead, select_masked_cells
 
 LAGS = (1, 8)  # rows: the second does not get used to a run of unusual rows while it lasts
+SCALE = 0.5  # most surprises are below ten nats: about the size that an LSTM is made for
 
 
 def rows_before(states: torch.Tensor, lag: int = 1) -> torch.Tensor:
@@ -36,8 +37,8 @@ class TabBertSurprise(nn.Module):
     ) -> torch.Tensor:
         """Return how unexpected each row was, shape `(batch, rows, surprise_width)`; zeros in padding.
 
-        For each lag and field the surprise -log p of the cell in nats, then for each binned field where the value lies
-        among all: the logit of its bin's rank, so that small time gaps differ as much as they should.
+        For each lag and field the surprise -log p of the cell, then for each binned field where the value lies
+        among all: the logit of its bin's rank, so that small time gaps differ as much as they should; all in `SCALE`.
 
         Args:
             states: last hidden states of the encoder, shape `(batch, rows, hidden)`.
@@ -58,7 +59,7 @@ class TabBertSurprise(nn.Module):
         parts += [
             self._rank(input_ids[:, :, self.config.fields.index(name)], *bins) for name, bins in self._bins()
         ]
-        return torch.cat([part.unsqueeze(-1) if part.dim() == 2 else part for part in parts], dim=-1)
+        return SCALE * torch.cat([part.unsqueeze(-1) if part.dim() == 2 else part for part in parts], dim=-1)
 
     def _bins(self) -> list[tuple[str, list[int]]]:
         return list((self.config.numeric_ranges or {}).items())
