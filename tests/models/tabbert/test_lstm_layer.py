@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_mmtab.models.tabbert import TabBertConfig
+from hf_mmtab.models.tabbert import TabBertConfig, modeling_tabbert_lstm
 from hf_mmtab.models.tabbert.lstm_tabbert import LstmLayer
 from hf_mmtab.models.tabbert.modeling_tabbert_lstm import TabBertLstm
 
@@ -36,7 +36,8 @@ def test_states_that_need_no_gradient_cost_none():
     assert states.grad is None and layer.weight_hh_l0.grad.abs().sum() > 0
 
 
-def test_training_and_prediction_read_a_window_alike():
+def test_training_and_prediction_read_a_window_alike(monkeypatch):
+    monkeypatch.setattr(modeling_tabbert_lstm, "LARGE_HIDDEN_SIZE", 6)
     torch.manual_seed(0)
     config = TabBertConfig(
         fields=["a"], field_ranges=[[4, 9]], vocab_size=9, hidden_size=8, lstm_hidden_size=6
