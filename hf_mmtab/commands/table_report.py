@@ -17,6 +17,7 @@ from ..model_card import write_model_card
 from ..reports import ModelResult, RunFacts, SplitPredictions, write_report
 from ..row_evaluation import headline
 from ..scored_rows import ScoredRows
+from ..table_baselines import DESCRIPTIONS
 from ..tasks import PreparedTable
 from .console import versions
 from .run_report import RECIPE_FILE, REPORT_FOLDER, RESULT_FILE
@@ -25,6 +26,12 @@ _JUDGED = {
     "last": "the last row of {rows}",
     "any": "whether any row of {rows} is one",
     "every": "every row, in {rows}",
+}
+_MODELS = DESCRIPTIONS | {
+    "lstm": "LSTM over TabBERT's row vectors",
+    "mlp": "perceptron on TabBERT's vector of the window",
+    "pooled": "linear on TabBERT's vector of the window",
+    "raw_lstm": "LSTM on the cells, without pretraining",
 }
 _RESAMPLED = {"entity": "histories", "day": "days", "row": "rows"}
 
@@ -105,6 +112,7 @@ def read_table_facts(
             for part, rows in scored.items()
         },
         comparison=comparison,
+        explained={one.name: _MODELS[one.name] for one in comparison if one.name in _MODELS},
         log_history=_read_json(folder / "trainer_state.json").get("log_history", []),
         freeze_timeline="\n".join(timeline) or None,
         audit_path=audit if audit.exists() else None,

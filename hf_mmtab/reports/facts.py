@@ -150,6 +150,7 @@ class RunFacts:
         thresholds: decision thresholds chosen on validation.
         predictions: split → `SplitPredictions`. Curves and examples use `main_split`.
         comparison: this run and its baselines on the same rows.
+        explained: name of a model of `comparison` → what it is, where the name does not say it.
         ablation: rows of `ablation_table`.
         fields: of pretraining: how often the masked cells of each field of `main_split` are recovered.
         log_history: Trainer's `state.log_history`.
@@ -178,6 +179,7 @@ class RunFacts:
     thresholds: Sequence[float] | None = None
     predictions: Mapping[str, SplitPredictions] = field(default_factory=dict)
     comparison: Sequence[ModelResult] = ()
+    explained: Mapping[str, str] = field(default_factory=dict)
     ablation: Sequence[AblationRow] = ()
     fields: Sequence[FieldScore] = ()
     log_history: Sequence[Mapping[str, Any]] = ()

@@ -161,7 +161,7 @@ def binary_precision_recall(
     figure = new_figure(4.2, WIDTH if others else 5.4)
     axes = figure.add_subplot()
     ranked = sorted((others or {}).items(), key=lambda one: -average_precision_score(labels, one[1]))
-    for colour, (name, other) in zip((*COLOURS[2:], *[GREY] * len(ranked)), ranked, strict=False):
+    for colour, (name, other) in zip((*COLOURS[2:], INK, *[GREY] * len(ranked)), ranked, strict=False):
         theirs, reached, _ = precision_recall_curve(labels, other)
         label = f"{_short(name)}  {average_precision_score(labels, other):.3f}"
         axes.step(reached, theirs, where="post", color=colour, linewidth=1.3, label=label)

@@ -133,9 +133,9 @@ def test_the_report_has_the_models_side_by_side_and_the_histories_of_the_errors(
     other = scored_by(cut["test"], 2)
     run_folder(tmp_path, table, scored)
     names = {0: "no", 1: "yes"}
-    compared = compare_scored({"lstm": [scored["test"]], "boosted": [other]}, SINGLE, names, bootstrap=50)
+    compared = compare_scored({"lstm": [scored["test"]], "amount": [other]}, SINGLE, names, bootstrap=50)
     page = write_table_report(
-        tmp_path, table, dataset, cut, scored, "do it again", compared, {"boosted": other}
+        tmp_path, table, dataset, cut, scored, "do it again", compared, {"amount": other}
     )
     html = page.read_text(encoding="utf-8")
     figures = {p.stem for p in (tmp_path / "report" / "figures").iterdir()}
@@ -155,6 +155,7 @@ def test_the_report_has_the_models_side_by_side_and_the_histories_of_the_errors(
     assert html.count('<tr class="judged">') == 24
     assert "&lt;grocer&gt; &amp; $on" in html and "<grocer>" not in html
     assert "Brier score" in html
+    assert "amount: share of positives by amount. " in html
 
 
 def test_the_report_of_several_targets_names_each_of_them(dataset, tmp_path):
