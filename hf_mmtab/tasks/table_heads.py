@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import AutoConfig
 
 from ..arguments import TableDataArguments
+from ..data.encoded_rows import SPLITS, EncodedRows
 from ..data.windows import WindowDataset
 from ..models.tabbert import (
     TabBertConfig,
@@ -26,6 +28,7 @@ HEADS: dict[str, type[TabBertWindowModel]] = {
     "raw_lstm": TabBertRawLstmForSequenceClassification,
 }
 NOT_OF_RAW_CELLS = ("id2label", "label2id", "next_row", "row_inputs")
+ROWS_PER_BATCH = 262_144
 HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")  # what some of them have
 
 
@@ -50,7 +53,11 @@ def head_model(
     if issubclass(head, TabBertEncoderWindowModel):
         settings["row_inputs"] = arguments.row_inputs
         assert arguments.pretrained is not None  # see check_pretrained
-        return head.from_pretrained_encoder(arguments.pretrained, table.processor.fingerprint, **settings)
+        model = head.from_pretrained_encoder(arguments.pretrained, table.processor.fingerprint, **settings)
+        if arguments.row_inputs != "states":
+            counts = count_values(table.rows, table.processor.vocab_size)
+            model.model.surprise.learn_rarity(torch.from_numpy(counts))
+        return model
     sizes: dict[str, Any] = {}
     if arguments.pretrained is not None:  # cells as wide as the encoder's
         sizes = TabBertConfig.from_pretrained(arguments.pretrained).to_dict()
@@ -61,6 +68,16 @@ def head_model(
             "field_num_heads": 1,
         }  # it has no attention
     return head(TabBertConfig.from_dict({**sizes, **table.processor.config_kwargs(), **settings}))
+
+
+def count_values(rows: EncodedRows, vocab_size: int) -> np.ndarray:
+    """Return how often each id occurs in the training rows, `(vocab_size,)` int64."""
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    training = np.flatnonzero(np.asarray(rows.split) == SPLITS.index("train"))
+    for first in range(0, len(training), ROWS_PER_BATCH):
+        ids = rows.take(training[first : first + ROWS_PER_BATCH])  # (rows, fields)
+        counts += np.bincount(ids.reshape(-1), minlength=vocab_size)
+    return counts
 
 
 def check_pretrained(arguments: TabBertHeadArguments) -> None:

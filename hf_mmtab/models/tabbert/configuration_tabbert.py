@@ -152,8 +152,8 @@ class TabBertConfig(PreTrainedConfig):
 
     @property
     def surprise_width(self) -> int:
-        """Numbers that say how unexpected a row was: each field's surprise twice, and each binned field's rank."""
-        return 2 * self.num_fields + len(self.numeric_ranges or {})
+        """Numbers that say how unexpected a row was: fields' surprises twice, their rarity, binned fields' ranks."""
+        return 3 * self.num_fields + len(self.numeric_ranges or {})
 
     @property
     def decoder_hidden_size(self) -> int:

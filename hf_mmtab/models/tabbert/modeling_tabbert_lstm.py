@@ -208,6 +208,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             pretrained = TabBertForMaskedLM.from_pretrained(checkpoint).state_dict()
             learned = {name: value for name, value in pretrained.items() if not name.startswith("model.")}
             weights.update({f"surprise.{name}": value for name, value in learned.items()})
+            weights["surprise.rarity"] = model.model.surprise.rarity  # to be set by `learn_rarity`
         model.model.load_state_dict(weights, strict=True)
         return model
 

@@ -23,6 +23,8 @@ def rows_before(states: torch.Tensor, lag: int = 1) -> torch.Tensor:
 class TabBertSurprise(nn.Module):
     """Scores the cells of each row from rows before, with the weights that pretraining learned for that."""
 
+    rarity: torch.Tensor  # (vocab,), -log of the value's share in its field
+
     def __init__(self, config: TabBertConfig):
         super().__init__()
         self.config = config
@@ -31,14 +33,27 @@ class TabBertSurprise(nn.Module):
             None if sliced else nn.Linear(config.hidden_size, config.num_fields * config.field_hidden_size)
         )
         self.head = TabBertMaskedCellHead(config)
+        self.register_buffer("rarity", torch.zeros(config.vocab_size))
+
+    @torch.no_grad()
+    def learn_rarity(self, counts: torch.Tensor) -> None:
+        """Note how rare each value is in its field, whoever it belongs to.
+
+        Args:
+            counts: shape `(vocab,)`, how often each id occurs in the training rows.
+        """
+        for start, end in self.config.field_ranges:
+            share = counts[start:end].float() + 0.5  # a value that never occurred counts as half a one
+            self.rarity[start:end] = -(share / share.sum()).log()
 
     def forward(
         self, states: torch.Tensor, input_ids: torch.Tensor, embeddings: torch.Tensor
     ) -> torch.Tensor:
         """Return how unexpected each row was, shape `(batch, rows, surprise_width)`; zeros in padding.
 
-        For each lag and field the surprise -log p of the cell, then for each binned field where the value lies
-        among all: the logit of its bin's rank, so that small time gaps differ as much as they should; all in `SCALE`.
+        For each lag and field the surprise -log p of the cell, then for each field how rare the value is in the whole
+        table, then for each binned field where the value lies among all: the logit of its bin's rank, so that small
+        time gaps differ as much as they should; all in `SCALE`.
 
         Args:
             states: last hidden states of the encoder, shape `(batch, rows, hidden)`.
@@ -56,6 +71,7 @@ class TabBertSurprise(nn.Module):
             losses = self.head(cell_states, cells, embeddings).losses
             empty = torch.zeros(input_ids.shape, device=losses.device)
             parts.append(empty.index_put((cells.example, cells.row, cells.field), losses))
+        parts.append(self.rarity[input_ids].where(valid, 0.0))
         parts += [
             self._rank(input_ids[:, :, self.config.fields.index(name)], *bins) for name, bins in self._bins()
         ]

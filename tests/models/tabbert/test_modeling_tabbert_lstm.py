@@ -234,6 +234,9 @@ def test_a_row_is_judged_by_its_past_alone_and_by_how_unexpected_it_was(small_co
     model = TabBertLstmForSequenceClassification.from_pretrained_encoder(
         tmp_path, label_level="row", row_inputs="both"
     ).eval()
+    counts = torch.zeros(39)
+    counts[19:39] = 1.0
+    model.model.surprise.learn_rarity(counts)
     ids, mask = small_batch["input_ids"], small_batch["attention_mask"]
     with torch.no_grad():
         states, later = model.get_row_states(ids, mask), ids.clone()
@@ -249,8 +252,9 @@ def test_a_row_is_judged_by_its_past_alone_and_by_how_unexpected_it_was(small_co
         # eight rows before there was no history: as for a first row
         torch.testing.assert_close(states[0, 2, 19 + field], 0.5 * blind)
     rank = (ids[0, 2, 1].item() - 11 + 0.5) / 8
-    assert states[0, 2, 22].item() == pytest.approx(0.5 * math.log(rank / (1 - rank)))
-    assert states.shape == (2, 5, 16 + 7) and not states[1, 3:, 16:].any()
+    assert states[0, 2, 24].item() == pytest.approx(0.5 * math.log(20))  # 20 shops, all alike
+    assert states[0, 2, 25].item() == pytest.approx(0.5 * math.log(rank / (1 - rank)))
+    assert states.shape == (2, 5, 16 + 10) and not states[1, 3:, 16:].any()
     model.save_pretrained(tmp_path / "head")
     again = TabBertLstmForSequenceClassification.from_pretrained(tmp_path / "head").eval()
     torch.testing.assert_close(again(ids, mask).logits, model(ids, mask).logits)
