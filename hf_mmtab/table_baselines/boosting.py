@@ -33,7 +33,7 @@ class Features:
 
     Args:
         names: of the columns.
-        values: `(rows, features)` float32, NaN where missing.
+        values: `(rows, features)` float32, NaN where missing; may lie on disk.
         categorical: columns whose values are codes.
     """
 
@@ -42,8 +42,9 @@ class Features:
     categorical: list[int]
 
     def select(self, chosen: np.ndarray) -> "Features":
-        """Return some of the rows."""
-        return Features(self.names, self.values[chosen], self.categorical)
+        """Return some of the rows, in memory."""
+        taken = self.values.T.take(chosen, axis=1)  # feature after feature, as they lie on disk
+        return Features(self.names, np.ascontiguousarray(taken.T), self.categorical)
 
 
 @dataclass
@@ -96,6 +97,7 @@ def fit_trees(
     num_classes: int,
     seed: int = 0,
     threads: int | None = None,
+    weights: np.ndarray | None = None,
 ) -> BoostedTrees:
     """Fit trees, as many as do best on validation.
 
@@ -107,6 +109,7 @@ def fit_trees(
         num_classes: 0 for numbers.
         seed: of the sampling of rows and features.
         threads: None: all cores.
+        weights: `(rows,)` of the training rows, where they stand for more rows than themselves.
 
     Raises:
         ImportError: without LightGBM.
@@ -133,7 +136,7 @@ def fit_trees(
     boosters = []
     for own, judged in targets:
         known, known_judged = np.isfinite(own), np.isfinite(judged)
-        data = _dataset(lightgbm, train, own, known, None)
+        data = _dataset(lightgbm, train, own, known, None, weights)
         stops = _dataset(lightgbm, validation, judged, known_judged, data)
         boosters.append(
             lightgbm.train(
@@ -157,11 +160,19 @@ def _binary_metric(labels: np.ndarray) -> str:
     return "binary_logloss"
 
 
-def _dataset(lightgbm: Any, features: Features, labels: np.ndarray, known: np.ndarray, reference: Any) -> Any:
+def _dataset(
+    lightgbm: Any,
+    features: Features,
+    labels: np.ndarray,
+    known: np.ndarray,
+    reference: Any,
+    weights: np.ndarray | None = None,
+) -> Any:
     values, own = (features.values, labels) if known.all() else (features.values[known], labels[known])
     return lightgbm.Dataset(
         values,
         label=own,
+        weight=None if weights is None else weights[known],
         reference=reference,
         categorical_feature=features.categorical,  # by number: names may hold what LightGBM refuses
         free_raw_data=True,

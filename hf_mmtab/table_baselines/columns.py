@@ -29,6 +29,7 @@ class TableColumns:
         histories: `(rows,)` int64 codes of whose rows they are, one array for each leading part of the entity columns,
             the whole entity first: with entity (User, Card) those of the card and those of the user.
         time: `(rows,)` int64 microseconds (or numbers, where the table's time is one).
+        money: those of `numbers` that are amounts.
     """
 
     numbers: dict[str, np.ndarray]

@@ -1,7 +1,9 @@
 """Run a baseline on the windows of a model: fitted on the rows that it learns from, judged on those it is judged on."""
 
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import datasets
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from ..tasks.table import PreparedTable
 
 logger = logging.get_logger(__name__)
+
+MOST_TRAINING_ROWS = (
+    2_000_000  # of boosted trees; beyond it negatives are sampled, and count for those left out
+)
+SCORED_AT_ONCE = 262_144  # rows
 
 AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY = "amount", "boosted_rows", "boosted_history"
 BASELINES = (AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY)
@@ -47,6 +54,9 @@ class TableBaselines:
     Each is a model of rows, fitted on the labels of the rows that the training windows are judged on. With a label
     per row, or of the last row, it scores just these rows; the label of any row of a window gets the probability that
     one of the window's rows is positive, as if they were independent: 1 - Π(1 - p).
+
+    Features lie in a temporary file. Boosted trees are fitted on at most two million rows: of more, all positive ones
+    and a sample of the others, weighted so that they count as before.
 
     Args:
         table: encoded rows and the processor, for the column plan.
@@ -79,12 +89,30 @@ class TableBaselines:
         self.dataset, self.windows, self.threads = dataset, dict(windows), threads
         self.num_classes = len(self.rows.label_names)
         self.judged = {split: self._rows_of(found) for split, found in self.windows.items()}
-        self.needed = np.unique(np.concatenate(list(self.judged.values())))
+        self.fitted, self.weights = self._sampled(*self._labelled("train"))
+        later = [rows for split, rows in self.judged.items() if split != "train"]
+        self.needed = np.unique(np.concatenate([self.fitted, *later]))
         self._features: dict[str, Features] = {}
 
     def _rows_of(self, windows: WindowDataset) -> np.ndarray:
         """The rows whose scores are needed, `(n,)` increasing."""
         return np.unique(judged_rows(windows, "every" if windows.label == "any" else windows.label).row)
+
+    def _sampled(self, rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows that trees are fitted on: all, or every positive and a sample of the others, with their weights."""
+        if len(rows) <= MOST_TRAINING_ROWS:
+            return rows, None
+        kept = labels == 1 if self.num_classes == 2 else np.zeros(len(rows), dtype=bool)
+        others = np.flatnonzero(~kept)
+        wanted = min(len(others), max(MOST_TRAINING_ROWS - int(kept.sum()), MOST_TRAINING_ROWS // 2))
+        drawn = np.random.default_rng(0).choice(others, wanted, replace=False)
+        logger.info(
+            f"Boosted trees are fitted on {wanted:,} of {len(others):,} training rows"
+            + (f", and on all {int(kept.sum()):,} positive ones." if kept.any() else ".")
+        )
+        weights = np.where(kept, 1.0, len(others) / max(1, wanted))
+        chosen = np.sort(np.concatenate([np.flatnonzero(kept), drawn]))
+        return rows[chosen], weights[chosen]
 
     @cached_property
     def columns(self) -> TableColumns:
@@ -96,21 +124,32 @@ class TableBaselines:
         if name not in self._features:
             training = np.zeros(len(self.rows), dtype=bool)
             training[self.judged["train"]] = True
-            if name == BOOSTED_ROWS:
-                native = self._collected(native_categories(self.columns, training))
-                alone = self._collected(row_features(self.columns, training))
-                self._features[name] = _beside(Features(*native, list(range(len(native[0])))), *alone)
-            else:
-                past = self._collected(history_features(self.columns, training))
-                self._features[name] = _beside(self.features(BOOSTED_ROWS), *past)
+            native = list(native_categories(self.columns, training))
+            past = history_features(self.columns, training) if name == BOOSTED_HISTORY else ()
+            made = chain(native, row_features(self.columns, training), past)
+            names, values = self._on_disk(made)
+            self._features[name] = Features(names, values, list(range(len(native))))
         return self._features[name]
 
-    def _collected(self, features: Iterable[Feature]) -> tuple[list[str], np.ndarray]:
-        names, values = [], []
-        for name, column in features:
-            names.append(name)
-            values.append(column[self.needed].astype(np.float32))
-        return names, np.stack(values, axis=1) if values else np.empty((len(self.needed), 0), np.float32)
+    def _on_disk(self, features: Iterable[Feature]) -> tuple[list[str], np.ndarray]:
+        """Write features of `needed` rows to a file that has no name and goes with the process: a table of 24 million
+        rows has some 14 GB of them.
+
+        Raises:
+            ValueError: if there is no feature.
+        """
+        names = []
+        with tempfile.TemporaryFile() as file:
+            for name, column in features:
+                names.append(name)
+                column[self.needed].astype(np.float32).tofile(file)
+            if not names:
+                raise ValueError(
+                    f"Expected a field to make features of, found {', '.join(one.name for one in self.plan.fields)}. "
+                    "Add numbers, categories or calendar parts to the column plan."
+                )
+            file.flush()
+            return names, np.memmap(file, np.float32, mode="r", shape=(len(names), len(self.needed))).T
 
     def run(self, name: str, seed: int = 0) -> dict[str, ScoredRows]:
         """Fit a baseline and return the scores of every split but "train".
@@ -152,20 +191,26 @@ class TableBaselines:
     def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
         import_lightgbm()  # before minutes of work on features
         features = self.features(name)
-        train_rows, train_labels = self._labelled("train")
+        assert self.rows.labels is not None
         rows, labels = self._labelled("validation")
         trees = fit_trees(
-            features.select(self._places(train_rows)),
-            train_labels,
+            features.select(self._places(self.fitted)),
+            np.array(self.rows.labels[self.fitted]),
             features.select(self._places(rows)),
             labels,
             self.num_classes,
             seed,
             self.threads,
+            self.weights,
         )
         used = ", ".join(f"{feature} {share:.0%}" for feature, share in trees.most_used())
         logger.info(f"{name}, seed {seed}: {sum(trees.rounds)} trees; share of the gain: {used}.")
-        return lambda places: trees.predict(features.select(self._places(places)))
+
+        def predict(rows: np.ndarray) -> np.ndarray:
+            blocks = np.array_split(self._places(rows), max(1, -(-len(rows) // SCORED_AT_ONCE)))
+            return np.concatenate([trees.predict(features.select(block)) for block in blocks])
+
+        return predict
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.needed, rows)
@@ -191,7 +236,3 @@ class TableBaselines:
         nothing = np.concatenate([[0.0], np.cumsum(np.log1p(-np.minimum(scores, 1 - 1e-12)))])
         begins, ends = np.searchsorted(rows, first), np.searchsorted(rows, judged.row, side="right")
         return scores_of_rows(windows, judged, -np.expm1(nothing[ends] - nothing[begins]))
-
-
-def _beside(features: Features, names: list[str], values: np.ndarray) -> Features:
-    return Features([*features.names, *names], np.hstack([features.values, values]), features.categorical)

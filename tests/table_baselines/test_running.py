@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import datasets
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.scored_rows import judged_rows, scored_rows
-from hf_mmtab.table_baselines import BASELINES, TableBaselines, run_baseline
+from hf_mmtab.table_baselines import BASELINES, TableBaselines, run_baseline, running
 from hf_mmtab.table_baselines.amount import AmountShares
 from hf_mmtab.table_baselines.columns import read_columns
 
@@ -111,8 +112,6 @@ def test_a_baseline_judges_the_rows_that_a_model_is_judged_on(dataset, table, na
 
 
 def test_features_of_the_history_find_what_only_the_history_tells(dataset, table):
-    from sklearn.metrics import average_precision_score
-
     cut = windows_of(table, "last")
     both = TableBaselines(table, dataset, cut, threads=1)
     rows, history = both.run("boosted_rows")["test"], both.run("boosted_history")["test"]
@@ -139,6 +138,25 @@ def test_any_row_of_a_window_is_positive_with_the_probability_that_not_all_are_n
         assert per_window.scores[i] == pytest.approx(1 - np.prod([1 - by_row[row] for row in span]))
     assert per_window.labels.tolist() == any_row["test"].window_labels().tolist()
     assert per_window.rows.tolist() == judged_rows(any_row["test"]).row.tolist()
+
+
+def test_of_very_many_training_rows_all_positive_ones_are_kept_and_the_others_weighted(
+    dataset, table, monkeypatch
+):
+    cut = windows_of(table, "last")
+    whole = TableBaselines(table, dataset, cut, threads=1)
+    monkeypatch.setattr(running, "MOST_TRAINING_ROWS", 500)
+    monkeypatch.setattr(running, "SCORED_AT_ONCE", 64)
+    part = TableBaselines(table, dataset, cut, threads=1)
+    labels = np.array(table.rows.labels)
+    assert whole.weights is None
+    assert len(part.fitted) == 500
+    assert labels[part.fitted].sum() == labels[whole.fitted].sum()  # all positive rows
+    assert part.weights.sum() == pytest.approx(len(whole.fitted))
+    assert set(part.weights[labels[part.fitted] == 1]) == {1.0}
+    scored = part.run("boosted_history")["test"]
+    assert len(scored) == len(cut["test"])
+    assert average_precision_score(scored.labels, scored.scores) > 0.9
 
 
 def test_the_share_of_positives_by_amount_is_that_of_its_bin():
@@ -175,6 +193,12 @@ def test_without_lightgbm_the_message_says_how_to_install_it(dataset, table, mon
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=r'pip install "hf-mmtab\[boosting\]"'):
         run_baseline("boosted_rows", table, dataset, windows_of(table, "last"))
+
+
+def test_a_plan_without_anything_to_make_features_of_is_refused(dataset, tmp_path):
+    bare = prepared(dataset, tmp_path, PLAN | {"fields": {"when.gap": {"kind": "time_gap", "num_bins": 4}}})
+    with pytest.raises(ValueError, match=r"Expected a field to make features of, found when\.gap"):
+        run_baseline("boosted_rows", bare, dataset, windows_of(bare, "last"))
 
 
 def test_what_a_baseline_cannot_do_is_named(dataset, table, tmp_path):
