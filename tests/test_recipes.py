@@ -55,6 +55,19 @@ def test_a_choice_on_the_command_line_is_written_as_a_file_says_it(tmp_path):
     assert read_recipe(tmp_path / "again.yaml") == {"output_dir": "run", "logging_strategy": "epoch"}
 
 
+def test_a_mapping_on_the_command_line_may_be_yaml_or_json(tmp_path):
+    path = str(find_recipe("openclipart"))
+    for said in ("{text_encoder: 1 epoch}", '{"text_encoder": "1 epoch"}'):
+        for arguments in (["--freeze", said], [f"--freeze={said}"]):
+            recipe = load_recipe([path, "--output_dir", str(tmp_path), *arguments])
+            assert recipe.training.freeze == {"text_encoder": "1 epoch"}
+    for said in ("{text_encoder:1 epoch}", "{text_encoder: [1}"):
+        with pytest.raises(
+            ValueError, match=r"after --freeze, found '{text_encoder.*Write `{key: value, key: value}`"
+        ):
+            load_recipe([path, "--output_dir", str(tmp_path), "--freeze", said])
+
+
 def test_a_recipe_is_written_so_that_it_reads_the_same(tmp_path):
     _, values = parse(tmp_path, "names: [a, b]\nrate: 0.5")
     write_recipe(tmp_path / "out" / "again.yaml", values)

@@ -268,6 +268,26 @@ def test_zip_bombs_are_refused(tmp_path):
         read_torch_file(bomb)
 
 
+def test_an_archive_of_very_many_records_is_refused_before_its_directory_is_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "many.pt", "w") as file:
+        for number in range(40_000):
+            file.writestr(f"many/data/{number}", b"")
+    with pytest.raises(
+        RefusedFileError, match=r"directory of its archive takes [\d,]+ bytes, more than 2,000,000"
+    ):
+        read_torch_file(tmp_path / "many.pt")
+
+
+def test_an_old_file_cut_short_is_said_to_be_truncated(tmp_path):
+    path = tmp_path / "old.pt"
+    torch.save({"a": torch.ones(100_000)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(
+        RefusedFileError, match=r"400,000 bytes in a file of 4,000: it is truncated \(copy it again\)"
+    ):
+        read_torch_file(path)
+
+
 def test_overlapping_and_repeated_records_are_refused(tmp_path):
     path = archive(tmp_path / "file.pt", tensor_pickle(), {"data/0": bytes(16), "data/1": bytes(5000)})
     content = bytearray(path.read_bytes())
