@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data.splits import SPLITS, leak_check
-from ..data.windows import WindowDataset, WindowLabel
+from ..data.windows import IGNORED, WindowDataset, WindowLabel
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..tasks import PreparedTable, TableTask, get_task
 from ..training import MMTabTrainer, MMTabTrainingArguments
@@ -93,7 +95,7 @@ def judged_windows(
         data = replace(data, split="time", split_fractions=[1.0, 0.0, 0.0], stride=data.eval_stride or stride)
         split = "train"
     table = task.prepare(data, scratch, options.checkpoint, needs_label=True)
-    check_same_labels(table, config)
+    number_labels(table, config)
     windows = task.windows(data, table.rows, split, label)
     notes = []
     if options.split in ("validation", "test"):
@@ -102,21 +104,29 @@ def judged_windows(
     return table, windows, notes
 
 
-def check_same_labels(table: PreparedTable, config: Any) -> None:
-    """Raise a ValueError unless the table's labels are those that the model was trained on."""
-    known = list(config.id2label.values())
+def number_labels(table: PreparedTable, config: Any) -> None:
+    """Number the labels of a table's rows as the model does, by name.
+
+    Raises:
+        ValueError: if the rows have a label that the model does not know, or another kind of label.
+    """
+    rows, known = table.rows, list(config.id2label.values())
+    assert rows.labels is not None
     if config.problem_type == "regression":
-        targets = (
-            0 if table.rows.labels is None or table.rows.labels.ndim == 1 else table.rows.labels.shape[1]
-        )
+        targets = rows.labels.shape[1] if rows.labels.ndim > 1 else 0
         if targets != len(known):
             raise ValueError(
-                f"Expected numbers for the {len(known)} targets {', '.join(known)}, found "
-                f"{targets or 'classes'}. Name the columns with --label_column, or give another table."
+                f"Expected numbers for the {len(known)} targets {', '.join(known)}, found {targets or 'classes'}. Name "
+                "the columns with `label_columns`, or give another table."
             )
-    elif table.rows.label_names != known:
+        return
+    if not rows.label_names or (unknown := [name for name in rows.label_names if name not in known]):
+        found = ", ".join(unknown) if rows.label_names else "numbers"
         raise ValueError(
-            f"Expected labels that the model knows ({', '.join(known)}), all of them, found "
-            f"{', '.join(table.rows.label_names) or 'numbers'}. Evaluate on rows that have each of them, written the "
-            "same way."
+            f"Expected labels that the model knows ({', '.join(known)}), found {found}. Rename or remove these rows."
         )
+    if rows.label_names != known:
+        number = np.array([known.index(name) for name in rows.label_names])
+        labels = np.array(rows.labels)
+        rows.labels = np.where(labels >= 0, number[np.maximum(labels, 0)], IGNORED).astype(np.int16)
+        rows.label_names = known

@@ -494,6 +494,15 @@ def test_evaluation_repeats_the_numbers_of_the_run(finished, payments, strangers
     whole = tmp_path / "all"
     eval_checkpoint.main([str(finished), str(payments), "--split", "all", "--out", str(whole)])
     assert results_of(whole)["judged"]["all"]["rows"] == len(payments.read_text().splitlines()) - 1
+    lines = payments.read_text().splitlines()
+    odd = tmp_path / "odd.csv"  # one label alone: numbered as the model does, not from 0
+    odd.write_text("\n".join([lines[0], *(line for line in lines if ",yes," in line)]) + "\n")
+    eval_checkpoint.main([str(finished), str(odd), "--split", "all", "--out", str(tmp_path / "odd")])
+    counts = results_of(tmp_path / "odd")["judged"]["all"]
+    assert counts["rows"] == counts["positives"] > 0
+    odd.write_text(odd.read_text().replace(",yes,", ",maybe,"))
+    with pytest.raises(ValueError, match=r"Expected labels that the model knows \(no, yes\), found maybe"):
+        eval_checkpoint.main([str(finished), str(odd), "--split", "all", "--out", str(tmp_path / "other")])
     with pytest.raises(ValueError, match=r"Expected --split to be one of .*'all'\], found 'hard'"):
         eval_checkpoint.main([str(finished), str(payments), "--split", "hard", "--out", str(out)])
     with pytest.raises(
