@@ -259,9 +259,7 @@ def test_csv_with_wrong_columns(folder, tmp_path, content, message):
 def test_a_test_file_without_labels_can_be_left_out(folder, tmp_path):
     write(folder)
     (folder / "test.jsonl").write_text('{"text": "a", "img": null}\n')
-    with pytest.raises(
-        ValueError, match=r"found columns \['img', 'text'\].* left out with `splits`"
-    ):
+    with pytest.raises(ValueError, match=r"found columns \['img', 'text'\].* left out with `splits`"):
         load(folder, tmp_path)
     assert "test" not in load(folder, tmp_path, splits={"train": "train.jsonl"})[0]
 
