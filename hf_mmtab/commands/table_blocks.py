@@ -32,8 +32,22 @@ Level = Literal["row", "window"]
 
 
 def is_table_checkpoint(name: str) -> bool:
-    """Tell whether a folder or Hub name holds a TabBERT."""
-    return isinstance(AutoConfig.from_pretrained(name), TabBertConfig)
+    """Tell whether a folder or Hub name holds a TabBERT.
+
+    Raises:
+        FileNotFoundError: if there is no saved model.
+    """
+    try:
+        return isinstance(AutoConfig.from_pretrained(name), TabBertConfig)
+    except (OSError, ValueError) as error:
+        if (Path(name) / "config.json").is_file():
+            raise  # it says what is wrong in there
+        found = "a folder without config.json" if Path(name).is_dir() else "no such folder"
+        raise FileNotFoundError(
+            f"Expected a saved model (a folder with config.json, or a Hub name) at {name!r}, found {found}, and "
+            f"nothing on the Hub ({str(error).strip().splitlines()[0]}). Pass the folder that training or conversion "
+            "wrote."
+        ) from error
 
 
 def recipe_of(name: str) -> dict[str, Any]:

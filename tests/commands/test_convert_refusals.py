@@ -1,10 +1,10 @@
 """What a checkpoint or an option claims and cannot be is refused early, in words, and nothing is written."""
 
 import json
-import os
 import pickle
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from transformers import BertTokenizer
 
 from hf_mmtab.commands.console import run
 from hf_mmtab.commands.convert_checkpoint import load_tokenizer, main, require_empty, write_whole
+from hf_mmtab.commands.eval_checkpoint import main as evaluate
 from hf_mmtab.commands.original_files import (
     read_encoders,
     read_labels,
@@ -390,9 +391,11 @@ def test_dst_that_cannot_be_made_is_refused_before_any_work(tmp_path):
         require_empty(tmp_path / "file")
     with pytest.raises(NotADirectoryError, match=r"found the file .*file'\. Choose another folder"):
         require_empty(tmp_path / "file" / "deep" / "out")
-    if os.access("/proc/self", os.W_OK):  # as root, no folder is without rights, but this one takes no files
-        with pytest.raises(OSError, match=r"Choose another|choose another"):
-            write_whole(type(tmp_path)("/proc/self/out"), lambda folder: None)
+    if Path("/proc/self").is_dir():  # where even root may make no folder
+        with pytest.raises(
+            PermissionError, match=r"allowed to make DST .*, found no right to\. Choose another"
+        ):
+            require_empty(Path("/proc/self/out"))
     require_empty(tmp_path / "empty")
     require_empty(tmp_path / "new" / "deep")
 
@@ -451,3 +454,11 @@ def test_the_way_back_needs_a_folder_of_ours(golden, tmp_path):
 def test_a_tokenizer_of_a_folder_is_taken(golden, tmp_path):
     BertTokenizer.from_pretrained(golden / "mmbt").save_pretrained(tmp_path / "tokenizer")
     assert "[CLS]" in load_tokenizer(str(tmp_path / "tokenizer")).get_vocab()
+
+
+def test_a_checkpoint_that_is_not_there_is_said_to_be_absent(tmp_path):
+    for name, found in ((tmp_path / "absent", "no such folder"), (tmp_path, "a folder without config.json")):
+        with pytest.raises(
+            FileNotFoundError, match=rf"Expected a saved model .*, found {found}, .* Pass the folder"
+        ):
+            evaluate([str(name), "sample:openclipart", "--out", str(tmp_path / "out")])
