@@ -47,6 +47,8 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
         self.labels = set(label)
         self.told = len(label) + (plan.time is not None)  # how many columns stand before the cells
         self.dataset = dataset.select_columns(self.columns)
+        kinds = {name: dataset.features[name] for name in self.columns}
+        self.classes = {n: kind.names for n, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
         self.rows, self.windows, self.scored = rows, windows, scored
         judged = judged_rows(windows)
         order = np.argsort(judged.row, kind="stable")
@@ -70,6 +72,9 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
         numbers = shown if self.rows.row_numbers is None else np.array(self.rows.row_numbers[shown])
         cells = self.dataset[numbers.tolist()]
         names = [f"{name} (label)" if name in self.labels else name for name in self.columns]
+        for name, classes in self.classes.items():
+            known = [None if code is None or code < 0 else code for code in cells[name]]
+            cells[name] = [None if code is None else classes[code] for code in known]
         table = [[as_text(cells[name][k]) for name in self.columns] for k in range(len(shown))]
         if self.scored.scores.ndim == 1:
             names.insert(self.told, "score")

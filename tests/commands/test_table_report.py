@@ -105,6 +105,15 @@ def test_a_history_shows_the_rows_up_to_the_judged_one_as_they_came(dataset, tab
     assert shown[first_test]["history"].rows[0][2] == ""  # training rows have no score
 
 
+def test_classes_that_are_stored_as_numbers_are_shown_by_name(dataset, table):
+    named = dataset.cast_column("odd", datasets.ClassLabel(names=["no", "yes"]))
+    cut = windows(table.rows, "test", seq_len=3, stride=1, label="last")
+    plan, scored = table.processor.plan, scored_by(cut, 1)
+    as_numbers = DecodedHistories(named, table.rows, plan, cut, scored)[0]["history"]
+    assert as_numbers == DecodedHistories(dataset, table.rows, plan, cut, scored)[0]["history"]
+    assert {row[1] for row in as_numbers.rows} <= {"no", "yes"}
+
+
 def test_with_a_label_for_every_row_the_row_after_the_judged_one_is_shown_too(dataset, table):
     cut = windows(table.rows, "test", seq_len=4, stride=2, label="every")
     scored = scored_by(cut, 1)
