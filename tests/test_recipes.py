@@ -141,7 +141,8 @@ def test_the_published_settings_are_in_their_recipe(tmp_path):
 def test_every_key_of_a_shipped_recipe_is_known_and_well_typed(name, tmp_path):
     recipe = load_recipe([str(find_recipe(name)), "--output_dir", str(tmp_path)])
     assert recipe.task.name == recipe.data.task
-    assert recipe.training.load_best_model_at_end
+    # 300 validation pictures choose among epochs by chance: openclipart ends with its last epoch, and says why
+    assert recipe.training.load_best_model_at_end == (name != "openclipart")
 
 
 def test_an_override_that_training_arguments_turn_into_an_enum_is_recorded_as_text(tmp_path):
