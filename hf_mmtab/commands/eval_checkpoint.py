@@ -5,7 +5,6 @@ Nothing is tuned on the data: thresholds are those saved in the checkpoint.
 
 import argparse
 import dataclasses
-import importlib
 import json
 import sys
 import time
@@ -21,6 +20,7 @@ from ..recipes import read_recipe
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from .console import say, start_logging
+from .eval_table import evaluate_table
 from .finetune_image_text import ablate_modalities, summarise
 from .run_report import PREDICTIONS_FOLDER, RECIPE_FILE, RESULT_FILE, write_run_report
 from .table_blocks import is_table_checkpoint
@@ -35,10 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(given)
     command = "python -m hf_mmtab eval_checkpoint " + " ".join(given)
     if is_table_checkpoint(options.checkpoint):
-        evaluate: Any = importlib.import_module("hf_mmtab.commands.eval_table").evaluate_table
+        results = evaluate_table(options, command)
     else:
-        evaluate = evaluate_checkpoint
-    results = evaluate(options, command)
+        results = evaluate_checkpoint(options, command)
     say(results["summary"], results["speaks"])
 
 

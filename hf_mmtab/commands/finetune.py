@@ -5,7 +5,6 @@ its own, and a table of them on the same test rows. A run that was interrupted r
 What happens in a run is up to the recipe's `task`: see `finetune_image_text` and `finetune_table`.
 """
 
-import importlib
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from ..arguments import RunArguments
 from ..recipes import read_recipe
 from ..table_arguments import TabBertHeadArguments, TableRunArguments
 from ..tasks import ImageTextTask, TableTask, get_task
-from . import finetune_image_text
+from . import finetune_image_text, finetune_table
 from .console import say, start_logging
 from .run_folder import Recipe, load_recipe_of
 
@@ -27,9 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start_logging()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     first = load_recipe(arguments)
-    family: Any = finetune_image_text
-    if isinstance(first.task, TableTask):
-        family = importlib.import_module("hf_mmtab.commands.finetune_table")
+    family: Any = finetune_table if isinstance(first.task, TableTask) else finetune_image_text
     architectures = [
         name
         for name in dict.fromkeys([first.model.architecture, *first.run.compare])

@@ -303,7 +303,7 @@ class FeatureCache:
             self._refuse(view, part, problems[0])
             return False
         self.say(
-            f"Feature cache: {spec['output']} of {rows} rows computed once by the frozen {part} in "
+            f"Feature cache: {spec['output']} of {rows} examples computed once by the frozen {part} in "
             f"{time.perf_counter() - started:.1f} s ({folder_size(final) / 2**20:.1f} MB), reused until it "
             f"thaws"
         )
