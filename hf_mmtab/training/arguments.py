@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import SchedulerType, TrainingArguments
 
+from .moments import Moment
+
 _SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 
 
@@ -206,6 +208,12 @@ class MMTabTrainingArguments(TrainingArguments):
             if value is not None and not isinstance(value, dict):
                 raise ValueError(
                     f"{name} must map parts to values, e.g. {{'text_encoder': ...}}, got {value!r}"
+                )
+        for part, moment in self.mapping("thaw_warmup").items():
+            if Moment.parse(moment).unit == "forever":
+                raise ValueError(
+                    f"thaw_warmup of {part!r} must end, got {moment!r}: the part would never train. "
+                    "Write for example '100 steps'."
                 )
         for name, most in (("part_learning_rates", math.inf), ("layerwise_lr_decay", 1.0)):
             numbers = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from .moments import Moment, parse_windows
+from .moments import Moment, join_windows, parse_windows, window_steps
 from .parts import find_part, part_layers, plain_name
 
 
@@ -73,11 +73,10 @@ class FreezeSchedule:
         units = []
         for part in {**self.freeze, **self.gradual_unfreezing}:
             paths = find_part(model, part)
-            windows = tuple(
-                (start.to_step(steps_per_epoch, total_steps), end.to_step(steps_per_epoch, total_steps))
-                for start, end in parse_windows(self.freeze.get(part, 0))
+            windows = join_windows(
+                window_steps(window, steps_per_epoch, total_steps)
+                for window in parse_windows(self.freeze.get(part, 0))
             )
-            windows = tuple(window for window in windows if window[0] < window[1])
             if part not in self.gradual_unfreezing:
                 units.append(FreezeUnit(part, part, paths, (), windows))
                 continue
@@ -86,8 +85,8 @@ class FreezeSchedule:
             thaw = FreezeUnit(part, part, paths, (), windows).next_thaw(0)
             for index, (layer_paths, names) in enumerate(layers):
                 until = thaw + interval * (len(layers) - 1 - index)
-                held = ((0, until), *windows) if until > 0 else windows
-                units.append(FreezeUnit(f"{part}.{index}", part, layer_paths, names, held))
+                frozen = join_windows([(0, until), *windows])
+                units.append(FreezeUnit(f"{part}.{index}", part, layer_paths, names, frozen))
         return units
 
     def plan(self, model: nn.Module, steps_per_epoch: int, total_steps: int) -> "FreezePlan":
@@ -108,6 +107,11 @@ class FreezeSchedule:
             "gradual_unfreezing": self.gradual_unfreezing,
             "frozen_mode": self.mode,
         }
+
+
+def frozen_by_user(parameter: nn.Parameter) -> bool:
+    """Tell whether a parameter does not require gradients, and no schedule of an earlier run is the cause."""
+    return not parameter.requires_grad and not getattr(parameter, "frozen_by_schedule", False)
 
 
 class FreezePlan:
@@ -137,19 +141,52 @@ class FreezePlan:
             ]
             for unit in units
         }
+        self.taken_over: list[str] = []  # parts that the user had frozen as a whole, and that the plan thaws
+        self._kept = self._find_kept(modules)
+        self.kept_names = tuple(".".join((path, name)).lstrip(".") for path, _, name in self._kept)
 
     def parameters(self, unit: FreezeUnit) -> list[nn.Parameter]:
         """Return the unit's parameters as they are now (sharding replaces the objects)."""
         own = [getattr(module, name) for module, name in self._holders[unit.name]]
         return own + [p for module in self._modules[unit.name] for p in module.parameters()]
 
+    def _find_kept(self, modules: dict[str, nn.Module]) -> list[tuple[str, nn.Module, str]]:
+        """Return the scheduled parameters that the user froze (by hand, PEFT) inside parts of which the rest trains.
+
+        A part that is frozen as a whole is what the schedule speaks of, so the schedule thaws it.
+        """
+        by_part: dict[str, dict[int, bool]] = {}
+        for unit in self.units:
+            frozen = {id(p): frozen_by_user(p) for p in self.parameters(unit)}
+            by_part.setdefault(unit.part, {}).update(frozen)
+        whole = {part for part, frozen in by_part.items() if frozen and all(frozen.values())}
+        self.taken_over = sorted(whole)
+        kept = {
+            p for part, frozen in by_part.items() if part not in whole for p, off in frozen.items() if off
+        }
+        kept -= {p for part in whole for p in by_part[part]}
+        return [
+            (path, module, name)
+            for path, module in modules.items()
+            for name, p in module.named_parameters(recurse=False)
+            if id(p) in kept
+        ]
+
+    def kept_frozen(self) -> set[int]:
+        """Return the ids of parameters that stay as the user froze them, whatever the schedule says of their part."""
+        return {id(getattr(module, name)) for _, module, name in self._kept}
+
     def apply(self, step: int) -> bool:
         """Set `requires_grad` of all scheduled parameters for `step`; tell whether anything changed."""
-        frozen_ids = {id(p) for unit in self.units if unit.is_frozen(step) for p in self.parameters(unit)}
+        kept = self.kept_frozen()
+        scheduled = {id(p) for unit in self.units if unit.is_frozen(step) for p in self.parameters(unit)}
+        frozen_ids = scheduled | kept
         changed = False
         for unit in self.units:
             for parameter in self.parameters(unit):
                 trains = id(parameter) not in frozen_ids
+                if id(parameter) not in kept:
+                    parameter.frozen_by_schedule = not trains  # type: ignore[attr-defined]
                 if parameter.requires_grad != trains:
                     parameter.requires_grad_(trains)
                     parameter.grad = None  # a gradient left over would let momentum and decay move it
@@ -163,9 +200,12 @@ class FreezePlan:
         forever = {
             id(p) for unit in self.units if math.isinf(unit.next_thaw(0)) for p in self.parameters(unit)
         }
+        kept = self.kept_frozen()
         for unit in self.units:
             for parameter in self.parameters(unit):
-                parameter.requires_grad_(id(parameter) not in forever)
+                if id(parameter) not in kept:
+                    parameter.frozen_by_schedule = id(parameter) in forever  # type: ignore[attr-defined]
+                    parameter.requires_grad_(id(parameter) not in forever)
 
     def hold_still(self, step: int) -> None:
         """Put the frozen modules in eval mode, after `model.train()` has put all in train mode."""
@@ -198,7 +238,7 @@ class FreezePlan:
 
     def check_something_trains(self) -> None:
         """Raise if the schedule lets nothing train during a stretch of the run."""
-        scheduled = {id(p) for unit in self.units for p in self.parameters(unit)}
+        scheduled = {id(p) for unit in self.units for p in self.parameters(unit)} - self.kept_frozen()
         if any(p.requires_grad and id(p) not in scheduled for p in self._model.parameters()):
             return
         edges = [0, *self.boundaries(), self.total_steps]
@@ -226,6 +266,12 @@ class FreezePlan:
         messages = []
         for unit in self.units:
             thaw = unit.next_thaw(0)
+            late = [start for start, _ in unit.windows if start >= self.total_steps]
+            if late:
+                messages.append(
+                    f"{unit.name} is to be frozen from {self.describe(min(late))} on, but the run ends after step "
+                    f"{self.total_steps}: that never happens."
+                )
             if math.isinf(thaw) or thaw == 0:
                 continue
             if thaw >= self.total_steps:
@@ -279,7 +325,7 @@ class FreezePlan:
         if not unit.windows:
             return "trains"
         words = []
-        for start, end in sorted(unit.windows):
+        for start, end in unit.windows:
             if math.isinf(end):
                 words.append("frozen forever" if start == 0 else f"frozen again from {self.describe(start)}")
             elif start == 0:

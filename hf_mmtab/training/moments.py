@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,13 +65,63 @@ def parse_windows(value: Any) -> tuple[tuple[Moment, Moment], ...]:
     """Read when a part is frozen.
 
     `"3 epochs"` means from the start until then, `"from 4 epochs"` from then to the end,
-    `"2 epochs to 4 epochs"` in between; a list holds several of these.
+    `"2 epochs to 4 epochs"` in between; a list holds several of these. 0 (also `false`) freezes nothing.
+
+    Raises:
+        ValueError: if a stretch ends before it begins, is empty, or starts at the end of the run; if a list is empty.
     """
     if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError("An empty list freezes nothing. Leave the part out of the schedule, or write 0.")
         return tuple(window for item in value for window in parse_windows(item))
     text = value.strip() if isinstance(value, str) else ""
     if match := _WINDOW.fullmatch(text):
-        return ((Moment.parse(match["start"]), Moment.parse(match["end"])),)
-    if text.lower().startswith("from "):
-        return ((Moment.parse(text[5:]), FOREVER),)
-    return ((START, Moment.parse(value)),)
+        window = (Moment.parse(match["start"]), Moment.parse(match["end"]))
+    elif text.lower().startswith("from "):
+        window = (Moment.parse(text[5:]), FOREVER)
+    else:
+        return ((START, Moment.parse(value)),)
+    start, end = window
+    if start.unit == "forever" or (start.unit == end.unit and start.amount >= end.amount):
+        raise ValueError(_freezes_nothing(value))
+    return (window,)
+
+
+def window_steps(
+    window: tuple[Moment, Moment], steps_per_epoch: int, total_steps: int
+) -> tuple[float, float]:
+    """Return a stretch `[start, end)` in optimizer steps.
+
+    Raises:
+        ValueError: if it ends before it begins, which only the run shows where the two have different units.
+    """
+    start, end = (moment.to_step(steps_per_epoch, total_steps) for moment in window)
+    if start > end:
+        raise ValueError(
+            _freezes_nothing(f"{window[0]} to {window[1]}")
+            + f" In this run it goes from step {start:g} to step {end:g}."
+        )
+    return start, end
+
+
+def _freezes_nothing(stretch: Any) -> str:
+    return (
+        f"{stretch!r} freezes nothing: a stretch must end after it begins, as in '2 epochs to 4 epochs' or "
+        "'from 2 epochs'."
+    )
+
+
+def join_windows(windows: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Return stretches in order, empty ones left out, overlapping and adjacent ones joined.
+
+    Example:
+        >>> join_windows([(0, 16), (0, 8), (24, 24)])
+        ((0, 16),)
+    """
+    joined: list[tuple[float, float]] = []
+    for start, end in sorted(window for window in windows if window[0] < window[1]):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return tuple(joined)

@@ -277,6 +277,8 @@ class MMTabTrainer(Trainer):
         self._check_optimizer()
         for message in self.plan.warnings(self._steps_per_evaluation(), self.args.early_stopping_patience):
             logger.warning(message)
+        for message in self._notes_on_plan():
+            logger.warning(message)
         if self.args.should_save:
             write_schedule(self.args.output_dir, self.freeze_schedule, self.parts, self.plan)
         if self.plan.units:
@@ -397,17 +399,42 @@ class MMTabTrainer(Trainer):
     def _check_optimizer(self) -> None:
         """Raise if a part that will thaw is missing from the optimizer."""
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        kept = self.plan.kept_frozen()
         for unit in self.plan.units:
-            missing = [p for p in self.plan.parameters(unit) if id(p) not in held]
+            due = [p for p in self.plan.parameters(unit) if id(p) not in kept]
+            missing = [p for p in due if id(p) not in held]
             thaw = unit.next_thaw(0)
             if missing and thaw < self.total_steps:
                 raise RuntimeError(
                     f"{unit.name} trains from {self.plan.describe(thaw)} on, but {len(missing)} of its "
-                    f"{len(self.plan.parameters(unit))} parameters are not in the optimizer, so they would "
+                    f"{len(due)} parameters are not in the optimizer, so they would "
                     f"never "
                     "move. Let MMTabTrainer create the optimizer, or build yours from all of "
                     "model.parameters()."
                 )
+
+    def _notes_on_plan(self) -> list[str]:
+        """Return what a person should know: what was frozen outside of the schedule, warm-ups without a thaw."""
+        notes = []
+        if self.plan.kept_names:
+            names = self.plan.kept_names
+            notes.append(
+                f"{len(names)} parameters of scheduled parts did not require gradients before training, e.g. "
+                f"{names[0]}: they stay frozen, and the schedule moves the rest of their part. Set requires_grad to "
+                "True before training to let them thaw."
+            )
+        notes += [
+            f"{part} did not require gradients before training; the freeze schedule decides on it now."
+            for part in self.plan.taken_over
+            if any(unit.next_thaw(0) < self.total_steps for unit in self.plan.units if unit.part == part)
+        ]
+        for part in self.args.mapping("thaw_warmup"):
+            thaws = [end for unit in self.plan.units if unit.part == part for _, end in unit.windows]
+            if not any(end < self.total_steps for end in thaws):
+                notes.append(
+                    f"thaw_warmup of {part} has no effect: the freeze schedule never thaws a part of this name."
+                )
+        return notes
 
     def _steps_per_evaluation(self) -> float | None:
         """Return the optimizer steps between two evaluations, None if there are none."""

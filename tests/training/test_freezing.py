@@ -125,6 +125,43 @@ def test_gradual_unfreezing_goes_from_the_top_down():
     ]
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["4 epochs to 2 epochs", "2 epochs to 2 epochs", "from forever", ["1 epoch", "30 steps to 20 steps"]],
+)
+def test_stretch_that_freezes_nothing_is_an_error(value):
+    with pytest.raises(ValueError, match="freezes nothing: a stretch must end after it begins"):
+        FreezeSchedule({"text_encoder": value})
+
+
+def test_empty_list_of_stretches_is_an_error():
+    with pytest.raises(ValueError, match="An empty list freezes nothing"):
+        FreezeSchedule({"text_encoder": []})
+
+
+def test_stretch_that_the_length_of_the_run_reverses_is_an_error():
+    schedule = FreezeSchedule({"text_encoder": "2 epochs to 10 steps"})
+    with pytest.raises(ValueError, match="In this run it goes from step 16 to step 10"):
+        schedule.plan(toy_model(), 8, 24)
+
+
+def test_stretch_after_the_end_of_the_run_warns():
+    plan = FreezeSchedule({"text_encoder": "from 5 epochs"}).plan(toy_model(), 8, 24)
+    assert plan.warnings() == [
+        "text_encoder is to be frozen from step 40 (5 epochs) on, but the run ends after step 24: that never happens."
+    ]
+
+
+def test_timeline_of_a_gradual_thaw_names_each_thaw_once():
+    schedule = FreezeSchedule({"text_encoder": "1 epoch"}, {"text_encoder": "1 epoch"})
+    lines = schedule.plan(toy_model(), 8, 48).timeline().splitlines()
+    assert [line.split("  ")[-1] for line in lines[2:5]] == [
+        "thaws at step 24 (3 epochs)",
+        "thaws at step 16 (2 epochs)",
+        "thaws at step 8 (1 epoch)",
+    ]
+
+
 class Watch(TrainerCallback):
     """Keeps the weights after each optimizer step."""
 
@@ -205,6 +242,41 @@ def test_unscheduled_parameter_that_the_user_froze_stays_frozen(tmp_path):
     before = weights(model)
     toy_trainer(tmp_path, model, freeze={"text_encoder": "1 epoch"}).train()
     assert moved(before, weights(model), "embeddings") == 0.0
+
+
+def test_what_the_user_froze_inside_a_scheduled_part_stays_frozen(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("hf_mmtab.training.trainer.logger.warning", said.append)
+    model = toy_model()
+    model.encoder[0].requires_grad_(False)
+    before = weights(model)
+    trainer = toy_trainer(tmp_path, model, freeze={"text_encoder": "1 epoch"}, weight_decay=0.1)
+    trainer.train()
+    assert moved(before, weights(model), "encoder.0") == 0.0
+    assert moved(before, weights(model), "encoder.1") > 0
+    assert (
+        "4 parameters of scheduled parts did not require gradients before training, e.g. encoder.0" in said[0]
+    )
+    # The second run reads what the user wanted, not what the first run's schedule left behind.
+    toy_trainer(tmp_path, model, freeze={"text_encoder": "1 epoch"}).train()
+    assert moved(before, weights(model), "encoder.0") == 0.0
+
+
+def test_second_run_thaws_what_the_schedule_of_the_first_left_frozen(tmp_path):
+    model = toy_model()
+    first = toy_trainer(tmp_path, model, freeze={"encoder.0": "forever", "encoder.1": "forever"})
+    first.train()
+    before = weights(model)
+    toy_trainer(tmp_path, model, freeze={"text_encoder": "1 epoch"}).train()
+    assert moved(before, weights(model), "encoder.0") > 0
+
+
+def test_schedule_that_only_lets_train_what_the_user_froze_is_an_error():
+    model = toy_model()
+    model.requires_grad_(False)
+    model.encoder[1:].requires_grad_(True)
+    with pytest.raises(ValueError, match="lets nothing train from step 0 to 8"):
+        FreezeSchedule({"text_encoder": "1 epoch"}).plan(model, 8, 24)
 
 
 def test_part_that_never_trains_is_not_in_the_optimizer(tmp_path):

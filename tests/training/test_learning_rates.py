@@ -93,6 +93,24 @@ def test_own_optimizer_with_part_learning_rates_is_an_error(tmp_path):
         trainer.train()
 
 
+def test_endless_warmup_after_the_thaw_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"thaw_warmup of 'text_encoder' must end, got 'forever'"):
+        toy_trainer(tmp_path, freeze={"text_encoder": "1 epoch"}, thaw_warmup={"text_encoder": "forever"})
+
+
+@pytest.mark.parametrize(
+    "freeze, warns", [({"image_encoder": "1 epoch"}, True), ({"text_encoder": "1 epoch"}, False)]
+)
+def test_warmup_of_a_part_that_never_thaws_warns(tmp_path, monkeypatch, freeze, warns):
+    said = []
+    monkeypatch.setattr("hf_mmtab.training.trainer.logger.warning", said.append)
+    toy_trainer(tmp_path, rows=8, freeze=freeze, thaw_warmup={"text_encoder": "2 steps"}).train()
+    message = (
+        "thaw_warmup of text_encoder has no effect: the freeze schedule never thaws a part of this name."
+    )
+    assert (message in said) == warns
+
+
 def test_warmup_factor_without_a_thaw_is_1():
     assert WarmupFactors().global_factor(0) == 1.0
     assert WarmupFactors.thaw_factor(step=5, thawed_at=0, warmup=10) == 1.0
