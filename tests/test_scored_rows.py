@@ -75,6 +75,16 @@ def test_windows_of_stride_1_judge_every_row_of_a_split_once(rows):
     assert (cut.index.start[judged.window] + judged.place == judged.row).all()
 
 
+def test_a_row_of_two_windows_is_learned_from_in_the_one_with_more_rows_before_it(tmp_path):
+    days = [START + datetime.timedelta(days=i) for i in range(10)]
+    table = datasets.Dataset.from_dict({"when": days, "shop": list("xyxyxyxyxy"), "late": [0, 1] * 5})
+    processor = TabBertProcessor({"time": "when", "label": "late", "fields": {"shop": {}}})
+    cut = windows(prepare_rows(table, processor, tmp_path / "rows", "time"), "train", 4, 2, label="every")
+    judged = [cut.index.start[i] + np.flatnonzero(cut[i]["labels"] != -100) for i in range(len(cut))]
+    assert [rows.tolist() for rows in judged] == [[0], [1, 2], [3, 4], [5, 6]]
+    assert cut.index.start.tolist() == [0, 0, 1, 3]
+
+
 def test_padding_of_shorter_windows_may_hold_anything(rows):
     found = WindowDataset(rows, index_of((0, 2, 0), (5, 3, 0)), "every")
     logits = np.zeros((2, 5, 2))

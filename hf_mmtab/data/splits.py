@@ -118,7 +118,8 @@ def windows(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.")
-    align = align or ("end" if label in ("last", "every") else "start")
+    past = label == "every" and rows.facts["order"] == "time"  # in the order of the file there is none
+    align = align or ("end" if label == "last" or past else "start")
     hard = np.zeros(len(rows), dtype=bool)
     hard[rows.entity_starts] = True
     if max_gap is not None:
@@ -136,6 +137,10 @@ def windows(
         earliest = start
     mine = own[start] == SPLITS.index(split) if kind != "paper" else np.ones(len(start), dtype=bool)
     index = cut_windows(start[mine], stop[mine], seq_len, stride, earliest[mine], align, pad)
+    if label == "every" and align == "end" and kind != "paper":
+        # a row that two windows hold belongs to the one in which more rows come before it, also in training: at the
+        # start of a window everything looks new
+        index.label_start = np.maximum(index.label_start, index.length - stride).astype(np.int32)
     if kind == "paper":
         index = _drawn(index, SPLITS.index(split), Split(**rows.facts["split"]))
     return WindowDataset(rows, index, label)
