@@ -65,13 +65,13 @@ def read_header(path: Path, separator: str = ",") -> list[str]:
 
 
 def infer_schema(path: Path, separator: str, missing: tuple[str, ...], rows: int) -> dict[str, pl.DataType]:
-    """Return the type of each column as polars guesses it from the first rows."""
+    """Return the type of each column as polars guesses it from the first rows that have all their cells."""
     names = read_header(path, separator)
     with open_text(path) as file:
         head = file.read(max(2**20, rows * 200))
     head = head[: head.rfind(b"\n") + 1] or head
     frame = pl.read_csv(
-        head,
+        _whole_rows(head, len(names), separator),
         separator=separator,
         null_values=list(missing),
         infer_schema_length=rows,
@@ -85,6 +85,29 @@ def infer_schema(path: Path, separator: str, missing: tuple[str, ...], rows: int
     return {
         name: pl.String() if frame[name].null_count() == len(frame) else frame.schema[name] for name in names
     }
+
+
+def _whole_rows(head: bytes, width: int, separator: str) -> bytes:
+    """Return the first line and the rows of `width` cells: a row that is cut off says nothing of types."""
+    lines = head.decode("utf-8", errors="replace").split("\n")
+    lines = [f"{line}\n" for line in (lines if lines[-1] else lines[:-1])]
+    kept = lines[:1]
+    done = 1
+    while done < len(lines):
+        reader = csv.reader(lines[done:], delimiter=separator, strict=True)
+        used = 0
+        try:
+            for cells in reader:
+                if len(cells) == width:
+                    kept += lines[done + used : done + reader.line_num]
+                elif reader.line_num - used > 1:  # a quote that is never closed must not swallow good rows
+                    used += 1
+                    break
+                used = reader.line_num
+        except csv.Error:
+            used += 1
+        done += used
+    return "".join(kept).encode()
 
 
 def read_blocks(

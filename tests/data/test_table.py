@@ -132,6 +132,20 @@ def test_a_broken_row_is_reported_with_its_line(kind, last, tmp_path):
     assert [(r.line, r.column) for r in builder.skipped] == [(line, column)]
 
 
+@pytest.mark.parametrize("broken", ["7,2024-01-01\n", "7,2024-01-01 10:00:00,1.5,x,y\n", '7,"2024,1\n'])
+def test_a_row_that_is_left_out_decides_no_type(broken, tmp_path):
+    path = _write(tmp_path, [*GOOD[:20], broken, *GOOD[20:]])
+    builder, rows = _read(Table, path, tmp_path, on_bad_record="skip")
+
+    assert {name: feature.dtype for name, feature in rows.features.items()} == {
+        "id": "int64",
+        "when": "timestamp[us]",
+        "price": "float64",
+        "note": "string",
+    }
+    assert len(rows) == len(GOOD) and [r.line for r in builder.skipped] == [22]
+
+
 def test_bytes_that_are_not_utf8_are_reported(tmp_path):
     path = _write(tmp_path, GOOD)
     path.write_bytes(path.read_bytes().replace(b"n7\n", b"n\xff\n"))
