@@ -18,6 +18,9 @@ class EarlyStopping(EarlyStoppingCallback):
         self.early_stopping_patience_counter = (
             saved["attributes"]["early_stopping_patience_counter"] if isinstance(saved, dict) else 0
         )
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True  # it had fired when the checkpoint was written
+        return control
 
 
 class FreezeCallback(TrainerCallback):

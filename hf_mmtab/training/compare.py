@@ -2,13 +2,14 @@
 
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from .checkpoints import SCHEDULE_NAME
 from .parts import owner_by_path
@@ -112,6 +113,14 @@ def _add(difference: PartDifference, a: torch.Tensor, b: torch.Tensor) -> None:
     difference.largest = max(difference.largest, change.abs().max().item() if change.numel() else 0.0)
 
 
+def _read(file: Path) -> dict[str, Any]:
+    """Return name → tensor, or → the opened file that can read it."""
+    if file.suffix != ".safetensors":
+        return torch.load(file, map_location="cpu", weights_only=True)
+    opened = safe_open(str(file), framework="pt")
+    return {name: opened for name in opened.keys()}  # noqa: SIM118 (not a dict)
+
+
 class CheckpointWeights(Mapping):
     """The weights of a checkpoint, read one tensor at a time.
 
@@ -120,6 +129,7 @@ class CheckpointWeights(Mapping):
 
     Raises:
         FileNotFoundError: if there are no weights.
+        ValueError: if a file is damaged.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -130,11 +140,13 @@ class CheckpointWeights(Mapping):
             raise FileNotFoundError(f"No model.safetensors or pytorch_model.bin in {str(path)!r}")
         self._where: dict[str, Any] = {}
         for file in self.files:
-            if file.suffix == ".safetensors":
-                opened = safe_open(str(file), framework="pt")
-                self._where.update({name: opened for name in opened.keys()})  # noqa: SIM118 (not a dict)
-            else:
-                self._where.update(torch.load(file, map_location="cpu", weights_only=True))
+            try:
+                self._where.update(_read(file))
+            except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ValueError(
+                    f"{file} cannot be read as weights: it is cut off, or not a checkpoint ({reason})"
+                ) from error
 
     def __getitem__(self, name: str) -> torch.Tensor:
         held = self._where[name]

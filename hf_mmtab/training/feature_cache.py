@@ -174,6 +174,7 @@ class FeatureCache:
         self.specs: dict[str, dict[str, Any]] = dict(getattr(model, "cacheable_features", {}))
         self._views: dict[int, FeatureView] = {}
         self._refused: set[tuple[int, str]] = set()
+        self._without_fingerprint: set[int] = set()
 
     def view(self, dataset: Any) -> Any:
         """Return the view of a dataset (always the same), or the dataset itself if it cannot be cached."""
@@ -202,6 +203,12 @@ class FeatureCache:
         """
         view = self.view(dataset)
         if not isinstance(view, FeatureView):
+            if set(parts) & self.specs.keys() and id(dataset) not in self._without_fingerprint:
+                self._without_fingerprint.add(id(dataset))
+                self.say(
+                    f"Feature cache off for {', '.join(parts)}: {type(dataset).__name__} has no `fingerprint`, which "
+                    "says whether rows are the same as those of stored features"
+                )
             return
         ready = []
         for part, modules in parts.items():

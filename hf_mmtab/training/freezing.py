@@ -35,6 +35,10 @@ class FreezeUnit:
             step = max(end for start, end in self.windows if start <= step < end)
         return step
 
+    def frozen_since(self, step: float) -> float:
+        """Return the first step of the stretch that holds `step` (0 if the unit trains at `step`)."""
+        return next((start for start, end in self.windows if start <= step < end), 0)
+
     def last_thaw(self, step: float) -> float:
         """Return when the unit that trains at `step` was thawed (0 if it has trained from the start)."""
         return max((end for _, end in self.windows if end <= step), default=0)
@@ -193,14 +197,24 @@ class FreezePlan:
                     changed = True
         return changed
 
+    def _frozen_forever(self) -> set[int]:
+        forever = [unit for unit in self.units if math.isinf(unit.next_thaw(0))]
+        return {id(p) for unit in forever for p in self.parameters(unit)}
+
+    def due_parameters(self, unit: FreezeUnit) -> list[nn.Parameter]:
+        """Return the parameters of a unit that its thaw lets train: not those that something else keeps frozen."""
+        never = (
+            self.kept_frozen()
+            if math.isinf(unit.next_thaw(0))
+            else self.kept_frozen() | self._frozen_forever()
+        )
+        return [p for p in self.parameters(unit) if id(p) not in never]
+
     def allow_all_that_ever_trains(self) -> None:
         """Let every scheduled parameter require gradients unless it is frozen forever, for building the
         optimizer.
         """
-        forever = {
-            id(p) for unit in self.units if math.isinf(unit.next_thaw(0)) for p in self.parameters(unit)
-        }
-        kept = self.kept_frozen()
+        forever, kept = self._frozen_forever(), self.kept_frozen()
         for unit in self.units:
             for parameter in self.parameters(unit):
                 if id(parameter) not in kept:

@@ -43,13 +43,26 @@ def find_part(model: nn.Module, part: str) -> tuple[str, ...]:
         children = ", ".join(path for path in paths if path.count(".") <= 1)
         raise ValueError(
             f"Unknown part {part!r}. Known parts of {type(model).__name__}: {known}. "
-            f"A module path or a pattern of paths works too, for example one of: {children}."
+            f"A module path or a pattern of paths works too, for example one of: {children}{_stacks(model)}."
         )
     covered: list[str] = []
     for path in matches:  # parents come before their children in named_modules
         if not any(path.startswith(f"{outer}.") for outer in covered):
             covered.append(path)
     return tuple(covered)
+
+
+def _stacks(model: nn.Module) -> str:
+    """Say how layers are named, empty for a model without a stack of layers."""
+    stacks = [
+        f"{plain_name(path)}.N with N from 0 to {len(module) - 1}"
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) > 1
+    ]
+    if not stacks:
+        return ""
+    example = stacks[0].partition(".N with")[0]
+    return f"; layers: {', '.join(stacks[:4])} (for example '{example}.[0-1]')"
 
 
 def has_part(model: nn.Module, part: str) -> bool:

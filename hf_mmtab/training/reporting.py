@@ -28,6 +28,11 @@ def quantity(value: float) -> str:
     return f"{value:.1%}" if value >= 0.01 else f"{value:.1e}"
 
 
+def percent(share: float) -> str:
+    """Return a share in short; what is neither nothing nor everything does not read as such."""
+    return f"{share:.0%}" if share in (0.0, 1.0) else f"{min(max(share, 0.001), 0.999):.1%}"
+
+
 def plot_audit(
     records: list[dict[str, Any]], path: str | os.PathLike, boundaries: Sequence[int] = ()
 ) -> None:

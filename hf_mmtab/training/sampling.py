@@ -36,16 +36,42 @@ class PartSample:
 
     @torch.no_grad()
     def read(self) -> torch.Tensor:
-        """Return the sampled elements as float32 on the CPU, shape `(about samples,)`."""
+        """Return the sampled elements as float32 (float64 where they are) on the CPU, shape `(about samples,)`."""
         pieces = [_flat(local_tensor(t.detach()))[:: self.stride] for t in self.tensors]
         if not pieces:
             return torch.zeros(0)
-        return torch.cat([piece.float() for piece in pieces]).cpu()
+        return torch.cat([p if p.dtype == torch.float64 else p.float() for p in pieces]).cpu()
+
+    @torch.no_grad()
+    def read_has_gradient(self, among: frozenset[int]) -> torch.Tensor:
+        """Tell which sampled elements have a gradient other than 0, shape as `read`.
+
+        Args:
+            among: ids of the tensors that count; elements of the others are False.
+        """
+        pieces = []
+        for tensor in self.tensors:
+            local = local_tensor(tensor.detach())
+            if tensor.grad is None or id(tensor) not in among:
+                pieces.append(torch.zeros(-(-local.numel() // self.stride), dtype=torch.bool))
+            else:
+                pieces.append((_flat(local_tensor(tensor.grad), like=local)[:: self.stride] != 0).cpu())
+        return torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.bool)
+
+    def pieces(self, sample: torch.Tensor) -> list[torch.Tensor]:
+        """Cut what `read` returned into the pieces of the tensors."""
+        return list(sample.split([-(-local_tensor(t).numel() // self.stride) for t in self.tensors]))
 
 
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a flat view; kernels stored channels last are read in that order, since another would copy them."""
-    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+def _flat(tensor: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
+    """Return a flat view; kernels stored channels last are read in that order, since another would copy them.
+
+    Args:
+        tensor: weights, or a gradient.
+        like: the weights of the gradient, whose order it is read in.
+    """
+    like = tensor if like is None else like
+    if tensor.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last):
         tensor = tensor.permute(0, 2, 3, 1)
     return tensor.reshape(-1)
 
@@ -55,3 +81,9 @@ def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
     difference = torch.linalg.vector_norm(after.double() - before.double()).item()
     size = torch.linalg.vector_norm(before.double()).item()
     return difference / size if size > 0 else difference
+
+
+def stuck_share(before: torch.Tensor, after: torch.Tensor, has_gradient: torch.Tensor) -> float:
+    """Return the share of the elements with a gradient that a step left as they were, 0 if none has a gradient."""
+    count = int(has_gradient.sum())
+    return int(((before == after) & has_gradient).sum()) / count if count else 0.0

@@ -399,9 +399,8 @@ class MMTabTrainer(Trainer):
     def _check_optimizer(self) -> None:
         """Raise if a part that will thaw is missing from the optimizer."""
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        kept = self.plan.kept_frozen()
         for unit in self.plan.units:
-            due = [p for p in self.plan.parameters(unit) if id(p) not in kept]
+            due = self.plan.due_parameters(unit)
             missing = [p for p in due if id(p) not in held]
             thaw = unit.next_thaw(0)
             if missing and thaw < self.total_steps:
@@ -466,6 +465,11 @@ class MMTabTrainer(Trainer):
         return audit
 
     # ---- Steps ----
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Run an epoch, unless the run had already been stopped when the checkpoint it resumes was written."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Compute the loss with frozen parts held still (Trainer puts the whole model in train mode each

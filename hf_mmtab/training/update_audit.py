@@ -3,8 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.utils import logging
 
+from .audit_answers import AuditAnswers, PartStatus, RunPosition, share
 from .freezing import FreezePlan
 from .parts import plain_name
-from .reporting import count, format_table, quantity
-from .sampling import PartSample, local_tensor, relative_change, sum_over_ranks
+from .sampling import PartSample, local_tensor, relative_change, stuck_share, sum_over_ranks
 
 logger = logging.get_logger(__name__)
 
@@ -25,40 +25,7 @@ RECORDS_NAME = "update_audit.jsonl"
 STATE_NAME = "update_audit_{rank}.safetensors"
 
 
-@dataclass
-class PartStatus:
-    """What the audit last saw of one part; saved with each checkpoint."""
-
-    step: int = 0  # optimizer steps done at the last record
-    frozen: bool = False
-    trainable_share: float = 0.0  # of its weights
-    in_optimizer: float = 0.0  # share of its weights
-    missing_gradients: float = 0.0  # share of its trainable weights whose gradient is None
-    gradient_norm: float | None = None
-    learning_rate: float = 0.0
-    change: float = 0.0  # relative, of the last recorded step
-    change_since_start: float = 0.0
-    statistics_since_start: float | None = None  # batch-norm statistics and other buffers
-    first_moved: int | None = None  # first record with a change
-    trains_since: int | None = None  # first step with a gradient allowed and a learning rate above 0
-    learning_rate_seen: bool = False  # ever above 0 while trainable
-    zero_rate_since: int | None = None
-
-
-@dataclass
-class RunPosition:
-    """Where the run is: optimizer steps done, micro-batches done in the open accumulation window, whether it
-    ended.
-    """
-
-    step: int = 0
-    micro_batches: int = 0
-    accumulation: int = 1
-    ended: bool = False
-    statuses: dict[str, PartStatus] = field(default_factory=dict)
-
-
-class UpdateAudit:
+class UpdateAudit(AuditAnswers):
     """Records what each part of a model does, as JSON lines, and explains it in a sentence.
 
     Weights are compared on a fixed sample of each part, gradient norms are exact. Everything is recorded
@@ -91,6 +58,7 @@ class UpdateAudit:
     ):
         named = {plain_name(name): p for name, p in model.named_parameters()}
         self.parts = {part: [named[name] for name in names] for part, names in partition.items()}
+        self.model, self.names = model, partition
         self.plan, self.every, self.learning_rate = plan, every, learning_rate
         self.path = None if path is None else Path(path)
         self.position = RunPosition(accumulation=accumulation)
@@ -100,8 +68,9 @@ class UpdateAudit:
             part: list({id(group_of[id(p)]): group_of[id(p)] for p in params if id(p) in group_of}.values())
             for part, params in self.parts.items()
         }
+        self._optimized = frozenset(group_of)
         self._in_optimizer = {
-            part: _share(params, [id(p) in group_of for p in params]) for part, params in self.parts.items()
+            part: share(params, [id(p) in group_of for p in params]) for part, params in self.parts.items()
         }
         self._samples = {part: PartSample(params, samples) for part, params in self.parts.items()}
         self._statistics = {
@@ -110,6 +79,7 @@ class UpdateAudit:
         self._start = {part: sample.read() for part, sample in self._samples.items()}
         self._start_statistics = {part: sample.read() for part, sample in self._statistics.items()}
         self._before: dict[str, torch.Tensor] | None = None
+        self._has_gradient: dict[str, torch.Tensor] = {}
         self._record_at = {0, 1, plan.total_steps - 1, *plan.boundaries()}
 
     # ---- During training ----
@@ -140,12 +110,20 @@ class UpdateAudit:
             status.learning_rate = rate
             if record:
                 status.frozen = not any(trainable)
-                status.trainable_share = _share(params, trainable)
+                status.trainable_share = share(params, trainable)
                 status.in_optimizer = self._in_optimizer[part]
                 active = [p for p in params if p.requires_grad]
-                status.missing_gradients = _share(active, [p.grad is None for p in active])
+                status.missing_gradients = share(active, [p.grad is None for p in active])
                 status.gradient_norm = norms[part]
+                status.gradient_seen |= bool(norms[part])
+                status.weight_decay = max(
+                    (float(group.get("weight_decay", 0.0)) for group in self._groups[part]), default=0.0
+                )
         self._before = {part: sample.read() for part, sample in self._samples.items()} if record else None
+        if record:
+            self._has_gradient = {
+                part: sample.read_has_gradient(self._optimized) for part, sample in self._samples.items()
+            }
 
     def after_step(self, step: int, epoch: float) -> None:
         """Compare the weights just after the optimizer step that `before_step` announced, and write the
@@ -155,21 +133,29 @@ class UpdateAudit:
         if self._before is None:
             return
         before, self._before = self._before, None
+        after = {part: sample.read() for part, sample in self._samples.items()}
         for part, status in self.position.statuses.items():
-            status.change = relative_change(before[part], self._samples[part].read())
-        self._measure_since_start(step + 1)
+            status.change = relative_change(before[part], after[part])
+            moves = status.learning_rate > 0
+            status.stuck_share = (
+                stuck_share(before[part], after[part], self._has_gradient[part]) if moves else 0.0
+            )
+        self._measure_since_start(step + 1, after)
         self._write(epoch)
 
     def end(self, epoch: float) -> None:
         """Take the last measure when training has ended."""
         self.position.ended = True
-        self._measure_since_start(self.position.step)
+        after = {part: sample.read() for part, sample in self._samples.items()}
+        self._measure_since_start(self.position.step, after)
 
-    def _measure_since_start(self, step: int) -> None:
-        """Measure every part against the start of the run."""
+    def _measure_since_start(self, step: int, after: dict[str, torch.Tensor]) -> None:
+        """Measure every part, whose sample is `after` now, against the start of the run."""
         for part, status in self.position.statuses.items():
             status.step = step
-            status.change_since_start = relative_change(self._start[part], self._samples[part].read())
+            status.change_since_start = relative_change(self._start[part], after[part])
+            if not math.isfinite(status.change_since_start) and status.not_finite_since is None:
+                status.not_finite_since = step
             if self._statistics[part]:
                 status.statistics_since_start = relative_change(
                     self._start_statistics[part], self._statistics[part].read()
@@ -202,123 +188,15 @@ class UpdateAudit:
             return
         keys = ["step", "frozen", "trainable_share", "in_optimizer", "missing_gradients", "gradient_norm"]
         keys += ["learning_rate", "change", "change_since_start", "statistics_since_start"]
+        keys += ["stuck_share"]
         with self.path.open("a", encoding="utf-8") as file:
             for part, status in self.position.statuses.items():
                 values = asdict(status)
                 row = {"part": part, "epoch": round(epoch, 6), **{key: values[key] for key in keys}}
-                row["reason"] = self.reason(part) if status.change == 0 else None
+                row["reason"] = (
+                    self.reason(part) if status.change == 0 else "; ".join(self.notes(part)) or None
+                )
                 file.write(json.dumps(row) + "\n")
-
-    # ---- Answers ----
-
-    def reason(self, part: str) -> str:
-        """Return what kept a part still at the last record."""
-        status, position = self.position.statuses[part], self.position
-        params = self.parts[part]
-        units = [unit for unit in self.plan.units if unit.part == part or unit.name == part]
-        units = units or self._units_around(params)
-        if not any(p.requires_grad for p in params):
-            thaw = min((unit.next_thaw(position.step) for unit in units), default=None)
-            if thaw is None:
-                return "requires_grad is False, and not by the freeze schedule: it was frozen elsewhere"
-            if math.isinf(thaw):
-                return "frozen forever"
-            if position.ended or thaw >= self.plan.total_steps:
-                return (
-                    f"the run ended at step {position.step if position.ended else self.plan.total_steps}, "
-                    f"before its "
-                    f"thaw at {self.plan.describe(thaw)}"
-                )
-            return f"frozen until {self.plan.describe(thaw)}"
-        if position.step == 0 and position.micro_batches:
-            return self._window()
-        if self._in_optimizer[part] == 0:
-            return "none of its parameters are in the optimizer"
-        if status.learning_rate == 0:
-            if status.learning_rate_seen or (
-                self.plan.total_steps and position.step >= self.plan.total_steps
-            ):
-                return (
-                    f"the learning rate is 0 since step {status.zero_rate_since}: its schedule is at its end"
-                )
-            return "the learning rate is still 0 (warm-up)"
-        if status.gradient_norm is None:
-            return "its gradient is None: no path leads from the loss to it (cut graph: detach or no_grad)"
-        if status.gradient_norm == 0:
-            return "its gradient is exactly zero"
-        dtype = str(params[0].dtype).removeprefix("torch.")
-        size = float(self._samples[part].read().abs().mean())
-        step_size = torch.finfo(params[0].dtype).eps * size
-        return (
-            f"the change is below the resolution of {dtype}: learning rate {status.learning_rate:.1e}, while "
-            f"weights "
-            f"around {size:.1e} move in steps of {step_size:.1e}"
-        )
-
-    def _units_around(self, params: Sequence[nn.Parameter]) -> list[Any]:
-        """Return the scheduled units that hold all of these parameters: those of a part inside a scheduled one."""
-        held = {id(p) for p in params}
-        return [unit for unit in self.plan.units if held <= {id(p) for p in self.plan.parameters(unit)}]
-
-    def _window(self) -> str:
-        position = self.position
-        return (
-            f"inside an accumulation window: batch {position.micro_batches} of {position.accumulation}, "
-            f"weights move "
-            f"once per {position.accumulation} batches"
-        )
-
-    def explain(self, part: str) -> str:
-        """Answer in a sentence: since when a part trains and how far it moved, or which reason keeps it
-        still.
-
-        Raises:
-            ValueError: if there is no such part.
-        """
-        if part not in self.parts:
-            raise ValueError(f"Unknown part {part!r}. The audit knows: {', '.join(self.parts)}.")
-        status, position = self.position.statuses[part], self.position
-        if status.change_since_start == 0:
-            if position.step == 0 and not position.micro_batches:
-                return f"{part}: no optimizer step has been made yet."
-            return f"{part} has not moved in {position.step} optimizer steps: {self.reason(part)}."
-        since = (
-            f"{part} has trained since step {status.trains_since if status.trains_since is not None else 0}"
-        )
-        if 0 < status.trainable_share < 1 and not status.frozen:
-            since += f" ({status.trainable_share:.0%} of its weights now)"
-        text = f"{since} and has moved by {quantity(status.change_since_start)} of its norm since the start"
-        if status.change_since_start < 1e-5:
-            text += " (less than torch.allclose notices: its default tolerance is 1e-5)"
-        if status.change == 0:
-            return f"{text}; it does not move now: {self.reason(part)}."
-        norm = "none" if status.gradient_norm is None else f"{status.gradient_norm:.2e}"
-        text += (
-            f"; at the last record it moved by {quantity(status.change)} (gradient norm {norm}, learning "
-            f"rate "
-            f"{status.learning_rate:.1e})"
-        )
-        if position.micro_batches:
-            text += f"; now {self._window()}"
-        return f"{text}."
-
-    def table(self) -> str:
-        """Return one row per part: what it does, how far it moved, and why not if it did not."""
-        rows = [("part", "weights", "trains since", "moved since start", "statistics", "last gradient", "")]
-        for part, status in self.position.statuses.items():
-            moved = status.change_since_start
-            rows.append(
-                (
-                    part,
-                    count(sum(p.numel() for p in self.parts[part])),
-                    "never" if moved == 0 else f"step {status.trains_since or 0}",
-                    quantity(moved) if moved else "0",
-                    "" if status.statistics_since_start is None else quantity(status.statistics_since_start),
-                    "none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}",
-                    self.reason(part) if status.change == 0 or moved == 0 else "",
-                )
-            )
-        return format_table(rows)
 
     # ---- Checkpoints ----
 
@@ -379,8 +257,3 @@ def _buffers_of(model: nn.Module, parameter_names: list[str]) -> list[torch.Tens
     owners = dict.fromkeys(name.rpartition(".")[0] for name in parameter_names)
     buffers = [buffer for name in owners for buffer in modules[name].buffers(recurse=False)]
     return [buffer for buffer in buffers if buffer.is_floating_point()]
-
-
-def _share(params: list[nn.Parameter], flags: list[bool]) -> float:
-    total = sum(p.numel() for p in params)
-    return sum(p.numel() for p, flag in zip(params, flags, strict=True) if flag) / total if total else 0.0

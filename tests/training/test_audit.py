@@ -13,6 +13,7 @@ from hf_mmtab.training.compare import compare_checkpoints, compare_states
 from hf_mmtab.training.freezing import FreezePlan
 from hf_mmtab.training.parts import partition_parameters
 from hf_mmtab.training.reporting import frozen_bands
+from hf_mmtab.training.sampling import stuck_share
 from hf_mmtab.training.update_audit import UpdateAudit, read_records, truncate_records
 
 
@@ -131,6 +132,91 @@ class HalfRows(ToyRows):
     def __getitem__(self, index):
         row = super().__getitem__(index)
         return {**row, "pixel_values": row["pixel_values"].bfloat16()}
+
+
+def test_weights_that_cannot_move_are_counted_although_some_do(tmp_path):
+    model = toy_model().bfloat16()
+    model.pooler.bias.data.zero_()  # from 0, every step is above the resolution
+    options = {"train_dataset": HalfRows(), "eval_dataset": None}
+    audit = trained(tmp_path, model, learning_rate=1e-7, trainer_options=options).audit
+    status = audit.position.statuses["pooler"]
+    assert status.change_since_start > 0 and 0.5 < status.stuck_share < 1
+    note = "of the weights cannot move at this learning rate: the change is below the resolution of bfloat16"
+    assert note in audit.explain("pooler") and note in audit.table()
+
+
+def test_weights_that_all_move_are_not_said_to_be_stuck(tmp_path):
+    audit = trained(tmp_path, num_train_epochs=1).audit
+    assert "cannot move" not in audit.table()
+    assert all(status.stuck_share < 0.01 for status in audit.position.statuses.values())
+
+
+def test_share_of_stuck_weights_counts_those_with_a_gradient():
+    before, after = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 2.5, 3.0, 4.0])
+    assert stuck_share(before, after, torch.tensor([True, True, True, False])) == pytest.approx(2 / 3)
+    assert stuck_share(before, after, torch.zeros(4, dtype=torch.bool)) == 0.0
+
+
+def test_part_that_is_partly_in_the_optimizer_says_so(tmp_path):
+    model = toy_model()
+    some = [*model.classifier.parameters(), *model.encoder[0].parameters()]
+    options = {"optimizers": (torch.optim.SGD(some, lr=0.1), None)}
+    audit = trained(tmp_path, model, trainer_options=options, num_train_epochs=1).audit
+    assert "only 33.3% of its trainable weights are in the optimizer" in audit.explain("text_encoder")
+    assert "only 33.3% of its trainable weights are in the optimizer" in audit.table()
+    assert "in the optimizer" not in audit.explain("classifier")
+
+
+def test_zero_gradient_with_weight_decay_is_not_training(tmp_path):
+    torch.manual_seed(0)
+    trainer = trained(tmp_path, ZeroGradient(toy_model().config), weight_decay=0.1, num_train_epochs=1)
+    assert trainer.audit.position.statuses["image_encoder"].change_since_start > 0
+    answer = trainer.audit.explain("image_encoder")
+    assert answer.endswith("; its gradient is exactly zero; only weight decay moves it.")
+
+
+def test_learning_rate_of_0_is_told_from_a_schedule_at_its_end(tmp_path):
+    answer = trained(tmp_path, learning_rate=0.0, num_train_epochs=1).audit.explain("classifier")
+    assert answer == "classifier has not moved in 8 optimizer steps: its learning rate is set to 0."
+
+
+def test_weights_that_are_not_finite_say_so(tmp_path):
+    trainer = toy_trainer(tmp_path, num_train_epochs=1)
+
+    class Break(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 3:
+                model.pooler.bias.data.fill_(float("nan"))
+
+    trainer.add_callback(Break())
+    trainer.train()
+    answer = "its weights hold NaN or infinite values since step 4"
+    assert trainer.audit.explain("pooler").endswith(f"{answer}.") and answer in trainer.audit.table()
+
+
+def test_part_that_froze_again_says_since_when(tmp_path):
+    audit = trained(tmp_path, freeze={"text_encoder": ["1 epoch", "from 2 epochs"]}).audit
+    answer = audit.explain("text_encoder")
+    assert answer.startswith("text_encoder trained from step 8 on and has moved by")
+    assert answer.endswith("; it does not move now: frozen again since step 16 (2 epochs).")
+    assert "frozen again since step 16" in audit.table() and "forever" not in audit.table()
+
+
+def test_what_the_user_froze_in_a_scheduled_part_is_not_laid_on_the_schedule(tmp_path):
+    model = toy_model()
+    model.encoder[0].requires_grad_(False)
+    audit = trained(tmp_path, model, freeze={"text_encoder": "1 epoch"}).audit
+    assert "requires_grad is False, and not by the freeze schedule" in audit.explain("encoder.0")
+
+
+def test_any_module_path_or_pattern_is_explained(tmp_path):
+    audit = trained(tmp_path, freeze={"text_encoder": "2 epochs", "encoder.0": "forever"}).audit
+    assert audit.explain("encoder.0") == "encoder.0 has not moved in 24 optimizer steps: frozen forever."
+    piece = audit.explain("encoder.2.dense")
+    assert piece.startswith("encoder.2.dense has moved by ")
+    assert " as a piece of text_encoder. text_encoder has trained since step 16" in piece
+    both = audit.explain("*er")  # pooler, classifier and the encoder
+    assert all(f"{part} has trained since step" in both for part in ("pooler", "classifier", "text_encoder"))
 
 
 def test_reason_schedule_of_the_learning_rate_at_its_end(tmp_path):
@@ -310,6 +396,15 @@ def test_missing_checkpoint_is_an_error_without_a_traceback(tmp_path, capsys):
         main([str(tmp_path), str(tmp_path)])
     assert exit_info.value.code == 2
     assert "error: No model.safetensors or pytorch_model.bin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_corrupt_checkpoint_is_an_error_without_a_traceback(tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(b"\x10\x00\x00 cut off")
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(tmp_path), str(tmp_path)])
+    assert exit_info.value.code == 2
+    assert f"{name} cannot be read as weights: it is cut off, or not a checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.slow

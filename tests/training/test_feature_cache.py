@@ -62,6 +62,20 @@ def test_random_inputs_switch_the_cache_off(tmp_path, capsys):
     )
 
 
+class NoFingerprint(ToyRows):
+    def __getattribute__(self, name):
+        if name == "fingerprint":
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+def test_rows_without_a_fingerprint_switch_the_cache_off_and_say_so_once(tmp_path, capsys):
+    trainer = run(tmp_path, rows=NoFingerprint(32), show_freeze_report=True, eval_strategy="no")
+    assert trainer.model.image_calls == 5 * 8
+    said = capsys.readouterr().out
+    assert said.count("Feature cache off for image_encoder: NoFingerprint has no `fingerprint`") == 1
+
+
 def test_declared_augmentation_switches_the_cache_off(tmp_path, capsys):
     class Augmenting:
         random_inputs = frozenset({"pixel_values"})

@@ -57,6 +57,13 @@ def test_unknown_part_names_the_known_ones():
         FreezeSchedule({"text": "1 epoch"}).plan(toy_model(), 8, 24)
 
 
+def test_unknown_layers_name_those_there_are():
+    with pytest.raises(
+        ValueError, match=r"layers: bert\.encoder\.layer\.N with N from 0 to 2 \(for example 'bert"
+    ):
+        find_part(tiny_bert(), "bert.encoder.layer.[7-9]")
+
+
 def test_part_can_be_a_pattern_of_module_paths():
     assert find_part(tiny_bert(), "bert.encoder.layer.[01]") == (
         "bert.encoder.layer.0",

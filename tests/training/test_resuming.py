@@ -106,6 +106,15 @@ def test_early_stopping_continues_to_count(tmp_path):
     assert run(tmp_path / "cut", "stopping", resume=True).state.global_step == 24
 
 
+def test_run_that_early_stopping_ended_stays_ended_when_resumed(tmp_path):
+    whole = run(tmp_path, "stopping")
+    assert last_complete_checkpoint(tmp_path).endswith("checkpoint-24")
+    records = read_records(tmp_path / "update_audit.jsonl")
+    resumed = run(tmp_path, "stopping", resume=True)
+    assert_same_run(whole, resumed)
+    assert resumed.state.global_step == 24 and read_records(tmp_path / "update_audit.jsonl") == records
+
+
 def test_resuming_with_another_schedule_that_changes_the_optimizer_is_an_error(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "linear", interrupt=9)

@@ -1,0 +1,254 @@
+"""What the update audit answers: sentences, reasons and the table, from what it last saw of each part."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .freezing import FreezePlan
+from .parts import find_part, has_part
+from .reporting import count, format_table, percent, quantity
+from .sampling import PartSample, relative_change
+
+STUCK_SHARE = 0.1  # from here on the audit says that weights cannot move
+
+
+@dataclass
+class PartStatus:
+    """What the audit last saw of one part; saved with each checkpoint."""
+
+    step: int = 0  # optimizer steps done at the last record
+    frozen: bool = False
+    trainable_share: float = 0.0  # of its weights
+    in_optimizer: float = 0.0  # share of its weights
+    missing_gradients: float = 0.0  # share of its trainable weights whose gradient is None
+    gradient_norm: float | None = None
+    learning_rate: float = 0.0
+    change: float = 0.0  # relative, of the last recorded step
+    change_since_start: float = 0.0
+    statistics_since_start: float | None = None  # batch-norm statistics and other buffers
+    first_moved: int | None = None  # first record with a change
+    trains_since: int | None = None  # first step with a gradient allowed and a learning rate above 0
+    learning_rate_seen: bool = False  # ever above 0 while trainable
+    zero_rate_since: int | None = None
+    weight_decay: float = 0.0
+    gradient_seen: bool = False  # other than 0 at any record
+    stuck_share: float = (
+        0.0  # of its weights with a gradient, those that the last recorded step left as they were
+    )
+    not_finite_since: int | None = None  # first record with NaN or infinite weights
+
+
+@dataclass
+class RunPosition:
+    """Where the run is: optimizer steps done, micro-batches done in the open accumulation window, whether it
+    ended.
+    """
+
+    step: int = 0
+    micro_batches: int = 0
+    accumulation: int = 1
+    ended: bool = False
+    statuses: dict[str, PartStatus] = field(default_factory=dict)
+
+
+class AuditAnswers:
+    """The answering half of `UpdateAudit`, which records what is read here."""
+
+    model: nn.Module
+    names: dict[str, list[str]]
+    parts: dict[str, list[nn.Parameter]]
+    plan: FreezePlan
+    position: RunPosition
+    _groups: dict[str, list[dict[str, Any]]]
+    _optimized: frozenset[int]
+    _samples: dict[str, PartSample]
+    _start: dict[str, torch.Tensor]
+
+    def reason(self, part: str, params: Sequence[nn.Parameter] | None = None) -> str:
+        """Return what kept a part, or only `params` of it, still at the last record."""
+        status, position = self.position.statuses[part], self.position
+        params = self.parts[part] if params is None else params
+        units = [unit for unit in self.plan.units if unit.part == part or unit.name == part]
+        units = units or self._units_around(params)
+        if not any(p.requires_grad for p in params):
+            thaw = min((unit.next_thaw(position.step) for unit in units), default=None)
+            if thaw is None or {id(p) for p in params} <= self.plan.kept_frozen():
+                return "requires_grad is False, and not by the freeze schedule: it was frozen elsewhere"
+            again = max((unit.frozen_since(position.step) for unit in units), default=0)
+            since = f"frozen again since {self.plan.describe(again)}" if again else "frozen"
+            if math.isinf(thaw):
+                return since if again else "frozen forever"
+            if position.ended or thaw >= self.plan.total_steps:
+                return (
+                    f"the run ended at step {position.step if position.ended else self.plan.total_steps}, "
+                    f"before its "
+                    f"thaw at {self.plan.describe(thaw)}"
+                )
+            return f"{since}{',' if again else ''} until {self.plan.describe(thaw)}"
+        if position.step == 0 and position.micro_batches:
+            return self._window()
+        if not any(id(p) in self._optimized for p in params):
+            return "none of its parameters are in the optimizer"
+        if status.learning_rate == 0:
+            groups = self._groups[part]
+            if not any(group.get("initial_lr", group["lr"]) for group in groups):
+                return "its learning rate is set to 0"
+            if status.learning_rate_seen or (
+                self.plan.total_steps and position.step >= self.plan.total_steps
+            ):
+                return (
+                    f"the learning rate is 0 since step {status.zero_rate_since}: its schedule is at its end"
+                )
+            return "the learning rate is still 0 (warm-up)"
+        if status.gradient_norm is None:
+            return "its gradient is None: no path leads from the loss to it (cut graph: detach or no_grad)"
+        if status.gradient_norm == 0:
+            return "its gradient is exactly zero"
+        return self._resolution(part)
+
+    def _resolution(self, part: str) -> str:
+        status, first = self.position.statuses[part], self.parts[part][0]
+        dtype = str(first.dtype).removeprefix("torch.")
+        size = float(self._samples[part].read().abs().mean())
+        step_size = torch.finfo(first.dtype).eps * size
+        return (
+            f"the change is below the resolution of {dtype}: learning rate {status.learning_rate:.1e}, while "
+            f"weights around {size:.1e} move in steps of {step_size:.1e}"
+        )
+
+    def notes(self, part: str) -> list[str]:
+        """Return what is odd about a part that moves, or that only seems to train."""
+        status, notes = self.position.statuses[part], []
+        active = [p for p in self.parts[part] if p.requires_grad]
+        if status.not_finite_since is not None:
+            notes.append(f"its weights hold NaN or infinite values since step {status.not_finite_since}")
+        optimized = share(active, [id(p) in self._optimized for p in active])
+        if active and 0 < optimized < 1:
+            notes.append(f"only {percent(optimized)} of its trainable weights are in the optimizer")
+        if active and 0 < status.missing_gradients < 1:
+            notes.append(f"{percent(status.missing_gradients)} of its trainable weights have no gradient")
+        if status.gradient_norm == 0 and status.change != 0:
+            decay, momentum = status.weight_decay > 0, status.gradient_seen or status.weight_decay == 0
+            movers = [*["momentum of earlier gradients"] * momentum, *["weight decay"] * decay]
+            notes.append(f"its gradient is exactly zero; only {' and '.join(movers)} moves it")
+        if status.stuck_share >= STUCK_SHARE and status.change != 0:
+            notes.append(
+                f"{percent(status.stuck_share)} of the weights cannot move at this learning rate: "
+                + self._resolution(part)
+            )
+        return notes
+
+    def _units_around(self, params: Sequence[nn.Parameter]) -> list[Any]:
+        """Return the scheduled units that hold all of these parameters: those of a part inside a scheduled one."""
+        held = {id(p) for p in params}
+        return [unit for unit in self.plan.units if held <= {id(p) for p in self.plan.parameters(unit)}]
+
+    def _window(self) -> str:
+        position = self.position
+        return (
+            f"inside an accumulation window: batch {position.micro_batches} of {position.accumulation}, "
+            f"weights move "
+            f"once per {position.accumulation} batches"
+        )
+
+    def explain(self, part: str) -> str:
+        """Answer in a sentence: since when a part trains and how far it moved, or which reason keeps it
+        still.
+
+        Args:
+            part: a part of the audit's table, or any module path or pattern of paths: one sentence for each part
+                that it covers or touches.
+
+        Raises:
+            ValueError: if there is no such part or module.
+        """
+        if part in self.parts:
+            return self._explain_part(part)
+        if not has_part(self.model, part):
+            raise ValueError(
+                f"Unknown part {part!r}. The audit knows: {', '.join(self.parts)}. "
+                "A module path or a pattern of paths works too."
+            )
+        paths = find_part(self.model, part)
+        sentences = []
+        for owner, names in self.names.items():
+            inside = [any(name.startswith(f"{path}.") for path in paths) for name in names]
+            if all(inside):
+                sentences.append(self._explain_part(owner))
+            elif any(inside):
+                sentences.append(self._explain_piece(part, owner, inside))
+        return " ".join(sentences) or f"{part} has no parameters."
+
+    def _explain_piece(self, label: str, part: str, inside: Sequence[bool]) -> str:
+        """Answer for some of the parameters of a part."""
+        sample = self._samples[part]
+        pairs = zip(sample.pieces(self._start[part]), sample.pieces(sample.read()), inside, strict=True)
+        chosen = [(start, now) for start, now, chosen in pairs if chosen]
+        moved = relative_change(
+            torch.cat([start for start, _ in chosen]), torch.cat([now for _, now in chosen])
+        )
+        params = [p for p, chosen in zip(self.parts[part], inside, strict=True) if chosen]
+        steps = self.position.step
+        if moved == 0:
+            return f"{label} has not moved in {steps} optimizer steps: {self.reason(part, params)}."
+        return (
+            f"{label} has moved by {quantity(moved)} of its norm in {steps} optimizer steps, "
+            f"as a piece of {part}. {self._explain_part(part)}"
+        )
+
+    def _explain_part(self, part: str) -> str:
+        status, position = self.position.statuses[part], self.position
+        if status.change_since_start == 0:
+            if position.step == 0 and not position.micro_batches:
+                return f"{part}: no optimizer step has been made yet."
+            return f"{part} has not moved in {position.step} optimizer steps: {self.reason(part)}."
+        first = status.trains_since if status.trains_since is not None else 0
+        again = status.change == 0 and self.reason(part).startswith("frozen again")
+        since = f"{part} trained from step {first} on" if again else f"{part} has trained since step {first}"
+        if 0 < status.trainable_share < 1 and not status.frozen:
+            since += f" ({status.trainable_share:.0%} of its weights now)"
+        notes = "".join(f"; {note}" for note in self.notes(part))
+        if status.not_finite_since is not None:
+            return f"{since}{notes}."
+        text = f"{since} and has moved by {quantity(status.change_since_start)} of its norm since the start"
+        if status.change_since_start < 1e-5:
+            text += " (less than torch.allclose notices: its default tolerance is 1e-5)"
+        if status.change == 0:
+            return f"{text}; it does not move now: {self.reason(part)}{notes}."
+        norm = "none" if status.gradient_norm is None else f"{status.gradient_norm:.2e}"
+        text += (
+            f"; at the last record it moved by {quantity(status.change)} (gradient norm {norm}, learning "
+            f"rate "
+            f"{status.learning_rate:.1e})"
+        )
+        if position.micro_batches:
+            text += f"; now {self._window()}"
+        return f"{text}{notes}."
+
+    def table(self) -> str:
+        """Return one row per part: what it does, how far it moved, and why not if it did not."""
+        rows = [("part", "weights", "trains since", "moved since start", "statistics", "last gradient", "")]
+        for part, status in self.position.statuses.items():
+            moved = status.change_since_start
+            rows.append(
+                (
+                    part,
+                    count(sum(p.numel() for p in self.parts[part])),
+                    "never" if moved == 0 else f"step {status.trains_since or 0}",
+                    quantity(moved) if moved else "0",
+                    "" if status.statistics_since_start is None else quantity(status.statistics_since_start),
+                    "none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}",
+                    "; ".join([*[self.reason(part)] * (status.change == 0 or moved == 0), *self.notes(part)]),
+                )
+            )
+        return format_table(rows)
+
+
+def share(params: Sequence[nn.Parameter], flags: Sequence[bool]) -> float:
+    """Return the share of the weights whose parameter has its flag set, 0 without weights."""
+    total = sum(p.numel() for p in params)
+    return sum(p.numel() for p, flag in zip(params, flags, strict=True) if flag) / total if total else 0.0
