@@ -128,7 +128,7 @@ def encode_table(
     processor = TabBertProcessor.from_pretrained(checkpoint)
     recipe = recipe_of(checkpoint)
     reader = get_task(task or recipe.get("task", TableTask.default), TableTask)
-    dataset, skipped = reader.read(data_arguments(recipe, reader, data, on_bad_record), folder)
+    dataset, skipped = reader.read(data_arguments(recipe, reader, data, on_bad_record), folder, checkpoint)
     rows = prepare_rows(dataset, processor, folder / "rows", ALL_ROWS, label=[])
     return EncodedTable(rows, dataset, processor, skipped)
 

@@ -13,6 +13,11 @@ import polars as pl
 from .records import BadRecord, BadRecords, shorten
 
 BLOCK_BYTES = 2**24
+NOTHING_THERE = (
+    "a value, since it says whose row this is or when it was",
+    "none",
+    "Fill the cell, or remove the row.",
+)
 SMALLEST_PIECE = 32 * 2**10  # bytes that are looked at line by line once a larger piece cannot be parsed
 
 
@@ -26,12 +31,14 @@ class CsvFormat:
             Empty: the columns as they are.
         separator: between cells.
         missing: texts that stand for a missing value, beside the empty cell.
+        required: columns of the converted rows; a row without a value in one of them is broken.
     """
 
     schema: dict[str, pl.DataType] = field(default_factory=dict)
     convert: dict[str, pl.Expr] = field(default_factory=dict)
     separator: str = ","
     missing: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
 
     def converted(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the rows as the converting expressions make them."""
@@ -67,11 +74,8 @@ def read_header(path: Path, separator: str = ",") -> list[str]:
 def infer_schema(path: Path, separator: str, missing: tuple[str, ...], rows: int) -> dict[str, pl.DataType]:
     """Return the type of each column as polars guesses it from the first rows that have all their cells."""
     names = read_header(path, separator)
-    with open_text(path) as file:
-        head = file.read(max(2**20, rows * 200))
-    head = head[: head.rfind(b"\n") + 1] or head
     frame = pl.read_csv(
-        _whole_rows(head, len(names), separator),
+        _head(path, len(names), separator, rows),
         separator=separator,
         null_values=list(missing),
         infer_schema_length=rows,
@@ -85,6 +89,46 @@ def infer_schema(path: Path, separator: str, missing: tuple[str, ...], rows: int
     return {
         name: pl.String() if frame[name].null_count() == len(frame) else frame.schema[name] for name in names
     }
+
+
+def infer_time(path: Path, separator: str, missing: tuple[str, ...], rows: int, name: str) -> pl.DataType:
+    """Return the type of a column of times as most of its cells have it: a moment or a number, else text.
+
+    Cells are alike that differ in digits only; what the others are is found out, and reported, when they are read.
+    """
+    frame = pl.read_csv(
+        _head(path, len(read_header(path, separator)), separator, rows),
+        separator=separator,
+        null_values=list(missing),
+        infer_schema=False,
+        n_rows=rows,
+        encoding="utf8-lossy",
+    )
+    cells = frame[name].drop_nulls()
+    alike = cells.str.replace_all(r"\d+", "9")
+    shapes = alike.value_counts(sort=True)
+    if not len(shapes) or shapes["count"][0] * 2 <= len(cells):
+        return pl.String()
+    column = pl.DataFrame({name: cells.filter(alike == shapes[name][0])})
+    guess = pl.read_csv(column.write_csv().encode(), infer_schema_length=None, try_parse_dates=True)[
+        name
+    ].dtype
+    return guess if guess.is_temporal() or guess.is_numeric() else pl.String()
+
+
+def amount(name: str) -> pl.Expr:
+    """Return how a number, or an amount such as `$-12.30` or `(1,234.50)`, becomes a float; strict."""
+    cell = pl.col(name).str.strip_chars()
+    inside = cell.str.extract(r"^\((.*)\)$")  # accountants' brackets are a minus
+    bare = pl.coalesce(inside, cell).str.replace_all(r"[$€£¥,\s]", "")
+    number = pl.when(bare != "").then(bare).cast(pl.Float64, strict=True)
+    return pl.when(inside.is_null()).then(number).otherwise(-number)
+
+
+def _head(path: Path, width: int, separator: str, rows: int) -> bytes:
+    with open_text(path) as file:
+        head = file.read(max(2**20, rows * 200))
+    return _whole_rows(head[: head.rfind(b"\n") + 1] or head, width, separator)
 
 
 def _whole_rows(head: bytes, width: int, separator: str) -> bytes:
@@ -197,6 +241,8 @@ def _parse(
             null_values=list(form.missing) or None,
         )
         whole = None if _has_short_rows(block, frame, form) else form.converted(frame)
+        if whole is not None and any(whole[name].null_count() for name in form.required):
+            whole = None
     except (pl.exceptions.PolarsError, UnicodeDecodeError):
         whole = None  # the rows at fault are found below, and reported
     if whole is not None:
@@ -275,7 +321,11 @@ def _row(
             shown = shorten(next(iter(found.values()))) if len(found) == 1 else shorten(found)
             remedy = "Correct the row."
             return None, BadRecord(str(path), line, name, f"a value that makes {name!r}", shown, remedy)
-    return form.converted(row), None
+    row = form.converted(row)
+    for name in form.required:
+        if row[name][0] is None:
+            return None, BadRecord(str(path), line, name, *NOTHING_THERE)
+    return row, None
 
 
 def _row_problem(path: Path, line: int, row: list[str], form: CsvFormat) -> BadRecord | None:

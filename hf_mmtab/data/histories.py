@@ -218,5 +218,5 @@ def _microseconds(column: pa.ChunkedArray, name: str, done: int) -> np.ndarray:
         return np.rint(column.to_numpy() * 1e6).astype(np.int64)
     raise ValueError(
         f"Column {name!r} orders the rows: expected timestamps, dates or numbers, found {kind}. Give its"
-        " format to the `table` builder: types={...: '%d/%m/%Y %H:%M'}."
+        f" format in the recipe: `types: {{{name}: '%d/%m/%Y %H:%M'}}`."
     )

@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import datasets
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
-from .csv_blocks import CsvFormat, infer_schema, read_blocks, read_header
+from .csv_blocks import (
+    NOTHING_THERE,
+    CsvFormat,
+    amount,
+    infer_schema,
+    infer_time,
+    read_blocks,
+    read_header,
+)
 from .records import BadRecord, BadRecords, OnBadRecord
 
 logger = logging.get_logger(__name__)
@@ -45,6 +54,9 @@ class TableConfig(datasets.BuilderConfig):
         infer_rows: rows that types are guessed from.
         on_bad_record: "raise" at the first broken row, or "skip" and list them (`builder.skipped`).
         max_rows: read only the first rows.
+        roles: column -> "time" or "amount", for columns of CSV files that `types` does not name and whose cells
+            look like text: what most cells look like, or a number, is what all of them must be.
+        required: columns in which every row must have a value.
     """
 
     data_root: str = ""
@@ -54,6 +66,8 @@ class TableConfig(datasets.BuilderConfig):
     infer_rows: int = 10_000
     on_bad_record: OnBadRecord = "raise"
     max_rows: int | None = None
+    roles: dict[str, str] | None = None
+    required: tuple[str, ...] = ()
 
 
 class Table(datasets.ArrowBasedBuilder):
@@ -130,6 +144,13 @@ class Table(datasets.ArrowBasedBuilder):
             kind = types.get(name)
             if kind is None:
                 schema[name] = guessed.get(name, pl.String())
+                role = (config.roles or {}).get(name) if schema[name] == pl.String() else None
+                if role == "time":
+                    schema[name] = infer_time(
+                        self._files[0], separator, config.missing, config.infer_rows, name
+                    )
+                elif role == "amount":
+                    convert[name] = amount(name)
             elif "%" in kind:
                 schema[name] = pl.String()
                 convert[name] = pl.col(name).str.strptime(pl.Datetime("us"), kind, strict=True)
@@ -154,7 +175,7 @@ class Table(datasets.ArrowBasedBuilder):
             frames = (
                 (frame.to_arrow(compat_level=pl.CompatLevel.oldest()) for frame in self._read(path, bad))
                 if _is_csv(path)
-                else _arrow_batches(path)
+                else self._complete(path, bad)
             )
             for number, table in enumerate(frames):
                 if left is not None:
@@ -174,7 +195,25 @@ class Table(datasets.ArrowBasedBuilder):
                 json.dump([record.to_dict() for record in bad.records], file)
 
     def _read(self, path: Path, bad: BadRecords) -> Iterator[pl.DataFrame]:
-        return read_blocks(path, self._format(path), bad)
+        form = self._format(path)
+        form.required = tuple(
+            name for name in cast(TableConfig, self.config).required if name in (form.convert or form.schema)
+        )
+        return read_blocks(path, form, bad)
+
+    def _complete(self, path: Path, bad: BadRecords) -> Iterator[pa.Table]:
+        """Yield the rows of a Parquet or Arrow file that have a value where they must."""
+        done = 0
+        for table in _arrow_batches(path):
+            lacking = np.zeros(table.num_rows, dtype=bool)
+            for name in cast(TableConfig, self.config).required:
+                if name in table.column_names and table[name].null_count:
+                    nothing = np.asarray(table[name].is_null()) & ~lacking
+                    lacking |= nothing
+                    for row in np.flatnonzero(nothing):
+                        bad.add(BadRecord(str(path), done + int(row) + 1, name, *NOTHING_THERE))
+            done += table.num_rows
+            yield table.filter(pa.array(~lacking)) if lacking.any() else table
 
     @property
     def skipped(self) -> list[BadRecord]:

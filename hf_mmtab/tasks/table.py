@@ -25,6 +25,7 @@ from ..data.windows import WindowDataset, WindowLabel
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..models.tabbert.columns_tabbert import ColumnPlan, infer_plan, resolve_plan
+from .table_reading import plan_options
 
 logger = logging.get_logger(__name__)
 
@@ -89,7 +90,7 @@ class TableTask:
         Raises:
             ValueError: if a key does not fit the task, the table does not fit the plan, or has no label and needs one.
         """
-        dataset, skipped = self.read(arguments, folder)
+        dataset, skipped = self.read(arguments, folder, pretrained)
         saved = folder / PROCESSOR_FOLDER
         if saved.is_dir():
             processor = TabBertProcessor.from_pretrained(saved)
@@ -122,13 +123,22 @@ class TableTask:
             os.replace(draft, saved)
         return PreparedTable(rows, processor, skipped, dataset)
 
-    def read(self, arguments: TableDataArguments, folder: Path) -> tuple[datasets.Dataset, list[BadRecord]]:
-        """Return the table's typed rows, and the records that were left out (`on_bad_record: skip`)."""
+    def read(
+        self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None
+    ) -> tuple[datasets.Dataset, list[BadRecord]]:
+        """Return the table's typed rows, and the records that were left out (`on_bad_record: skip`).
+
+        Args:
+            arguments: which table.
+            folder: for generated data.
+            pretrained: checkpoint whose plan says what the columns are; None: the recipe's.
+        """
         options = {
             name: getattr(arguments, name)
             for name in ("types", "separator", "max_rows")
             if getattr(arguments, name) is not None
         }
+        options |= plan_options(arguments, self.preset, pretrained)
         builder = self.builder(
             self.data_root(arguments, folder), on_bad_record=arguments.on_bad_record, **options
         )

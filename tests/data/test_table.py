@@ -146,6 +146,58 @@ def test_a_row_that_is_left_out_decides_no_type(broken, tmp_path):
     assert len(rows) == len(GOOD) and [r.line for r in builder.skipped] == [22]
 
 
+PLANNED = {"roles": {"when": "time", "price": "amount"}, "required": ("id", "when")}
+WRONG = {
+    "no moment": ("7,yesterday,1.5,x\n", "when", "Expected a value of type timestamp, found 'yesterday'"),
+    "no amount": ("7,2024-01-01 10:00:00,twelve,x\n", "price", "found 'twelve'"),
+    "no time at all": ("7,,1.5,x\n", "when", "since it says whose row this is or when it was, found none"),
+    "nobody": (",2024-01-01 10:00:00,1.5,x\n", "id", "since it says whose row this is"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_cell_that_the_plan_cannot_read_is_reported_with_its_line(kind, tmp_path):
+    broken, column, message = WRONG[kind]
+    path = _write(tmp_path, [*GOOD[:20], broken, *GOOD[20:]])
+
+    with pytest.raises(BadRecordError) as caught:
+        _read(Table, path, tmp_path, **PLANNED)
+    assert message in str(caught.value)
+    assert f"{str(path)!r}, line 22, column {column!r}" in str(caught.value)
+
+    builder, rows = _read(Table, path, tmp_path, on_bad_record="skip", **PLANNED)
+    assert [(r.line, r.column) for r in builder.skipped] == [(22, column)]
+    assert len(rows) == len(GOOD) and rows.features["when"].dtype == "timestamp[us]"
+    assert rows["price"][:] == [i + 0.5 for i in range(1, 40)]
+
+
+def test_amounts_in_any_writing_become_numbers(tmp_path):
+    cells = ["$-12.30", "-$3.50", '"$1,234.5"', "(7.00)", "", " 8 "]
+    path = _write(tmp_path, [f"1,2024-01-01 10:00:00,{cell},x\n" for cell in cells])
+    _, rows = _read(Table, path, tmp_path, **PLANNED)
+
+    assert rows["price"][:] == [-12.3, -3.5, 1234.5, -7.0, None, 8.0]
+
+
+def test_numbers_that_order_rows_are_read_beside_a_wrong_one(tmp_path):
+    path = _write(tmp_path, [*(f"{i},{i * 7},1,x\n" for i in range(20)), "20,soon,1,x\n"])
+    builder, rows = _read(Table, path, tmp_path, on_bad_record="skip", **PLANNED)
+
+    assert rows["when"][:] == [i * 7 for i in range(20)] and builder.skipped[0].line == 22
+
+
+def test_rows_of_parquet_without_a_time_are_left_out_and_counted(tmp_path):
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"id": [1, None, 3, 4], "when": [1, 2, None, 4]}).write_parquet(path)
+    required = ("id", "when")
+    builder, rows = _read(Table, path, tmp_path, on_bad_record="skip", required=required)
+
+    assert rows["when"][:] == [1, 4]
+    assert sorted((r.line, r.column) for r in builder.skipped) == [(2, "id"), (3, "when")]
+    with pytest.raises(BadRecordError, match="line 2, column 'id'"):
+        _read(Table, path, tmp_path, required=required)
+
+
 def test_bytes_that_are_not_utf8_are_reported(tmp_path):
     path = _write(tmp_path, GOOD)
     path.write_bytes(path.read_bytes().replace(b"n7\n", b"n\xff\n"))

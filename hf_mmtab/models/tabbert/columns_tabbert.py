@@ -158,6 +158,23 @@ class ColumnPlan:
         ]
         return list(dict.fromkeys(wanted))
 
+    @property
+    def required(self) -> list[str]:
+        """Columns in which every row must have a value: whose it is, and when it was."""
+        return list(dict.fromkeys([*self.entity, *([self.time] if self.time else [])]))
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Columns that must hold a "time" or an "amount" (a number, or money), as the fields read them."""
+        kinds: dict[str, set[str]] = {self.time: {"time_gap"}} if self.time else {}
+        for plan in self.fields:
+            kinds.setdefault(str(self.source(plan)), set()).add(plan.kind)
+        roles = {name: "time" for name, found in kinds.items() if found & {"time_part", "time_gap"}}
+        for name, found in kinds.items():
+            if name not in (*self.entity, *roles) and found <= {"numeric", "money", "sign"}:
+                roles[name] = "amount"
+        return roles
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; keys at their defaults are left out."""
         out: dict[str, Any] = {}
