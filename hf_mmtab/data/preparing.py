@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from .encoded_rows import FACTS_FILE, EncodedRows
 from .histories import in_order, iter_tables, read_histories
+from .repeated_rows import count_repeated
 from .splits import Split
 
 logger = logging.get_logger(__name__)
@@ -80,7 +81,7 @@ def prepare_rows(
         )
     if processor.is_fitted and (ready := _ready(Path(folder), key, processor.fingerprint)) is not None:
         return ready
-    entity = list(plan.entity)
+    entity, table = list(plan.entity), dataset
     _require(dataset, [*plan.columns])
     with tempfile.TemporaryDirectory(prefix="rows-", dir=_parent(folder)) as scratch:
         order = None
@@ -116,25 +117,14 @@ def prepare_rows(
             order,
             facts,
         )
-    repeated = count_repeated(rows) if plan.time is not None else 0
+    gaps = [field.name for field in plan.fields if field.kind == "time_gap"]
+    repeated = count_repeated(rows, table, gaps) if plan.time is not None else 0
     if repeated:
         logger.warning(
-            f"{repeated} of {len(rows)} rows repeat the row before them: same history, time and fields. They are "
-            "kept; remove them from the table if they are copies."
+            f"{repeated} of {len(rows)} rows repeat an earlier row of the same history and time in every column. They "
+            "are kept; if they are copies, remove them from the table."
         )
     return rows
-
-
-def count_repeated(rows: EncodedRows) -> int:
-    """Return how many rows equal the row before them in entity, time and every field."""
-    if len(rows) < 2:
-        return 0
-    same_time = rows.time[1:] == rows.time[:-1]
-    same_time[rows.entity_starts[1:] - 1] = False
-    later = np.flatnonzero(same_time) + 1
-    for column in rows.columns:
-        later = later[column[later] == column[later - 1]]
-    return len(later)
 
 
 def _parent(folder: str | Path) -> Path:

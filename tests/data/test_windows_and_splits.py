@@ -215,17 +215,22 @@ def test_a_gap_does_not_slip_into_a_window(tmp_path):
     assert (cut.index.start.tolist(), cut.index.length.tolist()) == ([0, 3], [3, 4])
 
 
-def test_duplicate_rows_are_kept_in_their_order_and_counted(tmp_path, monkeypatch):
+@pytest.mark.parametrize("shuffle", [None, 0])
+def test_duplicate_rows_are_kept_and_counted_wherever_they_stand(shuffle, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(preparing.logger, "warning", said.append)
-    dataset = _events([5], when=[START] * 5, shop=["a", "a", "a", "b", "a"])
-    plan = {**PLAN, "fields": {"shop": {}}}
+    when = [START] * 5 + [START + datetime.timedelta(days=1)] * 2 + [START] * 2
+    shop = ["a", "a", "a", "b", "a", "a", "c", "a", "a"]
+    size = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.5]  # one bin holds them all
+    dataset = _events([7, 2], shuffle, when=when, shop=shop, size=size, bad=[False] * 9)
+    bins = {"kind": "numeric", "num_bins": 2}
+    plan = {**PLAN, "fields": {**PLAN["fields"], "size": bins}}
     rows = prepare_rows(dataset, TabBertProcessor(plan), tmp_path / "rows", "paper")
 
-    assert len(rows) == 5 and rows.row_numbers is None
+    assert len(rows) == 9
     assert said == [
-        "2 of 5 rows repeat the row before them: same history, time and fields. They are kept; remove them from the "
-        "table if they are copies."
+        "3 of 9 rows repeat an earlier row of the same history and time in every column. They are kept; if they are "
+        "copies, remove them from the table."
     ]
 
 
