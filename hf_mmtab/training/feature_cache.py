@@ -304,6 +304,8 @@ class FeatureCache:
         problems = [text for text in gather_object([problem]) if text]
         if not problems and self.accelerator.is_main_process:
             finish_store(temporary, final, rows)
+            # Another run may have filled the same room meanwhile; what it reads stays mapped.
+            make_room(self.folder, 0, self.budget, [*self._used(), final])
         self.accelerator.wait_for_everyone()
         if problems:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -316,6 +318,10 @@ class FeatureCache:
         )
         return True
 
+    def _used(self) -> list[Path]:
+        """Return the folders of the stores that this run reads."""
+        return [store.folder for view in self._views.values() for store in view.stores.values()]
+
     def _why_too_large(self, view: FeatureView, collator: Any, spec: dict[str, Any], final: Path) -> str:
         """Make room for the store; return why that is impossible, empty if it is done."""
         rows = np.linspace(0, len(view) - 1, min(8, len(view))).astype(int)
@@ -324,8 +330,7 @@ class FeatureCache:
         width = (self.dtype or features[0].dtype).itemsize
         needed = sum(piece.numel() * width for piece in features) * len(view) // len(features)
         self.folder.mkdir(parents=True, exist_ok=True)
-        used = [store.folder for other in self._views.values() for store in other.stores.values()]
-        if not self.accelerator.is_main_process or make_room(self.folder, needed, self.budget, used):
+        if not self.accelerator.is_main_process or make_room(self.folder, needed, self.budget, self._used()):
             return ""
         return (
             f"{len(view)} rows need {needed / 2**20:.0f} MB, which feature_cache_budget "

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 META_NAME, INDEX_NAME = "meta.json", "index.npy"
+ABANDONED_AFTER = 3600.0  # seconds without a write, after which nobody is filling a store any more
 
 
 class FeatureStore:
@@ -30,19 +32,26 @@ class FeatureStore:
         self.dtype, self.computed = getattr(torch, meta["dtype"]), getattr(torch, meta["computed"])
         self.tail, self.files = tuple(meta["tail"]), meta["files"]
         self.index = np.load(self.folder / INDEX_NAME)
-        self._maps: dict[int, np.memmap] = {}
+        # Mapped at once: another run that needs the room may delete the files, which a living map survives.
+        self._maps = {file: self._map(file) for file in sorted({int(file) for file in self.index[:, 0]})}
+
+    def _map(self, file: int) -> np.ndarray:
+        path = self.folder / f"data-{file}.bin"
+        return (
+            np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, dtype=np.uint8)
+        )
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}  # each worker process maps the files itself
+        return {**self.__dict__, "_maps": {}}  # a worker that is not forked maps the files itself
 
     def __getitem__(self, row: int) -> torch.Tensor:
         """Return the features of one row, a copy, shape `(length, *tail)`, in the dtype of the computation."""
         file, start, length = (int(value) for value in self.index[row])
         if file not in self._maps:
-            self._maps[file] = np.memmap(self.folder / f"data-{file}.bin", dtype=np.uint8, mode="r")
+            self._maps[file] = self._map(file)
         width = math.prod(self.tail) * self.dtype.itemsize
         piece = np.array(self._maps[file][start * width : (start + length) * width])
         return torch.from_numpy(piece).view(self.dtype).reshape(length, *self.tail).to(self.computed)
@@ -118,7 +127,9 @@ def folder_size(folder: Path) -> int:
 
 
 def make_room(root: Path, needed: int, budget: int, keep: Sequence[Path]) -> bool:
-    """Delete the least recently used stores until `needed` bytes fit into the budget; tell whether they fit.
+    """Make room for `needed` bytes within the budget; tell whether they fit.
+
+    What killed runs left half-written goes first, then the least recently used stores.
 
     Args:
         root: the folder of all stores.
@@ -128,7 +139,12 @@ def make_room(root: Path, needed: int, budget: int, keep: Sequence[Path]) -> boo
     """
     if needed > budget or needed > shutil.disk_usage(root).free:
         return False
+    for left in root.glob("*.tmp"):
+        files = [path.stat().st_mtime for path in left.rglob("*")]
+        if time.time() - max([left.stat().st_mtime, *files]) > ABANDONED_AFTER:
+            shutil.rmtree(left, ignore_errors=True)
     stores = [path.parent for path in root.glob(f"*/{META_NAME}") if path.parent not in keep]
+    stores = [store for store in stores if store.suffix != ".tmp"]  # about to get its name
     stores.sort(key=lambda store: (store / META_NAME).stat().st_mtime)
     while folder_size(root) + needed > budget:
         if not stores:

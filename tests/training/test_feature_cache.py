@@ -1,6 +1,8 @@
 """What a frozen part gives is computed once, and results equal recomputing."""
 
+import os
 import pickle
+import time
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from toy import ToyRows, largest_difference, toy_model, toy_trainer, weights
 
 from hf_mmtab.training.arguments import parse_size
 from hf_mmtab.training.feature_cache import FeatureCollator
-from hf_mmtab.training.feature_store import FeatureStore, StoreWriter, finish_store
+from hf_mmtab.training.feature_store import FeatureStore, StoreWriter, finish_store, make_room
 
 FROZEN = {"image_encoder": "3 epochs"}
 
@@ -115,6 +117,47 @@ def test_oldest_store_makes_room(tmp_path):
     run(tmp_path / "a", **options)
     run(tmp_path / "b", toy_model(seed=1), **options)
     assert len(list((tmp_path / "features").iterdir())) == 1
+
+
+def test_store_that_another_run_deletes_is_read_on(tmp_path):
+    folder = tmp_path / "store"
+    (tmp_path / "part").mkdir()
+    writer = StoreWriter(tmp_path / "part", 0)
+    for row in range(3):
+        writer.add(row, torch.full((2, 4), float(row)))
+    writer.close()
+    finish_store(tmp_path / "part", folder, 3)
+    store = FeatureStore(folder)
+    assert make_room(tmp_path, needed=10, budget=100, keep=[]) and not folder.exists()
+    assert [store[row].unique().tolist() for row in range(3)] == [[0.0], [1.0], [2.0]]
+
+
+def test_budget_holds_when_another_run_fills_the_folder_meanwhile(tmp_path, monkeypatch):
+    other = tmp_path / "features" / "other"
+
+    def finish(temporary, final, rows):
+        finish_store(temporary, final, rows)
+        other.mkdir()
+        (other / "data-0.bin").write_bytes(bytes(4000))
+        (other / "meta.json").write_text("{}")
+        os.utime(other / "meta.json", (0, 0))
+
+    monkeypatch.setattr("hf_mmtab.training.feature_cache.finish_store", finish)
+    options = {"feature_cache_dir": str(tmp_path / "features"), "feature_cache_budget": "6KB"}
+    run(tmp_path / "run", **options, eval_strategy="no", num_train_epochs=4)
+    (store,) = (tmp_path / "features").iterdir()
+    assert store.name.startswith("image_encoder")
+
+
+def test_what_a_killed_run_left_half_written_makes_room_but_not_what_is_being_written(tmp_path):
+    for name, age in (("left.tmp", 7200), ("living.tmp", 0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data-0.bin").write_bytes(bytes(100))
+        then = time.time() - age
+        for path in (tmp_path / name / "data-0.bin", tmp_path / name):
+            os.utime(path, (then, then))
+    assert make_room(tmp_path, needed=50, budget=160, keep=[])
+    assert [path.name for path in tmp_path.iterdir()] == ["living.tmp"]
 
 
 def test_thaw_inside_an_epoch_computes_that_whole_epoch(tmp_path):
