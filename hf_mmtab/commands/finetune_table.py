@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import EvalPrediction, set_seed
+from transformers import AutoConfig, EvalPrediction, set_seed
 from transformers.utils import logging
 
 from ..comparison import compare_scored, comparison_markdown
@@ -22,7 +22,7 @@ from ..table_baselines.boosting import import_lightgbm
 from ..table_baselines.running import AMOUNT
 from ..tasks import PreparedTable
 from ..tasks.table_heads import HEAD_PARTS, HEADS, head_model
-from ..tasks.table_labels import check_labels, class_shares, correct_bias, epoch_sampler
+from ..tasks.table_labels import check_labels, class_shares, correct_bias, epoch_sampler, with_labels
 from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
 from ..training.imbalance import ImbalanceSampler
@@ -99,6 +99,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     notes = [leak_sentence(split, leak) for split, leak in leaks.items()]
     if recipe.model.pretrained is not None:
         notes += pretraining_note(recipe_of(recipe.model.pretrained), recipe.values)
+        notes += head_note(recipe.model.pretrained, recipe.model.architecture)
     say(describe(recipe, windows, notes, model, sampler), training.process_index == 0)
 
     trainer = WindowTrainer(
@@ -239,7 +240,8 @@ def prepare(recipe: Recipe) -> tuple[PreparedTable, dict[str, WindowDataset]]:
     folder = (recipe.shared or Path(recipe.training.output_dir)) / TABLE_FOLDER
     with recipe.training.main_process_first(desc="preparing the table"):
         table = task.prepare(data, folder, recipe.model.pretrained, needs_label=True)
-    return table, {split: task.windows(data, table.rows, split, label) for split in ("train", *EVALUATED)}
+    windows = {split: task.windows(data, table.rows, split, label) for split in ("train", *EVALUATED)}
+    return table, with_labels(windows)
 
 
 def choose_freezing(recipe: Recipe, model: Any, is_reference: bool) -> None:
@@ -250,6 +252,21 @@ def choose_freezing(recipe: Recipe, model: Any, is_reference: bool) -> None:
     leave_out_absent_parts(recipe, HEAD_PARTS, model, is_reference)
     if recipe.shared is not None and training.feature_cache_dir is None:
         training.feature_cache_dir = str(recipe.shared / CACHE_FOLDER)
+
+
+def head_note(pretrained: str, architecture: str) -> list[str]:
+    """Say if a checkpoint has a head of its own, which the new one does not begin from."""
+    heads = [
+        name
+        for name in AutoConfig.from_pretrained(pretrained).architectures or []
+        if name.endswith("ForSequenceClassification")
+    ]
+    if not heads or architecture == "raw_lstm":
+        return []
+    return [
+        f"{pretrained} is a {heads[0]}: only its encoder is taken. Its head is left behind, and the new one starts "
+        "from random weights."
+    ]
 
 
 def loss_name(recipe: Recipe) -> str:

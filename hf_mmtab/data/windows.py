@@ -192,6 +192,22 @@ class WindowDataset(torch.utils.data.Dataset):
             counts[:, number] = before[ends] - before[begins]
         return counts
 
+    def known_labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many labels each window has and how many it should have, both `(windows,)` int64.
+
+        Of several numbers one is enough.
+        """
+        labels = self.rows.labels
+        if labels is None or self.label is None:
+            raise ValueError(f"Expected windows with labels, found label={self.label!r}.")
+        known = np.isfinite(labels).any(axis=1) if labels.ndim > 1 else labels != IGNORED
+        before = np.concatenate([[0], np.cumsum(known)])
+        ends, begins = self.index.start + self.index.length, self.index.start + self.index.label_start
+        if self.label == "every":
+            return before[ends] - before[begins], ends - begins
+        first = ends - 1 if self.label == "last" else begins
+        return (before[ends] > before[first]).astype(np.int64), np.ones(len(self), dtype=np.int64)
+
     def last_rows(self) -> np.ndarray:
         """Return the number of each window's last row in the table that was read, `(windows,)` int64."""
         ends = self.index.start + self.index.length - 1

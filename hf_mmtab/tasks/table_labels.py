@@ -39,6 +39,31 @@ def check_labels(windows: dict[str, WindowDataset]) -> None:
             )
 
 
+def with_labels(windows: dict[str, WindowDataset]) -> dict[str, WindowDataset]:
+    """Return the windows that have a label; say how many labels are missing.
+
+    Raises:
+        ValueError: if no window of a split has one.
+    """
+    kept, told = {}, []
+    for split, found in windows.items():
+        known, wanted = found.known_labels()
+        if not known.any():
+            raise ValueError(
+                f"Expected labels in the {split} split, found none in its {len(found):,} windows. Fill the label "
+                "column, or choose other split_fractions."
+            )
+        kept[split] = found if known.all() else found.select(known > 0)
+        if missing := int((wanted - known).sum()):
+            told.append(f"{missing:,} of {int(wanted.sum()):,} {split}")
+    if told:
+        logger.warning(
+            f"Labels are missing: {', '.join(told)}. Nothing is learned from them and nothing judged by them; windows "
+            "without any label are left out."
+        )
+    return kept
+
+
 def count_positive(windows: WindowDataset) -> int | None:
     """Return how many windows have a positive label; None unless there are two classes."""
     if len(windows.rows.label_names) != 2:

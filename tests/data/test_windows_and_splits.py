@@ -234,6 +234,23 @@ def test_duplicate_rows_are_kept_and_counted_wherever_they_stand(shuffle, tmp_pa
     ]
 
 
+def test_labels_that_are_missing_are_counted_per_window(tmp_path):
+    bad = [None, True, None, None, False, True, None, None]
+    dataset = _events([8], bad=bad)
+    rows = prepare_rows(dataset, TabBertProcessor(PLAN), tmp_path / "rows", Split("time", (1.0, 0, 0)))
+
+    def counted(label, stride):
+        return [
+            a.tolist() for a in windows(rows, "train", 2, stride, label=label, align="start").known_labels()
+        ]
+
+    assert counted("last", 2) == [[1, 0, 1, 0], [1, 1, 1, 1]]
+    assert counted("any", 2) == [[1, 0, 1, 0], [1, 1, 1, 1]]
+    assert counted("every", 2) == [[1, 0, 2, 0], [2, 2, 2, 2]]
+    with pytest.raises(ValueError, match="Expected windows with labels, found label=None"):
+        windows(rows, "train", 2, 2).known_labels()
+
+
 def test_window_labels_of_any_last_and_every_row(tmp_path):
     rows = prepare_rows(_events([14]), TabBertProcessor(PLAN), tmp_path / "rows", Split("time", (1.0, 0, 0)))
 
