@@ -15,9 +15,15 @@ from hf_mmtab.reports import ModelResult, RunFacts, SplitPredictions, write_repo
 from hf_mmtab.reports.examples import thumbnail, worst_errors
 from hf_mmtab.reports.facts import HistoryTable
 from hf_mmtab.reports.page import duration, number, quantity, signed
-from hf_mmtab.reports.plots_classes import confused_pairs, confusion_counts
-from hf_mmtab.reports.plots_scores import calibration_bins, expected_calibration_error, wilson
-from hf_mmtab.reports.plots_training import audit_rows, boundaries, thaw_epochs
+from hf_mmtab.reports.plots_classes import binary_precision_recall, confused_pairs, confusion_counts
+from hf_mmtab.reports.plots_scores import (
+    calibration,
+    calibration_bins,
+    expected_calibration_error,
+    score_histogram,
+    wilson,
+)
+from hf_mmtab.reports.plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from hf_mmtab.reports.style import spread_labels
 from hf_mmtab.reports.tables import headline, split_table
 
@@ -202,6 +208,38 @@ def test_report_of_rare_positives_over_time(tmp_path):
     assert "4 earlier rows of the window" in html
     assert "bootstrap intervals over its whole histories" in html
     assert examples[0].identity == f"{examples[0].row % 7} {times[examples[0].row]}".replace("T", " ")
+
+
+def tick_labels(figure) -> list[str]:
+    figure.draw_without_rendering()
+    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
+    return [text.get_text() for axis in axes for text in axis.get_ticklabels(which="both")]
+
+
+def test_logarithmic_axes_have_plain_numbers():
+    rng = np.random.default_rng(3)
+    labels = (rng.random(2000) < 0.02).astype(int)
+    scores = np.clip(0.02 + 0.004 * rng.standard_normal(2000), 1e-3, 1)  # hardly apart: less than a decade
+    for figure in (
+        calibration(scores, labels, "predicted", "observed"),
+        score_histogram(labels, scores, 0.0205, {0: "genuine", 1: "fraud"}),
+    ):
+        labels_of = tick_labels(figure)
+        assert not any("$" in label for label in labels_of)
+        assert {"100", "1,000"} & set(labels_of)
+    assert "0.02" in labels_of and "0.01" in labels_of
+
+
+def test_a_low_threshold_is_named_above_its_point():
+    labels, scores = np.repeat([0, 1], [990, 10]), np.linspace(0.01, 0.03, 1000) % 0.02
+    texts = {text.get_text(): text for text in binary_precision_recall(labels, scores, 0.005).axes[0].texts}
+    assert texts["threshold 0.005"].xyann[1] > 12
+
+
+def test_a_curve_without_points_is_not_in_the_legend():
+    history = [{"epoch": epoch, "eval_loss": 1 / epoch} for epoch in (1.0, 2.0)]
+    legend = learning_curves(history, "accuracy", {}).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["validation"]
 
 
 def test_report_of_a_regression(tmp_path):

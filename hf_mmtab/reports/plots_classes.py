@@ -176,8 +176,10 @@ def binary_precision_recall(
         at = (labels[chosen].sum() / labels.sum(), labels[chosen].mean())
         axes.plot(*at, "o", color=ORANGE, markersize=8)
         left = at[0] > 0.3  # below and to the left of a point, the area under the curve is empty
+        low = at[1] < 0.12  # below it lie the axis and its ticks, right above it the share of a guess
         axes.annotate(
-            f"threshold {threshold:.3g}", at, xytext=(-9 if left else 9, -12), textcoords="offset points",
+            f"threshold {threshold:.3g}", at, xytext=(-9 if left else 9, 18 if low else -12),
+            textcoords="offset points",
             fontsize=8.5, ha="right" if left else "left", color=ORANGE,
         )  # fmt: skip
     unit_axes(axes, "recall", "precision")

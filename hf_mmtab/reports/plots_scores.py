@@ -7,7 +7,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from ..metrics.calibration import calibration_bins, expected_calibration_error
-from .style import BLUE, GREY, INK, ORANGE, PALE, new_figure, styled, unit_axes
+from .style import BLUE, GREY, INK, ORANGE, PALE, new_figure, plain_log_ticks, styled, unit_axes
 
 RARE = 0.05  # below this share of positives, calibration is read on logarithmic axes
 
@@ -35,7 +35,8 @@ def calibration(confidence: np.ndarray, right: np.ndarray, x: str, y: str) -> Fi
     axes.set_aspect("auto")
     if rare:
         floor = max(1e-6, min(mean.min(), share[share > 0].min()) / 2)
-        axes.set(xscale="log", yscale="log", xlim=(floor, 1.2), ylim=(floor, 1.2))
+        top = min(1.2, 3 * max(mean.max(), high.max(), float(confidence.max())))
+        axes.set(xscale="log", yscale="log", xlim=(floor, top), ylim=(floor, top))
         edges = np.geomspace(floor, 1, 41)
     else:
         axes.set_title(f"expected calibration error {expected_calibration_error(confidence, right):.3f}")
@@ -46,7 +47,12 @@ def calibration(confidence: np.ndarray, right: np.ndarray, x: str, y: str) -> Fi
     histogram.set(xlabel=x, ylabel="rows")
     if rare:
         histogram.set_yscale("log")
+        histogram.set_ylim(bottom=0.7)
     histogram.set_ylim(top=histogram.get_ylim()[1] * 1.05)
+    if rare:
+        plain_log_ticks(axes.xaxis)
+        plain_log_ticks(axes.yaxis)
+        plain_log_ticks(histogram.yaxis, only_decades=True)
     return figure
 
 
@@ -74,6 +80,8 @@ def score_histogram(
     axes.set(yscale="log", ylabel="rows", xlabel=f"predicted probability of {names[1]}", ylim=(0.7, None))
     if rare:
         axes.set(xscale="log", xlim=(edges[0], 1.1))
+        plain_log_ticks(axes.xaxis)
+    plain_log_ticks(axes.yaxis, only_decades=True)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
     return figure
 

@@ -10,7 +10,19 @@ from matplotlib.figure import Figure
 
 from ..training.reporting import frozen_bands
 from .facts import lower_is_better, metric_name
-from .style import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, PALE, new_figure, spread_labels, styled
+from .style import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    new_figure,
+    plain_log_ticks,
+    spread_labels,
+    styled,
+)
 
 Records = Sequence[dict[str, Any]]
 
@@ -82,11 +94,13 @@ def learning_curves(log_history: Records, metric: str, thaws: Mapping[str, float
     for panel, axes in zip(panels, grid, strict=True):
         axes.grid(True, axis="y")
         if panel == "loss":
-            axes.plot(*train, color=BLUE, linewidth=1.2, label="training")
-            axes.plot(*validation, color=ORANGE, marker="o", markersize=4, label="validation")
+            if len(train[0]):
+                axes.plot(*train, color=BLUE, linewidth=1.2, label="training")
+            if len(validation[0]):
+                axes.plot(*validation, color=ORANGE, marker="o", markersize=4, label="validation")
             axes.set_ylabel("loss")
-            axes.legend(loc="upper right", ncols=2)
             axes.set_ylim(bottom=0)
+            axes.legend(loc="best", ncols=2)
         elif panel == "score":
             axes.plot(*score, color=ORANGE, marker="o", markersize=4)
             best = int(score[1].argmin() if lower_is_better(metric) else score[1].argmax())
@@ -144,6 +158,7 @@ def movement(records: Records) -> Figure | None:
     lines.grid(True, axis="y")
     lines.set_title("How far each part has moved")
     if ends:
+        plain_log_ticks(lines.yaxis)
         low, high = np.log10(lines.get_ylim())
         places = spread_labels([end for _, end, _ in ends], gap=(high - low) * 0.065)
         for (part, _, colour), place in zip(ends, places, strict=True):

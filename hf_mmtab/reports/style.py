@@ -7,7 +7,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,6 +70,18 @@ def unit_axes(axes: Axes, x: str, y: str) -> None:
     """Both axes from 0 to 1, square, labelled."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, aspect="equal", anchor="W")
     axes.grid(True)
+
+
+def plain_log_ticks(axis: Axis, only_decades: bool = False) -> None:
+    """Write the ticks of a logarithmic axis as plain numbers; where it spans few decades, also at 2 and 5.
+
+    matplotlib's own labels are formulas, which `STYLE` does not read.
+    """
+    low, high = axis.get_view_interval()
+    few = not only_decades and high / max(low, 1e-300) < 300
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def spread_labels(positions: list[float], gap: float) -> list[float]:
