@@ -156,6 +156,14 @@ def _header(
     skipped = ["threshold", "positive_rate", "classes_without_positive"]
     if "accuracy" in scores:
         skipped.append("micro_f1")  # the same number
+    if facts.is_binary:
+        skipped += [
+            "macro_average_precision",
+            "macro_f1",
+            "micro_f1",
+            "weighted_f1",
+        ]  # of both classes: says little
+    ranked = sorted(scores.items(), key=lambda item: item[0] != facts.main_metric)
     results = [
         EvalResult(
             task_type=task,
@@ -169,7 +177,7 @@ def _header(
             if name in intervals
             else None,
         )
-        for name, value in scores.items()
+        for name, value in ranked
         if "/" not in name and name not in skipped
     ]
     return ModelCardData(

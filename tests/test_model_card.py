@@ -74,6 +74,23 @@ def test_card_holds_the_facts(facts, model_dir):
         assert said in text, said
 
 
+def test_the_card_says_what_was_resampled_and_leads_with_the_main_metric(facts, tmp_path):
+    facts.resampled, facts.bad_records = "histories", {"number expected": 1}
+    facts.id2label, facts.main_metric = {0: "no", 1: "yes"}, "average_precision"
+    facts.metrics = {"test": {"accuracy": 0.99, "macro_average_precision": 0.5, "average_precision": 0.02}}
+    facts.intervals, facts.comparison, facts.predictions = (
+        {"test": {"average_precision": Interval(0.02, 0.01, 0.03, 100)}}, [], {},
+    )  # fmt: skip
+    path = write_model_card(facts, saved_config(tmp_path / "card", {"model_type": "tabbert"}))
+    text = path.read_text(encoding="utf-8")
+    assert "95 % bootstrap intervals over whole histories of the split." in text
+    assert "1 input record was left out" in text
+    assert [one.metric_type for one in ModelCard.load(path).data.eval_results] == [
+        "average_precision",
+        "accuracy",
+    ]
+
+
 def test_header_is_valid_and_holds_the_results(facts, model_dir):
     card = ModelCard.load(write_model_card(facts, model_dir, license="mit", datasets=["org/animals"]))
     assert card.data.license == "mit"
