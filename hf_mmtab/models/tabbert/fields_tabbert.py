@@ -183,12 +183,15 @@ class FittedField:
         return _whole(values)
 
     def tokens(self) -> list[str]:
-        """Return the text of every id from `first_value_id` on."""
+        """Return the text of every id from `first_value_id` on; bins of logarithms in the numbers they are of."""
         if self.buckets:
             return [f"[HASH {i}]" for i in range(self.buckets)]
         if self.edges is not None:
             kept = range(len(self.edges) - 1) if self.bins is None else self.bins
-            return [f"[{self.edges[i]:.6g}, {self.edges[i + 1]:.6g})" for i in kept]
+            edges = self.edges
+            if self.plan.transform == "log1p":
+                edges = np.sign(edges) * np.expm1(np.abs(edges))
+            return [f"[{edges[i]:.6g}, {edges[i + 1]:.6g})" for i in kept]
         assert self.values is not None
         return [str(v) for v in self.values.to_pylist()]
 

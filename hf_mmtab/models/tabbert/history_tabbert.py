@@ -4,7 +4,40 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from .columns_tabbert import ColumnPlan
 from .values_tabbert import column, microseconds
+
+
+def check_history(table: pa.Table, plan: ColumnPlan, number: int = 0) -> None:
+    """Raise a ValueError unless a table holds the rows of one entity, in the order of time.
+
+    What the table has no column for is not checked.
+
+    Args:
+        table: one history.
+        plan: names entity and time.
+        number: of the table among several, for the message.
+    """
+    present = [name for name in plan.entity if name in table.column_names]
+    if present and table.num_rows:
+        keys = pl.DataFrame({name: pl.Series(pl.from_arrow(column(table, name))) for name in present})
+        if (found := keys.n_unique()) > 1:
+            raise ValueError(
+                f"Expected the rows of one entity ({', '.join(present)}), found {found} in table {number}. Give a "
+                f"list of tables, one per entity: `processor(polars.DataFrame(rows).partition_by({present}))`."
+            )
+    if plan.order == "time" and plan.time is not None and plan.time in table.column_names:
+        moments = column(table, plan.time)
+        if moments.null_count or not (
+            pa.types.is_temporal(moments.type) or pa.types.is_primitive(moments.type)
+        ):
+            return  # whatever needs the time says so
+        times = microseconds(moments)
+        if len(back := np.flatnonzero(times[1:] < times[:-1])):
+            raise ValueError(
+                f"Expected rows in the order of {plan.time!r}, found row {int(back[0]) + 1} of table {number} before "
+                "the row above it. Sort the table by that column."
+            )
 
 
 class EntityHistory:

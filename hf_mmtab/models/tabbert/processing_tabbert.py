@@ -18,7 +18,7 @@ from transformers.utils import cached_file, logging
 
 from .columns_tabbert import ColumnPlan, FieldPlan, resolve_plan
 from .fields_tabbert import FittedField
-from .history_tabbert import EntityHistory
+from .history_tabbert import EntityHistory, check_history
 from .statistics_tabbert import FieldStatistics
 from .values_tabbert import as_table, categories, check_fixed, column, fixed_codes, numbers
 
@@ -371,7 +371,8 @@ class TabBertProcessor(FeatureExtractionMixin):
         """Return the text of ids: values, intervals of numbers or special tokens.
 
         Args:
-            input_ids: a table as `encode` returns it, or whole numbers of shape `(rows, fields)`.
+            input_ids: a table as `encode` returns it, or whole numbers of shape `(rows, fields)`; one window
+                `(1, rows, fields)` too.
 
         Raises:
             ValueError: if the number of columns is not that of the fields, or an id belongs to another field.
@@ -381,6 +382,7 @@ class TabBertProcessor(FeatureExtractionMixin):
             ids = np.stack([input_ids[name].to_numpy() for name in self.fields], axis=1)
         else:
             ids = np.asarray(input_ids)
+            ids = ids[0] if ids.ndim == 3 and len(ids) == 1 else ids
         if ids.ndim != 2 or ids.shape[1] != len(self.fields):
             raise ValueError(f"Expected ids of shape (rows, {len(self.fields)}), found {tuple(ids.shape)}.")
         words = {
@@ -410,14 +412,18 @@ class TabBertProcessor(FeatureExtractionMixin):
         """Encode one history (a table) or several (a list of tables) for a model, padded to the longest.
 
         Args:
-            rows: each table holds the rows of one entity; the last `max_rows` rows count.
+            rows: each table holds the rows of one entity in the order of time; the last `max_rows` rows count.
 
         Returns:
             `input_ids (batch, rows, fields)` and `attention_mask (batch, rows)`, 1 = a real row.
+
+        Raises:
+            ValueError: if a table holds the rows of several entities, or a row after a later one.
         """
-        tables = list(rows) if isinstance(rows, list | tuple) else [rows]
+        tables = [as_table(one) for one in (rows if isinstance(rows, list | tuple) else [rows])]
         windows = []
-        for table in tables:
+        for number, table in enumerate(tables):
+            check_history(table, self.plan, number)
             encoded = self.encode(table)
             ids = np.stack([encoded[n].to_numpy() for n in self.fields], axis=1).astype(np.int64)
             windows.append(ids[-max_rows:] if max_rows is not None else ids)

@@ -5,6 +5,7 @@ import json
 from itertools import pairwise
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -316,3 +317,47 @@ def test_one_row_and_one_value_are_enough():
         "x": ["[7, 7)"],
         "y": ["only"],
     }
+
+
+def test_a_table_of_several_entities_or_out_of_order_is_no_window():
+    table = _table()
+    processor = TabBertProcessor(PLAN).fit(table)
+    with pytest.raises(ValueError, match=r"the rows of one entity \(who\), found 2 in table 0.*partition_by"):
+        processor(table)
+    back = table.take([0, 2, 1])
+    with pytest.raises(
+        ValueError, match=r"order of 'when', found row 2 of table 1 before the row above it\. Sort"
+    ):
+        processor([table.slice(3), back])
+    ids = processor(pl.DataFrame(pl.from_arrow(table)).partition_by(["who"]))["input_ids"]
+    assert ids.shape == (2, 3, len(PLAN["fields"]))
+    without = {name: value for name, value in PLAN["fields"].items() if name != "gap" and "when" not in name}
+    free = TabBertProcessor({**PLAN, "fields": without}).fit(table)
+    assert free(table.drop_columns(["who", "when"]))["input_ids"].shape == (1, 5, 3)
+
+
+def test_one_window_is_decoded_as_its_rows_are():
+    table = _table().slice(0, 3)
+    processor = TabBertProcessor(PLAN).fit(_table())
+    window = processor(table)["input_ids"]
+    assert processor.decode(window).to_pydict() == processor.decode(window[0]).to_pydict()
+    with pytest.raises(ValueError, match=r"Expected ids of shape \(rows, 8\), found \(2, 3, 8\)"):
+        processor.decode(np.concatenate([window, window]))
+
+
+def test_bins_of_logarithms_are_decoded_to_the_numbers_they_are_of():
+    fields = {
+        "gap": {"kind": "time_gap", "num_bins": 2, "transform": "log1p"},
+        "price": {"kind": "numeric", "num_bins": 2, "transform": "log1p"},
+    }
+    table = _table()
+    processor = TabBertProcessor({**PLAN, "fields": fields}).fit(table)
+    words = processor.decode(processor.encode(table)).to_pydict()
+    assert words["gap"] == [
+        "[MISSING]",
+        "[3600, 104400)",
+        "[3600, 104400)",
+        "[MISSING]",
+        "[0, 3600)",
+    ]  # seconds
+    assert words["price"][1].startswith("[-2, ") and words["price"][4].endswith(", 8)")
