@@ -271,6 +271,10 @@ class TableDataArguments:
             value = getattr(self, name)
             if isinstance(value, str) and value.lstrip().startswith("{"):
                 setattr(self, name, json.loads(value))
+            elif isinstance(value, str) and name != "plan":
+                raise ValueError(
+                    f"Expected a mapping for {name}, found {value!r}. Write `--{name} '{{key: value, key: value}}'`."
+                )
 
 
 @dataclass

@@ -76,6 +76,32 @@ def _tokens(key: str, value: Any) -> list[str]:
     return [f"--{key}={value}"]
 
 
+def _without_unset(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take `--key null` and `--key=null` out of the command line.
+
+    Returns:
+        The rest, and the keys that are unset.
+    """
+    rest: list[str] = []
+    unset = []
+    place = 0
+    while place < len(overrides):
+        token, following = overrides[place], [*overrides[place + 1 : place + 3], "--", "--"]
+        key, equals, value = token.removeprefix("--").partition("=")
+        length = 0
+        if token.startswith("--"):
+            if equals:
+                length = 1 if value == "null" else 0
+            elif following[0] == "null" and following[1].startswith("--"):
+                length = 2
+        if length:
+            unset.append(key.replace("-", "_"))
+        else:
+            rest.append(token)
+        place += max(1, length)
+    return rest, unset
+
+
 def _mappings_as_json(overrides: Sequence[str]) -> list[str]:
     """Say mappings on the command line, `{part: 1 epoch}` as YAML or JSON, as the parser takes them.
 
@@ -140,6 +166,7 @@ def parse_recipe(
     Args:
         dataclass_types: dataclasses whose fields are the keys; a key belongs to one of them.
         arguments: the command line behind the command's name; the recipe first, overrides after it.
+            `--key null` takes the key out of the recipe: its default holds.
         command: name for the help text, such as `finetune`.
 
     Returns:
@@ -163,6 +190,9 @@ def parse_recipe(
     given = [token[2:].split("=")[0].replace("-", "_") for token in overrides if token.startswith("--")]
     given = [key if key in known else key.removeprefix("no_") for key in given]
     _check_keys(given, known, "the command line")
+    overrides, unset = _without_unset(overrides)
+    values = {key: value for key, value in values.items() if key not in unset}
+    given = [key for key in given if key not in unset]
     # Argparse keeps the last value of a key, so an override replaces the recipe's entry, lists included.
     tokens = [token for key, value in values.items() for token in _tokens(key, value)]
     overrides = _mappings_as_json(overrides)

@@ -68,6 +68,23 @@ def test_a_mapping_on_the_command_line_may_be_yaml_or_json(tmp_path):
             load_recipe([path, "--output_dir", str(tmp_path), "--freeze", said])
 
 
+def test_a_key_is_unset_on_the_command_line_and_its_default_holds(tmp_path):
+    text = "names: [a, b]\nsteps: 7\nschedule: {part: 1 epoch}"
+    arguments, values = parse(tmp_path, text, "--steps", "null", "--schedule=null", "--rate", "2")
+    assert (arguments.steps, arguments.schedule, arguments.rate) == (1, None, 2.0)
+    assert values == {"names": ["a", "b"], "rate": 2.0}
+    arguments, _ = parse(tmp_path, text, "--names", "null", "null")  # a list of two names
+    assert arguments.names == ["null", "null"]
+    for key in ("plan", "simulate", "preset"):
+        recipe = pretrain.load_recipe(["simulated_cards_pretrain", f"--{key}", "null"])
+        assert getattr(recipe.model if key == "preset" else recipe.data, key) is None
+
+
+def test_simulate_may_be_a_yaml_mapping(tmp_path):
+    recipe = pretrain.load_recipe(["simulated_cards_pretrain", "--simulate", "{users: 20, rows: 20000}"])
+    assert recipe.data.simulate == {"users": 20, "rows": 20000}
+
+
 def test_a_recipe_is_written_so_that_it_reads_the_same(tmp_path):
     _, values = parse(tmp_path, "names: [a, b]\nrate: 0.5")
     write_recipe(tmp_path / "out" / "again.yaml", values)
