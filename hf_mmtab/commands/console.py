@@ -24,6 +24,16 @@ def say(text: str, speaks: bool = True) -> None:
         sys.stdout.flush()
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {one if number == 1 else several}"
+
+
+def parameters(number: int) -> str:
+    """Return a number of weights: in millions, small ones as they are."""
+    return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number:,}"
+
+
 def start_logging() -> None:
     """Show what this package logs from INFO on; transformers and the rest keep to warnings.
 

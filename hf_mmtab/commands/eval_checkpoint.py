@@ -6,6 +6,7 @@ Nothing is tuned on the data: thresholds are those saved in the checkpoint.
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start_logging()
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
-    command = "python -m hf_mmtab eval_checkpoint " + " ".join(given)
+    command = f"python -m hf_mmtab eval_checkpoint {shlex.join(given)}"
     if is_table_checkpoint(options.checkpoint):
         results = evaluate_table(options, command)
     else:

@@ -97,11 +97,30 @@ def judged_windows(
     table = task.prepare(data, scratch, options.checkpoint, needs_label=True)
     number_labels(table, config)
     windows = task.windows(data, table.rows, split, label)
-    notes = []
+    notes = seen_note(recipe.get("data"), options.data, options.split)
     if options.split in ("validation", "test"):
         leak = leak_check(task.windows(data, table.rows, "train", label), windows)
         notes = [leak_sentence(options.split, leak)]
     return table, windows, notes
+
+
+def seen_note(trained_on: str | None, data: str, split: str) -> list[str]:
+    """Say where rows are judged that the model was trained on.
+
+    Args:
+        trained_on: `data` of the checkpoint's recipe, if it has one.
+        data: that is judged.
+        split: that is judged.
+    """
+    if trained_on is None or split not in ("train", ALL_ROWS):
+        return []
+    if trained_on != data and Path(trained_on).resolve() != Path(data).resolve():
+        return []
+    what = "its training rows" if split == "train" else "all of its rows, those that it learned from too,"
+    return [
+        f"The model was trained on this table, and {what} are judged here: the numbers are too good for new data. "
+        "`--split test` judges the rows that it has not seen."
+    ]
 
 
 def number_labels(table: PreparedTable, config: Any) -> None:

@@ -26,7 +26,7 @@ from ..tasks.table_labels import check_labels, class_shares, correct_bias, epoch
 from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
 from ..training.imbalance import ImbalanceSampler
-from .console import say
+from .console import parameters, say
 from .pretrain import EVALUATED, TABLE_FOLDER, leak_sentence
 from .run_folder import (
     Recipe,
@@ -45,6 +45,7 @@ from .table_results import (
     predict_windows,
     predictions_file,
     pretraining_note,
+    score_note,
     split_results,
     summarise,
 )
@@ -141,6 +142,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         "skipped": [record.to_dict() for record in table.skipped],
         "details": details(recipe, model),
     }
+    notes += score_note(results["metrics"]["test"])
     results["summary"] = summarise(folder, results)
     if trainer.is_world_process_zero():
         table.processor.save_pretrained(folder)
@@ -336,5 +338,8 @@ def describe(
 
 def details(recipe: Recipe, model: Any) -> dict[str, str]:
     """Return what the head of the report says about the model."""
-    found = {"parameters": f"{model.num_parameters() / 1e6:.2f} M", "window": f"{recipe.data.seq_len} rows"}
-    return found | ({"encoder": recipe.model.pretrained} if recipe.model.pretrained else {})
+    found = {"parameters": parameters(model.num_parameters()), "window": f"{recipe.data.seq_len} rows"}
+    encoder = recipe.model.pretrained
+    if encoder and Path(encoder).is_dir():
+        encoder = Path(encoder).resolve().name  # the card is for others, who have other folders
+    return found | ({"encoder": encoder} if encoder else {})

@@ -6,6 +6,7 @@ every field's accuracy stands beside what two guesses without a model are worth.
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -20,11 +21,15 @@ from ..cell_baselines import FieldScore, field_scores, field_table, guess_masked
 from ..data.splits import leak_check
 from ..data.windows import WindowDataset
 from ..metrics.masked_cells import MaskedCellMetrics
+from ..models.tabbert import TabBertProcessor
+from ..models.tabbert.columns_tabbert import ColumnPlan
 from ..reports.page import PAGE_NAME
 from ..tasks import PreparedTable, TableTask
+from ..tasks.saved_processor import PROCESSOR_FILE
+from ..tasks.table import PROCESSOR_FOLDER
 from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
-from .console import say, start_logging
+from .console import counted, parameters, say, start_logging
 from .pretrain_report import write_pretraining_report
 from .run_folder import Recipe, SaveProcessor, load_recipe_of, resume_or_refuse, select_by
 from .run_report import REPORT_FOLDER, RESULT_FILE
@@ -95,6 +100,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         What `results.json` holds.
     """
     folder = Path(recipe.training.output_dir)
+    refuse_edited_plan(recipe, folder)
     if (done := resume_or_refuse(recipe, folder)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         return done
@@ -110,6 +116,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
     model = task.masked_lm(recipe.data, recipe.model, table.processor)
     if training.process_index == 0:
         table.processor.plan.to_yaml(folder / PLAN_FILE)
+        say(f"Column plan: {folder / PLAN_FILE}. To change it: edit the file, then {with_plan(folder)}")
         say(describe(table, windows, leaks, model))
 
     collator = task.masking(recipe.run, table.processor, training.seed, model.config.next_row)
@@ -158,7 +165,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         "leaks": leaks,
         "notes": [leak_sentence(split, leak) for split, leak in leaks.items()],
         "skipped": [record.to_dict() for record in table.skipped],
-        "details": {"parameters": f"{model.num_parameters() / 1e6:.1f} M"},
+        "details": {"parameters": parameters(model.num_parameters())},
     }
     results["summary"] = summarise(folder, results, fields)
     if trainer.is_world_process_zero():
@@ -166,6 +173,30 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         write_pretraining_report(folder, recipe.command, recipe.run.license)
     trainer.accelerator.wait_for_everyone()
     return results
+
+
+def with_plan(folder: Path) -> str:
+    """Say how a run starts anew with the plan that lies in its folder."""
+    return f"the same command with `--plan {shlex.quote(str(folder / PLAN_FILE))} --overwrite true`."
+
+
+def refuse_edited_plan(recipe: Recipe, folder: Path) -> None:
+    """Refuse to go on, or to read results, where `column_plan.yaml` was edited after the run began.
+
+    Raises:
+        ValueError: with how to start anew with the edited plan.
+    """
+    written = folder / PLAN_FILE
+    processors = [folder / TABLE_FOLDER / PROCESSOR_FOLDER, folder]
+    saved = next((one for one in processors if (one / PROCESSOR_FILE).exists()), None)
+    if recipe.run.overwrite or saved is None or not written.exists():
+        return
+    mine = TabBertProcessor.from_pretrained(saved).plan.to_dict()
+    if ColumnPlan.from_yaml(written).to_dict() != mine:
+        raise ValueError(
+            f"Expected {written} as the run wrote it, found it edited; the run there has the plan from before. To "
+            f"train with the edited plan: {with_plan(folder)} To keep the run, choose another output_dir."
+        )
 
 
 def beside_guesses(
@@ -186,7 +217,8 @@ def describe(
     processor = table.processor
     parts = ", ".join(f"{len(found):,} {split}" for split, found in windows.items())
     lines = [
-        f"{len(table.rows):,} rows of {len(table.rows.entity_starts):,} histories; windows: {parts}",
+        f"{len(table.rows):,} rows of {counted(len(table.rows.entity_starts), 'history', 'histories')}; "
+        f"windows: {parts}",
         f"{len(processor.fields)} fields, {processor.vocab_size:,} ids; model of {model.num_parameters():,} parameters",
         *(leak_sentence(split, leak) for split, leak in leaks.items()),
     ]

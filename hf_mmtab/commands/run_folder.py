@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from ..models.tabbert.columns_tabbert import resolve_plan
 from ..recipes import parse_recipe, read_recipe, write_recipe
 from ..tasks import Task, get_task
 from ..training import MMTabTrainingArguments
@@ -77,8 +79,24 @@ def load_recipe_of(
     model_arguments = model_arguments or task.model_arguments
     types = (task.data_arguments, model_arguments, run_arguments, MMTabTrainingArguments)
     (data, model, run, training), values = parse_recipe(types, arguments, command)
-    told = f"python -m hf_mmtab {command} " + " ".join(arguments)
+    keep_plan_inside(training.output_dir, data, values)
+    told = f"python -m hf_mmtab {command} {shlex.join(arguments)}"
     return Recipe(get_task(data.task, family), data, model, run, training, values, told)
+
+
+def keep_plan_inside(output_dir: str | None, data: Any, values: dict[str, Any]) -> None:
+    """Read a plan file that lies in the output folder now: starting anew there deletes it.
+
+    Args:
+        output_dir: of the run.
+        data: dataclass of the data; its `plan` becomes a mapping, as does that of `values`.
+        values: of the recipe.
+    """
+    plan = getattr(data, "plan", None)
+    if output_dir is None or not isinstance(plan, str) or not Path(plan).is_file():
+        return
+    if Path(plan).resolve().is_relative_to(Path(output_dir).resolve()):
+        data.plan = values["plan"] = resolve_plan(plan).to_dict()
 
 
 def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:

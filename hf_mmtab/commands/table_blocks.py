@@ -24,6 +24,7 @@ from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..recipes import read_recipe
 from ..scored_rows import JudgedRows, judged_rows
 from ..tasks import TableTask, get_task
+from ..tasks.saved_processor import open_processor
 from .run_report import RECIPE_FILE
 
 BLOCK_ROWS = 65_536
@@ -125,7 +126,7 @@ def encode_table(
         task: default: the recipe's, else `table`.
         on_bad_record: "raise", or "skip" broken rows.
     """
-    processor = TabBertProcessor.from_pretrained(checkpoint)
+    processor = open_processor(checkpoint)
     recipe = recipe_of(checkpoint)
     reader = get_task(task or recipe.get("task", TableTask.default), TableTask)
     dataset, skipped = reader.read(data_arguments(recipe, reader, data, on_bad_record), folder, checkpoint)

@@ -14,8 +14,10 @@ from ..reports.page import PAGE_NAME
 from ..row_evaluation import evaluate_rows, headline
 from ..scored_rows import ScoredRows, scored_rows
 from ..tasks.table_labels import count_positive
+from .console import counted
 from .run_report import PREDICTIONS_FOLDER, REPORT_FOLDER
 
+FAR_OFF = 5.0  # mean score over share of positives, or the reverse: no longer probabilities
 JUDGED_WORDS = {"last": "the last", "any": "any of them", "every": "every one"}
 
 
@@ -95,8 +97,8 @@ def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_
             f"{len(found):,} {split}" + (f" ({positive:,} positive)" if positive is not None else "")
         )
     return (
-        f"{len(rows):,} rows of {len(rows.entity_starts):,} histories; windows of {seq_len} rows, judged on "
-        f"{JUDGED_WORDS[window_label]}: {', '.join(parts)}"
+        f"{len(rows):,} rows of {counted(len(rows.entity_starts), 'history', 'histories')}; "
+        f"windows of {seq_len} rows, judged on {JUDGED_WORDS[window_label]}: {', '.join(parts)}"
     )
 
 
@@ -116,6 +118,17 @@ def pretraining_note(pretrained: Mapping[str, Any], mine: Mapping[str, Any]) -> 
     return [
         f"The encoder was pretrained on this table with another {' and '.join(other)}: it has seen, without their "
         "labels, rows that are judged here."
+    ]
+
+
+def score_note(metrics: Mapping[str, float]) -> list[str]:
+    """Say if probabilities of the positive class are far from how often it occurs."""
+    mean, share = metrics.get("mean_score", 0.0), metrics.get("positive_rate", 0.0)
+    if not mean or not share or 1 / FAR_OFF < mean / share < FAR_OFF:
+        return []
+    return [
+        f"The mean predicted probability is {mean:.2%}, and {share:.2%} of the test rows are positive: read scores as "
+        "a ranking, not as probabilities. Longer training usually brings them together."
     ]
 
 

@@ -25,6 +25,8 @@ from ..data.windows import WindowDataset, WindowLabel
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..models.tabbert.columns_tabbert import ColumnPlan, infer_plan, resolve_plan
+from .guessed_plan import describe_guess, doubts
+from .saved_processor import open_processor
 from .table_reading import plan_options
 
 logger = logging.get_logger(__name__)
@@ -88,20 +90,23 @@ class TableTask:
             needs_label: whether the rows must have a label.
 
         Raises:
-            ValueError: if a key does not fit the task, the table does not fit the plan, or has no label and needs one.
+            FileNotFoundError: if there is no such checkpoint, or no processor beside it.
+            ValueError: if a key does not fit the task, the table has no row, does not fit the plan, or has no label and
+                needs one.
         """
-        dataset, skipped = self.read(arguments, folder, pretrained)
         saved = folder / PROCESSOR_FOLDER
+        theirs = None if pretrained is None or saved.is_dir() else open_processor(pretrained)
+        dataset, skipped = self.read(arguments, folder, pretrained)
         if saved.is_dir():
             processor = TabBertProcessor.from_pretrained(saved)
-        elif pretrained is not None:
+        elif theirs is not None:
             free = ("label_columns",) if needs_label else ()
             if given := [key for key in PLAN_KEYS if getattr(arguments, key) and key not in free]:
                 raise ValueError(
                     f"Expected no {', '.join(given)} beside `pretrained`, whose processor has a plan of its own. "
                     "Remove them, or start without `pretrained`."
                 )
-            processor = TabBertProcessor.from_pretrained(pretrained)
+            processor = theirs
         else:
             processor = TabBertProcessor(self.plan(arguments, dataset))
         dataset = keep_entities(dataset, processor.plan, arguments.entities)
@@ -143,6 +148,11 @@ class TableTask:
             self.data_root(arguments, folder), on_bad_record=arguments.on_bad_record, **options
         )
         builder.download_and_prepare()
+        if not sum(split.num_examples for split in (builder.info.splits or {}).values()):
+            raise ValueError(
+                f"Expected rows in {arguments.data!r}, found none that can be read"
+                f"{', only a header' if not builder.skipped else ''}. Give a table with rows."
+            )
         return cast(datasets.Dataset, builder.as_dataset(split="train")), warn_about(builder.skipped)
 
     def data_root(self, arguments: TableDataArguments, folder: Path) -> Path:
@@ -154,7 +164,8 @@ class TableTask:
         if arguments.data != SIMULATED_CARDS:
             if arguments.simulate is not None:
                 raise ValueError(
-                    f"Expected data: {SIMULATED_CARDS} beside `simulate`, found {arguments.data!r}. Remove one of them."
+                    f"Expected data: {SIMULATED_CARDS} beside `simulate`, found {arguments.data!r}. Remove one of "
+                    "them: `--simulate null` on the command line."
                 )
             return Path(arguments.data)
         if self.name != "card_transactions":
@@ -189,16 +200,17 @@ class TableTask:
         }
         given = arguments.plan if arguments.plan is not None else self.preset
         if given is None:
-            sample = cast(pa.Table, dataset.with_format("arrow")[:PLAN_SAMPLE])
+            arrow = cast(pa.Table, dataset.with_format("arrow")[:PLAN_SAMPLE])
+            sample = cast(pl.DataFrame, pl.from_arrow(arrow))
             plan = infer_plan(
-                cast(pl.DataFrame, pl.from_arrow(sample)),
+                sample,
                 list(arguments.entity_columns),
                 arguments.time_column,
                 list(arguments.label_columns),
             )
-            logger.info(
-                f"Column plan guessed from the first {sample.num_rows} rows: {len(plan.fields)} fields."
-            )
+            logger.info(f"Column plan guessed from the first {len(sample):,} rows:\n{describe_guess(plan)}")
+            for doubt in doubts(plan, sample):
+                logger.warning(doubt)
         else:
             plan = resolve_plan(given).edit(**{role: value for role, value in roles.items() if value})
         edits = cast(dict[str, Any], arguments.plan_edits or {})

@@ -80,9 +80,14 @@ def epoch_sampler(run: TableRunArguments, train: WindowDataset, seed: int) -> Im
     if run.upsample_positives is None and run.negatives_per_epoch == 1:
         return None
     if len(train.rows.label_names) != 2:
-        found = f"{len(train.rows.label_names)} classes" if train.rows.label_names else "numbers"
+        found = "numbers"
+        if train.rows.label_names:
+            counts = train.class_counts().sum(axis=0).tolist()
+            told = (f"{name!r} ({int(n):,})" for name, n in zip(train.rows.label_names, counts, strict=True))
+            found = f"{len(counts)}, with as many training labels: {', '.join(told)}"
         raise ValueError(
-            f"Expected two classes beside upsample_positives and negatives_per_epoch, found {found}. Remove these keys."
+            f"Expected two classes beside upsample_positives and negatives_per_epoch, found {found}. Correct the label "
+            "in the table if one of them is a slip, or else remove these keys."
         )
     positive = train.class_counts()[:, 1] > 0
     return ImbalanceSampler(positive, run.upsample_positives, run.negatives_per_epoch, seed)
@@ -106,10 +111,12 @@ class ClassShares:
     def note(self) -> str:
         """What sampling and weights did to the probabilities, as a sentence."""
         verb = (
-            "were brought back to" if self.corrected else "are too high by the same odds: not brought back to"
+            "the prior was brought back to"
+            if self.corrected
+            else "probabilities are too high by the same odds: not brought back to"
         )
         return (
-            f"Training met the last class as if it were {self.trained[-1]:.2%} of the labels; probabilities {verb} the "
+            f"Training met the last class as if it were {self.trained[-1]:.2%} of the labels; {verb} the "
             f"{self.actual[-1]:.2%} that it is."
         )
 

@@ -17,9 +17,10 @@ from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification
 
 from hf_mmtab.commands import embed, eval_checkpoint, finetune_table, predict, pretrain, table_blocks
+from hf_mmtab.commands.eval_table import seen_note
 from hf_mmtab.commands.finetune import load_recipe, main
 from hf_mmtab.commands.finetune_table import WindowTrainer
-from hf_mmtab.commands.table_results import pretraining_note
+from hf_mmtab.commands.table_results import pretraining_note, score_note
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.metrics import tune_thresholds
 from hf_mmtab.models.tabbert import (
@@ -185,7 +186,7 @@ def test_every_row_of_a_split_is_judged_once_by_the_window_that_ends_with_it(fin
 def test_probabilities_are_brought_back_to_the_share_of_positives(finished, recipe, tmp_path):
     results = results_of(finished)
     assert (
-        "were brought back to the" in results["notes"][-1] and "as if it were 39.96%" in results["notes"][-1]
+        "was brought back to the" in results["notes"][-1] and "as if it were 39.96%" in results["notes"][-1]
     )
     still = ["--upsample_positives", "0.4", "--correct_prior", "false"]
     main([str(recipe), "--output_dir", str(tmp_path / "as-trained"), *still])
@@ -574,6 +575,52 @@ def test_rows_are_embedded_with_the_rows_before_them(finished, encoder, stranger
 def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         main([str(recipe), "--output_dir", str(tmp_path / "run"), *arguments])
+
+
+def test_a_checkpoint_that_is_not_there_and_one_without_a_processor_are_named(
+    recipe, encoder, payments, tmp_path
+):
+    for wrong in (str(tmp_path / "nothing"), "outputs/nothing_pretrain"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"checkpoint at '{wrong}', found no such folder.* Pretrain"
+        ):
+            main([str(recipe), "--output_dir", str(tmp_path / "run"), "--pretrained", wrong])
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (bare / name).write_bytes((Path(encoder) / name).read_bytes())
+    for command, arguments in (
+        (main, [str(recipe), "--output_dir", str(tmp_path / "run"), "--pretrained", str(bare)]),
+        (embed.main, [str(bare), str(payments), str(tmp_path / "rows.parquet")]),
+    ):
+        with pytest.raises(
+            FileNotFoundError, match=r"processor beside the model in .*Copy it and the tabbert_"
+        ):
+            command(arguments)
+
+
+def test_a_third_label_is_named_with_its_rows(recipe, payments, tmp_path):
+    lines = payments.read_text().splitlines()
+    lines[5] = lines[5].replace(",no,", ",maybe,").replace(",yes,", ",maybe,")
+    (tmp_path / "three.csv").write_text("\n".join(lines) + "\n")
+    arguments = ["--data", str(tmp_path / "three.csv"), "--negatives_per_epoch", "0.5"]
+    with pytest.raises(
+        ValueError, match=r"two classes .*found 3, .*'maybe' \(1\), 'no' \(\d+\), 'yes'.*a slip"
+    ):
+        main([str(recipe), "--output_dir", str(tmp_path / "run"), *arguments])
+
+
+def test_a_mean_score_far_from_the_share_of_positives_is_told():
+    assert score_note({"mean_score": 0.021, "positive_rate": 0.0038})[0].startswith(
+        "The mean predicted probability is 2.10%, and 0.38% of the test rows"
+    )
+    assert score_note({"mean_score": 0.01, "positive_rate": 0.0038}) == [] == score_note({"rmse": 1.0})
+
+
+def test_judging_the_table_of_training_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "those that it learned from too" in seen_note("cards.csv", str(tmp_path / "cards.csv"), "all")[0]
+    assert seen_note("cards.csv", "cards.csv", "test") == [] == seen_note("cards.csv", "new.csv", "all")
 
 
 def test_labels_of_one_class_alone_are_told_before_training(recipe, payments, tmp_path):

@@ -5,12 +5,14 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import yaml
@@ -20,6 +22,8 @@ from hf_mmtab.commands import pretrain
 from hf_mmtab.commands.pretrain import PretrainingTrainer, load_recipe, main
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertProcessor
+from hf_mmtab.models.tabbert.columns_tabbert import infer_plan
+from hf_mmtab.tasks.guessed_plan import doubts
 
 SHOPS = ["bakery", "grocer", "cinema", "garage", "school"]
 
@@ -342,6 +346,83 @@ def test_a_plan_is_guessed_edited_and_written(recipe, tmp_path):
     assert sorted(rows.entity_names["who"].to_list()) == ["w1", "w5", "w9"]
 
 
+@pytest.mark.parametrize("unset", [("--plan", "null"), ("--plan=null",)])
+def test_a_guessed_plan_says_what_became_what_and_what_is_in_doubt(
+    recipe, table, tmp_path, caplog, capsys, unset
+):
+    data = tmp_path / "payments.csv"
+    data.write_text(
+        table.read_text().replace("when,who,shop,amount,odd", "when,account,shop,amount,is_fraud")
+    )
+    logging.getLogger("hf_mmtab").addHandler(caplog.handler)
+    caplog.set_level(logging.INFO)
+    main([str(recipe), "--data", str(data), *unset, "--num_train_epochs", "1"])
+    logging.getLogger("hf_mmtab").removeHandler(caplog.handler)
+    told = caplog.text
+    assert "entity: none\n  time: when\n  label: none\n  fields: when.month (time_part)" in told
+    assert "No entity column: all rows are one history; name it with entity_columns" in told
+    assert "By its name it may be account (12 values)." in told
+    assert "Column 'is_fraud' looks like a label and is an input" in told
+    plan = tmp_path / "run" / "column_plan.yaml"
+    said = capsys.readouterr().out
+    assert (
+        f"Column plan: {plan}. To change it: edit the file, then the same command with `--plan {plan}" in said
+    )
+    assert "rows of 1 history;" in said
+
+
+def test_a_guess_with_its_roles_named_leaves_no_doubt():
+    sample = pl.DataFrame({"account": ["a", "a", "b"], "day": [1, 2, 3], "fraud": [0, 1, 0], "n": [1, 2, 1]})
+    assert doubts(infer_plan(sample, "account", "day", "fraud"), sample) == []
+    found = doubts(infer_plan(sample, "account", None, None), sample)
+    assert [one.split(":")[0] for one in found] == [
+        "No time column",
+        "Column 'fraud' looks like a label and is an input",
+    ]
+    assert doubts(infer_plan(sample.drop("fraud"), "account", "day"), sample)[0].startswith("No label column")
+
+
+def test_an_edited_plan_is_told_and_honoured_when_the_run_starts_anew_with_it(recipe, tmp_path):
+    command = [str(recipe), "--num_train_epochs", "1"]
+    main(command)
+    run, plan = tmp_path / "run", tmp_path / "run" / "column_plan.yaml"
+    first = (run / "results.json").read_text()
+    main(command)  # as the run wrote it: a finished run is read
+    assert (run / "results.json").read_text() == first
+    edited = yaml.safe_load(plan.read_text())
+    edited["fields"].pop("when.hour")
+    plan.write_text(yaml.safe_dump(edited, sort_keys=False))
+    for more in ([], ["--plan", str(plan)]):
+        with pytest.raises(ValueError, match=rf"found it edited.*`--plan {plan} --overwrite true`"):
+            main([*command, *more])
+    main([*command, "--plan", str(plan), "--overwrite", "true"])
+    assert list(TabBertProcessor.from_pretrained(run).plan.to_dict()["fields"]) == ["shop", "amount"]
+    second = (run / "results.json").read_text()
+    main([*command, "--plan", str(plan)])
+    assert (run / "results.json").read_text() == second != first
+
+
+def test_cards_in_a_file_run_with_the_recipe_of_simulated_ones(tmp_path):
+    recipe = load_recipe(
+        [
+            "simulated_cards_pretrain",
+            "--data",
+            "card.csv",
+            "--simulate",
+            "null",
+            "--output_dir",
+            str(tmp_path),
+        ]
+    )
+    assert recipe.data.simulate is None and "simulate" not in recipe.values
+    assert recipe.task.data_root(recipe.data, tmp_path) == Path("card.csv")
+
+
+def test_the_command_in_the_card_can_be_pasted(recipe):
+    given = [str(recipe), "--plan_edits", "{shop: {min_count: 2}}", "--license", "it's mine"]
+    assert shlex.split(load_recipe(given).command)[4:] == given
+
+
 def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
     values = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if k != "plan"}
     values |= {
@@ -376,6 +457,9 @@ def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
         (["--split", "random"], "invalid choice: 'random'"),
         (["--data", "simulated:cards"], "Expected task: card_transactions for data: simulated:cards"),
         (["--simulate", '{"rows": 5}'], "Expected data: simulated:cards beside `simulate`"),
+        (["--simulate", "{rows: 5}"], "Remove one of them: `--simulate null`"),
+        (["--simulate", "rows: 5"], "Expected a mapping for simulate, found 'rows: 5'"),
+        (["--plan_edits", "{shop: [1}"], "Expected a mapping .* after --plan_edits"),
         (["--entities", "w1", "nobody"], "Expected entities of column 'who', found no row of nobody"),
         (["--plan_edits", '{"city": null}'], "Expected plan_edits to remove fields of the plan .*found city"),
         (["--seq_len", "90", "--pad_windows", "false"], "Expected windows of 90 rows in the train split"),
@@ -394,6 +478,12 @@ def test_a_start_that_came_to_nothing_does_not_claim_the_folder(recipe, tmp_path
     assert (tmp_path / "run" / "recipe.yaml").exists()
     main([str(recipe), "--num_train_epochs", "1"])
     assert (tmp_path / "run" / "results.json").exists()
+
+
+def test_a_table_without_rows_is_named(recipe, tmp_path):
+    (tmp_path / "bare.csv").write_text("when,who,shop,amount,odd\n")
+    with pytest.raises(ValueError, match=r"Expected rows in '.*bare.csv', found none .*only a header"):
+        main([str(recipe), "--data", str(tmp_path / "bare.csv")])
 
 
 def test_unknown_keys_of_simulate_are_named(recipe, tmp_path):

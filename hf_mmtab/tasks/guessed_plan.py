@@ -1,0 +1,62 @@
+"""What a person must know of a column plan that was guessed: which column became what, and what looks wrong."""
+
+import re
+
+import polars as pl
+
+from ..models.tabbert.columns_tabbert import ColumnPlan
+
+LABEL_NAMES = re.compile(
+    r"(is[ _-]?)?(label|labels|target|class|y|outcome|fraud|fraudulent|anomaly|default|defaulted|churn|churned)[?]?",
+    re.IGNORECASE,
+)
+ENTITY_NAMES = re.compile(
+    r"(.*[ _-])?(account|user|customer|client|card|person|member|device|entity|iban)s?([ _-]?(id|no|nr|number))?",
+    re.IGNORECASE,
+)
+
+
+def describe_guess(plan: ColumnPlan) -> str:
+    """Return which columns are entity, time, label and fields, a line for each role."""
+    fields = ", ".join(f"{field.name} ({field.kind})" for field in plan.fields)
+    return (
+        f"  entity: {', '.join(plan.entity) or 'none'}\n  time: {plan.time or 'none'}\n"
+        f"  label: {', '.join(plan.label) or 'none'}\n  fields: {fields}"
+    )
+
+
+def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
+    """Return what a guess may have got wrong, as sentences.
+
+    Args:
+        plan: that was guessed.
+        sample: the rows that it was guessed from.
+    """
+    found = []
+    columns = list(dict.fromkeys(field.column or field.name for field in plan.fields))
+    if not plan.entity:
+        like = [
+            f"{name} ({sample[name].n_unique():,} values)"
+            for name in columns
+            if ENTITY_NAMES.fullmatch(name) and 1 < sample[name].n_unique() < len(sample)
+        ]
+        looks = f" By its name it may be {' or '.join(like)}." if like else ""
+        found.append(
+            "No entity column: all rows are one history; name it with entity_columns (`--entity_columns COLUMN`), or "
+            f"as `entity` in the plan.{looks}"
+        )
+    if plan.time is None:
+        found.append(
+            "No time column: rows count in the order of the file; name it with time_column (`--time_column COLUMN`)."
+        )
+    if inputs := [name for name in columns if LABEL_NAMES.fullmatch(name)]:
+        found.append(
+            f"Column {' and '.join(map(repr, inputs))} looks like a label and is an input: a model that predicts it "
+            f"would have read it. Name it with label_columns (`--label_columns {' '.join(inputs)}`), or as `label` in "
+            "the plan."
+        )
+    elif not plan.label:
+        found.append(
+            "No label column: if the table has one, name it with label_columns, or it becomes an input."
+        )
+    return found

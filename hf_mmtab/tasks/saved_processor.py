@@ -1,0 +1,31 @@
+"""The processor of a TabBERT checkpoint, and what to do where there is none."""
+
+from pathlib import Path
+
+from ..models.tabbert import TabBertProcessor
+
+PROCESSOR_FILE = "preprocessor_config.json"
+
+
+def open_processor(name: str) -> TabBertProcessor:
+    """Load the processor of a checkpoint from a folder or the Hub.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint, or no processor beside the model.
+    """
+    try:
+        return TabBertProcessor.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        folder = Path(name)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"Expected a TabBERT checkpoint at {name!r}, found no such folder, and nothing on the Hub. Pretrain "
+                "first (`python -m hf_mmtab pretrain RECIPE.yaml`; the checkpoint is its output_dir), or correct "
+                "`pretrained`."
+            ) from error
+        if not (folder / PROCESSOR_FILE).is_file():
+            raise FileNotFoundError(
+                f"Expected the processor beside the model in {name!r}, found no {PROCESSOR_FILE}. Copy it and the "
+                "tabbert_* files from the output_dir of the run that made the model."
+            ) from error
+        raise
