@@ -99,7 +99,7 @@ def judged_windows(
     windows = task.windows(data, table.rows, split, label)
     notes = seen_note(recipe.get("data"), options.data, options.split)
     if options.split in ("validation", "test"):
-        leak = leak_check(task.windows(data, table.rows, "train", label), windows)
+        leak = leak_check(task.windows(data, table.rows, "train", label), windows, options.split)
         notes = [leak_sentence(options.split, leak)]
     return table, windows, notes
 

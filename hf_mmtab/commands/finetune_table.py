@@ -96,7 +96,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     choose_loss(recipe)
     choose_checkpoint_by(recipe, model.config)
     sampler = epoch_sampler(recipe.run, windows["train"], training.seed)
-    leaks = {split: leak_check(windows["train"], windows[split]) for split in EVALUATED}
+    leaks = {split: leak_check(windows["train"], windows[split], split) for split in EVALUATED}
     notes = [leak_sentence(split, leak) for split, leak in leaks.items()]
     if recipe.model.pretrained is not None:
         notes += pretraining_note(recipe_of(recipe.model.pretrained), recipe.values)

@@ -112,7 +112,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
     with training.main_process_first(desc="preparing the table"):
         table = task.prepare(recipe.data, folder / TABLE_FOLDER, recipe.model.pretrained)
     windows = {split: task.windows(recipe.data, table.rows, split) for split in ("train", *EVALUATED)}
-    leaks = {split: leak_check(windows["train"], windows[split]) for split in EVALUATED}
+    leaks = {split: leak_check(windows["train"], windows[split], split) for split in EVALUATED}
     model = task.masked_lm(recipe.data, recipe.model, table.processor)
     if training.process_index == 0:
         table.processor.plan.to_yaml(folder / PLAN_FILE)

@@ -152,9 +152,9 @@ def _drawn(index: WindowIndex, split: int, how: Split) -> WindowIndex:
     return index[np.sort(order[bounds[split] : bounds[split + 1]])]
 
 
-def leak_check(train: WindowDataset, test: WindowDataset) -> dict[str, Any]:
+def leak_check(train: WindowDataset, test: WindowDataset, split: str = "test") -> dict[str, Any]:
     """Count test windows that share rows or entities with training windows; logs a warning if labelled rows
-    do.
+    do. `split` is what the warning calls the judged windows.
 
     Returns:
         `windows` of the test split, and of these `sharing_rows` (a row of theirs lies in a training window),
@@ -177,7 +177,7 @@ def leak_check(train: WindowDataset, test: WindowDataset) -> dict[str, Any]:
     found = {"windows": len(test)} | counts | {f"{k}_share": v / number for k, v in counts.items()}
     if counts["sharing_labelled_rows"]:
         logger.warning(
-            f"Leak: {counts['sharing_labelled_rows']} of {len(test)} test windows "
+            f"Leak: {counts['sharing_labelled_rows']} of {len(test)} {split} windows "
             f"({found['sharing_labelled_rows_share']:.1%}) are judged on rows that training windows contain. "
             "Use the time or the entity split for numbers that hold on new data."
         )

@@ -151,6 +151,8 @@ def test_paper_split_leaks_as_much_as_published(tmp_path, caplog):
     rows = prepare_rows(_events([400] * 5), TabBertProcessor(PLAN), tmp_path / "rows", "paper")
     parts = {name: windows(rows, name, 10, 5, label="any", pad=False) for name in SPLITS}
     leak = leak_check(parts["train"], parts["test"])
+    leak_check(parts["train"], parts["test"], "validation")
+    assert " test windows (" in caplog.text and " validation windows (" in caplog.text
 
     assert [len(parts[name]) for name in SPLITS] == [237, 79, 79]
     # a window shares rows with its two neighbours, each of which trains with probability 0.6: 1 - 0.4² = 0.84
