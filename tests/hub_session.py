@@ -53,6 +53,7 @@ ROWS = {
     "amount": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
     "shop": ["a", "b", "a", "c", "ä", "b"],
 }
+HISTORIES = [{name: values[i : i + 3] for name, values in ROWS.items()} for i in (0, 3)]
 COLUMNS = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 3}, "shop": {}}}
 MODEL_FILES = {"config.json", "model.safetensors"}
 MMBT_PROCESSOR_FILES = {"processor_config.json", "tokenizer.json", "tokenizer_config.json"}
@@ -197,9 +198,8 @@ def test_tabbert_and_its_processor_come_back_by_name_bit_for_bit(run_folder):
     assert type(loaded) is TabBertLstmForSequenceClassification
     assert_same_weights(loaded, model)
     reader.check_config(AutoConfig.from_pretrained("acme/tabbert"))
-    histories = [{name: values[i : i + 3] for name, values in ROWS.items()} for i in (0, 3)]
-    batch = reader(histories, return_tensors="pt")
-    assert torch.equal(logits(loaded, batch), logits(model, processor(histories, return_tensors="pt")))
+    batch = reader(HISTORIES, return_tensors="pt")
+    assert torch.equal(logits(loaded, batch), logits(model, processor(HISTORIES, return_tensors="pt")))
 
 
 @pytest.mark.slow
@@ -394,7 +394,7 @@ def test_code_travels_to_a_process_without_the_package(tmp_path, monkeypatch):
             MMBTProcessor(None, tokenizer),
             {"text": "a red cat"},
         ),
-        "acme/rows": (TabBertLstmForSequenceClassification(table_config), table_reader, {"rows": ROWS}),
+        "acme/rows": (TabBertLstmForSequenceClassification(table_config), table_reader, {"rows": HISTORIES}),
     }
     expected, inputs = {}, {}
     for name, (model, processor, inputs[name]) in uploads.items():
