@@ -133,6 +133,12 @@ FINETUNING_TABLES = [
 FINETUNING = ["openclipart", "mmimdb", "food101", "vsnli", *FINETUNING_TABLES]
 
 
+def test_every_shipped_recipe_has_its_card():
+    root = Path(__file__).parents[1]
+    recipes = {path.stem for path in (root / "scripts" / "recipes").glob("*.yaml")}
+    assert recipes == {path.stem for path in (root / "model_cards").glob("*.md")}
+
+
 def test_there_are_shipped_recipes():
     assert {*FINETUNING, *PRETRAINING} <= set(SHIPPED)
 
