@@ -22,7 +22,14 @@ from ..table_baselines.boosting import import_lightgbm
 from ..table_baselines.running import AMOUNT
 from ..tasks import PreparedTable
 from ..tasks.table_heads import HEAD_PARTS, HEADS, head_model
-from ..tasks.table_labels import check_labels, class_shares, correct_bias, epoch_sampler, with_labels
+from ..tasks.table_labels import (
+    check_labels,
+    class_shares,
+    correct_bias,
+    epoch_sampler,
+    start_bias,
+    with_labels,
+)
 from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
 from ..training.imbalance import ImbalanceSampler
@@ -114,12 +121,15 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         label_counts=windows["train"].class_counts().sum(axis=0).tolist() if table.rows.label_names else None,
         sampler=sampler,
     )
+    loss: Any = trainer.compute_loss_func
+    weights = None if loss is None or loss.weights is None else loss.weights.tolist()
+    shares = class_shares(windows["train"], sampler, weights)
+    if shares is not None and loss_name(recipe) in ("cross_entropy", "focal"):
+        start_bias(model.classifier, shares)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
 
-    loss: Any = trainer.compute_loss_func
     config = trainer.model.config
-    weights = None if loss is None or loss.weights is None else loss.weights.tolist()
-    if shares := class_shares(windows["train"], sampler, weights):
+    if shares is not None and shares.differ:
         if recipe.run.correct_prior and loss_name(recipe) == "cross_entropy":
             shares = correct_bias(trainer.model.classifier, shares)
         notes.append(shares.note)

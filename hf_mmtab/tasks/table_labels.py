@@ -108,6 +108,11 @@ class ClassShares:
     corrected: bool = False
 
     @property
+    def differ(self) -> bool:
+        """Whether training meets classes more or less often than they occur."""
+        return not np.allclose(self.actual, self.trained, rtol=1e-3)
+
+    @property
     def note(self) -> str:
         """What sampling and weights did to the probabilities, as a sentence."""
         verb = (
@@ -124,8 +129,8 @@ class ClassShares:
 def class_shares(
     train: WindowDataset, sampler: ImbalanceSampler | None, class_weights: list[float] | None
 ) -> ClassShares | None:
-    """Return how often training meets each class; None for numbers, or where that is how often it occurs."""
-    if not train.rows.label_names or (sampler is None and class_weights is None):
+    """Return how often each class occurs and how often training meets it; None for numbers."""
+    if not train.rows.label_names:
         return None
     counts = train.class_counts()  # (windows, classes)
     times = np.ones(len(counts))
@@ -134,7 +139,16 @@ def class_shares(
     drawn = times @ counts
     actual = counts.sum(axis=0) / counts.sum()
     trained = np.asarray(effective_prior(actual, class_weights, drawn / drawn.sum()))
-    return None if np.allclose(actual, trained, rtol=1e-3) else ClassShares(actual, trained)
+    return ClassShares(actual, trained)
+
+
+def start_bias(classifier: Any, shares: ClassShares) -> None:
+    """Let a new classifier start from how often training meets each class, in place (Lin et al. 2017, section 3.3).
+
+    From equal chances it takes a head several epochs to learn that one payment in 500 is a fraud, and it ends worse.
+    """
+    with torch.no_grad():
+        classifier.bias.copy_(classifier.bias.new_tensor(np.log(np.maximum(shares.trained, 1e-6))))
 
 
 def correct_bias(classifier: Any, shares: ClassShares) -> ClassShares:
