@@ -6,7 +6,6 @@ a window as the mean of its rows. Rows are read, embedded and written in pieces.
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from tqdm.auto import tqdm
 
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from .console import say, start_logging
-from .table_blocks import WindowCut, current_device, encode_table, is_table_checkpoint, recipe_of, run_windows
+from .table_blocks import (
+    WindowCut,
+    current_device,
+    is_table_checkpoint,
+    recipe_of,
+    run_windows,
+    scoring_into,
+)
 from .table_head import DEFAULT_SEQ_LEN
-from .table_writer import table_writer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,41 +73,30 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
     cut = WindowCut(seq_len, options.level, every=config.next_row, max_gap=config.max_gap)
     device = current_device()
     model = model.to(device).eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial, count = out.with_name(f".{out.name}.partial"), 0
+    count = 0
     width, dtype = config.row_width, np.float16 if options.float16 else np.float32
 
     def states(**inputs: torch.Tensor) -> torch.Tensor:
         return model.row_vectors(model.get_row_states(**inputs))  # (batch, rows, width)
 
-    with (
-        tempfile.TemporaryDirectory(prefix=".rows-", dir=out.parent) as scratch,
-        table_writer(partial, out.suffix) as write,
-    ):
-        table = encode_table(
-            options.checkpoint, options.input, Path(scratch), options.task, options.on_bad_record
-        )
-        model.check_processor(table.processor.fingerprint)
-        with tqdm(total=len(table.rows), unit=" rows", disable=None) as progress:
-            for windows, judged, covered in cut.blocks(table.rows):
-                found = np.empty((len(judged.row), width), dtype=dtype)
-                done = 0
-                for rows, mask in run_windows(
-                    states, windows, table.processor, options.batch_size, device, options.bf16
-                ):
-                    mine = (judged.window >= done) & (judged.window < done + len(rows))
-                    if options.level == "window":
-                        weights = mask[:, :, None].float()
-                        found[mine] = ((rows * weights).sum(dim=1) / weights.sum(dim=1)).numpy()
-                    else:
-                        found[mine] = rows.numpy()[judged.window[mine] - done, judged.place[mine]]
-                    done += len(rows)
-                columns = table.keys(judged.row)
+    with scoring_into(options, model, cut) as (table, blocks, write):
+        for windows, judged in blocks:
+            found = np.empty((len(judged.row), width), dtype=dtype)
+            done = 0
+            for rows, mask in run_windows(
+                states, windows, table.processor, options.batch_size, device, options.bf16
+            ):
+                mine = (judged.window >= done) & (judged.window < done + len(rows))
                 if options.level == "window":
-                    columns["rows"] = pa.array(windows.index.length)
-                flat = pa.array(found.reshape(-1))
-                write(pa.table(columns | {"embedding": pa.FixedSizeListArray.from_arrays(flat, width)}))
-                count += len(found)
-                progress.update(covered)
-    partial.replace(out)  # whole or not at all
+                    weights = mask[:, :, None].float()
+                    found[mine] = ((rows * weights).sum(dim=1) / weights.sum(dim=1)).numpy()
+                else:
+                    found[mine] = rows.numpy()[judged.window[mine] - done, judged.place[mine]]
+                done += len(rows)
+            columns = table.keys(judged.row)
+            if options.level == "window":
+                columns["rows"] = pa.array(windows.index.length)
+            flat = pa.array(found.reshape(-1))
+            write(columns | {"embedding": pa.FixedSizeListArray.from_arrays(flat, width)})
+            count += len(found)
     return count, width, len(table.skipped)

@@ -1,19 +1,15 @@
 """`predict` for tables: a score for each row, or window, of a table that the model has never seen."""
 
 import argparse
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from ..evaluation import label_names
 from ..metrics import decide, probabilities_from_logits
-from .table_blocks import Level, WindowCut, current_device, encode_table, run_windows
+from .table_blocks import Level, WindowCut, current_device, run_windows, scoring_into
 from .table_head import DEFAULT_SEQ_LEN, load_head
-from .table_writer import table_writer
 
 
 def default_level(config: Any) -> Level:
@@ -27,7 +23,6 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
     Raises:
         ValueError: if the checkpoint has no head, or a table, a column or a level does not fit it.
     """
-    out = Path(options.out)
     model = load_head(options.checkpoint)
     config = model.config
     level = options.level or default_level(config)
@@ -39,40 +34,26 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
     cut = WindowCut(config.seq_len or DEFAULT_SEQ_LEN, level, every, config.max_gap)
     device = current_device()
     model = model.to(device).eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial, count = out.with_name(f".{out.name}.partial"), 0
-    with (
-        tempfile.TemporaryDirectory(prefix=".rows-", dir=out.parent) as scratch,
-        table_writer(partial, out.suffix) as write,
-    ):
-        table = encode_table(
-            options.checkpoint, options.input, Path(scratch), options.task, options.on_bad_record
-        )
-        model.check_processor(table.processor.fingerprint)
-        with tqdm(total=len(table.rows), unit=" rows", disable=None) as progress:
-            for windows, judged, covered in cut.blocks(table.rows):
-                batches = run_windows(
-                    lambda **inputs: model(**inputs).logits,
-                    windows,
-                    table.processor,
-                    options.batch_size,
-                    device,
-                    options.bf16,
-                )
-                pieces = [logits for logits, _ in batches]
-                logits = (
-                    judged_logits(pieces, judged.window, judged.place) if every else np.concatenate(pieces)
-                )
-                columns = table.keys(judged.row)
-                if level == "window":
-                    first = windows.index.start
-                    if table.processor.plan.time is not None:
-                        columns["first_time"] = table.times(first)
-                    columns["rows"] = pa.array(windows.index.length)
-                write(pa.table(columns | score_columns(logits, config)))
-                count += len(logits)
-                progress.update(covered)
-    partial.replace(out)  # whole or not at all
+    count = 0
+    with scoring_into(options, model, cut) as (table, blocks, write):
+        for windows, judged in blocks:
+            batches = run_windows(
+                lambda **inputs: model(**inputs).logits,
+                windows,
+                table.processor,
+                options.batch_size,
+                device,
+                options.bf16,
+            )
+            pieces = [logits for logits, _ in batches]
+            logits = judged_logits(pieces, judged.window, judged.place) if every else np.concatenate(pieces)
+            columns = table.keys(judged.row)
+            if level == "window":
+                if table.processor.plan.time is not None:
+                    columns["first_time"] = table.times(windows.index.start)
+                columns["rows"] = pa.array(windows.index.length)
+            write(columns | score_columns(logits, config))
+            count += len(logits)
     return count, len(table.skipped)
 
 

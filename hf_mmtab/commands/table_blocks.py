@@ -1,6 +1,9 @@
 """A table of any length through a saved TabBERT, block after block: nothing but the ids on disk grows with it."""
 
-from collections.abc import Iterator
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -10,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 from transformers import AutoConfig
 from transformers.utils import cached_file
 
@@ -26,6 +30,7 @@ from ..scored_rows import JudgedRows, judged_rows
 from ..tasks import TableTask, get_task
 from ..tasks.saved_processor import open_processor
 from .run_report import RECIPE_FILE
+from .table_writer import table_writer
 
 BLOCK_ROWS = 65_536
 ALL_ROWS = Split("time", (1.0, 0.0, 0.0))  # no split: every row lies in the first part
@@ -181,6 +186,44 @@ class WindowCut:
             index = cut_windows(start, stop, self.seq_len, stride, earliest, align="end")
         windows = WindowDataset(rows, index)
         return windows, judged_rows(windows, "every" if self.every and self.level == "row" else "last")
+
+
+@contextmanager
+def scoring_into(
+    options: argparse.Namespace, model: Any, cut: WindowCut
+) -> Iterator[
+    tuple[EncodedTable, Iterator[tuple[WindowDataset, JudgedRows]], Callable[[dict[str, pa.Array]], None]]
+]:
+    """Encode the input of a command, and open its output, which appears when it is whole.
+
+    Args:
+        options: `checkpoint`, `input`, `out`, `task`, `on_bad_record` of the command line.
+        model: whose processor the checkpoint must hold.
+        cut: how the rows are cut into windows.
+
+    Yields:
+        The table, its blocks (with a progress bar), and a function that appends columns to the output.
+    """
+    out = Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    with (
+        tempfile.TemporaryDirectory(prefix=".rows-", dir=out.parent) as scratch,
+        table_writer(partial, out.suffix) as write,
+    ):
+        table = encode_table(
+            options.checkpoint, options.input, Path(scratch), options.task, options.on_bad_record
+        )
+        model.check_processor(table.processor.fingerprint)
+        with tqdm(total=len(table.rows), unit=" rows", disable=None) as progress:
+
+            def blocks() -> Iterator[tuple[WindowDataset, JudgedRows]]:
+                for windows, judged, covered in cut.blocks(table.rows):
+                    yield windows, judged
+                    progress.update(covered)
+
+            yield table, blocks(), lambda columns: write(pa.table(columns))
+    partial.replace(out)  # whole or not at all
 
 
 @torch.inference_mode()

@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import torch
 import yaml
 from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification
+from two_processes import run_on_two_processes
 
 from hf_mmtab.commands import embed, eval_checkpoint, finetune_table, predict, pretrain, table_blocks
 from hf_mmtab.commands.eval_table import seen_note
@@ -243,25 +241,8 @@ def test_an_encoder_that_was_pretrained_on_another_split_of_the_table_is_told():
 def test_two_processes_train_and_judge_as_one(recipe, tmp_path):
     still = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--upsample_positives", "0.4"]
     main([str(recipe), *still, "--output_dir", str(tmp_path / "one")])
-    script = Path(__file__).resolve().parents[2] / "scripts" / "finetune.py"
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        "29543",
-    ]
-    done = subprocess.run(
-        [*launch, str(script), str(recipe), *still, "--output_dir", str(tmp_path / "two")],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Results on test") == 1
+    said = run_on_two_processes("finetune", recipe, *still, "--output_dir", tmp_path / "two")
+    assert said.count("Results on test") == 1
     one, two = (ScoredRows.load(tmp_path / n / "predictions" / "test.parquet") for n in ("one", "two"))
     np.testing.assert_array_equal(one.rows, two.rows)
     np.testing.assert_allclose(one.scores, two.scores, atol=1e-6)

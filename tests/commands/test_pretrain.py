@@ -3,11 +3,8 @@
 import itertools
 import json
 import logging
-import os
 import re
 import shlex
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import pytest
 import torch
 import yaml
 from transformers import AutoModelForMaskedLM, AutoProcessor
+from two_processes import run_on_two_processes
 
 from hf_mmtab.commands import pretrain
 from hf_mmtab.commands.pretrain import PretrainingTrainer, load_recipe, main
@@ -500,26 +498,8 @@ def test_unknown_keys_of_simulate_are_named(recipe, tmp_path):
 def test_two_processes_evaluate_as_one(recipe, tmp_path):
     still = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--per_device_eval_batch_size", "4"]
     main([str(recipe), *still, "--output_dir", str(tmp_path / "one")])
-    script = Path(__file__).resolve().parents[2] / "scripts" / "pretrain.py"
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        "29541",
-    ]
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, str(script), str(recipe), *still, "--output_dir", str(tmp_path / "two")],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Masked cells of test") == 1
+    said = run_on_two_processes("pretrain", recipe, *still, "--output_dir", tmp_path / "two")
+    assert said.count("Masked cells of test") == 1
     one, two = results_of(tmp_path / "one"), results_of(tmp_path / "two")
     for split in ("validation", "test"):
         assert two["metrics"][split] == pytest.approx(one["metrics"][split], abs=1e-5)

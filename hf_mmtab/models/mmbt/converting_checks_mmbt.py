@@ -1,4 +1,8 @@
-"""Is what a file of the original claims possible? Asked before anything is built from it."""
+"""Is what a file of the original claims possible? Asked before anything is built from it.
+
+`shape_of` and `require_fit` stand in `tabbert/converting_checks_tabbert.py` too: model folders import only their own
+files, and each is to stand alone.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
