@@ -14,6 +14,7 @@ from .reporting import count, format_table, percent, quantity
 from .sampling import PartSample, relative_change
 
 STUCK_SHARE = 0.1  # from here on the audit says that weights cannot move
+NEARLY_ENDED = 0.01  # of its peak: a learning rate that a schedule brings this far down moves hardly anything
 
 
 @dataclass
@@ -27,6 +28,7 @@ class PartStatus:
     missing_gradients: float = 0.0  # share of its trainable weights whose gradient is None
     gradient_norm: float | None = None
     learning_rate: float = 0.0
+    peak_learning_rate: float = 0.0
     change: float = 0.0  # relative, of the last recorded step
     change_since_start: float = 0.0
     statistics_since_start: float | None = None  # batch-norm statistics and other buffers
@@ -108,7 +110,13 @@ class AuditAnswers:
             return "its gradient is None: no path leads from the loss to it (cut graph: detach or no_grad)"
         if status.gradient_norm == 0:
             return "its gradient is exactly zero"
+        if self._nearly_ended(status):
+            return f"the learning rate is {status.learning_rate:.1e}: its schedule is at its end"
         return self._resolution(part)
+
+    def _nearly_ended(self, status: PartStatus) -> bool:
+        """Tell whether the schedule has brought the learning rate down to where nothing is expected to move."""
+        return status.learning_rate < NEARLY_ENDED * status.peak_learning_rate
 
     def _resolution(self, part: str) -> str:
         status, first = self.position.statuses[part], self.parts[part][0]
@@ -135,7 +143,7 @@ class AuditAnswers:
             decay, momentum = status.weight_decay > 0, status.gradient_seen or status.weight_decay == 0
             movers = [*["momentum of earlier gradients"] * momentum, *["weight decay"] * decay]
             notes.append(f"its gradient is exactly zero; only {' and '.join(movers)} moves it")
-        if status.stuck_share >= STUCK_SHARE and status.change != 0:
+        if status.stuck_share >= STUCK_SHARE and status.change != 0 and not self._nearly_ended(status):
             notes.append(
                 f"{percent(status.stuck_share)} of the weights cannot move at this learning rate: "
                 + self._resolution(part)
@@ -242,10 +250,18 @@ class AuditAnswers:
                     quantity(moved) if moved else "0",
                     "" if status.statistics_since_start is None else quantity(status.statistics_since_start),
                     "none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}",
-                    "; ".join([*[self.reason(part)] * (status.change == 0 or moved == 0), *self.notes(part)]),
+                    "; ".join(self._remarks(part)),
                 )
             )
         return format_table(rows)
+
+    def _remarks(self, part: str) -> list[str]:
+        """Return why a part does not move, and what is odd; a schedule that has run its course is neither."""
+        status = self.position.statuses[part]
+        moved = status.change_since_start > 0 and not status.frozen
+        as_planned = moved and status.learning_rate > 0 and self._nearly_ended(status)
+        still = status.change == 0 or status.change_since_start == 0
+        return [*([self.reason(part)] if still and not as_planned else []), *self.notes(part)]
 
 
 def share(params: Sequence[nn.Parameter], flags: Sequence[bool]) -> float:

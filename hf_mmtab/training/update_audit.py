@@ -108,6 +108,7 @@ class UpdateAudit(AuditAnswers):
             elif rate == 0 and status.zero_rate_since is None:
                 status.zero_rate_since = step
             status.learning_rate = rate
+            status.peak_learning_rate = max(rate, status.peak_learning_rate)
             if record:
                 status.frozen = not any(trainable)
                 status.trainable_share = share(params, trainable)

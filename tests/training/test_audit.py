@@ -8,6 +8,7 @@ import torch
 from toy import ToyModel, ToyRows, toy_model, toy_trainer
 from transformers import TrainerCallback
 
+from hf_mmtab.training import audit_answers
 from hf_mmtab.training.audit import main
 from hf_mmtab.training.compare import compare_checkpoints, compare_states
 from hf_mmtab.training.freezing import FreezePlan
@@ -149,6 +150,15 @@ def test_weights_that_all_move_are_not_said_to_be_stuck(tmp_path):
     audit = trained(tmp_path, num_train_epochs=1).audit
     assert "cannot move" not in audit.table()
     assert all(status.stuck_share < 0.01 for status in audit.position.statuses.values())
+
+
+def test_the_end_of_a_schedule_is_no_fault(tmp_path, monkeypatch):
+    audit = trained(tmp_path, learning_rate=1e-6, lr_scheduler_type="cosine").audit
+    assert audit.position.statuses["image_encoder"].learning_rate < 1e-8
+    told = audit.table() + audit.explain("image_encoder")
+    assert "cannot move" not in told and "resolution" not in told
+    monkeypatch.setattr(audit_answers, "NEARLY_ENDED", 0.0)
+    assert "cannot move" in audit.table()
 
 
 def test_share_of_stuck_weights_counts_those_with_a_gradient():
