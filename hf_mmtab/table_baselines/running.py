@@ -36,18 +36,6 @@ DESCRIPTIONS = {
 }
 
 
-def run_baseline(
-    name: str,
-    table: "PreparedTable",
-    dataset: datasets.Dataset,
-    windows: Mapping[str, WindowDataset],
-    seed: int = 0,
-    threads: int | None = None,
-) -> dict[str, ScoredRows]:
-    """Fit one baseline and score the splits; see `TableBaselines`, which keeps the features for further seeds."""
-    return TableBaselines(table, dataset, windows, threads).run(name, seed)
-
-
 class TableBaselines:
     """Baselines of one table and its windows.
 

@@ -13,7 +13,7 @@ from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.scored_rows import judged_rows, scored_rows
-from hf_mmtab.table_baselines import BASELINES, TableBaselines, run_baseline, running
+from hf_mmtab.table_baselines import BASELINES, TableBaselines, running
 from hf_mmtab.table_baselines.amount import AmountShares
 from hf_mmtab.table_baselines.columns import read_columns
 
@@ -30,6 +30,10 @@ PLAN = {
         "shop": {"min_count": 2},
     },
 }
+
+
+def run_baseline(name, table, dataset, windows, threads=None):
+    return TableBaselines(table, dataset, windows, threads).run(name)
 
 
 def events(rows=1500, seed=0, **columns):
