@@ -234,7 +234,8 @@ def usage_code(config: Mapping[str, Any], model_id: str) -> str:
         model_id: folder or Hub name.
     """
     if "TabBertForMaskedLM" in (config.get("architectures") or []):
-        return _PRETRAINED_USAGE.replace("MODEL", model_id)
+        asked = _NEXT_ROW_USAGE if config.get("next_row") else _MASKED_USAGE
+        return (_PRETRAINED_USAGE + asked).replace("MODEL", model_id)
     several = config.get("problem_type") == "multi_label_classification"
     if config.get("problem_type") == "regression":
         answer = "print(dict(zip(model.config.id2label.values(), logits.tolist())))"
@@ -309,13 +310,21 @@ model = TabBertForMaskedLM.from_pretrained("MODEL").eval()
 model.check_processor(processor.fingerprint)
 history = polars.read_csv("table.csv", try_parse_dates=True)  # rows of one entity, oldest first
 inputs = processor(history, max_rows=10, return_tensors="pt")
-inputs["input_ids"][0, -1, 0] = processor.mask_token_id  # what is the first field of the last row?
+"""
+
+_MASKED_USAGE = """inputs["input_ids"][0, -1, 0] = processor.mask_token_id  # what is the first field of the last row?
 with torch.no_grad():
     scores = model(**inputs).field_logits[0][0, -1]
 found = processor.field_ranges[0][0] + scores.argmax()
 cells = inputs["input_ids"][0, -1:].clone()
 cells[0, 0] = found
 print(processor.decode(cells).to_pylist()[0])
+"""
+
+_NEXT_ROW_USAGE = """with torch.no_grad():
+    scores = model(**inputs).field_logits  # each field: (batch, rows, ids), of a row given the rows before it
+expected = [start + field[0, -1].argmax() for (start, _), field in zip(processor.field_ranges, scores)]
+print(processor.decode(torch.stack(expected)[None]).to_pylist()[0])  # what was expected of the last row
 """
 
 

@@ -15,9 +15,10 @@ from hf_mmtab.ablation import AblationRow
 from hf_mmtab.metrics import Interval, PairedDifference, scores_for
 from hf_mmtab.model_card import collect_differences, usage_code, write_model_card
 from hf_mmtab.models.mmbt import MMBTConfig, MMBTForClassification, MMBTImageProcessor, MMBTProcessor
-from hf_mmtab.models.tabbert import TabBertConfig, TabBertLstmForSequenceClassification
+from hf_mmtab.models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertLstmForSequenceClassification
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 from hf_mmtab.reports import ModelResult, RunFacts, SplitPredictions
+from hf_mmtab.reports.facts import MASKED_LM
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 NAMES = {0: "cat", 1: "dog|wolf", 2: "bird"}
@@ -203,3 +204,26 @@ def test_the_code_of_a_tabbert_card_runs(tmp_path, monkeypatch, capsys):
     path = write_model_card(RunFacts("Card", SINGLE, config.id2label), folder)
     run_card_code(path, tmp_path, monkeypatch)
     assert capsys.readouterr().out.split()[0] in ("genuine", "fraud")
+
+
+def test_the_code_of_a_next_row_encoders_card_says_what_it_expected(tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    table = polars.DataFrame({"who": [1, 1, 1], "amount": [1.0, 2.0, 3.0], "shop": ["a", "b", "a"]})
+    plan = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 2}, "shop": {}}}
+    processor = TabBertProcessor(plan).fit(table)
+    sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16}
+    model = TabBertForMaskedLM(TabBertConfig(**processor.config_kwargs(), **sizes, next_row=True))
+    folder = tmp_path / "encoder"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    table.write_csv(tmp_path / "table.csv")
+    path = write_model_card(RunFacts("Card", MASKED_LM, {}), folder)
+    assert "mask_token_id" not in path.read_text(encoding="utf-8")
+    run_card_code(path, tmp_path, monkeypatch)
+    scores = model.eval()(**processor(table, return_tensors="pt")).field_logits
+    expected = [
+        start + field[0, -1].argmax()
+        for (start, _), field in zip(processor.field_ranges, scores, strict=True)
+    ]
+    assert eval(capsys.readouterr().out) == processor.decode(torch.stack(expected)[None]).to_pylist()[0]

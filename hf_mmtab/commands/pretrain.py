@@ -167,7 +167,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         "skipped": [record.to_dict() for record in table.skipped],
         "details": {"parameters": parameters(model.num_parameters())},
     }
-    results["summary"] = summarise(folder, results, fields)
+    results["summary"] = summarise(folder, results, fields, model.config.next_row)
     if trainer.is_world_process_zero():
         (folder / RESULT_FILE).write_text(json.dumps(results, indent=1), encoding="utf-8")
         write_pretraining_report(folder, recipe.command, recipe.run.license)
@@ -234,12 +234,15 @@ def leak_sentence(split: str, leak: dict[str, Any]) -> str:
     )
 
 
-def summarise(folder: Path, results: dict[str, Any], fields: dict[str, list[FieldScore]]) -> str:
+def summarise(
+    folder: Path, results: dict[str, Any], fields: dict[str, list[FieldScore]], next_row: bool
+) -> str:
     """Return the closing words of a run."""
     split = results["split"]
     found = fields.get(split, [])
+    judged = "Cells of the next row" if next_row else "Masked cells"
     lines = [
-        f"\nMasked cells of {split} ({results['windows'][split]:,} windows), {results['minutes']:.1f} minutes:",
+        f"\n{judged} of {split} ({results['windows'][split]:,} windows), {results['minutes']:.1f} minutes:",
         *([field_table(found)] if found else []),
         f"all: loss {results['metrics'][split]['masked_loss']:.3f}, "
         f"accuracy {results['metrics'][split]['accuracy']:.3f}; "

@@ -41,7 +41,7 @@ def read_pretraining_facts(folder: Path, command: str) -> RunFacts:
         title=f"TabBERT pretrained on {Path(results['data']).name}",
         problem_type=MASKED_LM,
         id2label={},
-        task=f"Recovers masked cells of {len(fields)} fields; in {beaten} of them better than both guesses "
+        task=f"{_what(folder)} of {len(fields)} fields; in {beaten} of them better than both guesses "
         "that need no model.",
         metrics={name: _overall(scores) for name, scores in results["metrics"].items()},
         main_split=split,
@@ -57,6 +57,12 @@ def read_pretraining_facts(folder: Path, command: str) -> RunFacts:
         versions=versions(),
         details=results["details"],
     )
+
+
+def _what(folder: Path) -> str:
+    """Say what the model was trained to find."""
+    next_row = _read_json(folder / "config.json").get("next_row")
+    return "Predicts the cells of the next row" if next_row else "Recovers masked cells"
 
 
 def _overall(scores: dict[str, float]) -> dict[str, float]:

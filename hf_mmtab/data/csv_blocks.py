@@ -116,12 +116,17 @@ def infer_time(path: Path, separator: str, missing: tuple[str, ...], rows: int, 
     return guess if guess.is_temporal() or guess.is_numeric() else pl.String()
 
 
-def amount(name: str) -> pl.Expr:
-    """Return how a number, or an amount such as `$-12.30` or `(1,234.50)`, becomes a float; strict."""
+def amount(name: str, strict: bool = True) -> pl.Expr:
+    """Return how a number, or an amount such as `$-12.30` or `(1,234.50)`, becomes a float.
+
+    Args:
+        name: of the column.
+        strict: fail on text that is neither; else it becomes null.
+    """
     cell = pl.col(name).str.strip_chars()
     inside = cell.str.extract(r"^\((.*)\)$")  # accountants' brackets are a minus
     bare = pl.coalesce(inside, cell).str.replace_all(r"[$€£¥,\s]", "")
-    number = pl.when(bare != "").then(bare).cast(pl.Float64, strict=True)
+    number = pl.when(bare != "").then(bare).cast(pl.Float64, strict=strict)
     return pl.when(inside.is_null()).then(number).otherwise(-number)
 
 
@@ -312,7 +317,7 @@ def _row(
         return None, problem
     present = [None if cell == "" or cell in form.missing else cell for cell in cells]
     text = pl.DataFrame([present], schema=dict.fromkeys(form.schema, pl.String), orient="row")
-    row = text.select(_cast(name, kind) for name, kind in form.schema.items())
+    row = text.select(cast_cell(name, kind) for name, kind in form.schema.items())
     for name, expr in form.convert.items():
         try:
             row.select(expr)
@@ -340,13 +345,14 @@ def _row_problem(path: Path, line: int, row: list[str], form: CsvFormat) -> BadR
             return BadRecord(str(path), line, name, "UTF-8 text", shorten(cell), "Save the file as UTF-8.")
         if cell == "" or cell in form.missing or kind == pl.String:
             continue
-        if pl.DataFrame({name: [cell]}).select(_cast(name, kind, strict=False)).item() is None:
+        if pl.DataFrame({name: [cell]}).select(cast_cell(name, kind, strict=False)).item() is None:
             remedy = f"Correct the cell, or read the column as text: types={{{name!r}: 'string'}}."
-            return BadRecord(str(path), line, name, f"a value of type {_plain(kind)}", repr(cell), remedy)
+            return BadRecord(str(path), line, name, f"a value of type {plain_name(kind)}", repr(cell), remedy)
     return None
 
 
-def _cast(name: str, kind: pl.DataType, strict: bool = True) -> pl.Expr:
+def cast_cell(name: str, kind: pl.DataType, strict: bool = True) -> pl.Expr:
+    """Return how the text of a cell becomes a type; not strict: null where it cannot."""
     cell = pl.col(name)
     if kind == pl.Boolean:
         return cell.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
@@ -355,5 +361,6 @@ def _cast(name: str, kind: pl.DataType, strict: bool = True) -> pl.Expr:
     return cell.cast(kind, strict=strict)
 
 
-def _plain(kind: Any) -> str:
+def plain_name(kind: Any) -> str:
+    """Return what a person calls a polars type."""
     return "timestamp" if kind == pl.Datetime else str(kind).lower()

@@ -10,8 +10,8 @@ from .image_text_files import Source, Splits, find_sources
 class Food101(ImageText):
     """Pictures of dishes with the text of the page that showed them (Wang et al. 2015, UPMC Food-101).
 
-    Rows: 60,085 train, 5,000 dev, 21,683 test in the MMBT paper's split; `test_hard` where its
-    authors made one.
+    Rows: as published, not counted here, 60,085 train, 5,000 dev, 21,683 test in the MMBT paper's split;
+    `test_hard` where its authors made one.
     Columns: `image`, `text` (words of the web page), `label` (ClassLabel), `id` where given.
     Classes: 101 dishes, nearly balanced.
     Layout: `<data_root>/food101/{train,dev,test,test_hard_gt,test_hard}.jsonl`, each line

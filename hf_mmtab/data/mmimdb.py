@@ -10,7 +10,8 @@ from .image_text_files import Source, Splits, find_sources
 class MMIMDB(ImageText):
     """Film posters and plots with one or several of 23 genres (Arevalo et al. 2017, arXiv:1702.01992).
 
-    Rows: 15,552 train, 2,608 dev, 7,799 test; `test_hard` where the MMBT authors made one.
+    Rows: as published, not counted here, 15,552 train, 2,608 dev, 7,799 test; `test_hard` where the MMBT authors made
+    one.
     Columns: `image` (null where the poster is missing), `text` (plot), `labels` (List of ClassLabel), `id`.
     Classes: 23 genres, from 13,967 records (Drama) down to 338 (Film-Noir) over all splits.
     Layout: `<data_root>/mmimdb/{train,dev,test,test_hard_gt,test_hard}.jsonl`, each line

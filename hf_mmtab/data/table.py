@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
+from .arrow_cells import ArrowCells
 from .csv_blocks import (
     NOTHING_THERE,
     CsvFormat,
@@ -48,14 +49,16 @@ class TableConfig(datasets.BuilderConfig):
     Attributes:
         data_root: a file, or a folder whose table files are read in the order of their names.
         types: column -> string, int, float, bool, date, timestamp, or a format such as "%d/%m/%Y %H:%M".
-            Other columns are guessed from the first `infer_rows` rows of the first file.
+            Other columns of CSV files are guessed from the first `infer_rows` rows of the first file; those of
+            Parquet and Arrow files keep their types.
         separator: of CSV files; None: a tab in .tsv files, else a comma.
-        missing: texts of CSV files that stand for a missing value, beside the empty cell.
+        missing: texts that stand for a missing value, beside the empty cell: of CSV files, and of text columns of
+            other files where they become another type.
         infer_rows: rows that types are guessed from.
         on_bad_record: "raise" at the first broken row, or "skip" and list them (`builder.skipped`).
         max_rows: read only the first rows.
-        roles: column -> "time" or "amount", for columns of CSV files that `types` does not name and whose cells
-            look like text: what most cells look like, or a number, is what all of them must be.
+        roles: column -> "time" or "amount", for columns that `types` does not name and whose cells are text: what
+            most cells look like, or a number, is what all of them must be.
         required: columns in which every row must have a value.
     """
 
@@ -120,9 +123,20 @@ class Table(datasets.ArrowBasedBuilder):
             return datasets.Features.from_arrow_schema(
                 _plain_types(form.converted(nothing).to_arrow()).schema
             )
+        nothing = _plain_types(next(_arrow_batches(first)).slice(0, 0))
         return datasets.Features.from_arrow_schema(
-            _plain_types(next(_arrow_batches(first)).slice(0, 0)).schema
+            self._arrow_cells().convert(nothing, str(first), 0, self._bad)[0].schema
         )
+
+    def _arrow_cells(self) -> ArrowCells:
+        """Return what the columns of Parquet and Arrow files become, from the first rows of the first file."""
+        config = cast(TableConfig, self.config)
+        types = {
+            name: kind if "%" in kind else named_type(name, kind)
+            for name, kind in (config.types or {}).items()
+        }
+        sample = _plain_types(next(_arrow_batches(self._files[0])))
+        return ArrowCells(sample, types, config.roles or {}, config.missing)
 
     def _format(self, path: Path) -> CsvFormat:
         """Return how this file is written; subclasses with a known schema override it.
@@ -154,13 +168,8 @@ class Table(datasets.ArrowBasedBuilder):
             elif "%" in kind:
                 schema[name] = pl.String()
                 convert[name] = pl.col(name).str.strptime(pl.Datetime("us"), kind, strict=True)
-            elif kind in TYPES:
-                schema[name] = TYPES[kind]
             else:
-                raise ValueError(
-                    f"types[{name!r}] must be one of {', '.join(TYPES)} or a format such as '%d/%m/%Y %H:%M',"
-                    f" got {kind!r}."
-                )
+                schema[name] = named_type(name, kind)
         return CsvFormat(schema, convert, separator, tuple(config.missing))
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
@@ -202,10 +211,11 @@ class Table(datasets.ArrowBasedBuilder):
         return read_blocks(path, form, bad)
 
     def _complete(self, path: Path, bad: BadRecords) -> Iterator[pa.Table]:
-        """Yield the rows of a Parquet or Arrow file that have a value where they must."""
-        done = 0
-        for table in _arrow_batches(path):
-            lacking = np.zeros(table.num_rows, dtype=bool)
+        """Yield the rows of a Parquet or Arrow file whose cells are what they must be."""
+        done, cells = 0, self._arrow_cells()
+        for batch in _arrow_batches(path):
+            _same_columns(path, batch, list(cells.columns))
+            table, lacking = cells.convert(_plain_types(batch), str(path), done, bad)
             for name in cast(TableConfig, self.config).required:
                 if name in table.column_names and table[name].null_count:
                     nothing = np.asarray(table[name].is_null()) & ~lacking
@@ -242,6 +252,20 @@ def table_files(root: Path) -> list[Path]:
             f" {str(root)!r}."
         )
     return found
+
+
+def named_type(column: str, kind: str) -> pl.DataType:
+    """Return the polars type that a recipe names.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if kind not in TYPES:
+        raise ValueError(
+            f"types[{column!r}] must be one of {', '.join(TYPES)} or a format such as '%d/%m/%Y %H:%M',"
+            f" got {kind!r}."
+        )
+    return TYPES[kind]
 
 
 def _is_csv(path: Path) -> bool:

@@ -10,8 +10,8 @@ from .image_text_files import Source, Splits, find_sources
 class VSNLI(ImageText):
     """Pairs of sentences with the picture that the first one describes (Vu et al. 2018, arXiv:1806.05645).
 
-    Rows: 545,620 train, 9,842 dev, 9,824 test; `test_hard` holds what a model that reads only the second
-    sentence gets wrong.
+    Rows: as published, not counted here, 545,620 train, 9,842 dev, 9,824 test; `test_hard` holds what a
+    model that reads only the second sentence gets wrong.
     Columns: `image` (Flickr30k), `sentence1` (premise, a caption), `sentence2` (hypothesis), `label`.
     Classes: entailment, neutral, contradiction, nearly balanced.
     Layout: `<data_root>/vsnli/{train,dev,test,test_hard}.jsonl`, each line

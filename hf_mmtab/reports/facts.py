@@ -35,7 +35,7 @@ METRIC_NAMES = {
     "mae": "mean absolute error",
     "r2": "R²",
     "loss": "loss",
-    "masked_loss": "loss of masked cells",
+    "masked_loss": "loss of the judged cells",
 }
 LOWER_IS_BETTER = ("rmse", "mae", "loss", "masked_loss", "brier", "calibration_error")
 MASKED_LM = "masked_lm"  # the problem type of pretraining, which no config has

@@ -79,10 +79,9 @@ def balanced_class_weights(counts: Sequence[int]) -> list[float]:
 class ClassificationLoss(nn.Module):
     """Cross entropy, binary cross entropy or their focal forms: the sum over labels divided by their number.
 
-    NOTE[DIFF] torch's weighted cross entropy divides by the sum of the weights in the batch, which changes
-    with how the batch is cut. We divide by the number of labels in the whole accumulated batch of all
-    processes, so class weights keep their meaning; `balanced_class_weights` has mean 1 and keeps the scale of
-    the loss too.
+    NOTE[DIFF] A weighted loss is divided by the number of labels in the whole accumulated batch of all processes, so
+    class weights keep their meaning however the batch is cut; torch's weighted cross entropy divides by the sum of
+    the weights in each batch. `balanced_class_weights` has mean 1 and keeps the scale of the loss too.
 
     Args:
         kind: `"cross_entropy"`, `"bce"`, `"focal"` (one class per example) or `"focal_bce"` (several).

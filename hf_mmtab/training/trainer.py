@@ -76,9 +76,9 @@ class MMTabTrainer(Trainer):
         self._reduced: frozenset[str] | None = None
         super().__init__(model=model, args=args, **kwargs)
         self.parts = self._find_parts()
-        # NOTE[DIFF] Trainer takes a `forward(**kwargs)` for a loss that is divided by `num_items_in_batch`, and
-        # multiplies it by the processes and accumulation steps. transformers' classifiers return a plain mean, so
-        # that their gradients would grow with both. A model whose loss does divide says `accepts_loss_kwargs = True`.
+        # Trainer takes a `forward(**kwargs)` for a loss that is divided by `num_items_in_batch`, and multiplies it by
+        # the processes and accumulation steps. transformers' classifiers return a plain mean, so that their gradients
+        # would grow with both. A model whose loss does divide says `accepts_loss_kwargs = True`.
         if getattr(self.accelerator.unwrap_model(self.model), "accepts_loss_kwargs", None) is not True:
             self.model_accepts_loss_kwargs = False
         if self.compute_loss_func is None:

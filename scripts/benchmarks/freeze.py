@@ -33,6 +33,7 @@ from hf_mmtab.models.mmbt import MMBTConfig, MMBTForClassification
 from hf_mmtab.tasks import place_convolutions
 from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments
 from hf_mmtab.training.reducing import rebuild_reducer
+from hf_mmtab.training.update_audit import read_records
 
 clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 PHASES = {
@@ -177,15 +178,17 @@ def compare(phase: str, options: argparse.Namespace) -> dict[str, float]:
         turns = TakeTurns(trainer, plain)
         trainer.add_callback(turns)
         trainer.train()
+        records = {row["step"] - 1 for row in read_records(Path(folder) / "update_audit.jsonl")}
     warm = windows  # the first epoch fills the cache and the allocator
     ours = statistics.median(turns.ours[warm:]) / options.accumulation
     theirs = statistics.median(turns.theirs[warm:]) / options.accumulation
-    # Two timings per optimizer step; every tenth step is recorded, the others only glanced at.
+    # Two timings per optimizer step. A long run records every `audit_steps`-th step and glances at the others; this
+    # short one records its first two and its last as well, so which are records is read from its file.
     steps = [sum(turns.audit[i : i + 2]) for i in range(0, len(turns.audit), 2)]
-    recorded = statistics.median(steps[:: args.audit_steps])
-    glanced = statistics.median([cost for i, cost in enumerate(steps) if i % args.audit_steps])
+    recorded = statistics.median(cost for step, cost in enumerate(steps) if step in records)
+    glanced = statistics.median(cost for step, cost in enumerate(steps) if step not in records)
     per_step = (recorded + (args.audit_steps - 1) * glanced) / args.audit_steps
-    return {"plain": theirs, "ours": ours, "audit": per_step / ours, "recorded": recorded}
+    return {"plain": theirs, "ours": ours, "audit": per_step / ours / options.accumulation}
 
 
 def reduce_main(options: argparse.Namespace) -> None:

@@ -142,7 +142,7 @@ def test_a_recipe_becomes_a_model_with_its_processor_report_and_card(finished):
         assert (finished / written).stat().st_size > 0
     page, card = (finished / "report/report.html").read_text(), (finished / "README.md").read_text()
     for text in (page, card):
-        assert "Masked cells, field by field" in text
+        assert "Cells, field by field" in text
         assert "are judged on rows that training windows contain" in text
     history = json.loads((finished / "trainer_state.json").read_text())["log_history"]
     assert [entry["epoch"] for entry in history if "eval_accuracy/shop" in entry] == [1.0, 2.0]

@@ -350,3 +350,48 @@ def test_real_stations_and_a_real_cardholder_are_read(shared_data, tmp_path):
 
     assert len(air) == 2 * 35_064
     assert len(card) == 19_963 and sum(card["Is Fraud?"]) == 27
+
+
+TEXTS = {
+    "id": ["1", "2", "x7", "4"],
+    "when": ["2024-01-01 10:00:00", "2024-01-02 10:00:00", "2024-01-03 10:00:00", "soon"],
+    "day": ["31.12.2023", "30.12.2023", "29.12.2023", "28.12.2023"],
+    "price": ["$1.50", "NA", "(1,000.25)", "2"],
+    "account": [7, 8, 9, 10],
+}
+OF_TEXTS = {
+    "types": {"id": "int", "day": "%d.%m.%Y", "account": "string"},
+    "roles": {"when": "time", "price": "amount"},
+}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_text_of_arrow_files_becomes_the_types_that_are_asked_for(suffix, tmp_path):
+    path = tmp_path / f"t{suffix}"
+    frame = pl.DataFrame(TEXTS)
+    frame.write_parquet(path, row_group_size=3) if suffix == ".parquet" else frame.write_ipc(path)
+    builder, rows = _read(Table, path, tmp_path, on_bad_record="skip", **OF_TEXTS)
+
+    assert {name: feature.dtype for name, feature in rows.features.items()} == {
+        "id": "int64", "when": "timestamp[us]", "day": "timestamp[us]", "price": "float64", "account": "string",
+    }  # fmt: skip
+    assert rows["id"][:] == [1, 2] and rows["account"][:] == ["7", "8"] and rows["price"][:] == [1.5, None]
+    assert rows["day"][0] == datetime.datetime(2023, 12, 31) and rows["when"][1].day == 2
+    assert [(r.line, r.column, r.found) for r in builder.skipped] == [
+        (3, "id", "'x7'"),
+        (4, "when", "'soon'"),
+    ]
+    with pytest.raises(
+        BadRecordError, match=r"Expected a value of type int64, found 'x7' .*line 3, column 'id'"
+    ):
+        _read(Table, path, tmp_path, **OF_TEXTS)
+
+
+def test_types_of_arrow_files_are_checked(tmp_path):
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"a": [1.5, 2.0]}).write_parquet(path)
+
+    with pytest.raises(ValueError, match=r"'b'.*found \['a'\]"):
+        _read(Table, path, tmp_path, types={"b": "int"})
+    with pytest.raises(ValueError, match=r"types\['a'\] must be one of"):
+        _read(Table, path, tmp_path, types={"a": "number"})

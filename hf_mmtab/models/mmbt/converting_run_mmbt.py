@@ -25,8 +25,8 @@ PROBLEM_TYPES = {
     "classification": "single_label_classification",
 }
 TASKS = ("mmimdb", "vsnli", "food101")
-# NOTE[DIFF] The original drops the embeddings of image tokens with its flag --dropout and everything else in BERT
-# with BERT's own 0.1; here one value, BERT's own, holds for both.
+# NOTE[DIFF] One dropout, BERT's own 0.1, holds for words and image tokens; the original has a flag of its own
+# (--dropout) for the embeddings of image tokens.
 BERT_DROPOUT = 0.1  # of bert-base-uncased and bert-large-uncased, which the original cannot change
 HEADS_OF_MODEL = {"bert-base-uncased": 12, "bert-large-uncased": 16}
 HEADS_OF_SIZE = {(768, 12): 12, (1024, 24): 16}  # hidden size and layers of BERT base and large

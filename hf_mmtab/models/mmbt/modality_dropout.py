@@ -11,7 +11,8 @@ def drop_modalities(
     A picture is dropped only where there are words, and words only where a picture is left, so that no
     example becomes empty that was not.
 
-    NOTE[DIFF] The original's flag `drop_img_percent` is for pictures only; words may be dropped here too.
+    NOTE[DIFF] Pictures and words may be hidden in training, drawn anew for each example; the original's flag
+    `drop_img_percent` drops the same pictures throughout, also of validation and test.
 
     Args:
         image_mask: shape `(batch,)`, 1 = a picture.

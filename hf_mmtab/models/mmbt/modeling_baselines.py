@@ -25,7 +25,8 @@ from .word_vectors import load_word_vectors
 class BatchNormOfAnyBatch(nn.BatchNorm1d):
     """Batch normalisation that takes a training batch of one, by its running statistics.
 
-    NOTE[DIFF] The original stops with an error on such a batch, which the last one of an epoch may be.
+    NOTE[DIFF] A training batch of one, which the last one of an epoch may be, goes through batch normalisation by its
+    running statistics; the original stops with an error.
     """
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

@@ -312,8 +312,8 @@ class MMBTModel(MMBTPreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Hide the tokens of absent pictures from attention, or put the learned vector in their place.
 
-        NOTE[DIFF] The original reads a grey picture for an absent one. The processor's `legacy` preset does so
-        too, and says in `image_mask` that a picture is there.
+        NOTE[DIFF] An absent picture is masked. The original reads a grey picture for it; the processor's `legacy`
+        preset does so too, and says in `image_mask` that a picture is there.
         """
         present = image_mask.bool()[:, None].expand(image.shape[:2])  # (batch, regions)
         if self.null_image is None:

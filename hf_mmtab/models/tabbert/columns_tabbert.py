@@ -336,9 +336,9 @@ def _is_static(sample: pl.DataFrame, entity: list[str], column: str) -> bool:
 
 def card_plan() -> ColumnPlan:
     """Return the default plan of the card tables: history per card, no user id."""
-    # NOTE[DIFF] The original has the user's id as a field and one timestamp of 10 global bins, which holds
-    # neither hour nor weekday nor the time between two payments; a refund is the same as a payment of one
-    # dollar there.
+    # NOTE[DIFF] The default plan for card payments has no user id, but month, weekday, hour, the time since the payment
+    # before, and the sign of the amount. The original has the user's id and one timestamp of 10 global bins, which
+    # holds neither hour nor weekday nor the time between two payments; a refund is a payment of one dollar there.
     return ColumnPlan(
         entity=("User", "Card"),
         time="Timestamp",
@@ -418,8 +418,8 @@ def prsa_plan() -> ColumnPlan:
 
 def paper_prsa_plan(num_bins: int = 50) -> ColumnPlan:
     """Return the fields of the paper for PRSA: everything in 50 bins but the wind direction, and [SEP]."""
-    # NOTE[DIFF] A missing measurement is the field's [MISSING] here; quantile bins come from the values that
-    # are there.
+    # NOTE[DIFF] A missing measurement of PRSA is the field's [MISSING]; quantile bins come from the values that are
+    # there.
     numbers = ("timestamp", *PRSA_NUMBERS)
     return ColumnPlan(
         entity=("station",),

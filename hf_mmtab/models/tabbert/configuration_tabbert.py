@@ -164,9 +164,9 @@ class TabBertConfig(PreTrainedConfig):
     def position_std(self) -> float:
         """Standard deviation of position embeddings at the start.
 
-        NOTE[DIFF] As large as the row vectors that they are added to; the original's (0.02, and in our preset of the
-        paper) are some twenty times smaller, and the model then hardly learns what follows from the rows right
-        before and after. Flat: 0.02, as large as the cell embeddings there.
+        NOTE[DIFF] Position embeddings of a hierarchical model start as large as the row vectors that they are added
+        to. The original's start at 0.02 (so do those of our preset of the paper), some twenty times smaller, and
+        the model then hardly learns what follows from the rows right before and after.
         """
         if self.position_initializer_range is not None:
             return float(self.position_initializer_range)

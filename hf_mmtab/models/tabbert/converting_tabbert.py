@@ -17,7 +17,7 @@ from .converting_checks_tabbert import shape_of
 # changes in float32 (e^-30 = 1e-13), yet can still be learned.
 NEW_ID_BIAS = -30.0
 
-# NOTE[DIFF] Dropped: the original builds a pooler for pretraining and never uses nor trains it.
+# NOTE[DIFF] The pooler that the original builds for pretraining, and never uses nor trains, is left out.
 _UNUSED = {
     "pooler.dense.weight": "pooler, which pretraining never uses",
     "pooler.dense.bias": "pooler, which pretraining never uses",
