@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import torch
@@ -20,6 +20,8 @@ from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForCl
 from ..pretrained_packages import resolve_checkpoint
 
 logger = logging.get_logger(__name__)
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 ALL_ROWS = "all"
 LOADING_OPTIONS = (
@@ -260,7 +262,7 @@ class ImageTextTask:
         return found[text_key], found["image_model"]
 
 
-def place_convolutions(model: PreTrainedModel) -> PreTrainedModel:
+def place_convolutions(model: Model) -> Model:
     """Store the kernels of convolutions channels last, in place: same numbers, and much faster on CPU and GPU.
 
     A model in which oneDNN would overrun its buffers is left as it is.

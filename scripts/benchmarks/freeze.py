@@ -194,7 +194,7 @@ def compare(phase: str, options: argparse.Namespace) -> dict[str, float]:
 def reduce_main(options: argparse.Namespace) -> None:
     """Under torchrun: bytes reduced and seconds per step of two ways to freeze, in turns."""
     torch.distributed.init_process_group("gloo")
-    ways = {}
+    ways: dict[str, tuple[DistributedDataParallel, list[int], list[float]]] = {}
     for name in ("rebuilt at the boundary", "find_unused_parameters=True"):
         model = build_model(options.size, "sdpa")
         ddp = DistributedDataParallel(model, find_unused_parameters=name.startswith("find"))

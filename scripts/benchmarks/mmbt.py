@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader, Subset
@@ -100,9 +100,10 @@ def build_model(options: argparse.Namespace, variant: Variant) -> MMBTForClassif
         )
         model = MMBTForClassification(config)
     else:
-        model = get_task("image_text", ImageTextTask).model(
-            _quickstart_arguments(attention), "single_label_classification", [str(i) for i in range(14)], None
-        )
+        task, arguments = get_task("image_text", ImageTextTask), _quickstart_arguments(attention)
+        names = [str(i) for i in range(14)]
+        started = task.model(arguments, "single_label_classification", names, task.processor(arguments))
+        model = cast(MMBTForClassification, started)
     return place_convolutions(model) if variant.channels_last else model
 
 
