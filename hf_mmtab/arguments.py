@@ -145,6 +145,9 @@ class MMBTModelArguments:
     modal_dropout_text: float = field(
         default=0.0, metadata={"help": "Probability to drop a text in training."}
     )
+    word_dropout: float = field(
+        default=0.0, metadata={"help": "Probability to hide each word piece in training."}
+    )
     null_image: Literal["mask", "learned"] = field(
         default="mask", metadata={"help": "What an absent picture is."}
     )

@@ -182,6 +182,7 @@ class ImageTextTask:
             "image_pooling": arguments.image_pooling,
             "modal_dropout": arguments.modal_dropout,
             "modal_dropout_text": arguments.modal_dropout_text,
+            "word_dropout": arguments.word_dropout,
         }
         if arguments.attn_implementation is not None:
             config["attn_implementation"] = arguments.attn_implementation

@@ -34,6 +34,7 @@ class MMBTBaselineConfig(PreTrainedConfig):
         hidden_dropout: after each hidden layer.
         modal_dropout: in training, probability to treat the picture of an example as absent (feature zero).
         modal_dropout_text: in training, the same for the words of an example that has a picture.
+        word_dropout: in training, probability to hide each word piece.
         pos_weight: weight of the positives of each label in the multi-label loss, one per label.
         thresholds: probability from which a label counts as predicted, one per label.
         initializer_range: standard deviation of new weights.
@@ -60,6 +61,7 @@ class MMBTBaselineConfig(PreTrainedConfig):
     hidden_dropout: float | int = 0.1
     modal_dropout: float | int = 0.0
     modal_dropout_text: float | int = 0.0
+    word_dropout: float | int = 0.0
     pos_weight: list[float] | None = None
     thresholds: list[float] | None = None
     initializer_range: float | int = 0.02
@@ -83,7 +85,7 @@ class MMBTBaselineConfig(PreTrainedConfig):
             raise ValueError(f"num_image_embeds must be between 1 and 9, got {self.num_image_embeds}")
 
     def validate_dropouts(self) -> None:
-        for name in ("modal_dropout", "modal_dropout_text", "hidden_dropout"):
+        for name in ("modal_dropout", "modal_dropout_text", "word_dropout", "hidden_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be a probability between 0 and 1, got {getattr(self, name)}")
 

@@ -31,6 +31,7 @@ class MMBTConfig(PreTrainedConfig):
             one trained vector in their place.
         modal_dropout: in training, probability to treat the picture of an example as absent.
         modal_dropout_text: in training, probability to hide the words of an example that has a picture.
+        word_dropout: in training, probability to hide each word piece.
         classifier_dropout: between pooler and classifier. The original has none.
         pos_weight: weight of the positives of each label in the multi-label loss, one per label.
         thresholds: probability from which a label counts as predicted, one per label; tuned on validation.
@@ -58,6 +59,7 @@ class MMBTConfig(PreTrainedConfig):
     null_image: Literal["mask", "learned"] = "mask"
     modal_dropout: float | int = 0.0
     modal_dropout_text: float | int = 0.0
+    word_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.0
     pos_weight: list[float] | None = None
     thresholds: list[float] | None = None
@@ -91,7 +93,7 @@ class MMBTConfig(PreTrainedConfig):
             raise ValueError(f"text_position_start must be at least 0, got {self.text_position_start}")
 
     def validate_dropouts(self) -> None:
-        for name in ("modal_dropout", "modal_dropout_text", "classifier_dropout"):
+        for name in ("modal_dropout", "modal_dropout_text", "word_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be a probability between 0 and 1, got {getattr(self, name)}")
 

@@ -1,4 +1,4 @@
-"""Modality dropout: in training, some examples lose their picture or their words."""
+"""Modality and word dropout: in training, some examples lose their picture, their words or single words."""
 
 import torch
 
@@ -28,3 +28,21 @@ def drop_modalities(
         drop = torch.rand(image_mask.shape, device=image_mask.device) < text_probability
         attention_mask = attention_mask.masked_fill((drop & image_mask.bool())[:, None], 0)
     return image_mask, attention_mask
+
+
+def drop_words(attention_mask: torch.Tensor, probability: float, keep_first: bool = False) -> torch.Tensor:
+    """Return the mask with single word pieces hidden; a text that would lose all of them keeps them.
+
+    Args:
+        attention_mask: shape `(batch, seq)`, 1 = a word piece.
+        probability: between 0 and 1, of each piece to be hidden.
+        keep_first: never hide the first position, where a text encoder has [CLS].
+    """
+    if probability == 0:
+        return attention_mask
+    hidden = torch.rand(attention_mask.shape, device=attention_mask.device) < probability
+    if keep_first:
+        hidden[:, 0] = False
+    left = attention_mask.masked_fill(hidden, 0)
+    words = left[:, 1:] if keep_first else left
+    return torch.where(words.bool().any(dim=1, keepdim=True), left, attention_mask)

@@ -16,7 +16,7 @@ from .classification_loss import classification_loss
 from .configuration_baselines import MMBTBaselineConfig
 from .configuration_mmbt import refuse_unknown_fields
 from .image_regions import build_image_model, image_feature_map, measure_image_hidden_size, pool_regions
-from .modality_dropout import drop_modalities
+from .modality_dropout import drop_modalities, drop_words
 from .pretrained_parts import load_image_model, load_text_model
 from .text_parts import FirstTokenPooler, has_pooler, has_segments, layer_path
 from .word_vectors import load_word_vectors
@@ -252,6 +252,8 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
                 image_mask, text_mask = drop_modalities(
                     image_mask, text_mask, self.config.modal_dropout, self.config.modal_dropout_text
                 )
+        if self.training and reads_text:
+            text_mask = drop_words(text_mask, self.config.word_dropout, self.text_model is not None)
 
         features = []
         if input_ids is not None and reads_text:

@@ -19,7 +19,7 @@ from .image_regions import (
     measure_image_hidden_size,
     pool_regions,
 )
-from .modality_dropout import drop_modalities
+from .modality_dropout import drop_modalities, drop_words
 from .pretrained_parts import (
     SegmentStart,
     load_image_model,
@@ -228,6 +228,7 @@ class MMBTModel(MMBTPreTrainedModel):
             image_mask, text_mask = drop_modalities(
                 image_mask, text_mask, self.config.modal_dropout, self.config.modal_dropout_text
             )
+            text_mask = drop_words(text_mask, self.config.word_dropout)
         image = self.image_projection(regions)  # (batch, regions, embedding)
         image, region_mask = self._stand_in_for_absent(image, image_mask)
         opening, closing = self._embed_special_words(words)  # (batch, 1, embedding) each

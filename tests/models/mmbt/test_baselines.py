@@ -42,6 +42,17 @@ def plain_batch(**kwargs):
     return {**batch, "token_type_ids": torch.zeros_like(batch["token_type_ids"])}
 
 
+@pytest.mark.parametrize("kind", ["bow", "bert", "concatbert"])
+def test_word_dropout_of_baselines_acts_in_training_only(kind):
+    model, plain, batch = tiny_baseline(kind, word_dropout=0.5), tiny_baseline(kind), plain_batch()
+    with torch.no_grad():
+        evaluated = model(**batch).logits
+        for each in (model, plain):  # of all that is random in training only this
+            each.training = True
+        assert_close(plain(**batch).logits, evaluated, rtol=0, atol=0)
+        assert not torch.allclose(model(**batch).logits, evaluated, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", BASELINES)
 def test_every_baseline_trains_and_comes_back_bit_for_bit(tmp_path, kind):
     model, batch = tiny_baseline(kind, hidden_sizes=[8]), plain_batch()

@@ -7,7 +7,7 @@ import torch
 from tiny_backbones import TEXT_CONFIGS, tiny_batch, tiny_config, tiny_mmbt
 from torch.testing import assert_close
 
-from hf_mmtab.models.mmbt.modality_dropout import drop_modalities
+from hf_mmtab.models.mmbt.modality_dropout import drop_modalities, drop_words
 from hf_mmtab.models.mmbt.modeling_mmbt import MMBTForClassification
 
 
@@ -133,6 +133,27 @@ def test_modality_dropout_acts_in_training_only():
     assert not torch.allclose(evaluated, absent, atol=1e-6)
 
 
+def test_words_are_hidden_at_their_rate_and_never_all_of_a_text():
+    torch.manual_seed(0)
+    mask = torch.ones(5_000, 6, dtype=torch.long)
+    mask[:, 5] = 0  # padding
+    kept = drop_words(mask, 0.3)
+    assert (kept[:, :5] == 0).float().mean().item() == pytest.approx(0.3, abs=0.01) and not kept[:, 5].any()
+    assert drop_words(mask, 1.0).equal(mask) and drop_words(mask, 0.0).equal(mask)
+    first_kept = drop_words(mask, 0.9, keep_first=True)
+    assert first_kept[:, 0].all() and (first_kept[:, :5].sum(dim=1) > 1).all()
+
+
+def test_word_dropout_acts_in_training_only():
+    model, plain, batch = tiny_mmbt(word_dropout=0.5), tiny_mmbt(), tiny_batch()
+    with torch.no_grad():
+        evaluated = model(**batch).logits
+        for each in (model, plain):  # of all that is random in training only this
+            each.model.training = True
+        assert_close(plain(**batch).logits, evaluated, rtol=0, atol=0)
+        assert not torch.allclose(model(**batch).logits, evaluated, atol=1e-6)
+
+
 def test_zero_logits_give_log_of_the_classes():
     model, batch = tiny_mmbt(), tiny_batch()
     torch.nn.init.zeros_(model.classifier.weight)
@@ -193,6 +214,7 @@ def test_unpooled_patches_need_a_picture():
         ({"num_image_embeds": 10}, "num_image_embeds must be between 1 and 9, got 10"),
         ({"num_segments": 1}, "num_segments must be at least 2"),
         ({"text_position_start": -1}, "text_position_start must be at least 0, got -1"),
+        ({"word_dropout": -0.1}, "word_dropout must be a probability between 0 and 1, got -0.1"),
         ({"modal_dropout": 1.5}, "modal_dropout must be a probability between 0 and 1, got 1.5"),
         ({"classifier_dropout": -0.1}, "classifier_dropout must be a probability"),
         ({"pos_weight": [1.0, 2.0]}, r"pos_weight needs one value per label \(3\), got 2"),
