@@ -114,6 +114,12 @@ class TableRunArguments:
             "help": "Resamples of histories behind the 95 % intervals of test metrics; 0 leaves them out."
         },
     )
+    resample_by: Literal["auto", "entity", "day", "row"] = field(
+        default="auto",
+        metadata={
+            "help": "What they draw: whole histories or days (auto: whichever are fewer), or single rows."
+        },
+    )
     overwrite: bool = field(default=False, metadata={"help": OVERWRITE_HELP})
     license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
 

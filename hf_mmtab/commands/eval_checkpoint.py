@@ -18,6 +18,7 @@ from transformers.utils import cached_file, logging
 
 from ..evaluation import evaluate_split, write_split_predictions
 from ..recipes import read_recipe
+from ..row_evaluation import RESAMPLED
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from .console import say, start_logging
@@ -56,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         "--num_workers", type=int, default=0, help="processes that decode pictures; default: 0"
     )
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0: none")
+    parser.add_argument(
+        "--resample_by",
+        choices=RESAMPLED,
+        default="auto",
+        help="what the intervals of a table draw; default: auto",
+    )
     parser.add_argument("--bf16", action="store_true", help="evaluate in bfloat16")
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
     for name in ("image", "text", "text_pair", "label"):

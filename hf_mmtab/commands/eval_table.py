@@ -54,7 +54,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> dict[str, Any]:
             "checkpoint": options.checkpoint,
             "architecture": type(model).__name__,
             "data": options.data,
-            **split_results(scored, config, options.split, options.bootstrap),
+            **split_results(scored, config, options.split, options.bootstrap, options.resample_by),
             "minutes": (time.time() - started) / 60,
             "windows": {options.split: len(windows)},
             "notes": notes,

@@ -144,7 +144,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         "data": recipe.data.data,
         "pretrained": recipe.model.pretrained,
         "seed": training.seed,
-        **split_results(scored, config, "test", recipe.run.bootstrap),
+        **split_results(scored, config, "test", recipe.run.bootstrap, recipe.run.resample_by),
         "minutes": (time.time() - started) / 60,
         "windows": {split: len(found) for split, found in windows.items()},
         "leaks": leaks,
@@ -194,7 +194,13 @@ def compare(root: Path, recipe: Recipe, finished: dict[str, list[dict[str, Any]]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     id2label = {int(number): label for number, label in config["id2label"].items()}
     results = compare_scored(
-        models, first["problem_type"], id2label, thresholds, minutes, bootstrap=recipe.run.bootstrap
+        models,
+        first["problem_type"],
+        id2label,
+        thresholds,
+        minutes,
+        recipe.run.resample_by,
+        recipe.run.bootstrap,
     )
     text = comparison_markdown(results, headline(first["problem_type"], len(id2label)), split)
     (root / "comparison.md").write_text(text + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from transformers import Trainer
 from ..data.windows import WindowDataset
 from ..reports.facts import metric_name
 from ..reports.page import PAGE_NAME
-from ..row_evaluation import evaluate_rows, headline
+from ..row_evaluation import ResampleBy, evaluate_rows, headline
 from ..scored_rows import ScoredRows, scored_rows
 from ..tasks.table_labels import count_positive
 from .console import counted
@@ -42,7 +42,7 @@ def predictions_file(folder: Path, split: str) -> Path:
 
 
 def split_results(
-    scored: Mapping[str, ScoredRows], config: Any, main_split: str, bootstrap: int
+    scored: Mapping[str, ScoredRows], config: Any, main_split: str, bootstrap: int, resample_by: ResampleBy
 ) -> dict[str, Any]:
     """Return what `results.json` says about the scores of each split, at the threshold of the config.
 
@@ -51,6 +51,7 @@ def split_results(
         config: of the model.
         main_split: gets intervals; the others are for choosing.
         bootstrap: resamples behind the intervals.
+        resample_by: what they draw, see `hf_mmtab.row_evaluation.resampling_groups`.
     """
     found = {
         split: evaluate_rows(
@@ -58,6 +59,7 @@ def split_results(
             config.problem_type,
             config.id2label,
             config.threshold,
+            resample_by,
             bootstrap=bootstrap if split == main_split else 0,
         )
         for split, rows in scored.items()

@@ -474,7 +474,9 @@ def test_evaluation_repeats_the_numbers_of_the_run(finished, payments, strangers
     assert results_of(out)["metrics"]["test"] == pytest.approx(results_of(finished)["metrics"]["test"])
     assert (out / "report" / "report.html").exists() and not list(out.glob(".rows-*"))
     whole = tmp_path / "all"
-    eval_checkpoint.main([str(finished), str(payments), "--split", "all", "--out", str(whole)])
+    asked = ["--split", "all", "--out", str(whole), "--bootstrap", "50", "--resample_by", "row"]
+    eval_checkpoint.main([str(finished), str(payments), *asked])
+    assert results_of(whole)["resampled_by"] == "row"
     assert results_of(whole)["judged"]["all"]["rows"] == len(payments.read_text().splitlines()) - 1
     lines = payments.read_text().splitlines()
     odd = tmp_path / "odd.csv"  # one label alone: numbered as the model does, not from 0
