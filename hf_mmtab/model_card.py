@@ -25,7 +25,7 @@ _METHODS = {
     "together by one text encoder, whose first position is classified.",
     "mmbt_baseline": "A baseline of the MMBT paper (Kiela et al. 2019).",
     "tabbert": "TabBERT (Padhi et al. 2021): the cells of each row become tokens, a transformer reads the fields of a "
-    "row, another one the rows over time, and a head classifies the window.",
+    "row, another one the rows over time, and a head {head}.",
 }
 _FAMILIES = {"mmbt": "mmbt", "mmbt_baseline": "mmbt", "tabbert": "tabbert"}
 _CITATIONS = {
@@ -102,7 +102,7 @@ def write_model_card(
         facts=facts,
         family=family,
         model_id=model_id,
-        method=_METHODS[model_type],
+        method=_METHODS[model_type].format(head=_head(facts, config)),
         base_models=base_models,
         data=data,
         intended_use=intended_use or _intended_use(facts),
@@ -193,6 +193,17 @@ def _header(
         model_name=facts.title if results else None,
         eval_results=results or None,
     )
+
+
+def _head(facts: RunFacts, config: Mapping[str, Any]) -> str:
+    if facts.problem_type == MASKED_LM:
+        return (
+            "guesses the cells of the next row"
+            if config.get("next_row")
+            else "guesses the cells that are masked"
+        )
+    level = "each row" if config.get("label_level") == "row" else "the window"
+    return f"{'estimates numbers for' if facts.problem_type == 'regression' else 'classifies'} {level}"
 
 
 def _intended_use(facts: RunFacts) -> str:

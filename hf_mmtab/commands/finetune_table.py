@@ -34,8 +34,9 @@ from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
 from ..training.imbalance import ImbalanceSampler
 from .console import parameters, say
-from .pretrain import EVALUATED, TABLE_FOLDER, leak_sentence
+from .pretrain import EVALUATED, leak_sentence
 from .run_folder import (
+    TABLE_FOLDER,
     Recipe,
     SaveProcessor,
     leave_out_absent_parts,

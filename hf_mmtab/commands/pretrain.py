@@ -21,7 +21,7 @@ from ..cell_baselines import FieldScore, field_scores, field_table, guess_masked
 from ..data.splits import leak_check
 from ..data.windows import WindowDataset
 from ..metrics.masked_cells import MaskedCellMetrics
-from ..models.tabbert import TabBertProcessor
+from ..models.tabbert import TabBertConfig, TabBertProcessor
 from ..models.tabbert.columns_tabbert import ColumnPlan
 from ..reports.page import PAGE_NAME
 from ..tasks import PreparedTable, TableTask
@@ -31,12 +31,11 @@ from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
 from .console import counted, parameters, say, start_logging
 from .pretrain_report import write_pretraining_report
-from .run_folder import Recipe, SaveProcessor, load_recipe_of, resume_or_refuse, select_by
+from .run_folder import TABLE_FOLDER, Recipe, SaveProcessor, load_recipe_of, resume_or_refuse, select_by
 from .run_report import REPORT_FOLDER, RESULT_FILE
 
 logger = logging.get_logger(__name__)
 
-TABLE_FOLDER = "_table"  # Trainer pushes no folder with such a name to the Hub
 PLAN_FILE = "column_plan.yaml"
 EVALUATED = ("validation", "test")
 BATCH_DEPENDENT = ("loss", "model_preparation_time")  # what Trainer adds to our metrics
@@ -167,7 +166,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         "skipped": [record.to_dict() for record in table.skipped],
         "details": {"parameters": parameters(model.num_parameters())},
     }
-    results["summary"] = summarise(folder, results, fields, model.config.next_row)
+    results["summary"] = summarise(folder, results, fields, model.config)
     if trainer.is_world_process_zero():
         (folder / RESULT_FILE).write_text(json.dumps(results, indent=1), encoding="utf-8")
         write_pretraining_report(folder, recipe.command, recipe.run.license)
@@ -235,16 +234,17 @@ def leak_sentence(split: str, leak: dict[str, Any]) -> str:
 
 
 def summarise(
-    folder: Path, results: dict[str, Any], fields: dict[str, list[FieldScore]], next_row: bool
+    folder: Path, results: dict[str, Any], fields: dict[str, list[FieldScore]], config: TabBertConfig
 ) -> str:
     """Return the closing words of a run."""
     split = results["split"]
     found = fields.get(split, [])
-    judged = "Cells of the next row" if next_row else "Masked cells"
+    judged = "Cells of the next row" if config.next_row else "Masked cells"
+    summed = "summed over fields" if config.mlm_loss == "field" else "mean of all cells"
     lines = [
         f"\n{judged} of {split} ({results['windows'][split]:,} windows), {results['minutes']:.1f} minutes:",
         *([field_table(found)] if found else []),
-        f"all: loss {results['metrics'][split]['masked_loss']:.3f}, "
+        f"all: loss {results['metrics'][split]['masked_loss']:.3f} ({summed}), "
         f"accuracy {results['metrics'][split]['accuracy']:.3f}; "
         f"{sum(score.lead > 0 for score in found)} of {len(found)} fields beat both guesses",
         f"Model, processor and card: {folder}",

@@ -20,6 +20,8 @@ from ..training.parts import has_part
 from .push_to_hub import push_run
 from .run_report import RECIPE_FILE, RESULT_FILE
 
+TABLE_FOLDER = "_table"  # Trainer pushes no folder with such a name to the Hub
+
 logger = logging.get_logger(__name__)
 
 PER_PART = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
@@ -122,8 +124,11 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
                     "files. Choose another output_dir, or pass --overwrite true to delete what is there."
                 )
             write_recipe(record, mine)
-        elif [path.name for path in folder.iterdir()] == [RECIPE_FILE]:
-            write_recipe(record, mine)  # an earlier start came to nothing: a wrong path, say
+        elif {path.name for path in folder.iterdir()} <= {RECIPE_FILE, TABLE_FOLDER} and read_recipe(
+            record
+        ) != mine:
+            shutil.rmtree(folder / TABLE_FOLDER, ignore_errors=True)
+            write_recipe(record, mine)  # an earlier start came to nothing: a wrong path or split, say
     with recipe.training.main_process_first(desc="reading the output folder"):
         before = read_recipe(record)
     if before != mine:

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from .csv_blocks import amount, cast_cell, plain_name
-from .records import BadRecord, BadRecords
+from .records import BadRecord, BadRecords, shorten
 
 TIME_ROWS = 10_000  # of a text column, from which the way its times are written is guessed
 
@@ -20,10 +20,12 @@ class CellType:
     Attributes:
         values: expression that gives the new value, null where the cell is none.
         expected: names the type in an error.
+        remedy: for a cell that is none.
     """
 
     values: pl.Expr
     expected: str
+    remedy: str = "Correct the cell, or remove the row."
 
 
 class ArrowCells:
@@ -57,7 +59,7 @@ class ArrowCells:
             if wanted is not None and wanted != kind:
                 self.columns[name] = _cell_type(name, kind, wanted)
             elif wanted is None and kind == pl.String and roles.get(name) == "amount":
-                self.columns[name] = CellType(amount(name, strict=False), "a number")
+                self.columns[name] = CellType(amount(name, strict=False), "a number", _as_text(name))
             elif wanted is None and kind == pl.String and roles.get(name) == "time":
                 self.columns.update(_time_type(name, self._without_missing(frame, name)))
 
@@ -76,26 +78,33 @@ class ArrowCells:
             The table, all rows kept, and a mask of shape `(rows,)` that is true where a cell is wrong.
         """
         wrong = np.zeros(table.num_rows, dtype=bool)
+        found: dict[int, BadRecord] = {}
         for name, cell_type in self.columns.items():
             frame = pl.DataFrame(table.select([name]))
             text = frame.schema[name] == pl.String
             present = self._without_missing(frame, name) if text else frame
             values = present.select(cell_type.values.alias(name))
             lost = (present[name].is_not_null() & values[name].is_null()).to_numpy() & ~wrong
-            for row in np.flatnonzero(lost):
-                remedy = f"Correct the cell, or read the column as text: types={{{name!r}: 'string'}}."
-                found = repr(present[name][int(row)])
-                bad.add(BadRecord(file, first_row + int(row) + 1, name, cell_type.expected, found, remedy))
+            for row in np.flatnonzero(lost).tolist():
+                cell = shorten(present[name][row])
+                place = file, first_row + row + 1, name
+                found[row] = BadRecord(*place, cell_type.expected, cell, cell_type.remedy)
             wrong |= lost
             new = values.to_arrow(compat_level=pl.CompatLevel.oldest())[name]
             if pa.types.is_large_string(new.type):  # which `datasets` does not want
                 new = new.cast(pa.string())
             table = table.set_column(table.column_names.index(name), name, new)
+        for row in sorted(found):
+            bad.add(found[row])
         return table, wrong
 
     def _without_missing(self, frame: pl.DataFrame, name: str) -> pl.DataFrame:
         cell = pl.col(name).str.strip_chars()
         return frame.select(pl.when(cell.is_in(self.missing)).then(None).otherwise(cell).alias(name))
+
+
+def _as_text(name: str) -> str:
+    return f"Correct the cell, or read the column as text: `types: {{{name}: string}}`."
 
 
 def _cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str) -> CellType:
@@ -104,18 +113,23 @@ def _cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str) -> CellT
         return CellType(
             as_text.str.strptime(pl.Datetime("us"), wanted, strict=False), f"a time as {wanted!r}"
         )
+    expected = f"a value of type {plain_name(wanted)}"
     if kind == pl.String:
-        return CellType(cast_cell(name, wanted, strict=False), f"a value of type {plain_name(wanted)}")
-    return CellType(pl.col(name).cast(wanted, strict=False), f"a value of type {plain_name(wanted)}")
+        return CellType(cast_cell(name, wanted, strict=False), expected, _as_text(name))
+    if kind.is_nested():
+        raise ValueError(
+            f"Expected column {name!r} to hold single values that become {plain_name(wanted)}, found {kind}. Take it "
+            "out of `types`."
+        )
+    return CellType(pl.col(name).cast(wanted, strict=False), expected, _as_text(name))
 
 
 def _time_type(name: str, cells: pl.DataFrame) -> dict[str, CellType]:
     """Return what most cells of a text column are: a time, a date, a number; nothing where most are none of these."""
     seen = cells[name].drop_nulls()
+    remedy = f"Correct the cell, or say how times are written: `types: {{{name}: '%d/%m/%Y %H:%M'}}`."
     for kind in (pl.Datetime("us"), pl.Date(), pl.Int64(), pl.Float64()):
-        found = pl.DataFrame({name: seen}).select(cast_cell(name, kind, strict=False))
-        if len(seen) and found[name].count() * 2 > len(seen):
-            return {
-                name: CellType(cast_cell(name, kind, strict=False), f"a value of type {plain_name(kind)}")
-            }
+        values = cast_cell(name, kind, strict=False)
+        if len(seen) and pl.DataFrame({name: seen}).select(values)[name].count() * 2 > len(seen):
+            return {name: CellType(values, f"a value of type {plain_name(kind)}", remedy)}
     return {}

@@ -346,7 +346,7 @@ def _row_problem(path: Path, line: int, row: list[str], form: CsvFormat) -> BadR
         if cell == "" or cell in form.missing or kind == pl.String:
             continue
         if pl.DataFrame({name: [cell]}).select(cast_cell(name, kind, strict=False)).item() is None:
-            remedy = f"Correct the cell, or read the column as text: types={{{name!r}: 'string'}}."
+            remedy = f"Correct the cell, or read the column as text: `types: {{{name}: string}}`."
             return BadRecord(str(path), line, name, f"a value of type {plain_name(kind)}", repr(cell), remedy)
     return None
 

@@ -216,7 +216,12 @@ def _microseconds(column: pa.ChunkedArray, name: str, done: int) -> np.ndarray:
         return column.cast(pa.int64()).to_numpy()
     if pa.types.is_floating(kind):  # seconds, for want of a better unit
         return np.rint(column.to_numpy() * 1e6).astype(np.int64)
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    remedy = (
+        f"Give its format in the recipe: `types: {{{name}: '%d/%m/%Y %H:%M'}}`."
+        if is_text
+        else "Name another column as the time."
+    )
     raise ValueError(
-        f"Column {name!r} orders the rows: expected timestamps, dates or numbers, found {kind}. Give its"
-        f" format in the recipe: `types: {{{name}: '%d/%m/%Y %H:%M'}}`."
+        f"Column {name!r} orders the rows: expected timestamps, dates or numbers, found {kind}. {remedy}"
     )

@@ -28,7 +28,8 @@ class BadRecord:
 
     def __str__(self) -> str:
         place = repr(self.file)
-        place += f", line {self.line}" if self.line is not None else ""
+        counted = "row" if self.file.endswith((".parquet", ".arrow")) else "line"
+        place += f", {counted} {self.line}" if self.line is not None else ""
         place += f", column {self.column!r}" if self.column is not None else ""
         return f"Expected {self.expected}, found {self.found} ({place}). {self.remedy}"
 

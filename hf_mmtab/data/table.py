@@ -279,7 +279,11 @@ def _digest(files: list[Path]) -> str:
 
 def _arrow_batches(path: Path, rows: int = 262_144) -> Iterator[pa.Table]:
     if path.name.endswith(".parquet"):
-        with pq.ParquetFile(path) as file:
+        try:
+            file = pq.ParquetFile(path)
+        except pa.ArrowInvalid as error:
+            raise unreadable(path, "a Parquet file", error) from error
+        with file:
             empty = file.schema_arrow.empty_table()
             for batch in file.iter_batches(batch_size=rows):
                 yield pa.Table.from_batches([batch])
@@ -291,15 +295,36 @@ def _arrow_batches(path: Path, rows: int = 262_144) -> Iterator[pa.Table]:
             reader: Any = pa.ipc.open_stream(source)
             batches: Any = reader
         except pa.ArrowInvalid:
-            reader = pa.ipc.open_file(source)
+            try:
+                reader = pa.ipc.open_file(source)
+            except pa.ArrowInvalid as error:
+                raise unreadable(path, "an Arrow file or stream", error) from error
             batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
         for batch in batches:
             yield pa.Table.from_batches([batch])
 
 
+def unreadable(path: Path, expected: str, error: Exception) -> ValueError:
+    """Return an error that says which file is not of the kind that its name says."""
+    return ValueError(
+        f"Expected {expected}, found {str(path)!r}, which cannot be read ({error}). Write it anew."
+    )
+
+
 def _plain_types(table: pa.Table) -> pa.Table:
     """Return a table without large strings, string views and dictionaries, as `datasets` wants it."""
     wanted = []
+    for place, name in enumerate(table.column_names):
+        kind: Any = table.schema.field(name).type
+        if pa.types.is_dictionary(kind) and pa.types.is_string_view(
+            kind.value_type
+        ):  # which Arrow cannot decode
+            chunks = [
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                for chunk in table[name].chunks
+            ]
+            plain = pa.dictionary(kind.index_type, pa.string())
+            table = table.set_column(place, name, pa.chunked_array(chunks, plain))
     for column in table.schema:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)

@@ -15,7 +15,7 @@ from transformers.utils.logging import get_logger
 from ..training.reporting import plot_audit
 from ..training.update_audit import read_records
 from .examples import worst_errors
-from .facts import RunFacts, metric_name
+from .facts import MASKED_LM, RunFacts, metric_name
 from .figures import result_figures
 from .plots_models import ablation_bars, comparison_plot
 from .plots_training import audit_rows, boundaries, learning_curves, movement, thaw_epochs
@@ -81,7 +81,8 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     (folder / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
     records = read_records(facts.audit_path) if facts.audit_path else []
     page = Page()
-    metric = str(facts.main_metric)
+    # pretraining keeps the checkpoint with the lowest loss, and shows the accuracy of each field further down
+    metric = "masked_loss" if facts.problem_type == MASKED_LM else str(facts.main_metric)
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
     page.draw("learning_curves", curve, learning_curves, facts.log_history, metric, thaw_epochs(records))
     page.draw("freezing", "When each part was frozen and how far it moved", movement, records)

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers.utils import logging
 
 from ..arguments import PretrainingArguments, TabBertModelArguments, TableDataArguments
@@ -39,6 +40,14 @@ SIZE_KEYS = tuple(
     field.name
     for field in fields(TabBertModelArguments)
     if field.name not in ("pretrained", "attn_implementation")
+)
+OF_PRESET = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "field_num_layers",
+    "field_num_heads",
 )
 PLAN_KEYS = ("plan", "plan_edits", "num_bins", "entity_columns", "time_column", "label_columns")
 
@@ -150,8 +159,8 @@ class TableTask:
         builder.download_and_prepare()
         if not sum(split.num_examples for split in (builder.info.splits or {}).values()):
             raise ValueError(
-                f"Expected rows in {arguments.data!r}, found none that can be read"
-                f"{', only a header' if not builder.skipped else ''}. Give a table with rows."
+                f"Expected rows in {arguments.data!r}, found none{' that can be read' if builder.skipped else ''}. "
+                "Give a table with rows."
             )
         return cast(datasets.Dataset, builder.as_dataset(split="train")), warn_about(builder.skipped)
 
@@ -291,8 +300,17 @@ class TableTask:
                 sizes[name] = arguments.dropout
         positions = data.seq_len * (len(processor.fields) if arguments.flatten else 1)
         sizes["max_position_embeddings"] = max(512, positions)
-        make: Any = TabBertConfig.paper if arguments.preset == "paper" else TabBertConfig
-        return make(**processor.config_kwargs(), **sizes, **more)
+        if arguments.preset != "paper":
+            return TabBertConfig(**processor.config_kwargs(), **sizes, **more)
+        try:
+            return TabBertConfig.paper(**processor.config_kwargs(), **sizes, **more)
+        except StrictDataclassClassValidationError as error:
+            own = ", ".join(f"{name}: {value}" for name, value in sizes.items() if name in OF_PRESET)
+            raise ValueError(
+                f"Expected preset: paper to say the sizes, found {own} in the recipe, which do not go together with it "
+                f"({str(error.__cause__ or error).split('. ')[0]}). Take them out: "
+                f"{' '.join(f'--{name} null' for name in sizes if name in OF_PRESET)}"
+            ) from error
 
     def masking(
         self, arguments: PretrainingArguments, processor: TabBertProcessor, seed: int, next_row: bool = False

@@ -461,6 +461,10 @@ def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
         (["--entities", "w1", "nobody"], "Expected entities of column 'who', found no row of nobody"),
         (["--plan_edits", '{"city": null}'], "Expected plan_edits to remove fields of the plan .*found city"),
         (["--seq_len", "90", "--pad_windows", "false"], "Expected windows of 90 rows in the train split"),
+        (
+            ["--preset", "paper", "--field_hidden_size", "8"],
+            "Expected preset: paper to say the sizes, found .*hidden_size: .*--hidden_size null",
+        ),
         (["--mlm_probability", "1.5"], "mlm_probability must be between 0 and 1, got 1.5"),
         (["--time_column", "date"], re.escape("Expected columns ['date'], found")),
     ],
@@ -474,13 +478,18 @@ def test_a_start_that_came_to_nothing_does_not_claim_the_folder(recipe, tmp_path
     with pytest.raises(FileNotFoundError, match=r"Expected a table, or a folder of files"):
         main([str(recipe), "--data", str(tmp_path / "absent.csv")])
     assert (tmp_path / "run" / "recipe.yaml").exists()
+    with pytest.raises(ValueError, match="Expected windows of 90 rows"):  # after the table was encoded
+        main([str(recipe), "--seq_len", "90", "--pad_windows", "false"])
+    assert (tmp_path / "run" / "_table").exists()
     main([str(recipe), "--num_train_epochs", "1"])
     assert (tmp_path / "run" / "results.json").exists()
 
 
 def test_a_table_without_rows_is_named(recipe, tmp_path):
     (tmp_path / "bare.csv").write_text("when,who,shop,amount,odd\n")
-    with pytest.raises(ValueError, match=r"Expected rows in '.*bare.csv', found none .*only a header"):
+    with pytest.raises(
+        ValueError, match=r"Expected rows in '.*bare.csv', found none[.] Give a table with rows"
+    ):
         main([str(recipe), "--data", str(tmp_path / "bare.csv")])
 
 

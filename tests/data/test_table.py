@@ -194,7 +194,7 @@ def test_rows_of_parquet_without_a_time_are_left_out_and_counted(tmp_path):
 
     assert rows["when"][:] == [1, 4]
     assert sorted((r.line, r.column) for r in builder.skipped) == [(2, "id"), (3, "when")]
-    with pytest.raises(BadRecordError, match="line 2, column 'id'"):
+    with pytest.raises(BadRecordError, match="row 2, column 'id'"):
         _read(Table, path, tmp_path, required=required)
 
 
@@ -382,7 +382,7 @@ def test_text_of_arrow_files_becomes_the_types_that_are_asked_for(suffix, tmp_pa
         (4, "when", "'soon'"),
     ]
     with pytest.raises(
-        BadRecordError, match=r"Expected a value of type int64, found 'x7' .*line 3, column 'id'"
+        BadRecordError, match=r"Expected a value of type int64, found 'x7' .*row 3, column 'id'"
     ):
         _read(Table, path, tmp_path, **OF_TEXTS)
 
@@ -395,3 +395,32 @@ def test_types_of_arrow_files_are_checked(tmp_path):
         _read(Table, path, tmp_path, types={"b": "int"})
     with pytest.raises(ValueError, match=r"types\['a'\] must be one of"):
         _read(Table, path, tmp_path, types={"a": "number"})
+
+
+def test_the_first_broken_row_of_an_arrow_file_is_reported_first(tmp_path):
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"when": ["2024-01-01", "2024-01-02", "soon"], "price": ["1", "much", "2"]}).write_parquet(
+        path
+    )
+    roles = {"when": "time", "price": "amount"}
+    with pytest.raises(BadRecordError, match=r"Expected a number, found 'much' .*row 2, column 'price'"):
+        _read(Table, path, tmp_path, roles=roles)
+    builder, _ = _read(Table, path, tmp_path, roles=roles, on_bad_record="skip")
+    assert [record.line for record in builder.skipped] == [2, 3]
+    assert "say how times are written: `types: {when:" in builder.skipped[1].remedy
+
+
+def test_categoricals_of_polars_are_text(tmp_path):
+    path = tmp_path / "t.arrow"
+    frame = pl.DataFrame({"shop": pl.Series(["a", "b", None], dtype=pl.Categorical), "n": [1, 2, 3]})
+    frame.write_ipc(path)
+    _, rows = _read(Table, path, tmp_path)
+    assert rows["shop"][:] == ["a", "b", None] and rows.features["shop"].dtype == "string"
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_a_file_that_is_not_what_its_name_says_is_named(suffix, tmp_path):
+    path = tmp_path / f"t{suffix}"
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"t{suffix}', which cannot be read"):
+        _read(Table, path, tmp_path)

@@ -97,6 +97,12 @@ class FittedField:
     def _fit_bins(self, statistics: FieldStatistics) -> None:
         sketch, count = statistics.sketch, self.plan.num_bins
         assert sketch is not None
+        if sketch.total == 0 and self.plan.kind == "time_gap":
+            raise ValueError(
+                f"Field {self.plan.name!r}: no time between two rows to fit bins on, since none of the "
+                f"{statistics.rows} rows follows another of its entity. Give a table with more rows of each, or remove "
+                "the field from the plan."
+            )
         if sketch.total == 0:
             raise ValueError(
                 f"Field {self.plan.name!r}: no number to fit bins on, all {statistics.rows} rows are missing"
@@ -104,13 +110,13 @@ class FittedField:
             )
         self.lowest, self.highest, self.error = sketch.lowest, sketch.highest, sketch.error
         original = self.plan.binning == "original"
-        # source: np.arange(0, 1 + 1/n, 1/n) of the original, rounding errors included
-        shares = np.minimum(np.arange(count + 1) * (1 / count), 1.0)
-        edges = sketch.quantiles(shares, self._transformed)
-        self.edges = edges if original else np.unique(edges)
-        if len(self.edges) == 1:  # one value only: one bin
-            self.edges = np.repeat(self.edges, 2)
         values, counts = sketch.values_and_counts()
+        if original:
+            # source: np.arange(0, 1 + 1/n, 1/n) of the original, rounding errors included
+            shares = np.minimum(np.arange(count + 1) * (1 / count), 1.0)
+            self.edges = sketch.quantiles(shares, self._transformed)
+        else:
+            self.edges = bin_edges(self._transformed(values), counts, count)
         self.counts = np.bincount(self._bin(values), weights=counts, minlength=len(self.edges) - 1).astype(
             np.int64
         )
@@ -191,7 +197,8 @@ class FittedField:
             edges = self.edges
             if self.plan.transform == "log1p":
                 edges = np.sign(edges) * np.expm1(np.abs(edges))
-            return [f"[{edges[i]:.6g}, {edges[i + 1]:.6g})" for i in kept]
+            last = len(edges) - 2  # the only one that holds its upper edge
+            return [f"[{edges[i]:.6g}, {edges[i + 1]:.6g}{']' if i == last else ')'}" for i in kept]
         assert self.values is not None
         return [str(v) for v in self.values.to_pylist()]
 
@@ -255,6 +262,50 @@ class FittedField:
         rest: dict[str, Any] = {k: v for k, v in arrays.items() if k != "values"}
         settings = {k: v for k, v in plain.items() if k != "end"}
         return cls(plan=plan, values=values, **settings, **rest)
+
+
+def bin_edges(values: np.ndarray, counts: np.ndarray, num_bins: int) -> np.ndarray:
+    """Return the edges of at most `num_bins` bins of about equally many numbers, none of them empty.
+
+    Few different numbers get a bin each. One that is so frequent that it fills a bin shares it with no other number,
+    so that a field that is nearly always zero still tells zero from the rest. Inner edges lie halfway between
+    neighbouring numbers.
+
+    Args:
+        values: different finite numbers, increasing, shape `(numbers,)`.
+        counts: how often each was met, shape `(numbers,)`.
+        num_bins: at least 1.
+
+    Returns:
+        Increasing, shape `(bins + 1,)`; the outer ones are the lowest and the highest number.
+    """
+    starts = np.arange(1, len(values))
+    if len(values) > num_bins:
+        heavy = counts * num_bins >= counts.sum()
+        rest = np.where(heavy, 0, counts)
+        # with a bin for each heavy number there is room for as many of the rest as still fit
+        for size in range(num_bins if rest.any() else 0, 0, -1):
+            starts = _bin_starts(rest, size, heavy)
+            if len(starts) < num_bins:
+                break
+        else:
+            starts = _bin_starts(counts, num_bins, np.zeros_like(heavy))
+    halfway = (values[starts - 1] + values[starts]) / 2
+    return np.concatenate([values[:1], halfway, values[-1:]])
+
+
+def _bin_starts(counts: np.ndarray, num_bins: int, alone: np.ndarray) -> np.ndarray:
+    """Return the places of the numbers with which bins begin, but the first.
+
+    A number that would begin several bins is alone in its own, as are those of `alone`: at most `num_bins` bins, and
+    two more for each of `alone`.
+    """
+    ends = np.cumsum(counts)
+    places = np.searchsorted(ends, np.arange(num_bins + 1) * (ends[-1] - 1) // num_bins, side="right")
+    begins, times = np.unique(places, return_counts=True)
+    apart = np.union1d(begins[times > 1], np.flatnonzero(alone))
+    starts = np.concatenate([begins[:-1], apart, apart + 1])
+    return np.setdiff1d(starts, [0, len(counts)])
 
 
 def count_edges_below(edges: np.ndarray, values: np.ndarray) -> np.ndarray:

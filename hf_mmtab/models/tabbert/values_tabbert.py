@@ -39,7 +39,7 @@ def column(table: pa.Table, name: str) -> pa.Array:
     """Return one column as a single array.
 
     Raises:
-        ValueError: if the table has no such column.
+        ValueError: if the table has no such column, or one of lists.
     """
     if name not in table.column_names:
         raise ValueError(
@@ -47,6 +47,11 @@ def column(table: pa.Table, name: str) -> pa.Array:
             " plan."
         )
     chunked = table[name]
+    if pa.types.is_nested(chunked.type):
+        raise ValueError(
+            f"Expected single values in column {name!r}, found {chunked.type}. Remove its field from the plan, or "
+            "split the column into several."
+        )
     array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # zero chunks
         array = pa.array([], type=chunked.type) if array.num_chunks == 0 else pa.concat_arrays(array.chunks)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hf_mmtab.models.tabbert.fields_tabbert import count_edges_below
+from hf_mmtab.models.tabbert.fields_tabbert import bin_edges, count_edges_below
 from hf_mmtab.models.tabbert.statistics_tabbert import CategoryCounts, QuantileSketch
 from hf_mmtab.models.tabbert.values_tabbert import parse_money, stable_hash
 
@@ -119,3 +119,40 @@ def test_counting_edges_is_a_search_from_the_right():
     assert np.array_equal(count_edges_below(edges, values), np.searchsorted(edges, values, side="right"))
     many = np.linspace(0, 1, 500)
     assert np.array_equal(count_edges_below(many, values), np.searchsorted(many, values, side="right"))
+
+
+def numbers_in_bins(numbers, num_bins):
+    """Return how many of the numbers lie in each bin, after checking the edges."""
+    edges = bin_edges(*np.unique(numbers, return_counts=True), num_bins)
+    assert edges[0] == min(numbers) and edges[-1] == max(numbers) and (np.diff(edges[:-1]) > 0).all()
+    counts = np.bincount(count_edges_below(edges[1:-1], np.asarray(numbers, float)), minlength=len(edges) - 1)
+    assert len(counts) <= num_bins and counts.all()
+    return counts.tolist()
+
+
+def test_few_different_numbers_get_a_bin_each():
+    assert numbers_in_bins([0] * 97 + [1] * 3, 32) == [97, 3]
+    assert numbers_in_bins(list(range(9)) * 10, 9) == [10] * 9
+    assert numbers_in_bins([7.0], 32) == [1]
+
+
+def test_a_dominant_number_is_told_from_the_rest_which_still_get_the_other_bins():
+    rest = np.random.default_rng(0).uniform(1, 100, 320)
+    zeros = numbers_in_bins([*np.zeros(10_000), *rest], 32)
+    assert zeros[0] == 10_000 and len(zeros) == 32 and max(zeros[1:]) <= 12
+    highest = numbers_in_bins([*rest, *np.full(10_000, 100)], 32)
+    assert highest[-1] == 10_000 and len(highest) == 32
+    between = numbers_in_bins([*rest, *np.full(10_000, 50)], 32)
+    assert max(between) == 10_000 and len(between) >= 31
+
+
+def test_bins_of_many_different_numbers_are_equally_full():
+    assert set(numbers_in_bins(np.random.default_rng(0).normal(size=3200), 32)) <= {99, 100, 101}
+
+
+def test_no_bin_is_empty_whatever_repeats():
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        numbers = np.round(rng.exponential(size=int(rng.integers(1, 60))) * rng.integers(1, 9))
+        repeated = np.repeat(numbers[: int(rng.integers(0, 3))], int(rng.integers(0, 60)))
+        numbers_in_bins([*numbers, *repeated], int(rng.integers(1, 12)))
