@@ -58,6 +58,9 @@ class ImageTextDataArguments:
         default="raise",
         metadata={"help": "skip: leave unreadable records out, counted and listed in the report."},
     )
+    allow_empty_text: bool = field(
+        default=False, metadata={"help": "Keep records without a text; their picture alone is read."}
+    )
     check_images: Literal["header", "decode", "off"] | None = field(
         default=None,
         metadata={

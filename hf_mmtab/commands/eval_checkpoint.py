@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
     for name in ("image", "text", "text_pair", "label"):
         parser.add_argument(f"--{name}_column", help="default: as the recipe says, else found by its name")
+    parser.add_argument("--allow_empty_text", action="store_true", help="keep records without a text")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     return parser
 
@@ -100,6 +101,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> dict[str, 
         data=options.data,
         on_bad_record=options.on_bad_record,
         label_separator=recipe.get("label_separator"),
+        allow_empty_text=options.allow_empty_text or recipe.get("allow_empty_text", False),
         split_seed=recipe.get("split_seed", 0),
         **columns,
     )

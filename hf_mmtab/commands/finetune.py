@@ -32,11 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in dict.fromkeys([first.model.architecture, *first.run.compare])
         if name not in family.BASELINES
     ]
+    if unknown := [name for name in architectures if name not in family.ARCHITECTURES]:
+        known = ", ".join([*family.ARCHITECTURES, *family.BASELINES])
+        raise ValueError(
+            f"Expected architecture and compare to name some of {known}, found {', '.join(unknown)}. On the "
+            "command line several stand side by side: `--compare bert img`."
+        )
+    written_for = (
+        read_recipe(arguments[0]).get("architecture", architectures[0]) if arguments else architectures[0]
+    )
     seeds = first.run.seeds or [first.training.seed]
     root = Path(first.training.output_dir)
     speaks = first.training.process_index == 0
     if len(seeds) == 1 and set(first.run.compare) <= {first.model.architecture}:
-        say(family.finetune(first)["summary"], speaks)
+        say(family.finetune(first, is_reference=first.model.architecture == written_for)["summary"], speaks)
         return
     if first.run.overwrite and speaks:
         shutil.rmtree(root, ignore_errors=True)
@@ -47,9 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             overrides = ["--architecture", architecture, "--seed", str(seed), "--output_dir", str(folder)]
             recipe = load_recipe([*arguments, *overrides])
             recipe.shared = root
-            finished[architecture].append(
-                family.finetune(recipe, is_reference=architecture == architectures[0])
-            )
+            finished[architecture].append(family.finetune(recipe, is_reference=architecture == written_for))
     if speaks:
         say(family.compare(root, first, finished))
 

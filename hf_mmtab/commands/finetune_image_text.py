@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from ..ablation import AblationRow, ablation_table
+from ..arguments import IMAGE_TEXT_ARCHITECTURES
 from ..comparison import ModelRuns, compare_runs, comparison_markdown
 from ..evaluation import (
     HEADLINE,
@@ -21,12 +23,13 @@ from ..evaluation import (
     predict_split,
     write_split_predictions,
 )
-from ..metrics import compute_metrics_for, scores_for, tune_thresholds
+from ..metrics import compute_metrics_for, metric_names, scores_for, tune_thresholds
 from ..reports.page import PAGE_NAME
 from ..tasks import ImageTextTask, label_ids_of_model
 from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
 from .run_folder import (
+    CACHE_FOLDER,
     Recipe,
     SaveProcessor,
     leave_out_absent_parts,
@@ -45,6 +48,7 @@ from .run_report import (
 
 logger = logging.get_logger(__name__)
 
+ARCHITECTURES = IMAGE_TEXT_ARCHITECTURES
 BASELINES: tuple[str, ...] = ()  # names to compare with that are no architectures
 SELECTION_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "micro_f1"}
 
@@ -70,14 +74,17 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     train, validation = splits["train"], splits["validation"]
     problem_type, names = recipe.task.labels(train)
     processor = recipe.task.processor(recipe.model)
-    model: Any = recipe.task.model(recipe.model, problem_type, names, processor)
+    model: Any = recipe.task.model(
+        recipe.model, problem_type, names, processor, "sentence2" in train.column_names
+    )
     if recipe.model.pretrained is not None:  # the model's own numbering of the labels
         splits = datasets.DatasetDict(
             {name: label_ids_of_model(rows, model.config) for name, rows in splits.items()}
         )
         train, validation, names = splits["train"], splits["validation"], label_names(model.config)
     leave_out_absent_parts(recipe, recipe.task.parts, model, is_reference)
-    select_by(recipe.training, SELECTION_METRIC[problem_type])
+    known = metric_names(problem_type, model.config.id2label)
+    select_by(recipe.training, SELECTION_METRIC[problem_type], known=known)
 
     trainer = MMTabTrainer(
         model=model,
@@ -145,6 +152,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         text = json.dumps(found, indent=1)
         (folder / RESULT_FILE).write_text(text, encoding="utf-8")
         write_run_report(folder, evaluated, recipe.command)
+        shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)  # it can be large
     push_if_asked(recipe, folder, trainer)
     trainer.accelerator.wait_for_everyone()
     return found

@@ -13,7 +13,7 @@ from transformers.utils import logging
 from ..comparison import compare_scored, comparison_markdown
 from ..data.splits import leak_check
 from ..data.windows import WindowDataset
-from ..metrics import scores_for
+from ..metrics import metric_names, scores_for
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..row_evaluation import choose_threshold, headline
 from ..scored_rows import ScoredRows, scored_rows
@@ -36,6 +36,7 @@ from ..training.imbalance import ImbalanceSampler
 from .console import parameters, say
 from .pretrain import EVALUATED, leak_sentence
 from .run_folder import (
+    CACHE_FOLDER,
     TABLE_FOLDER,
     Recipe,
     SaveProcessor,
@@ -60,7 +61,7 @@ from .table_results import (
 
 logger = logging.get_logger(__name__)
 
-CACHE_FOLDER = "_feature_cache"
+ARCHITECTURES = tuple(HEADS)
 
 
 class WindowTrainer(MMTabTrainer):
@@ -89,7 +90,6 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     Returns:
         What `results.json` holds.
     """
-    check_names(recipe)
     folder, training = Path(recipe.training.output_dir), recipe.training
     if (done := resume_or_refuse(recipe, folder)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
@@ -215,15 +215,6 @@ def compare(root: Path, recipe: Recipe, finished: dict[str, list[dict[str, Any]]
 # ---- What the recipe leaves open ----
 
 
-def check_names(recipe: Recipe) -> None:
-    """Raise a ValueError if `compare` names something that is neither a head nor a baseline."""
-    known = (*HEADS, *BASELINES)
-    if unknown := [name for name in recipe.run.compare if name not in known]:
-        raise ValueError(
-            f"Expected names to compare with among {', '.join(known)}, found {', '.join(unknown)}."
-        )
-
-
 def check_baselines(recipe: Recipe, table: PreparedTable) -> None:
     """Find out before hours of training whether the baselines that come after it can run.
 
@@ -312,10 +303,12 @@ def choose_loss(recipe: Recipe) -> None:
 
 def choose_checkpoint_by(recipe: Recipe, config: Any) -> None:
     """Keep the best checkpoint by the error of numbers, the average precision of two classes, or macro-F1."""
+    known = metric_names(config.problem_type, config.id2label)
     if config.problem_type == "regression":
-        select_by(recipe.training, "rmse", greater_is_better=False)
+        select_by(recipe.training, "rmse", greater_is_better=False, known=known)
     else:
-        select_by(recipe.training, "average_precision" if config.num_labels == 2 else "macro_f1")
+        metric = "average_precision" if config.num_labels == 2 else "macro_f1"
+        select_by(recipe.training, metric, known=known)
 
 
 def metrics_on(windows: WindowDataset, config: Any) -> Callable[[EvalPrediction], dict[str, float]]:

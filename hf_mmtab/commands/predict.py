@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}_column", help="default: as in the checkpoint's recipe, else found by its name"
         )
+    parser.add_argument("--allow_empty_text", action="store_true", help="keep records without a text")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     parser.add_argument(
         "--task", help="tables: which reader; default: that of the checkpoint's recipe, else table"
@@ -76,7 +78,8 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     model, processor, recipe = load_checkpoint(options.checkpoint)
     keys = [f"{name}_column" for name in ("image", "text", "text_pair")]
     columns = {key: getattr(options, key) or recipe.get(key) for key in keys}
-    given = {key: value for key, value in columns.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
+    given["allow_empty_text"] = options.allow_empty_text or recipe.get("allow_empty_text", False)
     rows, skipped = read_image_text(options.input, on_bad_record=options.on_bad_record, **given)
     encoded = get_task(recipe.get("task", "image_text"), ImageTextTask).encode(rows, processor)
     collator = MMBTCollator(processor, num_labels=model.config.num_labels)

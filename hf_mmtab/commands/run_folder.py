@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from ..training.parts import has_part
 from .push_to_hub import push_run
 from .run_report import RECIPE_FILE, RESULT_FILE
 
-TABLE_FOLDER = "_table"  # Trainer pushes no folder with such a name to the Hub
+# Trainer pushes no folder with such a name to the Hub
+TABLE_FOLDER, CACHE_FOLDER = "_table", "_feature_cache"
 
 logger = logging.get_logger(__name__)
 
@@ -140,8 +141,29 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
     return json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
 
 
-def select_by(training: MMTabTrainingArguments, metric: str, greater_is_better: bool = True) -> None:
-    """Keep the best checkpoint by the task's metric, where the recipe names no other."""
+def select_by(
+    training: MMTabTrainingArguments,
+    metric: str,
+    greater_is_better: bool = True,
+    known: Collection[str] | None = None,
+) -> None:
+    """Keep the best checkpoint by the task's metric, where the recipe names no other.
+
+    Args:
+        training: its arguments are changed.
+        metric: of the task.
+        greater_is_better: whether more of it is better.
+        known: metrics that an evaluation gives; None: not looked at.
+
+    Raises:
+        ValueError: if the recipe names a metric that no evaluation of this data gives.
+    """
+    chosen = (training.metric_for_best_model or "loss").removeprefix("eval_")
+    if known is not None and chosen not in {"loss", *known}:
+        raise ValueError(
+            f"Expected metric_for_best_model to be loss or one of {', '.join(sorted(known))}, which these labels have, "
+            f"found {chosen!r}. Name one of them, or take it out: `--metric_for_best_model null`."
+        )
     if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
         training.metric_for_best_model, training.greater_is_better = metric, greater_is_better
 

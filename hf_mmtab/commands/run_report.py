@@ -64,7 +64,7 @@ def read_facts(
     timeline = _read_json(folder / "freeze_schedule.json").get("timeline", [])
     inputs = " and ".join(results.get("inputs", [])) or "its inputs"
     return RunFacts(
-        title=f"{results['architecture']} on {results['data']}",
+        title=f"{results['architecture']} on {Path(results['data']).name}",
         problem_type=config.problem_type,
         id2label=config.id2label,
         task=_TASK_WORDS[config.problem_type].format(labels=config.num_labels, inputs=inputs),

@@ -10,6 +10,7 @@ from .for_trainer import compute_metrics_for
 from .priors import correct_prior, effective_prior, prior_log_ratios
 from .scores import (
     binary_scores,
+    metric_names,
     multi_label_scores,
     per_class_table,
     recall_at_false_positive_rate,
@@ -35,6 +36,7 @@ __all__ = [
     "decide",
     "effective_prior",
     "expected_calibration_error",
+    "metric_names",
     "multi_label_scores",
     "paired_bootstrap",
     "per_class_table",

@@ -27,6 +27,23 @@ logger = get_logger(__name__)
 FALSE_POSITIVE_RATES = (0.001, 0.01)  # 0.1 % and 1 %: what an analyst can look at
 
 
+def metric_names(problem_type: str, id2label: Mapping[int, str]) -> set[str]:
+    """Return the names of all metrics that `scores_for` may give, without those of single classes.
+
+    Args:
+        problem_type: as in the model's config.
+        id2label: names of labels (regression: of targets).
+    """
+    number = len(id2label)
+    labels: dict[str, np.ndarray] = {
+        "regression": np.arange(2.0 * number).reshape(2, number),
+        "multi_label_classification": np.eye(number, dtype=int),
+        "single_label_classification": np.arange(number),
+    }
+    predictions = labels["regression"] if problem_type == "regression" else np.eye(number)
+    return set(scores_for(problem_type, labels[problem_type], predictions, id2label))
+
+
 def recall_at_false_positive_rate(labels: np.ndarray, scores: np.ndarray, rate: float) -> float:
     """The highest recall of any threshold whose false positive rate is at most `rate` (nothing
     interpolated).

@@ -20,7 +20,7 @@ TASKS: dict[str, ImageTextTask | TableTask] = {
         ImageTextTask("image_text", ImageText),
         ImageTextTask("mmimdb", MMIMDB),
         ImageTextTask("food101", Food101),
-        ImageTextTask("vsnli", VSNLI, sentence_pairs=True),
+        ImageTextTask("vsnli", VSNLI),
         TableTask("table", Table),
         TableTask("card_transactions", CardTransactions, preset="card"),
         TableTask("prsa", PRSA, preset="prsa"),

@@ -30,6 +30,7 @@ LOADING_OPTIONS = (
     "text_pair_column",
     "label_column",
     "label_separator",
+    "allow_empty_text",
     "check_images",
 )
 IMAGE_TEXT_PARTS = ("image_encoder", "text_encoder")
@@ -42,12 +43,10 @@ class ImageTextTask:
     Args:
         name: as a recipe's `task` says it.
         builder: reads the data; takes `data_root` and the columns.
-        sentence_pairs: rows have `sentence1` and `sentence2` in place of `text`.
     """
 
     name: str
     builder: type[datasets.GeneratorBasedBuilder]
-    sentence_pairs: bool = False
 
     data_arguments = ImageTextDataArguments
     model_arguments = MMBTModelArguments
@@ -164,9 +163,21 @@ class ImageTextTask:
         )
 
     def model(
-        self, arguments: MMBTModelArguments, problem_type: str, names: list[str], processor: MMBTProcessor
+        self,
+        arguments: MMBTModelArguments,
+        problem_type: str,
+        names: list[str],
+        processor: MMBTProcessor,
+        sentence_pairs: bool = False,
     ) -> PreTrainedModel:
         """Start a model from the pretrained checkpoints that the recipe names, or go on with a whole one.
+
+        Args:
+            arguments: which.
+            problem_type: of the labels.
+            names: of the labels.
+            processor: of the model.
+            sentence_pairs: whether rows have a second text, which is a segment of its own.
 
         Raises:
             ValueError: if the whole one is of another architecture or another kind of label than the recipe.
@@ -194,7 +205,7 @@ class ImageTextTask:
                 image,
                 segment_start=arguments.segment_start,
                 text_position_start=arguments.text_position_start,
-                num_segments=3 if self.sentence_pairs else 2,
+                num_segments=3 if sentence_pairs else 2,
                 null_image=arguments.null_image,
                 classifier_dropout=arguments.classifier_dropout,
                 **config,

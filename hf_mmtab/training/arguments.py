@@ -192,6 +192,11 @@ class MMTabTrainingArguments(TrainingArguments):
                 "write audit: false to switch the audit off"
             )
         parse_size(self.feature_cache_budget)
+        if not 0 <= self.label_smoothing_factor < 1:
+            raise ValueError(
+                f"label_smoothing_factor must be at least 0 and below 1, the share of a label that goes to all classes "
+                f"alike, got {self.label_smoothing_factor}"
+            )
         if self.optim_preset == "bertadam" and not self.weight_decay:
             self.weight_decay = 0.01  # of the original; also spared: biases and LayerNorm
         if not torch.accelerator.is_available():

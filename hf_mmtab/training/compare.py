@@ -36,7 +36,9 @@ class PartDifference:
 
     @property
     def relative(self) -> float:
-        """‖b − a‖ / ‖a‖ over the whole part."""
+        """‖b − a‖ / ‖a‖ over the tensors that have one shape in both; NaN where none has."""
+        if self.reshaped == self.tensors:
+            return float("nan")
         return (self.squared_change / (self.squared_norm or 1.0)) ** 0.5
 
     def note(self) -> str:

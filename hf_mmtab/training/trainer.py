@@ -447,9 +447,12 @@ class MMTabTrainer(Trainer):
             return None
         model = self.accelerator.unwrap_model(self.model)
         path = Path(self.args.output_dir) / RECORDS_NAME
+        layers = {unit.name: unit.paths for unit in self.plan.units if unit.name != unit.part and unit.paths}
         audit = UpdateAudit(
             model,
-            partition_parameters(model, self.parts),
+            partition_parameters(
+                model, {**self.parts, **layers}
+            ),  # layers that thaw one by one are told apart
             self.plan,
             self.optimizer,
             path if self.args.should_save else None,

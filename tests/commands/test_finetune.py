@@ -9,8 +9,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
+from hf_mmtab.commands import predict
 from hf_mmtab.commands.finetune import main
 
 
@@ -50,8 +52,6 @@ def test_a_recipe_becomes_a_saved_model_with_report_card_and_predictions(recipe,
 
 
 def recipe_data(recipe: Path) -> str:
-    import yaml
-
     return json.dumps(yaml.safe_load(recipe.read_text()))
 
 
@@ -107,6 +107,8 @@ def test_thresholds_of_several_labels_are_tuned_and_saved(recipe, tmp_path, pict
         for index, line in enumerate(lines):
             line["label"] = [line["label"]] + (["rare"] if index % 5 == 0 else [])
         (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match=r"to be loss or one of .*micro_f1.*, found 'accuracy'.*_model null"):
+        main([str(recipe), "--data", str(data), "--metric_for_best_model", "accuracy"])
     main([str(recipe), "--data", str(data), "--pos_weight", "total_over_positives"])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config
@@ -118,12 +120,65 @@ def test_thresholds_of_several_labels_are_tuned_and_saved(recipe, tmp_path, pict
     assert row["prediction"] == expected
 
 
+def test_pairs_of_sentences_in_columns_of_their_own_are_two_segments(recipe, tmp_path, pictures):
+    data = tmp_path / "pairs"
+    data.mkdir()
+    (data / "img").symlink_to(pictures / "img")
+    for split in ("train", "dev", "test"):
+        lines = [json.loads(line) for line in (pictures / f"{split}.jsonl").read_text().splitlines()]
+        pairs = [
+            {"photo": x["img"], "first": x["text"], "then": "a new sea", "kind": x["label"]} for x in lines
+        ]
+        pairs[0]["first"] = ""  # its picture and second sentence are left
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    columns = ["--image_column", "photo", "--text_column", "first", "--text_pair_column", "then"]
+    arguments = [
+        str(recipe),
+        "--data",
+        str(data),
+        *columns,
+        "--label_column",
+        "kind",
+        "--num_train_epochs",
+        "1",
+    ]
+    with pytest.raises(ValueError, match=r"Expected a text, .*or set allow_empty_text to true"):
+        main(arguments)
+    main([*arguments, "--allow_empty_text", "true"])
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config.num_segments == 3
+    assert not (tmp_path / "run" / "_feature_cache").exists()
+    input_file, out = data / "test.jsonl", tmp_path / "out.jsonl"
+    predict.main([str(tmp_path / "run"), str(input_file), str(out)])
+    assert len(out.read_text().splitlines()) == 16
+
+
+def test_an_architecture_of_the_command_line_leaves_out_what_it_lacks(recipe, tmp_path):
+    rates = {"model.image_projection": 1e-3, "classifier": 1e-3}
+    written = yaml.safe_load(recipe.read_text()) | {"part_learning_rates": rates}
+    recipe.write_text(yaml.safe_dump(written | {"architecture": "mmbt"}))
+    main([str(recipe), "--architecture", "bert", "--num_train_epochs", "1"])
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["architecture"] == "bert"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--learning_rat", "1"], "found 'learning_rat' in the command line. Did you mean 'learning_rate'"),
         (["--learning_rate", "fast"], "argument --learning_rate.*invalid float value: 'fast'"),
-        (["--architecture", "vilbert"], "Expected architecture to be one of mmbt, bow, .*found 'vilbert'"),
+        (
+            ["--architecture", "vilbert"],
+            "Expected architecture and compare to name some of mmbt, bow, .*found vilbert",
+        ),
+        (
+            ["--compare", "[bow, img]"],
+            r"Expected architecture and compare .*found \[bow, img\]. On the command",
+        ),
+        (
+            ["--metric_for_best_model", "rouge"],
+            "Expected metric_for_best_model to be loss or one of .*found 'rouge'",
+        ),
+        (["--label_smoothing_factor", "2"], "label_smoothing_factor must be at least 0 and below 1"),
+        (["--text_model", "package:nothing-here"], "nothing-here"),
         (["--architecture", "bow"], "Architecture 'bow' needs 'glove_path' in the recipe, found none"),
         (
             ["--freeze", '{"image_encoder": "forever", "vision": "forever"}'],

@@ -388,7 +388,7 @@ def test_heads_seeds_and_baselines_are_compared_on_the_same_rows(recipe, tmp_pat
     assert all(sorted(place) == sorted(places[0]) for place in places)
     assert (root / "_table" / "rows").is_dir() and not (root / "lstm-seed1" / "_table").exists()
     assert not (root / "_feature_cache").exists()
-    with pytest.raises(ValueError, match=r"Expected names to compare with among lstm, mlp, .*, found boost"):
+    with pytest.raises(ValueError, match=r"name some of lstm, mlp, .*, found boost"):
         main([str(recipe), "--output_dir", str(tmp_path / "other"), "--compare", "boost"])
 
 
@@ -552,7 +552,7 @@ def test_rows_are_embedded_with_the_rows_before_them(finished, encoder, stranger
             ["--label_columns", "heat", "--upsample_positives", "0.5"],
             "Expected two classes beside upsample_positives and negatives_per_epoch, found numbers",
         ),
-        (["--compare", "boost"], "Expected names to compare with among lstm, mlp"),
+        (["--compare", "boost"], "Expected architecture and compare to name some of lstm, mlp"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, tmp_path, arguments, message):

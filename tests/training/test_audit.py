@@ -423,3 +423,13 @@ def test_comparison_runs_as_a_module(run_folder):
     paths = [str(run_folder / "checkpoint-8"), str(run_folder / "checkpoint-16")]
     done = subprocess.run([*command, *paths], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Moved: classifier") and not done.stderr.strip()
+
+
+def test_layers_that_thaw_one_by_one_are_told_apart(tmp_path):
+    trainer = trained(tmp_path, gradual_unfreezing={"text_encoder": "2 epochs"})
+    layers = [part for part in trainer.audit.parts if part.startswith("text_encoder.")]
+    assert len(layers) > 1
+    assert "has moved" in trainer.audit.explain(layers[-1])  # the last one thaws first
+    table = trainer.audit.table()
+    assert all(layer in table for layer in layers)
+    assert "has moved" in trainer.audit.explain("text_encoder")

@@ -15,12 +15,22 @@ SegmentStart = Literal["pretrained", "first"]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spm.model")
 
 
+def refuse_package_name(name_or_path: str) -> None:
+    """Raise a ValueError for `package:NAME`, which recipes resolve before they come here."""
+    if name_or_path.startswith("package:"):
+        raise ValueError(
+            f"Expected a folder or a Hub name, found {name_or_path!r}, as recipes write it. In Python: "
+            f"`hf_mmtab.pretrained_packages.resolve_checkpoint({name_or_path!r})` gives its folder."
+        )
+
+
 def load_text_model(name_or_path: str) -> PreTrainedModel:
     """Load a text encoder in float32; only its pooler may be missing, which is then new and logged.
 
     Raises:
         ValueError: if other weights are missing from the checkpoint.
     """
+    refuse_package_name(name_or_path)
     return _load_whole(name_or_path, AutoConfig.from_pretrained(name_or_path))
 
 
@@ -30,6 +40,7 @@ def load_image_model(name_or_path: str) -> PreTrainedModel:
     Raises:
         ValueError: if weights are missing, or torchvision's architecture is not supported.
     """
+    refuse_package_name(name_or_path)
     if is_torchvision(name_or_path):
         return load_torchvision_resnet(name_or_path)
     config = AutoConfig.from_pretrained(name_or_path)

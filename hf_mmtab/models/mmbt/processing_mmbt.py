@@ -22,6 +22,7 @@ from transformers.processing_utils import ProcessorMixin
 from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
+from .pretrained_parts import refuse_package_name
 from .text_encoding_mmbt import encode_texts, pad_texts, texts_of
 
 TORCHVISION_PREFIX = "torchvision:"
@@ -111,6 +112,8 @@ class MMBTProcessor(ProcessorMixin):
             kwargs: passed to `AutoTokenizer` and `AutoImageProcessor` (`revision`, `token`, ...).
         """
         _check_choice("preset", preset, ("backbone", "legacy"))
+        for name in (text, image):
+            refuse_package_name(name or "")
         tokenizer = None
         if text is not None:
             tokenizer = (
