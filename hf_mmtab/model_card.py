@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .reports.facts import MASKED_LM, RunFacts, metric_name
@@ -111,7 +112,7 @@ def write_model_card(
         has_intervals=any(splits["has_intervals"].values()),
         comparison=comparison_rows(facts),
         audit=audit_rows(read_records(facts.audit_path)) if facts.audit_path else [],
-        usage=usage_code(config, model_id),
+        usage=usage_code(config, model_id, task=yaml.safe_load(facts.recipe or "{}").get("task")),
         differences=collect_differences(family) if differences is None else differences,
         license=license,
         citation=_CITATIONS[family],
@@ -237,13 +238,26 @@ def _limits(facts: RunFacts) -> list[str]:
     return limits
 
 
-def usage_code(config: Mapping[str, Any], model_id: str) -> str:
+def usage_code(config: Mapping[str, Any], model_id: str, task: str | None = None) -> str:
     """Python code that loads a model and classifies one input.
 
     Args:
         config: the content of its `config.json`.
         model_id: folder or Hub name.
+        task: of the recipe; tables that have a reader of their own are read with it.
     """
+    code = _usage_code(config, model_id)
+    if (reader := _READERS.get(str(task))) is None:
+        return code
+    code = code.replace("import polars\n", "").replace(
+        "from hf_mmtab import", f"{reader[0]}\nfrom hf_mmtab import", 1
+    )
+    return re.sub(
+        r"^(history = )polars\.read_csv\([^)]*\)(.*)$", rf"{reader[1]}\n\1{_READ_ALL}\2", code, flags=re.M
+    )
+
+
+def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
     if "TabBertForMaskedLM" in (config.get("architectures") or []):
         asked = _NEXT_ROW_USAGE if config.get("next_row") else _MASKED_USAGE
         return (_PRETRAINED_USAGE + asked).replace("MODEL", model_id)
@@ -278,6 +292,19 @@ def usage_code(config: Mapping[str, Any], model_id: str) -> str:
     )
     return code if config.get("image_config") is not None else code.replace("from PIL import Image\n", "")
 
+
+# task → the import of its reader, and how it reads
+_READERS = {
+    "card_transactions": (
+        "from hf_mmtab.data.card_transactions import CardTransactions",
+        'reader = CardTransactions("table.csv")\nreader.download_and_prepare()',
+    ),
+    "prsa": (
+        "from hf_mmtab.data.prsa import PRSA",
+        'reader = PRSA("table.csv")\nreader.download_and_prepare()',
+    ),
+}
+_READ_ALL = 'reader.as_dataset(split="train")'
 
 _MMBT_USAGE = """
 import hf_mmtab  # makes the Auto classes know the model

@@ -90,9 +90,18 @@ class ScoredRows:
         """Scores `(n, num_labels)` as `hf_mmtab.metrics` takes them: of two classes both."""
         return np.stack([1 - self.scores, self.scores], axis=1) if self.scores.ndim == 1 else self.scores
 
-    def save(self, path: str | Path) -> None:
-        """Write one row per score to a Parquet file: entity, time, row, label and score (of several: `score_0`, …)."""
-        columns: dict[str, Any] = {"entity": self.entities.astype(str), "time": self.times, "row": self.rows}
+    def save(self, path: str | Path, row_numbers: np.ndarray | None = None) -> None:
+        """Write one row per score to a Parquet file: entity, time, row, label and score (of several: `score_0`, …).
+
+        Args:
+            path: of the file.
+            row_numbers: `EncodedRows.row_numbers`: `row` is then the number in the table that was read, as `predict`
+                writes it, and `place` the place in `EncodedRows`. None: both are the same, and `place` is left out.
+        """
+        numbers = self.rows if row_numbers is None else np.array(row_numbers[self.rows])
+        columns: dict[str, Any] = {"entity": self.entities.astype(str), "time": self.times, "row": numbers}
+        if row_numbers is not None:
+            columns["place"] = self.rows
         for name, values in (("label", self.labels), ("score", self.scores)):
             if values is not None and values.ndim == 1:
                 columns[name] = values
@@ -120,7 +129,8 @@ class ScoredRows:
             )
         entities = np.array(table["entity"].to_pylist(), dtype=str)
         times = table["time"].to_numpy().astype("datetime64[us]")
-        return cls(scores, column("label"), table["row"].to_numpy(), entities, times)
+        place = table["place" if "place" in table.column_names else "row"].to_numpy()
+        return cls(scores, column("label"), place, entities, times)
 
 
 @dataclass(frozen=True)

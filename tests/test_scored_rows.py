@@ -4,6 +4,7 @@ import datetime
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from hf_mmtab.data.preparing import prepare_rows
@@ -110,6 +111,15 @@ def test_scores_come_back_from_a_file_as_they_were(rows, tmp_path):
         for name in ("scores", "labels", "rows", "entities", "times"):
             assert np.array_equal(getattr(again, name), getattr(scored, name)), name
             assert getattr(again, name).dtype.kind == getattr(scored, name).dtype.kind, name
+
+
+def test_saved_rows_have_the_numbers_of_the_table_that_was_read(rows, tmp_path):
+    found = WindowDataset(rows, index_of((0, 3, 0), (5, 3, 0)), "last")
+    scored = scored_rows(found, np.zeros((2, 2)), "single_label_classification")
+    scored.save(tmp_path / "scores.parquet", np.arange(len(rows))[::-1])
+    saved = pq.read_table(tmp_path / "scores.parquet")
+    assert saved["row"].to_pylist() == [len(rows) - 1 - place for place in scored.rows.tolist()]
+    assert ScoredRows.load(tmp_path / "scores.parquet").rows.tolist() == scored.rows.tolist()
 
 
 def test_a_table_without_labels_has_scores_and_nothing_to_judge_them_by(rows):

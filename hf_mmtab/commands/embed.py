@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from transformers import AutoConfig
 
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from .console import say, start_logging
@@ -64,7 +65,15 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
         raise ValueError(f"Expected the output to end in .parquet, found {out.name!r}.")
     if not is_table_checkpoint(options.checkpoint):
         raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
-    model: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder(options.checkpoint)
+    classes = AutoConfig.from_pretrained(options.checkpoint).architectures or []
+    if "TabBertRawLstmForSequenceClassification" in classes:
+        raise ValueError(
+            f"Expected a TabBERT with an encoder in {options.checkpoint!r}, found an LSTM on raw cells, which has "
+            "none. Name a pretrained encoder, or a head on one."
+        )
+    model: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder(
+        options.checkpoint, row_inputs="states"
+    )
     config = model.config
     seq_len = (
         options.seq_len or config.seq_len or recipe_of(options.checkpoint).get("seq_len") or DEFAULT_SEQ_LEN

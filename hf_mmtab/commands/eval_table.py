@@ -62,7 +62,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> dict[str, Any]:
         }
         found["summary"] = summarise(folder, found)
         if trainer.is_world_process_zero():
-            scored[options.split].save(predictions_file(folder, options.split))
+            scored[options.split].save(predictions_file(folder, options.split), table.rows.row_numbers)
             (folder / RESULT_FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
             write_table_report(folder, table, table.dataset, {options.split: windows}, scored, command)
     return found | {"speaks": trainer.is_world_process_zero()}

@@ -50,6 +50,8 @@ from .table_blocks import recipe_of
 from .table_report import write_table_report
 from .table_results import (
     describe_windows,
+    later_rows_note,
+    length_note,
     logits_of,
     predict_windows,
     predictions_file,
@@ -107,8 +109,11 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     leaks = {split: leak_check(windows["train"], windows[split], split) for split in EVALUATED}
     notes = [leak_sentence(split, leak) for split, leak in leaks.items()]
     if recipe.model.pretrained is not None:
-        notes += pretraining_note(recipe_of(recipe.model.pretrained), recipe.values)
+        before = recipe_of(recipe.model.pretrained)
+        notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)
         notes += head_note(recipe.model.pretrained, recipe.model.architecture)
+    if later := later_rows_note(model.config, recipe.model.architecture != "raw_lstm"):
+        logger.warning(later[0])
     say(describe(recipe, windows, notes, model, sampler), training.process_index == 0)
 
     trainer = WindowTrainer(
@@ -133,7 +138,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     if shares is not None and shares.differ:
         if recipe.run.correct_prior and loss_name(recipe) == "cross_entropy":
             shares = correct_bias(trainer.model.classifier, shares)
-        notes.append(shares.note)
+        notes.append(shares.note(str(config.id2label[config.num_labels - 1])))
     scored = {"validation": predict_windows(trainer, windows["validation"], config)}
     config.threshold = choose_threshold(scored["validation"])
     scored["test"] = predict_windows(trainer, windows["test"], config)
@@ -158,7 +163,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     if trainer.is_world_process_zero():
         table.processor.save_pretrained(folder)
         for split, found in scored.items():
-            found.save(predictions_file(folder, split))
+            found.save(predictions_file(folder, split), table.rows.row_numbers)
         (folder / RESULT_FILE).write_text(json.dumps(results, indent=1), encoding="utf-8")
         write_table_report(folder, table, table.dataset, windows, scored, recipe.command)
         if recipe.shared is None:
@@ -188,7 +193,7 @@ def compare(root: Path, recipe: Recipe, finished: dict[str, list[dict[str, Any]]
             started = time.time()
             scored = baselines.run(name, seed)
             for part, rows in scored.items():
-                rows.save(predictions_file(root / f"{name}-seed{seed}", part))
+                rows.save(predictions_file(root / f"{name}-seed{seed}", part), table.rows.row_numbers)
             models[name].append(scored[split])
             thresholds[name].append(choose_threshold(scored["validation"]))
             minutes[name].append((time.time() - started) / 60)

@@ -22,7 +22,7 @@ from ..data.encoded_rows import EncodedRows
 from ..data.preparing import prepare_rows
 from ..data.records import BadRecord
 from ..data.splits import Split
-from ..data.windows import WindowDataset, cut_windows
+from ..data.windows import WindowDataset, cut_growing, cut_windows
 from ..models.tabbert import TabBertConfig, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..recipes import read_recipe
@@ -181,9 +181,10 @@ class WindowCut:
     ) -> tuple[WindowDataset, JudgedRows]:
         if self.level == "window":
             index = cut_windows(start, stop, self.seq_len, self.seq_len, earliest)
+        elif self.every:
+            index = cut_growing(start, stop, self.seq_len, max(1, self.seq_len // 2), earliest)
         else:
-            stride = max(1, self.seq_len // 2) if self.every else 1
-            index = cut_windows(start, stop, self.seq_len, stride, earliest, align="end")
+            index = cut_windows(start, stop, self.seq_len, 1, earliest, align="end")
         windows = WindowDataset(rows, index)
         return windows, judged_rows(windows, "every" if self.every and self.level == "row" else "last")
 

@@ -21,6 +21,7 @@ from ..table_baselines import DESCRIPTIONS
 from ..tasks import PreparedTable
 from .console import versions
 from .run_report import RECIPE_FILE, REPORT_FOLDER, RESULT_FILE
+from .table_results import later_rows_note
 
 _JUDGED = {
     "last": "the last row of {rows}",
@@ -91,6 +92,7 @@ def read_table_facts(
     wide = config.problem_type == "single_label_classification" and config.num_labels > 2
     main_metric = "macro_f1" if wide else headline(config.problem_type, config.num_labels)[0]
     plan, is_dated = table.processor.plan, _is_dated(dataset, table.processor.plan.time)
+    has_encoder = "TabBertRawLstmForSequenceClassification" not in (config.architectures or [])
     return RunFacts(
         title=f"TabBERT ({results['architecture']}) on {Path(results['data']).name}",
         problem_type=config.problem_type,
@@ -117,7 +119,7 @@ def read_table_facts(
         freeze_timeline="\n".join(timeline) or None,
         audit_path=audit if audit.exists() else None,
         bad_records=Counter(f"{record['expected']} expected" for record in results["skipped"]),
-        notes=[*results.get("notes", []), *_later_rows(config)],
+        notes=[*results.get("notes", []), *later_rows_note(config, has_encoder)],
         command=command,
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else None,
         duration=60 * results["minutes"],
@@ -159,19 +161,6 @@ def _task(config: Any, label: Sequence[str], results: Mapping[str, Any]) -> str:
     seq_len = results.get("seq_len")
     rows = f"windows of up to {seq_len} rows" if seq_len else "windows"
     return f"Predicts {names}: judged is {_JUDGED[results.get('window_label') or 'last'].format(rows=rows)}."
-
-
-def _later_rows(config: Any) -> list[str]:
-    """Say where a score may know what came after its row."""
-    has_encoder = "TabBertRawLstmForSequenceClassification" not in (config.architectures or [])
-    reads_on = config.lstm_bidirectional or (has_encoder and not config.next_row)
-    if config.window_label != "every" or not reads_on:
-        return []
-    return [
-        "With a label for every row, this model also reads rows of the window that come after the judged one: these "
-        "numbers hold for judging afterwards, not for judging a row when it happens. For that use window_label: last, "
-        "or an encoder pretrained with next_row: true and lstm_bidirectional: false."
-    ]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

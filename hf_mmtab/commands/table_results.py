@@ -123,6 +123,39 @@ def pretraining_note(pretrained: Mapping[str, Any], mine: Mapping[str, Any]) -> 
     ]
 
 
+def length_note(pretrained: Mapping[str, Any], seq_len: int) -> list[str]:
+    """Say if windows are longer than those that an encoder was pretrained on: it has never met the later positions.
+
+    Args:
+        pretrained: recipe of the encoder; empty if it has none.
+        seq_len: rows of a window of the run.
+    """
+    learned = pretrained.get("seq_len")
+    if learned is None or learned >= seq_len:
+        return []
+    return [
+        f"Windows of {seq_len} rows are longer than the {learned} of pretraining: the encoder's positions from row "
+        f"{learned + 1} on are as they were drawn. Pretrain with this seq_len, shorten it, or thaw the encoder."
+    ]
+
+
+def later_rows_note(config: Any, has_encoder: bool) -> list[str]:
+    """Say where a score may know what came after its row.
+
+    Args:
+        config: of the model.
+        has_encoder: false for an LSTM on raw cells.
+    """
+    reads_on = config.lstm_bidirectional or (has_encoder and not config.next_row)
+    if config.window_label != "every" or not reads_on:
+        return []
+    return [
+        "With a label for every row, this model also reads rows of the window that come after the judged one: these "
+        "numbers hold for judging afterwards, not for judging a row when it happens. For that use window_label: last, "
+        "or an encoder pretrained with next_row: true and lstm_bidirectional: false."
+    ]
+
+
 def score_note(metrics: Mapping[str, float]) -> list[str]:
     """Say if probabilities of the positive class are far from how often it occurs."""
     mean, share = metrics.get("mean_score", 0.0), metrics.get("positive_rate", 0.0)

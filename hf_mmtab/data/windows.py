@@ -83,6 +83,31 @@ def cut_windows(
     return index if pad else index[index.length == seq_len]
 
 
+def cut_growing(
+    start: np.ndarray, stop: np.ndarray, seq_len: int, stride: int, first: np.ndarray
+) -> WindowIndex:
+    """Cut segments of histories into windows that stay where they are when later rows are added to a history.
+
+    Windows begin at every `stride`-th row of the history. Each judges (`label_start`) the rows that no window before it
+    holds, so that a row has at least `seq_len - stride` rows before it, or its whole past.
+
+    Args:
+        start, stop: `(segments,)` row numbers.
+        seq_len: rows of a window.
+        stride: rows between windows, at most `seq_len`.
+        first: `(segments,)`, where the history of each segment begins.
+    """
+    opening = -(-np.maximum(0, start - first - seq_len + 1) // stride)
+    closing = -(-np.maximum(0, stop - 1 - first - seq_len + 1) // stride)
+    owner, place = _repeated(closing - opening + 1)
+    number = opening[owner] + place
+    begins = first[owner] + number * stride
+    ends = np.minimum(begins + seq_len, stop[owner])
+    judged = np.where(number > 0, begins + seq_len - stride, begins)
+    judged = np.maximum(judged, start[owner])
+    return WindowIndex(begins, (ends - begins).astype(np.int32), (judged - begins).astype(np.int32))
+
+
 def _repeated(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return for each item of `count` repetitions its owner and its place among them."""
     owner = np.repeat(np.arange(len(count)), count)

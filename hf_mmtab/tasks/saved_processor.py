@@ -1,5 +1,6 @@
 """The processor of a TabBERT checkpoint, and what to do where there is none."""
 
+import json
 from pathlib import Path
 
 from ..models.tabbert import TabBertProcessor
@@ -22,6 +23,13 @@ def open_processor(name: str) -> TabBertProcessor:
                 f"Expected a TabBERT checkpoint at {name!r}, found no such folder, and nothing on the Hub. Pretrain "
                 "first (`python -m hf_mmtab pretrain RECIPE.yaml`; the checkpoint is its output_dir), or correct "
                 "`pretrained`."
+            ) from error
+        config = folder / "config.json"
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.is_file() else None
+        if kind not in (None, "tabbert"):
+            raise FileNotFoundError(
+                f"Expected a TabBERT checkpoint in {name!r}, found a model of type {kind!r}. Name the output_dir of a "
+                "pretraining run."
             ) from error
         if not (folder / PROCESSOR_FILE).is_file():
             raise FileNotFoundError(

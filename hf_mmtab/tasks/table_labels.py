@@ -112,16 +112,19 @@ class ClassShares:
         """Whether training meets classes more or less often than they occur."""
         return not np.allclose(self.actual, self.trained, rtol=1e-3)
 
-    @property
-    def note(self) -> str:
-        """What sampling and weights did to the probabilities, as a sentence."""
+    def note(self, name: str) -> str:
+        """What sampling and weights did to the probabilities, as a sentence.
+
+        Args:
+            name: of the last class.
+        """
         verb = (
             "the prior was brought back to"
             if self.corrected
             else "probabilities are too high by the same odds: not brought back to"
         )
         return (
-            f"Training met the last class as if it were {self.trained[-1]:.2%} of the labels; {verb} the "
+            f"Training met {name!r} as if it were {self.trained[-1]:.2%} of the labels; {verb} the "
             f"{self.actual[-1]:.2%} that it is."
         )
 

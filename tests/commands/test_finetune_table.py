@@ -18,7 +18,7 @@ from hf_mmtab.commands import embed, eval_checkpoint, finetune_table, predict, p
 from hf_mmtab.commands.eval_table import seen_note
 from hf_mmtab.commands.finetune import load_recipe, main
 from hf_mmtab.commands.finetune_table import WindowTrainer
-from hf_mmtab.commands.table_results import pretraining_note, score_note
+from hf_mmtab.commands.table_results import length_note, pretraining_note, score_note
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.metrics import tune_thresholds
 from hf_mmtab.models.tabbert import (
@@ -144,9 +144,7 @@ def test_the_cards_example_says_what_the_run_wrote(finished, payments, tmp_path,
     mine = [lines[0], *sorted(line for line in lines if ",w3," in line)]
     (tmp_path / "table.csv").write_text("\n".join(mine) + "\n")
     monkeypatch.chdir(tmp_path)
-    card = (finished / "README.md").read_text()
-    code = card[card.index("```python\n") + len("```python\n") :].split("```")[0]
-    exec(code.replace(f'"{finished.name}"', f'"{finished}"'), {})
+    run_code_of_card(finished)
     label, probability = capsys.readouterr().out.split()
     scored = ScoredRows.load(finished / "predictions" / "test.parquet")
     last = scored.scores[scored.rows == scored.rows[scored.entities == "w3"].max()].item()
@@ -198,7 +196,14 @@ def test_probabilities_are_brought_back_to_the_share_of_positives(finished, reci
     assert "not brought back" in results_of(tmp_path / "as-trained")["notes"][-1]
 
 
-def test_cards_go_the_whole_path_from_pretraining_to_scores_of_strangers(tmp_path):
+def run_code_of_card(run: Path) -> None:
+    """Run the example of a card beside a `table.csv`, as it is printed."""
+    card = (run / "README.md").read_text()
+    code = card[card.index("```python\n") + len("```python\n") :].split("```")[0]
+    exec(code.replace(f'"{run.name}"', f'"{run}"'), {})
+
+
+def test_cards_go_the_whole_path_from_pretraining_to_scores_of_strangers(tmp_path, monkeypatch, capsys):
     sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
     sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "stride": 10}
     data = {"users": 6, "rows": 3000, "fraud_rate": 0.02, "seed": 5}
@@ -228,11 +233,25 @@ def test_cards_go_the_whole_path_from_pretraining_to_scores_of_strangers(tmp_pat
     assert scores[0] == "User,Card,Timestamp,row,prediction,probability_No,probability_Yes"
     assert len(scores) == 41 and all(line.startswith("777,") for line in scores[1:])
 
+    cards = (head / "_table" / "cards.csv").read_text().splitlines()
+    mine = [line for line in cards[1:] if line.startswith("3,0,")]
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text("\n".join([cards[0], *mine]) + "\n")
+    run_code_of_card(tmp_path / "encoder")
+    capsys.readouterr()
+    run_code_of_card(head)
+    label, probability = capsys.readouterr().out.split()
+    told = pq.read_table(head / "predictions" / "test.parquet").to_pylist()
+    (last,) = [row for row in told if cards[1 + row["row"]] == mine[-1]]  # `row` counts rows of the file
+    assert label in ("No", "Yes") and float(probability) == pytest.approx(last["score"], abs=1e-6)
+
 
 def test_an_encoder_that_was_pretrained_on_another_split_of_the_table_is_told():
     mine = {"data": "cards.csv", "split_fractions": [0.7, 0.1, 0.2]}
     assert pretraining_note({}, mine) == pretraining_note({"data": "other.csv", "split": "paper"}, mine) == []
     assert pretraining_note(mine | {"seq_len": 20}, mine | {"split": "time"}) == []
+    assert length_note({}, 99) == length_note({"seq_len": 20}, 20) == []
+    assert "from row 21 on are as they were drawn" in length_note({"seq_len": 20}, 30)[0]
     (note,) = pretraining_note({"data": "cards.csv", "split": "paper"}, mine)
     assert "with another split and split_fractions: it has seen, without their labels, rows" in note
 

@@ -15,7 +15,7 @@ from hf_mmtab.data.preparing import prepare_rows, read_labels
 from hf_mmtab.data.simulated_cards import write_csv
 from hf_mmtab.data.simulated_world import World
 from hf_mmtab.data.splits import Split, leak_check, windows
-from hf_mmtab.data.windows import WindowDataset, cut_windows
+from hf_mmtab.data.windows import WindowDataset, cut_growing, cut_windows
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
 START = datetime.datetime(2024, 1, 1)
@@ -444,3 +444,25 @@ def test_card_table_to_windows(fixtures, tmp_path):
             covered[start : start + length] = True
     assert covered.all()
     assert isinstance(rows, EncodedRows) and np.array(rows.labels).sum() == 8
+
+
+@pytest.mark.parametrize(("seq_len", "stride"), [(8, 4), (7, 3), (1, 1), (5, 5)])
+def test_windows_of_a_growing_history_stay_where_they_are(seq_len, stride):
+    def judged(pieces):
+        """Row → where the window begins that judges it; each row once."""
+        found = {}
+        for start, stop in pieces:
+            index = cut_growing(*(np.array([x]) for x in (start, stop)), seq_len, stride, np.array([100]))
+            for begin, length, first in zip(index.start, index.length, index.label_start, strict=True):
+                assert first < length <= seq_len and begin >= 100 and begin + length <= stop
+                for row in range(begin + first, begin + length):
+                    assert row not in found
+                    found[row] = int(begin)
+        return found
+
+    longest = judged([(100, 150)])
+    assert list(longest) == list(range(100, 150))
+    for stop in (101, 107, 108, 109, 133):
+        assert judged([(100, stop)]) == {row: begin for row, begin in longest.items() if row < stop}
+        assert judged([(100, stop), (stop, 150)]) == longest
+    assert all(row - begin >= min(seq_len - stride, row - 100) for row, begin in longest.items())
