@@ -17,6 +17,7 @@ from .reports.page import duration, number, quantity, signed
 from .reports.plots_training import audit_rows
 from .reports.tables import comparison_rows, split_table
 from .training.update_audit import read_records
+from .usage_code import usage_code
 
 CARD_NAME = "README.md"
 FEW_ROWS = 20  # a class with fewer test rows: its numbers say little
@@ -236,134 +237,6 @@ def _limits(facts: RunFacts) -> list[str]:
         shown = ", ".join(few[:15]) + (f" and {len(few) - 15} more" if len(few) > 15 else "")
         limits.append(f"Labels with fewer than {FEW_ROWS} rows there, whose numbers say little: {shown}.")
     return limits
-
-
-def usage_code(config: Mapping[str, Any], model_id: str, task: str | None = None) -> str:
-    """Python code that loads a model and classifies one input.
-
-    Args:
-        config: the content of its `config.json`.
-        model_id: folder or Hub name.
-        task: of the recipe; tables that have a reader of their own are read with it.
-    """
-    code = _usage_code(config, model_id)
-    if (reader := _READERS.get(str(task))) is None:
-        return code
-    code = code.replace("import polars\n", "").replace(
-        "from hf_mmtab import", f"{reader[0]}\nfrom hf_mmtab import", 1
-    )
-    return re.sub(
-        r"^(history = )polars\.read_csv\([^)]*\)(.*)$", rf"{reader[1]}\n\1{_READ_ALL}\2", code, flags=re.M
-    )
-
-
-def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
-    if "TabBertForMaskedLM" in (config.get("architectures") or []):
-        asked = _NEXT_ROW_USAGE if config.get("next_row") else _MASKED_USAGE
-        return (_PRETRAINED_USAGE + asked).replace("MODEL", model_id)
-    several = config.get("problem_type") == "multi_label_classification"
-    if config.get("problem_type") == "regression":
-        answer = "print(dict(zip(model.config.id2label.values(), logits.tolist())))"
-    elif several:
-        answer = (
-            "probabilities = logits.sigmoid()\n"
-            "thresholds = torch.tensor(model.config.thresholds or [0.5] * len(probabilities))\n"
-            "print([model.config.id2label[i] for i in (probabilities >= thresholds).nonzero()[:, 0].tolist()])"
-        )
-    else:
-        answer = (
-            "probabilities = logits.softmax(-1)\n"
-            "print(model.config.id2label[int(probabilities.argmax())], float(probabilities.max()))"
-        )
-    if config.get("model_type") == "tabbert":
-        if config.get("threshold") is not None:
-            answer = (
-                "probability = float(logits.softmax(-1)[1])\n"
-                "print(model.config.id2label[int(probability >= model.config.threshold)], probability)"
-            )
-        judged = "0, -1" if config.get("label_level") == "row" else "0"
-        code = _TABBERT_USAGE.replace("MODEL", model_id).replace("JUDGED", judged)
-        return code.replace("ROWS", str(config.get("seq_len") or 10)).replace("ANSWER", answer)
-    reads_text = config.get("text_config") is not None or config.get("bow_vocab_size") is not None
-    inputs = ['images=Image.open("picture.jpg")'] if config.get("image_config") is not None else []
-    inputs += ['text="the text beside it"'] if reads_text else []
-    code = (
-        _MMBT_USAGE.replace("MODEL", model_id).replace("INPUTS", ", ".join(inputs)).replace("ANSWER", answer)
-    )
-    return code if config.get("image_config") is not None else code.replace("from PIL import Image\n", "")
-
-
-# task → the import of its reader, and how it reads
-_READERS = {
-    "card_transactions": (
-        "from hf_mmtab.data.card_transactions import CardTransactions",
-        'reader = CardTransactions("table.csv")\nreader.download_and_prepare()',
-    ),
-    "prsa": (
-        "from hf_mmtab.data.prsa import PRSA",
-        'reader = PRSA("table.csv")\nreader.download_and_prepare()',
-    ),
-}
-_READ_ALL = 'reader.as_dataset(split="train")'
-
-_MMBT_USAGE = """
-import hf_mmtab  # makes the Auto classes know the model
-import torch
-from PIL import Image
-from transformers import AutoModelForSequenceClassification, AutoProcessor
-
-processor = AutoProcessor.from_pretrained("MODEL")
-model = AutoModelForSequenceClassification.from_pretrained("MODEL").eval()
-inputs = processor(INPUTS)
-with torch.no_grad():
-    logits = model(**inputs).logits[0]
-ANSWER
-"""
-
-_TABBERT_USAGE = """
-import polars
-import torch
-from hf_mmtab import TabBertProcessor
-from transformers import AutoModelForSequenceClassification
-
-processor = TabBertProcessor.from_pretrained("MODEL")
-model = AutoModelForSequenceClassification.from_pretrained("MODEL").eval()
-model.check_processor(processor.fingerprint)
-# Rows of one entity, oldest first, with the columns `processor.plan.columns`; the last one is judged.
-history = polars.read_csv("table.csv", try_parse_dates=True)
-inputs = processor(history, max_rows=ROWS, return_tensors="pt")
-with torch.no_grad():
-    logits = model(**inputs).logits[JUDGED]
-ANSWER
-"""
-
-
-_PRETRAINED_USAGE = """
-import polars
-import torch
-from hf_mmtab import TabBertForMaskedLM, TabBertProcessor
-
-processor = TabBertProcessor.from_pretrained("MODEL")
-model = TabBertForMaskedLM.from_pretrained("MODEL").eval()
-model.check_processor(processor.fingerprint)
-history = polars.read_csv("table.csv", try_parse_dates=True)  # rows of one entity, oldest first
-inputs = processor(history, max_rows=10, return_tensors="pt")
-"""
-
-_MASKED_USAGE = """inputs["input_ids"][0, -1, 0] = processor.mask_token_id  # what is the first field of the last row?
-with torch.no_grad():
-    scores = model(**inputs).field_logits[0][0, -1]
-found = processor.field_ranges[0][0] + scores.argmax()
-cells = inputs["input_ids"][0, -1:].clone()
-cells[0, 0] = found
-print(processor.decode(cells).to_pylist()[0])
-"""
-
-_NEXT_ROW_USAGE = """with torch.no_grad():
-    scores = model(**inputs).field_logits  # each field: (batch, rows, ids), of a row given the rows before it
-expected = [start + field[0, -1].argmax() for (start, _), field in zip(processor.field_ranges, scores)]
-print(processor.decode(torch.stack(expected)[None]).to_pylist()[0])  # what was expected of the last row
-"""
 
 
 def collect_differences(family: str) -> list[str]:
