@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import viridis  # type: ignore[attr-defined]
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ..training.reporting import frozen_bands
@@ -63,13 +65,21 @@ def boundaries(records: Records) -> list[int]:
 
 
 def _mark_thaws(panels: Sequence[Axes], thaws: Mapping[str, float]) -> None:
-    """A dashed line through all panels at each thaw, named above the first."""
+    """A dashed line through all panels at each thaw, named above the first; layers of one part are named once."""
     names: dict[float, list[str]] = {}
+    layered: dict[str, float] = {}  # a part that thaws layer by layer → when its first layer does
     for part, epoch in thaws.items():
-        names.setdefault(round(epoch, 3), []).append(part)
-    for epoch, parts in names.items():
+        whole, _, layer = part.rpartition(".")
+        if whole and layer.isdigit():
+            layered[whole] = min(epoch, layered.get(whole, epoch))
+        else:
+            names.setdefault(round(epoch, 3), []).append(part)
+    for whole, epoch in layered.items():
+        names.setdefault(round(epoch, 3), []).append(f"{whole} (top layer)")
+    for epoch in {round(epoch, 3) for epoch in thaws.values()}:
         for axes in panels:
             axes.axvline(epoch, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    for epoch, parts in names.items():
         text = f"{' and '.join(parts)} thaws" if len(parts) == 1 else f"{' and '.join(parts)} thaw"
         panels[0].annotate(
             text, (epoch, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
@@ -135,7 +145,7 @@ def movement(records: Records) -> Figure | None:
     per_step = last / last_step
     for i, part in enumerate(parts):
         mine = [record for record in records if record["part"] == part]
-        colour = COLOURS[i % len(COLOURS)] if len(parts) <= len(COLOURS) else GREY
+        colour = COLOURS[i] if len(parts) <= len(COLOURS) else to_hex(viridis(0.9 * i / (len(parts) - 1)))
         lanes.barh(i, last, height=0.62, color=colour)
         for start, end in frozen_bands(mine, boundaries(records), last_step):
             lanes.barh(i, (end - start) * per_step, left=start * per_step, height=0.62, color=PALE)
