@@ -189,13 +189,19 @@ def test_the_code_of_an_mmbt_card_runs(tmp_path, monkeypatch, capsys, problem_ty
     assert printed.startswith("[") if problem_type == MULTI else printed.split()[0] in NAMES.values()
 
 
-def test_the_code_of_a_tabbert_card_runs(tmp_path, monkeypatch, capsys):
+def tiny_table():
+    """Return a table of three rows, its processor and the sizes of a tiny TabBERT."""
     torch.manual_seed(0)
     table = polars.DataFrame({"who": [1, 1, 1], "amount": [1.0, 2.0, 3.0], "shop": ["a", "b", "a"]})
     plan = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 2}, "shop": {}}}
     processor = TabBertProcessor(plan).fit(table)
     sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
     sizes |= {"num_attention_heads": 2, "intermediate_size": 16}
+    return table, processor, sizes
+
+
+def test_the_code_of_a_tabbert_card_runs(tmp_path, monkeypatch, capsys):
+    table, processor, sizes = tiny_table()
     config = TabBertConfig(**processor.config_kwargs(), **sizes, problem_type=SINGLE)
     config.id2label = {0: "genuine", 1: "fraud"}
     folder = tmp_path / "fraud"
@@ -208,12 +214,7 @@ def test_the_code_of_a_tabbert_card_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_code_of_a_next_row_encoders_card_says_what_it_expected(tmp_path, monkeypatch, capsys):
-    torch.manual_seed(0)
-    table = polars.DataFrame({"who": [1, 1, 1], "amount": [1.0, 2.0, 3.0], "shop": ["a", "b", "a"]})
-    plan = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 2}, "shop": {}}}
-    processor = TabBertProcessor(plan).fit(table)
-    sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
-    sizes |= {"num_attention_heads": 2, "intermediate_size": 16}
+    table, processor, sizes = tiny_table()
     model = TabBertForMaskedLM(TabBertConfig(**processor.config_kwargs(), **sizes, next_row=True))
     folder = tmp_path / "encoder"
     model.save_pretrained(folder)

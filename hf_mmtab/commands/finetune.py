@@ -38,9 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"Expected architecture and compare to name some of {known}, found {', '.join(unknown)}. On the "
             "command line several stand side by side: `--compare bert img`."
         )
-    written_for = (
-        read_recipe(arguments[0]).get("architecture", architectures[0]) if arguments else architectures[0]
-    )
+    has_recipe = bool(arguments) and not arguments[0].startswith("-")
+    written_for = (read_recipe(arguments[0]) if has_recipe else {}).get("architecture", architectures[0])
     seeds = first.run.seeds or [first.training.seed]
     root = Path(first.training.output_dir)
     speaks = first.training.process_index == 0

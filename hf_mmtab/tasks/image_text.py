@@ -50,7 +50,6 @@ class ImageTextTask:
 
     data_arguments = ImageTextDataArguments
     model_arguments = MMBTModelArguments
-    architectures = IMAGE_TEXT_ARCHITECTURES
     parts = IMAGE_TEXT_PARTS
     default = "image_text"  # where a recipe names no task
 

@@ -450,9 +450,8 @@ class MMTabTrainer(Trainer):
         layers = {unit.name: unit.paths for unit in self.plan.units if unit.name != unit.part and unit.paths}
         audit = UpdateAudit(
             model,
-            partition_parameters(
-                model, {**self.parts, **layers}
-            ),  # layers that thaw one by one are told apart
+            # layers that thaw one by one are told apart
+            partition_parameters(model, {**self.parts, **layers}),
             self.plan,
             self.optimizer,
             path if self.args.should_save else None,
