@@ -18,10 +18,11 @@ from transformers.utils import logging
 
 from ..arguments import PretrainingArguments
 from ..cell_baselines import FieldScore, field_scores, field_table, guess_masked_cells, most_frequent_ids
+from ..cell_errors import surest_cell_errors
 from ..data.splits import leak_check
 from ..data.windows import WindowDataset
 from ..metrics.masked_cells import MaskedCellMetrics
-from ..models.tabbert import TabBertConfig, TabBertProcessor
+from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.columns_tabbert import ColumnPlan
 from ..reports.page import PAGE_NAME
 from ..tasks import PreparedTable, TableTask
@@ -166,6 +167,10 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         "skipped": [record.to_dict() for record in table.skipped],
         "details": {"parameters": parameters(model.num_parameters())},
     }
+    if trainer.is_world_process_zero():
+        trained = TabBertForMaskedLM.from_pretrained(folder).to(training.device).eval()
+        wrong = surest_cell_errors(trained, table.processor, windows[results["split"]], trainer.eval_collator)
+        results["cell_errors"] = [dataclasses.asdict(error) for error in wrong]
     results["summary"] = summarise(folder, results, fields, model.config)
     if trainer.is_world_process_zero():
         (folder / RESULT_FILE).write_text(json.dumps(results, indent=1), encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 from ..cell_baselines import FieldScore
 from ..model_card import write_model_card
 from ..reports import RunFacts, write_report
-from ..reports.facts import MASKED_LM
+from ..reports.facts import MASKED_LM, CellError, HistoryTable
 from .console import versions
 from .run_report import RECIPE_FILE, REPORT_FOLDER, RESULT_FILE
 
@@ -46,6 +46,7 @@ def read_pretraining_facts(folder: Path, command: str) -> RunFacts:
         metrics={name: _overall(scores) for name, scores in results["metrics"].items()},
         main_split=split,
         fields=fields,
+        cell_errors=[_cell_error(error) for error in results.get("cell_errors", [])],
         log_history=_read_json(folder / "trainer_state.json").get("log_history", []),
         freeze_timeline="\n".join(_read_json(folder / "freeze_schedule.json").get("timeline", [])) or None,
         audit_path=audit if audit.exists() else None,
@@ -63,6 +64,10 @@ def _what(folder: Path) -> str:
     """Say what the model was trained to find."""
     next_row = _read_json(folder / "config.json").get("next_row")
     return "Predicts the cells of the next row" if next_row else "Recovers masked cells"
+
+
+def _cell_error(saved: dict[str, Any]) -> CellError:
+    return CellError(**saved | {"history": HistoryTable(**saved["history"])})
 
 
 def _overall(scores: dict[str, float]) -> dict[str, float]:

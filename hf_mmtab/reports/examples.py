@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from transformers.utils.logging import get_logger
 
-from .facts import HistoryTable, RunFacts, SplitPredictions
+from .facts import CellError, HistoryTable, RunFacts, SplitPredictions
 
 logger = get_logger(__name__)
 
@@ -20,7 +20,9 @@ TEXT_LENGTH = 280  # characters shown of a text
 
 @dataclass
 class Example:
-    """One wrong prediction, ready to be shown: `image` is a data URI, `note` says why there is none."""
+    """One wrong prediction, ready to be shown: `image` is a data URI, `note` says why there is none; `title` says what
+    was asked, where it is not the same for all.
+    """
 
     row: int
     true: str
@@ -31,6 +33,7 @@ class Example:
     note: str = ""
     identity: str = ""
     history: HistoryTable | None = None
+    title: str = ""
 
 
 def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24) -> list[Example]:
@@ -41,6 +44,21 @@ def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24)
         "regression": _regression_errors,
     }[facts.problem_type]
     return [_with_row(example, predictions) for example in rank(facts, predictions, most)]
+
+
+def cell_examples(errors: Sequence[CellError]) -> list[Example]:
+    """Wrong cells of pretraining, each under the name of its field."""
+    return [
+        Example(
+            error.row,
+            error.true,
+            error.predicted,
+            f"{_percent(error.probability)}; true value {_percent(error.true_probability)}",
+            history=error.history,
+            title=error.field,
+        )
+        for error in errors
+    ]
 
 
 def _single_label_errors(facts: RunFacts, predictions: SplitPredictions, most: int) -> list[Example]:

@@ -62,12 +62,37 @@ class HistoryTable:
         rows: cells as text.
         judged: number of the row that the prediction is about.
         first: number of the first of `rows` in the window: so many earlier ones are not shown.
+        asked: the column of the only cell that is judged; None: the row is.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     judged: int
     first: int = 0
+    asked: str | None = None
+
+
+@dataclass(frozen=True)
+class CellError:
+    """A cell that a pretrained model got wrong.
+
+    Args:
+        field: its name.
+        row: number of the row in the table, from 0.
+        true: its value as text, a number as the interval of its bin.
+        predicted: the value that the model gave the highest probability.
+        probability: of `predicted`, among the values of the field.
+        true_probability: of `true`.
+        history: the rows around it as the model read them.
+    """
+
+    field: str
+    row: int
+    true: str
+    predicted: str
+    probability: float
+    true_probability: float
+    history: HistoryTable
 
 
 @dataclass
@@ -153,6 +178,7 @@ class RunFacts:
         explained: name of a model of `comparison` → what it is, where the name does not say it.
         ablation: rows of `ablation_table`.
         fields: of pretraining: how often the masked cells of each field of `main_split` are recovered.
+        cell_errors: of pretraining: wrong cells of `main_split`, shown in this order.
         log_history: Trainer's `state.log_history`.
         freeze_timeline: `FreezePlan.timeline()`.
         audit_path: the JSON lines of the update audit.
@@ -182,6 +208,7 @@ class RunFacts:
     explained: Mapping[str, str] = field(default_factory=dict)
     ablation: Sequence[AblationRow] = ()
     fields: Sequence[FieldScore] = ()
+    cell_errors: Sequence[CellError] = ()
     log_history: Sequence[Mapping[str, Any]] = ()
     freeze_timeline: str | None = None
     audit_path: str | Path | None = None

@@ -14,10 +14,10 @@ from transformers.utils.logging import get_logger
 
 from ..training.reporting import plot_audit
 from ..training.update_audit import read_records
-from .examples import worst_errors
+from .examples import cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts, metric_name
 from .figures import result_figures
-from .plots_models import ablation_bars, comparison_plot
+from .plots_models import ablation_bars, comparison_plot, field_accuracies
 from .plots_training import audit_rows, boundaries, learning_curves, movement, thaw_epochs
 from .tables import class_rows, comparison_rows, headline, split_table, version_line
 
@@ -96,7 +96,11 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     results = result_figures(facts)
     for name, (alt, plot, *args) in results.figures.items():
         page.draw(name, alt, plot, *args)
+    page.draw("fields", "Accuracy of each field beside the two guesses", field_accuracies, facts.fields)
     predictions = facts.main_predictions
+    wrong = cell_examples(facts.cell_errors)
+    if predictions is not None and examples:
+        wrong = worst_errors(facts, predictions, examples)
     html = _environment().get_template("report.html.jinja").render(
         facts=facts,
         pictures=page.pictures,
@@ -107,7 +111,7 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
         audit=audit_rows(records),
         classes=class_rows(facts),
         confused=results.confused_pairs,
-        examples=worst_errors(facts, predictions, examples) if predictions is not None and examples else [],
+        examples=wrong[:examples],
         summary=_summary(facts, 0 if predictions is None else len(predictions.probabilities)),
         num_wrong=results.num_wrong,
         num_rows=0 if predictions is None else len(predictions.probabilities),

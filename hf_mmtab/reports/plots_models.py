@@ -1,4 +1,4 @@
-"""This model beside others, and without one of its inputs."""
+"""This model beside others, beside guesses, and without one of its inputs."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..ablation import AblationRow
+from ..cell_baselines import FieldScore
 from .facts import ModelResult, lower_is_better, metric_name
-from .style import BLUE, GREY, INK, ORANGE, SKY, new_figure, styled
+from .style import BLUE, GREY, INK, ORANGE, PALE, SKY, new_figure, styled
 
 
 @styled
@@ -84,4 +85,37 @@ def ablation_bars(rows: Sequence[AblationRow], metric: str) -> Figure | None:
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
     figure.legend(loc="outside lower left", ncols=2)
+    return figure
+
+
+@styled
+def field_accuracies(fields: Sequence[FieldScore]) -> Figure | None:
+    """One line per field in the order of the table: the model's accuracy, and the two guesses as open marks."""
+    if not fields:
+        return None
+    figure = new_figure(0.85 + 0.27 * len(fields))
+    axes = figure.add_subplot()
+    places = range(len(fields))
+    for i, field in enumerate(fields):
+        best = max(field.most_frequent, field.previous_row)
+        axes.plot(
+            [best, field.accuracy], [i, i], color=BLUE if field.lead > 0 else PALE, linewidth=3, alpha=0.3
+        )
+    axes.plot([f.most_frequent for f in fields], places, "s", color=GREY, markersize=5, fillstyle="none",
+              label="always the most frequent value")  # fmt: skip
+    axes.plot([f.previous_row for f in fields], places, "d", color=ORANGE, markersize=5.5, fillstyle="none",
+              label="the value of the row before")  # fmt: skip
+    axes.plot([f.accuracy for f in fields], places, "o", color=BLUE, markersize=6, label="TabBERT")
+    for i, field in enumerate(fields):
+        axes.annotate(
+            f"{field.accuracy:.3f}", (1.0, i), xycoords=("axes fraction", "data"), xytext=(8, 0), fontsize=8.5,
+            textcoords="offset points", va="center", color=BLUE if field.lead > 0 else GREY,
+        )  # fmt: skip
+    axes.set_yticks(places, [field.field for field in fields])
+    axes.set(
+        xlim=(-0.02, 1.02), ylim=(len(fields) - 0.4, -0.6), xlabel="share of the judged cells that is right"
+    )
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    figure.legend(loc="outside upper left", ncols=3)
     return figure

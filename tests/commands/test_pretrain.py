@@ -224,6 +224,49 @@ def test_the_two_guesses_are_those_counted_by_hand(finished):
         assert score["values"] == processor.field_ranges[field][1] - processor.field_ranges[field][0]
 
 
+def test_the_surest_wrong_cell_of_each_field_is_the_one_found_by_hand(finished):
+    model, processor = (
+        TabBertForMaskedLM.from_pretrained(finished).eval(),
+        AutoProcessor.from_pretrained(finished),
+    )
+    rows = EncodedRows(finished / "_table" / "rows")
+    surest: dict[str, tuple[float, int, int, int]] = {}
+    read = {}
+    for window, batch in masked_windows(finished, "test"):
+        with torch.inference_mode():
+            scores = model(batch["input_ids"], batch["attention_mask"]).field_logits
+        for field, (name, (start, _)) in enumerate(
+            zip(processor.fields, processor.field_ranges, strict=True)
+        ):
+            for place, label in enumerate(batch["labels"][0, :, field].tolist()):
+                chances = scores[field][0, place].softmax(0)
+                guess = int(chances.argmax()) + start
+                if label not in (-100, guess) and float(chances.max()) > surest.get(name, (0.0,))[0]:
+                    surest[name] = (float(chances.max()), int(window[place]), label, guess)
+                    read[name] = batch["input_ids"][0, place]
+
+    found = results_of(finished)["cell_errors"]
+    assert {error["field"] for error in found} == set(surest) and len(found) >= 2
+    assert [error["probability"] for error in found] == sorted(
+        (e["probability"] for e in found), reverse=True
+    )
+    page = (finished / "report/report.html").read_text()
+    for error in found:
+        probability, row, label, guess = surest[error["field"]]
+        assert error["probability"] == pytest.approx(probability, abs=1e-5)
+        assert error["row"] == (row if rows.row_numbers is None else rows.row_numbers[row])
+        field = processor.fields.index(error["field"])
+        ids = np.tile(read[error["field"]].numpy(), (3, 1))
+        ids[1:, field] = label, guess
+        as_read, true, predicted = processor.decode(ids, 3)[error["field"]].to_pylist()
+        assert (error["true"], error["predicted"]) == (true, predicted)
+        history = error["history"]
+        assert history["columns"][0] == history["asked"] == error["field"]
+        assert history["rows"][history["judged"]][0] == as_read
+        assert f"<h3>{error['field']}</h3>" in page
+    assert '<td class="asked">' in page and 'alt="Accuracy of each field' in page
+
+
 def test_pretraining_learns_a_field_that_follows_from_the_rows_around_it(finished):
     shop = results_of(finished)["fields"]["test"][1]
     assert shop["previous_row"] == 0.0  # shops come in turn

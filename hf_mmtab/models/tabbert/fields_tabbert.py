@@ -188,8 +188,12 @@ class FittedField:
             return pl.Series(pl.from_arrow(values)).cast(pl.Float64, strict=False).to_arrow()
         return _whole(values)
 
-    def tokens(self) -> list[str]:
-        """Return the text of every id from `first_value_id` on; bins of logarithms in the numbers they are of."""
+    def tokens(self, digits: int = 6) -> list[str]:
+        """Return the text of every id from `first_value_id` on; bins of logarithms in the numbers they are of.
+
+        Args:
+            digits: of the edges of bins that matter. Those of a `time_gap` are in seconds, minutes, hours or days.
+        """
         if self.buckets:
             return [f"[HASH {i}]" for i in range(self.buckets)]
         if self.edges is not None:
@@ -197,8 +201,10 @@ class FittedField:
             edges = self.edges
             if self.plan.transform == "log1p":
                 edges = np.sign(edges) * np.expm1(np.abs(edges))
+            written = elapsed_text if self.plan.kind == "time_gap" else number_text
+            texts = [written(float(edge), digits) for edge in edges]
             last = len(edges) - 2  # the only one that holds its upper edge
-            return [f"[{edges[i]:.6g}, {edges[i + 1]:.6g}{']' if i == last else ')'}" for i in kept]
+            return [f"[{texts[i]}, {texts[i + 1]}{']' if i == last else ')'}" for i in kept]
         assert self.values is not None
         return [str(v) for v in self.values.to_pylist()]
 
@@ -208,8 +214,11 @@ class FittedField:
         middle = (self.edges[:-1] + self.edges[1:]) / 2
         return middle if self.bins is None else middle[self.bins]
 
-    def decode(self, ids: np.ndarray, special_tokens: tuple[str, ...]) -> list[str]:
+    def decode(self, ids: np.ndarray, special_tokens: tuple[str, ...], digits: int = 6) -> list[str]:
         """Return the text of each id of shape `(rows,)`: a value, an interval of numbers or a special token.
+
+        Args:
+            digits: of the edges of intervals.
 
         Raises:
             ValueError: if an id is neither of this field nor special.
@@ -217,7 +226,7 @@ class FittedField:
         words = dict(enumerate(special_tokens))
         if self.first_value_id > self.start:
             words |= {self.unknown_id: UNKNOWN, self.missing_id: MISSING}
-        words |= dict(enumerate(self.tokens(), self.first_value_id))
+        words |= dict(enumerate(self.tokens(digits), self.first_value_id))
         unique, inverse = np.unique(ids, return_inverse=True)
         wrong = [int(i) for i in unique if int(i) not in words]
         if wrong:
@@ -262,6 +271,21 @@ class FittedField:
         rest: dict[str, Any] = {k: v for k, v in arrays.items() if k != "values"}
         settings = {k: v for k, v in plain.items() if k != "end"}
         return cls(plan=plan, values=values, **settings, **rest)
+
+
+def number_text(number: float, digits: int) -> str:
+    """Return a number with so many digits that matter, without an exponent where it is readable."""
+    if number and not 1e-4 <= abs(number) < 1e9:
+        return f"{number:.{digits}g}"
+    return np.format_float_positional(number, precision=digits, unique=False, fractional=False, trim="-")
+
+
+def elapsed_text(seconds: float, digits: int) -> str:
+    """Return seconds in the largest unit of which they are at least two, as in `5.5 d`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{number_text(seconds / size, digits)} {unit}"
+    return f"{number_text(seconds, digits)} s"
 
 
 def bin_edges(values: np.ndarray, counts: np.ndarray, num_bins: int) -> np.ndarray:

@@ -367,12 +367,13 @@ class TabBertProcessor(FeatureExtractionMixin):
             ids = fitted.encode_fixed(fixed_codes(plan, table, source))
         return pa.array(ids.astype(np.uint16 if fitted.end <= 2**16 else np.uint32))
 
-    def decode(self, input_ids: Any) -> pa.Table:
+    def decode(self, input_ids: Any, digits: int = 6) -> pa.Table:
         """Return the text of ids: values, intervals of numbers or special tokens.
 
         Args:
             input_ids: a table as `encode` returns it, or whole numbers of shape `(rows, fields)`; one window
                 `(1, rows, fields)` too.
+            digits: of the edges of intervals that matter. Times between rows have their unit.
 
         Raises:
             ValueError: if the number of columns is not that of the fields, or an id belongs to another field.
@@ -386,7 +387,8 @@ class TabBertProcessor(FeatureExtractionMixin):
         if ids.ndim != 2 or ids.shape[1] != len(self.fields):
             raise ValueError(f"Expected ids of shape (rows, {len(self.fields)}), found {tuple(ids.shape)}.")
         words = {
-            f.plan.name: f.decode(ids[:, i], self.plan.special_tokens) for i, f in enumerate(self._fitted)
+            f.plan.name: f.decode(ids[:, i], self.plan.special_tokens, digits)
+            for i, f in enumerate(self._fitted)
         }
         if self.plan.sep_column:
             words[SEP_FIELD] = [self.plan.special_tokens[i] for i in ids[:, -1]]

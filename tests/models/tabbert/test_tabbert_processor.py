@@ -14,6 +14,7 @@ from transformers import AutoFeatureExtractor, AutoProcessor
 import hf_mmtab  # noqa: F401 registers with the Auto classes
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.models.tabbert.configuration_tabbert import TabBertConfig
+from hf_mmtab.models.tabbert.fields_tabbert import elapsed_text, number_text
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor, TabBertStatistics
 
 MIDNIGHT = datetime.datetime(2024, 2, 28, 23, 0)  # a Wednesday in a leap year
@@ -67,7 +68,7 @@ def test_rows_become_words_and_words_come_back():
     assert words["when.day"] == ["28", "29", "1", "29", "29"]
     assert words["when.hour"] == ["23", "0", "5", "1", "1"]
     # the gaps 1 h, 29 h and 0 h; a first row has none
-    assert words["gap"] == ["[MISSING]", "[1800, 104400]", "[1800, 104400]", "[MISSING]", "[0, 1800)"]
+    assert words["gap"] == ["[MISSING]", "[30 min, 29 h]", "[30 min, 29 h]", "[MISSING]", "[0 s, 30 min)"]
     assert words["price"] == ["[0.5, 8]", "[-2, 0.5)", "[-2, 0.5)", "[0.5, 8]", "[0.5, 8]"]
     assert words["sign"] == ["positive", "negative", "zero", "positive", "positive"]
     assert words["shop"] == ["a", "b", "a", "c", "a"]
@@ -355,9 +356,49 @@ def test_bins_of_logarithms_are_decoded_to_the_numbers_they_are_of():
     words = processor.decode(processor.encode(table)).to_pydict()
     assert words["gap"] == [
         "[MISSING]",
-        "[59.0083, 104400]",
-        "[59.0083, 104400]",
+        "[59.0083 s, 29 h]",
+        "[59.0083 s, 29 h]",
         "[MISSING]",
-        "[0, 59.0083)",
+        "[0 s, 59.0083 s)",
     ]  # seconds
     assert words["price"][1].startswith("[-2, ") and words["price"][4].endswith(", 8]")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (119.0, "119 s"),
+        (150.0, "2.5 min"),
+        (3 * 3600.0, "3 h"),
+        (47.5 * 3600, "47.5 h"),
+        (1e6, "11.6 d"),
+    ],
+)
+def test_times_between_rows_are_written_in_a_unit(seconds, text):
+    assert elapsed_text(seconds, 3) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "digits", "text"),
+    [(1234567.0, 3, "1230000"), (32.235, 3, "32.2"), (-0.5, 6, "-0.5"), (3e-9, 3, "3e-09"), (0.0, 6, "0")],
+)
+def test_edges_of_bins_are_written_without_exponents_where_they_are_readable(number, digits, text):
+    assert number_text(number, digits) == text
+
+
+def test_decoded_intervals_have_as_many_digits_as_asked_for():
+    rows = {
+        "when": pl.Series([0, 100_000, 300_000], dtype=pl.Int64).cast(pl.Datetime("ms")),
+        "x": [1.23456, 2.0, 9.0],
+    }
+    fields = {
+        "x": {"kind": "numeric", "num_bins": 2},
+        "gap": {"kind": "time_gap", "column": "when", "num_bins": 2},
+    }
+    processor = TabBertProcessor({"time": "when", "fields": fields}).fit(pl.DataFrame(rows))
+    decoded = processor.decode(processor.encode(pl.DataFrame(rows)), digits=3).to_pydict()
+    assert decoded == {
+        "x": ["[1.23, 1.62)", "[1.62, 9]", "[1.62, 9]"],
+        "gap": ["[MISSING]", "[100 s, 2.5 min)", "[2.5 min, 3.33 min]"],
+    }
