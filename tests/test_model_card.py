@@ -11,15 +11,16 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from transformers import BertConfig, BertTokenizer, ResNetConfig
 
-from hf_mmtab.ablation import AblationRow
+from hf_mmtab.evaluation.ablation import AblationRow
+from hf_mmtab.evaluation.comparison import ModelResult
 from hf_mmtab.metrics import Interval, PairedDifference, scores_for
 from hf_mmtab.model_card import collect_differences, write_model_card
+from hf_mmtab.model_card.usage_code import usage_code
 from hf_mmtab.models.mmbt import MMBTConfig, MMBTForClassification, MMBTImageProcessor, MMBTProcessor
 from hf_mmtab.models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertLstmForSequenceClassification
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
-from hf_mmtab.reports import ModelResult, RunFacts, SplitPredictions
+from hf_mmtab.reports import RunFacts, SplitPredictions
 from hf_mmtab.reports.facts import MASKED_LM
-from hf_mmtab.usage_code import usage_code
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 NAMES = {0: "cat", 1: "dog|wolf", 2: "bird"}

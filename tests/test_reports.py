@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_mmtab.ablation import AblationRow
+from hf_mmtab.evaluation.ablation import AblationRow
+from hf_mmtab.evaluation.comparison import ModelResult
+from hf_mmtab.evaluation.decoded_histories import HistoryTable
 from hf_mmtab.metrics import Interval, PairedDifference, bootstrap_interval, scores_for
-from hf_mmtab.reports import ModelResult, RunFacts, SplitPredictions, write_report
+from hf_mmtab.reports import RunFacts, SplitPredictions, write_report
 from hf_mmtab.reports.examples import thumbnail, worst_errors
-from hf_mmtab.reports.facts import HistoryTable
 from hf_mmtab.reports.page import duration, number, quantity, signed
 from hf_mmtab.reports.plots_classes import binary_precision_recall, confused_pairs, confusion_counts
 from hf_mmtab.reports.plots_scores import (

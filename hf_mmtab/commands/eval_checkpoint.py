@@ -16,9 +16,9 @@ from typing import Any
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 from transformers.utils import cached_file, logging
 
-from ..evaluation import evaluate_split, write_split_predictions
+from ..evaluation.row_evaluation import RESAMPLED
+from ..evaluation.split_evaluation import evaluate_split, write_split_predictions
 from ..recipes import read_recipe
-from ..row_evaluation import RESAMPLED
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from .console import say, start_logging

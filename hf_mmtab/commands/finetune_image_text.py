@@ -12,10 +12,10 @@ import datasets
 from transformers import set_seed
 from transformers.utils import logging
 
-from ..ablation import AblationRow, ablation_table
 from ..arguments import IMAGE_TEXT_ARCHITECTURES
-from ..comparison import ModelRuns, compare_runs, comparison_markdown
-from ..evaluation import (
+from ..evaluation.ablation import AblationRow, ablation_table
+from ..evaluation.comparison import ModelRuns, compare_runs, comparison_markdown
+from ..evaluation.split_evaluation import (
     HEADLINE,
     SplitResult,
     evaluate_split,

@@ -10,13 +10,13 @@ from typing import Any
 from transformers import AutoConfig, EvalPrediction, set_seed
 from transformers.utils import logging
 
-from ..comparison import compare_scored, comparison_markdown
 from ..data.splits import leak_check
 from ..data.windows import WindowDataset
+from ..evaluation.comparison import compare_scored, comparison_markdown
+from ..evaluation.row_evaluation import choose_threshold, headline
+from ..evaluation.scored_rows import ScoredRows, scored_rows
 from ..metrics import metric_names, scores_for
 from ..models.tabbert.collating_tabbert import TabBertCollator
-from ..row_evaluation import choose_threshold, headline
-from ..scored_rows import ScoredRows, scored_rows
 from ..table_baselines import BASELINES, TableBaselines
 from ..table_baselines.boosting import import_lightgbm
 from ..table_baselines.running import AMOUNT

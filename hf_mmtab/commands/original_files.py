@@ -11,9 +11,9 @@ import torch
 from ..models.mmbt.glove_mmbt import SPECIAL_TOKENS, read_glove_words
 from ..models.tabbert.converting_tabbert import kind_of_state_dict
 from ..models.tabbert.converting_vocabulary_tabbert import BINNED_FIELDS, CARD_FIELDS, OriginalEncoders
-from ..safe_pickle import read_pickle
-from ..safe_values import Array, Record
 from ..torch_files import load_tensors, read_state_dict, read_torch_file
+from ..torch_files.safe_pickle import read_pickle
+from ..torch_files.safe_values import Array, Record
 
 COUNTERS = ("num_batches_tracked", "position_ids")  # what is whole numbers in a state dict
 PICKLES = (b"\x80", b"(", b"}", b"ccollections\n", b"ccopy_reg\n")  # how one begins, of any protocol

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..data.image_text_loading import read_image_text
-from ..evaluation import batches, prediction_table
+from ..evaluation.split_evaluation import batches, prediction_table
 from ..metrics import probabilities_from_logits
 from ..models.mmbt import MMBTCollator
 from ..tasks import ImageTextTask, get_task
@@ -80,13 +79,12 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     columns = {key: getattr(options, key) or recipe.get(key) for key in keys}
     given: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
     given["allow_empty_text"] = options.allow_empty_text or recipe.get("allow_empty_text", False)
-    rows, skipped = read_image_text(options.input, on_bad_record=options.on_bad_record, **given)
+    found = read_image_text(options.input, on_bad_record=options.on_bad_record, **given)
+    rows = found.rows
     encoded = get_task(recipe.get("task", "image_text"), ImageTextTask).encode(rows, processor)
     collator = MMBTCollator(processor, num_labels=model.config.num_labels)
     device = torch.device(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     model = model.to(device).eval()
-    pictures = {name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)}
-    own = [name for name in rows.column_names if name not in pictures]
 
     partial = out.with_name(f".{out.name}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +106,6 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
                     logits.append(model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu())
                 progress.update(len(logits[-1]))
             probabilities = probabilities_from_logits(torch.cat(logits).numpy(), model.config.problem_type)
-            write(prediction_table(rows.select(piece), probabilities, model.config, own))
+            write(prediction_table(rows.select(piece), probabilities, model.config, found.own_columns))
     partial.replace(out)  # whole or not at all
-    return len(rows), len(skipped)
+    return len(rows), len(found.skipped)

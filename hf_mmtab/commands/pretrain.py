@@ -17,10 +17,16 @@ from transformers import ProgressCallback, set_seed
 from transformers.utils import logging
 
 from ..arguments import PretrainingArguments
-from ..cell_baselines import FieldScore, field_scores, field_table, guess_masked_cells, most_frequent_ids
-from ..cell_errors import surest_cell_errors
 from ..data.splits import leak_check
 from ..data.windows import WindowDataset
+from ..evaluation.cell_baselines import (
+    FieldScore,
+    field_scores,
+    field_table,
+    guess_masked_cells,
+    most_frequent_ids,
+)
+from ..evaluation.cell_errors import surest_cell_errors
 from ..metrics.masked_cells import MaskedCellMetrics
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.columns_tabbert import ColumnPlan

@@ -5,10 +5,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..cell_baselines import FieldScore
+from ..evaluation.cell_baselines import FieldScore
+from ..evaluation.cell_errors import CellError
+from ..evaluation.decoded_histories import HistoryTable
 from ..model_card import write_model_card
 from ..reports import RunFacts, write_report
-from ..reports.facts import MASKED_LM, CellError, HistoryTable
+from ..reports.facts import MASKED_LM
 from .console import versions
 from .run_report import RECIPE_FILE, REPORT_FOLDER, RESULT_FILE
 

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import yaml
 from transformers import AutoConfig
 
-from ..ablation import AblationRow
-from ..evaluation import label_names
+from ..evaluation.ablation import AblationRow
+from ..evaluation.comparison import ModelResult
+from ..evaluation.split_evaluation import label_names
 from ..metrics import Interval
 from ..model_card import write_model_card
-from ..reports import ModelResult, RunFacts, SplitPredictions, write_report
+from ..reports import RunFacts, SplitPredictions, write_report
 from .console import versions
 
 RECIPE_FILE = "recipe.yaml"

@@ -23,10 +23,10 @@ from ..data.preparing import prepare_rows
 from ..data.records import BadRecord
 from ..data.splits import Split
 from ..data.windows import WindowDataset, cut_growing, cut_windows
+from ..evaluation.scored_rows import JudgedRows, judged_rows
 from ..models.tabbert import TabBertConfig, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..recipes import read_recipe
-from ..scored_rows import JudgedRows, judged_rows
 from ..tasks import TableTask, get_task
 from ..tasks.saved_processor import open_processor
 from .run_report import RECIPE_FILE

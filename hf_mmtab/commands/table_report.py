@@ -11,12 +11,13 @@ import yaml
 from transformers import AutoConfig
 
 from ..data.windows import WindowDataset
-from ..decoded_histories import DecodedHistories
+from ..evaluation.comparison import ModelResult
+from ..evaluation.decoded_histories import DecodedHistories
+from ..evaluation.row_evaluation import headline
+from ..evaluation.scored_rows import ScoredRows
 from ..metrics import Interval
 from ..model_card import write_model_card
-from ..reports import ModelResult, RunFacts, SplitPredictions, write_report
-from ..row_evaluation import headline
-from ..scored_rows import ScoredRows
+from ..reports import RunFacts, SplitPredictions, write_report
 from ..table_baselines import DESCRIPTIONS
 from ..tasks import PreparedTable
 from .console import versions

@@ -9,10 +9,10 @@ import numpy as np
 from transformers import Trainer
 
 from ..data.windows import WindowDataset
-from ..reports.facts import metric_name
+from ..evaluation.row_evaluation import ResampleBy, evaluate_rows, headline
+from ..evaluation.scored_rows import ScoredRows, scored_rows
+from ..metrics.names import metric_name
 from ..reports.page import PAGE_NAME
-from ..row_evaluation import ResampleBy, evaluate_rows, headline
-from ..scored_rows import ScoredRows, scored_rows
 from ..tasks.table_labels import count_positive
 from .console import counted
 from .run_report import PREDICTIONS_FOLDER, REPORT_FOLDER
@@ -51,7 +51,7 @@ def split_results(
         config: of the model.
         main_split: gets intervals; the others are for choosing.
         bootstrap: resamples behind the intervals.
-        resample_by: what they draw, see `hf_mmtab.row_evaluation.resampling_groups`.
+        resample_by: what they draw, see `hf_mmtab.evaluation.row_evaluation.resampling_groups`.
     """
     found = {
         split: evaluate_rows(

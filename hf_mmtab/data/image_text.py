@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -11,61 +10,18 @@ from typing import Any, cast
 import datasets
 from transformers.utils import logging
 
-from .image_text_columns import AUTO
+from .image_text_config import ImageTextConfig
 from .image_text_files import ALL, Source, Splits, digest_of, find_sources, sources_of
 from .image_text_scan import ImageTextScan, own_name, scan
 from .image_text_types import as_type
 from .image_text_values import label_values, picture_value, text_value
 from .pictures import CheckImages, picture_problems
-from .records import BadRecord, BadRecordError, BadRecords, OnBadRecord
+from .records import BadRecord, BadRecordError, BadRecords
 
 logger = logging.get_logger(__name__)
 
 CHUNK = 256  # records whose pictures are checked together
 REPORT_FILE = "skipped_pictures-{split}.json"
-
-
-@dataclass
-class ImageTextConfig(datasets.BuilderConfig):
-    """How to read a folder of pictures and texts.
-
-    Attributes:
-        data_root: folder, or one file (the builder takes a `Dataset` or `DatasetDict`, too).
-        splits: split name -> file(s) relative to `data_root`; default: by file name (see `find_sources`).
-        image_column, text_column, text_pair_column, label_column: names; "auto": the first usual name that is
-            there; None: the input has none.
-        label_separator: splits a text into several labels, e.g. "|" in CSV.
-        label_order: of the class numbers: "alphabetical" (whole numbers by value), "first" occurrence in the
-            training file (the original's) or "frequency".
-        label_names: the classes in order, instead of those found in the training set.
-        multi_label: one or several labels for each record; default: several if any label is a list.
-        split_fractions: train, validation, test, of a single file. A training file without a validation file
-            gives up `validation / (train + validation)` of its records. Stratified by (rarest) label.
-        split_seed: of that split.
-        on_bad_record: "raise" at the first bad record, or "skip" and list them (`builder.skipped`).
-        check_images: "header" opens every picture once; "decode" reads it to its end; "off". Default:
-            "header", or "decode" when bad records are skipped, so that training meets none.
-        allow_empty_text: keep records without a text.
-        keep_input_columns: keep the columns behind picture, text and label, too, as they were (for
-            predictions).
-    """
-
-    data_root: str = ""
-    splits: Splits | None = None
-    image_column: str | None = AUTO
-    text_column: str | None = AUTO
-    text_pair_column: str | None = AUTO
-    label_column: str | None = AUTO
-    label_separator: str | None = None
-    label_order: str = "alphabetical"
-    label_names: list[str] | None = None
-    multi_label: bool | None = None
-    split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    split_seed: int = 0
-    on_bad_record: OnBadRecord = "raise"
-    check_images: CheckImages | None = None
-    allow_empty_text: bool = False
-    keep_input_columns: bool = False
 
 
 class ImageText(datasets.GeneratorBasedBuilder):
@@ -116,6 +72,13 @@ class ImageText(datasets.GeneratorBasedBuilder):
             if isinstance(error.__cause__, BadRecordError):
                 raise error.__cause__ from None  # the message that helps, not "an error occurred"
             raise
+
+    @property
+    def own_columns(self) -> dict[str, str]:
+        """Columns of the built rows that the input has itself, pictures left out → their names there."""
+        texts = next(iter(self._scan.columns.values())).text_features
+        kept = {name: name for name, column in texts.items() if name == column}
+        return kept | {own_name(name): name for name in self._scan.own_types}
 
     def _find_sources(self, root: Path, splits: Splits | None) -> list[Source]:
         return find_sources(root, splits)

@@ -1,6 +1,7 @@
 """Pictures and texts from where they are: files, a shipped sample, data sets, input for prediction."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,22 @@ logger = logging.get_logger(__name__)
 SAMPLE_PREFIX = "sample:"
 PREDICT = "predict"
 LISTED = 5  # skipped records shown in a warning
+
+
+@dataclass
+class ImageTextInput:
+    """Pictures and texts to predict.
+
+    Attributes:
+        rows: `image`, `text` (or `sentence1`, `sentence2`) and all columns of the input (`input_<name>` for those
+            called `image`, `label` and the like), in the input's order.
+        own_columns: those of `rows` that the input has itself, pictures left out → their names there.
+        skipped: the records left out.
+    """
+
+    rows: datasets.Dataset
+    own_columns: dict[str, str]
+    skipped: list[BadRecord]
 
 
 def load_image_text(
@@ -42,19 +59,13 @@ def load_image_text(
     return builder.as_dataset(), warn_about(builder.skipped)
 
 
-def read_image_text(
-    path: str | os.PathLike, cache_dir: str | None = None, **options: Any
-) -> tuple[datasets.Dataset, list[BadRecord]]:
+def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **options: Any) -> ImageTextInput:
     """Read pictures and texts without (or regardless of) labels, for prediction.
 
     Args:
         path: a file, or a folder with one data file.
         cache_dir: of the built table; default that of `datasets`.
         options: fields of `ImageTextConfig`: column names, `on_bad_record`, `allow_empty_text` ...
-
-    Returns:
-        One table in the input's order with `image`, `text` (or `sentence1`, `sentence2`) and all columns of
-        the input (`input_<name>` for those called `image`, `label` and the like), and the records left out.
 
     Raises:
         ValueError: if there is not exactly one data file.
@@ -75,7 +86,8 @@ def read_image_text(
         **options,
     )
     builder.download_and_prepare()
-    return builder.as_dataset(split=PREDICT), warn_about(builder.skipped)
+    rows = builder.as_dataset(split=PREDICT)
+    return ImageTextInput(rows, builder.own_columns, warn_about(builder.skipped))
 
 
 def warn_about(skipped: list[BadRecord]) -> list[BadRecord]:

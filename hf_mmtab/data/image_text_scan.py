@@ -4,21 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
 from .image_text_columns import Columns, find_columns
+from .image_text_config import ImageTextConfig
 from .image_text_files import ALL, Source
 from .image_text_types import note_type, type_of
 from .image_text_values import ValueProblem, label_values, order_labels, picture_value, text_value
 from .records import BadRecord, BadRecords, shorten
 from .stratified import rarest_label, stratified_split
-
-if TYPE_CHECKING:
-    from .image_text import ImageTextConfig
 
 RESERVED = ("image", "text", "sentence1", "sentence2", "label", "labels")
 TYPE_SAMPLE = 2000  # records whose own columns are typed together
@@ -57,7 +55,7 @@ def own_name(name: str) -> str:
     return f"input_{name}" if name in RESERVED else name
 
 
-def scan(sources: list[Source], config: "ImageTextConfig", bad: BadRecords) -> ImageTextScan:
+def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> ImageTextScan:
     """Read all records once, without pictures.
 
     Raises:
@@ -102,7 +100,7 @@ def scan(sources: list[Source], config: "ImageTextConfig", bad: BadRecords) -> I
     return found
 
 
-def _columns_of(source: Source, config: "ImageTextConfig") -> Columns:
+def _columns_of(source: Source, config: ImageTextConfig) -> Columns:
     if source.schema is not None:
         names = list(source.schema.names)
     else:
@@ -130,7 +128,7 @@ def _class_names(source: Source, label: str | None) -> list[str]:
 
 
 def _typed_records(
-    source: Source, columns: Columns, config: "ImageTextConfig", found: ImageTextScan, bad: BadRecords
+    source: Source, columns: Columns, config: ImageTextConfig, found: ImageTextScan, bad: BadRecords
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the records, and note the types of the input's own columns on the way."""
     used = columns.used
@@ -152,7 +150,7 @@ def _typed_records(
 
 
 def _problem(
-    path: Path, line: int, record: dict[str, Any], columns: Columns, config: "ImageTextConfig"
+    path: Path, line: int, record: dict[str, Any], columns: Columns, config: ImageTextConfig
 ) -> BadRecord | None:
     """Return what is wrong with the picture's path or the texts, or None."""
     column = columns.image
@@ -185,7 +183,7 @@ def _label_problem(
     column: str,
     labels: list[str],
     counts: dict[str, int],
-    config: "ImageTextConfig",
+    config: ImageTextConfig,
 ) -> BadRecord | None:
     place = (str(source.path), line, column)
     if config.multi_label is False and len(labels) != 1:
@@ -204,7 +202,7 @@ def _label_problem(
 
 
 def _finish_labels(
-    found: ImageTextScan, counts: dict[str, int], config: "ImageTextConfig", sources: list[Source]
+    found: ImageTextScan, counts: dict[str, int], config: ImageTextConfig, sources: list[Source]
 ) -> None:
     """Decide on the label names and their order, and on one or several labels."""
     numbers = found.number_names[sources[0].path]
@@ -219,7 +217,7 @@ def _finish_labels(
 
 
 def _split_training(
-    found: ImageTextScan, training: list[list[str]], sources: list[Source], config: "ImageTextConfig"
+    found: ImageTextScan, training: list[list[str]], sources: list[Source], config: ImageTextConfig
 ) -> None:
     """Split one file into three, or take the validation set out of the training set if there is none."""
     splits = {source.split for source in sources}

@@ -1,6 +1,6 @@
 """Run facts → one HTML page and its pictures."""
 
-from .facts import ModelResult, RunFacts, SplitPredictions
+from .facts import RunFacts, SplitPredictions
 from .page import write_report
 
-__all__ = ["ModelResult", "RunFacts", "SplitPredictions", "write_report"]
+__all__ = ["RunFacts", "SplitPredictions", "write_report"]

@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from transformers.utils.logging import get_logger
 
-from .facts import CellError, HistoryTable, RunFacts, SplitPredictions
+from ..evaluation.cell_errors import CellError
+from ..evaluation.decoded_histories import HistoryTable
+from .facts import RunFacts, SplitPredictions
 
 logger = get_logger(__name__)
 

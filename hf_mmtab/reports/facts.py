@@ -7,92 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..ablation import AblationRow
-from ..cell_baselines import FieldScore
-from ..metrics import Interval, PairedDifference, decide
+from ..evaluation.ablation import AblationRow
+from ..evaluation.cell_baselines import FieldScore
+from ..evaluation.cell_errors import CellError
+from ..evaluation.comparison import ModelResult
+from ..metrics import Interval, decide
 from ..metrics.decisions import DEFAULT_THRESHOLD, binary_threshold, check_problem_type
 
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "micro_f1": "micro-F1",
-    "macro_f1": "macro-F1",
-    "weighted_f1": "weighted F1",
-    "macro_average_precision": "mean average precision",
-    "average_precision": "average precision",
-    "roc_auc": "ROC-AUC",
-    "f1": "F1",
-    "precision": "precision",
-    "recall": "recall",
-    "recall_at_fpr_0.001": "recall at 0.1 % false positives",
-    "recall_at_fpr_0.01": "recall at 1 % false positives",
-    "positive_rate": "share of positives",
-    "mean_score": "mean predicted probability",
-    "brier": "Brier score",
-    "calibration_error": "calibration error",
-    "threshold": "threshold",
-    "classes_without_positive": "classes without a positive",
-    "rmse": "RMSE",
-    "mae": "mean absolute error",
-    "r2": "R²",
-    "loss": "loss",
-    "masked_loss": "loss of the judged cells",
-}
-LOWER_IS_BETTER = ("rmse", "mae", "loss", "masked_loss", "brier", "calibration_error")
 MASKED_LM = "masked_lm"  # the problem type of pretraining, which no config has
-
-
-def metric_name(metric: str) -> str:
-    """The name of a metric as a reader writes it."""
-    base, _, of = metric.partition("/")
-    name = METRIC_NAMES.get(base, base.replace("_", " "))
-    return f"{name}, {of}" if of else name
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a small value of this metric is good (errors and losses)."""
-    return metric.partition("/")[0] in LOWER_IS_BETTER
-
-
-@dataclass(frozen=True)
-class HistoryTable:
-    """Rows of one history, ready to be shown.
-
-    Args:
-        columns: their names.
-        rows: cells as text.
-        judged: number of the row that the prediction is about.
-        first: number of the first of `rows` in the window: so many earlier ones are not shown.
-        asked: the column of the only cell that is judged; None: the row is.
-    """
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    judged: int
-    first: int = 0
-    asked: str | None = None
-
-
-@dataclass(frozen=True)
-class CellError:
-    """A cell that a pretrained model got wrong.
-
-    Args:
-        field: its name.
-        row: number of the row in the table, from 0.
-        true: its value as text, a number as the interval of its bin.
-        predicted: the value that the model gave the highest probability.
-        probability: of `predicted`, among the values of the field.
-        true_probability: of `true`.
-        history: the rows around it as the model read them.
-    """
-
-    field: str
-    row: int
-    true: str
-    predicted: str
-    probability: float
-    true_probability: float
-    history: HistoryTable
 
 
 @dataclass
@@ -134,28 +56,6 @@ class SplitPredictions:
                     f"Expected predictions of {name} of shape {self.probabilities.shape} as the run's own, found "
                     f"{np.shape(scores)}."
                 )
-
-
-@dataclass
-class ModelResult:
-    """One line of the comparison: a model, its test scores per seed, and how far the run's own model is
-    ahead.
-
-    Args:
-        name: e.g. "bert (text only)".
-        scores: metric → one value per seed.
-        intervals: metric → bootstrap interval over test rows.
-        differences: metric → this run's model minus this one, paired over the same rows.
-        is_own: whether this line is the run's own model.
-        seconds: training time of one seed.
-    """
-
-    name: str
-    scores: Mapping[str, Sequence[float]]
-    intervals: Mapping[str, Interval] = field(default_factory=dict)
-    differences: Mapping[str, PairedDifference] = field(default_factory=dict)
-    is_own: bool = False
-    seconds: float | None = None
 
 
 @dataclass

@@ -12,10 +12,11 @@ import jinja2
 from matplotlib.figure import Figure
 from transformers.utils.logging import get_logger
 
+from ..metrics.names import metric_name
 from ..training.reporting import plot_audit
 from ..training.update_audit import read_records
 from .examples import cell_examples, worst_errors
-from .facts import MASKED_LM, RunFacts, metric_name
+from .facts import MASKED_LM, RunFacts
 from .figures import result_figures
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
 from .plots_training import audit_rows, boundaries, learning_curves, movement, thaw_epochs

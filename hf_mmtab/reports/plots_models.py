@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..ablation import AblationRow
-from ..cell_baselines import FieldScore
-from .facts import ModelResult, lower_is_better, metric_name
+from ..evaluation.ablation import AblationRow
+from ..evaluation.cell_baselines import FieldScore
+from ..evaluation.comparison import ModelResult
+from ..metrics.names import lower_is_better, metric_name
 from .style import BLUE, GREY, INK, ORANGE, PALE, SKY, new_figure, styled
 
 

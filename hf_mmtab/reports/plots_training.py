@@ -10,8 +10,8 @@ from matplotlib.cm import viridis  # type: ignore[attr-defined]
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from ..metrics.names import lower_is_better, metric_name
 from ..training.reporting import frozen_bands
-from .facts import lower_is_better, metric_name
 from .style import (
     BLUE,
     COLOURS,

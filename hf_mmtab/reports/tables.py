@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from ..metrics import Interval, PairedDifference, per_class_table
-from .facts import MASKED_LM, RunFacts, metric_name
+from ..metrics.names import metric_name
+from .facts import MASKED_LM, RunFacts
 
 _SECOND = {
     "single_label_classification": ("accuracy", "macro_f1", "macro_average_precision"),

@@ -11,7 +11,7 @@ import numpy as np
 from transformers.utils import logging
 
 from ..data.windows import IGNORED, WindowDataset
-from ..scored_rows import ScoredRows, judged_rows, scores_of_rows
+from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
 from .amount import AmountShares
 from .boosting import Features, fit_trees, import_lightgbm
 from .columns import TableColumns, read_columns

@@ -9,6 +9,7 @@ from transformers import AutoConfig
 from ..arguments import TableDataArguments
 from ..data.encoded_rows import SPLITS, EncodedRows
 from ..data.windows import WindowDataset
+from ..evaluation.scored_rows import judged_rows
 from ..models.tabbert import (
     TabBertConfig,
     TabBertLstmForSequenceClassification,
@@ -17,7 +18,6 @@ from ..models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from ..models.tabbert.modeling_tabbert_lstm import TabBertEncoderWindowModel, TabBertWindowModel
-from ..scored_rows import judged_rows
 from ..table_arguments import TabBertHeadArguments
 from .table import PreparedTable
 

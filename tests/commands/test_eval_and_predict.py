@@ -70,7 +70,32 @@ def test_predictions_stand_beside_the_columns_of_the_input(run, pictures, tmp_pa
     for row, known in zip(rows, of_run, strict=True):
         assert row["prediction"] == known["prediction"]
         assert float(row["probability_same"]) == pytest.approx(known["probability_same"], abs=1e-5)
+        assert list(row) == [
+            "text",
+            "id",
+            "img",
+            "prediction",
+            "probability",
+            *(c for c in row if "probability_" in c),
+        ]
     assert [path.name for path in tmp_path.glob(".out*")] == []
+
+
+def test_predictions_keep_the_inputs_columns_under_their_names_whatever_these_are(run, pictures, tmp_path):
+    lines = [json.loads(line) for line in (pictures / "test.jsonl").read_text().splitlines()][:4]
+    renamed = [
+        {"image": one["img"], "title": one["text"], "label": "mine", "prediction": i}
+        for i, one in enumerate(lines)
+    ]
+    source, out = pictures / "renamed.jsonl", tmp_path / "out.parquet"
+    source.write_text("".join(json.dumps(one) + "\n" for one in renamed))
+    predict.main([str(run), str(source), str(out), "--image_column", "image", "--text_column", "title"])
+    rows = pq.read_table(out).to_pylist()
+    assert list(rows[0])[:6] == ["image", "title", "label", "input_prediction", "prediction", "probability"]
+    assert [row["input_prediction"] for row in rows] == [0, 1, 2, 3]
+    assert [(row["image"], row["title"], row["label"]) for row in rows] == [
+        (one["img"], one["text"], "mine") for one in lines
+    ]
 
 
 def test_an_output_of_an_unknown_kind_is_refused_before_any_work(run, pictures, tmp_path):

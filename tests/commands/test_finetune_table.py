@@ -20,6 +20,7 @@ from hf_mmtab.commands.finetune import load_recipe, main
 from hf_mmtab.commands.finetune_table import WindowTrainer
 from hf_mmtab.commands.table_results import length_note, pretraining_note, score_note
 from hf_mmtab.data.encoded_rows import EncodedRows
+from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.metrics import tune_thresholds
 from hf_mmtab.models.tabbert import (
     TabBertForMaskedLM,
@@ -27,7 +28,6 @@ from hf_mmtab.models.tabbert import (
     TabBertModel,
     TabBertProcessor,
 )
-from hf_mmtab.scored_rows import ScoredRows
 
 SHOPS = ["bakery", "grocer", "cinema", "garage", "school"]
 PLAN = {

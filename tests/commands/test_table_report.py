@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from hf_mmtab.commands.table_report import read_table_facts, write_table_report
-from hf_mmtab.comparison import compare_scored
 from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
-from hf_mmtab.decoded_histories import DecodedHistories, as_probability, as_text
+from hf_mmtab.evaluation.comparison import compare_scored
+from hf_mmtab.evaluation.decoded_histories import DecodedHistories, as_probability, as_text
+from hf_mmtab.evaluation.row_evaluation import evaluate_rows
+from hf_mmtab.evaluation.scored_rows import judged_rows, scores_of_rows
 from hf_mmtab.models.tabbert import TabBertConfig, TabBertProcessor
-from hf_mmtab.row_evaluation import evaluate_rows
-from hf_mmtab.scored_rows import judged_rows, scores_of_rows
 
 START = datetime.datetime(2021, 3, 1)
 PLAN = {

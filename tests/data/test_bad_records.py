@@ -346,9 +346,9 @@ def test_unknown_policy(folder, tmp_path):
 
 def test_prediction_goes_on_past_bad_records_and_tells(folder, tmp_path, caplog):
     path = write(folder, {"img": "no.png"}, {"text": ""}, name="new.jsonl")
-    read, skipped = read_image_text(path, cache_dir=str(tmp_path / "cache"), on_bad_record="skip")
-    assert len(read) == 6 and [record.line for record in skipped] == [4, 3]
-    assert {record.to_dict()["column"] for record in skipped} == {"img", "text"}
+    found = read_image_text(path, cache_dir=str(tmp_path / "cache"), on_bad_record="skip")
+    assert len(found.rows) == 6 and [record.line for record in found.skipped] == [4, 3]
+    assert {record.to_dict()["column"] for record in found.skipped} == {"img", "text"}
 
 
 def test_a_text_of_100k_characters_is_read_from_every_kind_of_file(folder, tmp_path):

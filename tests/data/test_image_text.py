@@ -186,8 +186,11 @@ def test_input_for_prediction_keeps_its_columns_and_needs_no_label(folder, tmp_p
         {"image": f"img/{i}.png", "title": f"t{i}", "label": "unseen", "price": 1.5 * i} for i in range(3)
     ]
     path = write_jsonl(folder / "new.jsonl", rows)
-    read, skipped = read_image_text(path, cache_dir=str(tmp_path / "cache"))
-    assert skipped == []
+    found = read_image_text(path, cache_dir=str(tmp_path / "cache"))
+    read = found.rows
+    assert found.skipped == []
+    names = {"input_image": "image", "title": "title", "input_label": "label", "price": "price"}
+    assert found.own_columns == names
     assert read.column_names == ["image", "text", "input_image", "title", "input_label", "price"]
     assert read["input_image"][:] == ["img/0.png", "img/1.png", "img/2.png"]
     assert read["text"][:] == read["title"][:] == ["t0", "t1", "t2"]

@@ -11,8 +11,8 @@ from sklearn.metrics import average_precision_score
 
 from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
+from hf_mmtab.evaluation.scored_rows import judged_rows, scored_rows
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.scored_rows import judged_rows, scored_rows
 from hf_mmtab.table_baselines import BASELINES, TableBaselines, running
 from hf_mmtab.table_baselines.amount import AmountShares
 from hf_mmtab.table_baselines.columns import read_columns

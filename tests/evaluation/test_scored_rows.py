@@ -10,8 +10,8 @@ import pytest
 from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
 from hf_mmtab.data.windows import WindowDataset, WindowIndex
+from hf_mmtab.evaluation.scored_rows import ScoredRows, judged_rows, scored_rows
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.scored_rows import ScoredRows, judged_rows, scored_rows
 
 START = datetime.datetime(2020, 1, 1)
 

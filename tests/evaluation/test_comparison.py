@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hf_mmtab.comparison import compare_scored, comparison_markdown
-from hf_mmtab.scored_rows import ScoredRows
+from hf_mmtab.evaluation.comparison import compare_scored, comparison_markdown
+from hf_mmtab.evaluation.scored_rows import ScoredRows
 
 NAMES = {0: "no", 1: "yes"}
 SINGLE = "single_label_classification"

@@ -12,11 +12,12 @@ import numpy as np
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .reports.facts import MASKED_LM, RunFacts, metric_name
-from .reports.page import duration, number, quantity, signed
-from .reports.plots_training import audit_rows
-from .reports.tables import comparison_rows, split_table
-from .training.update_audit import read_records
+from ..metrics.names import metric_name
+from ..reports.facts import MASKED_LM, RunFacts
+from ..reports.page import duration, number, quantity, signed
+from ..reports.plots_training import audit_rows
+from ..reports.tables import comparison_rows, split_table
+from ..training.update_audit import read_records
 from .usage_code import usage_code
 
 CARD_NAME = "README.md"
@@ -245,7 +246,7 @@ def collect_differences(family: str) -> list[str]:
     Args:
         family: "mmbt" or "tabbert".
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     found = []
     for folder in (package / "models" / family, package / "training"):
         for path in sorted(folder.glob("*.py")):

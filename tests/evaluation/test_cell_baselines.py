@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import EvalPrediction
 
-from hf_mmtab.cell_baselines import FieldScore, field_scores, field_table
+from hf_mmtab.evaluation.cell_baselines import FieldScore, field_scores, field_table
 from hf_mmtab.metrics.masked_cells import MaskedCellMetrics
 
 LOSSES, RIGHT, COUNTS = [[2.0, 0.0], [1.0, 3.0]], [[1.0, 0.0], [1.0, 0.0]], [[2.0, 0.0], [1.0, 2.0]]

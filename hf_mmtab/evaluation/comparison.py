@@ -1,15 +1,36 @@
 """Several models on the same test rows: mean and spread over seeds, and paired differences."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .metrics import BOOTSTRAP_METRICS, bootstrap_interval, paired_bootstrap
-from .reports import ModelResult
-from .reports.facts import metric_name
+from ..metrics import BOOTSTRAP_METRICS, Interval, PairedDifference, bootstrap_interval, paired_bootstrap
+from ..metrics.names import metric_name
 from .row_evaluation import ResampleBy, evaluate_rows, headline, resampling_groups
 from .scored_rows import ScoredRows
+
+
+@dataclass
+class ModelResult:
+    """One line of the comparison: a model, its test scores per seed, and how far the run's own model is
+    ahead.
+
+    Args:
+        name: e.g. "bert (text only)".
+        scores: metric → one value per seed.
+        intervals: metric → bootstrap interval over test rows.
+        differences: metric → this run's model minus this one, paired over the same rows.
+        is_own: whether this line is the run's own model.
+        seconds: training time of one seed.
+    """
+
+    name: str
+    scores: Mapping[str, Sequence[float]]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    differences: Mapping[str, PairedDifference] = field(default_factory=dict)
+    is_own: bool = False
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +129,7 @@ def compare_scored(
         id2label: names of classes, or of targets.
         thresholds: name → of class 1, one a seed, chosen on validation; absent: 0.5.
         minutes: name → of each run.
-        resample_by: see `hf_mmtab.row_evaluation.resampling_groups`; intervals and differences both follow it.
+        resample_by: see `row_evaluation.resampling_groups`; intervals and differences both follow it.
         bootstrap: resamples; 0 leaves intervals and differences out.
 
     Raises:

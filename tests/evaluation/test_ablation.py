@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_mmtab.ablation import AblationRow, ablate, ablation_table, other_rows
+from hf_mmtab.evaluation.ablation import AblationRow, ablate, ablation_table, other_rows
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import datetime
 import numpy as np
 import pytest
 
+from hf_mmtab.evaluation.row_evaluation import choose_threshold, evaluate_rows, headline, resampling_groups
+from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.metrics import brier_score, correct_prior, effective_prior, prior_log_ratios
-from hf_mmtab.row_evaluation import choose_threshold, evaluate_rows, headline, resampling_groups
-from hf_mmtab.scored_rows import ScoredRows
 
 NAMES = {0: "no", 1: "yes"}
 SINGLE = "single_label_classification"

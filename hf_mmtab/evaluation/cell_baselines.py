@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .data.encoded_rows import SPLITS, EncodedRows
-from .data.windows import WindowDataset
+from ..data.encoded_rows import SPLITS, EncodedRows
+from ..data.windows import WindowDataset
 
 IGNORED = -100
 WINDOWS_PER_BATCH = 1024

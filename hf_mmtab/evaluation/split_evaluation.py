@@ -1,6 +1,6 @@
 """Run a model over one split: probabilities, metrics with intervals, predictions on disk, modality ablation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import Trainer
 
-from .metrics import (
+from ..metrics import (
     BOOTSTRAP_METRICS,
     Interval,
     bootstrap_interval,
@@ -91,7 +91,7 @@ def label_names(config: Any) -> list[str]:
 
 
 def prediction_table(
-    rows: datasets.Dataset, probabilities: np.ndarray, config: Any, columns: Sequence[str]
+    rows: datasets.Dataset, probabilities: np.ndarray, config: Any, columns: Mapping[str, str]
 ) -> pa.Table:
     """Put predictions beside the rows' own columns.
 
@@ -99,16 +99,21 @@ def prediction_table(
         rows: as many as probabilities, in the same order.
         probabilities: `(rows, num_labels)`.
         config: names the labels, and holds the thresholds.
-        columns: of `rows`, to keep.
+        columns: of `rows`, to keep → their names in the table.
 
     Returns:
         A table with these columns, `prediction` (a name, or a list of names for several labels), and
-        `probability` (single label: of the prediction) and `probability_NAME` for every label.
+        `probability` (single label: of the prediction) and `probability_NAME` for every label. A column of the input
+        that has such a name becomes `input_NAME`.
     """
     names = label_names(config)
     decided = decide(probabilities, config.problem_type, getattr(config, "thresholds", None))
     own = rows.select_columns(list(columns)).with_format("arrow")[:] if columns else pa.table({})
-    table: dict[str, Any] = {name: own.column(name) for name in own.column_names}
+    given = {"prediction", "probability", *(f"probability_{name}" for name in names)}
+    table: dict[str, Any] = {
+        f"input_{columns[name]}" if columns[name] in given else columns[name]: own.column(name)
+        for name in own.column_names
+    }
     if decided.ndim == 1:
         table["prediction"] = pa.array([names[index] for index in decided])
         table["probability"] = pa.array(probabilities[np.arange(len(decided)), decided].astype(np.float32))
@@ -126,7 +131,7 @@ def write_split_predictions(path: Path, rows: datasets.Dataset, result: SplitRes
     gold = next((name for name in ("labels", "label") if name in rows.column_names), None)
     pictures = {name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)}
     columns = [name for name in rows.column_names if name not in pictures | {gold}]
-    table = prediction_table(rows, result.probabilities, config, columns)
+    table = prediction_table(rows, result.probabilities, config, {name: name for name in columns})
     names = label_names(config)
     if result.labels.ndim == 1:
         told: list[Any] = [names[index] for index in result.labels]

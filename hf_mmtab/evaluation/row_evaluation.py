@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from .metrics import (
+from ..metrics import (
     BOOTSTRAP_METRICS,
     Interval,
     bootstrap_interval,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from hf_mmtab.safe_pickle import read_pickle
-from hf_mmtab.safe_values import Array, Record, RefusedFileError
 from hf_mmtab.torch_files import StoredTensor, load_tensors, read_state_dict, read_torch_file
+from hf_mmtab.torch_files.safe_pickle import read_pickle
+from hf_mmtab.torch_files.safe_values import Array, Record, RefusedFileError
 
 
 class Calls:

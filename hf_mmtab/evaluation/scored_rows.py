@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .data.encoded_rows import EncodedRows
-from .data.windows import IGNORED, WindowDataset, WindowLabel
-from .metrics import probabilities_from_logits
-from .metrics.decisions import check_problem_type
+from ..data.encoded_rows import EncodedRows
+from ..data.windows import IGNORED, WindowDataset, WindowLabel
+from ..metrics import probabilities_from_logits
+from ..metrics.decisions import check_problem_type
 
 
 @dataclass(frozen=True)

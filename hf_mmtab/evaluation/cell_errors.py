@@ -1,21 +1,44 @@
 """The cells that a pretrained model was surest of and got wrong, with the rows around them."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from .data.windows import WindowDataset
-from .decoded_histories import as_text
-from .models.tabbert import TabBertForMaskedLM, TabBertProcessor
-from .models.tabbert.collating_tabbert import IGNORED, TabBertCollator
-from .models.tabbert.processing_tabbert import SEP_FIELD
-from .reports.facts import CellError, HistoryTable
+from ..data.windows import WindowDataset
+from ..models.tabbert import TabBertForMaskedLM, TabBertProcessor
+from ..models.tabbert.collating_tabbert import IGNORED, TabBertCollator
+from ..models.tabbert.processing_tabbert import SEP_FIELD
+from .decoded_histories import HistoryTable, as_text
 
 MOST_WINDOWS = 256  # that are searched, evenly spread
 MOST_SCORES = 2**25  # numbers that one batch may score at once
 ROWS_BEFORE, ROWS_AFTER = 5, 2  # rows shown around a wrong cell
 DIGITS = 3  # of the edges of bins
+
+
+@dataclass(frozen=True)
+class CellError:
+    """A cell that a pretrained model got wrong.
+
+    Args:
+        field: its name.
+        row: number of the row in the table, from 0.
+        true: its value as text, a number as the interval of its bin.
+        predicted: the value that the model gave the highest probability.
+        probability: of `predicted`, among the values of the field.
+        true_probability: of `true`.
+        history: the rows around it as the model read them.
+    """
+
+    field: str
+    row: int
+    true: str
+    predicted: str
+    probability: float
+    true_probability: float
+    history: HistoryTable
 
 
 @torch.no_grad()

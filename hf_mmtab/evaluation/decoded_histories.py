@@ -1,21 +1,40 @@
 """The rows behind a score, as a person reads them: the window's rows of the table as it came, the judged one marked."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
 import numpy as np
 
-from .data.encoded_rows import EncodedRows
-from .data.windows import WindowDataset
-from .models.tabbert.columns_tabbert import ColumnPlan
-from .reports.facts import HistoryTable
+from ..data.encoded_rows import EncodedRows
+from ..data.windows import WindowDataset
+from ..models.tabbert.columns_tabbert import ColumnPlan
 from .scored_rows import ScoredRows, judged_rows
 
 MOST_ROWS = (
     10  # rows shown of a window: those before the judged one, the judged one, and one after it if it was read
 )
 LONGEST_CELL = 28  # characters
+
+
+@dataclass(frozen=True)
+class HistoryTable:
+    """Rows of one history, ready to be shown.
+
+    Args:
+        columns: their names.
+        rows: cells as text.
+        judged: number of the row that the prediction is about.
+        first: number of the first of `rows` in the window: so many earlier ones are not shown.
+        asked: the column of the only cell that is judged; None: the row is.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    judged: int
+    first: int = 0
+    asked: str | None = None
 
 
 class DecodedHistories(Sequence[Mapping[str, Any]]):

@@ -1,0 +1,53 @@
+"""How a folder of pictures and texts is read."""
+
+from dataclasses import dataclass
+
+import datasets
+
+from .image_text_columns import AUTO
+from .image_text_files import Splits
+from .pictures import CheckImages
+from .records import OnBadRecord
+
+
+@dataclass
+class ImageTextConfig(datasets.BuilderConfig):
+    """How to read a folder of pictures and texts.
+
+    Attributes:
+        data_root: folder, or one file (the builder takes a `Dataset` or `DatasetDict`, too).
+        splits: split name -> file(s) relative to `data_root`; default: by file name (see `find_sources`).
+        image_column, text_column, text_pair_column, label_column: names; "auto": the first usual name that is
+            there; None: the input has none.
+        label_separator: splits a text into several labels, e.g. "|" in CSV.
+        label_order: of the class numbers: "alphabetical" (whole numbers by value), "first" occurrence in the
+            training file (the original's) or "frequency".
+        label_names: the classes in order, instead of those found in the training set.
+        multi_label: one or several labels for each record; default: several if any label is a list.
+        split_fractions: train, validation, test, of a single file. A training file without a validation file
+            gives up `validation / (train + validation)` of its records. Stratified by (rarest) label.
+        split_seed: of that split.
+        on_bad_record: "raise" at the first bad record, or "skip" and list them (`builder.skipped`).
+        check_images: "header" opens every picture once; "decode" reads it to its end; "off". Default:
+            "header", or "decode" when bad records are skipped, so that training meets none.
+        allow_empty_text: keep records without a text.
+        keep_input_columns: keep the columns behind picture, text and label, too, as they were (for
+            predictions).
+    """
+
+    data_root: str = ""
+    splits: Splits | None = None
+    image_column: str | None = AUTO
+    text_column: str | None = AUTO
+    text_pair_column: str | None = AUTO
+    label_column: str | None = AUTO
+    label_separator: str | None = None
+    label_order: str = "alphabetical"
+    label_names: list[str] | None = None
+    multi_label: bool | None = None
+    split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    split_seed: int = 0
+    on_bad_record: OnBadRecord = "raise"
+    check_images: CheckImages | None = None
+    allow_empty_text: bool = False
+    keep_input_columns: bool = False
