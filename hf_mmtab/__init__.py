@@ -1,5 +1,9 @@
-"""MMBT and TabBERT, native to Hugging Face Transformers. Importing the package makes the Auto classes know both."""
+"""MMBT and TabBERT, native to Hugging Face Transformers.
 
+Importing the package makes the Auto classes and `transformers.pipeline` know both.
+"""
+
+from . import pipelines
 from .models import mmbt, tabbert
 from .models.mmbt import (
     MMBTBaselineConfig,
@@ -36,3 +40,4 @@ __all__ = [
 
 mmbt.register()
 tabbert.register()
+pipelines.register()

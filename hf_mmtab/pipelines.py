@@ -1,0 +1,278 @@
+"""`pipeline("image-text-classification")` and `pipeline("tabular-sequence-classification")` of transformers."""
+
+# The base class declares its parts as None and its steps with no parameters of their own.
+# mypy: disable-error-code="override"
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import AutoModelForSequenceClassification, Pipeline
+from transformers.image_utils import load_image
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.base import ChunkPipeline
+
+from .data.windows import WindowIndex, cut_growing, cut_windows
+from .models.mmbt import MMBTCollator
+from .models.tabbert.columns_tabbert import ColumnPlan
+from .models.tabbert.values_tabbert import as_table, column, microseconds
+
+IMAGE_TEXT_TASK = "image-text-classification"
+TABULAR_TASK = "tabular-sequence-classification"
+DEFAULT_THRESHOLD = 0.5
+DEFAULT_SEQ_LEN = 10  # of a head that was not trained here
+DECIDED: Literal["decided"] = (
+    "decided"  # the default of `top_k`: what the model decides at its own thresholds
+)
+
+Answer = dict[str, Any]  # label and score
+TopK = int | Literal["decided"] | None
+
+
+@dataclass(frozen=True)
+class RightPadding:
+    """What transformers' batching asks of a tokenizer."""
+
+    pad_token_id: int
+    padding_side: str = "right"
+
+
+def answers(logits: torch.Tensor, config: Any, top_k: TopK) -> Answer | list[Answer]:
+    """Turn the logits `(labels,)` of one example into labels and scores.
+
+    Args:
+        logits: of one example.
+        config: of the model: problem type, names, thresholds that were tuned on validation.
+        top_k: so many labels with the highest scores, None: all. "decided": the one label that the model decides for,
+            of several labels those that reach their thresholds.
+
+    Returns:
+        `{"label", "score"}`, or a list of them with the highest score first. The score is a probability; of a
+        regression the value itself, with the name of the target as label.
+    """
+    names = [config.id2label[i] for i in range(len(logits))]
+    if config.problem_type == "regression":
+        found = [{"label": name, "score": value} for name, value in zip(names, logits.tolist(), strict=True)]
+        return found[0] if len(found) == 1 else found
+    several = config.problem_type == "multi_label_classification"
+    scores = logits.float().sigmoid() if several else logits.float().softmax(dim=-1)
+    cuts = getattr(config, "thresholds", None) or getattr(config, "threshold", None)
+    if top_k == DECIDED and several:
+        thresholds = torch.tensor(cuts or DEFAULT_THRESHOLD)
+        chosen = (scores >= thresholds).nonzero()[:, 0].tolist()
+    elif top_k == DECIDED and cuts is not None and len(names) == 2:
+        yes = float(scores[1]) >= (cuts if isinstance(cuts, float) else cuts[0])
+        chosen = [int(yes)]
+    else:
+        chosen = scores.argsort(descending=True, stable=True).tolist()
+        chosen = chosen[: 1 if top_k == DECIDED else top_k]
+    chosen.sort(key=lambda label: -float(scores[label]))
+    listed = [{"label": names[label], "score": float(scores[label])} for label in chosen]
+    return listed[0] if top_k == DECIDED and not several else listed
+
+
+class SavedWithProcessor(Pipeline):
+    """What both pipelines share: one processor, padding to the right, and saving both parts."""
+
+    model: Any
+    processor: Any
+    tokenizer: Any
+    _load_processor: Any = False
+    _load_image_processor: Any = False
+    _load_video_processor: Any = False
+    _load_feature_extractor: Any = False
+    _load_tokenizer: Any = False
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save model and processor; loading them takes this package."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+
+class ImageTextClassificationPipeline(SavedWithProcessor):
+    """Classify pictures with their texts: MMBT and its baselines.
+
+    Example:
+
+    ```python
+    import hf_mmtab
+    from transformers import pipeline
+
+    classify = pipeline("image-text-classification", model="outputs/openclipart/mmbt-seed1")
+    classify({"image": "fork.png", "text": "a fork on a plate"})  # {"label": "food", "score": 0.93}
+    classify([{"image": None, "text": "a fork"}, {"image": photo, "text": ""}], batch_size=2, top_k=3)
+    ```
+
+    Input: a mapping (or a list, a generator, a torch dataset of them) with `image` (path, address, bytes, PIL picture,
+    array; None or left out: missing) and `text`, and `text_pair` for models of pairs; rows of our data sets too.
+    Output: `{"label", "score"}` at the thresholds in the config; of a model with several labels a list of those that
+    reach theirs. `top_k=3` gives the three best, `top_k=None` all.
+
+    Raises:
+        ValueError: if an input is no such mapping, lacks the text that the model reads, or has a picture that cannot
+            be read.
+    """
+
+    _load_processor = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collator = MMBTCollator(self.processor)
+        self.tokenizer = RightPadding(self.collator.pad_token_id)
+
+    def _sanitize_parameters(self, top_k: TopK = DECIDED, **unknown: Any) -> tuple[dict, dict, dict]:
+        refuse_unknown(unknown)
+        return {}, {}, {} if top_k == DECIDED else {"top_k": top_k}
+
+    def preprocess(self, example: Any) -> dict[str, torch.Tensor]:
+        """Encode one example as a batch of one."""
+        row = as_row(example)
+        if "sentence2" in row and getattr(self.model.config, "num_segments", 3) < 3:
+            raise ValueError(
+                "Expected one text, found a pair, but the model was trained on single texts (num_segments 2 in its "
+                "config). Leave text_pair out, or join both texts into one."
+            )
+        return self.collator([self.processor.encode_row(row)])
+
+    def _forward(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"logits": self.model(**inputs).logits}
+
+    def postprocess(self, outputs: dict[str, torch.Tensor], top_k: TopK = DECIDED) -> Any:
+        """Name the labels of one example."""
+        return answers(outputs["logits"][0], self.model.config, top_k)
+
+
+def as_row(example: Any) -> dict[str, Any]:
+    """Return an example of the pipeline as a row of a picture-and-text data set."""
+    if not isinstance(example, Mapping):
+        raise ValueError(
+            'Expected a mapping such as {"image": "fork.png", "text": "a fork on a plate"}, found '
+            f"{type(example).__name__}. Pass one, or a list of them."
+        )
+    row = {name: value for name, value in example.items() if name not in ("label", "labels")}
+    if (second := row.pop("text_pair", None)) is not None:
+        row |= {"sentence1": row.pop("text", ""), "sentence2": second}
+    image = row.get("image")
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        row["image"] = load_image(image)
+    return row
+
+
+class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
+    """Classify histories of table rows: a head on TabBERT.
+
+    Example:
+
+    ```python
+    import hf_mmtab
+    import polars
+    from transformers import pipeline
+
+    score = pipeline("tabular-sequence-classification", model="outputs/simulated_cards_finetune")
+    payments = polars.read_csv("payments.csv", try_parse_dates=True)
+    score(payments.filter(polars.col("User") == 7))  # {"label": "No", "score": 0.9998}, of the last row
+    score(payments.partition_by("User"), rows="every", batch_size=32)  # a list per history, an answer per row
+    ```
+
+    Input: one history, that is the rows of one entity with the oldest first (polars, pandas or pyarrow table, dict of
+    lists, `datasets.Dataset`), or a list of histories. `rows="last"` (default) judges the last row by the rows before
+    it, `"every"` each row by the rows before it; a model of windows ("any row of these") judges the window that ends
+    there. Windows are those of the `predict` command, so are the scores.
+    Output: `{"label", "score"}`, with two classes at the threshold in the config; `top_k` as usual; of a regression the
+    value of each target.
+
+    Raises:
+        ValueError: if a table holds several entities, is empty or out of order, lacks a column, or if the processor is
+            not the one that the model was trained with.
+    """
+
+    _load_feature_extractor: Any = True  # what transformers takes a processor of one kind of input for
+
+    def __init__(self, processor: Any = None, feature_extractor: Any = None, **kwargs: Any) -> None:
+        super().__init__(processor=processor or feature_extractor, **kwargs)
+        self.model.check_processor(self.processor.fingerprint)
+        self.tokenizer = RightPadding(self.processor.pad_token_id)
+
+    def _sanitize_parameters(
+        self, top_k: TopK = DECIDED, rows: str | None = None, **unknown: Any
+    ) -> tuple[dict, dict, dict]:
+        refuse_unknown(unknown)
+        if rows not in (None, "last", "every"):
+            raise ValueError(f'Expected rows to be "last" or "every", found {rows!r}.')
+        chosen = {} if rows is None else {"rows": rows}
+        return chosen, {}, {} if top_k == DECIDED else {"top_k": top_k}
+
+    def preprocess(self, history: Any, rows: str = "last") -> Iterator[dict[str, Any]]:
+        """Cut one history into windows, and yield each as a batch of one."""
+        table = as_table(history)
+        if table.num_rows == 0:
+            raise ValueError("Expected a history of at least one row, found a table without rows.")
+        ids = self.processor(table, return_tensors="pt")["input_ids"]  # (1, rows, fields)
+        index = self.windows(segments_of(table, self.processor.plan, self.model.config.max_gap))
+        chosen = range(len(index)) if rows == "every" else [len(index) - 1]
+        for number in chosen:
+            start, length = int(index.start[number]), int(index.length[number])
+            yield {
+                "input_ids": ids[:, start : start + length],
+                "attention_mask": torch.ones(1, length, dtype=torch.long),
+                "first_judged": int(index.label_start[number]) if rows == "every" else length - 1,
+                "length": length,
+                "rows": rows,
+                "is_last": number == chosen[-1],
+            }
+
+    def windows(self, bounds: np.ndarray) -> WindowIndex:
+        """Return the windows of one history, none over one of its bounds `(segments + 1,)`."""
+        start, stop = bounds[:-1], bounds[1:]
+        seq_len = self.model.config.seq_len or DEFAULT_SEQ_LEN
+        if self.model.config.label_level == "row":
+            return cut_growing(start, stop, seq_len, max(1, seq_len // 2), start)
+        return cut_windows(start, stop, seq_len, 1, start, align="end")
+
+    def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        told = {name: inputs.pop(name) for name in ("is_last", "first_judged", "length", "rows")}
+        return {"logits": self.model(**inputs).logits, **told}
+
+    def postprocess(self, outputs: list[dict[str, Any]], top_k: TopK = DECIDED) -> Any:
+        """Name the labels of the judged rows of one history."""
+        config, found = self.model.config, []
+        for window in outputs:
+            logits = window["logits"][0]  # (labels,), or (rows, labels) with a label per row
+            if config.label_level == "row":
+                judged = logits[window["first_judged"] : window["length"]]
+                found += [answers(row, config, top_k) for row in judged]
+            else:
+                found.append(answers(logits, config, top_k))
+        return found if outputs[0]["rows"] == "every" else found[-1]
+
+
+def segments_of(table: pa.Table, plan: ColumnPlan, max_gap: float | None) -> np.ndarray:
+    """Return where one history begins, goes on after a pause of more than `max_gap` seconds, and ends."""
+    bounds = np.array([0, table.num_rows])
+    if max_gap is None:
+        return bounds
+    pauses = np.diff(microseconds(column(table, str(plan.time)))) > max_gap * 1e6
+    return np.insert(bounds, 1, np.flatnonzero(pauses) + 1)
+
+
+def refuse_unknown(parameters: dict[str, Any]) -> None:
+    """Raise a ValueError for parameters that no pipeline of the package has."""
+    if parameters:
+        raise ValueError(
+            f"Unknown parameters {sorted(parameters)}. The pipeline takes top_k, and rows for tables."
+        )
+
+
+def register() -> None:
+    """Make both tasks known to `transformers.pipeline`."""
+    tasks = {
+        IMAGE_TEXT_TASK: ImageTextClassificationPipeline,
+        TABULAR_TASK: TabularSequenceClassificationPipeline,
+    }
+    for task, made in tasks.items():
+        if task not in PIPELINE_REGISTRY.supported_tasks:
+            PIPELINE_REGISTRY.register_pipeline(task, made, pt_model=AutoModelForSequenceClassification)
