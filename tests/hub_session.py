@@ -25,6 +25,7 @@ from transformers import (
     AutoProcessor,
     BertTokenizer,
     ViTImageProcessor,
+    pipeline,
 )
 
 from hf_mmtab.commands.push_to_hub import main, push_run
@@ -152,6 +153,15 @@ def test_mmbt_and_its_processor_come_back_by_name_bit_for_bit(run_folder, capsys
         assert type(loaded) is MMBTForClassification
         assert_same_weights(loaded, model)
         assert torch.equal(logits(loaded, again), logits(model, batch))
+    classify = pipeline("image-text-classification", model="acme/mmbt", device="cpu")
+    found = classify([{"image": PICTURE, "text": "a red cat"}, {"image": None, "text": "cat"}], batch_size=2)
+    assert [one["label"] for one in found] == [
+        config.id2label[int(i)] for i in logits(model, batch).argmax(-1)
+    ]
+    classify.push_to_hub("acme/mmbt-pipeline")
+    assert (
+        set(api.list_repo_files("acme/mmbt-pipeline")) == {"README.md"} | MODEL_FILES | MMBT_PROCESSOR_FILES
+    )
     base = AutoModel.from_pretrained("acme/mmbt")
     assert type(base) is MMBTModel
     assert_same_weights(base, model.model)
@@ -198,6 +208,12 @@ def test_tabbert_and_its_processor_come_back_by_name_bit_for_bit(run_folder):
     assert type(loaded) is TabBertLstmForSequenceClassification
     assert_same_weights(loaded, model)
     reader.check_config(AutoConfig.from_pretrained("acme/tabbert"))
+    score = pipeline("tabular-sequence-classification", model="acme/tabbert", device="cpu")
+    with torch.no_grad():
+        expected = model.eval()(**processor(HISTORIES[0], return_tensors="pt")).logits[0].softmax(-1)
+    assert score(HISTORIES[0])["score"] == pytest.approx(float(expected.max()), abs=1e-6)
+    score.push_to_hub("acme/tabbert-pipeline")
+    assert type(AutoProcessor.from_pretrained("acme/tabbert-pipeline")) is TabBertProcessor
     batch = reader(HISTORIES, return_tensors="pt")
     assert torch.equal(logits(loaded, batch), logits(model, processor(HISTORIES, return_tensors="pt")))
 
