@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from .csv_blocks import amount, cast_cell, plain_name
+from .csv_blocks import DECIMAL_COMMA, amount, amount_expected, cast_cell, plain_name
 from .records import BadRecord, BadRecords, shorten
 
 TIME_ROWS = 10_000  # of a text column, from which the way its times are written is guessed
@@ -59,7 +59,7 @@ class ArrowCells:
             if wanted is not None and wanted != kind:
                 self.columns[name] = _cell_type(name, kind, wanted)
             elif wanted is None and kind == pl.String and roles.get(name) == "amount":
-                self.columns[name] = CellType(amount(name, strict=False), "a number", _as_text(name))
+                self.columns[name] = CellType(amount(name, strict=False), *amount_expected(name))
             elif wanted is None and kind == pl.String and roles.get(name) == "time":
                 self.columns.update(_time_type(name, self._without_missing(frame, name)))
 
@@ -108,6 +108,13 @@ def _as_text(name: str) -> str:
 
 
 def _cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str) -> CellType:
+    if wanted == DECIMAL_COMMA:
+        if kind != pl.String:
+            raise ValueError(
+                f"Expected text in column {name!r}, to read its decimal commas, found {kind}. Take it out of `types`."
+            )
+        values = amount(name, strict=False, decimal_comma=True)
+        return CellType(values, "a number with a decimal comma, such as 1.234,50", _as_text(name))
     if isinstance(wanted, str):
         as_text = pl.col(name).cast(pl.String)
         return CellType(

@@ -18,6 +18,7 @@ NOTHING_THERE = (
     "none",
     "Fill the cell, or remove the row.",
 )
+DECIMAL_COMMA = "decimal_comma"  # the type of numbers such as 1.234,50
 SMALLEST_PIECE = 32 * 2**10  # bytes that are looked at line by line once a larger piece cannot be parsed
 
 
@@ -32,6 +33,7 @@ class CsvFormat:
         separator: between cells.
         missing: texts that stand for a missing value, beside the empty cell.
         required: columns of the converted rows; a row without a value in one of them is broken.
+        expected: converted column → what its cells must be, and what to do where one is not.
     """
 
     schema: dict[str, pl.DataType] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class CsvFormat:
     separator: str = ","
     missing: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
+    expected: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def converted(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the rows as the converting expressions make them."""
@@ -116,18 +119,37 @@ def infer_time(path: Path, separator: str, missing: tuple[str, ...], rows: int, 
     return guess if guess.is_temporal() or guess.is_numeric() else pl.String()
 
 
-def amount(name: str, strict: bool = True) -> pl.Expr:
+def amount(name: str, strict: bool = True, decimal_comma: bool = False) -> pl.Expr:
     """Return how a number, or an amount such as `$-12.30` or `(1,234.50)`, becomes a float.
+
+    Commas must part thousands: `9,66` is no number, unless numbers have a decimal comma.
 
     Args:
         name: of the column.
         strict: fail on text that is neither; else it becomes null.
+        decimal_comma: numbers are written as `1.234,50`.
     """
     cell = pl.col(name).str.strip_chars()
     inside = cell.str.extract(r"^\((.*)\)$")  # accountants' brackets are a minus
-    bare = pl.coalesce(inside, cell).str.replace_all(r"[$€£¥,\s]", "")
+    bare = pl.coalesce(inside, cell).str.replace_all(r"[$€£¥\s]", "")
+    if decimal_comma:
+        written = bare.str.contains(r"^[+-]?(\d{1,3}(\.\d{3})+|\d+)?(,\d*)?$")
+        plain = bare.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        bare = pl.when(written).then(plain).otherwise(bare + "?")  # what is written otherwise is no number
+    else:
+        grouped = bare.str.contains(r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$")
+        bare = pl.when(grouped).then(bare.str.replace_all(",", "", literal=True)).otherwise(bare)
     number = pl.when(bare != "").then(bare).cast(pl.Float64, strict=strict)
     return pl.when(inside.is_null()).then(number).otherwise(-number)
+
+
+def amount_expected(name: str) -> tuple[str, str]:
+    """Return what the cells of a column of amounts must be, and what to do where one is not."""
+    return (
+        "a number, or an amount such as $-12.30, (7.00) or 1,234.50",
+        f"Correct the cell. If the column has decimal commas: `types: {{{name}: {DECIMAL_COMMA}}}`; if it holds no "
+        "numbers, make its field categorical.",
+    )
 
 
 def _head(path: Path, width: int, separator: str, rows: int) -> bytes:
@@ -324,8 +346,8 @@ def _row(
         except pl.exceptions.PolarsError:
             found = {root: text[root][0] for root in expr.meta.root_names()}
             shown = shorten(next(iter(found.values()))) if len(found) == 1 else shorten(found)
-            remedy = "Correct the row."
-            return None, BadRecord(str(path), line, name, f"a value that makes {name!r}", shown, remedy)
+            expected, remedy = form.expected.get(name, (f"a value that makes {name!r}", "Correct the row."))
+            return None, BadRecord(str(path), line, name, expected, shown, remedy)
     row = form.converted(row)
     for name in form.required:
         if row[name][0] is None:

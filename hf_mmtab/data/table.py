@@ -17,9 +17,11 @@ from transformers.utils import logging
 
 from .arrow_cells import ArrowCells
 from .csv_blocks import (
+    DECIMAL_COMMA,
     NOTHING_THERE,
     CsvFormat,
     amount,
+    amount_expected,
     infer_schema,
     infer_time,
     read_blocks,
@@ -48,7 +50,8 @@ class TableConfig(datasets.BuilderConfig):
 
     Attributes:
         data_root: a file, or a folder whose table files are read in the order of their names.
-        types: column -> string, int, float, bool, date, timestamp, or a format such as "%d/%m/%Y %H:%M".
+        types: column -> string, int, float, decimal_comma (numbers such as 1.234,50), bool, date, timestamp, or a
+            format such as "%d/%m/%Y %H:%M".
             Other columns of CSV files are guessed from the first `infer_rows` rows of the first file; those of
             Parquet and Arrow files keep their types.
         separator: of CSV files; None: a tab in .tsv files, else a comma.
@@ -132,7 +135,7 @@ class Table(datasets.ArrowBasedBuilder):
         """Return what the columns of Parquet and Arrow files become, from the first rows of the first file."""
         config = cast(TableConfig, self.config)
         types = {
-            name: kind if "%" in kind else named_type(name, kind)
+            name: kind if "%" in kind or kind == DECIMAL_COMMA else named_type(name, kind)
             for name, kind in (config.types or {}).items()
         }
         sample = _plain_types(next(_arrow_batches(self._files[0])))
@@ -153,6 +156,7 @@ class Table(datasets.ArrowBasedBuilder):
             raise ValueError(f"Expected columns {absent} (named in `types`), found {names} in {str(path)!r}.")
         schema: dict[str, pl.DataType] = {}
         convert: dict[str, pl.Expr] = {name: pl.col(name) for name in names}
+        expected: dict[str, tuple[str, str]] = {}
         guessed = infer_schema(self._files[0], separator, config.missing, config.infer_rows)
         for name in names:
             kind = types.get(name)
@@ -164,13 +168,17 @@ class Table(datasets.ArrowBasedBuilder):
                         self._files[0], separator, config.missing, config.infer_rows, name
                     )
                 elif role == "amount":
-                    convert[name] = amount(name)
+                    convert[name], expected[name] = amount(name), amount_expected(name)
             elif "%" in kind:
                 schema[name] = pl.String()
                 convert[name] = pl.col(name).str.strptime(pl.Datetime("us"), kind, strict=True)
+                expected[name] = f"a time as {kind!r}", "Correct the cell, or the format in `types`."
+            elif kind == DECIMAL_COMMA:
+                schema[name], convert[name] = pl.String(), amount(name, decimal_comma=True)
+                expected[name] = "a number with a decimal comma, such as 1.234,50", "Correct the cell."
             else:
                 schema[name] = named_type(name, kind)
-        return CsvFormat(schema, convert, separator, tuple(config.missing))
+        return CsvFormat(schema, convert, separator, tuple(config.missing), expected=expected)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         return [datasets.SplitGenerator(datasets.Split.TRAIN, gen_kwargs={"files": self._files})]
@@ -262,8 +270,8 @@ def named_type(column: str, kind: str) -> pl.DataType:
     """
     if kind not in TYPES:
         raise ValueError(
-            f"types[{column!r}] must be one of {', '.join(TYPES)} or a format such as '%d/%m/%Y %H:%M',"
-            f" got {kind!r}."
+            f"types[{column!r}] must be one of {', '.join(TYPES)}, {DECIMAL_COMMA} or a format such as "
+            f"'%d/%m/%Y %H:%M', got {kind!r}."
         )
     return TYPES[kind]
 

@@ -256,6 +256,30 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         Table(path, cache_dir=str(tmp_path), types={"price": "number"})
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_decimal_commas_are_refused_unless_they_are_named(kind, tmp_path):
+    frame = pl.DataFrame({"who": ["a", "b", "c", "d"], "price": ["9,66", "1.234,50", "", "-7"]})
+    path = tmp_path / f"prices.{kind}"
+    (frame.write_csv(path, separator=";") if kind == "csv" else frame.write_parquet(path))
+    separator = {"separator": ";"} if kind == "csv" else {}
+    with pytest.raises(
+        ValueError,
+        match=r"Expected a number, or an amount such as .*found '9,66' .*column 'price'.*"
+        r"`types: \{price: decimal_comma\}`",
+    ):
+        _read(Table, path, tmp_path, roles={"price": "amount"}, **separator)
+    _, rows = _read(Table, path, tmp_path, types={"price": "decimal_comma"}, **separator)
+    assert rows["price"][:] == [9.66, 1234.5, None, -7.0]
+    wrong = tmp_path / f"wrong.{kind}"
+    frame = frame.with_columns(price=pl.Series(["9,66", "1.234.5", "1,2,3", "7"]))
+    (frame.write_csv(wrong, separator=";") if kind == "csv" else frame.write_parquet(wrong))
+    builder, rows = _read(
+        Table, wrong, tmp_path, types={"price": "decimal_comma"}, on_bad_record="skip", **separator
+    )
+    assert rows["price"][:] == [9.66, 7.0] and len(builder.skipped) == 2
+    assert "a number with a decimal comma, such as 1.234,50" in str(builder.skipped[0])
+
+
 def test_both_dialects_of_ibms_table_give_the_same_rows(fixtures, tmp_path):
     new = (fixtures / "cards_400.csv").read_text()
     assert ",ONLINE," in new and '"Bad PIN,"' in new  # the newer names, the older errors
@@ -403,7 +427,7 @@ def test_the_first_broken_row_of_an_arrow_file_is_reported_first(tmp_path):
         path
     )
     roles = {"when": "time", "price": "amount"}
-    with pytest.raises(BadRecordError, match=r"Expected a number, found 'much' .*row 2, column 'price'"):
+    with pytest.raises(BadRecordError, match=r"Expected a number, or .*found 'much' .*row 2, column 'price'"):
         _read(Table, path, tmp_path, roles=roles)
     builder, _ = _read(Table, path, tmp_path, roles=roles, on_bad_record="skip")
     assert [record.line for record in builder.skipped] == [2, 3]

@@ -152,11 +152,17 @@ class CategoryCounts:
 
     def __init__(self, buckets: int | None = None, limit: int = 1_000_000) -> None:
         self.buckets, self.limit = buckets, limit
-        self.hashed = buckets is not None
+        self._hashed = buckets is not None
         self.type: pa.DataType | None = None
         self._frame: pl.DataFrame | None = None  # value, count
         self._pending: list[pl.DataFrame] = []
         self._pending_size = 0
+
+    @property
+    def hashed(self) -> bool:
+        """Whether buckets are counted in place of values."""
+        self._settle()  # what is pending may be one value too many
+        return self._hashed
 
     @property
     def num_buckets(self) -> int:
@@ -183,7 +189,7 @@ class CategoryCounts:
         self._push(counted.field("values").filter(present), counted.field("counts").filter(present))
 
     def _push(self, values: pa.Array, counts: pa.Array) -> None:
-        if self.hashed and not pa.types.is_uint64(values.type):
+        if self._hashed and not pa.types.is_uint64(values.type):
             values = pa.array(stable_hash(values) % np.uint64(self.num_buckets))
         frame = pl.DataFrame({"value": pl.from_arrow(values), "count": pl.from_arrow(counts)})
         self._pending.append(frame.with_columns(pl.col("count").cast(pl.Int64)))
@@ -197,11 +203,11 @@ class CategoryCounts:
         if not parts:
             return
         self._frame = pl.concat(parts).group_by("value").agg(pl.col("count").sum())
-        if not self.hashed and len(self._frame) > self.limit:
+        if not self._hashed and len(self._frame) > self.limit:
             self._hash()
 
     def _hash(self) -> None:
-        self.hashed, frame = True, self._frame
+        self._hashed, frame = True, self._frame
         self._frame = None
         if frame is not None:
             arrow = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
@@ -218,7 +224,7 @@ class CategoryCounts:
             )
         self.type = self.type or other.type
         self._settle()
-        if other.hashed and not self.hashed:
+        if other._hashed and not self._hashed:
             self._hash()
         if other._frame is not None:
             arrow = other._frame.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -235,7 +241,7 @@ class CategoryCounts:
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return plain values and arrays from which `from_state` builds the same counts."""
         frame = self.ranked()
-        plain: dict[str, Any] = {"buckets": self.buckets, "limit": self.limit, "hashed": self.hashed}
+        plain: dict[str, Any] = {"buckets": self.buckets, "limit": self.limit, "hashed": self._hashed}
         plain["type"] = str(self.type) if self.type is not None else None
         arrays = {"counts": frame["count"].to_numpy()}
         if frame["value"].dtype == pl.String:
@@ -248,7 +254,7 @@ class CategoryCounts:
     def from_state(cls, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> "CategoryCounts":
         """Build the counts that `state` described."""
         counts = cls(plain["buckets"], plain["limit"])
-        counts.hashed = plain["hashed"]
+        counts._hashed = plain["hashed"]
         if plain["type"] is not None:
             names = {
                 "int64": pa.int64(),

@@ -121,7 +121,7 @@ def numbers(array: pa.Array, name: str) -> np.ndarray:
             raise ValueError(
                 f"Column {name!r}: expected numbers or amounts, found {array[row].as_py()!r} in row {row} of"
                 f" the batch ({len(wrong)} such rows in it). Make the field categorical, or correct the"
-                " table."
+                " table (decimal commas: read them as numbers first)."
             )
         return values
     if pa.types.is_boolean(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
@@ -146,7 +146,10 @@ def parse_money(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     if hard.any():
         some = text.filter(hard)
         inside = some.str.extract(r"^\((.*)\)$")  # accountants' brackets are a minus
-        bare = pl.select(pl.coalesce(inside, some)).to_series().str.replace_all(r"[$€£¥,\s]", "")
+        bare = pl.select(pl.coalesce(inside, some)).to_series().str.replace_all(r"[$€£¥\s]", "")
+        # a comma that does not part thousands may be a decimal one: then 9,66 must not become 966
+        grouped = bare.str.contains(r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$")
+        bare = bare.zip_with(~grouped, bare.str.replace_all(",", "", literal=True))
         parsed = bare.cast(pl.Float64, strict=False)
         parsed = pl.select(pl.when(inside.is_not_null()).then(-parsed).otherwise(parsed)).to_series()
         plain = plain.scatter(hard.arg_true(), parsed)

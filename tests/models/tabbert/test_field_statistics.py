@@ -112,6 +112,13 @@ def test_amounts_are_read_in_the_ways_people_write_them():
     assert wrong.tolist() == [8]
 
 
+def test_a_comma_that_does_not_part_thousands_is_no_amount():
+    texts = ["9,66", "1.234,56", "2.000,00", "1,23,456", "12,345.5", "1,234,567", "-12,345", "1234,567"]
+    values, wrong = parse_money(pa.array(texts))
+    assert wrong.tolist() == [0, 1, 2, 3, 7]
+    assert values[4:7].tolist() == [12345.5, 1234567.0, -12345.0]
+
+
 def test_counting_edges_is_a_search_from_the_right():
     edges = np.array([0.0, 1.0, 1.0, 2.5])
     values = np.array([-np.inf, -1, 0, 0.5, 1, 2.5, 9, np.inf])

@@ -123,6 +123,24 @@ def test_rare_values_become_unk():
     }
 
 
+@pytest.mark.parametrize("kind", [pl.String, pl.Int64])
+def test_a_field_of_too_many_values_is_hashed_alike_in_one_pass_in_batches_and_in_parts(kind, caplog):
+    rows = pl.DataFrame({"shop": pl.Series(range(300)).cast(kind)})
+    plan = {"fields": {"shop": {}}, "hash_above": 100}
+    whole = TabBertProcessor(plan).fit(rows)
+    assert "hashed into 65536 ids" in caplog.text
+    parts = [TabBertStatistics(whole.plan) for _ in range(2)]
+    parts[0].add(rows[:130])
+    parts[1].add(rows[130:])
+    others = [TabBertProcessor(plan).fit(iter([rows[:50], rows[50:]])), TabBertProcessor(plan)]
+    others[1].finish(parts[0].merge(parts[1]))
+    for other in others:
+        assert other.fingerprint == whole.fingerprint
+    ids = whole.encode(rows)["shop"].to_numpy()
+    unknown = whole.field_ranges[0][0]
+    assert (ids > unknown + 1).all() and len(set(ids.tolist())) > 290
+
+
 def test_huge_fields_are_hashed_stably():
     plan = {"fields": {"shop": {"hash_buckets": 16}}}
     processor = TabBertProcessor(plan).fit({"shop": [f"s{i}" for i in range(100)]})
