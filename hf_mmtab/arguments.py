@@ -273,6 +273,10 @@ class TableDataArguments:
     )
 
     def __post_init__(self) -> None:
+        if self.max_gap is not None and self.max_gap <= 0:
+            raise ValueError(
+                f"Expected max_gap in seconds, above 0, found {self.max_gap}. Leave it out for histories without end."
+            )
         for name in ("simulate", "types", "plan", "plan_edits"):
             value = getattr(self, name)
             if isinstance(value, str) and value.lstrip().startswith("{"):

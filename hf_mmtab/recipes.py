@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
+from .models.tabbert.strict_yaml import read_mapping
+
 _RECIPES_OF_CHECKOUT = Path(__file__).resolve().parents[1] / "scripts" / "recipes"
 
 _LONE_PERCENT = re.compile(r"(?<!%)%(?![%(])")
@@ -144,18 +146,9 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a YAML mapping; names file, line and column.
+        ValueError: if it is not a YAML mapping, or has a key twice; names file, line and column.
     """
-    path = find_recipe(name)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"Expected a YAML mapping in recipe {str(path)!r}, found: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"Expected a YAML mapping `key: value` in recipe {str(path)!r}, found {type(values).__name__}."
-        )
-    return values
+    return read_mapping(find_recipe(name), "a recipe")
 
 
 def parse_recipe(

@@ -104,10 +104,12 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path):
 
 
 def test_what_is_no_mapping_is_refused_with_its_place(tmp_path):
-    with pytest.raises(ValueError, match=r"Expected a YAML mapping `key: value` .* found list"):
+    with pytest.raises(ValueError, match=r"Expected a recipe as a YAML mapping `key: value`, found list"):
         parse(tmp_path, "- a\n- b")
     with pytest.raises(ValueError, match="line 2, column"):
         parse(tmp_path, "names: [a\nsteps: 2")
+    with pytest.raises(ValueError, match=r"found the key 'steps' a second time .*line 3, column 1"):
+        parse(tmp_path, "steps: 1\nname: a\nsteps: 2")
 
 
 SHIPPED = sorted({path.stem for folder in recipe_folders() for path in folder.glob("*.yaml")})

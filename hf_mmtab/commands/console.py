@@ -50,19 +50,26 @@ def start_logging() -> None:
 
 
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
-    """Run a command for a person: of an error in input or files the message alone, and exit status 1.
+    """Run a command for a person: of an error in input or files the message alone, and exit status 1 (130: Ctrl-C).
 
     With the environment variable `HF_MMTAB_TRACEBACK=1` the whole traceback is shown.
     """
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes one is enough
     try:
         command(arguments)
     except FOR_A_PERSON as error:
         if os.environ.get("HF_MMTAB_TRACEBACK"):
             raise
-        sys.stderr.write(
-            f"\n{type(error).__name__}: {error}\n(HF_MMTAB_TRACEBACK=1 shows where in the code.)\n"
-        )
+        cause = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+        if speaks:
+            sys.stderr.write(
+                f"\n{type(cause).__name__}: {cause}\n(HF_MMTAB_TRACEBACK=1 shows where in the code.)\n"
+            )
         raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        if speaks:
+            sys.stderr.write("\nInterrupted. The same command goes on, training from its last checkpoint.\n")
+        raise SystemExit(130) from error
 
 
 def versions() -> dict[str, str]:

@@ -44,6 +44,7 @@ from .run_folder import (
     push_if_asked,
     resume_or_refuse,
     select_by,
+    tell_changed_data,
 )
 from .run_report import RESULT_FILE
 from .table_blocks import recipe_of
@@ -95,6 +96,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     folder, training = Path(recipe.training.output_dir), recipe.training
     if (done := resume_or_refuse(recipe, folder)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
+        tell_changed_data(done, recipe.task.data_digest(recipe.data), folder)
         return done
     started = time.time()
     set_seed(training.seed)
@@ -148,6 +150,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         "architecture": recipe.model.architecture,
         "task": recipe.task.name,
         "data": recipe.data.data,
+        "data_digest": recipe.task.data_digest(recipe.data),
         "pretrained": recipe.model.pretrained,
         "seed": training.seed,
         **split_results(scored, config, "test", recipe.run.bootstrap, recipe.run.resample_by),

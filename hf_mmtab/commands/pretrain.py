@@ -38,13 +38,22 @@ from ..training import MMTabTrainer
 from ..training.checkpoints import last_complete_checkpoint
 from .console import counted, parameters, say, start_logging
 from .pretrain_report import write_pretraining_report
-from .run_folder import TABLE_FOLDER, Recipe, SaveProcessor, load_recipe_of, resume_or_refuse, select_by
+from .run_folder import (
+    TABLE_FOLDER,
+    Recipe,
+    SaveProcessor,
+    load_recipe_of,
+    resume_or_refuse,
+    select_by,
+    tell_changed_data,
+)
 from .run_report import REPORT_FOLDER, RESULT_FILE
 
 logger = logging.get_logger(__name__)
 
 PLAN_FILE = "column_plan.yaml"
 EVALUATED = ("validation", "test")
+LEAKS = " Leak: a model may remember these rows, so scores are too good. Choose split: time or entity."
 BATCH_DEPENDENT = ("loss", "model_preparation_time")  # what Trainer adds to our metrics
 
 
@@ -109,6 +118,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
     refuse_edited_plan(recipe, folder)
     if (done := resume_or_refuse(recipe, folder)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
+        tell_changed_data(done, recipe.task.data_digest(recipe.data), folder)
         return done
     started = time.time()
     training, task = recipe.training, recipe.task
@@ -162,6 +172,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
     results = {
         "architecture": "tabbert",
         "data": recipe.data.data,
+        "data_digest": recipe.task.data_digest(recipe.data),
         "seed": training.seed,
         "minutes": (time.time() - started) / 60,
         "split": "test",
@@ -226,21 +237,26 @@ def describe(
     """Return what is about to be trained, on what, and what leaks."""
     processor = table.processor
     parts = ", ".join(f"{len(found):,} {split}" for split, found in windows.items())
+    known = {*processor.plan.columns, *processor.plan.label}
+    unread = [name for name in table.dataset.column_names if name not in known]
     lines = [
         f"{len(table.rows):,} rows of {counted(len(table.rows.entity_starts), 'history', 'histories')}; "
         f"windows: {parts}",
-        f"{len(processor.fields)} fields, {processor.vocab_size:,} ids; model of {model.num_parameters():,} parameters",
+        f"{counted(len(processor.fields), 'field', 'fields')}, {processor.vocab_size:,} ids; model of "
+        f"{model.num_parameters():,} parameters",
+        *([f"Columns that no field reads: {', '.join(unread)}"] if unread else []),
         *(leak_sentence(split, leak) for split, leak in leaks.items()),
     ]
     return "\n".join(lines)
 
 
 def leak_sentence(split: str, leak: dict[str, Any]) -> str:
-    """Say what a split shares with training."""
+    """Say what a split shares with training, and that it leaks where labelled rows are shared."""
     return (
         f"Of {leak['windows']:,} {split} windows, {leak['sharing_labelled_rows']:,} "
         f"({leak['sharing_labelled_rows_share']:.1%}) are judged on rows that training windows contain, and "
         f"{leak['sharing_entities']:,} ({leak['sharing_entities_share']:.1%}) belong to an entity of training."
+        + (LEAKS if leak["sharing_labelled_rows"] else "")
     )
 
 

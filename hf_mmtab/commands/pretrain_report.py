@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ..data.records import BadRecord
 from ..evaluation.cell_baselines import FieldScore
 from ..evaluation.cell_errors import CellError
 from ..evaluation.decoded_histories import HistoryTable
@@ -53,6 +54,7 @@ def read_pretraining_facts(folder: Path, command: str) -> RunFacts:
         freeze_timeline="\n".join(_read_json(folder / "freeze_schedule.json").get("timeline", [])) or None,
         audit_path=audit if audit.exists() else None,
         bad_records=Counter(f"{record['expected']} expected" for record in results["skipped"]),
+        skipped=[str(BadRecord(**record)) for record in results["skipped"]],
         notes=results["notes"],
         command=command,
         recipe=(folder / RECIPE_FILE).read_text(encoding="utf-8"),

@@ -115,6 +115,10 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
     mine = {
         key: value for key, value in recipe.values.items() if key not in ("overwrite", "compare", "seeds")
     }
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
+        )
     if recipe.training.process_index == 0:
         if recipe.run.overwrite and folder.exists():
             shutil.rmtree(folder)
@@ -139,6 +143,22 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
             "Choose another output_dir, or pass --overwrite true to start anew."
         )
     return json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
+
+
+def tell_changed_data(done: dict[str, Any], digest: str | None, folder: Path) -> None:
+    """Warn that the files of a finished run are others now.
+
+    Args:
+        done: its results, which hold the digest of the files that it read.
+        digest: of the files as they are; None: nothing to compare.
+        folder: of the run.
+    """
+    before = done.get("data_digest")
+    if before is not None and digest is not None and before != digest:
+        logger.warning(
+            f"The data's files were changed or moved since the run in {folder}: its results are of the files before. "
+            "To train on them as they are now, pass --overwrite true or choose another output_dir."
+        )
 
 
 def select_by(

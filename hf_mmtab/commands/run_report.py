@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import yaml
 from transformers import AutoConfig
 
+from ..data.records import BadRecord
 from ..evaluation.ablation import AblationRow
 from ..evaluation.comparison import ModelResult
 from ..evaluation.split_evaluation import label_names
@@ -83,6 +84,7 @@ def read_facts(
         freeze_timeline="\n".join(timeline) or None,
         audit_path=audit if audit.exists() else None,
         bad_records=Counter(f"{record['expected']} expected" for record in results["skipped"]),
+        skipped=[str(BadRecord(**record)) for record in results["skipped"]],
         command=command,
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else None,
         duration=60 * results["minutes"],

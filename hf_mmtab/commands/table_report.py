@@ -10,6 +10,7 @@ import datasets
 import yaml
 from transformers import AutoConfig
 
+from ..data.records import BadRecord
 from ..data.windows import WindowDataset
 from ..evaluation.comparison import ModelResult
 from ..evaluation.decoded_histories import DecodedHistories
@@ -120,6 +121,7 @@ def read_table_facts(
         freeze_timeline="\n".join(timeline) or None,
         audit_path=audit if audit.exists() else None,
         bad_records=Counter(f"{record['expected']} expected" for record in results["skipped"]),
+        skipped=[str(BadRecord(**record)) for record in results["skipped"]],
         notes=[*results.get("notes", []), *later_rows_note(config, has_encoder)],
         command=command,
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else None,

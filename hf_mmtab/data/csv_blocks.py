@@ -2,7 +2,10 @@
 
 import csv
 import gzip
+import json
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,9 +53,31 @@ class CsvFormat:
         )
 
 
+class WholeGzip(gzip.GzipFile):
+    """A gzip file whose damage is told with its name."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        with self._told():
+            return super().read(size)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        with self._told():
+            return super().readline(size)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(
+                f"Expected a whole gzip file, found {str(self.name)!r}, which cannot be read to its end ({error}). "
+                "Copy or write it anew."
+            ) from error
+
+
 def open_text(path: Path) -> BinaryIO:
     """Open a file for reading bytes, through gzip if its name ends in .gz."""
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
+    return WholeGzip(path, "rb") if path.name.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
 def read_header(path: Path, separator: str = ",") -> list[str]:
@@ -66,6 +91,12 @@ def read_header(path: Path, separator: str = ",") -> list[str]:
     names = next(csv.reader([line], delimiter=separator), [])
     if not names:
         raise ValueError(f"Expected a first line with column names, found nothing in {str(path)!r}.")
+    if len(names) == 1 and (others := [one for one in ";\t|," if one in names[0] and one != separator]):
+        shown = "a tab" if others[0] == "\t" else repr(others[0])
+        raise ValueError(
+            f"Expected columns parted by {separator!r}, found a single one, {names[0]!r}, in {str(path)!r}. If {shown} "
+            f"parts them: `separator: {json.dumps(others[0])}`."
+        )
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise ValueError(

@@ -95,5 +95,6 @@ def warn_about(skipped: list[BadRecord]) -> list[BadRecord]:
     if skipped:
         shown = "\n".join(f"  {record}" for record in skipped[:LISTED])
         more = f"\n  ... and {len(skipped) - LISTED} more" if len(skipped) > LISTED else ""
-        logger.warning(f"{len(skipped)} bad records were left out:\n{shown}{more}")
+        told = "1 bad record was" if len(skipped) == 1 else f"{len(skipped)} bad records were"
+        logger.warning(f"{told} left out:\n{shown}{more}")
     return skipped

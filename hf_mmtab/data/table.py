@@ -33,6 +33,7 @@ logger = logging.get_logger(__name__)
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 SUFFIXES = (*CSV_SUFFIXES, ".parquet", ".arrow")
+KINDS = {"text": CSV_SUFFIXES, "Parquet": (".parquet",), "Arrow": (".arrow",)}
 TYPES: dict[str, pl.DataType] = {
     "string": pl.String(),
     "int": pl.Int64(),
@@ -97,7 +98,7 @@ class Table(datasets.ArrowBasedBuilder):
         self._files = table_files(root)
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files.
-        kwargs.setdefault("hash", _digest(self._files))
+        kwargs.setdefault("hash", files_digest(self._files))
         kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
         super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
 
@@ -204,8 +205,6 @@ class Table(datasets.ArrowBasedBuilder):
                     break
             if left == 0:
                 break
-        if bad.records:
-            logger.warning(f"{len(bad.records)} broken rows left out; first: {bad.records[0]}")
         folder = Path(self._output_dir)  # a draft of the cache folder while it is filled
         if folder.is_dir():
             with open(folder / SKIPPED_FILE, "w", encoding="utf-8") as file:
@@ -259,6 +258,13 @@ def table_files(root: Path) -> list[Path]:
             f"Expected a table, or a folder of files ending in {', '.join(SUFFIXES)}, found none at"
             f" {str(root)!r}."
         )
+    kinds = {next(kind for kind in KINDS if path.name.endswith(KINDS[kind])): path.name for path in found}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"Expected table files of one kind in {str(root)!r}, found "
+            f"{' and '.join(f'{kind} ({name})' for kind, name in kinds.items())}. Keep one kind in the folder, or "
+            "name a single file."
+        )
     return found
 
 
@@ -280,7 +286,8 @@ def _is_csv(path: Path) -> bool:
     return path.name.endswith(CSV_SUFFIXES)
 
 
-def _digest(files: list[Path]) -> str:
+def files_digest(files: list[Path]) -> str:
+    """Return a hash of names, sizes and times of files."""
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 

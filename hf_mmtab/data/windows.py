@@ -60,7 +60,7 @@ def cut_windows(
         ValueError: if `seq_len` or `stride` is not positive.
     """
     if seq_len < 1 or stride < 1:
-        raise ValueError(f"seq_len and stride must be at least 1, got {seq_len} and {stride}.")
+        raise ValueError(f"seq_len and stride must be at least 1, got seq_len {seq_len} and stride {stride}.")
     start, stop = np.asarray(start, dtype=np.int64), np.asarray(stop, dtype=np.int64)
     earliest = start if context_start is None else np.asarray(context_start, dtype=np.int64)
     rows = stop - start

@@ -20,7 +20,7 @@ def usage_code(config: Mapping[str, Any], model_id: str, task: str | None = None
         "from hf_mmtab import", f"{reader[0]}\nfrom hf_mmtab import", 1
     )
     return re.sub(
-        r"^(history = )polars\.read_csv\([^)]*\)(.*)$", rf"{reader[1]}\n\1{_READ_ALL}\2", code, flags=re.M
+        r"^(table = )polars\.read_csv\([^)]*\)(.*)$", rf"{reader[1]}\n\1{_READ_ALL}\2", code, flags=re.M
     )
 
 
@@ -71,7 +71,7 @@ _READERS = {
         'reader = PRSA("table.csv")\nreader.download_and_prepare()',
     ),
 }
-_READ_ALL = 'reader.as_dataset(split="train")'
+_READ_ALL = 'reader.as_dataset(split="train").to_polars()'
 
 _MMBT_USAGE = """
 import hf_mmtab  # makes the Auto classes know the model
@@ -96,8 +96,10 @@ from transformers import AutoModelForSequenceClassification
 processor = TabBertProcessor.from_pretrained("MODEL")
 model = AutoModelForSequenceClassification.from_pretrained("MODEL").eval()
 model.check_processor(processor.fingerprint)
-# Rows of one entity, oldest first, with the columns `processor.plan.columns`; the last one is judged.
-history = polars.read_csv("table.csv", try_parse_dates=True)
+table = polars.read_csv("table.csv", try_parse_dates=True)  # with the columns `processor.plan.columns`
+# One history, oldest row first: here that of the table's first entity. Its last row is judged.
+entity = processor.plan.entity
+history = table.partition_by(entity, maintain_order=True)[0] if entity else table
 inputs = processor(history, max_rows=ROWS, return_tensors="pt")
 with torch.no_grad():
     logits = model(**inputs).logits[JUDGED]
@@ -113,7 +115,9 @@ from hf_mmtab import TabBertForMaskedLM, TabBertProcessor
 processor = TabBertProcessor.from_pretrained("MODEL")
 model = TabBertForMaskedLM.from_pretrained("MODEL").eval()
 model.check_processor(processor.fingerprint)
-history = polars.read_csv("table.csv", try_parse_dates=True)  # rows of one entity, oldest first
+table = polars.read_csv("table.csv", try_parse_dates=True)
+entity = processor.plan.entity
+history = table.partition_by(entity, maintain_order=True)[0] if entity else table  # one history, oldest row first
 inputs = processor(history, max_rows=10, return_tensors="pt")
 """
 

@@ -58,6 +58,7 @@ def cell_examples(errors: Sequence[CellError]) -> list[Example]:
             f"{_percent(error.probability)}; true value {_percent(error.true_probability)}",
             history=error.history,
             title=error.field,
+            identity=error.entity,
         )
         for error in errors
     ]

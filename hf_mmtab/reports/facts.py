@@ -84,6 +84,7 @@ class RunFacts:
         audit_path: the JSON lines of the update audit.
         audit_table: `UpdateAudit.table()`; default: made from the records.
         bad_records: reason → number of input records left out.
+        skipped: the same records, each with its file, line and remedy.
         notes: what the reader must know, e.g. the leak report of the split.
         command: the exact command that repeats the run.
         recipe: the recipe's text.
@@ -114,6 +115,7 @@ class RunFacts:
     audit_path: str | Path | None = None
     audit_table: str | None = None
     bad_records: Mapping[str, int] = field(default_factory=dict)
+    skipped: Sequence[str] = ()
     notes: Sequence[str] = ()
     command: str | None = None
     recipe: str | None = None

@@ -46,8 +46,11 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             f"as `entity` in the plan.{looks}"
         )
     if plan.time is None:
+        dated = [name for name, kind in sample.schema.items() if kind in (pl.Datetime, pl.Date)]
+        may_be = f" It may be {' or '.join(dated)}." if dated else ""
         found.append(
             "No time column: rows count in the order of the file; name it with time_column (`--time_column COLUMN`)."
+            f"{may_be}"
         )
     if inputs := [name for name in columns if LABEL_NAMES.fullmatch(name)]:
         found.append(

@@ -21,7 +21,7 @@ from ..data.records import BadRecord
 from ..data.simulated_cards import write_csv
 from ..data.simulated_world import World
 from ..data.splits import Split, windows
-from ..data.table import Table
+from ..data.table import Table, files_digest, table_files
 from ..data.windows import WindowDataset, WindowLabel
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
@@ -196,6 +196,11 @@ class TableTask:
             os.replace(draft, file)
         return file
 
+    def data_digest(self, arguments: TableDataArguments) -> str | None:
+        """Return a hash of names, sizes and times of the table's files; None for simulated or absent ones."""
+        root = Path(arguments.data).expanduser().resolve()
+        return files_digest(table_files(root)) if root.exists() else None
+
     def plan(self, arguments: TableDataArguments, dataset: datasets.Dataset) -> ColumnPlan:
         """Return the column plan that the recipe describes.
 
@@ -254,7 +259,7 @@ class TableTask:
         if not len(found):
             raise ValueError(
                 f"Expected windows of {arguments.seq_len} rows in the {split} split, found none in {len(rows)} rows. "
-                "Choose other split_fractions, a shorter seq_len, or pad_windows: true."
+                "Choose other split_fractions, a shorter seq_len, a longer max_gap (or none), or pad_windows: true."
             )
         return found
 
@@ -305,17 +310,33 @@ class TableTask:
         try:
             return TabBertConfig.paper(**processor.config_kwargs(), **sizes, **more)
         except StrictDataclassClassValidationError as error:
-            own = ", ".join(f"{name}: {value}" for name, value in sizes.items() if name in OF_PRESET)
+            own = {
+                name: value
+                for name, value in sizes.items()
+                if name in OF_PRESET or name == "field_hidden_size"
+            }
+            if not own:
+                raise
+            told = ", ".join(f"{name}: {value}" for name, value in own.items())
             raise ValueError(
-                f"Expected preset: paper to say the sizes, found {own} in the recipe, which do not go together with it "
-                f"({str(error.__cause__ or error).split('. ')[0]}). Take them out: "
-                f"{' '.join(f'--{name} null' for name in sizes if name in OF_PRESET)}"
+                f"Expected preset: paper to say the sizes, found {told} in the recipe, which do not go together with "
+                f"it ({str(error.__cause__ or error).split('. ')[0]}). Take them out: "
+                f"{' '.join(f'--{name} null' for name in own)}"
             ) from error
 
     def masking(
         self, arguments: PretrainingArguments, processor: TabBertProcessor, seed: int, next_row: bool = False
     ) -> TabBertCollator:
-        """Padding and masking of windows; the seed decides which cells. `next_row`: none is masked, all are judged."""
+        """Padding and masking of windows; the seed decides which cells. `next_row`: none is masked, all are judged.
+
+        Raises:
+            ValueError: if no cell would ever be masked.
+        """
+        if not (next_row or arguments.mlm_probability or arguments.whole_row_masking):
+            raise ValueError(
+                "Expected cells to be masked, found mlm_probability 0 and whole_row_masking 0: there would be nothing "
+                "to learn. Raise one of them."
+            )
         return TabBertCollator(
             processor,
             mlm=True,
@@ -359,7 +380,9 @@ def keep_entities(dataset: datasets.Dataset, plan: ColumnPlan, entities: list[st
     )
     names = values.cast(pa.string())
     if absent := sorted(set(entities) - set(pc.unique(names).to_pylist())):
+        known = sorted(filter(None, pc.unique(names).to_pylist()))
         raise ValueError(
-            f"Expected entities of column {plan.entity[0]!r}, found no row of {', '.join(absent)}."
+            f"Expected entities of column {plan.entity[0]!r}, found no row of {', '.join(absent)}. There are "
+            f"{', '.join(known[:5])}{f' and {len(known) - 5} more' if len(known) > 5 else ''}."
         )
     return dataset.select(np.flatnonzero(pc.is_in(names, value_set=pa.array(entities)).to_numpy()))

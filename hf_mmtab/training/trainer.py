@@ -115,6 +115,8 @@ class MMTabTrainer(Trainer):
             if resume_from_checkpoint is None:
                 raise ValueError(f"No complete checkpoint to resume from in {self.args.output_dir!r}")
         self._resumed_from = resume_from_checkpoint or None
+        if self._resumed_from and self.is_world_process_zero():
+            logger.info(f"Going on from {self._resumed_from}")
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:

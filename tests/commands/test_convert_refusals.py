@@ -419,6 +419,24 @@ def test_errors_of_libraries_reach_a_person_without_a_traceback(error, capsys):
     assert f"{type(error).__name__}: {error}\n" in capsys.readouterr().err
 
 
+def test_ctrl_c_says_how_to_go_on_and_one_process_speaks(monkeypatch, capsys):
+    def stopped(arguments):
+        raise KeyboardInterrupt
+
+    def wrong(arguments):
+        raise ValueError("Expected this, found that.")
+
+    with pytest.raises(SystemExit) as stop:
+        run(stopped, [])
+    assert stop.value.code == 130
+    assert "Interrupted. The same command goes on" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    for command in (stopped, wrong):
+        with pytest.raises(SystemExit):
+            run(command, [])
+    assert capsys.readouterr().err == ""
+
+
 def test_the_way_back_needs_a_folder_of_ours(golden, tmp_path):
     for kind, source, message in (
         ("mmbt", tmp_path / "absent", "Expected the folder of one of our models .*, found no such folder"),

@@ -230,8 +230,7 @@ def test_the_surest_wrong_cell_of_each_field_is_the_one_found_by_hand(finished):
         AutoProcessor.from_pretrained(finished),
     )
     rows = EncodedRows(finished / "_table" / "rows")
-    surest: dict[str, tuple[float, int, int, int]] = {}
-    read = {}
+    wrong: dict[str, dict[float, tuple[int, int, int, np.ndarray]]] = {}
     for window, batch in masked_windows(finished, "test"):
         with torch.inference_mode():
             scores = model(batch["input_ids"], batch["attention_mask"]).field_logits
@@ -241,28 +240,39 @@ def test_the_surest_wrong_cell_of_each_field_is_the_one_found_by_hand(finished):
             for place, label in enumerate(batch["labels"][0, :, field].tolist()):
                 chances = scores[field][0, place].softmax(0)
                 guess = int(chances.argmax()) + start
-                if label not in (-100, guess) and float(chances.max()) > surest.get(name, (0.0,))[0]:
-                    surest[name] = (float(chances.max()), int(window[place]), label, guess)
-                    read[name] = batch["input_ids"][0, place]
+                if label not in (-100, guess):
+                    cell = int(window[place]), label, guess, batch["input_ids"][0, place].numpy()
+                    wrong.setdefault(name, {})[float(chances.max())] = cell
 
     found = results_of(finished)["cell_errors"]
-    assert {error["field"] for error in found} == set(surest) and len(found) >= 2
+    assert {error["field"] for error in found} == set(wrong) and len(found) >= 2
     assert [error["probability"] for error in found] == sorted(
         (e["probability"] for e in found), reverse=True
     )
     page = (finished / "report/report.html").read_text()
+    number = {place: int(row) for place, row in enumerate(np.asarray(rows.row_numbers))}
+    assert len({error["row"] for error in found}) == len(found)
     for error in found:
-        probability, row, label, guess = surest[error["field"]]
+        cells = wrong[error["field"]]
+        probability = min(cells, key=lambda one: abs(one - error["probability"]))
         assert error["probability"] == pytest.approx(probability, abs=1e-5)
-        assert error["row"] == (row if rows.row_numbers is None else rows.row_numbers[row])
+        surer = [number[cell[0]] for sure, cell in cells.items() if sure > probability]
+        assert set(surer) <= {other["row"] for other in found}  # shown for another field
+        row, label, guess, read = cells[probability]
+        assert error["row"] == number[row]
+        assert (
+            error["entity"]
+            == rows.entity_names["who"][int(np.searchsorted(rows.entity_starts, row, "right")) - 1]
+        )
         field = processor.fields.index(error["field"])
-        ids = np.tile(read[error["field"]].numpy(), (3, 1))
+        ids = np.tile(read, (3, 1))
         ids[1:, field] = label, guess
         as_read, true, predicted = processor.decode(ids, 3)[error["field"]].to_pylist()
         assert (error["true"], error["predicted"]) == (true, predicted)
         history = error["history"]
         assert history["columns"][0] == history["asked"] == error["field"]
-        assert history["rows"][history["judged"]][0] == as_read
+        shown = history["rows"][history["judged"]][0]
+        assert shown == (as_read if as_read in ("[MASK]", true) else f"{as_read} (was {true})")
         assert f"<h3>{error['field']}</h3>" in page
     assert '<td class="asked">' in page and 'alt="Accuracy of each field' in page
 
@@ -508,6 +518,13 @@ def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
             ["--preset", "paper", "--field_hidden_size", "8"],
             "Expected preset: paper to say the sizes, found .*hidden_size: .*--hidden_size null",
         ),
+        (["--preset", "paper", "--field_hidden_size", "7"], "found .*field_hidden_size: 7"),
+        (
+            ["--mlm_probability", "0"],
+            "Expected cells to be masked, found mlm_probability 0 and whole_row_masking 0",
+        ),
+        (["--max_gap", "0"], "Expected max_gap in seconds, above 0, found 0"),
+        (["--entities", "nobody"], "found no row of nobody. There are w0, w1, w10, w11, w2 and 7 more"),
         (["--mlm_probability", "1.5"], "mlm_probability must be between 0 and 1, got 1.5"),
         (["--time_column", "date"], re.escape("Expected columns ['date'], found")),
     ],
@@ -515,6 +532,51 @@ def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
 def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, arguments, message):
     with pytest.raises(ValueError, match=message):
         main([str(recipe), *arguments])
+
+
+def test_a_finished_run_says_when_its_files_are_others_now(recipe, table, tmp_path, caplog):
+    copy = tmp_path / "copy.csv"
+    copy.write_text(table.read_text())
+    arguments = [str(recipe), "--data", str(copy), "--num_train_epochs", "1"]
+    main(arguments)
+    main(arguments)
+    assert "were changed or moved" not in caplog.text
+    copy.write_text("\n".join(table.read_text().splitlines()[:-3]) + "\n")
+    before = results_of(tmp_path / "run")
+    main(arguments)
+    assert "files were changed or moved since the run in" in caplog.text
+    assert results_of(tmp_path / "run") == before
+
+
+def test_rows_that_were_left_out_are_listed_in_the_report(recipe, table, tmp_path):
+    lines = table.read_text().splitlines()
+    lines[5] = lines[5].rsplit(",", 3)[0]
+    (tmp_path / "broken.csv").write_text("\n".join(lines) + "\n")
+    main(
+        [
+            str(recipe),
+            "--data",
+            str(tmp_path / "broken.csv"),
+            "--on_bad_record",
+            "skip",
+            "--num_train_epochs",
+            "1",
+        ]
+    )
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "1 input record was left out" in page and "broken.csv&#39;, line 6" in page
+
+
+def test_a_leak_is_marked_in_the_report(recipe, tmp_path):
+    main([str(recipe), "--split", "paper", "--num_train_epochs", "1"])
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert page.count('<p class="leak">') == 2 and "Leak: a model may remember these rows" in page
+
+
+def test_a_file_where_the_folder_should_be_is_told(recipe, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match=r"Expected a folder as output_dir, found a file at .*taken"):
+        main([str(recipe), "--output_dir", str(tmp_path / "taken")])
 
 
 def test_a_start_that_came_to_nothing_does_not_claim_the_folder(recipe, tmp_path):

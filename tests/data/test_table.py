@@ -448,3 +448,29 @@ def test_a_file_that_is_not_what_its_name_says_is_named(suffix, tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=f"t{suffix}', which cannot be read"):
         _read(Table, path, tmp_path)
+
+
+def test_a_gzip_file_that_was_cut_off_is_named(tmp_path):
+    whole = gzip.compress(("a,b\n" + "".join(f"{i},{i * 7919 % 1009}\n" for i in range(90_000))).encode())
+    path = tmp_path / "cut.csv.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+        ValueError, match=r"Expected a whole gzip file, found '.*cut.csv.gz', which cannot be read"
+    ):
+        _read(Table, path, tmp_path)
+
+
+def test_a_folder_of_two_kinds_of_files_is_refused(tmp_path):
+    folder = tmp_path / "both"
+    folder.mkdir()
+    frame = pl.DataFrame({"a": [1, 2]})
+    frame.write_csv(folder / "a.csv")
+    frame.write_parquet(folder / "b.parquet")
+    with pytest.raises(ValueError, match=r"of one kind in .*found text \(a.csv\) and Parquet \(b.parquet\)"):
+        _read(Table, folder, tmp_path)
+
+
+def test_a_file_with_another_separator_is_told(tmp_path):
+    (tmp_path / "semi.csv").write_text("a;b\n1;2\n")
+    with pytest.raises(ValueError, match=r"parted by ',', found a single one, 'a;b', .*`separator: \";\"`"):
+        _read(Table, tmp_path / "semi.csv", tmp_path)

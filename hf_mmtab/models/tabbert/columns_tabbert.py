@@ -10,6 +10,8 @@ import polars as pl
 import yaml
 from transformers.utils import logging
 
+from .strict_yaml import read_mapping
+
 logger = logging.get_logger(__name__)
 
 KINDS = ("categorical", "numeric", "money", "sign", "time_part", "time_gap")
@@ -213,12 +215,12 @@ class ColumnPlan:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "ColumnPlan":
-        """Read a plan from a YAML file."""
-        with open(path, encoding="utf-8") as file:
-            plan = yaml.safe_load(file)
-        if not isinstance(plan, dict):
-            raise ValueError(f"Expected a mapping with `fields` in {path}, found {type(plan).__name__}.")
-        return cls.from_dict(plan)
+        """Read a plan from a YAML file.
+
+        Raises:
+            ValueError: if it is broken, has a key twice, or says what no plan says; names file and line, or the key.
+        """
+        return cls.from_dict(read_mapping(path, "a column plan"))
 
     def to_yaml(self, path: str | Path) -> None:
         """Write the plan as YAML, to be edited and read back with `from_yaml`."""
@@ -266,14 +268,14 @@ def infer_plan(
     entity = [entity] if isinstance(entity, str) else list(entity or [])
     label = [label] if isinstance(label, str) else list(label or [])
     if time is None:
-        stamps = [c for c, t in sample.schema.items() if t.is_temporal() and c not in label]
+        stamps = [c for c, t in sample.schema.items() if t in (pl.Datetime, pl.Date) and c not in label]
         time = stamps[0] if len(stamps) == 1 else None
     absent = [c for c in [*entity, *([time] if time else []), *label] if c not in sample.columns]
     if absent:
         raise ValueError(f"Expected columns {absent}, found {sample.columns}. Check entity, time and label.")
     planned: list[FieldPlan] = []
     if time is not None:
-        if sample.schema[time].is_temporal():
+        if sample.schema[time] in (pl.Datetime, pl.Date):
             planned += _time_fields(sample, time, time)
         planned.append(FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p"))
     for column, dtype in sample.schema.items():
@@ -293,13 +295,21 @@ def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPl
 
 
 def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int) -> list[FieldPlan]:
+    if dtype.is_nested():
+        logger.warning(f"Column {name!r} holds {dtype}, which no field can read: left out of the plan.")
+        return []
     present = values.drop_nulls()
     distinct = present.n_unique()
-    if distinct <= 1:
-        logger.warning(
-            f"Column {name!r} has {distinct} different values in the sample: left out of the plan."
-        )
+    if distinct + (len(present) < len(values)) <= 1:  # a missing value says something, too
+        found = f"nothing but {present[0]!r}" if distinct else "no value"
+        logger.warning(f"Column {name!r} holds {found} in the sample: left out of the plan.")
         return []
+    if distinct <= 1:
+        return [FieldPlan(name=name)] if distinct else []
+    if dtype == pl.Duration:
+        return [FieldPlan(name=name, kind="numeric")]
+    if dtype == pl.Time:
+        return [FieldPlan(name=f"{name}.hour", kind="time_part", column=name, part="hour")]
     if dtype.is_temporal():
         return _time_fields(values.to_frame(), name, name)
     if dtype == pl.String:

@@ -314,7 +314,8 @@ class TabBertConfig(PreTrainedConfig):
             raise ValueError(
                 f"The last cluster of the adaptive softmax would have no width: head_hidden_size="
                 f"{self.decoder_hidden_size} divided {clusters} times by adaptive_softmax_div_value="
-                f"{self.adaptive_softmax_div_value}. Use a smaller divisor or fewer cutoffs."
+                f"{self.adaptive_softmax_div_value}. Use wider cells (field_hidden_size of at least "
+                f"{math.ceil(self.adaptive_softmax_div_value**clusters)}), a smaller divisor or fewer cutoffs."
             )
 
     def validate_choices(self):

@@ -67,7 +67,7 @@ class TabBertStatistics:
             learned.add_numbers(gaps)
         elif plan.is_binned:
             array = column(table, source)
-            learned.temporal = pa.types.is_temporal(array.type)
+            learned.temporal = pa.types.is_timestamp(array.type) or pa.types.is_date(array.type)
             learned.add_numbers(_filled(numbers(array, source), plan))
         else:
             array = column(table, source)
@@ -497,6 +497,13 @@ class TabBertProcessor(FeatureExtractionMixin):
         hub = {k: kwargs[k] for k in hub_keys if k in kwargs}
         plain, rest = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
         if plain.get("fitted"):
+            folder = Path(pretrained_model_name_or_path) / str(kwargs.get("subfolder") or "")
+            absent = [name for name in (VALUES_NAME, ARRAYS_NAME) if not (folder / name).is_file()]
+            if folder.is_dir() and absent:
+                raise FileNotFoundError(
+                    f"Expected {VALUES_NAME} and {ARRAYS_NAME} beside the processor's JSON file in {str(folder)!r}, "
+                    f"found no {' and no '.join(absent)}. Copy all of its files."
+                )
             with open(
                 str(cached_file(pretrained_model_name_or_path, VALUES_NAME, **hub)), encoding="utf-8"
             ) as file:

@@ -24,6 +24,14 @@ def as_table(rows: Any) -> pa.Table:
     if isinstance(rows, pl.DataFrame):
         return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
     if isinstance(rows, dict):
+        single = [
+            name for name, values in rows.items() if isinstance(values, str) or not hasattr(values, "__len__")
+        ]
+        if single:
+            raise TypeError(
+                f"Expected a list of values for each column, found {type(rows[single[0]]).__name__} in {single[0]!r}. "
+                "Of rows that are dicts make a table first: `polars.DataFrame(rows)`."
+            )
         return pa.table(rows)
     if hasattr(rows, "with_format") and hasattr(rows, "features"):  # a datasets.Dataset
         return rows.with_format("arrow")[:]
@@ -103,7 +111,7 @@ def _num_empty(text: pa.Array) -> int:
 
 def numbers(array: pa.Array, name: str) -> np.ndarray:
     """Return values as float64, shape `(rows,)`, NaN where missing; timestamps become microseconds since
-    1970.
+    1970, durations seconds.
 
     Text is read as money or a plain number: `$-12.30`, `-$1,234.5`, `(7.00)`.
 
@@ -111,6 +119,9 @@ def numbers(array: pa.Array, name: str) -> np.ndarray:
         ValueError: if some text is not a number (column, row and value are named).
     """
     kind = array.type
+    if pa.types.is_duration(kind):
+        spans = array.cast(pa.duration("us")).cast(pa.int64())
+        return spans.to_numpy(zero_copy_only=False).astype(np.float64) / 1e6
     if pa.types.is_temporal(kind):
         moments = microseconds(array)
         return np.where(np.asarray(array.is_valid()), moments, np.nan)
@@ -182,8 +193,12 @@ def microseconds(array: pa.Array) -> np.ndarray:
 def check_fixed(plan: FieldPlan, array: pa.Array, name: str) -> None:
     """Raise a ValueError if a sign or time_part field cannot read the column."""
     kind = array.type
-    if plan.kind == "time_part" and not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        raise ValueError(f"Column {name!r}: expected timestamps for its {plan.part}, found {kind}.")
+    of_day = pa.types.is_time(kind) and plan.part in ("hour", "minute")
+    if plan.kind == "time_part" and not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or of_day):
+        raise ValueError(
+            f"Column {name!r}: expected timestamps for its {plan.part}, found {kind}. Give the column that type, or "
+            f"take the field {plan.name!r} out of the plan."
+        )
     if plan.kind == "sign" and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         numbers(array, name)
 

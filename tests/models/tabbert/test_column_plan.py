@@ -103,3 +103,20 @@ def test_a_plan_is_inferred_from_the_table():
 def test_inference_names_columns_that_are_not_there():
     with pytest.raises(ValueError, match=r"Expected columns \['who'\], found \['a'\]"):
         infer_plan(pl.DataFrame({"a": [1, 2]}), entity="who")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "fields:\n  a: {}\n  b: [1\n",
+            r"Expected a column plan as YAML `key: value`, found .*plan.yaml', line 4",
+        ),
+        ("fields:\n  a: {}\n  b: {}\n  a: {kind: money}\n", r"the key 'a' a second time .*line 4, column 3"),
+        ("- a\n", "Expected a column plan as a YAML mapping .* found list"),
+    ],
+)
+def test_a_plan_file_that_is_broken_or_says_a_field_twice_is_told_with_its_line(text, message, tmp_path):
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        ColumnPlan.from_yaml(tmp_path / "plan.yaml")

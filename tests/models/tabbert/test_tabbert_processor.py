@@ -13,6 +13,7 @@ from transformers import AutoFeatureExtractor, AutoProcessor
 
 import hf_mmtab  # noqa: F401 registers with the Auto classes
 from hf_mmtab.data.card_transactions import CardTransactions
+from hf_mmtab.models.tabbert.columns_tabbert import infer_plan
 from hf_mmtab.models.tabbert.configuration_tabbert import TabBertConfig
 from hf_mmtab.models.tabbert.fields_tabbert import elapsed_text, number_text
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor, TabBertStatistics
@@ -420,3 +421,33 @@ def test_decoded_intervals_have_as_many_digits_as_asked_for():
         "x": ["[1.23, 1.62)", "[1.62, 9]", "[1.62, 9]"],
         "gap": ["[MISSING]", "[100 s, 2.5 min)", "[2.5 min, 3.33 min]"],
     }
+
+
+def test_a_guessed_plan_reads_durations_times_of_day_and_columns_that_are_now_and_then_missing(caplog):
+    hours = [datetime.time(i % 24, 5) for i in range(40)]
+    rows = pl.DataFrame(
+        {
+            "when": [MIDNIGHT + datetime.timedelta(hours=i) for i in range(40)],
+            "open": hours,
+            "took": [datetime.timedelta(seconds=90 * i) for i in range(39)] + [None],
+            "note": ["ok", None] * 20,
+            "same": ["x"] * 40,
+            "empty": pl.Series([None] * 40, dtype=pl.String),
+            "tags": [["a"], ["b"]] * 20,
+        }
+    )
+    plan = infer_plan(rows)
+    assert plan.time == "when"
+    kinds = {field.name: field.kind for field in plan.fields if not field.name.startswith("when")}
+    assert kinds == {"open.hour": "time_part", "took": "numeric", "note": "categorical"}
+    for said in (
+        "'same' holds nothing but 'x'",
+        "'empty' holds no value",
+        "'tags' holds List(String), which no field",
+    ):
+        assert said in caplog.text
+    processor = TabBertProcessor(plan).fit(rows)
+    words = processor.decode(processor.encode(rows)).to_pydict()
+    assert words["open.hour"][:3] == ["0", "1", "2"] and words["note"][:2] == ["ok", "[MISSING]"]
+    assert words["took"][0].startswith("[0, ") and words["took"][-1] == "[MISSING]"
+    assert float(words["took"][38].split(", ")[1].rstrip("]")) == 90 * 38

@@ -1,0 +1,48 @@
+"""YAML that people write: what is broken or said twice is an error with its line."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Takes no key twice: of two values the first would be lost."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen:
+                raise yaml.MarkedYAMLError(None, None, f"the key {key!r} a second time", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
+    """Read a YAML file of `key: value`.
+
+    Args:
+        path: of the file.
+        what: it is, for messages.
+
+    Raises:
+        ValueError: if it is no such mapping, or has a key twice; names file, line and column.
+    """
+    try:
+        # a subclass of SafeLoader builds plain values only
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        found = " ".join(word for word in (error.problem, error.context) if word)
+        raise ValueError(
+            f"Expected {what} as YAML `key: value`, found {found} ({str(path)!r}{place}). Correct that line."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"Expected {what} as YAML `key: value`, found {error} ({str(path)!r}).") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"Expected {what} as a YAML mapping `key: value`, found {type(values).__name__} ({str(path)!r})."
+        )
+    return values
