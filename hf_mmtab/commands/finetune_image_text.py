@@ -36,6 +36,7 @@ from .run_folder import (
     push_if_asked,
     resume_or_refuse,
     select_by,
+    tell_changed_data,
 )
 from .run_report import (
     PREDICTIONS_FOLDER,
@@ -67,6 +68,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     folder = Path(recipe.training.output_dir)
     if (done := resume_or_refuse(recipe, folder)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
+        tell_changed_data(done, recipe.task.data_digest(recipe.data), folder)
         return done
     started = time.time()
     set_seed(recipe.training.seed)
@@ -130,6 +132,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     found = {
         "architecture": recipe.model.architecture,
         "data": recipe.data.data,
+        "data_digest": recipe.task.data_digest(recipe.data),
         "inputs": list(recipe.task.modalities(train)),
         "seed": recipe.training.seed,
         "minutes": minutes,

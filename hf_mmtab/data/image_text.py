@@ -53,7 +53,7 @@ class ImageText(datasets.GeneratorBasedBuilder):
             root = Path("in_memory")
         else:
             root = Path(data_root).expanduser().resolve()
-            self._sources = self._find_sources(root, kwargs.get("splits"))
+            self._sources = self.sources_in(root, kwargs.get("splits"))
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: without a hash of the files, a row
         # appended to them would not be seen.
@@ -80,7 +80,9 @@ class ImageText(datasets.GeneratorBasedBuilder):
         kept = {name: name for name, column in texts.items() if name == column}
         return kept | {own_name(name): name for name in self._scan.own_types}
 
-    def _find_sources(self, root: Path, splits: Splits | None) -> list[Source]:
+    @classmethod
+    def sources_in(cls, root: Path, splits: Splits | None = None) -> list[Source]:
+        """Return the data files under a folder, as this layout has them."""
         return find_sources(root, splits)
 
     def _info(self) -> datasets.DatasetInfo:

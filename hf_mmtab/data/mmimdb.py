@@ -29,5 +29,7 @@ class MMIMDB(ImageText):
         kwargs.setdefault("multi_label", True)
         super().__init__(data_root, cache_dir=cache_dir, **kwargs)
 
-    def _find_sources(self, root: Path, splits: Splits | None) -> list[Source]:
-        return find_sources(root / self.TASK if (root / self.TASK).is_dir() else root, splits)
+    @classmethod
+    def sources_in(cls, root: Path, splits: Splits | None = None) -> list[Source]:
+        """Return the data files under a folder, as this layout has them."""
+        return find_sources(root / cls.TASK if (root / cls.TASK).is_dir() else root, splits)

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -63,6 +64,12 @@ class BadRecords:
         if self.policy == "raise":
             raise BadRecordError(record)
         self.records.append(record)
+
+
+def files_digest(files: list[Path]) -> str:
+    """Return a hash of names, sizes and times of files."""
+    facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def file_suffix(path: Path) -> str | None:

@@ -1,6 +1,5 @@
 """Anybody's table of events: CSV (also .gz), TSV, Parquet or Arrow files -> one typed Arrow table."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from .csv_blocks import (
     read_blocks,
     read_header,
 )
-from .records import BadRecord, BadRecords, OnBadRecord
+from .records import BadRecord, BadRecords, OnBadRecord, files_digest
 
 logger = logging.get_logger(__name__)
 
@@ -284,12 +283,6 @@ def named_type(column: str, kind: str) -> pl.DataType:
 
 def _is_csv(path: Path) -> bool:
     return path.name.endswith(CSV_SUFFIXES)
-
-
-def files_digest(files: list[Path]) -> str:
-    """Return a hash of names, sizes and times of files."""
-    facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _arrow_batches(path: Path, rows: int = 262_144) -> Iterator[pa.Table]:

@@ -12,9 +12,10 @@ from transformers.utils import logging
 
 from ..arguments import IMAGE_TEXT_ARCHITECTURES, ImageTextDataArguments, MMBTModelArguments
 from ..data.encoded import EncodedDataset
+from ..data.image_text import ImageText
 from ..data.image_text_files import sample_path, split_of
 from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
-from ..data.records import file_suffix
+from ..data.records import file_suffix, files_digest
 from ..evaluation.split_evaluation import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
 from ..pretrained_packages import resolve_checkpoint
@@ -46,7 +47,7 @@ class ImageTextTask:
     """
 
     name: str
-    builder: type[datasets.GeneratorBasedBuilder]
+    builder: type[ImageText]
 
     data_arguments = ImageTextDataArguments
     model_arguments = MMBTModelArguments
@@ -88,6 +89,13 @@ class ImageTextTask:
         if arguments.data.startswith(SAMPLE_PREFIX):
             return sample_path(arguments.data.removeprefix(SAMPLE_PREFIX))
         return Path(arguments.data)
+
+    def data_digest(self, arguments: ImageTextDataArguments) -> str | None:
+        """Return a hash of names, sizes and times of the data files (not of pictures beside them); None: no files."""
+        root = self.data_root(arguments).expanduser().resolve()
+        if not root.exists():
+            return None
+        return files_digest([source.path for source in self.builder.sources_in(root)])
 
     def load_split(
         self, arguments: ImageTextDataArguments, split: str, config: Any

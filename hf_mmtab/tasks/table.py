@@ -17,11 +17,11 @@ from ..arguments import PretrainingArguments, TabBertModelArguments, TableDataAr
 from ..data.encoded_rows import EncodedRows
 from ..data.image_text_loading import warn_about
 from ..data.preparing import prepare_rows
-from ..data.records import BadRecord
+from ..data.records import BadRecord, files_digest
 from ..data.simulated_cards import write_csv
 from ..data.simulated_world import World
 from ..data.splits import Split, windows
-from ..data.table import Table, files_digest, table_files
+from ..data.table import Table, table_files
 from ..data.windows import WindowDataset, WindowLabel
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,19 @@ def test_a_finished_run_is_read_and_another_recipe_is_refused(recipe, tmp_path):
         main([str(recipe)])
     main([str(recipe), "--overwrite", "true"])
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns != weights
+
+
+def test_a_finished_run_says_when_its_files_are_others_now(recipe, pictures, tmp_path, caplog):
+    data = tmp_path / "pictures"
+    shutil.copytree(pictures, data)
+    arguments = [str(recipe), "--data", str(data), "--num_train_epochs", "1", "--ablation", "false"]
+    main(arguments)
+    main(arguments)
+    assert "were changed or moved" not in caplog.text
+    lines = (data / "train.jsonl").read_text().splitlines()
+    (data / "train.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    main(arguments)
+    assert "files were changed or moved since the run in" in caplog.text
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
