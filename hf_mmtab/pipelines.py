@@ -25,9 +25,8 @@ IMAGE_TEXT_TASK = "image-text-classification"
 TABULAR_TASK = "tabular-sequence-classification"
 DEFAULT_THRESHOLD = 0.5
 DEFAULT_SEQ_LEN = 10  # of a head that was not trained here
-DECIDED: Literal["decided"] = (
-    "decided"  # the default of `top_k`: what the model decides at its own thresholds
-)
+# The default of `top_k`: what the model decides at its own thresholds.
+DECIDED: Literal["decided"] = "decided"
 
 Answer = dict[str, Any]  # label and score
 TopK = int | Literal["decided"] | None
@@ -60,19 +59,31 @@ def answers(logits: torch.Tensor, config: Any, top_k: TopK) -> Answer | list[Ans
         return found[0] if len(found) == 1 else found
     several = config.problem_type == "multi_label_classification"
     scores = logits.float().sigmoid() if several else logits.float().softmax(dim=-1)
-    cuts = getattr(config, "thresholds", None) or getattr(config, "threshold", None)
-    if top_k == DECIDED and several:
-        thresholds = torch.tensor(cuts or DEFAULT_THRESHOLD)
-        chosen = (scores >= thresholds).nonzero()[:, 0].tolist()
-    elif top_k == DECIDED and cuts is not None and len(names) == 2:
-        yes = float(scores[1]) >= (cuts if isinstance(cuts, float) else cuts[0])
-        chosen = [int(yes)]
+    ranked = scores.argsort(descending=True, stable=True).tolist()
+    if top_k == DECIDED:
+        chosen = decided_labels(scores, config)
+        ranked = [label for label in ranked if label in chosen]
     else:
-        chosen = scores.argsort(descending=True, stable=True).tolist()
-        chosen = chosen[: 1 if top_k == DECIDED else top_k]
-    chosen.sort(key=lambda label: -float(scores[label]))
-    listed = [{"label": names[label], "score": float(scores[label])} for label in chosen]
+        ranked = ranked[:top_k]
+    listed = [{"label": names[label], "score": float(scores[label])} for label in ranked]
     return listed[0] if top_k == DECIDED and not several else listed
+
+
+def decided_labels(scores: torch.Tensor, config: Any) -> list[int]:
+    """Return the label that a model decides for; of several labels those that reach their thresholds.
+
+    Args:
+        scores: probabilities `(labels,)` of one example.
+        config: of the model; MMBT has a threshold per label, TabBERT one for the positive of two classes.
+    """
+    thresholds = getattr(config, "thresholds", None)
+    if config.problem_type == "multi_label_classification":
+        cuts = torch.tensor(thresholds or DEFAULT_THRESHOLD)
+        return (scores >= cuts).nonzero()[:, 0].tolist()
+    cut = thresholds[0] if thresholds else getattr(config, "threshold", None)
+    if cut is not None and len(scores) == 2:
+        return [int(float(scores[1]) >= cut)]
+    return [int(scores.argmax())]
 
 
 class SavedWithProcessor(Pipeline):
