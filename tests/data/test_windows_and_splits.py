@@ -101,7 +101,7 @@ def test_windows_equal_a_plain_loop(seed, align):
 
 
 def test_a_window_needs_rows_and_steps():
-    with pytest.raises(ValueError, match="seq_len and stride must be at least 1, got 0 and 5"):
+    with pytest.raises(ValueError, match="seq_len and stride must be at least 1, got seq_len 0 and stride 5"):
         cut_windows(np.array([0]), np.array([5]), 0, 5)
 
 
