@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..data.encoded_rows import EncodedRows
 from ..data.windows import WindowDataset
 from ..models.tabbert import TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import IGNORED, TabBertCollator
 from ..models.tabbert.processing_tabbert import SEP_FIELD
 from .decoded_histories import HistoryTable, as_text
-from .scored_rows import entities_of
 
 MOST_WINDOWS = 256  # that are searched, evenly spread
 MOST_SCORES = 2**25  # numbers that one batch may score at once
@@ -134,13 +134,19 @@ def _error(processor: TabBertProcessor, windows: WindowDataset, cell: _WrongCell
     return CellError(
         field=processor.fields[cell.field],
         row=cell.place if numbers is None else int(numbers[cell.place]),
-        entity=str(entities_of(windows.rows, np.array([cell.place]))[0]) if processor.plan.entity else "",
+        entity=_entity(windows.rows, cell.place),
         true=_value(processor, cell.field, cell.true),
         predicted=_value(processor, cell.field, cell.guess),
         probability=cell.probability,
         true_probability=cell.true_probability,
         history=_history(processor, cell),
     )
+
+
+def _entity(rows: EncodedRows, place: int) -> str:
+    """Return whose history a row belongs to, as in `User 7, Card 0`."""
+    number = int(np.searchsorted(rows.entity_starts, place, side="right")) - 1
+    return ", ".join(f"{name} {rows.entity_names[name][number]}" for name in rows.entity_names.columns)
 
 
 def _value(processor: TabBertProcessor, field: int, number: int) -> str:

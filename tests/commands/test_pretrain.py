@@ -260,10 +260,8 @@ def test_the_surest_wrong_cell_of_each_field_is_the_one_found_by_hand(finished):
         assert set(surer) <= {other["row"] for other in found}  # shown for another field
         row, label, guess, read = cells[probability]
         assert error["row"] == number[row]
-        assert (
-            error["entity"]
-            == rows.entity_names["who"][int(np.searchsorted(rows.entity_starts, row, "right")) - 1]
-        )
+        who = rows.entity_names["who"][int(np.searchsorted(rows.entity_starts, row, "right")) - 1]
+        assert error["entity"] == f"who {who}"
         field = processor.fields.index(error["field"])
         ids = np.tile(read, (3, 1))
         ids[1:, field] = label, guess
