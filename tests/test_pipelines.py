@@ -121,6 +121,7 @@ def test_pictures_and_texts_are_classified_alike_in_batches_of_any_size(mmbt, ba
     assert [one["label"] for one in best] == [NAMES[int(p.argmax())] for p in expected]
     assert_same(classify(EXAMPLES[0]), best[0])
     assert [len(one) for one in classify(EXAMPLES, top_k=2)] == [2] * len(EXAMPLES)
+    assert classify([]) == []
     assert [one["label"] for one in classify(one for one in EXAMPLES)] == [one["label"] for one in best]
 
 
