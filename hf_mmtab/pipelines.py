@@ -23,6 +23,7 @@ from .models.tabbert.values_tabbert import as_table, column, microseconds
 
 IMAGE_TEXT_TASK = "image-text-classification"
 TABULAR_TASK = "tabular-sequence-classification"
+KEYS = {"image", "text", "text_pair", "sentence1", "sentence2", "label", "labels", "id"}  # of an example
 DEFAULT_THRESHOLD = 0.5
 DEFAULT_SEQ_LEN = 10  # of a head that was not trained here
 # The default of `top_k`: what the model decides at its own thresholds.
@@ -170,6 +171,12 @@ def as_row(example: Any) -> dict[str, Any]:
             'Expected a mapping such as {"image": "fork.png", "text": "a fork on a plate"}, found '
             f"{type(example).__name__}. Pass one, or a list of them."
         )
+    unknown = sorted(set(example) - KEYS)
+    if unknown and "image" not in example:
+        raise ValueError(
+            f"Expected the picture under `image` (None for no picture), found {', '.join(map(repr, unknown))}. Rename "
+            "the key."
+        )
     row = {name: value for name, value in example.items() if name not in ("label", "labels")}
     if (second := row.pop("text_pair", None)) is not None:
         row |= {"sentence1": row.pop("text", ""), "sentence2": second}
@@ -189,16 +196,17 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
     import polars
     from transformers import pipeline
 
-    score = pipeline("tabular-sequence-classification", model="outputs/simulated_cards_finetune")
-    payments = polars.read_csv("payments.csv", try_parse_dates=True)
-    score(payments.filter(polars.col("User") == 7))  # {"label": "No", "score": 0.9998}, of the last row
-    score(payments.partition_by("User"), rows="every", batch_size=32)  # a list per history, an answer per row
+    score = pipeline("tabular-sequence-classification", model="outputs/payments_finetune")
+    payments = polars.read_csv("payments.csv", try_parse_dates=True).sort("booked_at")
+    score(payments.filter(polars.col("account") == 7))  # {"label": "no", "score": 0.9998}, of the last row
+    score(payments.partition_by("account"), rows="every", batch_size=32)  # a list per history, an answer per row
     ```
 
     Input: one history, that is the rows of one entity with the oldest first (polars, pandas or pyarrow table, dict of
-    lists, `datasets.Dataset`), or a list of histories. `rows="last"` (default) judges the last row by the rows before
-    it, `"every"` each row by the rows before it; a model of windows ("any row of these") judges the window that ends
-    there. Windows are those of the `predict` command, so are the scores.
+    lists, `datasets.Dataset`), or a list of histories. They have the columns that the reader of training gave: card and
+    PRSA files are read with `CardTransactions` and `PRSA` first. `rows="last"` (default) judges the last row by the
+    rows before it, `"every"` each row by the rows before it; a model of windows ("any row of these") judges the window
+    that ends there. Windows are those of the `predict` command, so are the scores.
     Output: `{"label", "score"}`, with two classes at the threshold in the config; `top_k` as usual; of a regression the
     value of each target.
 

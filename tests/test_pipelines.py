@@ -182,6 +182,7 @@ def test_a_saved_pipeline_comes_back(mmbt, tmp_path):
     [
         ("the sea", r'Expected a mapping such as \{"image": "fork.png", .*found str'),
         ({"image": None}, "text"),
+        ({"photo": "a.png", "text": "sea"}, r"Expected the picture under `image` .*found 'photo'"),
         ({"image": "nowhere.png", "text": "sea"}, "Expected a picture file, found nothing at .*nowhere.png"),
         ({"image": None, "text": 7}, "Expected text to be a str, found 7"),
     ],
@@ -299,6 +300,8 @@ def test_a_table_that_cannot_be_judged_is_told(payments, tmp_path):
         ValueError, match="Expected a history of at least one row, found a table without rows"
     ):
         score(payments[:0])
+    with pytest.raises(ValueError, match=r"found row 1 of the table \(who 'ann'\) before the row above it"):
+        score(payments[:3].reverse())
     with pytest.raises(ValueError, match=r"Expected columns \['shop'\]"):
         score(payments[:3].drop("shop"))
     with pytest.raises(ValueError, match='Expected rows to be "last" or "every", found \'all\''):

@@ -98,7 +98,8 @@ model = AutoModelForSequenceClassification.from_pretrained("MODEL").eval()
 model.check_processor(processor.fingerprint)
 table = polars.read_csv("table.csv", try_parse_dates=True)  # with the columns `processor.plan.columns`
 # One history, oldest row first: here that of the table's first entity. Its last row is judged.
-entity = processor.plan.entity
+entity, time = processor.plan.entity, processor.plan.time
+table = table.sort(time, maintain_order=True) if time else table
 history = table.partition_by(entity, maintain_order=True)[0] if entity else table
 inputs = processor(history, max_rows=ROWS, return_tensors="pt")
 with torch.no_grad():
@@ -116,7 +117,8 @@ processor = TabBertProcessor.from_pretrained("MODEL")
 model = TabBertForMaskedLM.from_pretrained("MODEL").eval()
 model.check_processor(processor.fingerprint)
 table = polars.read_csv("table.csv", try_parse_dates=True)
-entity = processor.plan.entity
+entity, time = processor.plan.entity, processor.plan.time
+table = table.sort(time, maintain_order=True) if time else table
 history = table.partition_by(entity, maintain_order=True)[0] if entity else table  # one history, oldest row first
 inputs = processor(history, max_rows=10, return_tensors="pt")
 """

@@ -45,6 +45,15 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             "No entity column: all rows are one history; name it with entity_columns (`--entity_columns COLUMN`), or "
             f"as `entity` in the plan.{looks}"
         )
+    commas = [
+        name for name in columns if sample.schema[name] == pl.String and _has_decimal_commas(sample[name])
+    ]
+    if commas:
+        types = ", ".join(f"{name}: decimal_comma" for name in commas)
+        found.append(
+            f"Column {' and '.join(map(repr, commas))} looks like numbers with a decimal comma, and became text: if "
+            f"so, read it with types (`--types '{{{types}}}'`)."
+        )
     if plan.time is None:
         dated = [name for name, kind in sample.schema.items() if kind in (pl.Datetime, pl.Date)]
         may_be = f" It may be {' or '.join(dated)}." if dated else ""
@@ -63,3 +72,10 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             "No label column: if the table has one, name it with label_columns, or it becomes an input."
         )
     return found
+
+
+def _has_decimal_commas(values: pl.Series) -> bool:
+    """Tell whether most texts are numbers such as 9,66 or 1.234,50."""
+    present = values.drop_nulls()
+    alike = present.str.contains(r"^\s*[+-]?(\d{1,3}(\.\d{3})+|\d+),\d{1,2}\s*$")
+    return len(present) > 0 and 2 * int(alike.sum()) > len(present)

@@ -420,6 +420,15 @@ def test_a_guessed_plan_says_what_became_what_and_what_is_in_doubt(
     assert "rows of 1 history;" in said
 
 
+def test_a_guess_doubts_text_that_looks_like_decimal_commas():
+    sample = pl.DataFrame(
+        {"day": [1, 2, 3], "price": ["9,66", "1.234,50", None], "size": ["1,234", "5,678", "9,012"]}
+    )
+    [found] = [one for one in doubts(infer_plan(sample, None, "day", None), sample) if "decimal" in one]
+    assert found.startswith("Column 'price' looks like numbers with a decimal comma")
+    assert "`--types '{price: decimal_comma}'`" in found
+
+
 def test_a_guess_with_its_roles_named_leaves_no_doubt():
     sample = pl.DataFrame({"account": ["a", "a", "b"], "day": [1, 2, 3], "fraud": [0, 1, 0], "n": [1, 2, 1]})
     assert doubts(infer_plan(sample, "account", "day", "fraud"), sample) == []

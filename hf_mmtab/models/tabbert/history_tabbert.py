@@ -8,7 +8,7 @@ from .columns_tabbert import ColumnPlan
 from .values_tabbert import column, microseconds
 
 
-def check_history(table: pa.Table, plan: ColumnPlan, number: int = 0) -> None:
+def check_history(table: pa.Table, plan: ColumnPlan, number: int | None = None) -> None:
     """Raise a ValueError unless a table holds the rows of one entity, in the order of time.
 
     What the table has no column for is not checked.
@@ -16,14 +16,15 @@ def check_history(table: pa.Table, plan: ColumnPlan, number: int = 0) -> None:
     Args:
         table: one history.
         plan: names entity and time.
-        number: of the table among several, for the message.
+        number: of the table among several, for the message; None: there is but one.
     """
+    where = "the table" if number is None else f"table {number}"
     present = [name for name in plan.entity if name in table.column_names]
     if present and table.num_rows:
         keys = pl.DataFrame({name: pl.Series(pl.from_arrow(column(table, name))) for name in present})
         if (found := keys.n_unique()) > 1:
             raise ValueError(
-                f"Expected the rows of one entity ({', '.join(present)}), found {found} in table {number}. Give a "
+                f"Expected the rows of one entity ({', '.join(present)}), found {found} in {where}. Give a "
                 f"list of tables, one per entity: `processor(polars.DataFrame(rows).partition_by({present}))`."
             )
     if plan.order == "time" and plan.time is not None and plan.time in table.column_names:
@@ -35,9 +36,15 @@ def check_history(table: pa.Table, plan: ColumnPlan, number: int = 0) -> None:
         times = microseconds(moments)
         if len(back := np.flatnonzero(times[1:] < times[:-1])):
             raise ValueError(
-                f"Expected rows in the order of {plan.time!r}, found row {int(back[0]) + 1} of table {number} before "
-                "the row above it. Sort the table by that column."
+                f"Expected rows in the order of {plan.time!r}, found row {int(back[0]) + 1} of {where}"
+                f"{_owner(table, present)} before the row above it. Sort the table by that column."
             )
+
+
+def _owner(table: pa.Table, entity: list[str]) -> str:
+    """Return whose rows a table holds, in brackets; nothing without entity columns."""
+    told = ", ".join(f"{name} {column(table, name)[0].as_py()!r}" for name in entity)
+    return f" ({told})" if told else ""
 
 
 class EntityHistory:

@@ -425,7 +425,7 @@ class TabBertProcessor(FeatureExtractionMixin):
         tables = [as_table(one) for one in (rows if isinstance(rows, list | tuple) else [rows])]
         windows = []
         for number, table in enumerate(tables):
-            check_history(table, self.plan, number)
+            check_history(table, self.plan, number if len(tables) > 1 else None)
             encoded = self.encode(table)
             ids = np.stack([encoded[n].to_numpy() for n in self.fields], axis=1).astype(np.int64)
             windows.append(ids[-max_rows:] if max_rows is not None else ids)
@@ -576,8 +576,8 @@ def _require(plan: ColumnPlan, table: pa.Table) -> None:
     absent = [c for c in dict.fromkeys(needed) if c not in table.column_names]
     if absent:
         raise ValueError(
-            f"Expected columns {absent}, found {table.column_names}. Rename the table's columns or edit the"
-            " plan."
+            f"Expected columns {absent}, found {table.column_names}. Rename the table's columns, read it "
+            "with the builder of training (as `CardTransactions`), or edit the plan."
         )
 
 
