@@ -16,7 +16,7 @@ from transformers.image_utils import load_image
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
-from .data.windows import WindowIndex, cut_growing, cut_windows
+from .data.windows import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
 from .models.mmbt import MMBTCollator
 from .models.tabbert.columns_tabbert import ColumnPlan
 from .models.tabbert.values_tabbert import as_table, column, microseconds
@@ -25,7 +25,6 @@ IMAGE_TEXT_TASK = "image-text-classification"
 TABULAR_TASK = "tabular-sequence-classification"
 KEYS = {"image", "text", "text_pair", "sentence1", "sentence2", "label", "labels", "id"}  # of an example
 DEFAULT_THRESHOLD = 0.5
-DEFAULT_SEQ_LEN = 10  # of a head that was not trained here
 # The default of `top_k`: what the model decides at its own thresholds.
 DECIDED: Literal["decided"] = "decided"
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from transformers import AutoConfig
 
+from ..data.windows import DEFAULT_SEQ_LEN
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from .console import say, start_logging
 from .table_blocks import (
@@ -25,7 +26,6 @@ from .table_blocks import (
     run_windows,
     scoring_into,
 )
-from .table_head import DEFAULT_SEQ_LEN
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

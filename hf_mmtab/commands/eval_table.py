@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..data.splits import SPLITS, leak_check
-from ..data.windows import IGNORED, WindowDataset, WindowLabel
+from ..data.windows import DEFAULT_SEQ_LEN, IGNORED, WindowDataset, WindowLabel
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..tasks import PreparedTable, TableTask, get_task
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from .pretrain import leak_sentence
 from .run_report import RESULT_FILE
 from .table_blocks import data_arguments, recipe_of
-from .table_head import DEFAULT_SEQ_LEN, load_head
+from .table_head import load_head
 from .table_report import write_table_report
 from .table_results import predict_windows, predictions_file, split_results, summarise
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ..data.windows import DEFAULT_SEQ_LEN
 from ..evaluation.split_evaluation import label_names
 from ..metrics import decide, probabilities_from_logits
 from .table_blocks import Level, WindowCut, current_device, run_windows, scoring_into
-from .table_head import DEFAULT_SEQ_LEN, load_head
+from .table_head import load_head
 
 
 def default_level(config: Any) -> Level:

@@ -4,8 +4,6 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-DEFAULT_SEQ_LEN = 10  # rows of a window: the paper's, for checkpoints that do not say
-
 
 def load_head(name: str) -> Any:
     """Load a fine-tuned TabBERT.

@@ -10,6 +10,7 @@ import torch
 from .encoded_rows import EncodedRows
 
 IGNORED = -100
+DEFAULT_SEQ_LEN = 10  # rows of a window: the paper's, for checkpoints that do not say
 WindowLabel = Literal["any", "last", "every"]
 
 
