@@ -43,7 +43,9 @@ def test_an_interrupted_run_ends_with_the_weights_and_scores_of_one_without_inte
     ours, reference = (load_file(runs / name / "model.safetensors") for name in (f"{run}-interrupted", run))
     assert ours.keys() == reference.keys()
     for name, tensor in reference.items():
-        torch.testing.assert_close(ours[name], tensor, atol=1e-6, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            ours[name], tensor, atol=1e-6, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
     new, old = (
         json.loads((runs / name / "results.json").read_text()) for name in (f"{run}-interrupted", run)
     )
