@@ -3,20 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .arguments import OVERWRITE_HELP
+from huggingface_hub.dataclasses import strict
+
+from .common import FinetuningArguments, ModelArguments
 
 
-@dataclass
-class TabBertHeadArguments:
+@strict
+@dataclass(kw_only=True)
+class TabBertHeadArguments(ModelArguments):
     """A head over windows of rows, on a pretrained encoder or on raw cells."""
 
-    pretrained: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder or Hub name of a TabBERT checkpoint: its encoder and its processor are used. Needed by "
-            "every architecture but raw_lstm."
-        },
-    )
     architecture: Literal["lstm", "mlp", "pooled", "raw_lstm"] = field(
         default="lstm",
         metadata={
@@ -65,8 +61,9 @@ class TabBertHeadArguments:
     )
 
 
-@dataclass
-class TableRunArguments:
+@strict
+@dataclass(kw_only=True)
+class TableRunArguments(FinetuningArguments):
     """What windows are judged on, how training meets rare positives, and what a run does around its training."""
 
     window_label: Literal["last", "any", "every"] = field(
@@ -95,33 +92,12 @@ class TableRunArguments:
             "training (cross_entropy only). It is written into the classifier's bias."
         },
     )
-    compare: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Judge others on the same rows: lstm, mlp, pooled, raw_lstm; amount, boosted_rows and "
-            "boosted_history (the last two need the extra `boosting`)."
-        },
-    )
-    seeds: list[int] = field(
-        default_factory=list,
-        metadata={
-            "help": "Train once with each of these seeds; the table has mean and spread. Default: `seed`."
-        },
-    )
-    bootstrap: int = field(
-        default=1000,
-        metadata={
-            "help": "Resamples of histories behind the 95 % intervals of test metrics; 0 leaves them out."
-        },
-    )
     resample_by: Literal["auto", "entity", "day", "row"] = field(
         default="auto",
         metadata={
             "help": "What they draw: whole histories or days (auto: whichever are fewer), or single rows."
         },
     )
-    overwrite: bool = field(default=False, metadata={"help": OVERWRITE_HELP})
-    license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
 
     def __post_init__(self) -> None:
         if self.upsample_positives is not None and not 0 < self.upsample_positives < 1:

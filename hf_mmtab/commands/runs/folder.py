@@ -1,8 +1,5 @@
 """The folder of a run: whose it is, whether it is finished, and what its checkpoints hold."""
 
-import dataclasses
-import json
-import shlex
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,13 +9,14 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ..models.tabbert.columns_tabbert import resolve_plan
-from ..recipes import parse_recipe, read_recipe, write_recipe
-from ..tasks import Task, get_task
-from ..training import MMTabTrainingArguments
-from ..training.parts import has_part
-from .push_to_hub import push_run
-from .run_report import RECIPE_FILE, RESULT_FILE
+from ...evaluation.run_results import RunResults
+from ...models.tabbert.columns_tabbert import resolve_plan
+from ...recipes import read_recipe, write_recipe
+from ...tasks.checkpoints import RECIPE_FILE
+from ...training import MMTabTrainingArguments
+from ...training.parts import has_part
+from ..push_to_hub import push_run
+from .recipe import Recipe, recorded
 
 # Trainer pushes no folder with such a name to the Hub
 TABLE_FOLDER, CACHE_FOLDER = "_table", "_feature_cache"
@@ -26,23 +24,6 @@ TABLE_FOLDER, CACHE_FOLDER = "_table", "_feature_cache"
 logger = logging.get_logger(__name__)
 
 PER_PART = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
-
-
-@dataclasses.dataclass
-class Recipe:
-    """One run: its task, its dataclasses, the flat values that they came from, and the command that repeats it.
-
-    `shared` is the folder of several runs of one recipe; what is the same for all of them may lie there.
-    """
-
-    task: Any
-    data: Any
-    model: Any
-    run: Any
-    training: MMTabTrainingArguments
-    values: dict[str, Any]
-    command: str
-    shared: Path | None = None
 
 
 class SaveProcessor(TrainerCallback):
@@ -58,51 +39,16 @@ class SaveProcessor(TrainerCallback):
             )
 
 
-def load_recipe_of(
-    arguments: Sequence[str],
-    command: str,
-    family: type[Task],
-    run_arguments: type,
-    model_arguments: type | None = None,
-) -> Recipe:
-    """Build the dataclasses of one run; which they are is up to the recipe's `task`.
-
-    Args:
-        arguments: the command line behind the command's name.
-        command: that is running.
-        family: of the tasks that it can work with.
-        run_arguments: dataclass of the keys that are the command's own.
-        model_arguments: dataclass of the keys that describe the model; default: the task's.
-
-    Raises:
-        ValueError: misspelt key, value of the wrong type, no such task.
-    """
-    values = read_recipe(arguments[0]) if arguments and not arguments[0].startswith("-") else {}
-    task = get_task(values.get("task", family.default), family)
-    model_arguments = model_arguments or task.model_arguments
-    types = (task.data_arguments, model_arguments, run_arguments, MMTabTrainingArguments)
-    (data, model, run, training), values = parse_recipe(types, arguments, command)
-    keep_plan_inside(training.output_dir, data, values)
-    told = f"python -m hf_mmtab {command} {shlex.join(arguments)}"
-    return Recipe(get_task(data.task, family), data, model, run, training, values, told)
-
-
-def keep_plan_inside(output_dir: str | None, data: Any, values: dict[str, Any]) -> None:
-    """Read a plan file that lies in the output folder now: starting anew there deletes it.
-
-    Args:
-        output_dir: of the run.
-        data: dataclass of the data; its `plan` becomes a mapping, as does that of `values`.
-        values: of the recipe.
-    """
-    plan = getattr(data, "plan", None)
-    if output_dir is None or not isinstance(plan, str) or not Path(plan).is_file():
+def inline_plan(recipe: Recipe) -> None:
+    """Replace a plan file that lies in the output folder by what it says: starting anew there deletes the file."""
+    plan = getattr(recipe.data, "plan", None)
+    if not isinstance(plan, str) or not Path(plan).is_file():
         return
-    if Path(plan).resolve().is_relative_to(Path(output_dir).resolve()):
-        data.plan = values["plan"] = resolve_plan(plan).to_dict()
+    if Path(plan).resolve().is_relative_to(recipe.folder.resolve()):
+        recipe.data.plan = recipe.values["plan"] = resolve_plan(plan).to_dict()
 
 
-def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
+def resume_or_refuse(recipe: Recipe) -> RunResults | None:
     """Look at what lies in the output folder.
 
     Returns:
@@ -111,10 +57,8 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: if the folder holds a run of another recipe.
     """
-    record, done = folder / RECIPE_FILE, folder / RESULT_FILE
-    mine = {
-        key: value for key, value in recipe.values.items() if key not in ("overwrite", "compare", "seeds")
-    }
+    inline_plan(recipe)
+    folder, record, mine = recipe.folder, recipe.folder / RECIPE_FILE, recorded(recipe.values)
     if folder.exists() and not folder.is_dir():
         raise ValueError(
             f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
@@ -142,18 +86,18 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
             f"Expected the run in {str(folder)!r} to have this recipe, found {', '.join(changed)} different. "
             "Choose another output_dir, or pass --overwrite true to start anew."
         )
-    return json.loads(done.read_text(encoding="utf-8")) if done.exists() else None
+    return RunResults.read(folder)
 
 
-def tell_changed_data(done: dict[str, Any], digest: str | None, folder: Path) -> None:
+def warn_if_data_changed(done: RunResults, digest: str | None, folder: Path) -> None:
     """Warn that the files of a finished run are others now.
 
     Args:
-        done: its results, which hold the digest of the files that it read.
+        done: its results, with the digest of the files that it read.
         digest: of the files as they are; None: nothing to compare.
         folder: of the run.
     """
-    before = done.get("data_digest")
+    before = done.data_digest
     if before is not None and digest is not None and before != digest:
         logger.warning(
             f"The data's files were changed or moved since the run in {folder}: its results are of the files before. "
@@ -207,12 +151,12 @@ def leave_out_absent_parts(recipe: Recipe, known: Sequence[str], model: Any, is_
                 logger.info(f"{recipe.model.architecture} has no {part}; its {name} entry is left out.")
 
 
-def push_if_asked(recipe: Recipe, folder: Path, trainer: Any) -> None:
+def push_if_asked(recipe: Recipe, trainer: Any) -> None:
     """Upload a finished run where `push_to_hub` asks for it; Trainer's own upload would put its card over ours."""
     training = recipe.training
     if training.push_to_hub and trainer.is_world_process_zero():
         push_run(
-            folder,
+            recipe.folder,
             str(trainer.hub_model_id),
             private=bool(training.hub_private_repo),
             revision=training.hub_revision,

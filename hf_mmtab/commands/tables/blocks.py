@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,68 +14,23 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import AutoConfig
-from transformers.utils import cached_file
 
-from ..arguments import TableDataArguments
-from ..data.encoded_rows import EncodedRows
-from ..data.preparing import prepare_rows
-from ..data.records import BadRecord
-from ..data.splits import Split
-from ..data.windows import WindowDataset, cut_growing, cut_windows
-from ..evaluation.scored_rows import JudgedRows, judged_rows
-from ..models.tabbert import TabBertConfig, TabBertProcessor
-from ..models.tabbert.collating_tabbert import TabBertCollator
-from ..recipes import read_recipe
-from ..tasks import TableTask, get_task
-from ..tasks.saved_processor import open_processor
-from .run_report import RECIPE_FILE
-from .table_writer import table_writer
+from ...data.encoded_rows import EncodedRows
+from ...data.preparing import prepare_rows
+from ...data.records import BadRecord
+from ...data.splits import Split
+from ...data.windows import WindowDataset, cut_growing, cut_windows
+from ...evaluation.scored_rows import JudgedRows, judged_rows
+from ...models.tabbert import TabBertProcessor
+from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...tasks import TableTask, get_task
+from ...tasks.checkpoints import data_arguments, recipe_of
+from ...tasks.saved_processor import open_processor
+from .writer import table_writer
 
 BLOCK_ROWS = 65_536
 ALL_ROWS = Split("time", (1.0, 0.0, 0.0))  # no split: every row lies in the first part
 Level = Literal["row", "window"]
-
-
-def is_table_checkpoint(name: str) -> bool:
-    """Tell whether a folder or Hub name holds a TabBERT.
-
-    Raises:
-        FileNotFoundError: if there is no saved model.
-    """
-    try:
-        return isinstance(AutoConfig.from_pretrained(name), TabBertConfig)
-    except (OSError, ValueError) as error:
-        if (Path(name) / "config.json").is_file():
-            raise  # it says what is wrong in there
-        found = "a folder without config.json" if Path(name).is_dir() else "no such folder"
-        raise FileNotFoundError(
-            f"Expected a saved model (a folder with config.json, or a Hub name) at {name!r}, found {found}, and "
-            f"nothing on the Hub ({str(error).strip().splitlines()[0]}). Pass the folder that training or conversion "
-            "wrote."
-        ) from error
-
-
-def recipe_of(name: str) -> dict[str, Any]:
-    """Return the recipe beside a checkpoint; empty if there is none."""
-    file = cached_file(name, RECIPE_FILE, _raise_exceptions_for_missing_entries=False)
-    return read_recipe(file) if file else {}
-
-
-def data_arguments(
-    recipe: dict[str, Any], task: TableTask, data: str, on_bad_record: str
-) -> TableDataArguments:
-    """Return how to read another table as the recipe's: its types, label columns, split and windows.
-
-    The column plan is left out, since the checkpoint's processor has one.
-    """
-    known = {field.name for field in fields(TableDataArguments)}
-    own = ("task", "data", "simulate", "plan", "plan_edits", "num_bins", "entity_columns", "time_column")
-    values = {name: value for name, value in recipe.items() if name in known and name not in own}
-    if recipe.get("data") == data:
-        values["simulate"] = recipe.get("simulate")
-    values |= {"on_bad_record": on_bad_record, "max_rows": None}
-    return TableDataArguments(task=task.name, data=data, **values)
 
 
 @dataclass

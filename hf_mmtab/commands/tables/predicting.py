@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..data.windows import DEFAULT_SEQ_LEN
-from ..evaluation.split_evaluation import label_names
-from ..metrics import decide, probabilities_from_logits
-from .table_blocks import Level, WindowCut, current_device, run_windows, scoring_into
-from .table_head import load_head
+from ...data.windows import DEFAULT_SEQ_LEN
+from ...metrics import decide, probabilities_from_logits
+from ...metrics.names import label_names
+from ...tasks.checkpoints import load_head
+from .blocks import Level, WindowCut, current_device, run_windows, scoring_into
 
 
 def default_level(config: Any) -> Level:

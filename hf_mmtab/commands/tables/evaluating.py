@@ -1,7 +1,6 @@
 """`eval_checkpoint` for tables: a split of a table, or all of it, judged at the saved threshold."""
 
 import argparse
-import json
 import tempfile
 import time
 from dataclasses import replace
@@ -10,30 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from ..data.splits import SPLITS, leak_check
-from ..data.windows import DEFAULT_SEQ_LEN, IGNORED, WindowDataset, WindowLabel
-from ..models.tabbert.collating_tabbert import TabBertCollator
-from ..tasks import PreparedTable, TableTask, get_task
-from ..training import MMTabTrainer, MMTabTrainingArguments
-from .pretrain import leak_sentence
-from .run_report import RESULT_FILE
-from .table_blocks import data_arguments, recipe_of
-from .table_head import load_head
-from .table_report import write_table_report
-from .table_results import predict_windows, predictions_file, split_results, summarise
+from ...data.splits import SPLITS, leak_check
+from ...data.windows import DEFAULT_SEQ_LEN, IGNORED, WindowDataset, WindowLabel
+from ...evaluation.judging import judge_splits
+from ...evaluation.run_results import RunResults
+from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...tasks import PreparedTable, TableTask, get_task
+from ...tasks.checkpoints import data_arguments, load_head, recipe_of
+from ...training import MMTabTrainer, MMTabTrainingArguments
+from ..runs.evaluation import finish_evaluation
+from ..runs.report import predictions_file
+from ..runs.table_facts import table_facts
+from ..runs.table_heads import predict_windows
+from ..runs.table_notes import leak_sentence
 
 ALL_ROWS = "all"
 
 
-def evaluate_table(options: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Evaluate one split of a table; return what `results.json` holds.
+def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
+    """Evaluate one split of a table.
 
     Raises:
         ValueError: if there is no such split, no label, another kind of label, or the checkpoint has no head.
     """
     started = time.time()
     model = load_head(options.checkpoint)
-    config = model.config
+    config, split = model.config, options.split
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".rows-", dir=folder) as scratch:
@@ -49,23 +50,24 @@ def evaluate_table(options: argparse.Namespace, command: str) -> dict[str, Any]:
         )
         collator = TabBertCollator(table.processor, row_labels=config.label_level == "row")
         trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
-        scored = {options.split: predict_windows(trainer, windows, config)}
-        found: dict[str, Any] = {
-            "checkpoint": options.checkpoint,
-            "architecture": type(model).__name__,
-            "data": options.data,
-            **split_results(scored, config, options.split, options.bootstrap, options.resample_by),
-            "minutes": (time.time() - started) / 60,
-            "windows": {options.split: len(windows)},
-            "notes": notes,
-            "skipped": [record.to_dict() for record in table.skipped],
-        }
-        found["summary"] = summarise(folder, found)
+        scored = {split: predict_windows(trainer, windows, config)}
+        results = RunResults(
+            **judge_splits(scored, config, split, options.bootstrap, options.resample_by),
+            checkpoint=options.checkpoint,
+            architecture=type(model).__name__,
+            data=options.data,
+            window_label=config.window_label,
+            seq_len=config.seq_len,
+            windows={split: len(windows)},
+            notes=notes,
+            skipped=table.skipped,
+            minutes=(time.time() - started) / 60,
+        )
         if trainer.is_world_process_zero():
-            scored[options.split].save(predictions_file(folder, options.split), table.rows.row_numbers)
-            (folder / RESULT_FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
-            write_table_report(folder, table, table.dataset, {options.split: windows}, scored, command)
-    return found | {"speaks": trainer.is_world_process_zero()}
+            scored[split].save(predictions_file(folder, split), table.rows.row_numbers)
+            own = table_facts(results, config, table, {split: windows}, scored)
+            finish_evaluation(folder, results, command, own)
+    return results
 
 
 def judged_windows(
