@@ -1,19 +1,17 @@
 """CSV files of any size, read block by block with polars; broken rows are found with their line."""
 
 import csv
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from .csv_text import read_header
 from .records import BadRecord, BadRecords, shorten
+from .text_files import open_bytes
 
 BLOCK_BYTES = 2**24
 NOTHING_THERE = (
@@ -51,58 +49,6 @@ class CsvFormat:
         return (
             frame.select(expr.alias(name) for name, expr in self.convert.items()) if self.convert else frame
         )
-
-
-class WholeGzip(gzip.GzipFile):
-    """A gzip file whose damage is told with its name."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        with self._told():
-            return super().read(size)
-
-    def readline(self, size: int | None = -1) -> bytes:
-        with self._told():
-            return super().readline(size)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(
-                f"Expected a whole gzip file, found {str(self.name)!r}, which cannot be read to its end ({error}). "
-                "Copy or write it anew."
-            ) from error
-
-
-def open_text(path: Path) -> BinaryIO:
-    """Open a file for reading bytes, through gzip if its name ends in .gz."""
-    return WholeGzip(path, "rb") if path.name.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
-
-
-def read_header(path: Path, separator: str = ",") -> list[str]:
-    """Return the column names of a CSV file.
-
-    Raises:
-        ValueError: if the file is empty or names a column twice.
-    """
-    with open_text(path) as file:
-        line = file.readline().decode("utf-8-sig").rstrip("\r\n")
-    names = next(csv.reader([line], delimiter=separator), [])
-    if not names:
-        raise ValueError(f"Expected a first line with column names, found nothing in {str(path)!r}.")
-    if len(names) == 1 and (others := [one for one in ";\t|," if one in names[0] and one != separator]):
-        shown = "a tab" if others[0] == "\t" else repr(others[0])
-        raise ValueError(
-            f"Expected columns parted by {separator!r}, found a single one, {names[0]!r}, in {str(path)!r}. If {shown} "
-            f"parts them: `separator: {json.dumps(others[0])}`."
-        )
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise ValueError(
-            f"Expected different column names, found {twice} twice in {str(path)!r}. Rename one."
-        )
-    return names
 
 
 def infer_schema(path: Path, separator: str, missing: tuple[str, ...], rows: int) -> dict[str, pl.DataType]:
@@ -184,7 +130,7 @@ def amount_expected(name: str) -> tuple[str, str]:
 
 
 def _head(path: Path, width: int, separator: str, rows: int) -> bytes:
-    with open_text(path) as file:
+    with open_bytes(path) as file:
         head = file.read(max(2**20, rows * 200))
     return _whole_rows(head[: head.rfind(b"\n") + 1] or head, width, separator)
 
@@ -228,7 +174,7 @@ def read_blocks(
     names = read_header(path, form.separator)
     if names != list(form.schema):
         raise ValueError(f"Expected columns {list(form.schema)}, found {names} in {str(path)!r}.")
-    with open_text(path) as file:
+    with open_bytes(path) as file:
         lines = _Lines(path, len(file.readline()))
         rest = b""
         while True:
@@ -254,7 +200,7 @@ class _Lines:
     def at(self, offset: int) -> int:
         """Return the number of the line that begins at `offset`, from 1."""
         known, line = self._known if self._known[0] <= offset else (0, 1)
-        with open_text(self.path) as file:
+        with open_bytes(self.path) as file:
             file.seek(known)
             while known < offset:
                 piece = file.read(min(2**24, offset - known))
@@ -321,7 +267,7 @@ def _has_short_rows(block: bytes, frame: pl.DataFrame, form: CsvFormat) -> bool:
     short = frame[:, -1].is_null()
     if not short.any():
         return False
-    lines = pl.Series(block.decode("utf-8").splitlines()) if len(form.schema) > 1 else None
+    lines = pl.Series(block.decode("utf-8").removesuffix("\n").split("\n")) if len(form.schema) > 1 else None
     if lines is None or len(lines) != len(frame):
         return len(form.schema) > 1  # line ends within quotes, or blank lines: look closer
     cells = (
@@ -335,7 +281,9 @@ def _parse_lines(
 ) -> Iterator[pl.DataFrame]:
     """Yield the good rows of a small block, read with Python's csv module, and report the others."""
     kept: list[pl.DataFrame] = []
-    lines = block.decode("utf-8", errors="replace").splitlines(keepends=True)
+    # of bytes: text would also be cut at U+2028, \x85 and \x1c, which are parts of cells
+    lines = [one.decode("utf-8", errors="replace") for one in block.split(b"\n")]
+    lines = [f"{one}\n" for one in lines[:-1]] + lines[-1:] * bool(lines[-1])
     done = 0
     while done < len(lines):
         reader = csv.reader(lines[done:], delimiter=form.separator, strict=True)
