@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from .records import BadRecord, BadRecords, shorten
+from .records import BadRecord, BadRecords, check_names, shorten
 from .text_files import is_utf8, open_bytes
 
 BLOCK_BYTES = 2**24
@@ -25,7 +25,7 @@ class TextBlock:
     """Rows of a CSV file as text.
 
     Attributes:
-        table: one string column for each column of the file.
+        table: one column for each column of the file, text unless it was asked for as numbers.
         lines: line of the file on which each row begins, from 1, shape `(rows,)`.
     """
 
@@ -74,7 +74,8 @@ def read_text_blocks(
     separator: str,
     bad: BadRecords,
     block_bytes: int = BLOCK_BYTES,
-    empty_is_null: bool = False,
+    missing: Sequence[str] = (),
+    numbers: Mapping[str, pa.DataType] | None = None,
     skip_empty_lines: bool = False,
 ) -> Iterator[TextBlock]:
     """Yield the rows of a CSV file below its header, about `block_bytes` at a time.
@@ -85,7 +86,8 @@ def read_text_blocks(
     Args:
         bad: told about rows with too few or too many cells, quotes that do not close, empty lines and bytes that are
             not UTF-8; counts the rows.
-        empty_is_null: whether empty cells without quotes become null; else they are empty texts.
+        missing: what becomes null where nothing quotes it, such as the empty text.
+        numbers: column → type that its cells are parsed as, where all of a block have it; else they stay text.
         skip_empty_lines: whether empty lines between rows are no rows; else they are bad ones.
 
     Raises:
@@ -96,7 +98,7 @@ def read_text_blocks(
         names, skipped, line = _header(path, file.read(BLOCK_BYTES), separator)
         file.seek(0)
         file.read(skipped)
-        parse = _Parser(path, names, separator, bad, empty_is_null, skip_empty_lines)
+        parse = _Parser(path, names, separator, bad, missing, numbers or {}, skip_empty_lines)
         rest = b""
         while True:
             piece = file.read(block_bytes)
@@ -122,18 +124,17 @@ def _with_line_end(block: bytes) -> bytes:
 def _header(path: Path, head: bytes, separator: str) -> tuple[list[str], int, int]:
     """Return the column names, and how many bytes and lines they take."""
     _check_separator(separator)
-    lines = head.splitlines(keepends=True)
     csv.field_size_limit(MAX_FIELD)
-    reader = csv.reader((line.decode("utf-8") for line in lines), delimiter=separator, strict=True)
+    lines: list[str] = []
+    text = io.TextIOWrapper(io.BytesIO(head), "latin-1", newline="")
+    reader = csv.reader((lines.append(line) or line for line in text), delimiter=separator, strict=True)
     try:
-        names = next(reader, [])
+        names = [name.encode("latin-1").decode("utf-8-sig") for name in next(reader, [])]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(
             f"Expected a first line with column names in UTF-8, found {error} in {str(path)!r}. Correct the line, or "
             "save the file as CSV in UTF-8."
         ) from error
-    if names:
-        names[0] = names[0].removeprefix("\ufeff")
     if not any(names):
         raise ValueError(f"Expected a first line with column names, found nothing in {str(path)!r}.")
     if any("\0" in name for name in names):
@@ -146,14 +147,8 @@ def _header(path: Path, head: bytes, separator: str) -> tuple[list[str], int, in
             f"Expected columns parted by {separator!r}, found a single one, {names[0]!r}, in {str(path)!r}. If {shown} "
             f"parts them: `separator: {json.dumps(others[0])}`."
         )
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    if twice := sorted(name for name, count in counts.items() if count > 1):
-        raise ValueError(
-            f"Expected different column names, found {twice} twice in {str(path)!r}. Rename one of them."
-        )
-    return names, sum(map(len, lines[: reader.line_num])), reader.line_num
+    check_names(names, path)
+    return names, sum(map(len, lines)), len(lines)
 
 
 def _check_separator(separator: str) -> None:
@@ -170,8 +165,8 @@ def _split(block: bytes, separator: str, final: bool) -> _Rows:
         final: whether the file ends with the block; else the last row may go on behind it.
     """
     data = np.frombuffer(block, dtype=np.uint8)
-    line_ends = _line_ends(data, final)
-    quotes = np.flatnonzero(data == QUOTE)
+    line_ends = _line_ends(block, data, final)
+    quotes = _places(data, QUOTE) if b'"' in block else ()
     row_ends = np.arange(len(line_ends))
     if len(quotes):
         row_ends = np.flatnonzero(np.searchsorted(quotes, line_ends) % 2 == 0)
@@ -186,16 +181,26 @@ def _split(block: bytes, separator: str, final: bool) -> _Rows:
     return _Rows(np.append(0, line_ends[row_ends]), np.append(0, row_ends + 1), {})
 
 
-def _line_ends(data: np.ndarray, final: bool) -> np.ndarray:
+def _line_ends(block: bytes, data: np.ndarray, final: bool) -> np.ndarray:
     """Return the offsets behind each line end: \\n, \\r\\n, or \\r alone."""
-    ends = data == NEWLINE
-    returns = data == RETURN
-    if returns.any():
-        returns[:-1] &= data[1:] != NEWLINE
-        if len(data) and not final:
-            returns[-1] = False  # a line feed may follow
-        ends |= returns
-    return np.flatnonzero(ends) + 1
+    ends = _places(data, NEWLINE) + 1
+    if b"\r" not in block:
+        return ends
+    returns = _places(data, RETURN)
+    if len(returns) and returns[-1] == len(data) - 1:
+        returns = returns[: len(returns) if final else -1]  # else a line feed may follow
+        alone = np.append(data[returns[:-1] + 1] != NEWLINE, True) if final else data[returns + 1] != NEWLINE
+    else:
+        alone = data[returns + 1] != NEWLINE
+    return np.sort(np.append(ends, returns[alone] + 1))
+
+
+def _places(data: np.ndarray, byte: int) -> np.ndarray:
+    """Return the offsets of a byte; by pieces that stay in the processor's cache."""
+    size = 2**16
+    return np.concatenate(
+        [np.flatnonzero(data[i : i + size] == byte) + i for i in range(0, len(data), size)] or [[]]
+    )
 
 
 def _empty_rows(block: bytes, starts: np.ndarray) -> np.ndarray:
@@ -253,18 +258,23 @@ class _Parser:
         names: list[str],
         separator: str,
         bad: BadRecords,
-        empty_is_null: bool,
+        missing: Sequence[str],
+        numbers: Mapping[str, pa.DataType],
         skip_empty_lines: bool,
     ) -> None:
         self.path, self.names, self.separator, self.bad = path, names, separator, bad
         self.skip_empty_lines = skip_empty_lines
-        self._convert = pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()),
-            check_utf8=False,  # it is checked before
-            strings_can_be_null=empty_is_null,
-            quoted_strings_can_be_null=False,
-            null_values=[""],
-        )
+        text = dict.fromkeys(names, pa.string())
+        self._converts = [
+            pyarrow.csv.ConvertOptions(
+                column_types=types,
+                check_utf8=False,  # it is checked before
+                null_values=list(missing),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            )
+            for types in ([{**text, **numbers}] if numbers else []) + [text]
+        ]
 
     def __call__(self, block: bytes, rows: _Rows, line: int) -> TextBlock:
         """Return the good rows, and report the others.
@@ -304,19 +314,29 @@ class _Parser:
 
     def _cells(self, block: bytes) -> tuple[pa.Table, list[int]]:
         """Return the rows of a block that have all their cells, and the numbers of the others, from 0."""
+        if not block:
+            return pa.table({name: pa.array([], pa.string()) for name in self.names}), []
+        try:
+            table, ragged = self._parsed(block, self._converts[0], use_threads=True)
+        except pa.ArrowInvalid:  # a cell is no number: all are read as text, and this one is found later
+            table, ragged = self._parsed(block, self._converts[-1], use_threads=False)
+        return self._parsed(block, self._converts[-1], use_threads=False) if ragged else (table, [])
+
+    def _parsed(
+        self, block: bytes, convert: pyarrow.csv.ConvertOptions, use_threads: bool
+    ) -> tuple[pa.Table, list[int]]:
+        """Return the rows that have all their cells, and the others: their numbers with one thread, else only ones."""
         ragged: list[int] = []
 
         def note(row: pyarrow.csv.InvalidRow) -> str:
-            ragged.append(row.number - 1)
+            ragged.append(row.number - 1 if row.number else -1)
             return "skip"
 
-        if not block:
-            return pa.table({name: pa.array([], pa.string()) for name in self.names}), ragged
         table = pyarrow.csv.read_csv(
-            io.BytesIO(block),
-            # one block and one thread: rows are numbered, and a row of any length is whole
+            pa.BufferReader(block),
+            # one block, so that a row of any length is whole
             read_options=pyarrow.csv.ReadOptions(
-                column_names=self.names, block_size=len(block) + 1, use_threads=False
+                column_names=self.names, block_size=len(block) + 1, use_threads=use_threads
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=self.separator,
@@ -324,7 +344,7 @@ class _Parser:
                 ignore_empty_lines=False,
                 invalid_row_handler=note,
             ),
-            convert_options=self._convert,
+            convert_options=convert,
         )
         return table, ragged
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from .csv_text import read_text_blocks
 from .records import BadRecord, BadRecords, shorten
-from .text_files import is_utf8, open_bytes
+from .text_files import is_utf8, open_bytes, separator_of
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".json", ".csv", ".tsv", ".parquet")
 
@@ -117,8 +117,7 @@ def _iter_json(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any
 
 
 def _iter_csv(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]]]:
-    separator = "\t" if ".tsv" in path.name.lower() else ","
-    for block in read_text_blocks(path, separator, bad, skip_empty_lines=True):
+    for block in read_text_blocks(path, separator_of(path), bad, skip_empty_lines=True):
         yield from zip(block.lines.tolist(), block.table.to_pylist(), strict=True)
 
 

@@ -1,6 +1,8 @@
 """Bad records: where they are, what is wrong with them, and what is done about them."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +79,18 @@ class BadRecords:
                 "reported. This is a fault of hf_mmtab: please report it with the file, or the lines around the first "
                 "bad record."
             )
+
+
+def check_names(names: Sequence[str], path: Path) -> None:
+    """Check the column names of a file.
+
+    Raises:
+        ValueError: if a name is there twice.
+    """
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise ValueError(
+            f"Expected different column names, found {twice} twice in {str(path)!r}. Rename one of them."
+        )
 
 
 def files_digest(files: list[Path]) -> str:

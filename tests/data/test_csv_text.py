@@ -101,7 +101,7 @@ def test_empty_cells_are_null_only_where_that_is_asked_for_and_nothing_quotes_th
     path = tmp_path / "t.csv"
     path.write_text('a,b\n,""\n')
     assert _read(path, 64)[0] == [("", "")]
-    assert _read(path, 64, empty_is_null=True)[0] == [(None, "")]
+    assert _read(path, 64, missing=[""])[0] == [(None, "")]
 
 
 @pytest.mark.parametrize(
