@@ -20,7 +20,8 @@ from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
 from ..data.image_text_files import sample_path, split_of
 from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
-from ..data.records import file_suffix, files_digest
+from ..data.record_files import file_suffix
+from ..data.records import files_digest
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
 from ..pretrained_packages import resolve_checkpoint

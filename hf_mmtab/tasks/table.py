@@ -21,14 +21,15 @@ from ..data.records import BadRecord, files_digest
 from ..data.simulated_cards import write_csv
 from ..data.simulated_world import World
 from ..data.splits import Split, windows
-from ..data.table import Table, table_files
+from ..data.table import Table
+from ..data.table_files import table_files
 from ..data.windows import WindowDataset, WindowLabel
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..models.tabbert.columns_tabbert import ColumnPlan, infer_plan, resolve_plan
 from .guessed_plan import describe_guess, doubts
 from .saved_processor import open_processor
-from .table_reading import plan_options
+from .table_reading import plan_options, used_columns
 
 logger = logging.get_logger(__name__)
 
@@ -139,6 +140,8 @@ class TableTask:
             if getattr(arguments, name) is not None
         }
         options |= plan_options(arguments, self.preset, pretrained)
+        saved = folder / PROCESSOR_FOLDER
+        options["used"] = used_columns(arguments, self.preset, str(saved) if saved.is_dir() else pretrained)
         builder = self.builder(
             self.data_root(arguments, folder), on_bad_record=arguments.on_bad_record, **options
         )
