@@ -11,10 +11,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 from transformers import Trainer, get_scheduler
+from transformers.trainer_utils import _is_peft_model
 from transformers.utils import logging
 
 from .arguments import MMTabTrainingArguments, parse_size
 from .callbacks import EarlyStopping, FreezeCallback
+from .checkpoint_weights import load_weights, weight_files
 from .checkpoints import last_complete_checkpoint, read_schedule, write_schedule
 from .feature_cache import AcceptedInputs, FeatureCache, FeatureCollator
 from .freezing import FreezeSchedule
@@ -498,6 +500,32 @@ class MMTabTrainer(Trainer):
             write_schedule(output_dir, self.freeze_schedule, self.parts, self.plan)
         if self.audit is not None:
             self.audit.save(output_dir, self.args.process_index)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Load the weights to resume from, complete and under the model's own names."""
+        if self._holds_plain_weights(resume_from_checkpoint):
+            logger.info(f"Loading the weights of {resume_from_checkpoint}")
+            load_weights(self._plain_model(), resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint's weights, complete and under the model's own names."""
+        best = self.state.best_model_checkpoint or ""
+        if self._holds_plain_weights(best):
+            logger.info(f"Loading the best model from {best} (score: {self.state.best_metric})")
+            load_weights(self._plain_model(), best)
+        else:
+            super()._load_best_model()
+
+    def _holds_plain_weights(self, folder: str) -> bool:
+        """Return whether a checkpoint holds all weights in plain files (no adapter, no sharded state)."""
+        own_format = self.is_fsdp_enabled or self.is_deepspeed_enabled or _is_peft_model(self.model)
+        return not own_format and bool(weight_files(Path(folder)))
+
+    def _plain_model(self) -> nn.Module:
+        """Return the model without wrappers (DDP, torch.compile)."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load the optimizer, and refuse moments that would go to another part."""
