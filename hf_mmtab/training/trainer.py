@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 from transformers import Trainer, get_scheduler
-from transformers.trainer_utils import _is_peft_model
+from transformers.trainer_utils import PredictionOutput, _is_peft_model
 from transformers.utils import logging
 
 from .arguments import MMTabTrainingArguments, parse_size
@@ -24,6 +24,7 @@ from .losses import loss_from_arguments
 from .moments import Moment
 from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
 from .parts import find_part, freezable_modules, partition_parameters
+from .random_state import keep_random_state
 from .reducing import rebuild_reducer, trainable_names
 from .reporting import plot_audit
 from .schedulers import Plateau, WarmupFactors
@@ -490,6 +491,16 @@ class MMTabTrainer(Trainer):
     def _clip_grad_norm(self, model):
         """Clip all gradients together, except for BertAdam, which clips each parameter on its own."""
         return None if self.args.optim_preset == "bertadam" else super()._clip_grad_norm(model)
+
+    @keep_random_state()
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as Trainer does, without a trace in the random numbers of the training around it."""
+        return super().evaluate(*args, **kwargs)
+
+    @keep_random_state()
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """Predict as Trainer does, without a trace in the random numbers of the training around it."""
+        return super().predict(*args, **kwargs)
 
     # ---- Checkpoints ----
 
