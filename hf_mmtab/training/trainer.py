@@ -20,6 +20,7 @@ from .checkpoint_weights import load_weights, weight_files
 from .checkpoints import last_complete_checkpoint, read_schedule, write_schedule
 from .feature_cache import AcceptedInputs, FeatureCache, FeatureCollator
 from .freezing import FreezeSchedule
+from .loss_scaling import uses_num_items
 from .losses import loss_from_arguments
 from .moments import Moment
 from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
@@ -79,14 +80,13 @@ class MMTabTrainer(Trainer):
         self._reduced: frozenset[str] | None = None
         super().__init__(model=model, args=args, **kwargs)
         self.parts = self._find_parts()
-        # Trainer takes a `forward(**kwargs)` for a loss that is divided by `num_items_in_batch`, and multiplies it by
-        # the processes and accumulation steps. transformers' classifiers return a plain mean, so that their gradients
-        # would grow with both. A model whose loss does divide says `accepts_loss_kwargs = True`.
-        if getattr(self.accelerator.unwrap_model(self.model), "accepts_loss_kwargs", None) is not True:
-            self.model_accepts_loss_kwargs = False
         if self.compute_loss_func is None:
             rows = num_examples if num_examples is not None else _length(self.train_dataset)
             self.compute_loss_func = loss_from_arguments(args, self.model.config, label_counts, rows)
+        # A model may say so itself; for all others the first batch shows whether the loss uses `num_items_in_batch`.
+        self._probes_loss = not hasattr(self._plain_model(), "accepts_loss_kwargs")
+        if self._probes_loss and self.compute_loss_func is not None:
+            self.model_accepts_loss_kwargs = False
         self.features = None
         if args.feature_cache and getattr(self.model, "cacheable_features", None):
             self.data_collator = FeatureCollator(self.data_collator, self.model.cacheable_features)
@@ -479,9 +479,15 @@ class MMTabTrainer(Trainer):
             super()._run_epoch(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Compute the loss with frozen parts held still (Trainer puts the whole model in train mode each
-        step).
+        """Compute the loss, scaled as the model's head scales it, with frozen parts in eval mode.
+
+        Trainer puts the whole model in train mode at each step.
         """
+        if self._probes_loss and self.model_accepts_loss_kwargs and num_items_in_batch is not None:
+            uses = uses_num_items(self._plain_model(), inputs)
+            self._probes_loss, self.model_accepts_loss_kwargs = uses is None, uses is not False
+        if not self.model_accepts_loss_kwargs and self.compute_loss_func is None:
+            num_items_in_batch = None
         if model.training and self.plan is not None and self.is_in_train:
             self.plan.hold_still(self.state.global_step)
         return super().compute_loss(
