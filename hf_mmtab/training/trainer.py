@@ -39,7 +39,8 @@ class MMTabTrainer(Trainer):
 
     Args:
         model: model to train; parts are named by its `freezable_modules` or by module paths.
-        args: `MMTabTrainingArguments`.
+        args: `MMTabTrainingArguments`; by default with all their defaults.
+        trainer_options: what `Trainer` takes by position after these two (`data_collator`, `train_dataset`, …).
         label_counts: training examples per class, for `class_weights: balanced` and `pos_weight` by rule.
         num_examples: training examples in all, for `pos_weight` by rule; by default the length of the train
             set.
@@ -65,12 +66,17 @@ class MMTabTrainer(Trainer):
         self,
         model: nn.Module | None = None,
         args: MMTabTrainingArguments | None = None,
+        *trainer_options: Any,
         label_counts: Sequence[int] | None = None,
         num_examples: int | None = None,
         **kwargs: Any,
     ):
+        args = MMTabTrainingArguments("tmp_trainer") if args is None else args  # as Trainer
         if not isinstance(args, MMTabTrainingArguments):
-            raise TypeError(f"MMTabTrainer expects MMTabTrainingArguments, found {type(args).__name__}")
+            raise TypeError(
+                f"MMTabTrainer expects MMTabTrainingArguments, found {type(args).__name__}. MMTabTrainingArguments "
+                "takes every keyword of TrainingArguments: change the class where the arguments are created."
+            )
         self.freeze_schedule = FreezeSchedule(
             args.mapping("freeze"), args.mapping("gradual_unfreezing"), args.frozen_mode
         )
@@ -78,11 +84,13 @@ class MMTabTrainer(Trainer):
         self.audit: UpdateAudit | None = None
         self.steps_per_epoch, self.total_steps = 1, 1
         self._reduced: frozenset[str] | None = None
-        super().__init__(model=model, args=args, **kwargs)
+        super().__init__(model, args, *trainer_options, **kwargs)
         self.parts = self._find_parts()
         if self.compute_loss_func is None:
             rows = num_examples if num_examples is not None else _length(self.train_dataset)
-            self.compute_loss_func = loss_from_arguments(args, self.model.config, label_counts, rows)
+            self.compute_loss_func = loss_from_arguments(
+                args, getattr(self.model, "config", None), label_counts, rows
+            )
         # A model may say so itself; for all others the first batch shows whether the loss uses `num_items_in_batch`.
         self._probes_loss = not hasattr(self._plain_model(), "accepts_loss_kwargs")
         if self._probes_loss and self.compute_loss_func is not None:
