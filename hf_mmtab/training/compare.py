@@ -2,15 +2,13 @@
 
 import json
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
+from .checkpoint_weights import CheckpointWeights
 from .checkpoints import SCHEDULE_NAME
 from .parts import owner_by_path
 from .reporting import format_table, quantity
@@ -115,52 +113,6 @@ def _add(difference: PartDifference, a: torch.Tensor, b: torch.Tensor) -> None:
     difference.largest = max(difference.largest, change.abs().max().item() if change.numel() else 0.0)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Return name → tensor, or → the opened file that can read it."""
-    if file.suffix != ".safetensors":
-        return torch.load(file, map_location="cpu", weights_only=True)
-    opened = safe_open(str(file), framework="pt")
-    return {name: opened for name in opened.keys()}  # noqa: SIM118 (not a dict)
-
-
-class CheckpointWeights(Mapping):
-    """The weights of a checkpoint, read one tensor at a time.
-
-    Args:
-        path: a checkpoint folder, or a `.safetensors` or `.bin` file.
-
-    Raises:
-        FileNotFoundError: if there are no weights.
-        ValueError: if a file is damaged.
-    """
-
-    def __init__(self, path: str | os.PathLike):
-        path = Path(path)
-        self.files = [path] if path.is_file() else sorted(path.glob("model*.safetensors"))
-        self.files = self.files or sorted(path.glob("pytorch_model*.bin"))
-        if not self.files:
-            raise FileNotFoundError(f"No model.safetensors or pytorch_model.bin in {str(path)!r}")
-        self._where: dict[str, Any] = {}
-        for file in self.files:
-            try:
-                self._where.update(_read(file))
-            except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-                reason = str(error).partition("\n")[0]
-                raise ValueError(
-                    f"{file} cannot be read as weights: it is cut off, or not a checkpoint ({reason})"
-                ) from error
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        held = self._where[name]
-        return held if isinstance(held, torch.Tensor) else held.get_tensor(name)
-
-    def __iter__(self):
-        return iter(self._where)
-
-    def __len__(self) -> int:
-        return len(self._where)
-
-
 def saved_parts(*folders: str | os.PathLike) -> dict[str, list[str]] | None:
     """Return the parts that the freeze schedule saved in one of the folders names, None if there is none."""
     for folder in folders:
@@ -173,6 +125,8 @@ def saved_parts(*folders: str | os.PathLike) -> dict[str, list[str]] | None:
 def compare_checkpoints(a: str | os.PathLike, b: str | os.PathLike, depth: int = 2) -> str:
     """Return the comparison of two checkpoints as a table with a sentence on top."""
     first, second = CheckpointWeights(a), CheckpointWeights(b)
+    first.rename_as_in_the_model()
+    second.rename_as_in_the_model()
     same_file = [
         x.name for x in first.files for y in second.files if x.name == y.name and os.path.samefile(x, y)
     ]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import random
 import shutil
 import time
 import uuid
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
 from .feature_store import META_NAME, FeatureStore, StoreWriter, finish_store, folder_size, make_room
+from .random_state import keep_random_state
 
 
 class FeatureView(Dataset):
@@ -184,6 +184,7 @@ class FeatureCache:
             self._views[id(dataset)] = FeatureView(dataset, self.specs)
         return self._views[id(dataset)]
 
+    @keep_random_state()
     def serve(
         self,
         dataset: Any,
@@ -250,11 +251,7 @@ class FeatureCache:
         if declared and getattr(dataset, "augment", True):
             return f"augmentation makes {sorted(declared)} random"
         rows = range(min(8, len(dataset)))
-        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-        with torch.random.fork_rng(devices=[]):
-            first, second = (collator([dataset[row] for row in rows]) for _ in range(2))
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+        first, second = (collator([dataset[row] for row in rows]) for _ in range(2))
         differing = [name for name in inputs if not torch.equal(first[name], second[name])]
         return f"{differing} of the same rows differ each time they are read" if differing else ""
 
@@ -345,7 +342,6 @@ class FeatureCache:
             batch_size=self.batch_size,
             num_workers=self.workers,
             collate_fn=collator,
-            generator=torch.Generator().manual_seed(0),  # leaves the run's random numbers alone
         )
         row = iter(mine)
         silent = not (self.progress and self.accelerator.is_main_process)

@@ -201,11 +201,13 @@ def loss_from_arguments(
 
 def _by_name(weights: dict[str, Any], config: Any) -> list[float]:
     """Return weights by class name in the order of class ids; a class that is not named weighs 1."""
-    unknown = sorted(set(weights) - set(config.label2id))
-    if unknown:
+    ids = getattr(config, "label2id", None)
+    if ids is None:
         raise ValueError(
-            f"Unknown classes {unknown} in the weights. The model's classes: {sorted(config.label2id)}"
+            "Weights by class name need the names in `model.config.label2id`, and this model has none. Pass a "
+            "`compute_loss_func` with the weights instead."
         )
-    return [
-        float(weights.get(name, 1.0)) for name, _ in sorted(config.label2id.items(), key=lambda item: item[1])
-    ]
+    unknown = sorted(set(weights) - set(ids))
+    if unknown:
+        raise ValueError(f"Unknown classes {unknown} in the weights. The model's classes: {sorted(ids)}")
+    return [float(weights.get(name, 1.0)) for name in sorted(ids, key=ids.__getitem__)]

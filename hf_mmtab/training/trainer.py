@@ -11,17 +11,21 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 from transformers import Trainer, get_scheduler
+from transformers.trainer_utils import PredictionOutput, _is_peft_model
 from transformers.utils import logging
 
 from .arguments import MMTabTrainingArguments, parse_size
 from .callbacks import EarlyStopping, FreezeCallback
+from .checkpoint_weights import load_weights, weight_files
 from .checkpoints import last_complete_checkpoint, read_schedule, write_schedule
 from .feature_cache import AcceptedInputs, FeatureCache, FeatureCollator
 from .freezing import FreezeSchedule
+from .loss_scaling import uses_num_items
 from .losses import loss_from_arguments
 from .moments import Moment
 from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
 from .parts import find_part, freezable_modules, partition_parameters
+from .random_state import keep_random_state
 from .reducing import rebuild_reducer, trainable_names
 from .reporting import plot_audit
 from .schedulers import Plateau, WarmupFactors
@@ -35,7 +39,8 @@ class MMTabTrainer(Trainer):
 
     Args:
         model: model to train; parts are named by its `freezable_modules` or by module paths.
-        args: `MMTabTrainingArguments`.
+        args: `MMTabTrainingArguments`; by default with all their defaults.
+        trainer_options: what `Trainer` takes by position after these two (`data_collator`, `train_dataset`, …).
         label_counts: training examples per class, for `class_weights: balanced` and `pos_weight` by rule.
         num_examples: training examples in all, for `pos_weight` by rule; by default the length of the train
             set.
@@ -61,12 +66,17 @@ class MMTabTrainer(Trainer):
         self,
         model: nn.Module | None = None,
         args: MMTabTrainingArguments | None = None,
+        *trainer_options: Any,
         label_counts: Sequence[int] | None = None,
         num_examples: int | None = None,
         **kwargs: Any,
     ):
+        args = MMTabTrainingArguments("tmp_trainer") if args is None else args  # as Trainer
         if not isinstance(args, MMTabTrainingArguments):
-            raise TypeError(f"MMTabTrainer expects MMTabTrainingArguments, found {type(args).__name__}")
+            raise TypeError(
+                f"MMTabTrainer expects MMTabTrainingArguments, found {type(args).__name__}. MMTabTrainingArguments "
+                "takes every keyword of TrainingArguments: change the class where the arguments are created."
+            )
         self.freeze_schedule = FreezeSchedule(
             args.mapping("freeze"), args.mapping("gradual_unfreezing"), args.frozen_mode
         )
@@ -74,16 +84,17 @@ class MMTabTrainer(Trainer):
         self.audit: UpdateAudit | None = None
         self.steps_per_epoch, self.total_steps = 1, 1
         self._reduced: frozenset[str] | None = None
-        super().__init__(model=model, args=args, **kwargs)
+        super().__init__(model, args, *trainer_options, **kwargs)
         self.parts = self._find_parts()
-        # Trainer takes a `forward(**kwargs)` for a loss that is divided by `num_items_in_batch`, and multiplies it by
-        # the processes and accumulation steps. transformers' classifiers return a plain mean, so that their gradients
-        # would grow with both. A model whose loss does divide says `accepts_loss_kwargs = True`.
-        if getattr(self.accelerator.unwrap_model(self.model), "accepts_loss_kwargs", None) is not True:
-            self.model_accepts_loss_kwargs = False
         if self.compute_loss_func is None:
             rows = num_examples if num_examples is not None else _length(self.train_dataset)
-            self.compute_loss_func = loss_from_arguments(args, self.model.config, label_counts, rows)
+            self.compute_loss_func = loss_from_arguments(
+                args, getattr(self.model, "config", None), label_counts, rows
+            )
+        # A model may say so itself; for all others the first batch shows whether the loss uses `num_items_in_batch`.
+        self._probes_loss = not hasattr(self._plain_model(), "accepts_loss_kwargs")
+        if self._probes_loss and self.compute_loss_func is not None:
+            self.model_accepts_loss_kwargs = False
         self.features = None
         if args.feature_cache and getattr(self.model, "cacheable_features", None):
             self.data_collator = FeatureCollator(self.data_collator, self.model.cacheable_features)
@@ -476,9 +487,15 @@ class MMTabTrainer(Trainer):
             super()._run_epoch(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Compute the loss with frozen parts held still (Trainer puts the whole model in train mode each
-        step).
+        """Compute the loss, scaled as the model's head scales it, with frozen parts in eval mode.
+
+        Trainer puts the whole model in train mode at each step.
         """
+        if self._probes_loss and self.model_accepts_loss_kwargs and num_items_in_batch is not None:
+            uses = uses_num_items(self._plain_model(), inputs)
+            self._probes_loss, self.model_accepts_loss_kwargs = uses is None, uses is not False
+        if not self.model_accepts_loss_kwargs and self.compute_loss_func is None:
+            num_items_in_batch = None
         if model.training and self.plan is not None and self.is_in_train:
             self.plan.hold_still(self.state.global_step)
         return super().compute_loss(
@@ -489,6 +506,16 @@ class MMTabTrainer(Trainer):
         """Clip all gradients together, except for BertAdam, which clips each parameter on its own."""
         return None if self.args.optim_preset == "bertadam" else super()._clip_grad_norm(model)
 
+    @keep_random_state()
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as Trainer does, without a trace in the random numbers of the training around it."""
+        return super().evaluate(*args, **kwargs)
+
+    @keep_random_state()
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """Predict as Trainer does, without a trace in the random numbers of the training around it."""
+        return super().predict(*args, **kwargs)
+
     # ---- Checkpoints ----
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -498,6 +525,32 @@ class MMTabTrainer(Trainer):
             write_schedule(output_dir, self.freeze_schedule, self.parts, self.plan)
         if self.audit is not None:
             self.audit.save(output_dir, self.args.process_index)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Load the weights to resume from, complete and under the model's own names."""
+        if self._holds_plain_weights(resume_from_checkpoint):
+            logger.info(f"Loading the weights of {resume_from_checkpoint}")
+            load_weights(self._plain_model(), resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint's weights, complete and under the model's own names."""
+        best = self.state.best_model_checkpoint or ""
+        if self._holds_plain_weights(best):
+            logger.info(f"Loading the best model from {best} (score: {self.state.best_metric})")
+            load_weights(self._plain_model(), best)
+        else:
+            super()._load_best_model()
+
+    def _holds_plain_weights(self, folder: str) -> bool:
+        """Return whether a checkpoint holds all weights in plain files (no adapter, no sharded state)."""
+        own_format = self.is_fsdp_enabled or self.is_deepspeed_enabled or _is_peft_model(self.model)
+        return not own_format and bool(weight_files(Path(folder)))
+
+    def _plain_model(self) -> nn.Module:
+        """Return the model without wrappers (DDP, torch.compile)."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load the optimizer, and refuse moments that would go to another part."""

@@ -14,7 +14,13 @@ import torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import save_file
 from toy import ToyRows, toy_arguments, toy_model
-from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    TrainerCallback,
+)
 
 from hf_mmtab.training import MMTabTrainer
 
@@ -24,6 +30,21 @@ class Words(ToyRows):
 
     def __getitem__(self, index):
         return {"input_ids": self.words[index], "labels": self.labels[index]}
+
+
+class Sentences(ToyRows):
+    """Words whose language-model labels differ in number from row to row."""
+
+    def __getitem__(self, index):
+        labels = self.words[index].clone()
+        labels[: index % 5] = -100
+        return {"input_ids": self.words[index], "labels": labels}
+
+
+def tiny_gpt2():
+    torch.manual_seed(0)
+    dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=30, n_embd=16, n_layer=2, n_head=2, **dropout))
 
 
 def tiny_bert():
@@ -82,22 +103,21 @@ def one_number(prediction):
 
 def build(scenario):
     """Return the trainer of a scenario."""
-    bert = scenario.get("bert", False)
-    model = (
-        tiny_bert()
-        if bert
-        else toy_model(**{"dropout": 0.0, "batch_norm": False, **scenario.get("model", {})})
-    )
-    rows = (Words if bert else ToyRows)(scenario.get("rows", 32))
+    kind = scenario.get("kind")
+    data = {"bert": Words, "gpt2": Sentences}.get(kind, ToyRows)
+    if kind is None:
+        model = toy_model(**{"dropout": 0.0, "batch_norm": False, **scenario.get("model", {})})
+    else:
+        model = {"bert": tiny_bert, "gpt2": tiny_gpt2}[kind]()
+    rows = data(scenario.get("rows", 32))
     args = toy_arguments(scenario["folder"], **scenario["settings"])
     metrics = one_number if args.metric_for_best_model else None
-    evaluation = (Words if bert else ToyRows)(12, seed=1)
     trainer = (ShardedTrainer if args.fsdp else MMTabTrainer)(
         model,
         args,
         label_counts=[10, 12, 10],
         train_dataset=rows,
-        eval_dataset=evaluation,
+        eval_dataset=data(12, seed=1),
         compute_metrics=metrics,
     )
     if scenario.get("kill") is not None:

@@ -25,12 +25,22 @@ SCENARIOS = {
     "gradual": {"settings": {"gradual_unfreezing": {"text_encoder": "6 steps"}}},
     # Plain SGD: Adam turns the rounding noise in a gradient that is zero by nature (biases of keys) into steps.
     "checkpointing": {
-        "bert": True,
+        "kind": "bert",
         "settings": {"freeze": BERT, "activation_checkpointing": True, "optim": "sgd", "learning_rate": 0.05},
     },
     "find_unused_off": {"settings": {"freeze": TWO_THAWS, "ddp_find_unused_parameters": False}},
     "weighted": {
         "settings": {"freeze": TWO_THAWS, "class_weights": "balanced", "gradient_accumulation_steps": 2}
+    },
+    # Its loss divides by the labels of the whole batch, which Trainer counts over processes and micro-batches.
+    "language_model": {
+        "kind": "gpt2",
+        "settings": {
+            "gradient_accumulation_steps": 2,
+            "optim": "sgd",
+            "learning_rate": 0.05,
+            "max_grad_norm": 0.5,
+        },
     },
     "bertadam": {"settings": {"freeze": TWO_THAWS, "optim_preset": "bertadam", "warmup_steps": 0.2}},
     "cached": {"settings": {"freeze": {"image_encoder": "2 epochs"}, "feature_cache": True}},
