@@ -37,6 +37,10 @@ class RunArguments:
     )
     overwrite: bool = field(default=False, metadata={"help": OVERWRITE_HELP})
     license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
+    examples: bool = field(
+        default=False,
+        metadata={"help": "push_to_hub: the report that is sent shows rows, texts and pictures of the data."},
+    )
 
 
 @dataclass
@@ -180,6 +184,10 @@ class PretrainingArguments:
     )
     overwrite: bool = field(default=False, metadata={"help": OVERWRITE_HELP})
     license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
+    examples: bool = field(
+        default=False,
+        metadata={"help": "push_to_hub: the report that is sent shows rows, texts and pictures of the data."},
+    )
 
 
 @dataclass

@@ -122,6 +122,10 @@ class TableRunArguments:
     )
     overwrite: bool = field(default=False, metadata={"help": OVERWRITE_HELP})
     license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
+    examples: bool = field(
+        default=False,
+        metadata={"help": "push_to_hub: the report that is sent shows rows, texts and pictures of the data."},
+    )
 
     def __post_init__(self) -> None:
         if self.upsample_positives is not None and not 0 < self.upsample_positives < 1:

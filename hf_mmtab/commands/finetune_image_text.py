@@ -69,6 +69,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     if (done := resume_or_refuse(recipe, folder)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         tell_changed_data(done, recipe.task.data_digest(recipe.data), folder)
+        push_if_asked(recipe, folder)
         return done
     started = time.time()
     set_seed(recipe.training.seed)
@@ -107,7 +108,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
             trainer, recipe.task.encode(validation, processor), problem_type
         )
         trainer.model.config.thresholds = tune_thresholds(probabilities, labels)
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()
     if speaks:
         processor.save_pretrained(folder)
@@ -156,7 +157,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         (folder / RESULT_FILE).write_text(text, encoding="utf-8")
         write_run_report(folder, evaluated, recipe.command)
         shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)  # it can be large
-    push_if_asked(recipe, folder, trainer)
+    push_if_asked(recipe, folder)
     trainer.accelerator.wait_for_everyone()
     return found
 

@@ -97,6 +97,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     if (done := resume_or_refuse(recipe, folder)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         tell_changed_data(done, recipe.task.data_digest(recipe.data), folder)
+        push_if_asked(recipe, folder)
         return done
     started = time.time()
     set_seed(training.seed)
@@ -144,7 +145,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
     scored = {"validation": predict_windows(trainer, windows["validation"], config)}
     config.threshold = choose_threshold(scored["validation"])
     scored["test"] = predict_windows(trainer, windows["test"], config)
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()
     results = {
         "architecture": recipe.model.architecture,
@@ -171,7 +172,7 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         write_table_report(folder, table, table.dataset, windows, scored, recipe.command)
         if recipe.shared is None:
             shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)
-    push_if_asked(recipe, folder, trainer)
+    push_if_asked(recipe, folder)
     trainer.accelerator.wait_for_everyone()
     return results
 

@@ -43,6 +43,7 @@ from .run_folder import (
     Recipe,
     SaveProcessor,
     load_recipe_of,
+    push_if_asked,
     resume_or_refuse,
     select_by,
     tell_changed_data,
@@ -119,6 +120,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
     if (done := resume_or_refuse(recipe, folder)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         tell_changed_data(done, recipe.task.data_digest(recipe.data), folder)
+        push_if_asked(recipe, folder)
         return done
     started = time.time()
     training, task = recipe.training, recipe.task
@@ -151,7 +153,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(ShortLog)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()
     if trainer.is_world_process_zero():
         table.processor.save_pretrained(folder)
@@ -192,6 +194,7 @@ def pretrain(recipe: Recipe) -> dict[str, Any]:
     if trainer.is_world_process_zero():
         (folder / RESULT_FILE).write_text(json.dumps(results, indent=1), encoding="utf-8")
         write_pretraining_report(folder, recipe.command, recipe.run.license)
+    push_if_asked(recipe, folder)
     trainer.accelerator.wait_for_everyone()
     return results
 

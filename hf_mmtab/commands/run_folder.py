@@ -17,6 +17,7 @@ from ..recipes import parse_recipe, read_recipe, write_recipe
 from ..tasks import Task, get_task
 from ..training import MMTabTrainingArguments
 from ..training.parts import has_part
+from .console import say
 from .push_to_hub import push_run
 from .run_report import RECIPE_FILE, RESULT_FILE
 
@@ -25,6 +26,7 @@ TABLE_FOLDER, CACHE_FOLDER = "_table", "_feature_cache"
 
 logger = logging.get_logger(__name__)
 
+PUSHING = ("push_to_hub", "hub_private_repo", "hub_model_id", "hub_token", "hub_revision", "examples")
 PER_PART = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
 
 
@@ -113,7 +115,9 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
     """
     record, done = folder / RECIPE_FILE, folder / RESULT_FILE
     mine = {
-        key: value for key, value in recipe.values.items() if key not in ("overwrite", "compare", "seeds")
+        key: value
+        for key, value in recipe.values.items()
+        if key not in ("overwrite", "compare", "seeds", *PUSHING)
     }
     if folder.exists() and not folder.is_dir():
         raise ValueError(
@@ -135,7 +139,7 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
             shutil.rmtree(folder / TABLE_FOLDER, ignore_errors=True)
             write_recipe(record, mine)  # an earlier start came to nothing: a wrong path or split, say
     with recipe.training.main_process_first(desc="reading the output folder"):
-        before = read_recipe(record)
+        before = {key: value for key, value in read_recipe(record).items() if key not in PUSHING}
     if before != mine:
         changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
         raise ValueError(
@@ -207,14 +211,19 @@ def leave_out_absent_parts(recipe: Recipe, known: Sequence[str], model: Any, is_
                 logger.info(f"{recipe.model.architecture} has no {part}; its {name} entry is left out.")
 
 
-def push_if_asked(recipe: Recipe, folder: Path, trainer: Any) -> None:
-    """Upload a finished run where `push_to_hub` asks for it; Trainer's own upload would put its card over ours."""
+def push_if_asked(recipe: Recipe, folder: Path) -> None:
+    """Upload a finished run where `push_to_hub` asks for it: again, if an earlier upload failed.
+
+    A repository is private unless the recipe says `hub_private_repo: false`.
+    """
     training = recipe.training
-    if training.push_to_hub and trainer.is_world_process_zero():
-        push_run(
+    if training.push_to_hub and training.process_index == 0:
+        address = push_run(
             folder,
-            str(trainer.hub_model_id),
-            private=bool(training.hub_private_repo),
+            training.hub_model_id or folder.resolve().name,
+            private=training.hub_private_repo is not False,
             revision=training.hub_revision,
             token=training.hub_token,
+            examples=recipe.run.examples,
         )
+        say(f"Uploaded: {address}")

@@ -18,6 +18,7 @@ from ..evaluation.comparison import ModelResult
 from ..evaluation.split_evaluation import label_names
 from ..metrics import Interval
 from ..model_card import write_model_card
+from ..publishing.local_paths import LocalPaths
 from ..reports import RunFacts, SplitPredictions, write_report
 from .console import versions
 
@@ -128,9 +129,6 @@ def _card_options(folder: Path) -> dict[str, Any]:
         else {}
     )
     starts = [recipe.get(key) for key in ("text_model", "image_model")]
-    return {
-        "license": recipe.get("license"),
-        "base_models": [
-            name for name in starts if name and not name.startswith(("package:", "torchvision:"))
-        ],
-    }
+    paths = LocalPaths(recipe, folder)
+    on_hub = [name for name in starts if name and paths.value("text_model", name) == name and ":" not in name]
+    return {"license": recipe.get("license"), "base_models": on_hub}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
-from transformers import Trainer, get_scheduler
+from transformers import get_scheduler
 from transformers.utils import logging
 
 from .arguments import MMTabTrainingArguments, parse_size
@@ -22,6 +22,7 @@ from .losses import loss_from_arguments
 from .moments import Moment
 from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
 from .parts import find_part, freezable_modules, partition_parameters
+from .pushing import PublicPushTrainer
 from .reducing import rebuild_reducer, trainable_names
 from .reporting import plot_audit
 from .schedulers import Plateau, WarmupFactors
@@ -30,7 +31,7 @@ from .update_audit import RECORDS_NAME, UpdateAudit, read_records
 logger = logging.get_logger(__name__)
 
 
-class MMTabTrainer(Trainer):
+class MMTabTrainer(PublicPushTrainer):
     """Trainer for the models of this package and any `PreTrainedModel`.
 
     Args:
