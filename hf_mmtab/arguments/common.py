@@ -61,6 +61,10 @@ class RunArguments:
         },
     )
     license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
+    examples: bool = field(
+        default=False,
+        metadata={"help": "push_to_hub: the report that is sent shows rows, texts and pictures of the data."},
+    )
 
 
 @strict

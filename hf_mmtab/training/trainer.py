@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
-from transformers import Trainer, get_scheduler
+from transformers import get_scheduler
 from transformers.trainer_utils import PredictionOutput, _is_peft_model
 from transformers.utils import logging
 
@@ -25,6 +25,7 @@ from .losses import loss_from_arguments
 from .moments import Moment
 from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
 from .parts import find_part, freezable_modules, partition_parameters
+from .pushing import PublicPushTrainer
 from .random_state import keep_random_state
 from .reducing import rebuild_reducer, trainable_names
 from .reporting import plot_audit
@@ -34,7 +35,7 @@ from .update_audit import RECORDS_NAME, UpdateAudit, read_records
 logger = logging.get_logger(__name__)
 
 
-class MMTabTrainer(Trainer):
+class MMTabTrainer(PublicPushTrainer):
     """Trainer for the models of this package and any `PreTrainedModel`.
 
     Args:

@@ -15,6 +15,7 @@ from ...recipes import read_recipe, write_recipe
 from ...tasks.checkpoints import RECIPE_FILE
 from ...training import MMTabTrainingArguments
 from ...training.parts import has_part
+from ..console import say
 from ..push_to_hub import push_run
 from .recipe import Recipe, recorded
 
@@ -79,7 +80,7 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
             shutil.rmtree(folder / TABLE_FOLDER, ignore_errors=True)
             write_recipe(record, mine)  # an earlier start came to nothing: a wrong path or split, say
     with recipe.training.main_process_first(desc="reading the output folder"):
-        before = read_recipe(record)
+        before = recorded(read_recipe(record))
     if before != mine:
         changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
         raise ValueError(
@@ -151,14 +152,19 @@ def leave_out_absent_parts(recipe: Recipe, known: Sequence[str], model: Any, is_
                 logger.info(f"{recipe.model.architecture} has no {part}; its {name} entry is left out.")
 
 
-def push_if_asked(recipe: Recipe, trainer: Any) -> None:
-    """Upload a finished run where `push_to_hub` asks for it; Trainer's own upload would put its card over ours."""
-    training = recipe.training
-    if training.push_to_hub and trainer.is_world_process_zero():
-        push_run(
-            recipe.folder,
-            str(trainer.hub_model_id),
-            private=bool(training.hub_private_repo),
+def push_if_asked(recipe: Recipe) -> None:
+    """Upload a finished run where `push_to_hub` asks for it: again, if an earlier upload failed.
+
+    A repository is private unless the recipe says `hub_private_repo: false`.
+    """
+    training, folder = recipe.training, recipe.folder
+    if training.push_to_hub and training.process_index == 0:
+        address = push_run(
+            folder,
+            training.hub_model_id or folder.resolve().name,
+            private=training.hub_private_repo is not False,
             revision=training.hub_revision,
             token=training.hub_token,
+            examples=recipe.run.examples,
         )
+        say(f"Uploaded: {address}")

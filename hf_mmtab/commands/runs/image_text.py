@@ -24,6 +24,7 @@ from ...metrics import (
     tune_thresholds,
 )
 from ...metrics.names import label_names
+from ...publishing.local_paths import LocalPaths
 from ...reports import SplitPredictions
 from ...tasks import ImageTextTask, label_ids_of_model
 from ...training import MMTabTrainer
@@ -125,8 +126,9 @@ class ImageTextRun(Run[ImageTextRecipe]):
     def card_options(self) -> dict[str, Any]:
         """Return the licence, and what the weights started from."""
         starts = [self.recipe.model.text_model, self.recipe.model.image_model]
-        named = [one for one in starts if one and not one.startswith(("package:", "torchvision:"))]
-        return super().card_options() | {"base_models": named}
+        paths = LocalPaths(self.recipe.values, self.recipe.folder)
+        on_hub = [one for one in starts if one and paths.value("text_model", one) == one and ":" not in one]
+        return super().card_options() | {"base_models": on_hub}
 
     def restore(self) -> None:
         """Read the data and what a finished run predicted."""

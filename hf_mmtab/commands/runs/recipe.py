@@ -120,6 +120,13 @@ class PretrainingRecipe(Recipe[TableTask, TableDataArguments, TabBertModelArgume
     family = TableTask
 
 
+# Keys that do not say which run it is: whether to start anew, its siblings, and where it is sent (a token is a secret).
+_NOT_RECORDED = (
+    "overwrite", "compare", "seeds", "push_to_hub", "hub_private_repo", "hub_model_id", "hub_token", "hub_revision",
+    "examples",
+)  # fmt: skip
+
+
 def recorded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a recipe that say which run it is: not whether to start anew, nor its siblings."""
-    return {key: value for key, value in values.items() if key not in ("overwrite", "compare", "seeds")}
+    """Return the values of a recipe that say which run it is."""
+    return {key: value for key, value in values.items() if key not in _NOT_RECORDED}

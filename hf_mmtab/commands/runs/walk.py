@@ -132,6 +132,7 @@ def execute(run: Run) -> RunResults:
     if (done := resume_or_refuse(recipe)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         warn_if_data_changed(done, run.data_digest(), folder)
+        push_if_asked(recipe)
         return done
     started = time.time()
     set_seed(training.seed)
@@ -143,7 +144,7 @@ def execute(run: Run) -> RunResults:
     run.adjust(trainer)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
     run.calibrate(trainer)
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()
     if speaks:
         run.processor.save_pretrained(folder)
@@ -159,7 +160,7 @@ def execute(run: Run) -> RunResults:
     )
     if speaks:
         finish(run, trainer, results)
-    push_if_asked(recipe, trainer)
+    push_if_asked(recipe)
     trainer.accelerator.wait_for_everyone()
     return results
 
