@@ -17,7 +17,7 @@ from ..reports.facts import MASKED_LM, RunFacts
 from ..reports.page import duration, number, quantity, signed
 from ..reports.plots_training import audit_rows
 from ..reports.tables import comparison_rows, split_table
-from ..training.update_audit import read_records
+from ..training.audit.update_audit import read_records
 from .usage_code import usage_code
 
 CARD_NAME = "README.md"

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from transformers.utils.logging import get_logger
 
 from ..metrics.names import metric_name
-from ..training.reporting import plot_audit
-from ..training.update_audit import read_records
+from ..training.audit.report import plot_audit
+from ..training.audit.update_audit import read_records
 from .examples import cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
 from .figures import result_figures
