@@ -21,7 +21,7 @@ from ..reports.page import duration, number, quantity, signed
 from ..reports.plots_training import audit_rows
 from ..reports.public_facts import public_facts
 from ..reports.tables import comparison_rows, split_table
-from ..training.update_audit import read_records
+from ..training.audit.update_audit import read_records
 from .markdown import code, fenced, plain
 from .usage_code import usage_code
 

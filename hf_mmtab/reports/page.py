@@ -14,8 +14,8 @@ from transformers.utils.logging import get_logger
 
 from ..metrics.names import metric_name
 from ..publishing.run_files import FIGURE_NAMES, FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
-from ..training.reporting import plot_audit
-from ..training.update_audit import read_records
+from ..training.audit.report import plot_audit
+from ..training.audit.update_audit import read_records
 from .examples import Example, cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
 from .figures import ResultFigures, result_figures

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ..metrics.names import lower_is_better, metric_name
-from ..training.reporting import frozen_bands
+from ..training.audit.report import frozen_bands
 from .style import (
     BLUE,
     COLOURS,

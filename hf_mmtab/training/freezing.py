@@ -3,10 +3,12 @@ run.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import nn
 
 from .moments import Moment, join_windows, parse_windows, window_steps
@@ -210,10 +212,8 @@ class FreezePlan:
         )
         return [p for p in self.parameters(unit) if id(p) not in never]
 
-    def allow_all_that_ever_trains(self) -> None:
-        """Let every scheduled parameter require gradients unless it is frozen forever, for building the
-        optimizer.
-        """
+    def unfreeze_for_optimizer(self) -> None:
+        """Let every scheduled parameter require gradients unless it is frozen forever: optimizers skip the others."""
         forever, kept = self._frozen_forever(), self.kept_frozen()
         for unit in self.units:
             for parameter in self.parameters(unit):
@@ -301,6 +301,42 @@ class FreezePlan:
                     "early_stopping_patience or thaw earlier."
                 )
         return messages
+
+    def notes(self, thaw_warmup: Iterable[str]) -> list[str]:
+        """Return what a user should know: what was frozen before training, and warm-ups of parts that never thaw."""
+        notes = []
+        if self.kept_names:
+            notes.append(
+                f"{len(self.kept_names)} parameters of scheduled parts did not require gradients before training, e.g. "
+                f"{self.kept_names[0]}: they stay frozen, and the schedule moves the rest of their part. Set "
+                "requires_grad to True before training to let them thaw."
+            )
+        thawing = {unit.part for unit in self.units if unit.next_thaw(0) < self.total_steps}
+        notes += [
+            f"{part} did not require gradients before training; the freeze schedule decides on it now."
+            for part in self.taken_over
+            if part in thawing
+        ]
+        thaws = {unit.part for unit in self.units if any(end < self.total_steps for _, end in unit.windows)}
+        notes += [
+            f"thaw_warmup of {part} has no effect: the freeze schedule never thaws a part of this name."
+            for part in thaw_warmup
+            if part not in thaws
+        ]
+        return notes
+
+    def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Raise `RuntimeError` if parameters of a part that will train are missing from the optimizer."""
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for unit in self.units:
+            due = self.due_parameters(unit)
+            missing, thaw = sum(id(p) not in held for p in due), unit.next_thaw(0)
+            if missing and thaw < self.total_steps:
+                raise RuntimeError(
+                    f"{unit.name} trains from {self.describe(thaw)} on, but {missing} of its {len(due)} parameters are "
+                    "not in the optimizer, so they would never move. Let MMTabTrainer create the optimizer, or build "
+                    "yours from all of model.parameters()."
+                )
 
     def describe(self, step: float) -> str:
         """Return a step as text, with its epoch."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .parts import part_layers, plain_name
+from .parts import part_layers, partition_parameters, plain_name
 
 
 def warmup_linear(progress: float, warmup: float) -> float:
@@ -118,27 +118,24 @@ class BertAdam(torch.optim.Optimizer):
             self.state[p]["step"] += 1
 
 
-def split_groups(
-    optimizer: torch.optim.Optimizer,
-    owners: dict[int, str],
-    learning_rates: dict[str, float],
-) -> None:
-    """Split the groups of a new optimizer by owner, so that each part has a learning rate of its own.
+def applied_learning_rate(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
+    """Return the learning rate that the coming step applies to a group: BertAdam has a schedule of its own."""
+    inner = getattr(optimizer, "optimizer", optimizer)
+    if not isinstance(inner, BertAdam):
+        return float(group["lr"])
+    steps = [int(inner.state[p]["step"]) if inner.state.get(p) else 0 for p in group["params"][:1]]
+    return float(group["lr"]) * inner.schedule_factor(max(steps, default=0))
 
-    Args:
-        optimizer: without state yet.
-        owners: `id(parameter)` → name of its part (or layer of a part).
-        learning_rates: owner → learning rate where it differs from the group's.
-    """
-    old_groups = list(optimizer.param_groups)
-    optimizer.param_groups.clear()
-    for group in old_groups:
-        by_owner: dict[str, list[torch.Tensor]] = {}
-        for p in group["params"]:
-            by_owner.setdefault(owners[id(p)], []).append(p)
-        for owner, params in by_owner.items():
-            lr = learning_rates.get(owner, group["lr"])
-            optimizer.add_param_group({**group, "params": params, "lr": lr, "part": owner})
+
+def bertadam_settings(args: Any, total_steps: int) -> dict[str, Any]:
+    """Return BertAdam's keywords from `MMTabTrainingArguments`."""
+    return {
+        "lr": args.learning_rate,
+        "warmup": warmup_share(args.warmup_steps, total_steps),
+        "total_steps": total_steps,
+        "weight_decay": args.weight_decay,
+        "max_grad_norm": args.max_grad_norm,
+    }
 
 
 def warmup_share(warmup_steps: float, total_steps: int) -> float:
@@ -148,6 +145,32 @@ def warmup_share(warmup_steps: float, total_steps: int) -> float:
         if warmup_steps < 1
         else min(warmup_steps / max(1, total_steps), math.nextafter(1.0, 0.0))
     )
+
+
+def split_groups_by_part(
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module, parts: dict[str, tuple[str, ...]], args: Any
+) -> None:
+    """Split the groups of an optimizer without state, so that each part has a group and learning rate of its own.
+
+    A part has one group per layer where its layers differ in learning rate or thaw.
+
+    Args:
+        parts: part → module paths.
+        args: `MMTabTrainingArguments`.
+    """
+    decay, rates = args.mapping("layerwise_lr_decay"), args.mapping("part_learning_rates")
+    partition = partition_parameters(model, parts)
+    owners, depth = layer_owners(model, partition, parts, {*decay, *args.mapping("gradual_unfreezing")})
+    old_groups = list(optimizer.param_groups)
+    optimizer.param_groups.clear()
+    for group in old_groups:
+        by_owner: dict[str, list[torch.Tensor]] = {}
+        for p in group["params"]:
+            by_owner.setdefault(owners[id(p)], []).append(p)
+        for owner, params in by_owner.items():
+            part = owner.split("[")[0]
+            rate = rates.get(part, args.learning_rate) * decay.get(part, 1.0) ** depth.get(owner, 0)
+            optimizer.add_param_group({**group, "params": params, "lr": rate, "part": owner})
 
 
 def layer_owners(

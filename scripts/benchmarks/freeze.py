@@ -32,8 +32,8 @@ from transformers import BertConfig, ResNetConfig, TrainerCallback
 from hf_mmtab.models.mmbt import MMBTConfig, MMBTForClassification
 from hf_mmtab.tasks import place_convolutions
 from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments
-from hf_mmtab.training.reducing import rebuild_reducer
-from hf_mmtab.training.update_audit import read_records
+from hf_mmtab.training.audit.update_audit import read_records
+from hf_mmtab.training.ddp_reducer import rebuild_reducer
 
 clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 PHASES = {

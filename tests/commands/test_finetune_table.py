@@ -324,10 +324,10 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     main([str(recipe), *steps, "--output_dir", str(tmp_path / "whole")])
 
     class Interrupted(WindowTrainer):
-        def enter_step(self) -> None:
+        def training_step(self, *args, **kwargs):
             if self.state.global_step >= stop:
                 raise KeyboardInterrupt
-            super().enter_step()
+            return super().training_step(*args, **kwargs)
 
     run = tmp_path / "run"
     monkeypatch.setattr(HeadRun, "trainer_type", Interrupted)

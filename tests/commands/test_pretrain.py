@@ -317,10 +317,10 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkey
     main([str(recipe), *steps, "--output_dir", str(tmp_path / "whole")])
 
     class Interrupted(PretrainingTrainer):
-        def enter_step(self) -> None:
+        def training_step(self, *args, **kwargs):
             if self.state.global_step >= stop:
                 raise KeyboardInterrupt
-            super().enter_step()
+            return super().training_step(*args, **kwargs)
 
     monkeypatch.setattr(PretrainingRun, "trainer_type", Interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -8,14 +8,13 @@ import torch
 from toy import ToyModel, ToyRows, toy_model, toy_trainer
 from transformers import TrainerCallback
 
-from hf_mmtab.training import audit_answers
-from hf_mmtab.training.audit import main
-from hf_mmtab.training.compare import compare_checkpoints, compare_states
+from hf_mmtab.training.audit import answers, main
+from hf_mmtab.training.audit.compare import compare_checkpoints, compare_states
+from hf_mmtab.training.audit.part_samples import stuck_share
+from hf_mmtab.training.audit.report import frozen_bands
+from hf_mmtab.training.audit.update_audit import UpdateAudit, read_records, truncate_records
 from hf_mmtab.training.freezing import FreezePlan
 from hf_mmtab.training.parts import partition_parameters
-from hf_mmtab.training.reporting import frozen_bands
-from hf_mmtab.training.sampling import stuck_share
-from hf_mmtab.training.update_audit import UpdateAudit, read_records, truncate_records
 
 
 def trained(folder, model=None, **changes):
@@ -157,7 +156,7 @@ def test_the_end_of_a_schedule_is_no_fault(tmp_path, monkeypatch):
     assert audit.position.statuses["image_encoder"].learning_rate < 1e-8
     told = audit.table() + audit.explain("image_encoder")
     assert "cannot move" not in told and "resolution" not in told
-    monkeypatch.setattr(audit_answers, "NEARLY_ENDED", 0.0)
+    monkeypatch.setattr(answers, "NEARLY_ENDED", 0.0)
     assert "cannot move" in audit.table()
 
 
@@ -190,18 +189,61 @@ def test_learning_rate_of_0_is_told_from_a_schedule_at_its_end(tmp_path):
     assert answer == "classifier has not moved in 8 optimizer steps: its learning rate is set to 0."
 
 
-def test_weights_that_are_not_finite_say_so(tmp_path):
-    trainer = toy_trainer(tmp_path, num_train_epochs=1)
+class Break(TrainerCallback):
+    """Fills one bias with a value before the optimizer step 3."""
 
-    class Break(TrainerCallback):
-        def on_step_begin(self, args, state, control, model=None, **kwargs):
-            if state.global_step == 3:
-                model.pooler.bias.data.fill_(float("nan"))
+    def __init__(self, value):
+        self.value = value
 
-    trainer.add_callback(Break())
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 3:
+            model.pooler.bias.data.fill_(self.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("interval", [1, 100])
+def test_the_part_that_went_non_finite_first_is_named_at_its_step(tmp_path, monkeypatch, value, interval):
+    warned = []
+    monkeypatch.setattr("hf_mmtab.training.audit.update_audit.logger.warning", warned.append)
+    settings = {
+        "audit_steps": interval,
+        "audit_plot": True,
+        "num_train_epochs": 1,
+        "logging_strategy": "steps",
+    }
+    trainer = toy_trainer(tmp_path, **settings, logging_steps=1)
+    trainer.add_callback(Break(value))
     trainer.train()
-    answer = "its weights hold NaN or infinite values since step 4"
-    assert trainer.audit.explain("pooler").endswith(f"{answer}.") and answer in trainer.audit.table()
+    if value == value:  # tanh makes infinity finite again, so the loss says nothing: the next record does
+        assert "weights of pooler are NaN or infinite" in warned[0]
+    else:
+        assert warned[0].startswith(
+            "Step 3: weights of pooler are NaN or infinite. Resume from an earlier checkpoint"
+        )
+        assert warned[1].startswith("Step 4: weights of text_encoder, image_encoder, ")
+        answer = "its weights hold NaN or infinite values since step 3"
+        assert trainer.audit.explain("pooler").endswith(f"{answer}.") and answer in trainer.audit.table()
+    assert (tmp_path / "update_audit.png").stat().st_size > 10_000
+
+
+def test_gradients_that_are_not_finite_are_named(tmp_path, monkeypatch):
+    warned = []
+    monkeypatch.setattr("hf_mmtab.training.audit.update_audit.logger.warning", warned.append)
+    rows = ToyRows(8)
+    rows.pictures[:] = float("inf")
+    options = {"train_dataset": rows}
+    toy_trainer(tmp_path, trainer_options=options, num_train_epochs=1, audit_steps=100).train()
+    assert warned[0].startswith("Step 0: the loss and the gradients of ") and "image_encoder" in warned[0]
+
+
+def test_a_plot_that_fails_does_not_end_the_run(tmp_path, monkeypatch, caplog):
+    def fail(*args):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("hf_mmtab.training.callbacks.plot_audit", fail)
+    trained(tmp_path, audit_plot=True, num_train_epochs=1)
+    assert (tmp_path / "update_audit.txt").is_file() and not (tmp_path / "update_audit.png").exists()
+    assert "update_audit.png was not drawn" in caplog.text and "no fonts" in caplog.text
 
 
 def test_part_that_froze_again_says_since_when(tmp_path):

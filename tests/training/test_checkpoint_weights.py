@@ -11,8 +11,8 @@ from transformers import TrainerCallback
 
 from hf_mmtab.models.mmbt.modeling_mmbt import MMBTForClassification
 from hf_mmtab.training import MMTabTrainer
+from hf_mmtab.training.audit.compare import compare_checkpoints
 from hf_mmtab.training.checkpoint_weights import CheckpointWeights, load_weights
-from hf_mmtab.training.compare import compare_checkpoints
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "mmbt"))
 from tiny_backbones import IMAGE_CONFIGS, VOCABULARY, tiny_mmbt

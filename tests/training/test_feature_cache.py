@@ -9,8 +9,8 @@ import torch
 from toy import ToyRows, largest_difference, toy_model, toy_trainer, weights
 
 from hf_mmtab.training.arguments import parse_size
-from hf_mmtab.training.feature_cache import FeatureCollator
-from hf_mmtab.training.feature_store import FeatureStore, StoreWriter, finish_store, make_room
+from hf_mmtab.training.features.store import FeatureStore, StoreWriter, finish_store, make_room
+from hf_mmtab.training.features.views import FeatureCollator
 
 FROZEN = {"image_encoder": "3 epochs"}
 
@@ -142,7 +142,7 @@ def test_budget_holds_when_another_run_fills_the_folder_meanwhile(tmp_path, monk
         (other / "meta.json").write_text("{}")
         os.utime(other / "meta.json", (0, 0))
 
-    monkeypatch.setattr("hf_mmtab.training.feature_cache.finish_store", finish)
+    monkeypatch.setattr("hf_mmtab.training.features.cache.finish_store", finish)
     options = {"feature_cache_dir": str(tmp_path / "features"), "feature_cache_budget": "6KB"}
     run(tmp_path / "run", **options, eval_strategy="no", num_train_epochs=4)
     (store,) = (tmp_path / "features").iterdir()

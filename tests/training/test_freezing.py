@@ -253,7 +253,7 @@ def test_unscheduled_parameter_that_the_user_froze_stays_frozen(tmp_path):
 
 def test_what_the_user_froze_inside_a_scheduled_part_stays_frozen(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("hf_mmtab.training.trainer.logger.warning", said.append)
+    monkeypatch.setattr("hf_mmtab.training.callbacks.logger.warning", said.append)
     model = toy_model()
     model.encoder[0].requires_grad_(False)
     before = weights(model)

@@ -1,10 +1,11 @@
 """Per-part learning rates, layer-wise decay, warm-up after the thaw, and warm-up then plateau."""
 
 import pytest
-from toy import toy_trainer
+from toy import toy_model, toy_trainer
 from transformers import TrainerCallback
 
-from hf_mmtab.training.schedulers import WarmupFactors
+from hf_mmtab.training import FreezeSchedule
+from hf_mmtab.training.learning_rates import WarmupCallback
 
 
 class Rates(TrainerCallback):
@@ -103,7 +104,7 @@ def test_endless_warmup_after_the_thaw_is_an_error(tmp_path):
 )
 def test_warmup_of_a_part_that_never_thaws_warns(tmp_path, monkeypatch, freeze, warns):
     said = []
-    monkeypatch.setattr("hf_mmtab.training.trainer.logger.warning", said.append)
+    monkeypatch.setattr("hf_mmtab.training.callbacks.logger.warning", said.append)
     toy_trainer(tmp_path, rows=8, freeze=freeze, thaw_warmup={"text_encoder": "2 steps"}).train()
     message = (
         "thaw_warmup of text_encoder has no effect: the freeze schedule never thaws a part of this name."
@@ -112,5 +113,7 @@ def test_warmup_of_a_part_that_never_thaws_warns(tmp_path, monkeypatch, freeze, 
 
 
 def test_warmup_factor_without_a_thaw_is_1():
-    assert WarmupFactors().global_factor(0) == 1.0
-    assert WarmupFactors.thaw_factor(step=5, thawed_at=0, warmup=10) == 1.0
+    warmup = WarmupCallback()
+    warmup.begin(FreezeSchedule({}).plan(toy_model(), 8, 24), 0, {"text_encoder": "10 steps"})
+    assert warmup.start_factor(0) == 1.0
+    assert warmup.factor(5, "text_encoder") == 1.0

@@ -10,8 +10,8 @@ import torch
 from run_toy import build, full_weights
 from transformers import TrainerCallback
 
+from hf_mmtab.training.audit.update_audit import read_records
 from hf_mmtab.training.checkpoints import last_complete_checkpoint
-from hf_mmtab.training.update_audit import read_records
 
 SETTINGS = {
     "num_train_epochs": 4,

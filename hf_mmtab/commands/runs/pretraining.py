@@ -64,7 +64,8 @@ class PretrainingTrainer(MMTabTrainer):
     def enter_epoch(self) -> None:
         """Tell the collator which epoch it is: what it masks follows from that and the seed alone."""
         super().enter_epoch()
-        self.data_collator.set_epoch(self.state.global_step // self.steps_per_epoch)
+        assert self.plan is not None  # training has begun
+        self.data_collator.set_epoch(self.state.global_step // self.plan.steps_per_epoch)
 
 
 class ShortLog(ProgressCallback):

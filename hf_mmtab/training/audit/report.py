@@ -1,5 +1,6 @@
 """The audit for people: text tables and a plot of what each part did."""
 
+import math
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -69,6 +70,8 @@ def plot_audit(
             ]
             if not any(drawn):
                 text = ("does not move", "no gradient", "not applied")[column]
+                if any(not _is_finite(record[key]) for record in own for key in curves.values()):
+                    text = "NaN or infinite"
                 panel.text(
                     0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color="#444444"
                 )
@@ -80,7 +83,11 @@ def plot_audit(
         top, bottom = axes[0][column], axes[-1][column]
         top.set_title(title, fontsize=10)
         bottom.set_xlabel("optimizer step", fontsize=9)
-        if column < 2 and any(record[key] for record in records for key in columns[column][1].values()):
+        if column < 2 and any(
+            record[key] and _is_finite(record[key])
+            for record in records
+            for key in columns[column][1].values()
+        ):
             top.set_yscale("log")  # shared by the column
             for panel in axes[:, column]:
                 panel.minorticks_off()
@@ -98,14 +105,17 @@ def plot_audit(
     figure.savefig(path, dpi=110)
 
 
+def _is_finite(value: float | None) -> bool:
+    return value is None or math.isfinite(value)
+
+
 def _draw(panel: Any, records: list[dict[str, Any]], key: str, label: str, color: str) -> bool:
-    """Draw one curve of one part, leaving out what is 0 or does not apply; tell whether there was
-    anything.
-    """
+    """Draw one curve of one part without what is 0, not finite or does not apply; return whether any is left."""
     if key == "learning_rate":  # 0 is worth seeing here, except while frozen
         points = [(record["step"], None if record["frozen"] else record[key]) for record in records]
     else:
         points = [(record["step"], record[key] or None) for record in records]
+    points = [(step, value if _is_finite(value) else None) for step, value in points]
     if all(value is None for _, value in points):
         return False
     steps, values = zip(*points, strict=True)

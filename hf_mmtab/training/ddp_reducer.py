@@ -6,11 +6,6 @@ import torch
 from torch import nn
 
 
-def trainable_names(model: nn.Module) -> frozenset[str]:
-    """Return the names of the parameters that require gradients now."""
-    return frozenset(name for name, p in model.named_parameters() if p.requires_grad)
-
-
 def rebuild_reducer(ddp: torch.nn.parallel.DistributedDataParallel) -> None:
     """Let a DDP module reduce exactly the parameters that require gradients now.
 
@@ -36,3 +31,20 @@ def rebuild_reducer(ddp: torch.nn.parallel.DistributedDataParallel) -> None:
         )
     for hook, state in hooks:
         ddp.register_comm_hook(state, hook)
+
+
+class ReducedParameters:
+    """Keeps the parameters that DDP reduces the same as those that train."""
+
+    def __init__(self) -> None:
+        self._names: frozenset[str] | None = None
+
+    def update(self, wrapped: nn.Module) -> None:
+        """Look at a wrapped model after a freeze or thaw; a model that is not under DDP needs nothing."""
+        wrapped = getattr(wrapped, "_orig_mod", wrapped)
+        if not isinstance(wrapped, nn.parallel.DistributedDataParallel):
+            return
+        names = frozenset(name for name, p in wrapped.module.named_parameters() if p.requires_grad)
+        if self._names is not None and names != self._names:
+            rebuild_reducer(wrapped)
+        self._names = names

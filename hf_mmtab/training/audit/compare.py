@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint_weights import CheckpointWeights
-from .checkpoints import SCHEDULE_NAME
-from .parts import owner_by_path
-from .reporting import format_table, quantity
+from ..checkpoint_weights import CheckpointWeights
+from ..checkpoints import SCHEDULE_NAME
+from ..parts import owner_by_path
+from .report import format_table, quantity
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 

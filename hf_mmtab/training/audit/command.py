@@ -28,7 +28,3 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.write(compare_checkpoints(given.checkpoint_a, given.checkpoint_b, given.depth) + "\n")
     except (FileNotFoundError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.utils import logging
 
-from .audit_answers import AuditAnswers, PartStatus, RunPosition, share
-from .freezing import FreezePlan
-from .parts import plain_name
-from .sampling import PartSample, local_tensor, relative_change, stuck_share, sum_over_ranks
+from ..freezing import FreezePlan
+from ..parts import plain_name
+from .answers import AuditAnswers, PartStatus, RunPosition, share
+from .part_samples import PartSample, local_tensor, relative_change, stuck_share, sum_over_ranks
 
 logger = logging.get_logger(__name__)
 
@@ -80,6 +80,7 @@ class UpdateAudit(AuditAnswers):
         self._start_statistics = {part: sample.read() for part, sample in self._statistics.items()}
         self._before: dict[str, torch.Tensor] | None = None
         self._has_gradient: dict[str, torch.Tensor] = {}
+        self._suspect: int | None = None  # a step whose loss was NaN or infinite
         self._record_at = {0, 1, plan.total_steps - 1, *plan.boundaries()}
 
     # ---- During training ----
@@ -87,6 +88,12 @@ class UpdateAudit(AuditAnswers):
     def micro_batch(self) -> None:
         """Note that a micro-batch is done without an optimizer step."""
         self.position.micro_batches += 1
+
+    def look_closely(self, step: int) -> None:
+        """Record the coming step, whose loss is NaN or infinite, and name the parts that are not finite either."""
+        if all(status.not_finite_since is None for status in self.position.statuses.values()):
+            self._record_at.add(step)
+            self._suspect = step
 
     def before_step(self, step: int) -> None:
         """Look at gradients and weights just before an optimizer step.
@@ -121,6 +128,8 @@ class UpdateAudit(AuditAnswers):
                     (float(group.get("weight_decay", 0.0)) for group in self._groups[part]), default=0.0
                 )
         self._before = {part: sample.read() for part, sample in self._samples.items()} if record else None
+        if step == self._suspect:
+            self._examine_suspect(step)
         if record:
             self._has_gradient = {
                 part: sample.read_has_gradient(self._optimized) for part, sample in self._samples.items()
@@ -155,14 +164,40 @@ class UpdateAudit(AuditAnswers):
         for part, status in self.position.statuses.items():
             status.step = step
             status.change_since_start = relative_change(self._start[part], after[part])
-            if not math.isfinite(status.change_since_start) and status.not_finite_since is None:
-                status.not_finite_since = step
             if self._statistics[part]:
                 status.statistics_since_start = relative_change(
                     self._start_statistics[part], self._statistics[part].read()
                 )
             if status.first_moved is None and status.change_since_start > 0:
                 status.first_moved = step
+        changes = {part: status.change_since_start for part, status in self.position.statuses.items()}
+        self._note_not_finite([part for part, change in changes.items() if not math.isfinite(change)], step)
+
+    def _examine_suspect(self, step: int) -> None:
+        """Warn which parts hold NaN or infinite weights before a step, or else which have such gradients."""
+        weights = {part: [local_tensor(p.detach()) for p in params] for part, params in self.parts.items()}
+        broken = [part for part, held in weights.items() if not all(torch.isfinite(w).all() for w in held)]
+        norms = {part: status.gradient_norm for part, status in self.position.statuses.items()}
+        graded = [part for part, norm in norms.items() if norm is not None and not math.isfinite(norm)]
+        self._note_not_finite(broken, step)
+        if graded and not broken:
+            logger.warning(
+                f"Step {step}: the loss and the gradients of {', '.join(graded)} are NaN or infinite."
+            )
+
+    def _note_not_finite(self, parts: Sequence[str], step: int) -> None:
+        """Note and warn, once per part, that weights are NaN or infinite after `step` optimizer steps."""
+        statuses = self.position.statuses
+        first = all(status.not_finite_since is None for status in statuses.values())
+        parts = [part for part in parts if statuses[part].not_finite_since is None]
+        for part in parts:
+            statuses[part].not_finite_since = step
+        remedy = (
+            "Resume from an earlier checkpoint with a lower learning rate or max_grad_norm, or a wider dtype."
+        )
+        if parts:
+            spread = "." if not first else f". {remedy}"
+            logger.warning(f"Step {step}: weights of {', '.join(parts)} are NaN or infinite{spread}")
 
     def _gradient_norms(self) -> dict[str, float | None]:
         """Return the norm of each part's gradient as the optimizer gets it, None where there is no

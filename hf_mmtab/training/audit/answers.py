@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .freezing import FreezePlan
-from .parts import find_part, has_part
-from .reporting import count, format_table, percent, quantity
-from .sampling import PartSample, relative_change
+from ..freezing import FreezePlan
+from ..parts import find_part, has_part
+from .part_samples import PartSample, relative_change
+from .report import count, format_table, percent, quantity
 
 STUCK_SHARE = 0.1  # from here on the audit says that weights cannot move
 NEARLY_ENDED = 0.01  # of its peak: a learning rate that a schedule brings this far down moves hardly anything
