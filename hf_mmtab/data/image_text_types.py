@@ -24,8 +24,13 @@ def note_type(types: dict[str, pa.DataType], name: str, new: pa.DataType) -> Non
         types[name] = pa.float64() if all(numeric) else pa.string()
 
 
-def as_type(value: Any, kind: pa.DataType) -> Any:
-    """Return an own value fit for its column: in a text column, other kinds are written as JSON."""
-    if value is None or not (pa.types.is_string(kind) or pa.types.is_null(kind)) or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+def as_types(values: list[Any], kind: pa.DataType) -> list[Any]:
+    """Return own values fit for their column: in a text column, other kinds are written as JSON."""
+    if not pa.types.is_string(kind):
+        return values
+    return [
+        value
+        if value is None or isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, default=str)
+        for value in values
+    ]

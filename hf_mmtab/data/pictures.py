@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 CheckImages = Literal["off", "header", "decode"]
 THUMBNAIL = (
     64,
     64,
 )  # JPEGs are decoded at the smallest scale at or above this: all bytes are read, few pixels made
+# A JPEG above this many pixels is decoded at 1/2, 1/4 or 1/8 of its size (DCT scaling), never below the side that
+# training asks for; other formats are shrunk by a whole factor right after decoding.
+LARGE_PIXELS = 4_000_000
+MIN_SIDE = 1024  # pixels; of the short side, where a large picture is decoded smaller
 
 # Pillow reads these with an outside program (Ghostscript), to which the file is a program to run.
 REFUSED_FORMATS = frozenset({"EPS"})
@@ -34,11 +38,33 @@ def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str |
         with Image.open(io.BytesIO(data) if data is not None else path) as image:
             if image.format in REFUSED_FORMATS:
                 return f"{image.format}, which would have to be run as a program"
+            if problem := shrink_while_decoding(image, MIN_SIDE):
+                return problem
             if check == "decode":
-                image.draft(None, THUMBNAIL)
+                if image.width * image.height <= LARGE_PIXELS:  # Pillow goes wrong when it is asked twice
+                    image.draft(None, THUMBNAIL)
                 image.load()
+                ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead to
         return f"{type(error).__name__}: {error}"
+    return None
+
+
+def shrink_while_decoding(image: Image.Image, min_side: int) -> str | None:
+    """Ask the JPEG decoder for fewer pixels, and return what is wrong with a picture that would not fit in memory.
+
+    Args:
+        image: opened, not loaded yet.
+        min_side: pixels that the short side keeps.
+    """
+    width, height = image.size
+    if width * height > LARGE_PIXELS:
+        scale = min_side / min(width, height)
+        if scale < 1:
+            image.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        return f"{width} x {height} pixels, at most {limit:,} allowed"
     return None
 
 
