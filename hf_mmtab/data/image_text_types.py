@@ -5,13 +5,20 @@ from typing import Any
 
 import pyarrow as pa
 
+DEEPEST = 32  # types within types; Arrow refuses to write 64
+
 
 def type_of(values: list[Any]) -> pa.DataType:
-    """Return the Arrow type that holds all values; text for mixed ones."""
+    """Return the Arrow type that holds all values; text for mixed ones and for what is nested too deeply."""
     try:
-        return pa.array(values).type
+        kind = pa.array(values).type
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.string()
+    return kind if _depth(kind) <= DEEPEST else pa.string()
+
+
+def _depth(kind: pa.DataType) -> int:
+    return 1 + max((_depth(kind.field(place).type) for place in range(kind.num_fields)), default=0)
 
 
 def note_type(types: dict[str, pa.DataType], name: str, new: pa.DataType) -> None:

@@ -168,6 +168,15 @@ def test_json_lines_that_cannot_be_read_are_reported_one_by_one(kind, tmp_path):
         load_image_text(path, **options)
 
 
+def test_deep_values_of_own_columns_are_kept_as_text(tmp_path):
+    path = tmp_path / "train.jsonl"
+    deep = "[" * 200 + "]" * 200
+    rows = [f'{{"text": "t {i}", "label": "{"ab"[i % 2]}", "own": {deep}}}' for i in range(9)]
+    path.write_text("\n".join(rows))
+    splits, _ = load_image_text(path, image_column=None, cache_dir=str(tmp_path / "cache"))
+    assert splits["train"]["own"][0] == deep
+
+
 def test_cut_json_lines_are_named(tmp_path):
     path = tmp_path / "train.jsonl.gz"
     noise = np.random.default_rng(0).integers(0, 99, 9000).tolist()
