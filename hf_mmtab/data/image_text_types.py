@@ -12,9 +12,9 @@ def type_of(values: list[Any]) -> pa.DataType:
     """Return the Arrow type that holds all values; text for mixed ones and for what is nested too deeply."""
     try:
         kind = pa.array(values).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return kind if _depth(kind) <= DEEPEST else pa.string()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, RecursionError):
         return pa.string()
-    return kind if _depth(kind) <= DEEPEST else pa.string()
 
 
 def _depth(kind: pa.DataType) -> int:

@@ -13,10 +13,10 @@ THUMBNAIL = (
     64,
     64,
 )  # JPEGs are decoded at the smallest scale at or above this: all bytes are read, few pixels made
-# A JPEG above this many pixels is decoded at 1/2, 1/4 or 1/8 of its size (DCT scaling), never below the side that
-# training asks for; other formats are shrunk by a whole factor right after decoding.
+# How training reads pictures (`models/mmbt/image_reading_mmbt.py`, which must travel alone; a test compares them):
+# JPEGs above this many pixels are decoded smaller, their short side at least that long.
 LARGE_PIXELS = 4_000_000
-MIN_SIDE = 1024  # pixels; of the short side, where a large picture is decoded smaller
+MIN_SIDE = 1024
 
 # Pillow reads these with an outside program (Ghostscript), to which the file is a program to run.
 REFUSED_FORMATS = frozenset({"EPS"})
@@ -38,7 +38,7 @@ def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str |
         with Image.open(io.BytesIO(data) if data is not None else path) as image:
             if image.format in REFUSED_FORMATS:
                 return f"{image.format}, which would have to be run as a program"
-            if problem := shrink_while_decoding(image, MIN_SIDE):
+            if problem := _too_large(image):
                 return problem
             if check == "decode":
                 if image.width * image.height <= LARGE_PIXELS:  # Pillow goes wrong when it is asked twice
@@ -50,18 +50,11 @@ def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str |
     return None
 
 
-def shrink_while_decoding(image: Image.Image, min_side: int) -> str | None:
-    """Ask the JPEG decoder for fewer pixels, and return what is wrong with a picture that would not fit in memory.
-
-    Args:
-        image: opened, not loaded yet.
-        min_side: pixels that the short side keeps.
-    """
+def _too_large(image: Image.Image) -> str | None:
+    """Return what is wrong with a picture that would not fit in memory, though JPEGs are decoded smaller."""
     width, height = image.size
-    if width * height > LARGE_PIXELS:
-        scale = min_side / min(width, height)
-        if scale < 1:
-            image.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
+    if width * height > LARGE_PIXELS and (scale := MIN_SIDE / min(width, height)) < 1:
+        image.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         return f"{width} x {height} pixels, at most {limit:,} allowed"

@@ -91,6 +91,8 @@ def _problem(record: Any) -> str | None:
         json.dumps(record, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         return f"half of a surrogate pair, {error.object[error.start]!r}, in a text"
+    except RecursionError:
+        return "too many brackets in brackets"
     return None
 
 

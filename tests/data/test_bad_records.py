@@ -1,5 +1,6 @@
 """Bad pictures, texts and labels: each a message with file, line, column, value and remedy."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from hf_mmtab.data import pictures
 from hf_mmtab.data.image_text import ImageText
 from hf_mmtab.data.image_text_loading import load_image_text, read_image_text
 from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.models.mmbt import image_reading_mmbt
 
 SKIP_HINT = " To leave such records out and list them, set on_bad_record to skip."
 
@@ -368,7 +371,15 @@ def test_a_picture_that_training_would_refuse_is_reported_by_the_check(folder, t
     write(folder, {"img": "large.png"})
     splits, skipped = load(folder, tmp_path, on_bad_record="skip", check_images=check)
     assert [record.found for record in skipped] == ["90 x 90 pixels, at most 5,000 allowed"]
+    with pytest.raises(image_reading_mmbt.ImageReadError, match="90 x 90 pixels, at most 5,000 allowed"):
+        image_reading_mmbt.read_image(folder / "large.png")
     assert sum(map(len, splits.values())) == 7
+
+
+def test_the_check_knows_how_training_reads_pictures():
+    reads = inspect.signature(image_reading_mmbt.read_image).parameters["min_side"].default
+    assert (image_reading_mmbt.LARGE_PIXELS, reads) == (pictures.LARGE_PIXELS, pictures.MIN_SIDE)
+    assert pictures.REFUSED_FORMATS == image_reading_mmbt.REFUSED_FORMATS
 
 
 def test_hidden_files_are_no_data_and_others_are_named(folder, tmp_path, caplog):

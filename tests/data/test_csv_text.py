@@ -170,7 +170,7 @@ def test_json_lines_that_cannot_be_read_are_reported_one_by_one(kind, tmp_path):
 
 def test_deep_values_of_own_columns_are_kept_as_text(tmp_path):
     path = tmp_path / "train.jsonl"
-    deep = "[" * 200 + "]" * 200
+    deep = "[" * 700 + "]" * 700
     rows = [f'{{"text": "t {i}", "label": "{"ab"[i % 2]}", "own": {deep}}}' for i in range(9)]
     path.write_text("\n".join(rows))
     splits, _ = load_image_text(path, image_column=None, cache_dir=str(tmp_path / "cache"))

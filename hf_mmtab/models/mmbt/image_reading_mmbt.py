@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ...data.pictures import LARGE_PIXELS, MIN_SIDE, REFUSED_FORMATS, shrink_while_decoding
-
+# A JPEG above this many pixels is decoded at 1/2, 1/4 or 1/8 of its size (DCT scaling), never below the side
+# given to `read_image`; other formats are shrunk by a whole factor right after decoding.
+LARGE_PIXELS = 4_000_000
 # A picture longer than this many times its width keeps only its centre: resizing the short edge of 20,000 x 1
 # pixels to 256 would otherwise ask for 256 x 5,120,000 pixels.
 MAX_ASPECT_RATIO = 16
+# Pillow reads these with an outside program (Ghostscript), to which the file is a program to run.
+REFUSED_FORMATS = frozenset({"EPS"})
 
 
 class ImageReadError(ValueError):
@@ -28,7 +31,7 @@ def is_missing(source: Any) -> bool:
 
 
 def read_image(
-    source: Any, *, min_side: int = MIN_SIDE, background: int | None = 255, upright: bool = True
+    source: Any, *, min_side: int = 1024, background: int | None = 255, upright: bool = True
 ) -> Image.Image:
     """Decode one picture to 8-bit RGB.
 
@@ -54,8 +57,7 @@ def read_image(
                 f"Expected a picture made of pixels, found {name}: {image.format}, which would have to be "
                 "run as a program. Convert it to PNG."
             )
-        if problem := shrink_while_decoding(image, min_side):
-            raise ImageReadError(_too_large(name, problem))
+        _shrink_while_decoding(image, min_side, name)
         image.load()
         if upright:
             image = ImageOps.exif_transpose(image)
@@ -124,6 +126,18 @@ def _open(source: Any) -> Image.Image:
         f"Expected a PIL image, path, bytes, array or tensor, found a {type(source).__name__}. "
         "Open the picture first, e.g. with `PIL.Image.open`."
     )
+
+
+def _shrink_while_decoding(image: Image.Image, min_side: int, name: str) -> None:
+    """Ask the JPEG decoder for fewer pixels, and refuse what would not fit in memory."""
+    width, height = image.size
+    if width * height > LARGE_PIXELS:
+        scale = min_side / min(width, height)
+        if scale < 1:
+            image.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise ImageReadError(_too_large(name, f"{width} x {height} pixels, at most {limit:,} allowed"))
 
 
 def _too_large(name: str, what: str) -> str:
