@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from image_text_splits import load_image_text
 from PIL import Image
 
 from hf_mmtab.data import pictures
 from hf_mmtab.data.image_text import ImageText
-from hf_mmtab.data.image_text_loading import load_image_text, read_image_text
+from hf_mmtab.data.image_text_loading import read_image_text
 from hf_mmtab.data.records import BadRecordError
 from hf_mmtab.models.mmbt import image_reading_mmbt
 

@@ -8,9 +8,10 @@ import random
 
 import numpy as np
 import pytest
+from image_text_splits import load_image_text
 
 from hf_mmtab.data.csv_text import read_text_blocks
-from hf_mmtab.data.image_text_loading import load_image_text, read_image_text
+from hf_mmtab.data.image_text_loading import read_image_text
 from hf_mmtab.data.records import BadRecordError, BadRecords
 from hf_mmtab.data.table import Table
 
