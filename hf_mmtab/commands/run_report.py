@@ -78,7 +78,10 @@ def read_facts(
         },
         main_split=results["split"],
         thresholds=results["thresholds"],
-        predictions={split: _read_predictions(folder, split, found, config) for split, found in rows.items()},
+        predictions={
+            split: _read_predictions(folder, split, found, config, Path(results["data"]))
+            for split, found in rows.items()
+        },
         comparison=comparison,
         ablation=[AblationRow(**row) for row in results["ablation"]],
         log_history=_read_json(folder / "trainer_state.json").get("log_history", []),
@@ -104,11 +107,14 @@ def read_probabilities(folder: Path, split: str, names: Sequence[str]) -> np.nda
     return np.stack([table[f"probability_{name}"].to_numpy() for name in names], axis=1)
 
 
-def _read_predictions(folder: Path, split: str, rows: datasets.Dataset, config: Any) -> SplitPredictions:
+def _read_predictions(
+    folder: Path, split: str, rows: datasets.Dataset, config: Any, data: Path
+) -> SplitPredictions:
     return SplitPredictions(
         probabilities=read_probabilities(folder, split, label_names(config)),
         labels=gold_labels(rows, config.num_labels),
         rows=rows,
+        picture_folder=data if data.is_dir() else data.parent if data.is_file() else None,
     )
 
 

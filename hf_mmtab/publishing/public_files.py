@@ -217,7 +217,7 @@ def _travelling_code(folder: Path, found: dict[str, Path | bytes]) -> list[str]:
         if name.endswith("config.json"):
             for module in _modules(json.loads((folder / name).read_text(encoding="utf-8"))):
                 modules[module] = None
-    names = {}
+    names: dict[str, None] = {}
     for module in modules:
         file = folder / f"{module}.py"
         if file.is_file():

@@ -132,5 +132,9 @@ def upload(
             for file in files
         ]
         return api.create_commit(
-            repo_id, operations, commit_message=message, revision=revision, run_as_future=run_as_future
+            repo_id,
+            operations,
+            commit_message=message,
+            revision=revision,
+            run_as_future=run_as_future,  # type: ignore[call-overload]
         )

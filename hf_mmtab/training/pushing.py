@@ -43,7 +43,9 @@ class PublicPushTrainer(Trainer):
     """
 
     args: Any
+    hub_model_id: Any
     model: Any
+    push_in_progress: Any
 
     def _hub(self, token: str | None) -> HfApi:
         return HfApi(token=token or self.args.hub_token, library_name="hf_mmtab")
@@ -99,7 +101,7 @@ class PublicPushTrainer(Trainer):
         if busy and self.push_in_progress is not None:
             self.push_in_progress.jobs.extend(jobs)
         else:
-            self.push_in_progress = PushInProgress(jobs)
+            self.push_in_progress = PushInProgress(jobs)  # type: ignore[arg-type]
 
     def _send(
         self,
