@@ -132,6 +132,7 @@ def pushed(tmp_path_factory, tiny_text, tiny_image):
             ["pretrain", str(root / "encoder.yaml")],
             ["finetune", str(root / "head.yaml")],
             ["finetune", "mmbt.yaml", "--logging_steps", "1"],
+            ["finetune", str(root / "head.yaml"), "--hub_model_id", "acme/later"],
             ["push_to_hub", str(root / "head"), "acme/again"],
             ["push_to_hub", f"runs-of-{CLIENT}", "acme/pictures", "--public"],
             ["push_to_hub", str(root / "head"), "acme/shown", "--examples"],
@@ -147,7 +148,7 @@ def arrived(repository: Repository) -> dict[str, bytes]:
     }
 
 
-PRIVATE = ("acme/encoder", "acme/head", "acme/mmbt", "acme/again", "acme/pictures")
+PRIVATE = ("acme/encoder", "acme/head", "acme/mmbt", "acme/later", "acme/again", "acme/pictures")
 SHOWN = ("acme/shown", "acme/shown-pictures")
 
 
