@@ -57,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--allow_empty_text", action="store_true", help="keep records without a text")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     parser.add_argument(
+        "--spreadsheet_safe",
+        action="store_true",
+        help="CSV: put ' before each text that a spreadsheet would run as a formula (=, +, -, @); default: as it is",
+    )
+    parser.add_argument(
         "--task", help="tables: which reader; default: that of the checkpoint's recipe, else table"
     )
     parser.add_argument(
@@ -88,7 +93,10 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
 
     partial = out.with_name(f".{out.name}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(rows), unit=" rows") as progress, table_writer(partial, out.suffix) as write:
+    with (
+        tqdm(total=len(rows), unit=" rows") as progress,
+        table_writer(partial, out.suffix, options.spreadsheet_safe) as write,
+    ):
         for piece in batches(len(rows)):
             loader = DataLoader(
                 Subset(encoded, piece),
