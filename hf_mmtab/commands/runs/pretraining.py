@@ -19,6 +19,7 @@ from ...evaluation.cell_baselines import (
 from ...evaluation.cell_errors import surest_cell_errors
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
+from ...files import whole_file
 from ...metrics.masked_cells import MaskedCellMetrics
 from ...models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ...models.tabbert.columns_tabbert import ColumnPlan
@@ -28,7 +29,7 @@ from ...tasks.saved_processor import PROCESSOR_FILE
 from ...tasks.table import PROCESSOR_FOLDER
 from ...training import MMTabTrainer
 from ..console import counted, parameters
-from .folder import TABLE_FOLDER
+from .own_files import TABLE_FOLDER
 from .recipe import PretrainingRecipe
 from .table_notes import leak_sentence
 from .walk import Run
@@ -123,7 +124,8 @@ class PretrainingRun(Run[PretrainingRecipe]):
         self.config = model.config
         self.metrics = MaskedCellMetrics(model.config.fields, model.config.mlm_loss == "field")
         if training.process_index == 0:
-            self.processor.plan.to_yaml(recipe.folder / PLAN_FILE)
+            with whole_file(recipe.folder / PLAN_FILE) as partial:
+                self.processor.plan.to_yaml(partial)
         return model
 
     def describe(self, model: Any) -> str:
