@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(execute(run).summary, speaks)
         return
     root = recipe.folder
+    if root.is_file():
+        raise ValueError(
+            f"Expected a folder as output_dir, found a file at {str(root)!r}. Choose another one."
+        )
     if recipe.run.overwrite and speaks and root.is_dir() and any(root.iterdir()):
         remove_run(root, reads_of(recipe))
     finished: dict[str, list[RunResults]] = {name: [] for name in architectures}

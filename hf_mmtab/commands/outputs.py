@@ -53,7 +53,9 @@ def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLi
     check_output(out, inputs)
     folder = Path(out)
     if folder.is_file():
-        raise ValueError(f"Expected a folder for the output, found a file at {str(out)!r}. Choose another one.")
+        raise ValueError(
+            f"Expected a folder for the output, found a file at {str(out)!r}. Choose another one."
+        )
     for name in (RESULT_FILE, "predictions", "report"):
         if (folder / name).exists() and not _is_evaluation(folder):
             raise ValueError(
@@ -68,7 +70,7 @@ def _lies_in(path: Path, folder: Path) -> bool:
 
 def _is_run(folder: Path) -> bool:
     has_model = (folder / "config.json").is_file() and any((folder / name).is_file() for name in MODEL_FILES)
-    return has_model or (folder / RECIPE_FILE).is_file() and (folder / RESULT_FILE).is_file()
+    return has_model or ((folder / RECIPE_FILE).is_file() and (folder / RESULT_FILE).is_file())
 
 
 def _is_evaluation(folder: Path) -> bool:

@@ -8,8 +8,8 @@ from ...evaluation.comparison import compare_scored, comparison_markdown
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
-from .own_files import CACHE_FOLDER
 from .image_text import ImageTextRun
+from .own_files import CACHE_FOLDER
 from .table_heads import HeadRun
 from .walk import write_run_report
 

@@ -17,7 +17,7 @@ from ...training import MMTabTrainingArguments
 from ...training.parts import has_part
 from ..console import say
 from ..push_to_hub import push_run
-from .own_files import LOCK_FILE, TABLE_FOLDER, paths_read, remove_run
+from .own_files import LOCK_FILE, TABLE_FOLDER, paths_read, refuse_removal, remove_run
 from .recipe import Recipe, recorded
 
 logger = logging.get_logger(__name__)
@@ -47,6 +47,37 @@ def inline_plan(recipe: Recipe) -> None:
         recipe.data.plan = recipe.values["plan"] = resolve_plan(plan).to_dict()
 
 
+def _names_in(folder: Path) -> set[str]:
+    """Return what lies in a folder, without the lock."""
+    return (
+        {path.name for path in folder.iterdir() if not path.name.startswith(LOCK_FILE)}
+        if folder.exists()
+        else set()
+    )
+
+
+def refuse_folder(recipe: Recipe) -> None:
+    """Refuse an output folder that a run may not use, before anything is written there.
+
+    Raises:
+        ValueError: if it is a file, or holds something else than a run.
+    """
+    folder = recipe.folder
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
+        )
+    inline_plan(recipe)
+    names = _names_in(folder)
+    if names and recipe.run.overwrite:
+        refuse_removal(folder, reads_of(recipe))
+    elif names and RECIPE_FILE not in names:
+        raise ValueError(
+            f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other files. "
+            "Choose another output_dir."
+        )
+
+
 def resume_or_refuse(recipe: Recipe) -> RunResults | None:
     """Look at what lies in the output folder.
 
@@ -56,28 +87,18 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
     Raises:
         ValueError: if the folder holds a run of another recipe.
     """
-    inline_plan(recipe)
     folder, record, mine = recipe.folder, recipe.folder / RECIPE_FILE, recorded(recipe.values)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
-        )
     if recipe.training.process_index == 0:
-        has_files = folder.exists() and any(not path.name.startswith(LOCK_FILE) for path in folder.iterdir())
-        if recipe.run.overwrite and has_files:
+        names = _names_in(folder)
+        if recipe.run.overwrite and names:
             remove_run(folder, reads_of(recipe))
-            _record(record, mine)
-        elif not record.exists():
-            if has_files:
-                raise ValueError(
-                    f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other "
-                    "files. Choose another output_dir."
-                )
-            write_recipe(record, mine)
-        elif all(path.name.startswith((RECIPE_FILE, TABLE_FOLDER, LOCK_FILE)) for path in folder.iterdir()):
-            if _read_record(record) != mine:  # an earlier start came to nothing: a wrong path or split, say
-                shutil.rmtree(folder / TABLE_FOLDER, ignore_errors=True)
+            if not record.exists() or _read_record(record) != mine:
                 write_recipe(record, mine)
+        elif not record.exists():
+            write_recipe(record, mine)
+        elif names <= {RECIPE_FILE, TABLE_FOLDER} and _read_record(record) != mine:
+            shutil.rmtree(folder / TABLE_FOLDER, ignore_errors=True)  # an earlier start came to nothing
+            write_recipe(record, mine)
     with recipe.training.main_process_first(desc="reading the output folder"):
         before = _read_record(record)
     if before != mine:
@@ -87,12 +108,6 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
             "Choose another output_dir, or pass --overwrite true to start anew."
         )
     return RunResults.read(folder)
-
-
-def _record(record: Path, values: dict[str, Any]) -> None:
-    """Write the run's recipe, unless it stands there already."""
-    if not record.exists() or _read_record(record) != values:
-        write_recipe(record, values)
 
 
 def _read_record(record: Path) -> dict[str, Any]:
@@ -105,8 +120,8 @@ def _read_record(record: Path) -> dict[str, Any]:
         return recorded(read_recipe(record))
     except ValueError as error:
         raise ValueError(
-            f"Expected the recipe that the run wrote in {str(record)!r}, found a damaged file ({error}). Write it again "
-            "from your own recipe file, or choose another output_dir."
+            f"Expected the recipe that the run wrote in {str(record)!r}, found a damaged file ({error}). Write it "
+            "again from your own recipe file, or choose another output_dir."
         ) from error
 
 

@@ -21,20 +21,23 @@ def lock_folder(folder: Path, is_main_process: bool) -> Iterator[None]:
 
     Raises:
         BlockingIOError: if another process holds the folder; names it.
-        ValueError: if there is a file in its place.
     """
     if not is_main_process:
         yield
         return
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one.")
+        raise ValueError(
+            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     file, owner = folder / LOCK_FILE, folder / f"{LOCK_FILE}.owner"
     try:
         with FileLock(file, timeout=0):
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-            yield
-            owner.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                owner.unlink(missing_ok=True)
     except Timeout as error:
         name = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
         raise BlockingIOError(

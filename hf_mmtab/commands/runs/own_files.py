@@ -9,6 +9,7 @@ from transformers.utils import logging
 
 from ...evaluation.run_results import RESULT_FILE
 from ...publishing.run_files import FIGURE_NAMES
+from ...recipes import read_recipe
 from ...tasks.checkpoints import RECIPE_FILE
 
 logger = logging.get_logger(__name__)
@@ -29,7 +30,10 @@ _RUN = (
     rf"report/report(_public)?\.html|report/figures/({'|'.join(FIGURE_NAMES)})\.png|"
     r"predictions/[\w-]+\.parquet|runs/[^/]+/events\.out\.tfevents[^/]*"
 )
-_CHECKPOINT = r"optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|update_audit_\d+\.safetensors|files\.json"
+_CHECKPOINT = (
+    r"optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|update_audit_\d+\.safetensors|"
+    r"files\.json"
+)
 _OWN = re.compile(
     rf"(?:{_MODEL}|{_RUN}|checkpoint-\d+/(?:{_MODEL}|{_CHECKPOINT}|README\.md)|"
     rf"(?:checkpoint-\d+/(?:optimizer_\d+|pytorch_model_fsdp_\d+)|{TABLE_FOLDER}|{CACHE_FOLDER})/.*|"
@@ -41,10 +45,18 @@ _MARKS = (RESULT_FILE, "freeze_schedule.json", "trainer_state.json", TABLE_FOLDE
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run of ours, finished or not, or several of one recipe."""
-    if (folder / RECIPE_FILE).is_file():
-        started = any((folder / name).exists() for name in _MARKS) or any(folder.glob("checkpoint-*"))
-        return started or all(path.name.startswith((RECIPE_FILE, LOCK_FILE)) for path in folder.iterdir())
-    return any(_RUN_OF_SEVERAL.fullmatch(path.name) and is_run(path) for path in folder.iterdir() if path.is_dir())
+    record = folder / RECIPE_FILE
+    if record.is_file():
+        try:
+            values = read_recipe(record)
+        except ValueError:
+            values = {}
+        if any((folder / name).exists() for name in _MARKS) or any(folder.glob("checkpoint-*")):
+            return not values or "task" in values  # a damaged record beside what a run made is a run's
+        return "task" in values and Path(str(values.get("output_dir"))).name == folder.resolve().name
+    return any(
+        _RUN_OF_SEVERAL.fullmatch(path.name) and is_run(path) for path in folder.iterdir() if path.is_dir()
+    )
 
 
 def remove_run(folder: Path, reads: Mapping[str, Path]) -> None:
@@ -115,8 +127,12 @@ def paths_read(values: Mapping[str, Any], skip: Iterable[str]) -> dict[str, Path
         values: of the recipe.
         skip: keys of what the run writes.
     """
-    named = {key: value for key, value in values.items() if key not in skip and isinstance(value, str) and value}
-    return {key: Path(value).expanduser() for key, value in named.items() if _exists(Path(value).expanduser())}
+    named = {
+        key: value for key, value in values.items() if key not in skip and isinstance(value, str) and value
+    }
+    return {
+        key: Path(value).expanduser() for key, value in named.items() if _exists(Path(value).expanduser())
+    }
 
 
 def _exists(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Pretraining TabBERT on a table: masked cells are recovered, or each next row is predicted."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,10 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "fields": fields,
             "cell_errors": results.cell_errors,
         }
+
+    def predicted(self, results: RunResults) -> Collection[str]:
+        """Return no split: cells are judged, and not kept."""
+        return ()
 
     def restore(self) -> None:
         """Read the config of a finished run."""

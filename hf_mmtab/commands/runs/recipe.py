@@ -72,9 +72,8 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
         """
         groups, values = parse_recipe(cls.types, arguments, command)
         data, model, run, training = groups
-        return cls(
-            data, model, run, training, values, f"python -m hf_mmtab {command} {shlex.join(arguments)}"
-        )
+        repeat = f"python -m hf_mmtab {command} {shlex.join(arguments)}"
+        return cls(data, model, run, training, values, repeat, file=find_recipe(arguments[0]))
 
     def variant(self, shared: Path, **changes: Any) -> Self:
         """Return the recipe with other values for some keys, as one of several runs in a shared folder."""

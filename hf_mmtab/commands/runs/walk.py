@@ -20,15 +20,16 @@ from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
 from ..console import say
-from .own_files import CACHE_FOLDER
 from .folder import (
     SaveProcessor,
     push_if_asked,
+    refuse_folder,
     resume_or_refuse,
     select_by,
     warn_if_data_changed,
 )
 from .lock import lock_folder
+from .own_files import CACHE_FOLDER
 from .recipe import Recipe
 from .report import REPORT_FOLDER, common_facts, predictions_file, write_report_and_card
 
@@ -114,6 +115,10 @@ class Run(ABC, Generic[AnyRecipe]):
             others: name → scores of another model on the rows of the main split.
         """
 
+    def predicted(self, results: RunResults) -> Collection[str]:
+        """Return the splits that have a file of predictions."""
+        return results.metrics
+
     @abstractmethod
     def restore(self) -> None:
         """Read what `facts` needs of a finished run."""
@@ -129,14 +134,17 @@ def execute(run: Run) -> RunResults:
     Returns:
         What `results.json` holds.
     """
-    with lock_folder(run.recipe.shared_folder, run.recipe.training.process_index == 0):
+    is_main_process = run.recipe.training.process_index == 0
+    run.check()
+    if is_main_process:
+        refuse_folder(run.recipe)
+    with lock_folder(run.recipe.shared_folder, is_main_process):
         return _execute(run)
 
 
 def _execute(run: Run) -> RunResults:
     recipe, training = run.recipe, run.recipe.training
     folder, speaks = recipe.folder, training.process_index == 0
-    run.check()
     if (done := resume_or_refuse(recipe)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         warn_if_data_changed(done, run.data_digest(), folder)
@@ -208,11 +216,12 @@ def complete(run: Run, results: RunResults) -> None:
         FileNotFoundError: if what only training or judging can make is gone.
     """
     folder = run.recipe.folder
-    needed = [folder / "config.json", *(predictions_file(folder, split) for split in results.judged)]
+    needed = [folder / "config.json", *(predictions_file(folder, split) for split in run.predicted(results))]
     if absent := [str(path) for path in needed if not path.is_file()]:
         raise FileNotFoundError(
             f"Expected the finished run in {str(folder)!r} to be whole, found no {', '.join(absent)}. Put it back, or "
-            f"delete {str(folder / RESULT_FILE)!r}: the same command then goes on from the last checkpoint and judges anew."
+            f"delete {str(folder / RESULT_FILE)!r}: the same command then goes on from the last checkpoint, and judges "
+            "anew."
         )
     if not all(path.is_file() for path in (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)):
         logger.info(f"The report or the card in {folder} is gone; it is written again.")

@@ -2,8 +2,8 @@
 
 import json
 import math
-import re
 import os
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 META_NAME, INDEX_NAME = "meta.json", "index.npy"
-_STORE = re.compile(r".+-[0-9a-f]{24}")  # names of stores, and of those being written: nothing else is deleted
+_STORE = re.compile(
+    r".+-[0-9a-f]{24}"
+)  # names of stores, and of those being written: nothing else is deleted
 _UNFINISHED = re.compile(_STORE.pattern + r"\.[0-9a-f]{32}\.tmp")
 ABANDONED_AFTER = 3600.0  # seconds without a write, after which nobody is filling a store any more
 
