@@ -53,7 +53,7 @@ def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
 
 
 def _is_complete(folder: Path, step: int) -> bool:
-    """Tell whether a checkpoint's last file is there and readable."""
+    """Return whether a checkpoint's last file is there and readable."""
     state = folder / TRAINER_STATE_NAME
     if not state.is_file():
         return False

@@ -1,4 +1,4 @@
-"""Compare two saved checkpoints part by part: the audit's question, asked after the fact."""
+"""Compare two saved checkpoints part by part."""
 
 import json
 import os
@@ -18,9 +18,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass
 class PartDifference:
-    """How one part differs between two sets of weights; batch-norm statistics are counted apart from
-    weights.
-    """
+    """The difference of one part, or of its batch-norm statistics, between two sets of weights."""
 
     part: str
     tensors: int = 0
@@ -40,7 +38,7 @@ class PartDifference:
         return (self.squared_change / (self.squared_norm or 1.0)) ** 0.5
 
     def note(self) -> str:
-        """Say what the numbers mean."""
+        """Return the numbers in words."""
         if self.by_reference:
             return (
                 f"the same tensor was saved twice: {self.by_reference} share memory, clone() before training"
