@@ -114,13 +114,12 @@ def load_weights(model: nn.Module, folder: str | os.PathLike) -> None:
     A model that transformers saves under other names is read by `from_pretrained`, which renames them back.
 
     Raises:
-        ValueError: if the checkpoint lacks a weight of the model or holds one that the model does not have.
+        ValueError: if the checkpoint is damaged, lacks a weight of the model, or holds one that the model does not have.
     """
-    saved: Mapping[str, torch.Tensor]
+    saved: Mapping[str, torch.Tensor] = CheckpointWeights(folder)  # names a damaged file
     if isinstance(model, PreTrainedModel) and get_model_conversion_mapping(model, add_legacy=False):
         saved, absent, foreign = _from_pretrained(model, folder)
     else:
-        saved = CheckpointWeights(folder)
         absent, foreign = model.state_dict().keys() - saved.keys(), saved.keys() - model.state_dict().keys()
     absent -= _absent_by_design(model, absent)
     if absent or foreign:

@@ -195,3 +195,13 @@ def test_the_comparer_reads_names_as_in_the_model(tmp_path, kind):
     model.save_pretrained(tmp_path / "b", save_original_format=False)  # as transformers before 5.24 wrote it
     text = compare_checkpoints(tmp_path / "a", tmp_path / "b")
     assert text.startswith("Moved: nothing.") and "only in" not in text
+
+
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_a_damaged_checkpoint_is_named(tmp_path, kind):
+    model = model_of(kind)
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model.safetensors cannot be read as weights: it is cut off"):
+        load_weights(model, tmp_path)

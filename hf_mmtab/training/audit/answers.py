@@ -11,7 +11,7 @@ from torch import nn
 from ..freezing import FreezePlan
 from ..parts import find_part, has_part
 from .part_samples import PartSample, relative_change
-from .report import count, format_table, percent, quantity
+from .report import format_table, short_change, short_count, short_share
 
 STUCK_SHARE = 0.1  # share of weights that a step left as they were, from which on the audit mentions it
 NEARLY_ENDED = 0.01  # share of its peak below which a learning rate counts as the end of its schedule
@@ -134,16 +134,16 @@ class AuditAnswers:
             notes.append(f"its weights hold NaN or infinite values since step {status.not_finite_since}")
         optimized = share(active, [id(p) in self._optimized for p in active])
         if active and 0 < optimized < 1:
-            notes.append(f"only {percent(optimized)} of its trainable weights are in the optimizer")
+            notes.append(f"only {short_share(optimized)} of its trainable weights are in the optimizer")
         if active and 0 < status.missing_gradients < 1:
-            notes.append(f"{percent(status.missing_gradients)} of its trainable weights have no gradient")
+            notes.append(f"{short_share(status.missing_gradients)} of its trainable weights have no gradient")
         if status.gradient_norm == 0 and status.change != 0:
             decay, momentum = status.weight_decay > 0, status.gradient_seen or status.weight_decay == 0
             movers = [*["momentum of earlier gradients"] * momentum, *["weight decay"] * decay]
             notes.append(f"its gradient is exactly zero; only {' and '.join(movers)} moves it")
         if status.stuck_share >= STUCK_SHARE and status.change != 0 and not self._nearly_ended(status):
             notes.append(
-                f"{percent(status.stuck_share)} of the weights cannot move at this learning rate: "
+                f"{short_share(status.stuck_share)} of the weights cannot move at this learning rate: "
                 + self._resolution(part)
             )
         return notes
@@ -200,7 +200,7 @@ class AuditAnswers:
         if moved == 0:
             return f"{label} has not moved in {steps} optimizer steps: {self.reason(part, params)}."
         return (
-            f"{label} has moved by {quantity(moved)} of its norm in {steps} optimizer steps, "
+            f"{label} has moved by {short_change(moved)} of its norm in {steps} optimizer steps, "
             f"as a piece of {part}. {self._explain_part(part)}"
         )
 
@@ -218,13 +218,15 @@ class AuditAnswers:
         notes = "".join(f"; {note}" for note in self.notes(part))
         if status.not_finite_since is not None:
             return f"{since}{notes}."
-        text = f"{since} and has moved by {quantity(status.change_since_start)} of its norm since the start"
+        text = (
+            f"{since} and has moved by {short_change(status.change_since_start)} of its norm since the start"
+        )
         if status.change_since_start < 1e-5:
             text += " (less than torch.allclose notices: its default tolerance is 1e-5)"
         if status.change == 0:
             return f"{text}; it does not move now: {self.reason(part)}{notes}."
         norm = "none" if status.gradient_norm is None else f"{status.gradient_norm:.2e}"
-        change, rate = quantity(status.change), f"{status.learning_rate:.1e}"
+        change, rate = short_change(status.change), f"{status.learning_rate:.1e}"
         text += f"; at the last record it moved by {change} (gradient norm {norm}, learning rate {rate})"
         if position.micro_batches:
             text += f"; now {self._window()}"
@@ -238,10 +240,12 @@ class AuditAnswers:
             rows.append(
                 (
                     part,
-                    count(sum(p.numel() for p in self.parts[part])),
+                    short_count(sum(p.numel() for p in self.parts[part])),
                     "never" if moved == 0 else f"step {status.trains_since or 0}",
-                    quantity(moved) if moved else "0",
-                    "" if status.statistics_since_start is None else quantity(status.statistics_since_start),
+                    short_change(moved) if moved else "0",
+                    ""
+                    if status.statistics_since_start is None
+                    else short_change(status.statistics_since_start),
                     "none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}",
                     "; ".join(self._remarks(part)),
                 )

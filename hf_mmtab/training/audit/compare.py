@@ -11,7 +11,7 @@ import torch
 from ..checkpoint_weights import CheckpointWeights
 from ..checkpoints import SCHEDULE_NAME
 from ..parts import owner_by_path
-from .report import format_table, quantity
+from .report import format_table, short_change
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -131,7 +131,7 @@ def compare_checkpoints(a: str | os.PathLike, b: str | os.PathLike, depth: int =
     differences = compare_states(first, second, saved_parts(a, b), depth)
     rows = [("part", "tensors", "changed", "relative change", "largest change", "")]
     for part, difference in differences.items():
-        relative = quantity(difference.relative) if difference.changed else "0"
+        relative = short_change(difference.relative) if difference.changed else "0"
         largest = f"{difference.largest:.1e}" if difference.changed else "0"
         counts = (str(difference.tensors), str(difference.changed))
         rows.append((part, *counts, relative, largest, difference.note()))

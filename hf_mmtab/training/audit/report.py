@@ -16,7 +16,7 @@ def format_table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths).rstrip(), *lines[1:]])
 
 
-def count(number: int) -> str:
+def short_count(number: int) -> str:
     """Return a number of weights as 1.2k, 3.4M or 5.6G."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= limit:
@@ -24,12 +24,12 @@ def count(number: int) -> str:
     return str(number)
 
 
-def quantity(value: float) -> str:
+def short_change(value: float) -> str:
     """Return a relative change as a percentage, below 1% as 1.2e-03."""
     return f"{value:.1%}" if value >= 0.01 else f"{value:.1e}"
 
 
-def percent(share: float) -> str:
+def short_share(share: float) -> str:
     """Return a share in [0, 1] as a percentage; only 0 and 1 themselves read as 0% and 100%."""
     return f"{share:.0%}" if share in (0.0, 1.0) else f"{min(max(share, 0.001), 0.999):.1%}"
 
