@@ -13,7 +13,7 @@ COMMANDS = {
     "predict": "classify new rows: CHECKPOINT INPUT OUT",
     "embed": "write TabBERT's embeddings of rows: CHECKPOINT INPUT OUT.parquet",
     "convert_checkpoint": "bring a checkpoint of an original over, or back: KIND SRC DST [--reverse]",
-    "push_to_hub": "upload a run's model, processor, card and report: CHECKPOINT REPO_ID [--private]",
+    "push_to_hub": "upload a run's model, processor, card and report: CHECKPOINT REPO_ID [--public]",
 }
 
 

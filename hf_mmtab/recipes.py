@@ -1,27 +1,27 @@
 """Recipes: one flat YAML file of dataclass fields, every one of which the command line may override.
 
-A recipe's keys are the fields of the dataclasses that a command takes (`DataArguments`,
-`MMBTModelArguments`, `MMTabTrainingArguments`, …). Nothing else is accepted, so a misspelt key is an error.
+A recipe's keys are the fields of the dataclasses that a command takes (`ImageTextDataArguments`, `MMBTModelArguments`,
+`MMTabTrainingArguments`, …). Nothing else is accepted, so a misspelt key is an error.
 """
 
 import dataclasses
 import difflib
-import json
-import re
-from collections.abc import Sequence
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
-from transformers import HfArgumentParser
+from huggingface_hub.errors import StrictDataclassError
+from transformers import TrainingArguments
 
 from .models.tabbert.strict_yaml import read_mapping
+from .typed_values import typed_value
 
 _RECIPES_OF_CHECKOUT = Path(__file__).resolve().parents[1] / "scripts" / "recipes"
-
-_LONE_PERCENT = re.compile(r"(?<!%)%(?![%(])")
 
 
 def recipe_folders() -> list[Path]:
@@ -51,96 +51,6 @@ def find_recipe(name: str | Path) -> Path:
     )
 
 
-class _RecipeParser(HfArgumentParser):
-    def __init__(self, dataclass_types: Sequence[Any], **kwargs: Any) -> None:
-        super().__init__(list(dataclass_types), allow_abbrev=False, **kwargs)
-
-    def add_argument(self, *names: Any, **options: Any) -> Any:
-        """Take a percent sign in a help text for what it says; argparse reads it as a format."""
-        if isinstance(options.get("help"), str):
-            options["help"] = _LONE_PERCENT.sub("%%", options["help"])
-        return super().add_argument(*names, **options)
-
-    def error(self, message: str) -> Any:
-        raise ValueError(f"{message}. `--help` lists every key of a recipe.")
-
-
-def _tokens(key: str, value: Any) -> list[str]:
-    """Say one recipe entry as the command line would, so that both go through the same type checks."""
-    if value is None or value == []:
-        return []
-    if isinstance(value, bool):
-        return [f"--{key}", "true" if value else "false"]
-    if isinstance(value, dict):
-        return [f"--{key}", json.dumps(value)]
-    if isinstance(value, list):
-        return [f"--{key}", *map(str, value)]
-    return [f"--{key}={value}"]
-
-
-def _without_unset(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take `--key null` and `--key=null` out of the command line.
-
-    Returns:
-        The rest, and the keys that are unset.
-    """
-    rest: list[str] = []
-    unset = []
-    place = 0
-    while place < len(overrides):
-        token, following = overrides[place], [*overrides[place + 1 : place + 3], "--", "--"]
-        key, equals, value = token.removeprefix("--").partition("=")
-        length = 0
-        if token.startswith("--"):
-            if equals:
-                length = 1 if value == "null" else 0
-            elif following[0] == "null" and following[1].startswith("--"):
-                length = 2
-        if length:
-            unset.append(key.replace("-", "_"))
-        else:
-            rest.append(token)
-        place += max(1, length)
-    return rest, unset
-
-
-def _mappings_as_json(overrides: Sequence[str]) -> list[str]:
-    """Say mappings on the command line, `{part: 1 epoch}` as YAML or JSON, as the parser takes them.
-
-    Raises:
-        ValueError: if what stands in braces is no mapping; names the key and how to write it.
-    """
-    said = []
-    for place, token in enumerate(overrides):
-        key, equals, value = token.partition("=") if token.startswith("--") else ("", "", token)
-        if not (value.startswith("{") and value.endswith("}")):
-            said.append(token)
-            continue
-        named = key or next(
-            (one for one in reversed(overrides[:place]) if one.startswith("--")), "the command line"
-        )
-        try:
-            mapping = yaml.safe_load(value)
-            if unspaced := [name for name, one in mapping.items() if one is None and ":" in str(name)]:
-                raise TypeError(f"no blank behind the colon of {unspaced[0]!r}")
-            text = json.dumps(mapping)
-        except (yaml.YAMLError, TypeError) as error:
-            raise ValueError(
-                f"Expected a mapping such as '{{text_encoder: 1 epoch}}' after {named}, found {value!r} "
-                f"({' '.join(str(error).split())}). Write `{{key: value, key: value}}` in quotes."
-            ) from error
-        said.append(key + equals + text)
-    return said
-
-
-def _check_keys(keys: Sequence[str], known: set[str], where: str) -> None:
-    for key in keys:
-        if key not in known:
-            near = difflib.get_close_matches(key, sorted(known), n=3)
-            hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`--help` lists every key."
-            raise ValueError(f"Expected a known recipe key, found {key!r} in {where}. {hint}")
-
-
 def read_recipe(name: str | Path) -> dict[str, Any]:
     """Read a recipe file into a dict.
 
@@ -151,10 +61,16 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
     return read_mapping(find_recipe(name), "a recipe")
 
 
+def write_recipe(path: Path, values: Mapping[str, Any]) -> None:
+    """Write resolved recipe values, in their order, so that `parse_recipe` reads the same run again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
 def parse_recipe(
     dataclass_types: Sequence[type], arguments: Sequence[str], command: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Build the dataclasses of a command from `RECIPE.yaml [--field value …]`.
+    """Build the dataclasses of a command from `RECIPE.yaml [--key value …]`.
 
     Args:
         dataclass_types: dataclasses whose fields are the keys; a key belongs to one of them.
@@ -169,37 +85,126 @@ def parse_recipe(
         FileNotFoundError: no such recipe.
         ValueError: misspelt key (with the nearest known ones), or a value of the wrong type.
     """
-    parser = _RecipeParser(dataclass_types, prog=f"hf_mmtab {command}")
-    parser.usage = f"hf_mmtab {command} RECIPE.yaml [--field value ...]"
-    if not arguments or arguments[0] in ("-h", "--help"):
-        parser.print_help()
+    usage = f"hf_mmtab {command} RECIPE.yaml [--key value ...]"
+    if not arguments or {"-h", "--help"} & set(arguments):
+        sys.stdout.write(help_text(dataclass_types, usage))
         raise SystemExit(0 if arguments else 2)
-    recipe, overrides = str(arguments[0]), list(arguments[1:])
+    recipe = str(arguments[0])
     if recipe.startswith("--"):
-        raise ValueError(f"Expected the recipe first (`{parser.usage}`), found {recipe!r}.")
+        raise ValueError(f"Expected the recipe first (`{usage}`), found {recipe!r}.")
     values = read_recipe(recipe)
-    known = {field.name for dtype in dataclass_types for field in dataclasses.fields(dtype) if field.init}
-    _check_keys(list(values), known, f"recipe {recipe!r}")
-    given = [token[2:].split("=")[0].replace("-", "_") for token in overrides if token.startswith("--")]
-    given = [key if key in known else key.removeprefix("no_") for key in given]
-    _check_keys(given, known, "the command line")
-    overrides, unset = _without_unset(overrides)
-    values = {key: value for key, value in values.items() if key not in unset}
-    given = [key for key in given if key not in unset]
-    # Argparse keeps the last value of a key, so an override replaces the recipe's entry, lists included.
-    tokens = [token for key, value in values.items() for token in _tokens(key, value)]
-    overrides = _mappings_as_json(overrides)
-    dataclass_values = parser.parse_args_into_dataclasses(args=tokens + overrides, look_for_args_file=False)
-    for key in given:
-        owner = next(
-            value for value in dataclass_values if key in {f.name for f in dataclasses.fields(value)}
-        )
-        value = getattr(owner, key)
-        values[key] = value.value if isinstance(value, Enum) else value  # as a file would say it
-    return dataclass_values, values
+    known = {name for dtype in dataclass_types for name in field_types(dtype)}
+    check_keys(values, known, f"recipe {recipe!r}")
+    overrides = read_overrides(arguments[1:], dataclass_types)
+    merged = {**values, **overrides}
+    merged = {key: value for key, value in merged.items() if not (value is None and key in overrides)}
+    return build(dataclass_types, merged), merged
 
 
-def write_recipe(path: Path, values: dict[str, Any]) -> None:
-    """Write resolved recipe values, in their order, so that `parse_recipe` reads the same run again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Build the dataclasses of a recipe from its values; an entry without a value keeps the default.
+
+    Raises:
+        ValueError: a value of the wrong type, or a required key that is absent.
+    """
+    built = []
+    for dtype in dataclass_types:
+        types = field_types(dtype)
+        given = {
+            name: typed_value(values[name], annotation, name)
+            for name, annotation in types.items()
+            if values.get(name) not in (None, [])
+        }
+        needed = [f.name for f in dataclasses.fields(dtype) if f.init and _is_required(f)]
+        if absent := [name for name in needed if name not in given]:
+            raise ValueError(f"Expected the key {' and '.join(absent)} in the recipe, found none. Add it.")
+        try:
+            built.append(dtype(**given))
+        except StrictDataclassError as error:
+            raise ValueError(str(error.__cause__ or error)) from error
+    return tuple(built)
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def field_types(dtype: type) -> dict[str, Any]:
+    """Return name → annotation of the fields that a dataclass takes."""
+    hints = get_type_hints(dtype)
+    return {field.name: hints[field.name] for field in dataclasses.fields(dtype) if field.init}
+
+
+def check_keys(keys: Any, known: set[str], where: str) -> None:
+    """Raise a ValueError for a key that is not known; names the nearest known ones."""
+    for key in keys:
+        if not isinstance(key, str):
+            raise ValueError(
+                f"Expected the keys of {where} to be words, found {key!r}. YAML reads on, off, yes, no, ~ as values; "
+                "put such a key in quotes, or remove it."
+            )
+        if key not in known:
+            near = difflib.get_close_matches(key, sorted(known), n=3)
+            hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`--help` lists every key."
+            raise ValueError(f"Expected a known recipe key, found {key!r} in {where}. {hint}")
+
+
+def read_overrides(tokens: Sequence[str], dataclass_types: Sequence[type]) -> dict[str, Any]:
+    """Read `--key value`, `--key=value`, `--switch`, `--no_switch` and `--list a b c`.
+
+    Returns:
+        Key → typed value; None for `--key null`.
+
+    Raises:
+        ValueError: unknown key, value of the wrong type, several values for a key that takes one.
+    """
+    types = {name: kind for dtype in dataclass_types for name, kind in field_types(dtype).items()}
+    groups: list[tuple[str, list[str]]] = []
+    for token in tokens:
+        if token.startswith("--"):
+            key, equals, value = token[2:].partition("=")
+            groups.append((key.replace("-", "_"), [value] if equals else []))
+        elif groups:
+            groups[-1][1].append(token)
+        else:
+            raise ValueError(f"Expected `--key value` behind the recipe, found {token!r}.")
+    overrides: dict[str, Any] = {}
+    for key, texts in groups:
+        if not texts and key not in types and key.removeprefix("no_") in types:
+            key, texts = key.removeprefix("no_"), ["false"]
+        check_keys([key], set(types), "the command line")
+        if texts == ["null"]:
+            overrides[key] = None
+            continue
+        given: Any = texts or ["true"]
+        overrides[key] = typed_value(given[0] if len(given) == 1 else given, types[key], f"--{key}")
+    return overrides
+
+
+def help_text(dataclass_types: Sequence[type], usage: str) -> str:
+    """Return every key of a command with its help, grouped by dataclass; transformers' own come last."""
+    inherited = {field.name for field in dataclasses.fields(TrainingArguments)} - {"output_dir"}
+    groups: dict[str, list[dataclasses.Field]] = {}
+    for dtype in dataclass_types:
+        title = (dtype.__doc__ or dtype.__name__).strip().splitlines()[0]
+        for field in dataclasses.fields(dtype):
+            if field.init:
+                is_inherited = issubclass(dtype, TrainingArguments) and field.name in inherited
+                groups.setdefault("TrainingArguments of transformers." if is_inherited else title, []).append(
+                    field
+                )
+    lines = [f"usage: {usage}", "", "Keys of the recipe, and of the command line as --key value:"]
+    for title, fields in sorted(groups.items(), key=lambda item: item[0].startswith("TrainingArguments of")):
+        lines += ["", title]
+        for field in fields:
+            words = " ".join(f"{field.metadata.get('help', '')}{_default(field)}".split())
+            lines += [
+                f"  --{field.name}",
+                *textwrap.wrap(words, 110, initial_indent="      ", subsequent_indent="      "),
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: dataclasses.Field) -> str:
+    default = field.default.value if isinstance(field.default, Enum) else field.default
+    return "" if default is dataclasses.MISSING or default is None else f" (default: {default})"

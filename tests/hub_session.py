@@ -14,7 +14,6 @@ import pytest
 import torch
 from hub_server import EXPIRED_TOKEN
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 from tiny_backbones import IMAGE_CONFIGS, TEXT_CONFIGS, VOCABULARY, tiny_config
 from transformers import (
@@ -94,9 +93,10 @@ def run_folder(tmp_path):
         run = tmp_path / "run"
         model.save_pretrained(run)
         processor.save_pretrained(run)
-        for name in ("README.md", "recipe.yaml", "results.json", "report/report.html", "report/roc.png"):
-            (run / name).parent.mkdir(exist_ok=True)
+        (run / "report" / "figures").mkdir(parents=True)
+        for name in ("README.md", "recipe.yaml", "report/report_public.html", "report/figures/confusion.png"):
             (run / name).write_text(f"content of {name}\n")
+        (run / "results.json").write_text('{"seed": 1, "cell_errors": ["of the data"]}')
         for name in (
             "checkpoint-3/optimizer.pt",
             "checkpoint-3/model.safetensors",
@@ -109,6 +109,9 @@ def run_folder(tmp_path):
             "trainer_state.json",
             "update_audit.jsonl",
             "predictions/test.parquet",
+            "report/report.html",
+            "report/figures/mine.png",
+            "clean_customers.py",
         ):
             (run / name).parent.mkdir(exist_ok=True)
             (run / name).write_text("of the run")
@@ -133,11 +136,18 @@ def test_mmbt_and_its_processor_come_back_by_name_bit_for_bit(run_folder, capsys
         MMBTForClassification(tiny_config(id2label={0: "cat", 1: "dog", 2: "owl"})),
         mmbt_processor(),
     )
-    main([str(run_folder(model, processor)), "acme/mmbt", "--commit_message", "First model"])
-    assert "/acme/mmbt/commit/" in capsys.readouterr().out
+    main([str(run_folder(model, processor)), "acme/mmbt", "--commit_message", "First model", "--public"])
+    said = capsys.readouterr().out
+    assert "/acme/mmbt/commit/" in said and "names of labels: cat, dog, owl" in said
 
     api = HfApi()
-    report = {"README.md", "recipe.yaml", "results.json", "report/report.html", "report/roc.png"}
+    report = {
+        "README.md",
+        "recipe.yaml",
+        "results.json",
+        "report/report.html",
+        "report/figures/confusion.png",
+    }
     assert set(api.list_repo_files("acme/mmbt")) == MODEL_FILES | MMBT_PROCESSOR_FILES | report
     assert not api.model_info("acme/mmbt").private
 
@@ -269,7 +279,9 @@ def test_another_branch_is_loaded_by_its_name(run_folder):
 
 def test_private_is_private_or_nothing_is_uploaded(run_folder):
     run = run_folder(MMBTForClassification(tiny_config()), mmbt_processor())
-    main([str(run), "acme/secret", "--private"])
+    main([str(run), "acme/secret", "--dry_run"])
+    assert not HfApi().repo_exists("acme/secret")
+    main([str(run), "acme/secret"])
     main([str(run), "acme/secret", "--private"])
     assert HfApi().model_info("acme/secret").private
     assert AutoProcessor.from_pretrained("acme/secret").max_length == 512
@@ -277,13 +289,15 @@ def test_private_is_private_or_nothing_is_uploaded(run_folder):
     with pytest.raises(
         ValueError, match="Expected 'acme/open' to be private, found that it exists and is public"
     ):
-        main([str(run), "acme/open", "--private"])
+        main([str(run), "acme/open"])
     assert HfApi().list_repo_files("acme/open") == []
 
 
-def test_a_refused_token_gives_the_hubs_own_error(run_folder):
+def test_a_refused_token_is_told_with_the_remedy(run_folder):
     run = run_folder(MMBTForClassification(tiny_config()), mmbt_processor())
-    with pytest.raises(HfHubHTTPError, match=r"401 Unauthorized.*/api/repos/create"):
+    with pytest.raises(
+        PermissionError, match=r"found it refused \(401\). Nothing is lost: .*`hf auth login`.*Run the"
+    ):
         push_run(run, "acme/refused", token=EXPIRED_TOKEN)
 
 

@@ -1,5 +1,6 @@
 """The Hub: everything by name in a process whose Hub is `hub_server`, and what `push_to_hub` refuses beforehand."""
 
+import json
 import os
 import subprocess
 import sys
@@ -72,10 +73,15 @@ def test_only_what_others_need_is_uploaded(run):
         "trainer_state.json",
         "notes.json",
         "modeling_own.py",
+        "parts_of_own.py",
+        "notes_of_mine.py",
         "README.md",
     ):
-        (run / name).write_text("x")
-    assert files_to_push(run) == [
+        (run / name).write_text("x = 1")
+    (run / "modeling_own.py").write_text("from .parts_of_own import x")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "modeling_own.Own"}}))
+    assert [file.name for file in files_to_push(run)] == [
         "config.json",
         "model.safetensors",
         "processor_config.json",
@@ -83,6 +89,7 @@ def test_only_what_others_need_is_uploaded(run):
         "tokenizer_config.json",
         "README.md",
         "modeling_own.py",
+        "parts_of_own.py",
     ]
 
 

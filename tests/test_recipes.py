@@ -99,7 +99,7 @@ def test_a_misspelt_key_names_the_nearest_ones(tmp_path):
 
 
 def test_a_value_of_the_wrong_type_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="argument --steps: invalid int value: 'two'"):
+    with pytest.raises(ValueError, match="Expected a whole number for steps, found 'two'"):
         parse(tmp_path, "steps: two")
 
 

@@ -43,6 +43,7 @@ from ..models.mmbt.converting_transformers4_mmbt import (
     original_names,
 )
 from ..models.tabbert.converting_run_tabbert import convert_tabformer, revert_tabformer
+from ..tasks.checkpoints import RECIPE_FILE
 from ..torch_files import read_state_dict
 from .console import say
 from .original_files import (
@@ -57,7 +58,6 @@ from .original_files import (
     require_numbers,
 )
 from .original_recipe import HEADER, mmbt_recipe
-from .run_report import RECIPE_FILE
 
 logger = logging.get_logger(__name__)
 

@@ -17,15 +17,9 @@ from transformers import AutoConfig
 
 from ..data.windows import DEFAULT_SEQ_LEN
 from ..models.tabbert import TabBertPooledForSequenceClassification
+from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from .console import say, start_logging
-from .table_blocks import (
-    WindowCut,
-    current_device,
-    is_table_checkpoint,
-    recipe_of,
-    run_windows,
-    scoring_into,
-)
+from .tables.blocks import WindowCut, current_device, run_windows, scoring_into
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,8 +4,6 @@ Nothing is tuned on the data: thresholds are those saved in the checkpoint.
 """
 
 import argparse
-import dataclasses
-import json
 import shlex
 import sys
 import time
@@ -14,20 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoProcessor
-from transformers.utils import cached_file, logging
 
+from ..arguments import ImageTextDataArguments
+from ..evaluation.prediction_tables import write_split_predictions
 from ..evaluation.row_evaluation import RESAMPLED
-from ..evaluation.split_evaluation import evaluate_split, write_split_predictions
-from ..recipes import read_recipe
+from ..evaluation.run_results import RunResults
+from ..recipes import build
 from ..tasks import ImageTextTask, get_task, place_convolutions
+from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from .console import say, start_logging
-from .eval_table import evaluate_table
-from .finetune_image_text import ablate_modalities, summarise
-from .run_report import PREDICTIONS_FOLDER, RECIPE_FILE, RESULT_FILE, write_run_report
-from .table_blocks import is_table_checkpoint
+from .runs.evaluation import finish_evaluation
+from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
+from .runs.report import predictions_file
+from .tables.evaluating import evaluate_table
 
-logger = logging.get_logger(__name__)
+COLUMNS = ("image", "text", "text_pair", "label")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,11 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     command = f"python -m hf_mmtab eval_checkpoint {shlex.join(given)}"
-    if is_table_checkpoint(options.checkpoint):
-        results = evaluate_table(options, command)
-    else:
-        results = evaluate_checkpoint(options, command)
-    say(results["summary"], results["speaks"])
+    evaluate = evaluate_table if is_table_checkpoint(options.checkpoint) else evaluate_checkpoint
+    results = evaluate(options, command)
+    say(results.summary, bool(results.summary))  # the first process alone has closing words
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--bf16", action="store_true", help="evaluate in bfloat16")
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
-    for name in ("image", "text", "text_pair", "label"):
+    for name in COLUMNS:
         parser.add_argument(f"--{name}_column", help="default: as the recipe says, else found by its name")
     parser.add_argument("--allow_empty_text", action="store_true", help="keep records without a text")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
@@ -85,27 +83,26 @@ def load_checkpoint(name: str) -> tuple[Any, Any, dict[str, Any]]:
             f"Expected the processor of a picture-and-text model in {name!r}, found {type(processor).__name__}. "
             "Save the processor beside the model: `processor.save_pretrained(folder)`."
         )
-    recipe = cached_file(name, RECIPE_FILE, _raise_exceptions_for_missing_entries=False)
-    return place_convolutions(model), processor, read_recipe(recipe) if recipe else {}
+    return place_convolutions(model), processor, recipe_of(name)
 
 
-def evaluate_checkpoint(options: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Evaluate one split of a data set; return what `results.json` holds."""
+def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults:
+    """Evaluate one split of pictures with texts."""
     started = time.time()
     model, processor, recipe = load_checkpoint(options.checkpoint)
+    config, split, folder = model.config, options.split, Path(options.out)
     task = get_task(options.task or recipe.get("task", "image_text"), ImageTextTask)
-    keys = [f"{name}_column" for name in ("image", "text", "text_pair", "label")]
-    columns: dict[str, Any] = {key: getattr(options, key) or recipe.get(key) for key in keys}
-    data = task.data_arguments(
-        task=task.name,
-        data=options.data,
-        on_bad_record=options.on_bad_record,
-        label_separator=recipe.get("label_separator"),
-        allow_empty_text=options.allow_empty_text or recipe.get("allow_empty_text", False),
-        split_seed=recipe.get("split_seed", 0),
-        **columns,
-    )
-    rows, skipped = task.load_split(data, options.split, model.config)
+    given = {f"{name}_column": getattr(options, f"{name}_column") for name in COLUMNS}
+    values = {**recipe, **{key: value for key, value in given.items() if value is not None}}
+    values |= {
+        "task": task.name,
+        "data": options.data,
+        "on_bad_record": options.on_bad_record,
+        "max_rows": None,
+    }
+    values |= {"allow_empty_text": True} if options.allow_empty_text else {}
+    data: ImageTextDataArguments = build([ImageTextDataArguments], values)[0]
+    rows, skipped = task.load_split(data, split, config)
 
     arguments = MMTabTrainingArguments(
         output_dir=options.out,
@@ -114,36 +111,23 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> dict[str, 
         bf16_full_eval=options.bf16,
         report_to="none",
     )
-    collator = task.collator(data, processor, model.config.num_labels)
+    collator = task.collator(data, processor, config.num_labels)
     trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
-    result = evaluate_split(
-        trainer, task.encode(rows, processor), options.split, model.config, options.bootstrap
-    )
-    ablation = []
+    scored = {split: predict_rows(trainer, task, rows, processor)}
+    judged = judge_image_text(scored, config, split, options.bootstrap)
     if not options.no_ablation:
-        ablation = ablate_modalities(task, trainer, rows, processor, result)
-
-    folder = Path(options.out)
-    minutes = (time.time() - started) / 60
-    found = {
-        "checkpoint": options.checkpoint,
-        "architecture": getattr(model.config, "baseline", model.config.model_type),
-        "data": options.data,
-        "inputs": list(task.modalities(rows)),
-        "minutes": minutes,
-        "split": options.split,
-        "thresholds": getattr(model.config, "thresholds", None),
-        "metrics": {options.split: result.metrics},
-        "intervals": {options.split: {name: dataclasses.astuple(i) for name, i in result.intervals.items()}},
-        "ablation": [dataclasses.asdict(row) for row in ablation],
-        "skipped": [record.to_dict() for record in skipped],
-        "summary": summarise(folder, result, ablation, model.config.problem_type, minutes),
-    }
+        judged["ablation"] = ablate_modalities(task, trainer, rows, processor, judged["metrics"][split])
+    results = RunResults(
+        **judged,
+        checkpoint=options.checkpoint,
+        architecture=getattr(config, "baseline", config.model_type),
+        data=options.data,
+        inputs=list(task.modalities(rows)),
+        skipped=skipped,
+        minutes=(time.time() - started) / 60,
+    )
     if trainer.is_world_process_zero():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_split_predictions(
-            folder / PREDICTIONS_FOLDER / f"{options.split}.parquet", rows, result, model.config
-        )
-        (folder / RESULT_FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
-        write_run_report(folder, {options.split: rows}, command)
-    return found | {"speaks": trainer.is_world_process_zero()}
+        write_split_predictions(predictions_file(folder, split), rows, scored[split], config)
+        own = image_text_facts(results, config, scored, {split: rows})
+        finish_evaluation(folder, results, command, own)
+    return results

@@ -1,67 +1,76 @@
-"""`finetune RECIPE.yaml [--field value …]`: train, keep the best checkpoint, tune thresholds, evaluate, report.
+"""`finetune RECIPE.yaml [--key value …]`: train, keep the best checkpoint, tune thresholds, evaluate, report.
 
 One run is one architecture with one seed. `compare` and `seeds` make several runs of one recipe, each in a folder of
 its own, and a table of them on the same test rows. A run that was interrupted resumes; one that is finished is read.
-What happens in a run is up to the recipe's `task`: see `finetune_image_text` and `finetune_table`.
 """
 
 import shutil
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from ..arguments import RunArguments
+from ..evaluation.run_results import RunResults
 from ..recipes import read_recipe
-from ..table_arguments import TabBertHeadArguments, TableRunArguments
 from ..tasks import ImageTextTask, TableTask, get_task
-from . import finetune_image_text, finetune_table
 from .console import say, start_logging
-from .run_folder import Recipe, load_recipe_of
+from .runs.comparison import compare
+from .runs.image_text import ImageTextRun
+from .runs.recipe import HeadRecipe, ImageTextRecipe
+from .runs.table_heads import HeadRun
+from .runs.walk import execute
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fine-tune as the recipe and the command line say."""
     start_logging()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    first = load_recipe(arguments)
-    family: Any = finetune_table if isinstance(first.task, TableTask) else finetune_image_text
-    architectures = [
-        name
-        for name in dict.fromkeys([first.model.architecture, *first.run.compare])
-        if name not in family.BASELINES
-    ]
-    if unknown := [name for name in architectures if name not in family.ARCHITECTURES]:
-        known = ", ".join([*family.ARCHITECTURES, *family.BASELINES])
+    recipe = load_recipe(arguments)
+    run_type: Any = HeadRun if isinstance(recipe, HeadRecipe) else ImageTextRun
+    architectures = architectures_of(recipe, run_type)
+    written_for = read_recipe(arguments[0]).get("architecture", architectures[0])
+    seeds = list(dict.fromkeys(recipe.run.seeds or [recipe.training.seed]))
+    speaks = recipe.training.process_index == 0
+    if len(seeds) == 1 and set(recipe.run.compare) <= {recipe.model.architecture}:
+        run = run_type(recipe, is_reference=recipe.model.architecture == written_for)
+        say(execute(run).summary, speaks)
+        return
+    root = recipe.folder
+    if recipe.run.overwrite and speaks:
+        shutil.rmtree(root, ignore_errors=True)
+    finished: dict[str, list[RunResults]] = {name: [] for name in architectures}
+    runs = {}
+    for name in architectures:
+        for seed in seeds:
+            folder = str(root / f"{name}-seed{seed}")
+            variant = recipe.variant(root, architecture=name, seed=seed, output_dir=folder)
+            runs[name, seed] = run_type(variant, is_reference=name == written_for)
+            finished[name].append(execute(runs[name, seed]))
+    if speaks:
+        say(compare(runs[architectures[0], seeds[0]], root, finished))
+
+
+def architectures_of(
+    recipe: ImageTextRecipe | HeadRecipe, run_type: type[ImageTextRun | HeadRun]
+) -> list[str]:
+    """Return the architectures that a recipe trains: its own first, then those that it compares with.
+
+    Raises:
+        ValueError: naming the known ones.
+    """
+    named = dict.fromkeys([recipe.model.architecture, *recipe.run.compare])
+    trained = [name for name in named if name not in run_type.baselines]
+    if unknown := [name for name in trained if name not in run_type.architectures]:
+        known = ", ".join([*run_type.architectures, *run_type.baselines])
         raise ValueError(
             f"Expected architecture and compare to name some of {known}, found {', '.join(unknown)}. On the "
             "command line several stand side by side: `--compare bert img`."
         )
-    has_recipe = bool(arguments) and not arguments[0].startswith("-")
-    written_for = (read_recipe(arguments[0]) if has_recipe else {}).get("architecture", architectures[0])
-    seeds = first.run.seeds or [first.training.seed]
-    root = Path(first.training.output_dir)
-    speaks = first.training.process_index == 0
-    if len(seeds) == 1 and set(first.run.compare) <= {first.model.architecture}:
-        say(family.finetune(first, is_reference=first.model.architecture == written_for)["summary"], speaks)
-        return
-    if first.run.overwrite and speaks:
-        shutil.rmtree(root, ignore_errors=True)
-    finished: dict[str, list[dict[str, Any]]] = {name: [] for name in architectures}
-    for architecture in architectures:
-        for seed in seeds:
-            folder = root / f"{architecture}-seed{seed}"
-            overrides = ["--architecture", architecture, "--seed", str(seed), "--output_dir", str(folder)]
-            recipe = load_recipe([*arguments, *overrides])
-            recipe.shared = root
-            finished[architecture].append(family.finetune(recipe, is_reference=architecture == written_for))
-    if speaks:
-        say(family.compare(root, first, finished))
+    return trained
 
 
-def load_recipe(arguments: Sequence[str]) -> Recipe:
-    """Build the dataclasses of one run; which they are is up to the recipe's `task`.
+def load_recipe(arguments: Sequence[str]) -> ImageTextRecipe | HeadRecipe:
+    """Read the recipe of a run; its `task` says which kind it is.
 
     `RECIPE.yaml --help` lists the keys that a recipe of that task may have.
 
@@ -70,9 +79,6 @@ def load_recipe(arguments: Sequence[str]) -> Recipe:
     """
     values = read_recipe(arguments[0]) if arguments and not arguments[0].startswith("-") else {}
     given = dict(pairwise(arguments))
-    task: Any = get_task(given.get("--task", values.get("task", ImageTextTask.default)))
-    if any(flag in arguments for flag in ("-h", "--help")):
-        arguments = ["--help"]
-    if isinstance(task, ImageTextTask):
-        return load_recipe_of(arguments, "finetune", ImageTextTask, RunArguments)
-    return load_recipe_of(arguments, "finetune", TableTask, TableRunArguments, TabBertHeadArguments)
+    name = given.get("--task", values.get("task", ImageTextTask.default))
+    kind = HeadRecipe if isinstance(get_task(name), TableTask) else ImageTextRecipe
+    return kind.read(arguments, "finetune")

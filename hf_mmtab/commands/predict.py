@@ -16,15 +16,15 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..data.image_text_loading import read_image_text
-from ..evaluation.split_evaluation import batches, prediction_table
+from ..evaluation.prediction_tables import batches, prediction_table
 from ..metrics import probabilities_from_logits
 from ..models.mmbt import MMBTCollator
 from ..tasks import ImageTextTask, get_task
+from ..tasks.checkpoints import is_table_checkpoint
 from .console import say, start_logging
 from .eval_checkpoint import load_checkpoint
-from .predict_table import predict_table
-from .table_blocks import is_table_checkpoint
-from .table_writer import check_suffix, table_writer
+from .tables.predicting import predict_table
+from .tables.writer import check_suffix, table_writer
 
 logger = logging.get_logger(__name__)
 

@@ -1,43 +1,46 @@
 """`push_to_hub CHECKPOINT REPO_ID`: upload a run's model, processor, card, recipe, results and report, in one commit.
 
-What stays at home: checkpoints with their optimizer states, training arguments, logs, feature caches, and predictions
-(they repeat the rows of the data). The report goes along; its examples show some rows.
+What is sent is a copy: paths are reduced to names, and the report shows no rows of the data (unless --examples asks for
+them). The files are listed with what of the data is in them; --dry_run stops there. What stays at home: checkpoints
+with their optimizer states, training arguments, logs, feature caches, and predictions.
 """
 
 import argparse
-import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub import HfApi, get_token
 from transformers import AutoProcessor
-from transformers.utils import (
-    CONFIG_NAME,
-    FEATURE_EXTRACTOR_NAME,
-    PROCESSOR_NAME,
-    SAFE_WEIGHTS_INDEX_NAME,
-    SAFE_WEIGHTS_NAME,
-    logging,
-)
+from transformers.utils import FEATURE_EXTRACTOR_NAME, PROCESSOR_NAME, logging
 
 from ..models.mmbt import MMBTProcessor
 from ..models.tabbert.processing_tabbert import TabBertProcessor
+from ..publishing import (
+    PublicFile,
+    create_repository,
+    listing,
+    model_files,
+    public_files,
+    saved_names,
+    upload,
+    vocabulary_warnings,
+)
+from ..publishing.run_files import CARD_NAME
 from .console import say
 
 logger = logging.get_logger(__name__)
 
-CARD_FILE = "README.md"
-# As the commands name them; those modules would draw in the plots.
-RUN_FILES = (CARD_FILE, "recipe.yaml", "results.json", "freeze_schedule.json")
-REPORT_FOLDER = "report"
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Upload as the command line says."""
-    options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
-    say(push_run(**vars(options)))
+    options = vars(_parser().parse_args(list(sys.argv[1:] if arguments is None else arguments)))
+    public, must_be_private = options.pop("public"), options.pop("private")
+    if public and must_be_private:
+        raise ValueError(
+            "Expected --public or --private, found both. Without either the repository is private."
+        )
+    say(push_run(**options, private=not public))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,10 +48,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", help="folder of a run, or of one of its checkpoints")
     parser.add_argument("repo_id", help="repository on the Hub: USER/NAME, or NAME for one of your own")
     parser.add_argument(
-        "--private",
+        "--public",
         action="store_true",
-        help="create a private repository; an existing public one is refused",
+        help="create a public repository, or push to one that is public; without it the repository is private",
     )
+    parser.add_argument(
+        "--private", action="store_true", help="the default: an existing public one is refused"
+    )
+    parser.add_argument(
+        "--examples",
+        action="store_true",
+        help="send the report with its examples: rows, texts and pictures of the data; default: without",
+    )
+    parser.add_argument("--dry_run", action="store_true", help="list what would be sent, and stop")
     parser.add_argument("--revision", help="branch to commit to, created if need be; default: main")
     parser.add_argument("--commit_message", help="default: Upload model and processor")
     return parser
@@ -57,92 +69,75 @@ def _parser() -> argparse.ArgumentParser:
 def push_run(
     checkpoint: str | Path,
     repo_id: str,
-    private: bool = False,
+    private: bool = True,
     revision: str | None = None,
     commit_message: str | None = None,
     token: str | None = None,
+    examples: bool = False,
+    dry_run: bool = False,
 ) -> str:
-    """Upload a run folder in one commit; returns the address of the commit.
+    """List what of a run folder is sent, and upload it in one commit; returns the address of the commit.
 
     Args:
         checkpoint: folder with a model and its processor.
         repo_id: created if there is none.
-        private: whether the repository must be private.
+        private: whether the repository must be private; False: a new one is public.
         revision: branch, created from main if there is none.
         commit_message: of the commit.
         token: of the Hub; default: that of `hf auth login` or HF_TOKEN.
+        examples: whether the report may show rows, texts and pictures of the data.
+        dry_run: only list; returns a line that says so.
 
     Raises:
         ValueError: if the folder holds no model or no processor of ours, nobody is logged in, or a public repository
             exists where a private one is asked for.
+        OSError: if the Hub refuses, or cannot be reached.
     """
     folder = Path(checkpoint)
-    files = files_to_push(folder)
+    files = files_to_push(folder, repo_id, examples)
+    tell_what_is_sent(folder, files, repo_id, private)
+    if dry_run:
+        return "Nothing was sent (--dry_run)."
     if token is None and get_token() is None:
         raise ValueError(
             "Expected you to be logged in to the Hub, found no token. Run `hf auth login`, or set HF_TOKEN to a token "
             "with write access."
         )
-    if CARD_FILE not in files:
-        logger.warning(f"{folder} has no {CARD_FILE}: the model page will be empty.")
     api = HfApi(token=token, library_name="hf_mmtab")
-    # None leaves the choice to the organisation, as in transformers.
-    repo_id = api.create_repo(repo_id, private=private or None, exist_ok=True).repo_id
-    if private and not api.model_info(repo_id).private:
-        raise ValueError(
-            f"Expected {repo_id!r} to be private, found that it exists and is public. Nothing was uploaded. Choose "
-            "another name, or make it private in its settings first."
-        )
-    if revision is not None:
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
-    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files]
-    logger.info(f"Uploading to {repo_id}: {', '.join(files)}")
-    commit = api.create_commit(
-        repo_id,
-        operations,
-        commit_message=commit_message or "Upload model and processor",
-        revision=revision,
+    repo_id = create_repository(api, repo_id, private, folder)
+    message = commit_message or "Upload model and processor"
+    return str(upload(files, repo_id, folder, api=api, message=message, revision=revision).commit_url)
+
+
+def tell_what_is_sent(folder: Path, files: Sequence[PublicFile], repo_id: str, private: bool) -> None:
+    """List the files with their sizes and what of the data is in them; warn where that may name somebody."""
+    if CARD_NAME not in [file.name for file in files]:
+        logger.warning(f"{folder} has no {CARD_NAME}: the model page will be empty.")
+    readers = (
+        "private, for you alone or your organisation; --public opens it"
+        if private
+        else "PUBLIC, for everyone"
     )
-    return str(commit.commit_url)
+    say(
+        f"To {repo_id} ({readers}) go these files; behind each stands what of the data is in it:\n{listing(files)}"
+    )
+    for warning in vocabulary_warnings(folder):
+        logger.warning(warning)
 
 
-def files_to_push(folder: Path) -> list[str]:
-    """Return the paths, relative to a run folder, of what is uploaded.
+def files_to_push(folder: Path, repo_id: str = "", examples: bool = False) -> list[PublicFile]:
+    """Return what of a run folder is uploaded.
+
+    Args:
+        folder: of a run.
+        repo_id: under which the card names the model; default: as it does.
+        examples: whether the report may show rows, texts and pictures of the data.
 
     Raises:
         ValueError: if the folder holds no model or no processor of ours.
     """
-    names = [*_model_files(folder), *_processor_files(folder), *RUN_FILES]
-    names += sorted(path.name for path in folder.glob("*.py"))  # code that travels with the checkpoint
-    names += sorted(
-        path.relative_to(folder).as_posix() for path in (folder / REPORT_FOLDER).rglob("*") if path.is_file()
-    )
-    return [name for name in dict.fromkeys(names) if (folder / name).is_file()]
-
-
-def _model_files(folder: Path) -> list[str]:
-    if not (folder / CONFIG_NAME).is_file():
-        runs = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_NAME}"))
-        inside = f" Folders in it that have one: {', '.join(runs)}." if runs else ""
-        raise ValueError(
-            f"Expected a saved model in {str(folder)!r}, found no {CONFIG_NAME}. Name the folder of a run.{inside}"
-        )
-    if (folder / SAFE_WEIGHTS_NAME).is_file():
-        return [CONFIG_NAME, SAFE_WEIGHTS_NAME]
-    index = folder / SAFE_WEIGHTS_INDEX_NAME
-    if not index.is_file():
-        raise ValueError(
-            f"Expected the weights of the model in {str(folder)!r}, found no {SAFE_WEIGHTS_NAME}. "
-            "Save the model first: `model.save_pretrained(folder)`."
-        )
-    shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    absent = [name for name in shards if not (folder / name).is_file()]
-    if absent:
-        raise ValueError(
-            f"Expected all parts of the weights in {str(folder)!r}, found no {', '.join(absent)}. "
-            "Save the model again."
-        )
-    return [CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, *shards]
+    model_files(folder)
+    return public_files(folder, _processor_files(folder), repo_id, examples)
 
 
 def _processor_files(folder: Path) -> list[str]:
@@ -159,6 +154,4 @@ def _processor_files(folder: Path) -> list[str]:
             f"Expected an MMBTProcessor or a TabBertProcessor in {str(folder)!r}, found "
             f"{type(processor).__name__}. {remedy}"
         )
-    with tempfile.TemporaryDirectory() as copy:
-        processor.save_pretrained(copy)
-        return sorted(path.relative_to(copy).as_posix() for path in Path(copy).rglob("*") if path.is_file())
+    return saved_names(processor)

@@ -6,8 +6,10 @@ import datasets
 import polars as pl
 import pyarrow as pa
 
-from .csv_blocks import CsvFormat, read_header
+from .cell_types import moment
 from .table import Table
+from .table_cells import TableCells
+from .table_files import is_csv
 
 COLUMNS = {
     "User": pl.Int32(),
@@ -25,6 +27,19 @@ COLUMNS = {
     "MCC": pl.Int32(),
     "Errors?": pl.String(),
     "Is Fraud?": pl.String(),
+}
+KINDS = {
+    "User": pa.int32(),
+    "Card": pa.int32(),
+    "Timestamp": pa.timestamp("us"),
+    "Amount": pa.float64(),
+    "Use Chip": pa.string(),
+    "Merchant Name": pa.int64(),
+    "Merchant City": pa.string(),
+    "Merchant State": pa.string(),
+    "Zip": pa.int32(),
+    "MCC": pa.int32(),
+    "Errors?": pa.string(),
 }
 LABEL = "Is Fraud?"
 LABEL_NAMES = ["No", "Yes"]
@@ -46,35 +61,26 @@ class CardTransactions(Table):
 
     VERSION = datasets.Version("1.0.0")
 
-    def _features(self) -> datasets.Features:
-        kinds = {
-            "User": pa.int32(),
-            "Card": pa.int32(),
-            "Timestamp": pa.timestamp("us"),
-            "Amount": pa.float64(),
-            "Use Chip": pa.string(),
-            "Merchant Name": pa.int64(),
-            "Merchant City": pa.string(),
-            "Merchant State": pa.string(),
-            "Zip": pa.int32(),
-            "MCC": pa.int32(),
-            "Errors?": pa.string(),
-        }
-        features = datasets.Features.from_arrow_schema(pa.schema(kinds))
-        if not self._files[0].name.endswith((".parquet", ".arrow")) and self._has_label(self._files[0]):
+    def _features(self, features: datasets.Features) -> datasets.Features:
+        if not is_csv(self._files[0]):  # a table that was read before
+            return datasets.Features.from_arrow_schema(pa.schema(KINDS))
+        if LABEL in features:
             features[LABEL] = datasets.ClassLabel(names=LABEL_NAMES)
         return features
 
-    def _has_label(self, path: Path) -> bool:
-        return LABEL in read_header(path)
+    @property
+    def _missing(self) -> tuple[str, ...]:
+        return ()
 
-    def _format(self, path: Path) -> CsvFormat:
-        """Return IBM's format; the columns may come in any order, and the label may be absent.
+    def _cells_of(self, path: Path, sample: pa.Table) -> TableCells:
+        """Return IBM's columns; they may come in any order, and the label may be absent.
 
         Raises:
             ValueError: if another column is absent.
         """
-        names = read_header(path)
+        if not is_csv(path):
+            return super()._cells_of(path, sample)
+        names = sample.column_names
         absent = [name for name in COLUMNS if name not in names and name != LABEL]
         if absent:
             raise ValueError(
@@ -82,23 +88,22 @@ class CardTransactions(Table):
                 " Rename the columns, or use the `table` builder for another table."
             )
         clock = pl.col("Time").str  # 06:21
-        minutes = clock.head(2).cast(pl.Int64, strict=True) * 60 + clock.tail(2).cast(pl.Int64, strict=True)
-        convert = {
+        hours, minutes = (part.cast(pl.Int64, strict=False) for part in (clock.head(2), clock.tail(2)))
+        derived = {
             "User": pl.col("User"),
             "Card": pl.col("Card"),
-            "Timestamp": pl.datetime("Year", "Month", "Day") + minutes * pl.duration(minutes=1),
-            "Amount": pl.col("Amount").str.strip_prefix("$").cast(pl.Float64, strict=True),
+            "Timestamp": moment("Year", "Month", "Day", hours * 60 + minutes),
+            "Amount": pl.col("Amount").str.strip_prefix("$").cast(pl.Float64, strict=False),
             "Use Chip": pl.col("Use Chip"),
             "Merchant Name": pl.col("Merchant Name"),
             "Merchant City": pl.col("Merchant City").str.strip_chars(),
             "Merchant State": pl.col("Merchant State"),
-            "Zip": pl.col("Zip").cast(pl.Int32, strict=True),
+            "Zip": pl.col("Zip").cast(pl.Int32, strict=False),
             "MCC": pl.col("MCC"),
             "Errors?": pl.col("Errors?").str.strip_chars(" ,"),
         }
         if LABEL in names:
-            convert[LABEL] = (
-                pl.col(LABEL).cast(pl.Enum(LABEL_NAMES), strict=True).to_physical().cast(pl.Int64)
-            )
-        schema = {name: COLUMNS.get(name, pl.String()) for name in names}
-        return CsvFormat(schema, convert)
+            label = pl.col(LABEL).cast(pl.Enum(LABEL_NAMES), strict=False)
+            derived[LABEL] = label.to_physical().cast(pl.Int64)
+        types = {name: kind for name, kind in COLUMNS.items() if name in names and kind != pl.String}
+        return TableCells(sample, types, {}, self._missing, derived=derived, required=self._settings.required)

@@ -109,18 +109,20 @@ class ImageText(datasets.GeneratorBasedBuilder):
     def _generate_examples(
         self, split: str, sources: list[Source], part: int | None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        bad = BadRecords(self._bad.policy)
-        examples = self._examples(sources, part)
+        bad, rows_used = BadRecords(self._bad.policy), 0
+        examples = self._examples(sources, part, bad)
         known: dict[str, str | None] = {}  # many rows may share a picture file
         while chunk := list(islice(examples, CHUNK)):
             problems = picture_problems([row.get("image") for _, _, row in chunk], self._check_images, known)
             for (source, line, row), problem in zip(chunk, problems, strict=True):
                 if problem is None:
+                    rows_used += 1
                     yield f"{source.path}-{line}", row
                 else:
                     remedy = "Repair or remove the picture, or write null for a record without one."
                     column = self._scan.columns[source.path].image
                     bad.add(BadRecord(str(source.path), line, column, "a readable picture", problem, remedy))
+        bad.check_count(rows_used)
         # Beside the rows while they are still in a temporary folder (`_output_dir`), so that both appear at
         # once; when streaming there is no folder.
         if bad.records and os.path.isdir(self._output_dir):
@@ -129,9 +131,9 @@ class ImageText(datasets.GeneratorBasedBuilder):
                 json.dump([record.to_dict() for record in bad.records], file)
 
     def _examples(
-        self, sources: list[Source], part: int | None
+        self, sources: list[Source], part: int | None, bad: BadRecords
     ) -> Iterator[tuple[Source, int, dict[str, Any]]]:
-        """Yield the good records of a split as rows, their pictures not looked at yet."""
+        """Yield the good records of a split as rows, their pictures not looked at yet; count them in `bad`."""
         ordinal = -1
         for source in sources:
             for line, record in source.records(BadRecords("skip")):
@@ -139,6 +141,7 @@ class ImageText(datasets.GeneratorBasedBuilder):
                 if part is not None and self._scan.parts is not None and self._scan.parts[ordinal] != part:
                     continue
                 if line not in self._scan.bad_lines[source.path]:
+                    bad.rows_read += 1
                     yield source, line, self._to_row(source, record)
 
     def _to_row(self, source: Source, record: dict[str, Any]) -> dict[str, Any]:

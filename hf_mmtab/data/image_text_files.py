@@ -12,7 +12,8 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .records import SUFFIXES, BadRecords, file_suffix, iter_records
+from .record_files import SUFFIXES, file_suffix, iter_records
+from .records import BadRecords
 
 ALL = "all"  # one file for everything: split by seed
 SPLIT_NAMES = {
@@ -56,6 +57,7 @@ class Source:
         kept = [name for name in self.rows.column_names if name not in skip_columns]
         number = 0
         for batch in self.rows.select_columns(kept).with_format("arrow").iter(256):
+            bad.rows_read += batch.num_rows
             for record in batch.to_pylist():
                 number += 1
                 yield number, record

@@ -65,6 +65,7 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
     found = ImageTextScan()
     counts: dict[str, int] = {}
     training: list[list[str]] = []
+    rows_used = 0
     for source in sources:
         in_training = source.split in ("train", ALL)
         columns = _columns_of(source, config)
@@ -93,7 +94,9 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
                     counts[label] = counts.get(label, 0) + 1
             if in_training:
                 training.append(labels)
+            rows_used += problem is None
         found.bad_lines[source.path] = {r.line for r in bad.records[before:] if r.line is not None}
+    bad.check_count(rows_used)
     if any(columns.label is not None for columns in found.columns.values()):
         _finish_labels(found, counts, config, sources)
     _split_training(found, training, sources, config)

@@ -157,11 +157,11 @@ def _chosen(tables: Iterable[pa.Table], mask: np.ndarray) -> Iterator[pa.Table]:
 
 
 def _require(dataset: datasets.Dataset, columns: list[str]) -> None:
-    absent = [c for c in columns if c not in dataset.column_names]
+    names = dataset.column_names
+    absent = [c for c in columns if c not in names]
     if absent:
         raise ValueError(
-            f"Expected columns {absent}, found {dataset.column_names}. Rename the table's columns or edit the"
-            " plan."
+            f"Expected columns {absent}, found {names}. Rename the table's columns or edit the plan."
         )
 
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import datasets
 import polars as pl
+import pyarrow as pa
 
-from .csv_blocks import CsvFormat, read_header
+from .cell_types import moment
 from .table import Table
+from .table_cells import TableCells
 
 NUMBERS = ("PM2.5", "PM10", "SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN", "WSPM")
 COLUMNS = {
@@ -34,23 +36,31 @@ class PRSA(Table):
 
     VERSION = datasets.Version("1.0.0")
 
-    def _format(self, path: Path) -> CsvFormat:
-        """Return the format of the station files.
+    @property
+    def _missing(self) -> tuple[str, ...]:
+        return ("NA",)
+
+    def _cells_of(self, path: Path, sample: pa.Table) -> TableCells:
+        """Return the columns of the station files.
 
         Raises:
             ValueError: if a column is absent.
         """
-        names = read_header(path)
+        names = sample.column_names
         absent = [name for name in COLUMNS if name not in names]
         if absent:
             raise ValueError(
                 f"Expected the columns of the PRSA station files, found no {absent} among {names} in"
                 f" {str(path)!r}. Rename the columns, or use the `table` builder for another table."
             )
-        convert = {
+        derived = {
             "station": pl.col("station"),
-            "timestamp": pl.datetime("year", "month", "day", "hour"),
+            "timestamp": moment("year", "month", "day", pl.col("hour").cast(pl.Int64) * 60),
             **{name: pl.col(name) for name in NUMBERS},
             "wd": pl.col("wd"),
         }
-        return CsvFormat({name: COLUMNS.get(name, pl.String()) for name in names}, convert, missing=("NA",))
+        types = {name: kind for name, kind in COLUMNS.items() if kind != pl.String}
+        required = self._settings.required
+        return TableCells(
+            sample, types, {}, self._missing, missing_text=True, derived=derived, required=required
+        )

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,36 +11,18 @@ import datasets
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from transformers.utils import logging
 
-from .arrow_cells import ArrowCells
-from .csv_blocks import (
-    DECIMAL_COMMA,
-    NOTHING_THERE,
-    CsvFormat,
-    amount,
-    amount_expected,
-    infer_schema,
-    infer_time,
-    read_blocks,
-    read_header,
-)
-from .records import BadRecord, BadRecords, OnBadRecord, files_digest
+from .cell_types import guess_time, guess_types, named_type, without_missing
+from .csv_text import BLOCK_BYTES, TextBlock
+from .library_errors import plain_errors
+from .records import BadRecord, BadRecords, OnBadRecord, files_digest, shorten
+from .table_cells import TableCells
+from .table_files import is_csv, read_blocks, table_files
 
 logger = logging.get_logger(__name__)
 
-CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
-SUFFIXES = (*CSV_SUFFIXES, ".parquet", ".arrow")
-KINDS = {"text": CSV_SUFFIXES, "Parquet": (".parquet",), "Arrow": (".arrow",)}
-TYPES: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "int": pl.Int64(),
-    "float": pl.Float64(),
-    "bool": pl.Boolean(),
-    "date": pl.Date(),
-    "timestamp": pl.Datetime("us"),
-}
+INDEX_COLUMNS = ("Unnamed: 0", "__index_level_0__")  # pandas' row numbers, like a column without a name
 SKIPPED_FILE = "skipped_rows.json"
 
 
@@ -63,6 +45,7 @@ class TableConfig(datasets.BuilderConfig):
         roles: column -> "time" or "amount", for columns that `types` does not name and whose cells are text: what
             most cells look like, or a number, is what all of them must be.
         required: columns in which every row must have a value.
+        used: columns that are kept even if they look like pandas' row numbers.
     """
 
     data_root: str = ""
@@ -74,6 +57,7 @@ class TableConfig(datasets.BuilderConfig):
     max_rows: int | None = None
     roles: dict[str, str] | None = None
     required: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
 
 
 class Table(datasets.ArrowBasedBuilder):
@@ -90,116 +74,120 @@ class Table(datasets.ArrowBasedBuilder):
 
     BUILDER_CONFIG_CLASS = TableConfig
     VERSION = datasets.Version("1.0.0")
+    BLOCK_BYTES = BLOCK_BYTES  # of a CSV file, read at once
     DEFAULT_WRITER_BATCH_SIZE = 262_144  # rows of a record batch: whole batches are encoded at once
 
     def __init__(self, data_root: str | os.PathLike, cache_dir: str | None = None, **kwargs: Any):
         root = Path(data_root).expanduser().resolve()
         self._files = table_files(root)
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
-        # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files.
-        kwargs.setdefault("hash", files_digest(self._files))
+        # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files. Caches of
+        # skipped rows from before version 2 may lack good rows, too.
+        skips = "-2" if self._bad.policy == "skip" else ""
+        kwargs.setdefault("hash", files_digest(self._files) + skips)
         kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
-        super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
+        with plain_errors(root):
+            super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """Read the files into the cache, unless they are there.
 
         Raises:
             BadRecordError: at the first broken row, unless `on_bad_record="skip"`.
-            ValueError: if a file has other columns than the first.
+            ValueError: if a file has other columns than the first, or cannot be read.
         """
-        try:
+        with plain_errors(self._settings.data_root):
             super().download_and_prepare(*args, **kwargs)
-        except datasets.exceptions.DatasetGenerationError as error:
-            if isinstance(error.__cause__, ValueError):  # what is wrong, without the builder's wrapping
-                raise error.__cause__ from None
-            raise
+
+    @property
+    def _settings(self) -> TableConfig:
+        return cast(TableConfig, self.config)
+
+    @property
+    def _missing(self) -> tuple[str, ...]:
+        """Texts that stand for a missing value; subclasses with a known schema override it."""
+        return self._settings.missing
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(description=self.__doc__ or "", features=self._features())
-
-    def _features(self) -> datasets.Features:
         first = self._files[0]
-        if _is_csv(first):
-            form = self._format(first)
-            nothing = pl.DataFrame(schema=form.schema)
-            return datasets.Features.from_arrow_schema(
-                _plain_types(form.converted(nothing).to_arrow()).schema
-            )
-        nothing = _plain_types(next(_arrow_batches(first)).slice(0, 0))
-        return datasets.Features.from_arrow_schema(
-            self._arrow_cells().convert(nothing, str(first), 0, self._bad)[0].schema
+        sample_bytes = max(2**20, self._settings.infer_rows * 200)
+        with_bad_rows = BadRecords("skip")  # a row that is left out decides no type
+        sample = next(self._blocks(first, with_bad_rows, block_bytes=sample_bytes)).table.slice(
+            0, self._settings.infer_rows
         )
+        self._cells = self._cells_of(first, sample)
+        nothing = self._cells.convert(TextBlock(sample.slice(0, 0), np.arange(0)), str(first), self._bad)
+        features = self._features(datasets.Features.from_arrow_schema(nothing.schema))
+        return datasets.DatasetInfo(description=self.__doc__ or "", features=features)
 
-    def _arrow_cells(self) -> ArrowCells:
-        """Return what the columns of Parquet and Arrow files become, from the first rows of the first file."""
-        config = cast(TableConfig, self.config)
-        types = {
-            name: kind if "%" in kind or kind == DECIMAL_COMMA else named_type(name, kind)
-            for name, kind in (config.types or {}).items()
-        }
-        sample = _plain_types(next(_arrow_batches(self._files[0])))
-        return ArrowCells(sample, types, config.roles or {}, config.missing)
+    def _features(self, features: datasets.Features) -> datasets.Features:
+        """Return the types of the table's columns; subclasses change those that they know better."""
+        return features
 
-    def _format(self, path: Path) -> CsvFormat:
-        """Return how this file is written; subclasses with a known schema override it.
+    def _cells_of(self, path: Path, sample: pa.Table) -> TableCells:
+        """Return what the columns of the files become; subclasses with a known schema override it.
+
+        Args:
+            path: of the first file.
+            sample: its first rows.
 
         Raises:
             ValueError: if `types` names a column that is absent, or an unknown type.
         """
-        config = cast(TableConfig, self.config)
-        separator = config.separator or ("\t" if ".tsv" in path.suffixes else ",")
-        names = read_header(path, separator)
-        types = config.types or {}
-        absent = [name for name in types if name not in names]
-        if absent:
-            raise ValueError(f"Expected columns {absent} (named in `types`), found {names} in {str(path)!r}.")
-        schema: dict[str, pl.DataType] = {}
-        convert: dict[str, pl.Expr] = {name: pl.col(name) for name in names}
-        expected: dict[str, tuple[str, str]] = {}
-        guessed = infer_schema(self._files[0], separator, config.missing, config.infer_rows)
-        for name in names:
-            kind = types.get(name)
-            if kind is None:
-                schema[name] = guessed.get(name, pl.String())
-                role = (config.roles or {}).get(name) if schema[name] == pl.String() else None
-                if role == "time":
-                    schema[name] = infer_time(
-                        self._files[0], separator, config.missing, config.infer_rows, name
-                    )
-                elif role == "amount":
-                    convert[name], expected[name] = amount(name), amount_expected(name)
-            elif "%" in kind:
-                schema[name] = pl.String()
-                convert[name] = pl.col(name).str.strptime(pl.Datetime("us"), kind, strict=True)
-                expected[name] = f"a time as {kind!r}", "Correct the cell, or the format in `types`."
-            elif kind == DECIMAL_COMMA:
-                schema[name], convert[name] = pl.String(), amount(name, decimal_comma=True)
-                expected[name] = "a number with a decimal comma, such as 1.234,50", "Correct the cell."
-            else:
-                schema[name] = named_type(name, kind)
-        return CsvFormat(schema, convert, separator, tuple(config.missing), expected=expected)
+        config = self._settings
+        types = {name: named_type(name, kind) for name, kind in (config.types or {}).items()}
+        roles = dict(config.roles or {})
+        if is_csv(path):
+            types |= self._guesses(sample, types, roles)
+            roles = {name: role for name, role in roles.items() if role != "time"}
+        return TableCells(
+            sample, types, roles, self._missing, missing_text=is_csv(path), required=config.required
+        )
+
+    def _guesses(
+        self, sample: pa.Table, types: Mapping[str, Any], roles: Mapping[str, str]
+    ) -> dict[str, pl.DataType]:
+        """Return the types of a CSV file's columns that are neither named nor text."""
+        names = [name for name in sample.column_names if name not in types]
+        cells = [without_missing(name, self._missing, strip=False) for name in names]
+        frame = pl.DataFrame(sample.select(names)).select(cells)
+        guesses = guess_types(frame)
+        for name, role in roles.items():
+            if role == "time" and guesses.get(name) == pl.String:
+                guesses[name] = guess_time(name, frame[name])
+        return {name: kind for name, kind in guesses.items() if kind != pl.String}
+
+    def _blocks(self, path: Path, bad: BadRecords, **csv_options: Any) -> Iterator[TextBlock]:
+        """Yield the rows of a file, without the row numbers that pandas writes."""
+        config = self._settings
+        named = {*(config.types or {}), *(config.roles or {}), *config.required, *config.used}
+        for block in read_blocks(path, bad, config.separator, missing=["", *self._missing], **csv_options):
+            names = block.table.column_names
+            dropped = [name for name in names if not name or (name in INDEX_COLUMNS and name not in named)]
+            if dropped:
+                logger.warning_once(
+                    f"Not read: {', '.join(map(repr, dropped))}, the row numbers of a data frame."
+                )
+                block = TextBlock(block.table.drop_columns(dropped), block.lines)
+            yield block
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         return [datasets.SplitGenerator(datasets.Split.TRAIN, gen_kwargs={"files": self._files})]
 
     def _generate_tables(self, files: list[Path]) -> Iterator[tuple[Any, pa.Table]]:
-        bad = BadRecords(self._bad.policy)
-        left = cast(TableConfig, self.config).max_rows
-        features = self.info.features
-        assert features is not None
+        bad, rows_used = BadRecords(self._bad.policy), 0
+        left = self._settings.max_rows
+        options = {"block_bytes": self.BLOCK_BYTES, "numbers": self._cells.numbers}
         for file_number, path in enumerate(files):
-            frames = (
-                (frame.to_arrow(compat_level=pl.CompatLevel.oldest()) for frame in self._read(path, bad))
-                if _is_csv(path)
-                else self._complete(path, bad)
-            )
-            for number, table in enumerate(frames):
+            for number, block in enumerate(self._blocks(path, bad, **options)):
+                self._check_columns(path, block.table)
+                table = self._cells.convert(block, str(path), bad)
+                rows_used += table.num_rows
+                bad.check_count(rows_used)
                 if left is not None:
                     table = table.slice(0, left)
                     left -= table.num_rows
-                _same_columns(path, table, list(features))
-                yield f"{file_number}-{number}", table.select(list(features)).cast(features.arrow_schema)
+                yield f"{file_number}-{number}", self._as_features(path, table)
                 if left == 0:
                     break
             if left == 0:
@@ -209,27 +197,25 @@ class Table(datasets.ArrowBasedBuilder):
             with open(folder / SKIPPED_FILE, "w", encoding="utf-8") as file:
                 json.dump([record.to_dict() for record in bad.records], file)
 
-    def _read(self, path: Path, bad: BadRecords) -> Iterator[pl.DataFrame]:
-        form = self._format(path)
-        form.required = tuple(
-            name for name in cast(TableConfig, self.config).required if name in (form.convert or form.schema)
-        )
-        return read_blocks(path, form, bad)
+    def _check_columns(self, path: Path, table: pa.Table) -> None:
+        names = set(table.column_names)
+        if absent := [name for name in self._cells.names if name not in names]:
+            raise ValueError(
+                f"Expected the columns of the first file, {self._files[0].name!r}, found none called "
+                f"{shorten(absent, 200)} in {str(path)!r}, but {shorten(table.column_names, 200)}. Rename them, or "
+                "take the file out of the folder."
+            )
 
-    def _complete(self, path: Path, bad: BadRecords) -> Iterator[pa.Table]:
-        """Yield the rows of a Parquet or Arrow file whose cells are what they must be."""
-        done, cells = 0, self._arrow_cells()
-        for batch in _arrow_batches(path):
-            _same_columns(path, batch, list(cells.columns))
-            table, lacking = cells.convert(_plain_types(batch), str(path), done, bad)
-            for name in cast(TableConfig, self.config).required:
-                if name in table.column_names and table[name].null_count:
-                    nothing = np.asarray(table[name].is_null()) & ~lacking
-                    lacking |= nothing
-                    for row in np.flatnonzero(nothing):
-                        bad.add(BadRecord(str(path), done + int(row) + 1, name, *NOTHING_THERE))
-            done += table.num_rows
-            yield table.filter(pa.array(~lacking)) if lacking.any() else table
+    def _as_features(self, path: Path, table: pa.Table) -> pa.Table:
+        features = self.info.features
+        assert features is not None
+        try:
+            return table.select(list(features)).cast(features.arrow_schema)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ValueError(
+                f"Expected columns of the types of the first file, {self._files[0].name!r}, found other ones "
+                f"({error}) in {str(path)!r}. Name what they are in `types`."
+            ) from error
 
     @property
     def skipped(self) -> list[BadRecord]:
@@ -238,111 +224,3 @@ class Table(datasets.ArrowBasedBuilder):
         if not report.exists():
             return []
         return [BadRecord(**record) for record in json.loads(report.read_text(encoding="utf-8"))]
-
-
-def table_files(root: Path) -> list[Path]:
-    """Return the table files under a path, by name.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: for a file of another kind.
-    """
-    if root.is_file():
-        if not root.name.endswith(SUFFIXES):
-            raise ValueError(f"Expected a file ending in one of {', '.join(SUFFIXES)}, found {str(root)!r}.")
-        return [root]
-    found = sorted(p for p in root.glob("*") if p.is_file() and p.name.endswith(SUFFIXES))
-    if not found:
-        raise FileNotFoundError(
-            f"Expected a table, or a folder of files ending in {', '.join(SUFFIXES)}, found none at"
-            f" {str(root)!r}."
-        )
-    kinds = {next(kind for kind in KINDS if path.name.endswith(KINDS[kind])): path.name for path in found}
-    if len(kinds) > 1:
-        raise ValueError(
-            f"Expected table files of one kind in {str(root)!r}, found "
-            f"{' and '.join(f'{kind} ({name})' for kind, name in kinds.items())}. Keep one kind in the folder, or "
-            "name a single file."
-        )
-    return found
-
-
-def named_type(column: str, kind: str) -> pl.DataType:
-    """Return the polars type that a recipe names.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
-    if kind not in TYPES:
-        raise ValueError(
-            f"types[{column!r}] must be one of {', '.join(TYPES)}, {DECIMAL_COMMA} or a format such as "
-            f"'%d/%m/%Y %H:%M', got {kind!r}."
-        )
-    return TYPES[kind]
-
-
-def _is_csv(path: Path) -> bool:
-    return path.name.endswith(CSV_SUFFIXES)
-
-
-def _arrow_batches(path: Path, rows: int = 262_144) -> Iterator[pa.Table]:
-    if path.name.endswith(".parquet"):
-        try:
-            file = pq.ParquetFile(path)
-        except pa.ArrowInvalid as error:
-            raise unreadable(path, "a Parquet file", error) from error
-        with file:
-            empty = file.schema_arrow.empty_table()
-            for batch in file.iter_batches(batch_size=rows):
-                yield pa.Table.from_batches([batch])
-            if file.metadata.num_rows == 0:
-                yield empty
-        return
-    with pa.memory_map(str(path)) as source:
-        try:
-            reader: Any = pa.ipc.open_stream(source)
-            batches: Any = reader
-        except pa.ArrowInvalid:
-            try:
-                reader = pa.ipc.open_file(source)
-            except pa.ArrowInvalid as error:
-                raise unreadable(path, "an Arrow file or stream", error) from error
-            batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
-        for batch in batches:
-            yield pa.Table.from_batches([batch])
-
-
-def unreadable(path: Path, expected: str, error: Exception) -> ValueError:
-    """Return an error that says which file is not of the kind that its name says."""
-    return ValueError(
-        f"Expected {expected}, found {str(path)!r}, which cannot be read ({error}). Write it anew."
-    )
-
-
-def _plain_types(table: pa.Table) -> pa.Table:
-    """Return a table without large strings, string views and dictionaries, as `datasets` wants it."""
-    wanted = []
-    for place, name in enumerate(table.column_names):
-        kind: Any = table.schema.field(name).type
-        if pa.types.is_dictionary(kind) and pa.types.is_string_view(
-            kind.value_type
-        ):  # which Arrow cannot decode
-            chunks = [
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
-                for chunk in table[name].chunks
-            ]
-            plain = pa.dictionary(kind.index_type, pa.string())
-            table = table.set_column(place, name, pa.chunked_array(chunks, plain))
-    for column in table.schema:
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        wanted.append(pa.field(column.name, pa.string() if is_text else kind))
-    return table.cast(pa.schema(wanted))
-
-
-def _same_columns(path: Path, table: pa.Table, expected: list[str]) -> None:
-    absent = [name for name in expected if name not in table.column_names]
-    if absent:
-        raise ValueError(
-            f"Expected columns {expected} as in the first file, found {table.column_names} in {str(path)!r}."
-        )

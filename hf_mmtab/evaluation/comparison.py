@@ -116,21 +116,23 @@ def compare_scored(
     models: Mapping[str, Sequence[ScoredRows]],
     problem_type: str,
     id2label: Mapping[int, str],
-    thresholds: Mapping[str, Sequence[float | None]] | None = None,
+    thresholds: Mapping[str, Sequence[Sequence[float] | float | None]] | None = None,
     minutes: Mapping[str, Sequence[float]] | None = None,
     resample_by: ResampleBy = "auto",
     bootstrap: int = 1000,
+    metrics: Sequence[str] | None = None,
 ) -> list[ModelResult]:
-    """Compare models of tables with the first one, on the same labelled rows.
+    """Compare models with the first one, on the same labelled rows.
 
     Args:
         models: name → scores of one split, one a seed.
         problem_type: as in the models' config.
         id2label: names of classes, or of targets.
-        thresholds: name → of class 1, one a seed, chosen on validation; absent: 0.5.
+        thresholds: name → one a seed, chosen on validation: of class 1, or a list, one of each label; absent: 0.5.
         minutes: name → of each run.
         resample_by: see `row_evaluation.resampling_groups`; intervals and differences both follow it.
         bootstrap: resamples; 0 leaves intervals and differences out.
+        metrics: to compare, the main one first; default: `row_evaluation.headline`.
 
     Raises:
         ValueError: if models were judged on other rows, or on other labels.
@@ -143,14 +145,14 @@ def compare_scored(
     cuts = {name: list((thresholds or {}).get(name) or [None] * len(seeds)) for name, seeds in models.items()}
     runs = []
     for name, seeds in models.items():
-        metrics = [
+        judged = [
             evaluate_rows(scored, problem_type, id2label, cut, bootstrap=0).metrics
             for scored, cut in zip(seeds, cuts[name], strict=True)
         ]
-        own = [None if cut is None else [cut] for cut in cuts[name]]
+        own = [None if cut is None else np.atleast_1d(cut).tolist() for cut in cuts[name]]
         probabilities = [scored.labelled.probabilities for scored in seeds]
-        runs.append(ModelRuns(name, metrics, probabilities, own, (minutes or {}).get(name, [])))
-    wanted = headline(problem_type, len(id2label))
+        runs.append(ModelRuns(name, judged, probabilities, own, (minutes or {}).get(name, [])))
+    wanted = metrics or headline(problem_type, len(id2label))
     assert known.labels is not None
     groups, _ = resampling_groups(known, resample_by)
     defined = [name for name in wanted if name in BOOTSTRAP_METRICS and name in runs[0].metrics[0]]

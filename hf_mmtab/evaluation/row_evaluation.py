@@ -1,6 +1,6 @@
 """What scored rows are worth: metrics, a threshold chosen on validation, intervals from resampled histories or days."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,7 +29,7 @@ HEADLINE = {
 
 
 @dataclass(frozen=True)
-class RowEvaluation:
+class Evaluation:
     """Metrics of scored rows.
 
     Args:
@@ -108,10 +108,12 @@ def evaluate_rows(
     scored: ScoredRows,
     problem_type: str,
     id2label: Mapping[int, str],
-    threshold: float | None = None,
+    threshold: float | Sequence[float] | None = None,
     resample_by: ResampleBy = "auto",
     bootstrap: int = 1000,
-) -> RowEvaluation:
+    headline_metrics: Sequence[str] | None = None,
+    per_class: bool | None = None,
+) -> Evaluation:
     """Judge scored rows; those without a label are left out.
 
     Of two classes: average precision, ROC-AUC, F1, precision and recall at the threshold, recall at 0.1 % and 1 %
@@ -122,9 +124,11 @@ def evaluate_rows(
         scored: rows of one split.
         problem_type: as in the model's config.
         id2label: names of classes, or of targets.
-        threshold: of class 1, chosen on validation (`choose_threshold`); None: 0.5.
+        threshold: of class 1, chosen on validation (`choose_threshold`); of several labels one each; None: 0.5.
         resample_by: see `resampling_groups`.
         bootstrap: resamples behind the intervals; 0 leaves them out.
+        headline_metrics: those that get an interval; default: `headline`.
+        per_class: whether to judge each class too; default: unless there are two.
 
     Raises:
         ValueError: if no row has a label, or scores and names do not fit each other.
@@ -138,17 +142,20 @@ def evaluate_rows(
             f"{probabilities.shape[1]}. Evaluate with the labels that the model was trained on."
         )
     is_binary = problem_type == "single_label_classification" and len(id2label) == 2
-    thresholds = threshold if is_binary else None
-    metrics = scores_for(problem_type, labels, probabilities, id2label, thresholds, per_class=not is_binary)
+    takes_thresholds = is_binary or problem_type == "multi_label_classification"
+    thresholds = threshold if takes_thresholds else None
+    per_class = not is_binary if per_class is None else per_class
+    metrics = scores_for(problem_type, labels, probabilities, id2label, thresholds, per_class)
     if is_binary:
-        metrics["brier"] = brier_score(labels, known.scores)
-        metrics["calibration_error"] = expected_calibration_error(known.scores, labels)
-        metrics["mean_score"] = float(known.scores.mean())
+        positive = probabilities[:, 1]
+        metrics["brier"] = brier_score(labels, positive)
+        metrics["calibration_error"] = expected_calibration_error(positive, labels)
+        metrics["mean_score"] = float(positive.mean())
     groups, by = resampling_groups(known, resample_by)
     intervals = {}
     if bootstrap:
-        cuts = None if thresholds is None else [thresholds]
-        for name in headline(problem_type, len(id2label)):
+        cuts = None if thresholds is None else np.atleast_1d(thresholds).tolist()
+        for name in headline_metrics or headline(problem_type, len(id2label)):
             if name in metrics and name in BOOTSTRAP_METRICS:
                 intervals[name] = bootstrap_interval(
                     name, labels, probabilities, problem_type,
@@ -162,4 +169,4 @@ def evaluate_rows(
                         groups=groups, num_resamples=bootstrap,
                     )  # fmt: skip
     number = len(known) if groups is None else int(groups.max()) + 1
-    return RowEvaluation(metrics, intervals, by, number, len(known))
+    return Evaluation(metrics, intervals, by, number, len(known))

@@ -1,6 +1,6 @@
-"""Scores of the rows that windows are judged on: whose they are, when they happened, what they were worth."""
+"""Scores of the rows of one split: whose they are, when they happened, what they were worth."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,35 @@ from ..metrics.decisions import check_problem_type
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """What a model said about rows of a table, each row once.
+    """What a model predicted for the rows of one split, each row once.
 
     Args:
         scores: `(n,)` probability of the positive class; `(n, classes)` probabilities, if there are more than two
             or a row has several labels; `(n, targets)` predicted values.
         labels: `(n,)` int64 classes, -100 unknown; `(n, classes)` of 0 and 1; `(n, targets)` float, NaN unknown.
             None: the table has no labels.
-        rows: `(n,)` int64, place of the judged row in `EncodedRows`: with one label per row that row, with one
-            label per window its last row.
-        entities: `(n,)` str, the history that the row belongs to; several columns joined by "/".
-        times: `(n,)` datetime64[us] of the judged row; where the table's time is a number, that number.
+        rows: `(n,)` int64, place of the row in the data: of a table in `EncodedRows`; with one label per window the
+            place of its last row. Default: 0 to n - 1.
+        entities: `(n,)` str, the history that the row belongs to; several columns joined by "/". Default: "".
+        times: `(n,)` datetime64[us] of the row; where the table's time is a number, that number. Default: NaT.
     """
 
     scores: np.ndarray
     labels: np.ndarray | None
-    rows: np.ndarray
-    entities: np.ndarray
-    times: np.ndarray
+    rows: np.ndarray = None  # type: ignore[assignment]
+    entities: np.ndarray = None  # type: ignore[assignment]
+    times: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        number = len(self.scores)
+        defaults: dict[str, Any] = {
+            "rows": np.arange(number),
+            "entities": np.full(number, "", dtype=str),
+            "times": np.full(number, "NaT", dtype="datetime64[us]"),
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         for name in ("labels", "rows", "entities", "times"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.scores):
@@ -57,10 +66,6 @@ class ScoredRows:
         return ScoredRows(
             self.scores[chosen], labels, self.rows[chosen], self.entities[chosen], self.times[chosen]
         )
-
-    def with_scores(self, scores: np.ndarray) -> "ScoredRows":
-        """Return the same rows with other scores, e.g. with corrected probabilities."""
-        return replace(self, scores=scores)
 
     @property
     def labelled(self) -> "ScoredRows":

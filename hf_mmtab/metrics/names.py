@@ -1,5 +1,7 @@
 """Metrics as readers write them, and which of them are better when small."""
 
+from typing import Any
+
 METRIC_NAMES = {
     "accuracy": "accuracy",
     "micro_f1": "micro-F1",
@@ -38,3 +40,8 @@ def metric_name(metric: str) -> str:
 def lower_is_better(metric: str) -> bool:
     """Whether a small value of this metric is good (errors and losses)."""
     return metric.partition("/")[0] in LOWER_IS_BETTER
+
+
+def label_names(config: Any) -> list[str]:
+    """Return the names of the labels, in the order of their ids."""
+    return [config.id2label[index] for index in range(config.num_labels)]

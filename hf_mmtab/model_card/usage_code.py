@@ -1,5 +1,6 @@
 """The Python code in a model card that loads the model and asks it one thing."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +28,7 @@ def usage_code(config: Mapping[str, Any], model_id: str, task: str | None = None
 def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
     if "TabBertForMaskedLM" in (config.get("architectures") or []):
         asked = _NEXT_ROW_USAGE if config.get("next_row") else _MASKED_USAGE
-        return (_PRETRAINED_USAGE + asked).replace("MODEL", model_id)
+        return (_PRETRAINED_USAGE + asked).replace("MODEL", json.dumps(model_id))
     several = config.get("problem_type") == "multi_label_classification"
     if config.get("problem_type") == "regression":
         answer = "print(dict(zip(model.config.id2label.values(), logits.tolist())))"
@@ -49,14 +50,13 @@ def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
                 "print(model.config.id2label[int(probability >= model.config.threshold)], probability)"
             )
         judged = "0, -1" if config.get("label_level") == "row" else "0"
-        code = _TABBERT_USAGE.replace("MODEL", model_id).replace("JUDGED", judged)
-        return code.replace("ROWS", str(config.get("seq_len") or 10)).replace("ANSWER", answer)
+        code = _TABBERT_USAGE.replace("JUDGED", judged).replace("ROWS", str(config.get("seq_len") or 10))
+        return code.replace("ANSWER", answer).replace("MODEL", json.dumps(model_id))
     reads_text = config.get("text_config") is not None or config.get("bow_vocab_size") is not None
     inputs = ['images=Image.open("picture.jpg")'] if config.get("image_config") is not None else []
     inputs += ['text="the text beside it"'] if reads_text else []
-    code = (
-        _MMBT_USAGE.replace("MODEL", model_id).replace("INPUTS", ", ".join(inputs)).replace("ANSWER", answer)
-    )
+    code = _MMBT_USAGE.replace("INPUTS", ", ".join(inputs)).replace("ANSWER", answer)
+    code = code.replace("MODEL", json.dumps(model_id))
     return code if config.get("image_config") is not None else code.replace("from PIL import Image\n", "")
 
 
@@ -79,8 +79,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-processor = AutoProcessor.from_pretrained("MODEL")
-model = AutoModelForSequenceClassification.from_pretrained("MODEL").eval()
+processor = AutoProcessor.from_pretrained(MODEL)
+model = AutoModelForSequenceClassification.from_pretrained(MODEL).eval()
 inputs = processor(INPUTS)
 with torch.no_grad():
     logits = model(**inputs).logits[0]
@@ -93,8 +93,8 @@ import torch
 from hf_mmtab import TabBertProcessor
 from transformers import AutoModelForSequenceClassification
 
-processor = TabBertProcessor.from_pretrained("MODEL")
-model = AutoModelForSequenceClassification.from_pretrained("MODEL").eval()
+processor = TabBertProcessor.from_pretrained(MODEL)
+model = AutoModelForSequenceClassification.from_pretrained(MODEL).eval()
 model.check_processor(processor.fingerprint)
 table = polars.read_csv("table.csv", try_parse_dates=True)  # with the columns `processor.plan.columns`
 # One history, oldest row first: here that of the table's first entity. Its last row is judged.
@@ -113,8 +113,8 @@ import polars
 import torch
 from hf_mmtab import TabBertForMaskedLM, TabBertProcessor
 
-processor = TabBertProcessor.from_pretrained("MODEL")
-model = TabBertForMaskedLM.from_pretrained("MODEL").eval()
+processor = TabBertProcessor.from_pretrained(MODEL)
+model = TabBertForMaskedLM.from_pretrained(MODEL).eval()
 model.check_processor(processor.fingerprint)
 table = polars.read_csv("table.csv", try_parse_dates=True)
 entity, time = processor.plan.entity, processor.plan.time

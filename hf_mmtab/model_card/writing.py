@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,19 @@ import jinja2
 import numpy as np
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from markupsafe import Markup
 
 from ..metrics.names import metric_name
+from ..publishing.run_files import CARD_NAME
 from ..reports.facts import MASKED_LM, RunFacts
 from ..reports.page import duration, number, quantity, signed
 from ..reports.plots_training import audit_rows
+from ..reports.public_facts import public_facts
 from ..reports.tables import comparison_rows, split_table
 from ..training.audit.update_audit import read_records
+from .markdown import code, fenced, plain
 from .usage_code import usage_code
 
-CARD_NAME = "README.md"
 FEW_ROWS = 20  # a class with fewer test rows: its numbers say little
 
 _METHODS = {
@@ -96,6 +100,7 @@ def write_model_card(
         raise ValueError(
             f"Expected a model_type of {sorted(_FAMILIES)} in {folder / 'config.json'}, found {model_type!r}."
         )
+    facts = public_facts(facts, folder)
     family = _FAMILIES[model_type]
     model_id = model_id or folder.resolve().name
     header = _header(facts, family, license, base_models, datasets, language, tags)
@@ -118,6 +123,8 @@ def write_model_card(
         differences=collect_differences(family) if differences is None else differences,
         license=license,
         citation=_CITATIONS[family],
+        predict=f"python -m hf_mmtab predict {shlex.quote(model_id)} "
+        + ("table.csv scores.parquet" if family == "tabbert" else "rows.jsonl predictions.parquet"),
         metric_name=metric_name,
     )  # fmt: skip
     path = folder / CARD_NAME
@@ -131,10 +138,10 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=plain,  # every value; what is Markdown by itself says so by `own`, `code` or `fenced`
     )
     environment.filters |= {"number": number, "signed": signed, "quantity": quantity, "duration": duration}
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
-    environment.filters["code"] = lambda text: f"`{text}`"
+    environment.filters |= {"code": code, "fenced": fenced, "own": Markup}
     return environment
 
 
@@ -155,7 +162,7 @@ def _header(
     task = tabular if family == "tabbert" else "image-text-classification"
     scores = facts.metrics.get(str(facts.main_split), {})
     intervals = facts.intervals.get(str(facts.main_split), {})
-    data_name = datasets[0] if datasets else facts.title
+    data_name = " ".join((datasets[0] if datasets else facts.title).split())
     skipped = ["threshold", "positive_rate", "classes_without_positive"]
     if "accuracy" in scores:
         skipped.append("micro_f1")  # the same number
@@ -193,7 +200,7 @@ def _header(
         pipeline_tag=task if family == "tabbert" and facts.problem_type != MASKED_LM else None,
         tags=["hf_mmtab", family, *tags],
         metrics=[str(facts.main_metric)] if results else None,
-        model_name=facts.title if results else None,
+        model_name=" ".join(facts.title.split()) if results else None,
         eval_results=results or None,
     )
 
@@ -213,9 +220,8 @@ def _intended_use(facts: RunFacts) -> str:
     if facts.problem_type == MASKED_LM:
         return "A start for classifiers and regressions over rows like those that it was pretrained on."
     if facts.problem_type == "regression":
-        return (
-            f"Estimating {', '.join(facts.id2label.values())} for inputs like those that it was trained on."
-        )
+        targets = ", ".join(map(plain, facts.id2label.values()))
+        return f"Estimating {targets} for inputs like those that it was trained on."
     which = "any of" if facts.problem_type == "multi_label_classification" else "one of"
     return f"Assigning {which} the {len(facts.id2label)} labels above to inputs like those that it was trained on."
 
@@ -232,8 +238,8 @@ def _limits(facts: RunFacts) -> list[str]:
         return limits
     labels = np.asarray(predictions.labels)
     counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(facts.id2label))
-    few = [f"{facts.id2label[i]} ({int(n)})" for i, n in enumerate(counts) if n < FEW_ROWS]
-    limits.append(f"Measured on {len(labels):,} rows of split “{facts.main_split}”.")
+    few = [f"{plain(facts.id2label[i])} ({int(n)})" for i, n in enumerate(counts) if n < FEW_ROWS]
+    limits.append(f"Measured on {len(labels):,} rows of split “{plain(facts.main_split)}”.")
     if few:
         shown = ", ".join(few[:15]) + (f" and {len(few) - 15} more" if len(few) > 15 else "")
         limits.append(f"Labels with fewer than {FEW_ROWS} rows there, whose numbers say little: {shown}.")

@@ -13,19 +13,18 @@ from matplotlib.figure import Figure
 from transformers.utils.logging import get_logger
 
 from ..metrics.names import metric_name
+from ..publishing.run_files import FIGURE_NAMES, FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
 from ..training.audit.report import plot_audit
 from ..training.audit.update_audit import read_records
-from .examples import cell_examples, worst_errors
+from .examples import Example, cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
-from .figures import result_figures
+from .figures import ResultFigures, result_figures
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
 from .plots_training import audit_rows, boundaries, learning_curves, movement, thaw_epochs
+from .public_facts import public_facts
 from .tables import class_rows, comparison_rows, headline, split_table, version_line
 
 logger = get_logger(__name__)
-
-PAGE_NAME = "report.html"
-FIGURES_FOLDER = "figures"
 
 
 @dataclass
@@ -55,6 +54,7 @@ class Page:
 
     def draw(self, name: str, alt: str, plot: Callable[..., Figure | None], *args: Any) -> None:
         """Draw a figure and keep it, unless there is nothing to draw."""
+        assert name in FIGURE_NAMES, name
         figure = plot(*args)
         if figure is not None:
             buffer = io.BytesIO()
@@ -63,14 +63,14 @@ class Page:
 
 
 def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24) -> Path:
-    """Write the report of a run.
+    """Write the report of a run, and beside it the page that others may read.
 
     Sections without facts are left out.
 
     Args:
         facts: of the run.
-        out_dir: made if needed; `report.html` and `figures/*.png` in it are replaced.
-        examples: at most so many wrong predictions are shown.
+        out_dir: made if needed; `report.html`, `report_public.html` and `figures/*.png` in it are replaced.
+        examples: at most so many wrong predictions are shown; the public page shows none.
 
     Raises:
         FileNotFoundError: if `facts.audit_path` is given but does not exist.
@@ -81,9 +81,34 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     folder = Path(out_dir)
     (folder / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
     records = read_records(facts.audit_path) if facts.audit_path else []
-    page = Page()
-    # pretraining keeps the checkpoint with the lowest loss, and shows the accuracy of each field further down
-    metric = "masked_loss" if facts.problem_type == MASKED_LM else str(facts.main_metric)
+    results = result_figures(facts)
+    pictures = _draw(facts, results, records, folder)
+    predictions = facts.main_predictions
+    wrong = cell_examples(facts.cell_errors)
+    if predictions is not None and examples:
+        wrong = worst_errors(facts, predictions, examples)
+    html = _render(facts, results, records, pictures, wrong[:examples])
+    public = _render(public_facts(facts, folder.resolve().parent), results, records, pictures, [])
+    for old in (folder / FIGURES_FOLDER).glob("*.png"):
+        old.unlink()
+    for picture in pictures.values():
+        (folder / FIGURES_FOLDER / f"{picture.name}.png").write_bytes(picture.png)
+    (folder / PUBLIC_PAGE_NAME).write_text(public, encoding="utf-8")
+    path = folder / PAGE_NAME
+    path.write_text(html, encoding="utf-8")
+    logger.info(f"Report written to {path}")
+    return path
+
+
+def _main_metric(facts: RunFacts) -> str:
+    """Pretraining keeps the checkpoint with the lowest loss, and shows the accuracy of each field further down."""
+    return "masked_loss" if facts.problem_type == MASKED_LM else str(facts.main_metric)
+
+
+def _draw(
+    facts: RunFacts, results: ResultFigures, records: list[dict[str, Any]], folder: Path
+) -> dict[str, Picture]:
+    page, metric = Page(), _main_metric(facts)
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
     page.draw("learning_curves", curve, learning_curves, facts.log_history, metric, thaw_epochs(records))
     page.draw("freezing", "When each part was frozen and how far it moved", movement, records)
@@ -94,40 +119,38 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
         )
     page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
     page.draw("ablation", "The metric without each input", ablation_bars, facts.ablation, metric)
-    results = result_figures(facts)
     for name, (alt, plot, *args) in results.figures.items():
         page.draw(name, alt, plot, *args)
     page.draw("fields", "Accuracy of each field beside the two guesses", field_accuracies, facts.fields)
-    predictions = facts.main_predictions
-    wrong = cell_examples(facts.cell_errors)
-    if predictions is not None and examples:
-        wrong = worst_errors(facts, predictions, examples)
-    html = _environment().get_template("report.html.jinja").render(
+    return page.pictures
+
+
+def _render(
+    facts: RunFacts,
+    results: ResultFigures,
+    records: list[dict[str, Any]],
+    pictures: dict[str, Picture],
+    examples: list[Example],
+) -> str:
+    num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
+    return _environment().get_template("report.html.jinja").render(
         facts=facts,
-        pictures=page.pictures,
+        pictures=pictures,
         headline=headline(facts),
         splits=split_table(facts),
         comparison=comparison_rows(facts),
-        ablation_metrics=sorted({row.metric for row in facts.ablation} - {metric}),
+        ablation_metrics=sorted({row.metric for row in facts.ablation} - {_main_metric(facts)}),
         audit=audit_rows(records),
         classes=class_rows(facts),
         confused=results.confused_pairs,
-        examples=wrong[:examples],
-        summary=_summary(facts, 0 if predictions is None else len(predictions.probabilities)),
+        examples=examples,
+        summary=_summary(facts, num_rows),
         num_wrong=results.num_wrong,
-        num_rows=0 if predictions is None else len(predictions.probabilities),
+        num_rows=num_rows,
         versions=version_line(facts.versions),
         style=(Path(__file__).parent / "report.css").read_text(encoding="utf-8"),
         metric_name=metric_name,
     )  # fmt: skip
-    for old in (folder / FIGURES_FOLDER).glob("*.png"):
-        old.unlink()
-    for picture in page.pictures.values():
-        (folder / FIGURES_FOLDER / f"{picture.name}.png").write_bytes(picture.png)
-    path = folder / PAGE_NAME
-    path.write_text(html, encoding="utf-8")
-    logger.info(f"Report written to {path}")
-    return path
 
 
 def _audit_png(audit_path: Path, records: list[dict[str, Any]], folder: Path) -> bytes:

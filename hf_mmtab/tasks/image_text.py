@@ -1,7 +1,7 @@
 """Pictures with texts: data, processor, model and collator of MMBT and its baselines."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,13 +10,19 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from ..arguments import IMAGE_TEXT_ARCHITECTURES, ImageTextDataArguments, MMBTModelArguments
+from ..arguments import (
+    IMAGE_TEXT_ARCHITECTURES,
+    ImageTextColumns,
+    ImageTextDataArguments,
+    MMBTModelArguments,
+)
 from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
 from ..data.image_text_files import sample_path, split_of
 from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
-from ..data.records import file_suffix, files_digest
-from ..evaluation.split_evaluation import label_names
+from ..data.record_files import file_suffix
+from ..data.records import files_digest
+from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
 from ..pretrained_packages import resolve_checkpoint
 
@@ -25,15 +31,6 @@ logger = logging.get_logger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 ALL_ROWS = "all"
-LOADING_OPTIONS = (
-    "image_column",
-    "text_column",
-    "text_pair_column",
-    "label_column",
-    "label_separator",
-    "allow_empty_text",
-    "check_images",
-)
 IMAGE_TEXT_PARTS = ("image_encoder", "text_encoder")
 
 
@@ -66,9 +63,8 @@ class ImageTextTask:
         self, arguments: ImageTextDataArguments, **builder_options: Any
     ) -> tuple[datasets.DatasetDict, list[Any]]:
         """Read all splits; also return the records that were left out (`on_bad_record: skip`)."""
-        options = {
-            name: getattr(arguments, name) for name in LOADING_OPTIONS if getattr(arguments, name) is not None
-        }
+        named = {one.name: getattr(arguments, one.name) for one in fields(ImageTextColumns)}
+        options = {name: value for name, value in named.items() if value is not None}
         builder = self.builder(
             data_root=str(self.data_root(arguments)),
             on_bad_record=arguments.on_bad_record,

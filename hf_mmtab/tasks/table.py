@@ -1,7 +1,7 @@
 """Tables of events: data, processor, windows, models and collators of TabBERT."""
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,14 +21,15 @@ from ..data.records import BadRecord, files_digest
 from ..data.simulated_cards import write_csv
 from ..data.simulated_world import World
 from ..data.splits import Split, windows
-from ..data.table import Table, table_files
+from ..data.table import Table
+from ..data.table_files import table_files
 from ..data.windows import WindowDataset, WindowLabel
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..models.tabbert.columns_tabbert import ColumnPlan, infer_plan, resolve_plan
 from .guessed_plan import describe_guess, doubts
 from .saved_processor import open_processor
-from .table_reading import plan_options
+from .table_reading import plan_options, used_columns
 
 logger = logging.get_logger(__name__)
 
@@ -36,20 +37,6 @@ SIMULATED_CARDS = "simulated:cards"
 SIMULATED_DEFAULTS = {"users": 100, "rows": 100_000, "fraud_rate": 0.001, "seed": 0}
 PLAN_SAMPLE = 100_000  # first rows, from which a plan is guessed
 PROCESSOR_FOLDER, ROWS_FOLDER = "processor", "rows"
-SIZE_KEYS = tuple(
-    field.name
-    for field in fields(TabBertModelArguments)
-    if field.name not in ("pretrained", "attn_implementation")
-)
-OF_PRESET = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "field_num_layers",
-    "field_num_heads",
-)
-PLAN_KEYS = ("plan", "plan_edits", "num_bins", "entity_columns", "time_column", "label_columns")
 
 
 @dataclass
@@ -109,8 +96,8 @@ class TableTask:
         if saved.is_dir():
             processor = TabBertProcessor.from_pretrained(saved)
         elif theirs is not None:
-            free = ("label_columns",) if needs_label else ()
-            if given := [key for key in PLAN_KEYS if getattr(arguments, key) and key not in free]:
+            free = {"label_columns"} if needs_label else set()
+            if given := [key for key in arguments.given_plan() if key not in free]:
                 raise ValueError(
                     f"Expected no {', '.join(given)} beside `pretrained`, whose processor has a plan of its own. "
                     "Remove them, or start without `pretrained`."
@@ -153,6 +140,8 @@ class TableTask:
             if getattr(arguments, name) is not None
         }
         options |= plan_options(arguments, self.preset, pretrained)
+        saved = folder / PROCESSOR_FOLDER
+        options["used"] = used_columns(arguments, self.preset, str(saved) if saved.is_dir() else pretrained)
         builder = self.builder(
             self.data_root(arguments, folder), on_bad_record=arguments.on_bad_record, **options
         )
@@ -278,7 +267,7 @@ class TableTask:
         )
         if arguments.pretrained is None:
             return TabBertForMaskedLM(self.config(data, arguments, processor, **implementation))
-        if given := [name for name in SIZE_KEYS if getattr(arguments, name) is not None]:
+        if given := arguments.given_sizes():
             raise ValueError(
                 f"Expected no {', '.join(given)} beside `pretrained`, which has sizes of its own. Remove them, or "
                 "start without `pretrained`."
@@ -295,14 +284,7 @@ class TableTask:
         **more: Any,
     ) -> TabBertConfig:
         """Return the configuration of a new model; what the recipe leaves out is the default's, or the preset's."""
-        sizes = {
-            name: getattr(arguments, name)
-            for name in SIZE_KEYS
-            if name not in ("preset", "dropout") and getattr(arguments, name) is not None
-        }
-        if arguments.dropout is not None:
-            for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"):
-                sizes[name] = arguments.dropout
+        sizes: dict[str, Any] = arguments.sizes()
         positions = data.seq_len * (len(processor.fields) if arguments.flatten else 1)
         sizes["max_position_embeddings"] = max(512, positions)
         if arguments.preset != "paper":
@@ -310,11 +292,7 @@ class TableTask:
         try:
             return TabBertConfig.paper(**processor.config_kwargs(), **sizes, **more)
         except StrictDataclassClassValidationError as error:
-            own = {
-                name: value
-                for name, value in sizes.items()
-                if name in OF_PRESET or name == "field_hidden_size"
-            }
+            own = {name: getattr(arguments, name) for name in arguments.given_sizes() if name != "preset"}
             if not own:
                 raise
             told = ", ".join(f"{name}: {value}" for name, value in own.items())

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig
 
-from ..arguments import TableDataArguments
+from ..arguments import TabBertHeadArguments, TableDataArguments
 from ..data.encoded_rows import SPLITS, EncodedRows
 from ..data.windows import WindowDataset
 from ..evaluation.scored_rows import judged_rows
@@ -18,7 +18,6 @@ from ..models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from ..models.tabbert.modeling_tabbert_lstm import TabBertEncoderWindowModel, TabBertWindowModel
-from ..table_arguments import TabBertHeadArguments
 from .table import PreparedTable
 
 HEADS: dict[str, type[TabBertWindowModel]] = {

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from ..arguments import TableRunArguments
 from ..data.windows import WindowDataset
 from ..metrics.priors import effective_prior, prior_log_ratios
-from ..table_arguments import TableRunArguments
 from ..training.imbalance import ImbalanceSampler
 
 logger = logging.get_logger(__name__)

@@ -17,23 +17,42 @@ def plan_options(
         preset: of the task.
         pretrained: checkpoint whose processor has the plan.
     """
-    entity, time, label = arguments.entity_columns, arguments.time_column, arguments.label_columns
-    given = arguments.plan if arguments.plan is not None else preset
-    if pretrained is not None:
-        plan = TabBertProcessor.from_pretrained(pretrained).plan
-    elif given is not None:
-        named = {"entity": tuple(entity), "time": time, "label": tuple(label)}
-        plan = resolve_plan(given).edit(**{role: value for role, value in named.items() if value})
-        plan = _edited(plan, cast(dict[str, Any], arguments.plan_edits or {}))
-    else:
+    plan = _known_plan(arguments, preset, pretrained)
+    if plan is None:
+        entity, time = arguments.entity_columns, arguments.time_column
         named_time = [time] if time else []
         return {
             "required": tuple(dict.fromkeys([*entity, *named_time])),
             "roles": dict.fromkeys(named_time, "time"),
         }
-    labels = {*label, *plan.label}
+    labels = {*arguments.label_columns, *plan.label}
     roles = {name: role for name, role in plan.roles.items() if name not in labels}
     return {"required": tuple(plan.required), "roles": roles}
+
+
+def used_columns(
+    arguments: TableDataArguments, preset: str | None, pretrained: str | None
+) -> tuple[str, ...]:
+    """Return the columns that the plan reads, see `plan_options`; none of a plan yet to be guessed."""
+    plan = _known_plan(arguments, preset, pretrained)
+    return () if plan is None else tuple(plan.columns)
+
+
+def _known_plan(
+    arguments: TableDataArguments, preset: str | None, pretrained: str | None
+) -> ColumnPlan | None:
+    if pretrained is not None:
+        return TabBertProcessor.from_pretrained(pretrained).plan
+    given = arguments.plan if arguments.plan is not None else preset
+    if given is None:
+        return None
+    named = {
+        "entity": tuple(arguments.entity_columns),
+        "time": arguments.time_column,
+        "label": tuple(arguments.label_columns),
+    }
+    plan = resolve_plan(given).edit(**{role: value for role, value in named.items() if value})
+    return _edited(plan, cast(dict[str, Any], arguments.plan_edits or {}))
 
 
 def _edited(plan: ColumnPlan, edits: dict[str, Any]) -> ColumnPlan:

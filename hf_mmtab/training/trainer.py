@@ -23,6 +23,7 @@ from .loss_scaling import uses_num_items
 from .losses import loss_from_arguments
 from .optimizers import BertAdam, bertadam_settings, split_groups_by_part
 from .parts import find_part, freezable_modules
+from .pushing import PublicPushTrainer
 from .random_state import keep_random_state
 
 logger = logging.get_logger(__name__)
@@ -30,7 +31,7 @@ logger = logging.get_logger(__name__)
 PART_ARGUMENTS = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
 
 
-class MMTabTrainer(FeatureTrainer):
+class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
     """Trainer for the models of this package and any `PreTrainedModel` or `nn.Module`.
 
     Args:

@@ -14,11 +14,12 @@ from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification
 from two_processes import run_on_two_processes
 
-from hf_mmtab.commands import embed, eval_checkpoint, finetune_table, predict, pretrain, table_blocks
-from hf_mmtab.commands.eval_table import seen_note
+from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
 from hf_mmtab.commands.finetune import load_recipe, main
-from hf_mmtab.commands.finetune_table import WindowTrainer
-from hf_mmtab.commands.table_results import length_note, pretraining_note, score_note
+from hf_mmtab.commands.runs.table_heads import HeadRun, WindowTrainer
+from hf_mmtab.commands.runs.table_notes import length_note, pretraining_note, score_note
+from hf_mmtab.commands.tables import blocks as table_blocks
+from hf_mmtab.commands.tables.evaluating import seen_note
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.metrics import tune_thresholds
@@ -269,7 +270,9 @@ def test_two_processes_train_and_judge_as_one(recipe, tmp_path):
 
 def load_windows(recipe: Path, run: Path, split: str):
     loaded = load_recipe([str(recipe), "--output_dir", str(run)])
-    return finetune_table.prepare(loaded)[1][split]
+    prepared = HeadRun(loaded)
+    prepared.read_table()
+    return prepared.windows[split]
 
 
 def test_a_head_learns_what_only_the_row_before_tells(recipe, tmp_path):
@@ -327,7 +330,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
             return super().training_step(*args, **kwargs)
 
     run = tmp_path / "run"
-    monkeypatch.setattr(finetune_table, "WindowTrainer", Interrupted)
+    monkeypatch.setattr(HeadRun, "trainer_type", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         main([str(recipe), *steps, "--output_dir", str(run)])
     assert (run / f"checkpoint-{checkpoint}").is_dir() and not (run / "results.json").exists()
@@ -365,7 +368,9 @@ def test_one_label_per_row_judges_each_row_with_half_a_window_before_it(recipe, 
 
 def load_windows_of_every(recipe: Path, run: Path):
     loaded = load_recipe([str(recipe), "--output_dir", str(run), "--window_label", "every"])
-    windows = finetune_table.prepare(loaded)[1]["test"]
+    prepared = HeadRun(loaded)
+    prepared.read_table()
+    windows = prepared.windows["test"]
     whole = windows.index.length == 6
     assert (windows.index.label_start[whole] <= 3).all() or whole.any()
     return windows
@@ -548,8 +553,11 @@ def test_rows_are_embedded_with_the_rows_before_them(finished, encoder, stranger
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--architecture", "gru"], "invalid choice: 'gru'"),
-        (["--window_label", "first"], "invalid choice: 'first'"),
+        (
+            ["--architecture", "gru"],
+            "Expected one of lstm, mlp, pooled, raw_lstm for --architecture, found 'gru'",
+        ),
+        (["--window_label", "first"], "Expected one of last, any, every for --window_label, found 'first'"),
         (["--upsample_positives", "1.5"], "upsample_positives must be between 0 and 1.*got 1.5"),
         (["--negatives_per_epoch", "0"], "negatives_per_epoch must be above 0 and at most 1, got 0"),
         (["--plan", "card"], "Expected no plan beside `pretrained`, whose processor has a plan of its own"),

@@ -6,7 +6,7 @@ import numpy as np
 import yaml
 
 from hf_mmtab.commands.finetune import main
-from hf_mmtab.commands.finetune_table import head_note
+from hf_mmtab.commands.runs.table_notes import head_note
 from hf_mmtab.models.tabbert import TabBertConfig
 from hf_mmtab.tasks import table_labels
 

@@ -16,8 +16,8 @@ import yaml
 from transformers import AutoModelForMaskedLM, AutoProcessor
 from two_processes import run_on_two_processes
 
-from hf_mmtab.commands import pretrain
-from hf_mmtab.commands.pretrain import PretrainingTrainer, load_recipe, main
+from hf_mmtab.commands.pretrain import load_recipe, main
+from hf_mmtab.commands.runs.pretraining import PretrainingRun, PretrainingTrainer
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertProcessor
 from hf_mmtab.models.tabbert.columns_tabbert import infer_plan
@@ -322,7 +322,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkey
                 raise KeyboardInterrupt
             return super().training_step(*args, **kwargs)
 
-    monkeypatch.setattr(pretrain, "PretrainingTrainer", Interrupted)
+    monkeypatch.setattr(PretrainingRun, "trainer_type", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         main([str(recipe), *steps])
     run = tmp_path / "run"
@@ -512,7 +512,7 @@ def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
         (["--learning_rat", "1"], "found 'learning_rat' in the command line. Did you mean 'learning_rate'"),
         (["--seq_length", "9"], "found 'seq_length' in the command line. Did you mean"),
         (["--task", "image_text"], "`task` to be one of table, card_transactions, prsa, found 'image_text'"),
-        (["--split", "random"], "invalid choice: 'random'"),
+        (["--split", "random"], "Expected one of time, entity, paper for --split, found 'random'"),
         (["--data", "simulated:cards"], "Expected task: card_transactions for data: simulated:cards"),
         (["--simulate", '{"rows": 5}'], "Expected data: simulated:cards beside `simulate`"),
         (["--simulate", "{rows: 5}"], "Remove one of them: `--simulate null`"),

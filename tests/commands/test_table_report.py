@@ -2,21 +2,22 @@
 
 import dataclasses
 import datetime
-import json
-from types import SimpleNamespace
 
 import datasets
 import numpy as np
 import pytest
 
-from hf_mmtab.commands.table_report import read_table_facts, write_table_report
+from hf_mmtab.commands.runs.report import common_facts, write_report_and_card
+from hf_mmtab.commands.runs.table_facts import table_facts
 from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
 from hf_mmtab.evaluation.comparison import compare_scored
 from hf_mmtab.evaluation.decoded_histories import DecodedHistories, as_probability, as_text
-from hf_mmtab.evaluation.row_evaluation import evaluate_rows
+from hf_mmtab.evaluation.judging import judge_splits
+from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.evaluation.scored_rows import judged_rows, scores_of_rows
 from hf_mmtab.models.tabbert import TabBertConfig, TabBertProcessor
+from hf_mmtab.tasks import PreparedTable
 
 START = datetime.datetime(2021, 3, 1)
 PLAN = {
@@ -52,7 +53,7 @@ def dataset():
 def table(dataset, tmp_path_factory):
     processor = TabBertProcessor(PLAN)
     rows = prepare_rows(dataset, processor, tmp_path_factory.mktemp("rows") / "rows", "time")
-    return SimpleNamespace(rows=rows, processor=processor)
+    return PreparedTable(rows, processor, [], dataset)
 
 
 def scored_by(cut, seed):
@@ -60,29 +61,21 @@ def scored_by(cut, seed):
     judged = judged_rows(cut)
     scored = scores_of_rows(cut, judged, np.zeros(len(judged.row)))
     noise = np.random.default_rng(seed).random(len(scored))
-    return scored.with_scores(0.3 * scored.labels + 0.7 * noise)
+    return dataclasses.replace(scored, scores=0.3 * scored.labels + 0.7 * noise)
 
 
-def run_folder(folder, table, scored, label="last", problem_type=SINGLE, names=("no", "yes")):
-    folder.mkdir(parents=True, exist_ok=True)
+def judged(table, scored, label="last", problem_type=SINGLE, names=("no", "yes"), **changes):
     names = dict(enumerate(names))
     config = TabBertConfig(
         **table.processor.config_kwargs(), hidden_size=16, num_attention_heads=2, num_hidden_layers=1,
         intermediate_size=16, field_hidden_size=8, field_num_heads=2, problem_type=problem_type, id2label=names,
-        window_label=label, seq_len=5,
+        window_label=label, seq_len=5, threshold=0.5 if problem_type == SINGLE else None, **changes,
     )  # fmt: skip
-    config.save_pretrained(folder)
-    cut = 0.5 if problem_type == SINGLE else None
-    found = {s: evaluate_rows(one, problem_type, names, cut, bootstrap=50) for s, one in scored.items()}
-    results = {
-        "architecture": "lstm", "data": "somewhere/payments.csv", "split": "test", "thresholds": cut and [cut],
-        "window_label": label, "seq_len": 5, "minutes": 3.0, "notes": ["Nothing is shared."], "skipped": [],
-        "metrics": {s: one.metrics for s, one in found.items()}, "resampled_by": found["test"].resampled_by,
-        "intervals": {
-            s: {n: dataclasses.astuple(i) for n, i in one.intervals.items()} for s, one in found.items()
-        },
-    }  # fmt: skip
-    (folder / "results.json").write_text(json.dumps(results))
+    judged = judge_splits(scored, config, "test", 50, "auto")
+    return config, RunResults(
+        **judged, architecture="lstm", data="somewhere/payments.csv", window_label=label, seq_len=5, minutes=3.0,
+        notes=["Nothing is shared."],
+    )  # fmt: skip
 
 
 def test_a_history_shows_the_rows_up_to_the_judged_one_as_they_came(dataset, table):
@@ -140,12 +133,11 @@ def test_the_report_has_the_models_side_by_side_and_the_histories_of_the_errors(
     cut = {s: windows(table.rows, s, seq_len=5, stride=1, label="last") for s in ("validation", "test")}
     scored = {split: scored_by(found, 1) for split, found in cut.items()}
     other = scored_by(cut["test"], 2)
-    run_folder(tmp_path, table, scored)
+    config, results = judged(table, scored)
     names = {0: "no", 1: "yes"}
     compared = compare_scored({"lstm": [scored["test"]], "amount": [other]}, SINGLE, names, bootstrap=50)
-    page = write_table_report(
-        tmp_path, table, dataset, cut, scored, "do it again", compared, {"amount": other}
-    )
+    own = table_facts(results, config, table, cut, scored, {"amount": other}) | {"comparison": compared}
+    page = write_report_and_card(common_facts(tmp_path, results, "do it again", **own), tmp_path)
     html = page.read_text(encoding="utf-8")
     figures = {p.stem for p in (tmp_path / "report" / "figures").iterdir()}
     assert figures == {
@@ -171,12 +163,14 @@ def test_the_report_of_several_targets_names_each_of_them(dataset, tmp_path):
     rng = np.random.default_rng(3)
     heat = dataset.add_column("PM10", rng.normal(50, 9, 1000)).add_column("PM2.5", [None, *rng.random(999)])
     processor = TabBertProcessor(PLAN | {"label": ["PM10", "PM2.5"]})
-    table = SimpleNamespace(rows=prepare_rows(heat, processor, tmp_path / "rows"), processor=processor)
+    rows = prepare_rows(heat, processor, tmp_path / "rows")
+    table = PreparedTable(rows, processor, [], heat)
     cut = {"test": windows(table.rows, "test", seq_len=5, stride=1, label="last")}
-    judged = judged_rows(cut["test"])
-    scored = {"test": scores_of_rows(cut["test"], judged, rng.normal(50, 9, (len(judged.row), 2)))}
-    run_folder(tmp_path / "run", table, scored, problem_type="regression", names=("PM10", "PM2.5"))
-    page = write_table_report(tmp_path / "run", table, heat, cut, scored, "do it again")
+    rows = judged_rows(cut["test"])
+    scored = {"test": scores_of_rows(cut["test"], rows, rng.normal(50, 9, (len(rows.row), 2)))}
+    config, results = judged(table, scored, problem_type="regression", names=("PM10", "PM2.5"))
+    own = table_facts(results, config, table, cut, scored)
+    page = write_report_and_card(common_facts(tmp_path, results, "do it again", **own), tmp_path / "run")
     html = page.read_text(encoding="utf-8")
     assert "Predicts PM10, PM2.5: judged is the last row" in html
     assert "<td>RMSE, PM2.5</td>" in html
@@ -188,14 +182,12 @@ def test_times_that_are_no_dates_are_not_drawn_over_time(dataset, tmp_path):
     numbered = dataset.remove_columns("when").add_column("when", list(range(1000)))
     plan = PLAN | {"fields": {"shop": {}}}
     processor = TabBertProcessor(plan)
-    table = SimpleNamespace(
-        rows=prepare_rows(numbered, processor, tmp_path / "rows", "time"), processor=processor
-    )
+    rows = prepare_rows(numbered, processor, tmp_path / "rows", "time")
+    table = PreparedTable(rows, processor, [], numbered)
     cut = {"test": windows(table.rows, "test", seq_len=5, stride=1, label="last")}
     scored = {"test": scored_by(cut["test"], 1)}
-    run_folder(tmp_path / "run", table, scored)
-    facts = read_table_facts(tmp_path / "run", table, numbered, cut, scored, "")
-    assert facts.predictions["test"].times is None
+    config, results = judged(table, scored)
+    assert table_facts(results, config, table, cut, scored)["predictions"]["test"].times is None
 
 
 @pytest.mark.parametrize(
@@ -208,11 +200,11 @@ def test_times_that_are_no_dates_are_not_drawn_over_time(dataset, tmp_path):
         ({"window_label": "last"}, False),
     ],
 )
-def test_a_model_that_reads_on_behind_the_judged_row_is_said_to(dataset, table, tmp_path, change, warns):
+def test_a_model_that_reads_on_behind_the_judged_row_is_said_to(table, change, warns):
     cut = {"test": windows(table.rows, "test", seq_len=5, stride=2, label="every")}
     scored = {"test": scored_by(cut["test"], 1)}
-    run_folder(tmp_path, table, scored, label="every")
-    config = json.loads((tmp_path / "config.json").read_text()) | change
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    notes = read_table_facts(tmp_path, table, dataset, cut, scored, "").notes
+    config, results = judged(table, scored, label="every")
+    for name, value in change.items():
+        setattr(config, name, value)
+    notes = table_facts(results, config, table, cut, scored)["notes"]
     assert any("come after the judged one" in note for note in notes) == warns

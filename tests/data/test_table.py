@@ -5,13 +5,13 @@ import gzip
 import shutil
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from hf_mmtab.data import csv_blocks
 from hf_mmtab.data.card_transactions import CardTransactions
-from hf_mmtab.data.csv_blocks import CsvFormat, read_blocks
 from hf_mmtab.data.prsa import PRSA
-from hf_mmtab.data.records import BadRecordError, BadRecords
+from hf_mmtab.data.records import BadRecordError
 from hf_mmtab.data.table import Table
 
 HEADER = "id,when,price,note\n"
@@ -218,17 +218,15 @@ def test_types_that_do_not_fit_a_format_are_reported_with_the_row(tmp_path):
 
 @pytest.mark.parametrize("block_bytes", [64, 200, 1000, 2**20])
 def test_blocks_of_any_size_give_the_same_rows(block_bytes, tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_blocks, "SMALLEST_PIECE", 128)
+    monkeypatch.setattr(Table, "BLOCK_BYTES", block_bytes)
     lines = [f'{i},"line one\nline {i}, two",{i}.5\n' if i % 3 else f"{i},plain,\n" for i in range(60)]
     lines[30] = "oops,plain,1\n"
     path = _write(tmp_path, lines, header="a,b,c\n")
-    form = CsvFormat({"a": pl.Int64(), "b": pl.String(), "c": pl.Float64()})
-    bad = BadRecords("skip")
-    frame = pl.concat(list(read_blocks(path, form, bad, block_bytes)))
+    builder, rows = _read(Table, path, tmp_path, types={"a": "int", "c": "float"}, on_bad_record="skip")
 
-    assert frame["a"].to_list() == [i for i in range(60) if i != 30]
-    assert frame["b"][1] == "line one\nline 1, two"
-    assert [r.line for r in bad.records] == [2 + 30 + 20]  # twenty cells before it hold a line end
+    assert rows["a"][:] == [i for i in range(60) if i != 30]
+    assert rows["b"][1] == "line one\nline 1, two"
+    assert [r.line for r in builder.skipped] == [2 + 30 + 20]  # twenty cells before it hold a line end
 
 
 @pytest.mark.parametrize(
@@ -474,3 +472,64 @@ def test_a_file_with_another_separator_is_told(tmp_path):
     (tmp_path / "semi.csv").write_text("a;b\n1;2\n")
     with pytest.raises(ValueError, match=r"parted by ',', found a single one, 'a;b', .*`separator: \";\"`"):
         _read(Table, tmp_path / "semi.csv", tmp_path)
+
+
+def test_guesses_do_not_change_values(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("account,big,padded,n\n7,12345678901234567890,1,1\n07,1,02,2\n007,2,30,\n")
+    _, rows = _read(Table, path, tmp_path)
+    assert rows["account"][:] == ["7", "07", "007"] and rows["big"][0] == "12345678901234567890"
+    assert rows["padded"][1] == "02" and rows["n"][:] == [1, 2, None]
+
+
+def test_files_that_are_no_data_are_left_alone(tmp_path, caplog):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    _write(folder, GOOD[:3], "b.csv")
+    for name in (".b.csv", "._b.csv", "README.txt", "LICENSE.txt"):
+        (folder / name).write_text("Not a table, but prose\nwith commas, and lines.\n")
+    assert len(_read(Table, folder, tmp_path)[1]) == 3
+    (folder / "other.txt").write_text("Not a table, but prose\nwith commas, and lines.\n")
+    with pytest.raises(
+        ValueError, match=r"first file, 'b.csv', found none called .* in '.*other.txt'.*take the file out"
+    ):
+        _read(Table, folder, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_row_numbers_of_pandas_are_not_read_unless_they_are_named(name, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(f"{name},a\n0,x\n1,y\n")
+    assert _read(Table, path, tmp_path)[1].column_names == ["a"]
+    assert _read(Table, path, tmp_path, used=("Unnamed: 0",))[1].column_names == [
+        *([name] if name else []),
+        "a",
+    ]
+
+
+def test_columns_of_other_types_in_a_later_file_are_told(tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    pl.DataFrame({"a": [1, 2]}).write_parquet(folder / "a.parquet")
+    pl.DataFrame({"a": ["x", "y"]}).write_parquet(folder / "b.parquet")
+    with pytest.raises(
+        ValueError, match=r"types of the first file, 'a.parquet', found other ones .* in '.*b.parquet'"
+    ):
+        _read(Table, folder, tmp_path)
+
+
+def test_a_column_name_twice_in_a_parquet_file_is_told(tmp_path):
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(
+        ValueError, match=r"Expected different column names, found \['a'\] twice in '.*t.parquet'"
+    ):
+        _read(Table, tmp_path / "t.parquet", tmp_path)
+
+
+def test_a_wide_table_is_read_in_one_go(tmp_path):
+    names = [f"c{i}" for i in range(3000)]
+    path = tmp_path / "t.csv"
+    path.write_text(",".join(names) + "\n" + ",".join("1" * 3000) + "\n" + ",".join("x" * 3000) + "\n")
+    _, rows = _read(Table, path, tmp_path)
+    assert rows[1]["c2999"] == "x"

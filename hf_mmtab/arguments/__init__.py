@@ -1,0 +1,30 @@
+"""Recipe keys that are not transformers' training arguments: which data, which model, what to do around training."""
+
+from .common import DataArguments, FinetuningArguments, ModelArguments, RunArguments
+from .image_text import (
+    IMAGE_TEXT_ARCHITECTURES,
+    ImageTextColumns,
+    ImageTextDataArguments,
+    ImageTextRunArguments,
+    MMBTModelArguments,
+)
+from .table_heads import TabBertHeadArguments, TableRunArguments
+from .tables import PlanArguments, PretrainingArguments, TabBertModelArguments, TableDataArguments
+
+__all__ = [
+    "IMAGE_TEXT_ARCHITECTURES",
+    "DataArguments",
+    "FinetuningArguments",
+    "ImageTextColumns",
+    "ImageTextDataArguments",
+    "ImageTextRunArguments",
+    "MMBTModelArguments",
+    "ModelArguments",
+    "PlanArguments",
+    "PretrainingArguments",
+    "RunArguments",
+    "TabBertHeadArguments",
+    "TabBertModelArguments",
+    "TableDataArguments",
+    "TableRunArguments",
+]

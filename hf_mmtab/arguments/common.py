@@ -1,0 +1,91 @@
+"""Recipe keys that every run has: which data, which checkpoint to start from, what to do around training."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+
+@strict
+@dataclass(kw_only=True)
+class DataArguments:
+    """Which data."""
+
+    task: str = field(
+        metadata={
+            "help": "Of pictures with texts: image_text, mmimdb, food101 or vsnli. Of tables: table (anybody's), "
+            "card_transactions or prsa."
+        }
+    )
+    data: str = field(
+        metadata={
+            "help": "Folder or file of the data; sample:openclipart ships with the package, simulated:cards is "
+            "generated into output_dir."
+        }
+    )
+    on_bad_record: Literal["raise", "skip"] = field(
+        default="raise",
+        metadata={"help": "skip: leave unreadable records out, counted and listed in the report."},
+    )
+    max_rows: int | None = field(
+        default=None,
+        metadata={
+            "help": "At most this many rows (a trial): of each split of pictures with texts, the first of a table."
+        },
+    )
+    split_seed: int = field(default=0, metadata={"help": "Seed of a split that is drawn."})
+
+
+@strict
+@dataclass(kw_only=True)
+class ModelArguments:
+    """Which model."""
+
+    pretrained: str | None = field(
+        default=None,
+        metadata={"help": "Hub name or folder of a whole saved model to start from, with its processor."},
+    )
+    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa (default), eager, …"})
+
+
+@strict
+@dataclass(kw_only=True)
+class RunArguments:
+    """What a run does around its training."""
+
+    overwrite: bool = field(
+        default=False,
+        metadata={
+            "help": "Start anew in an output_dir that holds another run. Otherwise a run of the same recipe resumes, "
+            "and any other is an error."
+        },
+    )
+    license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
+    examples: bool = field(
+        default=False,
+        metadata={"help": "push_to_hub: the report that is sent shows rows, texts and pictures of the data."},
+    )
+
+
+@strict
+@dataclass(kw_only=True)
+class FinetuningArguments(RunArguments):
+    """What fine-tuning does around its training."""
+
+    compare: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Others to train under the same recipe, or to judge on the same rows, for the comparison table. "
+            "Of tables also amount, boosted_rows and boosted_history (the last two need the extra `boosting`)."
+        },
+    )
+    seeds: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Train once with each of these seeds; the table has mean and spread. Default: `seed`."
+        },
+    )
+    bootstrap: int = field(
+        default=1000,
+        metadata={"help": "Resamples behind the 95 % intervals of test metrics; 0 leaves them out."},
+    )

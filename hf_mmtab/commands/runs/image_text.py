@@ -1,0 +1,224 @@
+"""Fine-tuning MMBT or one of its baselines on pictures with texts, and judging a saved one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from transformers import AutoConfig
+
+from ...arguments import IMAGE_TEXT_ARCHITECTURES
+from ...data.records import BadRecord
+from ...evaluation.ablation import AblationRow, ablation_table
+from ...evaluation.judging import judge_splits
+from ...evaluation.prediction_tables import gold_labels, read_probabilities, write_split_predictions
+from ...evaluation.row_evaluation import HEADLINE
+from ...evaluation.run_results import RunResults
+from ...evaluation.scored_rows import ScoredRows
+from ...metrics import (
+    compute_metrics_for,
+    metric_names,
+    probabilities_from_logits,
+    scores_for,
+    tune_thresholds,
+)
+from ...metrics.names import label_names
+from ...publishing.local_paths import LocalPaths
+from ...reports import SplitPredictions
+from ...tasks import ImageTextTask, label_ids_of_model
+from ...training import MMTabTrainer
+from .folder import leave_out_absent_parts
+from .recipe import ImageTextRecipe
+from .report import predictions_file
+from .walk import Run
+
+SELECTION_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "micro_f1"}
+ONE_INPUT = ("bow", "img", "bert")  # architectures that read the text or the picture alone
+_SENTENCES = {
+    "single_label_classification": "One of {labels} classes from {inputs}.",
+    "multi_label_classification": "Any of {labels} labels from {inputs}.",
+}
+
+
+class ImageTextRun(Run[ImageTextRecipe]):
+    """One architecture with one seed."""
+
+    architectures = IMAGE_TEXT_ARCHITECTURES
+    baselines: tuple[str, ...] = ()  # names to compare with that are not trained
+
+    splits: datasets.DatasetDict
+    skipped: list[BadRecord]
+
+    def prepare(self) -> Any:
+        """Read all splits, build the processor and start the model."""
+        recipe, task = self.recipe, self.recipe.task
+        self.splits, self.skipped = task.load(recipe.data)
+        problem_type, names = task.labels(self.splits["train"])
+        self.processor = task.processor(recipe.model)
+        has_pairs = "sentence2" in self.splits["train"].column_names
+        model: Any = task.model(recipe.model, problem_type, names, self.processor, has_pairs)
+        self.config = model.config
+        if recipe.model.pretrained is not None:
+            self._number_labels()
+        leave_out_absent_parts(recipe, task.parts, model, self.is_reference)
+        self.known_metrics = metric_names(problem_type, model.config.id2label)
+        self.selection = (SELECTION_METRIC[problem_type], True)
+        return model
+
+    def _number_labels(self) -> None:
+        """Number the labels of all splits as the model does."""
+        numbered = {name: label_ids_of_model(rows, self.config) for name, rows in self.splits.items()}
+        self.splits = datasets.DatasetDict(numbered)
+
+    def trainer_arguments(self, model: Any) -> dict[str, Any]:
+        """Return data, collator and metrics."""
+        task, train = self.recipe.task, self.splits["train"]
+        return {
+            "train_dataset": task.encode(train, self.processor, augment=True),
+            "eval_dataset": task.encode(self.splits["validation"], self.processor),
+            "data_collator": task.collator(self.recipe.data, self.processor, self.config.num_labels),
+            "compute_metrics": compute_metrics_for(self.config.problem_type, self.config.id2label),
+            "label_counts": task.label_counts(train),
+        }
+
+    def calibrate(self, trainer: MMTabTrainer) -> None:
+        """Choose the thresholds of several labels on validation."""
+        self.config = trainer.model.config
+        if self.config.problem_type == "multi_label_classification":
+            scored = predict_rows(trainer, self.recipe.task, self.splits["validation"], self.processor)
+            assert scored.labels is not None
+            self.config.thresholds = tune_thresholds(scored.probabilities, scored.labels)
+
+    def judge(self, trainer: MMTabTrainer) -> dict[str, Any]:
+        """Evaluate every split but that of training, the main one also with each input taken away."""
+        recipe, task, rows = self.recipe, self.recipe.task, self.evaluated
+        self.scored = {name: predict_rows(trainer, task, one, self.processor) for name, one in rows.items()}
+        main = "test" if "test" in rows else "validation"
+        bootstrap = recipe.run.bootstrap if trainer.is_world_process_zero() else 0
+        results = judge_image_text(self.scored, self.config, main, bootstrap)
+        if recipe.run.ablation:
+            results["ablation"] = ablate_modalities(
+                task, trainer, rows[main], self.processor, results["metrics"][main]
+            )
+        return {
+            **results,
+            "architecture": recipe.model.architecture,
+            "inputs": list(task.modalities(self.splits["train"])),
+            "skipped": self.skipped,
+        }
+
+    @property
+    def evaluated(self) -> dict[str, datasets.Dataset]:
+        """Split → rows, without training."""
+        return {name: rows for name, rows in self.splits.items() if name != "train"}
+
+    def write_predictions(self) -> None:
+        """Write the predictions of each split beside the columns of its rows."""
+        for name, rows in self.evaluated.items():
+            file = predictions_file(self.recipe.folder, name)
+            write_split_predictions(file, rows, self.scored[name], self.config)
+
+    def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
+        """Return title, labels and predictions."""
+        return image_text_facts(results, self.config, self.scored, self.evaluated)
+
+    def card_options(self) -> dict[str, Any]:
+        """Return the licence, and what the weights started from."""
+        starts = [self.recipe.model.text_model, self.recipe.model.image_model]
+        paths = LocalPaths(self.recipe.values, self.recipe.folder)
+        on_hub = [one for one in starts if one and paths.value("text_model", one) == one and ":" not in one]
+        return super().card_options() | {"base_models": on_hub}
+
+    def restore(self) -> None:
+        """Read the data and what a finished run predicted."""
+        self.splits, self.skipped = self.recipe.task.load(self.recipe.data)
+        self.config = AutoConfig.from_pretrained(self.recipe.folder)
+        self._number_labels()
+        self.scored = self.read_scored(self.recipe.folder)
+
+    def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
+        """Read the predictions of a finished run."""
+        names = label_names(self.config)
+        return {
+            split: ScoredRows(
+                read_probabilities(predictions_file(folder, split), names), gold_labels(rows, len(names))
+            )
+            for split, rows in self.evaluated.items()
+        }
+
+
+def predict_rows(
+    trainer: MMTabTrainer, task: ImageTextTask, rows: datasets.Dataset, processor: Any
+) -> ScoredRows:
+    """Return the scores of every row, gathered over all processes."""
+    output = trainer.predict(task.encode(rows, processor))  # type: ignore[arg-type]
+    logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+    probabilities = probabilities_from_logits(logits, trainer.model.config.problem_type)
+    return ScoredRows(probabilities, np.asarray(output.label_ids))
+
+
+def judge_image_text(
+    scored: Mapping[str, ScoredRows], config: Any, main: str, bootstrap: int
+) -> dict[str, Any]:
+    """Judge splits of pictures with texts: rows are independent, and every class is judged."""
+    return judge_splits(scored, config, main, bootstrap, "row", HEADLINE[config.problem_type], per_class=True)
+
+
+def ablate_modalities(
+    task: ImageTextTask,
+    trainer: MMTabTrainer,
+    rows: datasets.Dataset,
+    processor: Any,
+    intact: Mapping[str, float],
+) -> list[AblationRow]:
+    """Blank and shuffle one input at a time, if the model reads more than one.
+
+    Args:
+        task: of the data.
+        trainer: holds the model.
+        rows: to judge on.
+        processor: of the model.
+        intact: metrics of the rows as they are.
+    """
+    config = trainer.model.config
+    modalities = task.modalities(rows)
+    if getattr(config, "baseline", "") in ONE_INPUT or len(modalities) < 2 or len(rows) < 2:
+        return []
+
+    def scores(ablated: datasets.Dataset) -> dict[str, float]:
+        scored = predict_rows(trainer, task, ablated, processor)
+        assert scored.labels is not None
+        thresholds = getattr(config, "thresholds", None)
+        return scores_for(
+            config.problem_type, scored.labels, scored.probabilities, config.id2label, thresholds
+        )
+
+    return ablation_table(scores, rows, modalities, HEADLINE[config.problem_type], intact=intact)
+
+
+def image_text_facts(
+    results: RunResults,
+    config: Any,
+    scored: Mapping[str, ScoredRows],
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """Return the fields of `RunFacts` that are those of pictures with texts.
+
+    Args:
+        results: of the run or evaluation.
+        config: of the model.
+        scored: split → its scores.
+        rows: split → its rows, for the examples.
+    """
+    inputs = " and ".join(results.inputs) or "its inputs"
+    return {
+        "title": f"{results.architecture} on {Path(results.data).name}",
+        "problem_type": config.problem_type,
+        "id2label": config.id2label,
+        "task": _SENTENCES[config.problem_type].format(labels=config.num_labels, inputs=inputs),
+        "predictions": {
+            split: SplitPredictions(one.probabilities, one.labels, rows[split])
+            for split, one in scored.items()
+        },
+    }

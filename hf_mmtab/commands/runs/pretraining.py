@@ -1,0 +1,237 @@
+"""Pretraining TabBERT on a table: masked cells are recovered, or each next row is predicted."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import ProgressCallback
+
+from ...data.splits import leak_check
+from ...data.windows import WindowDataset
+from ...evaluation.cell_baselines import (
+    FieldScore,
+    field_scores,
+    field_table,
+    guess_masked_cells,
+    most_frequent_ids,
+)
+from ...evaluation.cell_errors import surest_cell_errors
+from ...evaluation.run_results import RunResults
+from ...evaluation.scored_rows import ScoredRows
+from ...metrics.masked_cells import MaskedCellMetrics
+from ...models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
+from ...models.tabbert.columns_tabbert import ColumnPlan
+from ...reports.facts import MASKED_LM
+from ...tasks import PreparedTable
+from ...tasks.saved_processor import PROCESSOR_FILE
+from ...tasks.table import PROCESSOR_FOLDER
+from ...training import MMTabTrainer
+from ..console import counted, parameters
+from .folder import TABLE_FOLDER
+from .recipe import PretrainingRecipe
+from .table_notes import leak_sentence
+from .walk import Run
+
+PLAN_FILE = "column_plan.yaml"
+EVALUATED = ("validation", "test")
+BATCH_DEPENDENT = ("loss", "model_preparation_time")  # what Trainer adds to our metrics
+
+
+class PretrainingTrainer(MMTabTrainer):
+    """Masks other cells in each epoch of training, and the same ones at each evaluation.
+
+    Args:
+        eval_collator: of evaluations, in place of `data_collator`.
+        kwargs: what `MMTabTrainer` takes.
+    """
+
+    def __init__(self, *args: Any, eval_collator: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.eval_collator = eval_collator
+        if not self.args.disable_tqdm:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(ShortLog)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Return the loader of an evaluation set, with the evaluations' own collator."""
+        training, self.data_collator = self.data_collator, self.eval_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = training
+
+    def enter_epoch(self) -> None:
+        """Tell the collator which epoch it is: what it masks follows from that and the seed alone."""
+        super().enter_epoch()
+        assert self.plan is not None  # training has begun
+        self.data_collator.set_epoch(self.state.global_step // self.plan.steps_per_epoch)
+
+
+class ShortLog(ProgressCallback):
+    """A progress bar whose log lines leave the numbers of single fields to the log history."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        short = {name: value for name, value in (logs or {}).items() if "/" not in name}
+        super().on_log(args, state, control, logs=short, **kwargs)
+
+
+class PretrainingRun(Run[PretrainingRecipe]):
+    """One encoder with one seed."""
+
+    trainer_type = PretrainingTrainer
+    selection = ("masked_loss", False)
+
+    table: PreparedTable
+    windows: dict[str, WindowDataset]
+    metrics: MaskedCellMetrics
+
+    def check(self) -> None:
+        """Refuse to go on, or to read results, where `column_plan.yaml` was edited after the run began.
+
+        Raises:
+            ValueError: with how to start anew with the edited plan.
+        """
+        folder = self.recipe.folder
+        written = folder / PLAN_FILE
+        processors = [folder / TABLE_FOLDER / PROCESSOR_FOLDER, folder]
+        saved = next((one for one in processors if (one / PROCESSOR_FILE).exists()), None)
+        if self.recipe.run.overwrite or saved is None or not written.exists():
+            return
+        if ColumnPlan.from_yaml(written).to_dict() != TabBertProcessor.from_pretrained(saved).plan.to_dict():
+            raise ValueError(
+                f"Expected {written} as the run wrote it, found it edited; the run there has the plan from before. To "
+                f"train with the edited plan: {with_plan(folder)} To keep the run, choose another output_dir."
+            )
+
+    def prepare(self) -> Any:
+        """Encode the table, cut windows, and start the model."""
+        recipe, training, task = self.recipe, self.recipe.training, self.recipe.task
+        training.batch_eval_metrics, training.remove_unused_columns = True, False
+        with training.main_process_first(desc="preparing the table"):
+            folder = recipe.folder / TABLE_FOLDER
+            self.table = task.prepare(recipe.data, folder, recipe.model.pretrained)
+        self.processor = self.table.processor
+        self.windows = {
+            split: task.windows(recipe.data, self.table.rows, split) for split in ("train", *EVALUATED)
+        }
+        self.leaks = {
+            split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED
+        }
+        self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
+        model = task.masked_lm(recipe.data, recipe.model, self.processor)
+        self.config = model.config
+        self.metrics = MaskedCellMetrics(model.config.fields, model.config.mlm_loss == "field")
+        if training.process_index == 0:
+            self.processor.plan.to_yaml(recipe.folder / PLAN_FILE)
+        return model
+
+    def describe(self, model: Any) -> str:
+        """Return the plan's file, rows, windows, the model, and what leaks."""
+        processor, rows, folder = self.processor, self.table.rows, self.recipe.folder
+        parts = ", ".join(f"{len(cut):,} {split}" for split, cut in self.windows.items())
+        known = {*processor.plan.columns, *processor.plan.label}
+        unread = [name for name in self.table.dataset.column_names if name not in known]
+        lines = [
+            f"Column plan: {folder / PLAN_FILE}. To change it: edit the file, then {with_plan(folder)}",
+            f"{len(rows):,} rows of {counted(len(rows.entity_starts), 'history', 'histories')}; windows: {parts}",
+            f"{counted(len(processor.fields), 'field', 'fields')}, {processor.vocab_size:,} ids; model of "
+            f"{model.num_parameters():,} parameters",
+            *([f"Columns that no field reads: {', '.join(unread)}"] if unread else []),
+            *self.notes,
+        ]
+        return "\n".join(lines)
+
+    def trainer_arguments(self, model: Any) -> dict[str, Any]:
+        """Return windows, masking and metrics."""
+        return {
+            "train_dataset": self.windows["train"],
+            "eval_dataset": self.windows["validation"],
+            "data_collator": self._masking(),
+            "eval_collator": self._masking(),
+            "compute_metrics": self.metrics,
+        }
+
+    def _masking(self) -> Any:
+        recipe = self.recipe
+        seed, next_row = recipe.training.seed, self.config.next_row
+        return recipe.task.masking(recipe.run, self.processor, seed, next_row)
+
+    def judge(self, trainer: MMTabTrainer) -> dict[str, Any]:
+        """Judge the masked cells of validation and test windows, beside guesses without a model."""
+        scores, fields = {}, {}
+        for split in EVALUATED:
+            loader = trainer.get_eval_dataloader(self.windows[split])
+            output = trainer.evaluation_loop(loader, f"Evaluation of {split}", metric_key_prefix=split)
+            assert output.metrics is not None
+            args, state, control = trainer.args, trainer.state, trainer.control
+            trainer.callback_handler.on_predict(args, state, control, output.metrics)  # ends its bar
+            named = {name.removeprefix(f"{split}_"): value for name, value in output.metrics.items()}
+            scores[split] = {name: value for name, value in named.items() if name not in BATCH_DEPENDENT}
+            if trainer.is_world_process_zero():
+                fields[split] = self._compare_with_guesses(trainer, split)
+        return {
+            "architecture": "tabbert",
+            "split": "test",
+            "metrics": scores,
+            "fields": fields,
+            "windows": {split: len(cut) for split, cut in self.windows.items()},
+            "leaks": self.leaks,
+            "skipped": self.table.skipped,
+            "details": {"parameters": parameters(trainer.model.num_parameters())},
+        }
+
+    def _compare_with_guesses(self, trainer: Any, split: str) -> list[FieldScore]:
+        """Judge the guesses on the cells that the model was just judged on."""
+        processor, collator = self.processor, trainer.eval_collator
+        unknown = [-1] * len(processor.fields) if collator.mask_unknown else processor.unknown_ids()
+        usual = most_frequent_ids(self.table.rows, processor.field_ranges, unknown)
+        guesses = guess_masked_cells(self.windows[split], collator, usual)
+        return field_scores(processor.fields, processor.field_ranges, self.metrics.totals, guesses)
+
+    def judge_saved(self, trainer: Any) -> dict[str, Any]:
+        """Return the wrong cells that the saved model is surest of."""
+        model = TabBertForMaskedLM.from_pretrained(self.recipe.folder).to(trainer.args.device).eval()
+        windows = self.windows["test"]
+        return {"cell_errors": surest_cell_errors(model, self.processor, windows, trainer.eval_collator)}
+
+    def closing_words(self, results: RunResults) -> list[str]:
+        """Return the table of fields."""
+        split, config = results.split, self.config
+        scores = results.fields.get(split, [])
+        judged = "Cells of the next row" if config.next_row else "Masked cells"
+        summed = "summed over fields" if config.mlm_loss == "field" else "mean of all cells"
+        metrics = results.metrics[split]
+        return [
+            f"\n{judged} of {split} ({results.windows[split]:,} windows), {results.minutes:.1f} minutes:",
+            *([field_table(scores)] if scores else []),
+            f"all: loss {metrics['masked_loss']:.3f} ({summed}), accuracy {metrics['accuracy']:.3f}; "
+            f"{sum(score.lead > 0 for score in scores)} of {len(scores)} fields beat both guesses",
+        ]
+
+    def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
+        """Return title, fields and wrong cells."""
+        fields = results.fields[results.split]
+        beaten = sum(score.lead > 0 for score in fields)
+        what = "Predicts the cells of the next row" if self.config.next_row else "Recovers masked cells"
+        return {
+            "title": f"TabBERT pretrained on {Path(results.data).name}",
+            "problem_type": MASKED_LM,
+            "id2label": {},
+            "task": f"{what} of {len(fields)} fields; in {beaten} of them better than both guesses that need no model.",
+            "metrics": {
+                split: {name: value for name, value in scores.items() if "/" not in name}
+                for split, scores in results.metrics.items()
+            },
+            "fields": fields,
+            "cell_errors": results.cell_errors,
+        }
+
+    def restore(self) -> None:
+        """Read the config of a finished run."""
+        self.config = TabBertConfig.from_pretrained(self.recipe.folder)
+
+
+def with_plan(folder: Path) -> str:
+    """Return how a run starts anew with the plan that lies in its folder."""
+    return f"the same command with `--plan {shlex.quote(str(folder / PLAN_FILE))} --overwrite true`."

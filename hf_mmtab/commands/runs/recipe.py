@@ -1,0 +1,132 @@
+"""A recipe as the typed arguments of one run."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from typing_extensions import Self
+
+from ...arguments import (
+    DataArguments,
+    ImageTextDataArguments,
+    ImageTextRunArguments,
+    MMBTModelArguments,
+    ModelArguments,
+    PretrainingArguments,
+    RunArguments,
+    TabBertHeadArguments,
+    TabBertModelArguments,
+    TableDataArguments,
+    TableRunArguments,
+)
+from ...recipes import build, parse_recipe
+from ...tasks import ImageTextTask, TableTask, get_task
+from ...training import MMTabTrainingArguments
+
+Data = TypeVar("Data", bound=DataArguments)
+Model = TypeVar("Model", bound=ModelArguments)
+RunKeys = TypeVar("RunKeys", bound=RunArguments)
+Task = TypeVar("Task", ImageTextTask, TableTask)
+
+
+@dataclass
+class Recipe(Generic[Task, Data, Model, RunKeys]):
+    """The typed arguments of one run.
+
+    Args:
+        data: which data.
+        model: which model.
+        run: what the run does around training.
+        training: arguments of the trainer.
+        values: the resolved recipe, for the record.
+        command: that repeats the run.
+        shared: folder of several runs of one recipe, for what is the same in all of them; None: a run by itself.
+    """
+
+    data: Data
+    model: Model
+    run: RunKeys
+    training: MMTabTrainingArguments
+    values: dict[str, Any]
+    command: str
+    shared: Path | None = None
+
+    types: ClassVar[tuple[type, ...]]  # of data, model, run and training
+    family: ClassVar[type]  # of the tasks
+
+    @classmethod
+    def read(cls, arguments: Sequence[str], command: str) -> Self:
+        """Read `RECIPE.yaml [--key value …]`.
+
+        Args:
+            arguments: the command line behind the command's name.
+            command: that is running.
+
+        Raises:
+            FileNotFoundError: no such recipe.
+            ValueError: misspelt key, value of the wrong type.
+        """
+        groups, values = parse_recipe(cls.types, arguments, command)
+        data, model, run, training = groups
+        return cls(
+            data, model, run, training, values, f"python -m hf_mmtab {command} {shlex.join(arguments)}"
+        )
+
+    def variant(self, shared: Path, **changes: Any) -> Self:
+        """Return the recipe with other values for some keys, as one of several runs in a shared folder."""
+        values = {**self.values, **changes}
+        added = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in changes.items())
+        data, model, run, training = build(self.types, values)
+        return type(self)(data, model, run, training, values, f"{self.command} {added}", shared)
+
+    @property
+    def task(self) -> Task:
+        """How the data is read."""
+        return cast(Task, get_task(self.data.task, self.family))
+
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        return Path(str(self.training.output_dir))
+
+    @property
+    def shared_folder(self) -> Path:
+        """Where what several runs have in common is kept."""
+        return self.shared or self.folder
+
+
+class ImageTextRecipe(
+    Recipe[ImageTextTask, ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments]
+):
+    """Fine-tuning on pictures with texts."""
+
+    types = (ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments, MMTabTrainingArguments)
+    family = ImageTextTask
+
+
+class HeadRecipe(Recipe[TableTask, TableDataArguments, TabBertHeadArguments, TableRunArguments]):
+    """Fine-tuning a head on windows of a table's rows."""
+
+    types = (TableDataArguments, TabBertHeadArguments, TableRunArguments, MMTabTrainingArguments)
+    family = TableTask
+
+
+class PretrainingRecipe(Recipe[TableTask, TableDataArguments, TabBertModelArguments, PretrainingArguments]):
+    """Pretraining on a table."""
+
+    types = (TableDataArguments, TabBertModelArguments, PretrainingArguments, MMTabTrainingArguments)
+    family = TableTask
+
+
+# Keys that do not say which run it is: whether to start anew, its siblings, and where it is sent (a token is a secret).
+_NOT_RECORDED = (
+    "overwrite", "compare", "seeds", "push_to_hub", "hub_private_repo", "hub_model_id", "hub_token", "hub_revision",
+    "examples",
+)  # fmt: skip
+
+
+def recorded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe that say which run it is."""
+    return {key: value for key, value in values.items() if key not in _NOT_RECORDED}

@@ -1,0 +1,64 @@
+"""The report and the model card of a run or an evaluation, from its results and what lies in its folder."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ...evaluation.run_results import RunResults
+from ...model_card import write_model_card
+from ...reports import RunFacts, write_report
+from ...tasks.checkpoints import RECIPE_FILE
+from ..console import versions
+
+PREDICTIONS_FOLDER, REPORT_FOLDER = "predictions", "report"
+
+
+def common_facts(folder: Path, results: RunResults, command: str, **own: Any) -> RunFacts:
+    """Gather the facts that every run or evaluation has.
+
+    Args:
+        folder: of the run, with as far as there `recipe.yaml`, `trainer_state.json`, `freeze_schedule.json` and
+            `update_audit.jsonl`.
+        results: of the run.
+        command: that repeats it.
+        own: fields of `RunFacts` of this kind of run; they go before those gathered here.
+    """
+    recipe, audit = folder / RECIPE_FILE, folder / "update_audit.jsonl"
+    timeline = _read_json(folder / "freeze_schedule.json").get("timeline", [])
+    gathered: dict[str, Any] = {
+        "metrics": results.metrics,
+        "intervals": results.intervals,
+        "main_split": results.split,
+        "thresholds": results.thresholds,
+        "ablation": results.ablation,
+        "log_history": _read_json(folder / "trainer_state.json").get("log_history", []),
+        "freeze_timeline": "\n".join(timeline) or None,
+        "audit_path": audit if audit.exists() else None,
+        "bad_records": Counter(f"{record.expected} expected" for record in results.skipped),
+        "skipped": [str(record) for record in results.skipped],
+        "notes": results.notes,
+        "command": command,
+        "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else None,
+        "duration": 60 * results.minutes,
+        "versions": versions(),
+        "details": results.details,
+    }
+    return RunFacts(**{**gathered, **own})
+
+
+def write_report_and_card(facts: RunFacts, folder: Path, **card_options: Any) -> Path:
+    """Write `report/report.html`, and beside a saved model its card `README.md`; return the page."""
+    page = write_report(facts, folder / REPORT_FOLDER)
+    if (folder / "model.safetensors").exists():
+        write_model_card(facts, folder, **card_options)
+    return page
+
+
+def predictions_file(folder: Path, split: str) -> Path:
+    """Return where the predictions for a split lie."""
+    return folder / PREDICTIONS_FOLDER / f"{split}.parquet"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

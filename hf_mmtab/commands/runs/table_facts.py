@@ -1,0 +1,97 @@
+"""What the report of a run on a table says: scored rows, and the histories behind the worst errors."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from ...data.windows import WindowDataset
+from ...evaluation.decoded_histories import DecodedHistories
+from ...evaluation.row_evaluation import headline
+from ...evaluation.run_results import RunResults
+from ...evaluation.scored_rows import ScoredRows
+from ...reports import SplitPredictions
+from ...table_baselines import DESCRIPTIONS
+from ...tasks import PreparedTable
+from .table_notes import later_rows_note
+
+_JUDGED = {
+    "last": "the last row of {rows}",
+    "any": "whether any row of {rows} is one",
+    "every": "every row, in {rows}",
+}
+MODELS = DESCRIPTIONS | {
+    "lstm": "LSTM over TabBERT's row vectors",
+    "mlp": "perceptron on TabBERT's vector of the window",
+    "pooled": "linear on TabBERT's vector of the window",
+    "raw_lstm": "LSTM on the cells, without pretraining",
+}
+_RESAMPLED = {"entity": "histories", "day": "days", "row": "rows"}
+
+
+def table_facts(
+    results: RunResults,
+    config: Any,
+    table: PreparedTable,
+    windows: Mapping[str, WindowDataset],
+    scored: Mapping[str, ScoredRows],
+    others: Mapping[str, ScoredRows] | None = None,
+) -> dict[str, Any]:
+    """Return the fields of `RunFacts` that are those of a table.
+
+    Args:
+        results: of the run or evaluation.
+        config: of the model.
+        table: encoded rows, the processor, and the typed rows for showing histories.
+        windows: split → the windows that the model read; at least those of `scored`.
+        scored: split → its scores.
+        others: name → scores of another model on the rows of the main split, for the curves.
+    """
+    wide = config.problem_type == "single_label_classification" and config.num_labels > 2
+    main_metric = "macro_f1" if wide else headline(config.problem_type, config.num_labels)[0]
+    has_encoder = "TabBertRawLstmForSequenceClassification" not in (config.architectures or [])
+    main_others = {name: other.labelled.probabilities for name, other in (others or {}).items()}
+    return {
+        "title": f"TabBERT ({results.architecture}) on {Path(results.data).name}",
+        "problem_type": config.problem_type,
+        "id2label": config.id2label,
+        "task": _task(config, table.processor.plan.label, results),
+        "main_metric": main_metric,
+        "resampled": _RESAMPLED[results.resampled_by],
+        "predictions": {
+            split: _predictions(rows, table, windows[split], main_others if split == results.split else {})
+            for split, rows in scored.items()
+        },
+        "explained": MODELS,
+        "notes": [*results.notes, *later_rows_note(config, has_encoder)],
+    }
+
+
+def _predictions(
+    scored: ScoredRows, table: PreparedTable, windows: WindowDataset, others: Mapping[str, Any]
+) -> SplitPredictions:
+    known, plan, dataset = scored.labelled, table.processor.plan, table.dataset
+    return SplitPredictions(
+        known.probabilities,
+        known.labels,
+        DecodedHistories(dataset, table.rows, plan, windows, known),
+        known.times if _is_dated(dataset, plan.time) else None,
+        known.entities,
+        others,
+    )
+
+
+def _is_dated(dataset: datasets.Dataset, time: str | None) -> bool:
+    """Whether the times of rows are dates, and not numbers that only order them."""
+    if time is None:
+        return False
+    kind = getattr(dataset.features[time], "dtype", "")
+    return kind.startswith(("timestamp", "date"))
+
+
+def _task(config: Any, label: Sequence[str], results: RunResults) -> str:
+    """Return the sentence under the title: what is predicted, of which rows."""
+    names = ", ".join(config.id2label.values()) if config.problem_type == "regression" else ", ".join(label)
+    rows = f"windows of up to {results.seq_len} rows" if results.seq_len else "windows"
+    return f"Predicts {names}: judged is {_JUDGED[results.window_label or 'last'].format(rows=rows)}."

@@ -1,0 +1,339 @@
+"""Fine-tuning a head on windows of a table's rows: an LSTM, a perceptron or a linear layer on the encoder."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, EvalPrediction
+from transformers.utils import logging
+
+from ...data.splits import leak_check
+from ...data.windows import WindowDataset
+from ...evaluation.judging import judge_splits
+from ...evaluation.row_evaluation import choose_threshold
+from ...evaluation.run_results import RunResults
+from ...evaluation.scored_rows import ScoredRows, scored_rows
+from ...metrics import metric_names, scores_for
+from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...table_baselines import BASELINES, TableBaselines
+from ...table_baselines.boosting import import_lightgbm
+from ...table_baselines.running import AMOUNT
+from ...tasks import PreparedTable
+from ...tasks.checkpoints import recipe_of
+from ...tasks.table_heads import HEAD_PARTS, HEADS, head_model
+from ...tasks.table_labels import (
+    check_labels,
+    class_shares,
+    correct_bias,
+    count_positive,
+    epoch_sampler,
+    start_bias,
+    with_labels,
+)
+from ...training import MMTabTrainer
+from ...training.imbalance import ImbalanceSampler
+from ..console import counted, parameters
+from .folder import CACHE_FOLDER, TABLE_FOLDER, leave_out_absent_parts
+from .recipe import HeadRecipe
+from .report import predictions_file
+from .table_facts import table_facts
+from .table_notes import (
+    head_note,
+    later_rows_note,
+    leak_sentence,
+    length_note,
+    pretraining_note,
+    score_note,
+)
+from .walk import Run
+
+logger = logging.get_logger(__name__)
+
+EVALUATED = ("validation", "test")
+JUDGED_WORDS = {"last": "the last", "any": "any of them", "every": "every one"}
+
+
+class WindowTrainer(MMTabTrainer):
+    """Draws training windows with a sampler of its own, if there is one.
+
+    Args:
+        sampler: of the training windows; None: each once, shuffled.
+        kwargs: what `MMTabTrainer` takes.
+    """
+
+    def __init__(self, *args: Any, sampler: ImbalanceSampler | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sampler = sampler
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.sampler if self.sampler is not None else super()._get_train_sampler(train_dataset)
+
+
+class HeadRun(Run[HeadRecipe]):
+    """One head with one seed."""
+
+    trainer_type = WindowTrainer
+    architectures = tuple(HEADS)
+    baselines = BASELINES
+
+    table: PreparedTable
+    windows: dict[str, WindowDataset]
+    shares: Any = None
+    sampler: ImbalanceSampler | None = None
+
+    def prepare(self) -> Any:
+        """Encode the table, cut labelled windows, and start the head."""
+        recipe = self.recipe
+        self.read_table()
+        check_labels(self.windows)
+        check_baselines(recipe, self.table)
+        model: Any = head_model(recipe.data, recipe.model, self.table, self.windows["train"])
+        self.config = model.config
+        self._choose_freezing(model)
+        choose_loss(recipe)
+        self.known_metrics = metric_names(model.config.problem_type, model.config.id2label)
+        if model.config.problem_type == "regression":
+            self.selection = ("rmse", False)
+        else:
+            self.selection = ("average_precision" if model.config.num_labels == 2 else "macro_f1", True)
+        self.sampler = epoch_sampler(recipe.run, self.windows["train"], recipe.training.seed)
+        self.leaks = {
+            split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED
+        }
+        self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
+        if recipe.model.pretrained is not None:
+            before = recipe_of(recipe.model.pretrained)
+            self.notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)
+            self.notes += head_note(recipe.model.pretrained, recipe.model.architecture)
+        if later := later_rows_note(model.config, recipe.model.architecture != "raw_lstm"):
+            logger.warning(later[0])
+        return model
+
+    def read_table(self) -> None:
+        """Encode the table, into the folder that runs share if there is one, and cut labelled windows of every split.
+
+        Where the recipe does not say how far windows are apart, each row is the last one of a window (`last`), windows
+        lie side by side (`any`), or overlap by half, so that a judged row has at least half a window before it
+        (`every`).
+        """
+        recipe = self.recipe
+        data, label, task = recipe.data, recipe.run.window_label, recipe.task
+        apart = {"last": 1, "any": data.seq_len, "every": max(1, data.seq_len // 2)}[label]
+        if recipe.values.get("stride") is None:
+            data.stride = apart
+        if data.eval_stride is None and data.split != "paper":
+            data.eval_stride = apart
+        with recipe.training.main_process_first(desc="preparing the table"):
+            folder = recipe.shared_folder / TABLE_FOLDER
+            self.table = task.prepare(data, folder, recipe.model.pretrained, needs_label=True)
+        windows = {
+            split: task.windows(data, self.table.rows, split, label) for split in ("train", *EVALUATED)
+        }
+        self.windows = with_labels(windows)
+        self.processor = self.table.processor
+
+    def _choose_freezing(self, model: Any) -> None:
+        """Keep a pretrained encoder frozen unless the recipe says when it thaws; share its outputs between runs."""
+        recipe, training = self.recipe, self.recipe.training
+        if training.freeze is None and "encoder" in model.freezable_modules:
+            training.freeze = {"encoder": "forever"}
+        leave_out_absent_parts(recipe, HEAD_PARTS, model, self.is_reference)
+        if recipe.shared is not None and training.feature_cache_dir is None:
+            training.feature_cache_dir = str(recipe.shared / CACHE_FOLDER)
+
+    def describe(self, model: Any) -> str:
+        """Return rows, windows, the model, what leaks, and what an epoch draws."""
+        recipe = self.recipe
+        on = f"the encoder of {recipe.model.pretrained}"
+        if recipe.model.architecture == "raw_lstm":
+            on = "raw cells"
+        lines = [
+            describe_windows(self.windows, recipe.data.seq_len, recipe.run.window_label),
+            f"{recipe.model.architecture} on {on}: {model.num_parameters():,} parameters",
+            *self.notes,
+        ]
+        if self.sampler is not None:
+            share = self.sampler.drawn_positives / len(self.sampler)
+            lines.append(f"An epoch draws {len(self.sampler):,} windows, {share:.1%} of them positive.")
+        return "\n".join(lines)
+
+    def trainer_arguments(self, model: Any) -> dict[str, Any]:
+        """Return windows, collator, metrics and sampler."""
+        train, validation = self.windows["train"], self.windows["validation"]
+        has_classes = bool(self.table.rows.label_names)
+        return {
+            "train_dataset": train,
+            "eval_dataset": validation,
+            "data_collator": TabBertCollator(self.processor, row_labels=self.config.label_level == "row"),
+            "compute_metrics": metrics_on(validation, self.config),
+            "label_counts": train.class_counts().sum(axis=0).tolist() if has_classes else None,
+            "sampler": self.sampler,
+        }
+
+    def adjust(self, trainer: MMTabTrainer) -> None:
+        """Start the classifier from how often training meets each class."""
+        loss: Any = trainer.compute_loss_func
+        weights = None if loss is None or loss.weights is None else loss.weights.tolist()
+        self.shares = class_shares(self.windows["train"], self.sampler, weights)
+        if self.shares is not None and loss_name(self.recipe) in ("cross_entropy", "focal"):
+            start_bias(trainer.model.classifier, self.shares)
+
+    def calibrate(self, trainer: MMTabTrainer) -> None:
+        """Bring probabilities back to the classes' actual shares, and choose the threshold on validation."""
+        self.config = config = trainer.model.config
+        if self.shares is not None and self.shares.differ:
+            if self.recipe.run.correct_prior and loss_name(self.recipe) == "cross_entropy":
+                self.shares = correct_bias(trainer.model.classifier, self.shares)
+            self.notes.append(self.shares.note(str(config.id2label[config.num_labels - 1])))
+        self.scored = {"validation": predict_windows(trainer, self.windows["validation"], config)}
+        config.threshold = choose_threshold(self.scored["validation"])
+
+    def judge(self, trainer: MMTabTrainer) -> dict[str, Any]:
+        """Judge validation and test rows."""
+        recipe, config = self.recipe, self.config
+        self.scored["test"] = predict_windows(trainer, self.windows["test"], config)
+        results = judge_splits(self.scored, config, "test", recipe.run.bootstrap, recipe.run.resample_by)
+        self.notes += score_note(results["metrics"]["test"])
+        return {
+            **results,
+            "architecture": recipe.model.architecture,
+            "window_label": config.window_label,
+            "seq_len": config.seq_len,
+            "windows": {split: len(windows) for split, windows in self.windows.items()},
+            "leaks": self.leaks,
+            "skipped": self.table.skipped,
+            "details": self._details(trainer.model),
+        }
+
+    def _details(self, model: Any) -> dict[str, str]:
+        """Return what the head of the report says about the model."""
+        details = {
+            "parameters": parameters(model.num_parameters()),
+            "window": f"{self.recipe.data.seq_len} rows",
+        }
+        encoder = self.recipe.model.pretrained
+        if encoder and Path(encoder).is_dir():
+            encoder = Path(encoder).resolve().name  # the card is for others, who have other folders
+        return details | ({"encoder": encoder} if encoder else {})
+
+    def write_predictions(self) -> None:
+        """Write the scored rows of each split."""
+        for split, scored in self.scored.items():
+            scored.save(predictions_file(self.recipe.folder, split), self.table.rows.row_numbers)
+
+    def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
+        """Return title, labels and predictions."""
+        return table_facts(results, self.config, self.table, self.windows, self.scored, others)
+
+    def restore(self) -> None:
+        """Read the table and what a finished run predicted."""
+        self.read_table()
+        self.config = AutoConfig.from_pretrained(self.recipe.folder)
+        self.scored = self.read_scored(self.recipe.folder)
+
+    def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
+        """Read the predictions of a finished run."""
+        return {split: ScoredRows.load(predictions_file(folder, split)) for split in EVALUATED}
+
+    def run_baselines(self, root: Path, names: list[str], seeds: list[int]) -> dict[str, list[tuple]]:
+        """Fit baselines on the same rows and keep their predictions under `root`; `restore` comes first.
+
+        Returns:
+            Name → for each seed the scores of the splits, the threshold and the minutes that it took.
+        """
+        made: dict[str, list[tuple]] = {name: [] for name in names}
+        baselines = TableBaselines(self.table, self.table.dataset, self.windows) if names else None
+        for name in names:
+            assert baselines is not None
+            for seed in seeds[:1] if name == AMOUNT else seeds:  # the amount alone has nothing random
+                started = time.time()
+                scored = baselines.run(name, seed)
+                for split, rows in scored.items():
+                    rows.save(
+                        predictions_file(root / f"{name}-seed{seed}", split), self.table.rows.row_numbers
+                    )
+                minutes = (time.time() - started) / 60
+                made[name].append((scored, choose_threshold(scored["validation"]), minutes))
+        return made
+
+
+def predict_windows(trainer: MMTabTrainer, windows: WindowDataset, config: Any) -> ScoredRows:
+    """Return the scores of the rows that windows are judged on; the trainer's processes share the work."""
+    computed, trainer.compute_metrics = trainer.compute_metrics, None  # belongs to the validation windows
+    try:
+        output = trainer.predict(windows)  # type: ignore[arg-type]
+    finally:
+        trainer.compute_metrics = computed
+    return scored_rows(windows, logits_of(output.predictions), config.problem_type)
+
+
+def logits_of(predictions: Any) -> Any:
+    """Return the logits among a model's outputs."""
+    return predictions[0] if isinstance(predictions, tuple) else predictions
+
+
+def metrics_on(windows: WindowDataset, config: Any) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Return Trainer's `compute_metrics` for these windows: every judged row counts once."""
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        scored = scored_rows(windows, logits_of(prediction.predictions), config.problem_type).labelled
+        assert scored.labels is not None
+        return scores_for(config.problem_type, scored.labels, scored.probabilities, config.id2label)
+
+    return compute_metrics
+
+
+def check_baselines(recipe: HeadRecipe, table: PreparedTable) -> None:
+    """Check before hours of training that the baselines that come after it can run.
+
+    Raises:
+        ValueError: if there is no amount to judge by.
+        ImportError: without LightGBM.
+    """
+    named = [name for name in recipe.run.compare if name in BASELINES]
+    if AMOUNT in named:
+        kinds = [field.kind for field in table.processor.plan.fields]
+        if "money" not in kinds or len(table.rows.label_names) != 2:
+            raise ValueError(
+                "Expected a field of kind money and a label of two classes for the baseline amount, found fields of "
+                f"kind {', '.join(dict.fromkeys(kinds))} and {len(table.rows.label_names) or 'no'} classes. Leave it "
+                "out of `compare`."
+            )
+    if set(named) - {AMOUNT}:
+        import_lightgbm()
+
+
+def loss_name(recipe: HeadRecipe) -> str:
+    """Return the loss that training minimises: the trainer's, or the head's own."""
+    own = recipe.model.classification_loss or "cross_entropy"
+    return own if recipe.training.loss == "model" else recipe.training.loss
+
+
+def choose_loss(recipe: HeadRecipe) -> None:
+    """Let class weights go through the trainer's loss, which keeps their meaning however batches are cut.
+
+    Raises:
+        ValueError: if weights are given beside a loss that has none.
+    """
+    if recipe.training.class_weights is None:
+        return
+    if loss_name(recipe) not in ("cross_entropy", "focal"):
+        raise ValueError(
+            f"Expected a loss cross_entropy or focal beside class_weights, found {loss_name(recipe)!r}. Remove one of "
+            "them."
+        )
+    recipe.training.loss = loss_name(recipe)
+
+
+def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_label: str) -> str:
+    """Return the line about rows and windows, with how many are positive."""
+    rows = next(iter(windows.values())).rows
+    parts = []
+    for split, cut in windows.items():
+        positive = count_positive(cut)
+        parts.append(f"{len(cut):,} {split}" + (f" ({positive:,} positive)" if positive is not None else ""))
+    return (
+        f"{len(rows):,} rows of {counted(len(rows.entity_starts), 'history', 'histories')}; "
+        f"windows of {seq_len} rows, judged on {JUDGED_WORDS[window_label]}: {', '.join(parts)}"
+    )

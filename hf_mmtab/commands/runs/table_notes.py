@@ -1,0 +1,97 @@
+"""Sentences about a run on a table that a reader of its numbers must know."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import AutoConfig
+
+FAR_OFF = 5.0  # mean score over share of positives, or the reverse: no longer probabilities
+LEAKS = " Leak: a model may remember these rows, so scores are too good. Choose split: time or entity."
+
+
+def leak_sentence(split: str, leak: dict[str, Any]) -> str:
+    """Say what a split shares with training, and that it leaks where labelled rows are shared."""
+    return (
+        f"Of {leak['windows']:,} {split} windows, {leak['sharing_labelled_rows']:,} "
+        f"({leak['sharing_labelled_rows_share']:.1%}) are judged on rows that training windows contain, and "
+        f"{leak['sharing_entities']:,} ({leak['sharing_entities_share']:.1%}) belong to an entity of training."
+        + (LEAKS if leak["sharing_labelled_rows"] else "")
+    )
+
+
+def pretraining_note(pretrained: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """Say if an encoder was pretrained on the same table under another split: it may have seen rows that are judged.
+
+    Args:
+        pretrained: recipe of the encoder; empty if it has none.
+        mine: recipe of the run.
+    """
+    defaults = {"split": "time", "split_fractions": [], "split_seed": 0, "simulate": None}
+    if not pretrained or pretrained.get("data") != mine.get("data"):
+        return []
+    other = [name for name, value in defaults.items() if pretrained.get(name, value) != mine.get(name, value)]
+    if not other:
+        return []
+    return [
+        f"The encoder was pretrained on this table with another {' and '.join(other)}: it has seen, without their "
+        "labels, rows that are judged here."
+    ]
+
+
+def length_note(pretrained: Mapping[str, Any], seq_len: int) -> list[str]:
+    """Say if windows are longer than those that an encoder was pretrained on: it has never met the later positions.
+
+    Args:
+        pretrained: recipe of the encoder; empty if it has none.
+        seq_len: rows of a window of the run.
+    """
+    learned = pretrained.get("seq_len")
+    if learned is None or learned >= seq_len:
+        return []
+    return [
+        f"Windows of {seq_len} rows are longer than the {learned} of pretraining: the encoder's positions from row "
+        f"{learned + 1} on are as they were drawn. Pretrain with this seq_len, shorten it, or thaw the encoder."
+    ]
+
+
+def head_note(pretrained: str, architecture: str) -> list[str]:
+    """Say if a checkpoint has a head of its own, which the new one does not begin from."""
+    heads = [
+        name
+        for name in AutoConfig.from_pretrained(pretrained).architectures or []
+        if name.endswith("ForSequenceClassification")
+    ]
+    if not heads or architecture == "raw_lstm":
+        return []
+    return [
+        f"{pretrained} is a {heads[0]}: only its encoder is taken. Its head is left behind, and the new one starts "
+        "from random weights."
+    ]
+
+
+def later_rows_note(config: Any, has_encoder: bool) -> list[str]:
+    """Say where a score may know what came after its row.
+
+    Args:
+        config: of the model.
+        has_encoder: false for an LSTM on raw cells.
+    """
+    reads_on = config.lstm_bidirectional or (has_encoder and not config.next_row)
+    if config.window_label != "every" or not reads_on:
+        return []
+    return [
+        "With a label for every row, this model also reads rows of the window that come after the judged one: these "
+        "numbers hold for judging afterwards, not for judging a row when it happens. For that use window_label: last, "
+        "or an encoder pretrained with next_row: true and lstm_bidirectional: false."
+    ]
+
+
+def score_note(metrics: Mapping[str, float]) -> list[str]:
+    """Say if probabilities of the positive class are far from how often it occurs."""
+    mean, share = metrics.get("mean_score", 0.0), metrics.get("positive_rate", 0.0)
+    if not mean or not share or 1 / FAR_OFF < mean / share < FAR_OFF:
+        return []
+    return [
+        f"The mean predicted probability is {mean:.2%}, and {share:.2%} of the test rows are positive: read scores as "
+        "a ranking, not as probabilities. Longer training usually brings them together."
+    ]

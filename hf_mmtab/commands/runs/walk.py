@@ -1,0 +1,212 @@
+"""One run, whatever it trains: prepare, train, judge, report. What differs is in the `Run` of each kind."""
+
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from transformers import set_seed
+from transformers.utils import logging
+
+from ...evaluation.comparison import ModelResult
+from ...evaluation.judging import closing_words
+from ...evaluation.run_results import RESULT_FILE, RunResults
+from ...evaluation.scored_rows import ScoredRows
+from ...reports.page import PAGE_NAME
+from ...training import MMTabTrainer
+from ...training.checkpoints import last_complete_checkpoint
+from ..console import say
+from .folder import (
+    CACHE_FOLDER,
+    SaveProcessor,
+    push_if_asked,
+    resume_or_refuse,
+    select_by,
+    warn_if_data_changed,
+)
+from .recipe import Recipe
+from .report import REPORT_FOLDER, common_facts, write_report_and_card
+
+logger = logging.get_logger(__name__)
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+
+
+class Run(ABC, Generic[AnyRecipe]):
+    """What one kind of run does at each step of `execute`.
+
+    Args:
+        recipe: of the run.
+        is_reference: whether the recipe was written for this architecture. For another one that it is compared with,
+            entries about parts that it does not have are left out.
+
+    Attributes:
+        processor: of the data, saved beside the model; set by `prepare`.
+        selection: the metric by which the best checkpoint is kept, and whether more of it is better; set by `prepare`.
+        known_metrics: that an evaluation gives; None: any.
+        notes: what a reader of the numbers must know.
+        config: of the model.
+        scored: split → scores; empty in pretraining.
+    """
+
+    trainer_type: type[MMTabTrainer] = MMTabTrainer
+    selection: tuple[str, bool] = ("loss", False)
+
+    def __init__(self, recipe: AnyRecipe, is_reference: bool = True) -> None:
+        self.recipe, self.is_reference = recipe, is_reference
+        self.processor: Any = None
+        self.known_metrics: Collection[str] | None = None
+        self.notes: list[str] = []
+        self.config: Any = None
+        self.scored: dict[str, ScoredRows] = {}
+
+    def check(self) -> None:
+        """Refuse what can be refused before the output folder is touched."""
+
+    def data_digest(self) -> str | None:
+        """Return a hash of names, sizes and times of the data's files; None: there are none."""
+        return self.recipe.task.data_digest(self.recipe.data)
+
+    @abstractmethod
+    def prepare(self) -> Any:
+        """Read the data, build processor and model; return the model."""
+
+    def describe(self, model: Any) -> str:
+        """Return what is about to be trained, on what; empty: nothing to say."""
+        return ""
+
+    @abstractmethod
+    def trainer_arguments(self, model: Any) -> dict[str, Any]:
+        """Return what the trainer takes beside model, arguments and processor."""
+
+    def adjust(self, trainer: MMTabTrainer) -> None:
+        """Change the trainer between its making and training."""
+
+    def calibrate(self, trainer: MMTabTrainer) -> None:
+        """Choose on validation what a trained model needs for its decisions."""
+
+    @abstractmethod
+    def judge(self, trainer: MMTabTrainer) -> dict[str, Any]:
+        """Evaluate; return the fields of `RunResults` that are this kind's own, at least `architecture` and `split`."""
+
+    def judge_saved(self, trainer: MMTabTrainer) -> dict[str, Any]:
+        """Return further fields that need the saved model; the first process alone does it."""
+        return {}
+
+    def closing_words(self, results: RunResults) -> list[str]:
+        """Return the numbers that end the run, line by line."""
+        return closing_words(results)
+
+    def write_predictions(self) -> None:
+        """Write what was predicted for each row of the evaluated splits."""
+
+    @abstractmethod
+    def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
+        """Return the fields of `RunFacts` that are this kind's own, at least `title`, `problem_type`, `id2label`.
+
+        Args:
+            results: of the run.
+            others: name → scores of another model on the rows of the main split.
+        """
+
+    @abstractmethod
+    def restore(self) -> None:
+        """Read what `facts` needs of a finished run."""
+
+    def card_options(self) -> dict[str, Any]:
+        """Return what the model card says beside the facts."""
+        return {"license": self.recipe.run.license}
+
+
+def execute(run: Run) -> RunResults:
+    """Walk one run from recipe to report; a finished run is only read, an interrupted one goes on.
+
+    Returns:
+        What `results.json` holds.
+    """
+    recipe, training = run.recipe, run.recipe.training
+    folder, speaks = recipe.folder, training.process_index == 0
+    run.check()
+    if (done := resume_or_refuse(recipe)) is not None:
+        logger.info(f"{folder} holds this run already; reading its results.")
+        warn_if_data_changed(done, run.data_digest(), folder)
+        push_if_asked(recipe)
+        return done
+    started = time.time()
+    set_seed(training.seed)
+    model = run.prepare()
+    select_by(training, *run.selection, known=run.known_metrics)
+    if description := run.describe(model):
+        say(description, speaks)
+    trainer = _trainer(run, model)
+    run.adjust(trainer)
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
+    run.calibrate(trainer)
+    trainer.save_model(_internal_call=True)  # pushed once, when all is written
+    trainer.save_state()
+    if speaks:
+        run.processor.save_pretrained(folder)
+    results = RunResults(
+        **run.judge(trainer),
+        data=recipe.data.data,
+        task=recipe.task.name,
+        data_digest=run.data_digest(),
+        pretrained=recipe.model.pretrained,
+        seed=training.seed,
+        notes=run.notes,
+        minutes=(time.time() - started) / 60,
+    )
+    if speaks:
+        finish(run, trainer, results)
+    push_if_asked(recipe)
+    trainer.accelerator.wait_for_everyone()
+    return results
+
+
+def _trainer(run: Run, model: Any) -> MMTabTrainer:
+    tokenizes = getattr(run.processor, "tokenizer", None) is not None
+    return run.trainer_type(
+        model=model,
+        args=run.recipe.training,
+        processing_class=run.processor if tokenizes else None,
+        callbacks=[] if tokenizes else [SaveProcessor(run.processor)],
+        **run.trainer_arguments(model),
+    )
+
+
+def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
+    """Write predictions, report and card, and last the results, which mark the run as finished."""
+    recipe, folder = run.recipe, run.recipe.folder
+    for name, value in run.judge_saved(trainer).items():
+        setattr(results, name, value)
+    page = folder / REPORT_FOLDER / PAGE_NAME
+    lines = [*run.closing_words(results), f"Model, processor and card: {folder}", f"Report: {page}"]
+    results.summary = "\n".join(lines)
+    run.write_predictions()
+    write_run_report(run, results)
+    if recipe.shared is None:
+        shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)  # it can be large
+    (folder / RESULT_FILE).write_text(results.to_json(), encoding="utf-8")
+
+
+def write_run_report(
+    run: Run,
+    results: RunResults,
+    comparison: Sequence[ModelResult] = (),
+    others: Mapping[str, ScoredRows] | None = None,
+) -> Path:
+    """Write the report and the card of a run; return the report's page.
+
+    Args:
+        run: judged or restored.
+        results: of the run.
+        comparison: this model and others on the same rows.
+        others: name → scores of another model on the rows of the main split, for the curves.
+    """
+    own = {**run.facts(results, others or {}), "comparison": comparison}
+    explained = own.get("explained", {})
+    own["explained"] = {one.name: explained[one.name] for one in comparison if one.name in explained}
+    facts = common_facts(run.recipe.folder, results, run.recipe.command, **own)
+    return write_report_and_card(facts, run.recipe.folder, **run.card_options())

@@ -1,0 +1,191 @@
+"""What the cells of a table's column can become: named types, formats of times, amounts; and guesses of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+DECIMAL_COMMA = "decimal_comma"  # the type of numbers such as 1.234,50
+TYPES: dict[str, pl.DataType] = {
+    "string": pl.String(),
+    "int": pl.Int64(),
+    "float": pl.Float64(),
+    "bool": pl.Boolean(),
+    "date": pl.Date(),
+    "timestamp": pl.Datetime("us"),
+}
+
+
+@dataclass(frozen=True)
+class CellType:
+    """What the cells of a column become.
+
+    Attributes:
+        values: expression over the present cells that gives the new value, null where a cell has none.
+        expected: names the type in an error.
+        remedy: for a cell that has no such value.
+    """
+
+    values: pl.Expr
+    expected: str
+    remedy: str = "Correct the cell, or remove the row."
+
+
+def named_type(column: str, kind: str) -> pl.DataType | str:
+    """Return the polars type that a recipe names; a format of times and `decimal_comma` as they are.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if kind == DECIMAL_COMMA or (isinstance(kind, str) and "%" in kind):
+        return kind
+    if kind not in TYPES:
+        raise ValueError(
+            f"types[{column!r}] must be one of {', '.join(TYPES)}, {DECIMAL_COMMA} or a format such as "
+            f"'%d/%m/%Y %H:%M', got {kind!r}."
+        )
+    return TYPES[kind]
+
+
+def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str) -> CellType:
+    """Return how cells of type `kind` become the type that is wanted (see `named_type`).
+
+    Raises:
+        ValueError: if they never can.
+    """
+    as_text = f"Correct the cell, or read the column as text: `types: {{{name}: string}}`."
+    if wanted == DECIMAL_COMMA:
+        if kind != pl.String:
+            raise ValueError(
+                f"Expected text in column {name!r}, to read its decimal commas, found {kind}. Take it out of `types`."
+            )
+        values = amount(name, decimal_comma=True)
+        return CellType(values, "a number with a decimal comma, such as 1.234,50", as_text)
+    if isinstance(wanted, str):
+        values = pl.col(name).cast(pl.String).str.strptime(pl.Datetime("us"), wanted, strict=False)
+        return CellType(values, f"a time as {wanted!r}", "Correct the cell, or the format in `types`.")
+    if kind.is_nested():
+        raise ValueError(
+            f"Expected column {name!r} to hold single values that become {plain_name(wanted)}, found {kind}. Take it "
+            "out of `types`."
+        )
+    values = cast_text(name, wanted) if kind == pl.String else pl.col(name).cast(wanted, strict=False)
+    return CellType(values, f"a value of type {plain_name(wanted)}", as_text)
+
+
+def cast_text(name: str, kind: pl.DataType) -> pl.Expr:
+    """Return how the text of a cell becomes a type; null where it cannot."""
+    cell = pl.col(name)
+    if kind == pl.Boolean:
+        words = {"true": True, "false": False}
+        return cell.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
+    if kind.is_temporal():
+        return cell.str.strptime(kind, strict=False)  # type: ignore[arg-type]
+    return cell.cast(kind, strict=False)
+
+
+def amount(name: str, decimal_comma: bool = False) -> pl.Expr:
+    """Return how a number, or an amount such as `$-12.30` or `(1,234.50)`, becomes a float; null where it cannot.
+
+    Commas must part thousands: `9,66` is no number, unless numbers have a decimal comma.
+
+    Args:
+        name: of the column.
+        decimal_comma: numbers are written as `1.234,50`.
+    """
+    cell = pl.col(name).str.strip_chars()
+    inside = cell.str.extract(r"^\((.*)\)$")  # accountants' brackets are a minus
+    bare = pl.coalesce(inside, cell).str.replace_all(r"[$€£¥\s]", "")
+    if decimal_comma:
+        written = bare.str.contains(r"^[+-]?(\d{1,3}(\.\d{3})+|\d+)?(,\d*)?$")
+        plain = bare.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        bare = pl.when(written).then(plain).otherwise(bare + "?")  # what is written otherwise is no number
+    else:
+        grouped = bare.str.contains(r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$")
+        bare = pl.when(grouped).then(bare.str.replace_all(",", "", literal=True)).otherwise(bare)
+    number = pl.when(bare != "").then(bare).cast(pl.Float64, strict=False)
+    return pl.when(inside.is_null()).then(number).otherwise(-number)
+
+
+def moment(year: str, month: str, day: str, minutes: pl.Expr) -> pl.Expr:
+    """Return the time that columns of whole numbers make; null where there is no such day.
+
+    Args:
+        minutes: of the day.
+    """
+    start = pl.datetime(year, pl.col(month).clip(1, 12), 1) + pl.duration(days=pl.col(day).cast(pl.Int64) - 1)
+    exists = (start.dt.month() == pl.col(month)) & (pl.col(day) >= 1)
+    return pl.when(exists).then(start + minutes * pl.duration(minutes=1))
+
+
+def amount_type(name: str) -> CellType:
+    """Return what the cells of a column of amounts become."""
+    return CellType(
+        amount(name),
+        "a number, or an amount such as $-12.30, (7.00) or 1,234.50",
+        f"Correct the cell. If the column has decimal commas: `types: {{{name}: {DECIMAL_COMMA}}}`; if it holds no "
+        "numbers, make its field categorical.",
+    )
+
+
+def time_type(name: str, cells: pl.Series) -> CellType | None:
+    """Return what most cells of a text column are: a time, a date, a number; None where most are none of these."""
+    present = cells.drop_nulls()
+    for kind in (pl.Datetime("us"), pl.Date(), pl.Int64(), pl.Float64()):
+        values = cast_text(name, kind)
+        if len(present) and pl.DataFrame({name: present}).select(values)[name].count() * 2 > len(present):
+            remedy = f"Correct the cell, or say how times are written: `types: {{{name}: '%d/%m/%Y %H:%M'}}`."
+            return CellType(values, f"a value of type {plain_name(kind)}", remedy)
+    return None
+
+
+def guess_types(frame: pl.DataFrame) -> dict[str, pl.DataType]:
+    """Return the type of each text column as polars guesses it for CSV files.
+
+    A column stays text if it has no value, numbers of more than 64 bits, or whole numbers with leading zeros: `007` and
+    `7` may be two things.
+    """
+    if not len(frame) or not frame.width:
+        return {name: pl.String() for name in frame.columns}
+    text = frame.write_csv(include_header=False).encode()
+    read = pl.read_csv(text, has_header=False, infer_schema_length=None, try_parse_dates=True)
+    padded = frame.select(pl.all().str.contains(r"^[+-]?0\d").any()).row(0)
+    guesses = {}
+    for name, cells, zeros in zip(frame.columns, read.get_columns(), padded, strict=True):
+        kind = cells.dtype
+        as_text = cells.null_count() == len(cells) or kind in WIDE or (kind.is_integer() and zeros)
+        guesses[name] = pl.String() if as_text else kind
+    return guesses
+
+
+def guess_time(name: str, cells: pl.Series) -> pl.DataType:
+    """Return the type of a column of times as most of its cells have it: a moment or a number, else text.
+
+    Cells are alike that differ in digits only; the others are reported when they are read.
+    """
+    cells = cells.drop_nulls()
+    alike = cells.str.replace_all(r"\d+", "9")
+    shapes = alike.value_counts(sort=True)
+    if not len(shapes) or shapes["count"][0] * 2 <= len(cells):
+        return pl.String()
+    guess = guess_types(pl.DataFrame({name: cells.filter(alike == shapes[name][0])}))[name]
+    return guess if guess.is_temporal() or guess.is_numeric() else pl.String()
+
+
+WIDE = (pl.Int128, pl.UInt64)  # whole numbers beyond 64 bits: `datasets` has no such type
+
+
+def plain_name(kind: Any) -> str:
+    """Return what a person calls a polars type."""
+    return "timestamp" if kind == pl.Datetime else str(kind).lower()
+
+
+def without_missing(name: str, missing: Sequence[str], strip: bool = True) -> pl.Expr:
+    """Return the cells of a text column, null where they stand for a missing value.
+
+    Args:
+        strip: remove spaces around the text first.
+    """
+    cells = pl.col(name).str.strip_chars() if strip else pl.col(name)
+    return pl.when(cells.is_in(["", *missing])).then(None).otherwise(cells).alias(name)

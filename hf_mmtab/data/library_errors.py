@@ -1,0 +1,51 @@
+"""Errors of the libraries that read data, turned into errors that name the data and the remedy."""
+
+import csv
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+import polars as pl
+import pyarrow as pa
+
+LIBRARY_ERRORS = (
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    csv.Error,
+    zlib.error,
+    EOFError,
+    RecursionError,
+    UnicodeError,
+    datasets.exceptions.DatasetsError,
+)
+
+
+@contextmanager
+def plain_errors(path: str | Path) -> Iterator[None]:
+    """Raise what went wrong while data was read as an error of one line.
+
+    Args:
+        path: of the data.
+
+    Raises:
+        ValueError: in place of a library's error. Errors of our own come through as they are.
+    """
+    try:
+        yield
+    except datasets.exceptions.DatasetGenerationError as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, LIBRARY_ERRORS) or not isinstance(cause, ValueError | OSError | RuntimeError):
+            raise _unreadable(path, cause) from error
+        raise cause from None  # what is wrong, without the builder's wrapping
+    except LIBRARY_ERRORS as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: BaseException) -> ValueError:
+    first_line = str(error).strip().split("\n")[0][:300]
+    return ValueError(
+        f"Expected data that can be read, found {type(error).__name__} in {str(path)!r}: {first_line} "
+        "Check the file, or write it anew."
+    )

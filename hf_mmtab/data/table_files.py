@@ -1,0 +1,160 @@
+"""Table files: which there are under a path, and their rows in blocks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers.utils import logging
+
+from .csv_text import TextBlock, read_header, read_text_blocks
+from .records import BadRecords, check_names
+from .text_files import is_visible, separator_of
+
+logger = logging.get_logger(__name__)
+
+CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
+SUFFIXES = (*CSV_SUFFIXES, ".parquet", ".arrow")
+KINDS = {"text": CSV_SUFFIXES, "Parquet": (".parquet",), "Arrow": (".arrow",)}
+PROSE = (
+    "readme",
+    "license",
+    "licence",
+    "copying",
+    "notice",
+    "notes",
+    "changelog",
+    "citation",
+)  # .txt, no tables
+BATCH_ROWS = 262_144
+
+
+def table_files(root: Path) -> list[Path]:
+    """Return the table files under a path, by name. Hidden files are none, nor is README.txt and the like.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: for a file of another kind.
+    """
+    if root.is_file():
+        if not root.name.lower().endswith(SUFFIXES):
+            raise ValueError(f"Expected a file ending in one of {', '.join(SUFFIXES)}, found {str(root)!r}.")
+        return [root]
+    files = sorted(p for p in root.glob("*") if is_visible(p) and p.name.lower().endswith(SUFFIXES))
+    prose = [path for path in files if ".txt" in path.suffixes and path.name.lower().startswith(PROSE)]
+    if prose:
+        logger.warning(f"Not read as tables: {', '.join(path.name for path in prose)} in {str(root)!r}.")
+    files = [path for path in files if path not in prose]
+    if not files:
+        raise FileNotFoundError(
+            f"Expected a table, or a folder of files ending in {', '.join(SUFFIXES)}, found none at"
+            f" {str(root)!r}."
+        )
+    kinds = {
+        next(kind for kind in KINDS if path.name.lower().endswith(KINDS[kind])): path.name for path in files
+    }
+    if len(kinds) > 1:
+        raise ValueError(
+            f"Expected table files of one kind in {str(root)!r}, found "
+            f"{' and '.join(f'{kind} ({name})' for kind, name in kinds.items())}. Keep one kind in the folder, or "
+            "name a single file."
+        )
+    return files
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is CSV, by its name."""
+    return path.name.lower().endswith(CSV_SUFFIXES)
+
+
+def read_blocks(
+    path: Path, bad: BadRecords, separator: str | None = None, **csv_options: Any
+) -> Iterator[TextBlock]:
+    """Yield the rows of a table file; those of CSV files as text, see `read_text_blocks`.
+
+    A file without rows gives one block without rows.
+
+    Args:
+        bad: told about rows that are broken; counts the rows.
+        separator: of CSV files; None: by the file's name.
+        csv_options: see `read_text_blocks`.
+    """
+    empty = True
+    if is_csv(path):
+        separator = separator or separator_of(path)
+        for block in read_text_blocks(path, separator, bad, **csv_options):
+            empty = False
+            yield block
+        if empty:
+            columns = {name: pa.array([], pa.string()) for name in read_header(path, separator)}
+            yield TextBlock(pa.table(columns), np.arange(0))
+        return
+    done = 0
+    for table in _arrow_tables(path):
+        check_names(table.column_names, path)
+        bad.rows_read += table.num_rows
+        yield TextBlock(_plain_types(table), np.arange(done, done + table.num_rows) + 1)
+        done += table.num_rows
+
+
+def _arrow_tables(path: Path) -> Iterator[pa.Table]:
+    """Yield batches of a Parquet or Arrow file; an empty one for a file without rows.
+
+    Raises:
+        ValueError: naming a file that cannot be read.
+    """
+    parquet = path.name.lower().endswith(".parquet")
+    try:
+        yield from _parquet_tables(path) if parquet else _ipc_tables(path)
+    except (pa.ArrowException, OSError) as error:
+        expected = "a Parquet file" if parquet else "an Arrow file or stream"
+        raise ValueError(
+            f"Expected {expected}, found {str(path)!r}, which cannot be read ({error}). Write it anew."
+        ) from error
+
+
+def _parquet_tables(path: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_rows == 0:
+            yield file.schema_arrow.empty_table()
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            yield pa.Table.from_batches([batch])
+
+
+def _ipc_tables(path: Path) -> Iterator[pa.Table]:
+    with pa.memory_map(str(path)) as source:
+        try:
+            reader: Any = pa.ipc.open_stream(source)
+            batches: Any = reader
+        except pa.ArrowInvalid:
+            reader = pa.ipc.open_file(source)
+            batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+        empty = True
+        for batch in batches:
+            empty = False
+            yield pa.Table.from_batches([batch])
+        if empty:
+            yield reader.schema.empty_table()
+
+
+def _plain_types(table: pa.Table) -> pa.Table:
+    """Return a table without large strings, string views and dictionaries, as `datasets` wants it."""
+    wanted = []
+    for place, name in enumerate(table.column_names):
+        kind: Any = table.schema.field(place).type
+        if pa.types.is_dictionary(kind) and pa.types.is_string_view(
+            kind.value_type
+        ):  # Arrow cannot decode it
+            chunks = [
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                for chunk in table.column(place).chunks
+            ]
+            plain = pa.dictionary(kind.index_type, pa.string())
+            table = table.set_column(place, name, pa.chunked_array(chunks, plain))
+    for column in table.schema:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        wanted.append(pa.field(column.name, pa.string() if is_text else kind))
+    return table.cast(pa.schema(wanted))

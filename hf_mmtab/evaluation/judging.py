@@ -1,0 +1,95 @@
+"""From scored rows of every split to the numbers of a run, and to its closing words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..metrics.names import metric_name
+from .row_evaluation import ResampleBy, evaluate_rows, headline
+from .run_results import RunResults
+from .scored_rows import ScoredRows
+
+
+def thresholds_of(config: Any) -> list[float] | None:
+    """Return the decision thresholds that a model's config holds: of each label, or of the positive class."""
+    if getattr(config, "threshold", None) is not None:
+        return [config.threshold]
+    return getattr(config, "thresholds", None)
+
+
+def judge_splits(
+    scored: Mapping[str, ScoredRows],
+    config: Any,
+    main_split: str,
+    bootstrap: int,
+    resample_by: ResampleBy,
+    headline_metrics: Sequence[str] | None = None,
+    per_class: bool | None = None,
+) -> dict[str, Any]:
+    """Return the fields of `RunResults` that follow from scores, at the thresholds of the config.
+
+    Args:
+        scored: split → scored rows.
+        config: of the model.
+        main_split: gets intervals; the others are for choosing.
+        bootstrap: resamples behind the intervals; 0 leaves them out.
+        resample_by: what they draw, see `hf_mmtab.evaluation.row_evaluation.resampling_groups`.
+        headline_metrics: that get intervals; default: `headline`.
+        per_class: whether to judge each class too; default: unless there are two.
+    """
+    thresholds = thresholds_of(config)
+    judged = {
+        split: evaluate_rows(
+            rows,
+            config.problem_type,
+            config.id2label,
+            thresholds,
+            resample_by,
+            bootstrap if split == main_split else 0,
+            headline_metrics,
+            per_class,
+        )
+        for split, rows in scored.items()
+    }
+    return {
+        "split": main_split,
+        "problem_type": config.problem_type,
+        "num_labels": config.num_labels,
+        "thresholds": thresholds,
+        "headline": list(headline_metrics or headline(config.problem_type, config.num_labels)),
+        "metrics": {split: one.metrics for split, one in judged.items()},
+        "intervals": {split: one.intervals for split, one in judged.items()},
+        "resampled_by": judged[main_split].resampled_by,
+        "judged": {split: _count(rows) for split, rows in scored.items()},
+    }
+
+
+def _count(scored: ScoredRows) -> dict[str, int]:
+    rows = scored.labelled
+    assert rows.labels is not None
+    counts = {"rows": len(rows)}
+    return counts | ({"positives": int((rows.labels == 1).sum())} if rows.scores.ndim == 1 else {})
+
+
+def closing_words(results: RunResults) -> list[str]:
+    """Return the lines that end a run or an evaluation: the numbers of the main split."""
+    split = results.split
+    metrics, intervals = results.metrics[split], results.intervals.get(split, {})
+    counts = results.judged[split]
+    rows = f"{counts['rows']:,} rows" + (
+        f", {counts['positives']:,} positive" if "positives" in counts else ""
+    )
+    lines = [f"\nResults on {split} ({rows}), {results.minutes:.1f} minutes:"]
+    for name in results.headline:
+        if name in metrics:
+            value = str(intervals[name]) if name in intervals else f"{metrics[name]:.3f}"
+            lines.append(f"  {metric_name(name):32} {value}")
+    lines += [
+        f"  {metric_name(name):32} {value:.3f}" for name, value in metrics.items() if name.startswith("rmse/")
+    ]
+    if results.thresholds and len(results.thresholds) == 1:
+        lines.append(f"  {'threshold':32} {results.thresholds[0]:.3f} (chosen on validation)")
+    for row in results.ablation:
+        if row.metric == results.headline[0]:
+            change = round(-row.fall, 3) + 0.0  # + 0.0: never -0.000
+            lines.append(f"  {row.how + ' ' + row.modality:32} {row.value:.3f} ({change:+.3f})")
+    return lines

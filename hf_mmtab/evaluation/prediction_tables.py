@@ -1,0 +1,95 @@
+"""Predictions beside the columns of the rows that they are about, as tables and on disk."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..metrics import decide
+from ..metrics.names import label_names
+from .scored_rows import ScoredRows
+
+_ROWS_PER_WRITE = 1024
+
+
+def prediction_table(
+    rows: datasets.Dataset, probabilities: np.ndarray, config: Any, columns: Mapping[str, str]
+) -> pa.Table:
+    """Put predictions beside the rows' own columns.
+
+    Args:
+        rows: as many as probabilities, in the same order.
+        probabilities: `(rows, num_labels)`.
+        config: names the labels, and holds the thresholds.
+        columns: of `rows`, to keep → their names in the table.
+
+    Returns:
+        A table with these columns, `prediction` (a name, or a list of names for several labels), and
+        `probability` (single label: of the prediction) and `probability_NAME` for every label. A column of the input
+        that has such a name becomes `input_NAME`.
+    """
+    names = label_names(config)
+    decided = decide(probabilities, config.problem_type, getattr(config, "thresholds", None))
+    own = rows.select_columns(list(columns)).with_format("arrow")[:] if columns else pa.table({})
+    given = {"prediction", "probability", *(f"probability_{name}" for name in names)}
+    table: dict[str, Any] = {
+        f"input_{columns[name]}" if columns[name] in given else columns[name]: own.column(name)
+        for name in own.column_names
+    }
+    if decided.ndim == 1:
+        table["prediction"] = pa.array([names[index] for index in decided])
+        table["probability"] = pa.array(probabilities[np.arange(len(decided)), decided].astype(np.float32))
+    else:
+        table["prediction"] = pa.array(
+            [[names[index] for index in np.flatnonzero(row)] for row in decided], type=pa.list_(pa.string())
+        )
+    for index, name in enumerate(names):
+        table[f"probability_{name}"] = pa.array(probabilities[:, index].astype(np.float32))
+    return pa.table(table)
+
+
+def write_split_predictions(path: Path, rows: datasets.Dataset, scored: ScoredRows, config: Any) -> None:
+    """Write the predictions of a split as Parquet, with gold labels by name; pictures stay out."""
+    gold = next((name for name in ("labels", "label") if name in rows.column_names), None)
+    pictures = {name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)}
+    columns = [name for name in rows.column_names if name not in pictures | {gold}]
+    table = prediction_table(rows, scored.probabilities, config, {name: name for name in columns})
+    names = label_names(config)
+    assert scored.labels is not None
+    if scored.labels.ndim == 1:
+        gold_names: list[Any] = [names[index] for index in scored.labels]
+    else:
+        gold_names = [[names[index] for index in np.flatnonzero(row)] for row in scored.labels]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.append_column("gold", pa.array(gold_names)), path)
+
+
+def read_probabilities(path: Path, names: Sequence[str]) -> np.ndarray:
+    """Read the probabilities `(rows, num_labels)` that `write_split_predictions` wrote.
+
+    Args:
+        path: of the file.
+        names: of the labels, in the order of their ids.
+    """
+    table = pq.read_table(path, columns=[f"probability_{name}" for name in names])
+    return np.stack([column.to_numpy() for column in table.columns], axis=1)
+
+
+def gold_labels(rows: datasets.Dataset, num_labels: int) -> np.ndarray:
+    """Return the labels of rows as `(rows,)` ids, or `(rows, num_labels)` of 0 and 1."""
+    if "label" in rows.column_names:
+        return np.asarray(rows["label"])
+    several = np.zeros((len(rows), num_labels), dtype=np.int64)
+    for index, present in enumerate(rows["labels"]):
+        several[index, present] = 1
+    return several
+
+
+def batches(rows: int, size: int = _ROWS_PER_WRITE) -> Iterator[range]:
+    """Yield consecutive ranges that cover `rows`."""
+    for start in range(0, rows, size):
+        yield range(start, min(start + size, rows))

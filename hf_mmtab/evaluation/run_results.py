@@ -1,0 +1,140 @@
+"""`results.json`: what a run or an evaluation came to, as one typed record with a JSON form."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data.records import BadRecord
+from ..metrics import Interval
+from .ablation import AblationRow
+from .cell_baselines import FieldScore
+from .cell_errors import CellError
+from .decoded_histories import HistoryTable
+
+RESULT_FILE = "results.json"
+
+
+@dataclass
+class RunResults:
+    """The numbers of a run and what is needed to understand them. What does not apply is empty or None.
+
+    Args:
+        architecture: that was trained or judged.
+        data: as the recipe or the command line names it.
+        split: the main one, on which models are compared.
+        metrics: split → metric → value.
+        headline: metrics of the closing words, the main one first.
+        intervals: split → metric → its 95 % interval.
+        resampled_by: what the intervals draw: "row", "entity" or "day".
+        thresholds: decision thresholds, chosen on validation.
+        judged: split → number of judged `rows`, and of `positives` among two classes.
+        ablation: without one input each.
+        fields: of pretraining, split → how often the masked cells of each field are recovered.
+        cell_errors: of pretraining: wrong cells of the main split.
+        problem_type: as in the model's config; None: pretraining.
+        num_labels: labels or targets.
+        inputs: of pictures with texts: which a row has.
+        seq_len: rows of a window.
+        window_label: which rows a window is judged on.
+        windows: split → number of windows.
+        leaks: split → what it shares with training, see `hf_mmtab.data.splits.leak_check`.
+        notes: what a reader of the numbers must know.
+        details: name → text for the head of the report.
+        skipped: records that could not be read.
+        checkpoint: of an evaluation: the model that was judged.
+        pretrained: the checkpoint that training started from.
+        task: of the recipe.
+        seed: of training.
+        data_digest: of names, sizes and times of the files that were read.
+        minutes: wall time.
+        summary: the closing words.
+    """
+
+    architecture: str
+    data: str
+    split: str
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    headline: list[str] = field(default_factory=list)
+    intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    resampled_by: str = "row"
+    thresholds: list[float] | None = None
+    judged: dict[str, dict[str, int]] = field(default_factory=dict)
+    ablation: list[AblationRow] = field(default_factory=list)
+    fields: dict[str, list[FieldScore]] = field(default_factory=dict)
+    cell_errors: list[CellError] = field(default_factory=list)
+    problem_type: str | None = None
+    num_labels: int = 0
+    inputs: list[str] = field(default_factory=list)
+    seq_len: int | None = None
+    window_label: str | None = None
+    windows: dict[str, int] = field(default_factory=dict)
+    leaks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, str] = field(default_factory=dict)
+    skipped: list[BadRecord] = field(default_factory=list)
+    checkpoint: str | None = None
+    pretrained: str | None = None
+    task: str | None = None
+    seed: int | None = None
+    data_digest: str | None = None
+    minutes: float = 0.0
+    summary: str = ""
+
+    def to_json(self) -> str:
+        """Return the record as JSON; an interval is the list of its numbers."""
+        values = dataclasses.asdict(self)
+        values["intervals"] = {
+            split: {name: dataclasses.astuple(interval) for name, interval in found.items()}
+            for split, found in self.intervals.items()
+        }
+        return json.dumps(values, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunResults":
+        """Read what `to_json` wrote, in this version or an earlier one.
+
+        Raises:
+            ValueError: if it is no such record.
+        """
+        values = json.loads(text)
+        if not isinstance(values, Mapping) or not {"architecture", "data", "split"} <= set(values):
+            raise ValueError("no record of a run")
+        known = {one.name for one in dataclasses.fields(cls)}
+        results = cls(**{name: value for name, value in values.items() if name in known})
+        results.intervals = {
+            split: {name: Interval(*numbers) for name, numbers in intervals.items()}
+            for split, intervals in values.get("intervals", {}).items()
+        }
+        results.ablation = [AblationRow(**row) for row in values.get("ablation", [])]
+        results.fields = {
+            split: [FieldScore(**score) for score in scores]
+            for split, scores in values.get("fields", {}).items()
+        }
+        results.cell_errors = [
+            CellError(**error | {"history": HistoryTable(**error["history"])})
+            for error in values.get("cell_errors", [])
+        ]
+        results.skipped = [BadRecord(**record) for record in values.get("skipped", [])]
+        return results
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunResults | None":
+        """Read the results of a run folder; None: it has none, so the run is not finished.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        file = folder / RESULT_FILE
+        if not file.exists():
+            return None
+        try:
+            return cls.from_json(file.read_text(encoding="utf-8"))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"Expected the results of a finished run in {str(file)!r}, found a damaged file ({error}). Delete that "
+                "file and run the same command again: training goes on from the last checkpoint, and the results are "
+                "written anew."
+            ) from error

@@ -1,0 +1,108 @@
+"""What of the data the files of a model hold: told before they are sent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from transformers.utils import CONFIG_NAME
+
+# as TabBertProcessor names them
+_PROCESSOR, VALUES_NAME, ARRAYS_NAME = (
+    "preprocessor_config.json",
+    "tabbert_values.json",
+    "tabbert_arrays.safetensors",
+)
+SHOWN = 5  # names of labels
+NEARLY_ALL = 0.5  # values per row from which on a field looks like a name of the row
+STATIC_VALUES = (
+    50  # of a field that never changes within an entity, from which on it looks like a name of the entity
+)
+
+_HELD = {
+    "README.md": "metrics, names of labels and fields, the recipe",
+    "recipe.yaml": "names of files and columns",
+    "results.json": "metrics; names of labels and fields",
+    "freeze_schedule.json": "nothing",
+    "tokenizer.json": "words that the tokenizer knows",
+    "vocab.txt": "words that the tokenizer knows",
+    "tokenizer_config.json": "nothing",
+    "processor_config.json": "nothing",
+    ARRAYS_NAME: "edges of bins, and values that occur, of numbers",
+}
+
+
+def describe_file(folder: Path, name: str, examples: bool = False) -> str:
+    """Say what of the data one file of a run holds."""
+    if name in _HELD:
+        return _HELD[name]
+    if name == CONFIG_NAME:
+        return _labels(_read_json(folder / name))
+    if name == VALUES_NAME:
+        return _vocabularies(folder)
+    if name == _PROCESSOR:
+        plan = _read_json(folder / name).get("plan") or {}
+        return "names of columns; lowest and highest number of each field" if plan else "nothing"
+    if name.endswith(".safetensors"):
+        return "weights, learned from the data"
+    if name.endswith("report.html"):
+        rows = "ROWS, TEXTS AND PICTURES of the data (examples); " if examples else ""
+        return f"{rows}metrics; names of labels and fields"
+    if name.endswith(".png"):
+        return "metrics, counts and dates; names of labels and fields"
+    return (
+        "nothing"
+        if name.endswith((".py", ".index.json"))
+        else "as the tokenizer or the picture reader saved it"
+    )
+
+
+def vocabulary_warnings(folder: Path) -> list[str]:
+    """Name the fields whose saved values look like names of rows or entities."""
+    processor = _read_json(folder / _PROCESSOR)
+    plan, rows = processor.get("plan") or {}, processor.get("rows_fitted") or 0
+    settings = {field["name"]: field for field in plan.get("fields", [])}
+    warnings = []
+    for field, (file, number) in _saved_values(folder, list(settings)).items():
+        if field in (plan.get("entity") or []):
+            reason = "is the entity column"
+        elif rows and number >= NEARLY_ALL * rows:
+            reason = f"has nearly as many values as there are rows ({rows:,})"
+        elif settings.get(field, {}).get("static") and number >= STATIC_VALUES:
+            reason = "never changes within an entity"
+        else:
+            continue
+        warnings.append(
+            f"Field {field!r} {reason}: its {number:,} values, as they stand in the data, are in {file}. "
+            "If they name persons, leave the field out of the column plan and train again."
+        )
+    return warnings
+
+
+def _saved_values(folder: Path, fields: list[str]) -> dict[str, tuple[str, int]]:
+    """Return the file and the number of the saved values of each field: texts, and numbers that are categories."""
+    saved = {field: (VALUES_NAME, len(values)) for field, values in _read_json(folder / VALUES_NAME).items()}
+    if (folder / ARRAYS_NAME).is_file():
+        with safe_open(folder / ARRAYS_NAME, "numpy") as arrays:
+            for name in arrays.keys():  # noqa: SIM118
+                place, _, what = name.partition(".")
+                if what == "values":
+                    saved[fields[int(place)]] = (ARRAYS_NAME, arrays.get_slice(name).get_shape()[0])
+    return saved
+
+
+def _vocabularies(folder: Path) -> str:
+    fields = [f"{field} ({len(values):,})" for field, values in _read_json(folder / VALUES_NAME).items()]
+    return f"VALUES as they stand in the data, of {', '.join(fields)}" if fields else "nothing"
+
+
+def _labels(config: dict[str, Any]) -> str:
+    names = [str(name) for name in (config.get("id2label") or {}).values()]
+    if not names or names == [f"LABEL_{number}" for number in range(len(names))]:
+        return "names of fields" if config.get("fields") else "nothing"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"names of labels: {', '.join(names[:SHOWN])}{more}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,14 @@
+"""Names of the files of a run that others may have."""
+
+CARD_NAME = "README.md"
+RECIPE_FILE = "recipe.yaml"
+RESULT_FILE = "results.json"
+SCHEDULE_FILE = "freeze_schedule.json"
+REPORT_FOLDER = "report"
+PAGE_NAME = "report.html"
+PUBLIC_PAGE_NAME = "report_public.html"  # without rows of the data and local paths: what push_to_hub sends
+FIGURES_FOLDER = "figures"
+FIGURE_NAMES = (
+    "learning_curves", "freezing", "update_audit", "comparison", "ablation", "fields", "confusion", "precision_recall",
+    "scores", "score_over_time", "calibration", "labels", "regression",
+)  # fmt: skip

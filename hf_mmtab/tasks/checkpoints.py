@@ -1,0 +1,70 @@
+"""A saved TabBERT: whether a checkpoint is one, the recipe beside it, and its head."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers.utils import cached_file
+
+from ..arguments import PlanArguments, TableDataArguments
+from ..models.tabbert import TabBertConfig
+from ..recipes import build, read_recipe
+from .table import TableTask
+
+RECIPE_FILE = "recipe.yaml"
+
+
+def is_table_checkpoint(name: str) -> bool:
+    """Tell whether a folder or Hub name holds a TabBERT.
+
+    Raises:
+        FileNotFoundError: if there is no saved model.
+    """
+    try:
+        return isinstance(AutoConfig.from_pretrained(name), TabBertConfig)
+    except (OSError, ValueError) as error:
+        if (Path(name) / "config.json").is_file():
+            raise  # it says what is wrong in there
+        found = "a folder without config.json" if Path(name).is_dir() else "no such folder"
+        raise FileNotFoundError(
+            f"Expected a saved model (a folder with config.json, or a Hub name) at {name!r}, found {found}, and "
+            f"nothing on the Hub ({str(error).strip().splitlines()[0]}). Pass the folder that training or conversion "
+            "wrote."
+        ) from error
+
+
+def recipe_of(name: str) -> dict[str, Any]:
+    """Return the recipe beside a checkpoint; empty if there is none."""
+    file = cached_file(name, RECIPE_FILE, _raise_exceptions_for_missing_entries=False)
+    return read_recipe(file) if file else {}
+
+
+def data_arguments(
+    recipe: dict[str, Any], task: TableTask, data: str, on_bad_record: str
+) -> TableDataArguments:
+    """Return how to read another table as the recipe's: its types, label columns, split and windows.
+
+    The column plan is left out, since the checkpoint's processor has one.
+    """
+    plan = {one.name for one in fields(PlanArguments)} - {"label_columns"}
+    values = {name: value for name, value in recipe.items() if name not in plan}
+    if recipe.get("data") != data:
+        values["simulate"] = None
+    values |= {"task": task.name, "data": data, "on_bad_record": on_bad_record, "max_rows": None}
+    return build([TableDataArguments], values)[0]
+
+
+def load_head(name: str) -> Any:
+    """Load a fine-tuned TabBERT.
+
+    Raises:
+        ValueError: for a checkpoint of pretraining, which has no head.
+    """
+    architectures = AutoConfig.from_pretrained(name).architectures or []
+    if not any("ForSequenceClassification" in architecture for architecture in architectures):
+        raise ValueError(
+            f"Expected a fine-tuned TabBERT in {name!r}, found {', '.join(architectures) or 'no architecture'}. "
+            "Fine-tune it first: `python -m hf_mmtab finetune RECIPE.yaml --pretrained ...`."
+        )
+    return AutoModelForSequenceClassification.from_pretrained(name, dtype="float32")

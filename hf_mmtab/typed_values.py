@@ -1,0 +1,127 @@
+"""A value of a YAML file or of the command line as the type that a dataclass field is annotated with."""
+
+import types
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+_SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    dict: "a mapping",
+    list: "a list",
+}
+_NOTHING = object()  # the value is not of the type
+
+
+def typed_value(value: Any, annotation: Any, name: str) -> Any:
+    """Return a value as one of the types of an annotation.
+
+    Texts become numbers, switches and mappings where the annotation asks for them: YAML reads `5e-5` as text, and the
+    command line knows nothing but texts. A single value stands for a list of one.
+
+    Args:
+        value: plain, as YAML gives it.
+        annotation: of a dataclass field: builtin types, `Literal`, enums, `list[...]`, `dict`, and unions of these.
+        name: of the key, for messages; `--key` on the command line.
+
+    Raises:
+        ValueError: naming the key, what it takes, and the value.
+    """
+    options = _options(annotation)
+    is_mapping_text = isinstance(value, str) and value.lstrip().startswith("{")
+    if is_mapping_text and dict in map(_kind, options):
+        return _mapping(value, name)
+    for option in options:
+        converted = _convert(value, option, name)
+        if converted is not _NOTHING:
+            return converted
+    several = f", found {len(value)} values: {value!r}" if isinstance(value, list) else f", found {value!r}"
+    if _kind(options[0]) is dict and isinstance(value, str):
+        raise ValueError(
+            f"Expected a mapping for {name.removeprefix('--')}{several}. Write `--{name.removeprefix('--')} "
+            "'{key: value, key: value}'`."
+        )
+    wanted = dict.fromkeys(_describe(option) for option in options if option is not type(None))
+    raise ValueError(f"Expected {' or '.join(wanted)} for {name}{several}. Correct it.")
+
+
+def _options(annotation: Any) -> list[Any]:
+    """Return the types of a union, text last: every text is a text."""
+    options = (
+        list(get_args(annotation)) if get_origin(annotation) in (Union, types.UnionType) else [annotation]
+    )
+    return sorted(options, key=lambda option: option is str)
+
+
+def _kind(option: Any) -> Any:
+    return get_origin(option) or option
+
+
+def _convert(value: Any, option: Any, name: str) -> Any:
+    kind = _kind(option)
+    if option is Any:
+        return value
+    if kind is Literal:
+        return value if value in get_args(option) and not isinstance(value, list | dict) else _NOTHING
+    if kind in (list, tuple, Sequence):
+        element = (get_args(option) or (Any,))[0]
+        items = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, dict):
+            return _NOTHING
+        return [typed_value(item, element, name) for item in items]
+    if kind is dict:
+        return value if isinstance(value, dict) else _NOTHING
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return value if value in [member.value for member in kind] else _NOTHING
+    return _plain(value, kind)
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    if type(value) is kind:
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is str and type(value) in (int, float):
+        return str(value)
+    if isinstance(value, str):
+        if kind is bool:
+            return _SWITCHES.get(value.strip().lower(), _NOTHING)
+        if kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                return _NOTHING
+    return _NOTHING
+
+
+def _mapping(text: str, name: str) -> dict:
+    try:
+        mapping = yaml.safe_load(text)
+        if not isinstance(mapping, dict):
+            raise TypeError("no mapping")
+        if unspaced := [one for one in mapping if mapping[one] is None and ":" in str(one)]:
+            raise TypeError(f"no blank behind the colon of {unspaced[0]!r}")
+    except (yaml.YAMLError, TypeError) as error:
+        raise ValueError(
+            f"Expected a mapping such as '{{text_encoder: 1 epoch}}' after {name}, found {text!r} "
+            f"({' '.join(str(error).split())}). Write `{{key: value, key: value}}` in quotes."
+        ) from error
+    return mapping
+
+
+def _describe(option: Any) -> str:
+    kind = _kind(option)
+    if kind is Literal:
+        return f"one of {', '.join(map(str, get_args(option)))}"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"one of {', '.join(str(member.value) for member in kind)}"
+    element = get_args(option)
+    if kind is list and element:
+        return f"a list of {_NAMES.get(element[0], 'values').removeprefix('a ')}s"
+    return _NAMES.get(kind, str(kind))
