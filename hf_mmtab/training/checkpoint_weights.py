@@ -114,7 +114,7 @@ def load_weights(model: nn.Module, folder: str | os.PathLike) -> None:
     A model that transformers saves under other names is read by `from_pretrained`, which renames them back.
 
     Raises:
-        ValueError: if the checkpoint is damaged, lacks a weight of the model, or holds one that the model does not have.
+        ValueError: if the checkpoint is damaged, lacks a weight of the model, or holds one that does not belong to it.
     """
     saved: Mapping[str, torch.Tensor] = CheckpointWeights(folder)  # names a damaged file
     if isinstance(model, PreTrainedModel) and get_model_conversion_mapping(model, add_legacy=False):

@@ -12,8 +12,9 @@ def freezable_modules(model: nn.Module) -> dict[str, str]:
 
 
 def plain_name(name: str) -> str:
-    """Return a parameter or module name without the pieces that wrappers (compile, checkpointing) insert."""
-    return name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "")
+    """Return a parameter or module name without the pieces that wrappers (compile, checkpointing, PEFT) insert."""
+    name = name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "")
+    return name.removeprefix("base_model.model.")
 
 
 def find_part(model: nn.Module, part: str) -> tuple[str, ...]:
