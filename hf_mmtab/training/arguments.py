@@ -70,9 +70,8 @@ class MMTabTrainingArguments(TrainingArguments):
     frozen_mode: str = field(
         default="eval",
         metadata={
-            "help": "'eval': batch-norm statistics and dropout of a frozen part are still; 'train': they "
-            "run, "
-            "as in the original MMBT code.",
+            "help": "'eval': batch-norm statistics and dropout of a frozen part are still; "
+            "'train': they run, as in the original MMBT code.",
             "choices": ["eval", "train"],
         },
     )
@@ -81,10 +80,7 @@ class MMTabTrainingArguments(TrainingArguments):
     )
     layerwise_lr_decay: dict | str | None = field(
         default=None,
-        metadata={
-            "help": "Part → factor in (0, 1] by which the learning rate falls from each layer to the one "
-            "below."
-        },
+        metadata={"help": "Part → factor in (0, 1] on the learning rate from each layer to the layer below."},
     )
     thaw_warmup: dict | str | None = field(
         default=None,
@@ -96,9 +92,8 @@ class MMTabTrainingArguments(TrainingArguments):
     optim_preset: str | None = field(
         default=None,
         metadata={
-            "help": "'bertadam': the original MMBT optimizer (no bias correction, clipping, step count and "
-            "linear "
-            "warm-up and decay per parameter). Overrides `optim`.",
+            "help": "'bertadam': the original MMBT optimizer (no bias correction; clipping, step count and "
+            "linear warm-up and decay per parameter). Overrides `optim`.",
             "choices": ["bertadam"],
         },
     )
@@ -119,8 +114,7 @@ class MMTabTrainingArguments(TrainingArguments):
         default="model",
         metadata={
             "help": "'model': the loss the model computes. The others replace it and do not depend on "
-            "accumulation "
-            "or the number of processes.",
+            "accumulation or the number of processes.",
             "choices": ["model", "cross_entropy", "bce", "focal", "focal_bce"],
         },
     )
@@ -131,8 +125,7 @@ class MMTabTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "'total_over_positives' (original MMBT), 'negatives_over_positives', or label name → "
-            "weight "
-            "(several labels per example)."
+            "weight (several labels per example)."
         },
     )
     focal_gamma: float = field(default=2.0, metadata={"help": "Exponent of the focal loss."})
@@ -188,8 +181,7 @@ class MMTabTrainingArguments(TrainingArguments):
         if self.audit_steps < 1 or self.audit_samples < 1:
             raise ValueError(
                 f"audit_steps and audit_samples must be at least 1, got {self.audit_steps} and "
-                f"{self.audit_samples}; "
-                "write audit: false to switch the audit off"
+                f"{self.audit_samples}; write audit: false to switch the audit off"
             )
         parse_size(self.feature_cache_budget)
         if not 0 <= self.label_smoothing_factor < 1:
@@ -230,8 +222,7 @@ class MMTabTrainingArguments(TrainingArguments):
         ):
             raise ValueError(
                 "early_stopping_patience needs an evaluation to watch: set eval_strategy to 'epoch' or "
-                "'steps' and "
-                "metric_for_best_model"
+                "'steps' and metric_for_best_model"
             )
         stackable = ("linear", "constant", "reduce_lr_on_plateau")  # the first two add nothing
         if self.optim_preset == "bertadam" and self.lr_scheduler_type not in stackable:

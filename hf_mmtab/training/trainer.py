@@ -17,7 +17,7 @@ from .checkpoint_weights import load_weights, weight_files
 from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, write_manifest
 from .ddp_reducer import ReducedParameters
 from .features.serving import FeatureTrainer
-from .freezing import FreezePlan, FreezeSchedule
+from .freezing import FreezeSchedule
 from .learning_rates import WarmupCallback, plateau_scheduler
 from .loss_scaling import uses_num_items
 from .losses import loss_from_arguments
@@ -95,8 +95,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         return self.auditing.audit
 
     @property
-    def plan(self) -> FreezePlan | None:  # type: ignore[override]
-        """The freeze plan of the last run, None before it."""
+    def plan(self) -> Any:  # type: ignore[override]
+        """The `FreezePlan` of the last run, None before it."""
         return getattr(self.freezing, "plan", None)
 
     def _find_parts(self) -> dict[str, tuple[str, ...]]:
