@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 from .models.tabbert.strict_yaml import read_mapping
 
@@ -59,6 +60,8 @@ class _RecipeParser(HfArgumentParser):
         """Take a percent sign in a help text for what it says; argparse reads it as a format."""
         if isinstance(options.get("help"), str):
             options["help"] = _LONE_PERCENT.sub("%%", options["help"])
+        if options.get("type") is string_to_bool:  # of one that may also be unset: `--key` alone means true
+            options |= {"nargs": "?", "const": True}
         return super().add_argument(*names, **options)
 
     def error(self, message: str) -> Any:
@@ -133,6 +136,12 @@ def _mappings_as_json(overrides: Sequence[str]) -> list[str]:
     return said
 
 
+def _without_no(token: str, known: set[str]) -> str:
+    """Write `--no_key` as `--key=false`."""
+    key = token.replace("-", "_").removeprefix("__no_")
+    return f"--{key}=false" if token.startswith(("--no_", "--no-")) and key in known else token
+
+
 def _check_keys(keys: Sequence[str], known: set[str], where: str) -> None:
     for key in keys:
         if key not in known:
@@ -180,8 +189,8 @@ def parse_recipe(
     values = read_recipe(recipe)
     known = {field.name for dtype in dataclass_types for field in dataclasses.fields(dtype) if field.init}
     _check_keys(list(values), known, f"recipe {recipe!r}")
+    overrides = [_without_no(token, known) for token in overrides]
     given = [token[2:].split("=")[0].replace("-", "_") for token in overrides if token.startswith("--")]
-    given = [key if key in known else key.removeprefix("no_") for key in given]
     _check_keys(given, known, "the command line")
     overrides, unset = _without_unset(overrides)
     values = {key: value for key, value in values.items() if key not in unset}

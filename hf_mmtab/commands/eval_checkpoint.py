@@ -21,11 +21,12 @@ from ..evaluation.split_evaluation import evaluate_split, write_split_prediction
 from ..recipes import read_recipe
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..training import MMTabTrainer, MMTabTrainingArguments
+from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .eval_table import evaluate_table
 from .finetune_image_text import ablate_modalities, summarise
 from .run_report import PREDICTIONS_FOLDER, RECIPE_FILE, RESULT_FILE, write_run_report
-from .table_blocks import is_table_checkpoint
+from .table_blocks import current_device, is_table_checkpoint
 
 logger = logging.get_logger(__name__)
 
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="what the intervals of a table draw; default: auto",
     )
-    parser.add_argument("--bf16", action="store_true", help="evaluate in bfloat16")
+    precision_flags(parser)
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
     for name in ("image", "text", "text_pair", "label"):
         parser.add_argument(f"--{name}_column", help="default: as the recipe says, else found by its name")
@@ -111,7 +112,9 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> dict[str, 
         output_dir=options.out,
         per_device_eval_batch_size=options.batch_size,
         dataloader_num_workers=options.num_workers,
-        bf16_full_eval=options.bf16,
+        precision="fp32",  # of the weights
+        channels_last=True,
+        bf16_full_eval=in_bf16(options, model, current_device()),
         report_to="none",
     )
     collator = task.collator(data, processor, model.config.num_labels)

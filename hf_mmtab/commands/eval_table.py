@@ -15,9 +15,10 @@ from ..data.windows import DEFAULT_SEQ_LEN, IGNORED, WindowDataset, WindowLabel
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..tasks import PreparedTable, TableTask, get_task
 from ..training import MMTabTrainer, MMTabTrainingArguments
+from ..training.precision import in_bf16
 from .pretrain import leak_sentence
 from .run_report import RESULT_FILE
-from .table_blocks import data_arguments, recipe_of
+from .table_blocks import current_device, data_arguments, recipe_of
 from .table_head import load_head
 from .table_report import write_table_report
 from .table_results import predict_windows, predictions_file, split_results, summarise
@@ -43,7 +44,8 @@ def evaluate_table(options: argparse.Namespace, command: str) -> dict[str, Any]:
             output_dir=options.out,
             per_device_eval_batch_size=options.batch_size,
             dataloader_num_workers=options.num_workers,
-            bf16_full_eval=options.bf16,
+            precision="fp32",  # of the weights
+            bf16_full_eval=in_bf16(options, model, current_device()),
             remove_unused_columns=False,
             report_to="none",
         )

@@ -85,6 +85,8 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         )
         train, validation, names = splits["train"], splits["validation"], label_names(model.config)
     leave_out_absent_parts(recipe, recipe.task.parts, model, is_reference)
+    if recipe.training.feature_cache_dir is None:  # one that is named is filled by evaluations too
+        recipe.training.feature_cache_dir = str((recipe.shared or folder) / CACHE_FOLDER)
     known = metric_names(problem_type, model.config.id2label)
     select_by(recipe.training, SELECTION_METRIC[problem_type], known=known)
 
@@ -155,7 +157,8 @@ def finetune(recipe: Recipe, is_reference: bool = True) -> dict[str, Any]:
         text = json.dumps(found, indent=1)
         (folder / RESULT_FILE).write_text(text, encoding="utf-8")
         write_run_report(folder, evaluated, recipe.command)
-        shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)  # it can be large
+        if recipe.shared is None:
+            shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)  # it can be large
     push_if_asked(recipe, folder, trainer)
     trainer.accelerator.wait_for_everyone()
     return found
@@ -226,6 +229,7 @@ def compare(root: Path, recipe: Recipe, finished: dict[str, list[dict[str, Any]]
     folder = root / f"{recipe.model.architecture}-seed{first['seed']}"
     rows = {name: found for name, found in splits.items() if name in first["metrics"]}
     page = write_run_report(folder, rows, recipe.command, results)
+    shutil.rmtree(root / CACHE_FOLDER, ignore_errors=True)
     return (
         f"\n{table}\n\nTable: {root / 'comparison.md'}\nModel, processor and card: {folder}\nReport: {page}"
     )

@@ -17,6 +17,7 @@ from ..recipes import parse_recipe, read_recipe, write_recipe
 from ..tasks import Task, get_task
 from ..training import MMTabTrainingArguments
 from ..training.parts import has_part
+from ..training.precision import go_on_as_before
 from .push_to_hub import push_run
 from .run_report import RECIPE_FILE, RESULT_FILE
 
@@ -136,6 +137,7 @@ def resume_or_refuse(recipe: Recipe, folder: Path) -> dict[str, Any] | None:
             write_recipe(record, mine)  # an earlier start came to nothing: a wrong path or split, say
     with recipe.training.main_process_first(desc="reading the output folder"):
         before = read_recipe(record)
+    go_on_as_before(before, mine, recipe.training)
     if before != mine:
         changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
         raise ValueError(

@@ -9,7 +9,8 @@ from ..data.mmimdb import MMIMDB
 from ..data.prsa import PRSA
 from ..data.table import Table
 from ..data.vsnli import VSNLI
-from .image_text import ALL_ROWS, IMAGE_TEXT_PARTS, ImageTextTask, label_ids_of_model, place_convolutions
+from ..training.channels_last import place_convolutions
+from .image_text import ALL_ROWS, IMAGE_TEXT_PARTS, ImageTextTask, label_ids_of_model
 from .table import PreparedTable, TableTask
 
 Task = TypeVar("Task", ImageTextTask, TableTask)

@@ -277,12 +277,18 @@ class FeatureCache:
         )
         spec = self.specs[part]
         ignored = {*volatile, "architectures", *spec.get("independent_of", ())}
+        kept = set(spec.get("depends_on", config)) - ignored
+        rows = (
+            dataset.fingerprint_of(spec["inputs"])
+            if hasattr(dataset, "fingerprint_of")
+            else dataset.fingerprint
+        )
         facts = {
-            "config": {key: value for key, value in config.items() if key not in ignored},
+            "config": {key: value for key, value in config.items() if key in kept},
             "model": spec.get("computed_by", type(self.model).__name__),
             "spec": spec,
             "dtype": self.dtype,
-            "dataset": dataset.fingerprint,
+            "dataset": rows,
             "rows": len(dataset),
             "precision": self.accelerator.mixed_precision,
         }

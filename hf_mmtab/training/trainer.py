@@ -22,6 +22,7 @@ from .losses import loss_from_arguments
 from .moments import Moment
 from .optimizers import BertAdam, layer_owners, split_groups, warmup_share
 from .parts import find_part, freezable_modules, partition_parameters
+from .precision import NAMES, read_choice, settle, write_choice
 from .reducing import rebuild_reducer, trainable_names
 from .reporting import plot_audit
 from .schedulers import Plateau, WarmupFactors
@@ -74,6 +75,7 @@ class MMTabTrainer(Trainer):
         self.audit: UpdateAudit | None = None
         self.steps_per_epoch, self.total_steps = 1, 1
         self._reduced: frozenset[str] | None = None
+        self.choice = settle(model, args)
         super().__init__(model=model, args=args, **kwargs)
         self.parts = self._find_parts()
         # Trainer takes a `forward(**kwargs)` for a loss that is divided by `num_items_in_batch`, and multiplies it by
@@ -115,9 +117,22 @@ class MMTabTrainer(Trainer):
             if resume_from_checkpoint is None:
                 raise ValueError(f"No complete checkpoint to resume from in {self.args.output_dir!r}")
         self._resumed_from = resume_from_checkpoint or None
+        if self.is_world_process_zero():
+            logger.info(self.choice.sentence)
+            self._warn_if_precision_changed()
         if self._resumed_from and self.is_world_process_zero():
             logger.info(f"Going on from {self._resumed_from}")
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _warn_if_precision_changed(self) -> None:
+        """Warn where a checkpoint of another folder was trained in another precision."""
+        before = read_choice(str(self._resumed_from)) if self._resumed_from else None
+        if before is not None and before.precision != self.choice.precision:
+            logger.warning(
+                f"The run of {self._resumed_from} computed in {NAMES[before.precision]} and goes on in "
+                f"{NAMES[self.choice.precision]}: it will not repeat bit for bit. Set `precision: {before.precision}` "
+                "to go on as it began."
+            )
 
     def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
         """Work the freeze schedule out as soon as the number of steps is known."""
@@ -264,7 +279,7 @@ class MMTabTrainer(Trainer):
             parse_size(args.feature_cache_budget),
             self.accelerator,
             args.per_device_eval_batch_size,
-            args.dataloader_num_workers,
+            int(args.dataloader_num_workers),
             self._show,
             getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None,
             progress=not args.disable_tqdm,
@@ -496,6 +511,7 @@ class MMTabTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save and self.plan is not None:
             write_schedule(output_dir, self.freeze_schedule, self.parts, self.plan)
+            write_choice(output_dir, self.choice)
         if self.audit is not None:
             self.audit.save(output_dir, self.args.process_index)
 
