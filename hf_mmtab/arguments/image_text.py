@@ -113,9 +113,6 @@ class MMBTModelArguments(ModelArguments):
     null_image: Literal["mask", "learned"] = field(
         default="mask", metadata={"help": "What an absent picture is."}
     )
-    channels_last: bool = field(
-        default=True, metadata={"help": "Store convolution kernels channels last: faster, same numbers."}
-    )
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa (default), eager, …"})
 
 

@@ -151,13 +151,16 @@ class FeatureCache:
                 digest.update(memoryview(flat.view(torch.uint8).numpy()))
         config = self.model.config.to_dict() if hasattr(self.model, "config") else {}
         spec = self.specs[part]
-        ignored = {*WITHOUT_EFFECT, *spec.get("independent_of", ())}
+        ignored = {*WITHOUT_EFFECT, "architectures", *spec.get("independent_of", ())}
+        kept = set(spec.get("depends_on", config)) - ignored
+        has_own = hasattr(dataset, "fingerprint_of")
+        rows = dataset.fingerprint_of(spec["inputs"]) if has_own else dataset.fingerprint
         facts = {
-            "config": {key: value for key, value in config.items() if key not in ignored},
+            "config": {key: value for key, value in config.items() if key in kept},
             "model": spec.get("computed_by", type(self.model).__name__),
             "spec": spec,
             "dtype": self.dtype,
-            "dataset": dataset.fingerprint,
+            "dataset": rows,
             "rows": len(dataset),
             "precision": self.accelerator.mixed_precision,
         }

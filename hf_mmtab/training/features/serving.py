@@ -129,7 +129,7 @@ class FeatureTrainer(Trainer):
             parse_size(args.feature_cache_budget),
             self.accelerator,
             args.per_device_eval_batch_size,
-            args.dataloader_num_workers,
+            int(args.dataloader_num_workers),
             lambda text: show(args, text),
             getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None,
             progress=not args.disable_tqdm,
