@@ -18,6 +18,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import TrainingArguments
 
+from .files import write_whole
 from .models.tabbert.strict_yaml import read_mapping
 from .typed_values import typed_value
 
@@ -63,8 +64,7 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
 
 def write_recipe(path: Path, values: Mapping[str, Any]) -> None:
     """Write resolved recipe values, in their order, so that `parse_recipe` reads the same run again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_whole(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
 def parse_recipe(

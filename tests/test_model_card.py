@@ -1,5 +1,6 @@
 """The model card: what it says, what it leaves out, and that its code runs."""
 
+import html
 import json
 import re
 
@@ -8,6 +9,7 @@ import polars
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 from PIL import Image
 from transformers import BertConfig, BertTokenizer, ResNetConfig
 
@@ -15,6 +17,7 @@ from hf_mmtab.evaluation.ablation import AblationRow
 from hf_mmtab.evaluation.comparison import ModelResult
 from hf_mmtab.metrics import Interval, PairedDifference, scores_for
 from hf_mmtab.model_card import collect_differences, write_model_card
+from hf_mmtab.model_card.markdown import code, fenced, plain
 from hf_mmtab.model_card.usage_code import usage_code
 from hf_mmtab.models.mmbt import MMBTConfig, MMBTForClassification, MMBTImageProcessor, MMBTProcessor
 from hf_mmtab.models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertLstmForSequenceClassification
@@ -230,3 +233,71 @@ def test_the_code_of_a_next_row_encoders_card_says_what_it_expected(tmp_path, mo
         for (start, _), field in zip(processor.field_ranges, scores, strict=True)
     ]
     assert eval(capsys.readouterr().out) == processor.decode(torch.stack(expected)[None]).to_pylist()[0]
+
+
+HOSTILE = [
+    "](javascript:alert(1))", "# Heading", "- item", "1. one", "a|b", "`code` ``more``", "<script>x</script>",
+    "*a* _b_ __c__", "![x](http://evil/x.png)", "line\n\n# two", "---", "```\n# out", "www.evil.org", "http://evil.org",
+    "&lt;b&gt;", "$x$", "~~gone~~", "\\", "    indented", "===", "> quoted", "[a]: http://evil",
+]  # fmt: skip
+
+
+AROUND = [
+    "{}",
+    "# {}",
+    "- {}",
+    "**Labels**: x, {}",
+    "word\n{}",
+    "before {} after",
+    "| a | b |\n|---|---|\n| {} | c |",
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_nothing_of_the_data_becomes_markup(value):
+    render = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render
+    for around in AROUND:
+        expected = render(around.format("WORD")).replace("WORD", html.escape(" ".join(value.split())))
+        assert render(around.format(plain(value).strip())) == expected
+    for around in AROUND[:-1]:
+        expected = render(around.format("WORD")).replace("WORD", html.escape(" ".join(value.split())))
+        coded = render(around.format(code(value.strip())))
+        assert re.sub("<[^>]*>", "", coded) == re.sub("<[^>]*>", "", expected)
+    assert not re.search(r"(?<!\\)://|www\.", plain(value))  # what GitHub makes a link of by itself
+
+
+def test_code_and_fences_cannot_be_left():
+    assert code("a`b") == "`` a`b ``" and code("plain") == "`plain`" and "\n" not in code("a\nb")
+    assert fenced("x\n```\n# out", "yaml") == "````yaml\nx\n```\n# out\n````"
+
+
+def test_a_card_of_hostile_names_has_the_sections_of_any_other(facts, model_dir):
+    quiet = write_model_card(facts, model_dir, differences=[]).read_text(encoding="utf-8")
+    facts.id2label = dict(
+        enumerate(["](javascript:alert(1))", "# Heading\n\n# two", "<img src=x onerror=y>|`z"])
+    )
+    facts.title, facts.task, facts.notes = (
+        "# T\n\n---\n[x](y)",
+        "a\n\n# b",
+        ["# note\n\n## deeper", "<b>x</b>"],
+    )
+    facts.recipe, facts.command, facts.main_split = (
+        "seed: 1\nnote: |\n  ```\n  # out\n",
+        "run '```\n# x'",
+        "test",
+    )
+    facts.bad_records, facts.details = {"<i>\n# reason": 2}, {"device": "`x`\n# y"}
+    card = write_model_card(facts, model_dir, license="mit", differences=[])
+    text = card.read_text(encoding="utf-8")
+
+    def outside_fences(text: str) -> list[str]:
+        body = text.split("\n---\n", 1)[1]
+        return re.sub(r"^(`{3,})\w*\n.*?^\1$", "", body, flags=re.S | re.M).splitlines()
+
+    def headings(text: str) -> list[str]:
+        return [line for line in outside_fences(text) if line.startswith("#")][1:]
+
+    assert headings(text) == headings(quiet)
+    assert not [line for line in outside_fences(text) if re.search(r"(?<!\\)\]\(|<\w", line)]
+    assert ModelCard.load(card).data.license == "mit"
+    assert ModelCard.load(card).data.model_name == "# T --- [x](y)"

@@ -379,3 +379,26 @@ def test_pictures_that_are_missing_or_broken_say_so(tmp_path):
     assert thumbnail(tmp_path / "torn.png") == (None, "picture cannot be read")
     assert thumbnail({"bytes": None, "path": str(tmp_path / "none.png")}) == (None, "picture cannot be read")
     assert thumbnail({"bytes": buffer.getvalue(), "path": None})[0].startswith("data:image/jpeg")
+
+
+def test_pictures_from_outside_of_the_data_are_not_shown(tmp_path):
+    for name in ("data/mine.png", "private/secret.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (8, 8), "red").save(tmp_path / name)
+    data = tmp_path / "data"
+    paths = [data / "mine.png", data / ".." / "private" / "secret.png", tmp_path / "private" / "secret.png"]
+    rows = [{"image": Image.open(path)} for path in paths] + [{"image": {"path": str(paths[1])}}]
+    predictions = SplitPredictions(np.eye(2)[[1] * 4], np.array([0] * 4), rows, picture_folder=data)
+    facts = RunFacts(
+        "x", "single_label_classification", {0: "no", 1: "yes"}, predictions={"test": predictions}
+    )
+    shown = {one.row: one for one in worst_errors(facts, predictions)}
+    assert shown[0].image is not None
+    assert [shown[row].image for row in (1, 2, 3)] == [None] * 3
+    assert "outside of the data's folder" in shown[1].note
+
+
+def test_the_public_page_has_the_results_and_no_row(single, tmp_path):
+    page = write_report(single, tmp_path / "acme-bank" / "report").with_name("report_public.html").read_text()
+    assert 'id="errors"' not in page and "data:image/jpeg" not in page
+    assert 'id="results"' in page and "acme-bank" not in page

@@ -22,6 +22,7 @@ from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from .console import say, start_logging
+from .outputs import check_output_folder
 from .runs.evaluation import finish_evaluation
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
 from .runs.report import predictions_file
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     command = f"python -m hf_mmtab eval_checkpoint {shlex.join(given)}"
+    check_output_folder(options.out, [options.data, options.checkpoint])
     evaluate = evaluate_table if is_table_checkpoint(options.checkpoint) else evaluate_checkpoint
     results = evaluate(options, command)
     say(results.summary, bool(results.summary))  # the first process alone has closing words

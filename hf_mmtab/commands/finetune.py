@@ -4,7 +4,6 @@ One run is one architecture with one seed. `compare` and `seeds` make several ru
 its own, and a table of them on the same test rows. A run that was interrupted resumes; one that is finished is read.
 """
 
-import shutil
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,7 +14,9 @@ from ..recipes import read_recipe
 from ..tasks import ImageTextTask, TableTask, get_task
 from .console import say, start_logging
 from .runs.comparison import compare
+from .runs.folder import reads_of
 from .runs.image_text import ImageTextRun
+from .runs.own_files import remove_run
 from .runs.recipe import HeadRecipe, ImageTextRecipe
 from .runs.table_heads import HeadRun
 from .runs.walk import execute
@@ -36,8 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(execute(run).summary, speaks)
         return
     root = recipe.folder
-    if recipe.run.overwrite and speaks:
-        shutil.rmtree(root, ignore_errors=True)
+    if root.is_file():
+        raise ValueError(
+            f"Expected a folder as output_dir, found a file at {str(root)!r}. Choose another one."
+        )
+    if recipe.run.overwrite and speaks and root.is_dir() and any(root.iterdir()):
+        remove_run(root, reads_of(recipe))
     finished: dict[str, list[RunResults]] = {name: [] for name in architectures}
     runs = {}
     for name in architectures:

@@ -23,6 +23,7 @@ from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint
 from .console import say, start_logging
 from .eval_checkpoint import load_checkpoint
+from .outputs import check_output
 from .tables.predicting import predict_table
 from .tables.writer import check_suffix, table_writer
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start_logging()
     options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
     check_suffix(Path(options.out))
+    check_output(options.out, [options.input, options.checkpoint])
     judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
     count, skipped = judge(options)
     left_out = f", {skipped} bad records left out (listed above)" if skipped else ""
@@ -56,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     parser.add_argument("--allow_empty_text", action="store_true", help="keep records without a text")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
+    parser.add_argument(
+        "--spreadsheet_safe",
+        action="store_true",
+        help="CSV: put ' before each text that a spreadsheet would run as a formula (=, +, -, @); default: as it is",
+    )
     parser.add_argument(
         "--task", help="tables: which reader; default: that of the checkpoint's recipe, else table"
     )
@@ -88,7 +95,10 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
 
     partial = out.with_name(f".{out.name}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(rows), unit=" rows") as progress, table_writer(partial, out.suffix) as write:
+    with (
+        tqdm(total=len(rows), unit=" rows") as progress,
+        table_writer(partial, out.suffix, options.spreadsheet_safe) as write,
+    ):
         for piece in batches(len(rows)):
             loader = DataLoader(
                 Subset(encoded, piece),

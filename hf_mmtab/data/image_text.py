@@ -2,29 +2,33 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import datasets
+import pyarrow as pa
 from transformers.utils import logging
 
 from .image_text_config import ImageTextConfig
 from .image_text_files import ALL, Source, Splits, digest_of, find_sources, sources_of
 from .image_text_scan import ImageTextScan, own_name, scan
-from .image_text_types import as_type
+from .image_text_types import as_types
 from .image_text_values import label_values, picture_value, text_value
+from .library_errors import plain_errors
 from .pictures import CheckImages, picture_problems
-from .records import BadRecord, BadRecordError, BadRecords
+from .records import BadRecord, BadRecords
 
 logger = logging.get_logger(__name__)
+
+Record = tuple[Source, int, dict[str, Any]]  # with its line or row
 
 CHUNK = 256  # records whose pictures are checked together
 REPORT_FILE = "skipped_pictures-{split}.json"
 
 
-class ImageText(datasets.GeneratorBasedBuilder):
+class ImageText(datasets.ArrowBasedBuilder):
     """Pictures with a text (or two) and one or several labels, from files of the user's own.
 
     Columns: `image` (null where there is none), `text` or `sentence1` and `sentence2`, `label` or `labels`,
@@ -41,6 +45,8 @@ class ImageText(datasets.GeneratorBasedBuilder):
 
     BUILDER_CONFIG_CLASS = ImageTextConfig
     VERSION = datasets.Version("1.0.0")
+    FOLDER: str | None = None  # below the data's root, where the files are if there is such a folder
+    DEFAULTS: Mapping[str, Any] = {}  # of the config's fields
 
     def __init__(
         self,
@@ -57,8 +63,9 @@ class ImageText(datasets.GeneratorBasedBuilder):
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: without a hash of the files, a row
         # appended to them would not be seen.
-        kwargs.setdefault("hash", digest_of(self._sources))
-        super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
+        kwargs.setdefault("hash", digest_of(self._sources, self._bad.policy))
+        with plain_errors(root):
+            super().__init__(cache_dir=cache_dir, data_root=str(root), **{**self.DEFAULTS, **kwargs})
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """Build the tables, see `datasets.DatasetBuilder.download_and_prepare`.
@@ -66,12 +73,8 @@ class ImageText(datasets.GeneratorBasedBuilder):
         Raises:
             BadRecordError: for the first bad record, under `on_bad_record="raise"`.
         """
-        try:
+        with plain_errors(cast(ImageTextConfig, self.config).data_root):
             super().download_and_prepare(*args, **kwargs)
-        except datasets.exceptions.DatasetGenerationError as error:
-            if isinstance(error.__cause__, BadRecordError):
-                raise error.__cause__ from None  # the message that helps, not "an error occurred"
-            raise
 
     @property
     def own_columns(self) -> dict[str, str]:
@@ -83,7 +86,9 @@ class ImageText(datasets.GeneratorBasedBuilder):
     @classmethod
     def sources_in(cls, root: Path, splits: Splits | None = None) -> list[Source]:
         """Return the data files under a folder, as this layout has them."""
-        return find_sources(root, splits)
+        return find_sources(
+            root / cls.FOLDER if cls.FOLDER and (root / cls.FOLDER).is_dir() else root, splits
+        )
 
     def _info(self) -> datasets.DatasetInfo:
         self._scan: ImageTextScan = scan(self._sources, cast(ImageTextConfig, self.config), self._bad)
@@ -106,22 +111,24 @@ class ImageText(datasets.GeneratorBasedBuilder):
             for name, sources, part in parts
         ]
 
-    def _generate_examples(
+    def _generate_tables(
         self, split: str, sources: list[Source], part: int | None
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    ) -> Iterator[tuple[str, pa.Table]]:
         bad, rows_used = BadRecords(self._bad.policy), 0
-        examples = self._examples(sources, part, bad)
+        records = self._records(sources, part, bad)
         known: dict[str, str | None] = {}  # many rows may share a picture file
-        while chunk := list(islice(examples, CHUNK)):
-            problems = picture_problems([row.get("image") for _, _, row in chunk], self._check_images, known)
-            for (source, line, row), problem in zip(chunk, problems, strict=True):
-                if problem is None:
-                    rows_used += 1
-                    yield f"{source.path}-{line}", row
-                else:
+        while chunk := list(islice(records, CHUNK)):
+            pictures = [self._picture(source, record) for source, _, record in chunk]
+            problems = picture_problems(pictures, self._check_images, known)
+            for (source, line, _), problem in zip(chunk, problems, strict=True):
+                if problem is not None:
                     remedy = "Repair or remove the picture, or write null for a record without one."
                     column = self._scan.columns[source.path].image
                     bad.add(BadRecord(str(source.path), line, column, "a readable picture", problem, remedy))
+            good = [place for place, problem in enumerate(problems) if problem is None]
+            rows_used += len(good)
+            table = self._to_table([chunk[place] for place in good], [pictures[place] for place in good])
+            yield f"{chunk[0][0].path}-{chunk[0][1]}", table
         bad.check_count(rows_used)
         # Beside the rows while they are still in a temporary folder (`_output_dir`), so that both appear at
         # once; when streaming there is no folder.
@@ -130,10 +137,8 @@ class ImageText(datasets.GeneratorBasedBuilder):
             with open(report, "w", encoding="utf-8") as file:
                 json.dump([record.to_dict() for record in bad.records], file)
 
-    def _examples(
-        self, sources: list[Source], part: int | None, bad: BadRecords
-    ) -> Iterator[tuple[Source, int, dict[str, Any]]]:
-        """Yield the good records of a split as rows, their pictures not looked at yet; count them in `bad`."""
+    def _records(self, sources: list[Source], part: int | None, bad: BadRecords) -> Iterator[Record]:
+        """Yield the good records of a split, their pictures not looked at yet; count them in `bad`."""
         ordinal = -1
         for source in sources:
             for line, record in source.records(BadRecords("skip")):
@@ -142,23 +147,39 @@ class ImageText(datasets.GeneratorBasedBuilder):
                     continue
                 if line not in self._scan.bad_lines[source.path]:
                     bad.rows_read += 1
-                    yield source, line, self._to_row(source, record)
+                    yield source, line, record
 
-    def _to_row(self, source: Source, record: dict[str, Any]) -> dict[str, Any]:
-        columns = self._scan.columns[source.path]
-        row: dict[str, Any] = {
-            own_name(name): as_type(record.get(name), kind) for name, kind in self._scan.own_types.items()
-        }
-        if columns.image is not None:
-            row["image"] = picture_value(record.get(columns.image), source.path.parent)
-        for name, column in columns.text_features.items():
-            row[name] = text_value(record.get(column))
+    def _picture(self, source: Source, record: dict[str, Any]) -> dict[str, Any] | None:
+        column = self._scan.columns[source.path].image
+        return None if column is None else picture_value(record.get(column), source.path.parent)
+
+    def _to_table(self, records: list[Record], pictures: list[dict[str, Any] | None]) -> pa.Table:
+        features = self.info.features
+        assert features is not None
+        values: dict[str, list[Any]] = {"image": pictures}
+        for name, kind in self._scan.own_types.items():
+            values[own_name(name)] = as_types([record.get(name) for _, _, record in records], kind)
+        columns = [self._scan.columns[source.path] for source, _, _ in records]
+        for name in next(iter(self._scan.columns.values())).text_features:
+            values[name] = [
+                text_value(record.get(one.text_features[name]))
+                for (_, _, record), one in zip(records, columns, strict=True)
+            ]
         if self._scan.label_names is not None:
-            numbers = self._scan.number_names[source.path]
-            separator = cast(ImageTextConfig, self.config).label_separator
-            labels, _ = label_values(record.get(columns.label or ""), separator, numbers or None)
-            row["labels" if self._scan.several else "label"] = labels if self._scan.several else labels[0]
-        return row
+            labels = [self._labels(source, record) for source, _, record in records]
+            values["labels" if self._scan.several else "label"] = (
+                labels if self._scan.several else [one[0] for one in labels]
+            )
+        schema = features.arrow_schema
+        return pa.table([pa.array(values[one.name], one.type) for one in schema], schema=schema)
+
+    def _labels(self, source: Source, record: dict[str, Any]) -> list[int]:
+        separator = cast(ImageTextConfig, self.config).label_separator
+        column = self._scan.columns[source.path].label
+        names, _ = label_values(
+            record.get(column or ""), separator, self._scan.number_names[source.path] or None
+        )
+        return [self._scan.label_ids[name] for name in names]
 
     @property
     def _check_images(self) -> CheckImages:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,15 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+from transformers.utils import logging
 
+from .csv_text import read_header
+from .library_errors import plain_errors
 from .record_files import SUFFIXES, file_suffix, iter_records
-from .records import BadRecords
+from .records import BadRecords, OnBadRecord
+from .text_files import is_visible, separator_of
+
+logger = logging.get_logger(__name__)
 
 ALL = "all"  # one file for everything: split by seed
 SPLIT_NAMES = {
@@ -28,7 +35,8 @@ SPLIT_NAMES = {
     "test_hard_gt": "test_hard_gt",
 }
 SPLIT_ORDER = ["train", "validation", "test", "test_hard", "test_hard_gt"]
-FORMAT_VERSION = "1"  # change it when the same files shall give other rows, so that old caches are not used
+# Change them when the same files shall give other rows, so that old caches are not used.
+FORMAT_VERSIONS: dict[OnBadRecord, str] = {"raise": "1", "skip": "2"}
 Splits = Mapping[str, str | Sequence[str]]
 
 
@@ -40,12 +48,18 @@ class Source:
     path: Path  # of a data set in memory only a name
     rows: datasets.Dataset | None = None
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema | None:
-        """Column types, where they are written down (Parquet, data sets)."""
+        """Column types, where they are known before the records are read: all but those of JSON."""
         if self.rows is not None:
             return self.rows.features.arrow_schema
-        return pq.read_schema(self.path) if file_suffix(self.path) == ".parquet" else None
+        suffix = file_suffix(self.path)
+        if suffix in (".csv", ".tsv"):
+            return pa.schema(
+                [(name, pa.string()) for name in read_header(self.path, separator_of(self.path))]
+            )
+        with plain_errors(self.path):
+            return pq.read_schema(self.path) if suffix == ".parquet" else None
 
     def records(
         self, bad: BadRecords, skip_columns: Sequence[str] = ()
@@ -100,7 +114,7 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
         )
     if data_root.is_file():
         return [Source(ALL, data_root)]
-    files = sorted(path for folder in (data_root, data_root / "data") for path in _data_files(folder))
+    files = sorted(path for folder in (data_root, data_root / "data") for path in data_files(folder))
     matched = [Source(split, path) for path in files if (split := split_of(path.name))]
     if not matched and len(files) == 1:
         return [Source(ALL, files[0])]
@@ -110,6 +124,10 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
             "Expected one data file, or files named by their split (train, dev or validation, test) and "
             f"ending in one of {list(SUFFIXES)}, found {names} in {str(data_root)!r}. Rename them, or pass "
             "splits={'train': ...}."
+        )
+    if others := sorted({path.name for path in files} - {source.path.name for source in matched}):
+        logger.warning(
+            f"Not read, since their names say no split: {', '.join(others)} in {str(data_root)!r}."
         )
     for split in {source.split for source in matched}:
         kinds = {file_suffix(source.path) for source in matched if source.split == split}
@@ -144,9 +162,9 @@ def split_of(name: str) -> str | None:
     return None
 
 
-def digest_of(sources: Sequence[Source]) -> str:
+def digest_of(sources: Sequence[Source], policy: OnBadRecord) -> str:
     """Return a hash of the files' contents (of data sets: their fingerprints), for caches to follow."""
-    digest = hashlib.blake2b(FORMAT_VERSION.encode(), digest_size=8)
+    digest = hashlib.blake2b(FORMAT_VERSIONS[policy].encode(), digest_size=8)
     for source in sources:
         digest.update(f"{source.split} {source.path.name}".encode())
         if source.rows is not None:
@@ -158,10 +176,11 @@ def digest_of(sources: Sequence[Source]) -> str:
     return digest.hexdigest()
 
 
-def _data_files(folder: Path) -> list[Path]:
+def data_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that may hold records, hidden ones left out."""
     if not folder.is_dir():
         return []
-    return [path for path in folder.iterdir() if path.is_file() and file_suffix(path)]
+    return [path for path in folder.iterdir() if is_visible(path) and file_suffix(path)]
 
 
 def _named_files(root: Path, named: str | Sequence[str]) -> list[Path]:

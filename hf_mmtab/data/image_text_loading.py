@@ -1,4 +1,4 @@
-"""Pictures and texts from where they are: files, a shipped sample, data sets, input for prediction."""
+"""Load pictures and texts for prediction, and list what was left out."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import datasets
 from transformers.utils import logging
 
 from .image_text import ImageText
-from .image_text_files import find_sources, sample_path
+from .image_text_files import find_sources
 from .records import BadRecord
 
 logger = logging.get_logger(__name__)
@@ -33,30 +33,6 @@ class ImageTextInput:
     rows: datasets.Dataset
     own_columns: dict[str, str]
     skipped: list[BadRecord]
-
-
-def load_image_text(
-    data: str | os.PathLike | datasets.Dataset | datasets.DatasetDict,
-    cache_dir: str | None = None,
-    **options: Any,
-) -> tuple[datasets.DatasetDict, list[BadRecord]]:
-    """Read a labelled data set of pictures and texts.
-
-    Args:
-        data: folder or file (see `ImageText`), `sample:openclipart` for the sample in the package, or a data
-            set in memory.
-        cache_dir: of the built tables; default that of `datasets`.
-        options: fields of `ImageTextConfig`.
-
-    Returns:
-        The splits, and the records left out (empty unless `on_bad_record="skip"`), which are also warned
-        about.
-    """
-    if isinstance(data, str) and data.startswith(SAMPLE_PREFIX):
-        data = sample_path(data.removeprefix(SAMPLE_PREFIX))
-    builder = ImageText(data, cache_dir=cache_dir, **options)
-    builder.download_and_prepare()
-    return builder.as_dataset(), warn_about(builder.skipped)
 
 
 def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **options: Any) -> ImageTextInput:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ class ImageTextScan:
     bad_lines: dict[Path, set[int]] = field(default_factory=dict)
     parts: np.ndarray | None = None  # part of each record of the training files, if they are split by seed
     part_names: list[str] = field(default_factory=list)
+
+    @cached_property
+    def label_ids(self) -> dict[str, int]:
+        """Label → its class number."""
+        return {name: number for number, name in enumerate(self.label_names or ())}
 
     def features(self) -> datasets.Features:
         """Return the features of the built data set."""

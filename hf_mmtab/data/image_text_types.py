@@ -5,13 +5,20 @@ from typing import Any
 
 import pyarrow as pa
 
+DEEPEST = 32  # types within types; Arrow refuses to write 64
+
 
 def type_of(values: list[Any]) -> pa.DataType:
-    """Return the Arrow type that holds all values; text for mixed ones."""
+    """Return the Arrow type that holds all values; text for mixed ones and for what is nested too deeply."""
     try:
-        return pa.array(values).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        kind = pa.array(values).type
+        return kind if _depth(kind) <= DEEPEST else pa.string()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, RecursionError):
         return pa.string()
+
+
+def _depth(kind: pa.DataType) -> int:
+    return 1 + max((_depth(kind.field(place).type) for place in range(kind.num_fields)), default=0)
 
 
 def note_type(types: dict[str, pa.DataType], name: str, new: pa.DataType) -> None:
@@ -24,8 +31,13 @@ def note_type(types: dict[str, pa.DataType], name: str, new: pa.DataType) -> Non
         types[name] = pa.float64() if all(numeric) else pa.string()
 
 
-def as_type(value: Any, kind: pa.DataType) -> Any:
-    """Return an own value fit for its column: in a text column, other kinds are written as JSON."""
-    if value is None or not (pa.types.is_string(kind) or pa.types.is_null(kind)) or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+def as_types(values: list[Any], kind: pa.DataType) -> list[Any]:
+    """Return own values fit for their column: in a text column, other kinds are written as JSON."""
+    if not pa.types.is_string(kind):
+        return values
+    return [
+        value
+        if value is None or isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, default=str)
+        for value in values
+    ]

@@ -18,7 +18,6 @@ LIBRARY_ERRORS = (
     EOFError,
     RecursionError,
     UnicodeError,
-    datasets.exceptions.DatasetsError,
 )
 
 
@@ -36,11 +35,20 @@ def plain_errors(path: str | Path) -> Iterator[None]:
         yield
     except datasets.exceptions.DatasetGenerationError as error:
         cause = error.__cause__ or error
-        if isinstance(cause, LIBRARY_ERRORS) or not isinstance(cause, ValueError | OSError | RuntimeError):
-            raise _unreadable(path, cause) from error
-        raise cause from None  # what is wrong, without the builder's wrapping
-    except LIBRARY_ERRORS as error:
+        if _is_ours(cause):
+            raise cause from None  # what is wrong, without the builder's wrapping
+        raise _unreadable(path, cause) from error
+    except Exception as error:
+        if _is_ours(error):
+            raise
         raise _unreadable(path, error) from error
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error says already what is wrong with which file; Arrow raises bare `OSError`s."""
+    if isinstance(error, LIBRARY_ERRORS) or type(error) is OSError:
+        return False
+    return isinstance(error, ValueError | OSError | RuntimeError)
 
 
 def _unreadable(path: str | Path, error: BaseException) -> ValueError:

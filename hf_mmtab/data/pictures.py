@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 CheckImages = Literal["off", "header", "decode"]
 THUMBNAIL = (
     64,
     64,
 )  # JPEGs are decoded at the smallest scale at or above this: all bytes are read, few pixels made
+# How training reads pictures (`models/mmbt/image_reading_mmbt.py`, which must travel alone; a test compares them):
+# JPEGs above this many pixels are decoded smaller, their short side at least that long.
+LARGE_PIXELS = 4_000_000
+MIN_SIDE = 1024
 
 # Pillow reads these with an outside program (Ghostscript), to which the file is a program to run.
 REFUSED_FORMATS = frozenset({"EPS"})
@@ -34,11 +38,26 @@ def picture_problem(picture: dict[str, Any] | None, check: CheckImages) -> str |
         with Image.open(io.BytesIO(data) if data is not None else path) as image:
             if image.format in REFUSED_FORMATS:
                 return f"{image.format}, which would have to be run as a program"
+            if problem := _too_large(image):
+                return problem
             if check == "decode":
-                image.draft(None, THUMBNAIL)
+                if image.width * image.height <= LARGE_PIXELS:  # Pillow goes wrong when it is asked twice
+                    image.draft(None, THUMBNAIL)
                 image.load()
+                ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead to
         return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _too_large(image: Image.Image) -> str | None:
+    """Return what is wrong with a picture that would not fit in memory, though JPEGs are decoded smaller."""
+    width, height = image.size
+    if width * height > LARGE_PIXELS and (scale := MIN_SIDE / min(width, height)) < 1:
+        image.draft(None, (max(1, int(width * scale)), max(1, int(height * scale))))
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        return f"{width} x {height} pixels, at most {limit:,} allowed"
     return None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from .csv_text import read_text_blocks
+from .library_errors import plain_errors
 from .records import BadRecord, BadRecords, shorten
 from .text_files import is_utf8, open_bytes, separator_of
 
@@ -90,6 +91,8 @@ def _problem(record: Any) -> str | None:
         json.dumps(record, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         return f"half of a surrogate pair, {error.object[error.start]!r}, in a text"
+    except RecursionError:
+        return "too many brackets in brackets"
     return None
 
 
@@ -124,7 +127,7 @@ def _iter_csv(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]
 def _iter_parquet(
     path: Path, bad: BadRecords, skip_columns: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    with pq.ParquetFile(path) as file:
+    with plain_errors(path), pq.ParquetFile(path) as file:
         columns = [name for name in file.schema_arrow.names if name not in skip_columns]
         number = 0
         for batch in file.iter_batches(batch_size=256, columns=columns):

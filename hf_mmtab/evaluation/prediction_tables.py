@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..files import whole_file
 from ..metrics import decide
 from ..metrics.names import label_names
 from .scored_rows import ScoredRows
@@ -64,8 +65,8 @@ def write_split_predictions(path: Path, rows: datasets.Dataset, scored: ScoredRo
         gold_names: list[Any] = [names[index] for index in scored.labels]
     else:
         gold_names = [[names[index] for index in np.flatnonzero(row)] for row in scored.labels]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table.append_column("gold", pa.array(gold_names)), path)
+    with whole_file(path) as partial:
+        pq.write_table(table.append_column("gold", pa.array(gold_names)), partial)
 
 
 def read_probabilities(path: Path, names: Sequence[str]) -> np.ndarray:

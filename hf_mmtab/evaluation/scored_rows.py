@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from ..data.encoded_rows import EncodedRows
 from ..data.windows import IGNORED, WindowDataset, WindowLabel
+from ..files import whole_file
 from ..metrics import probabilities_from_logits
 from ..metrics.decisions import check_problem_type
 
@@ -112,8 +113,8 @@ class ScoredRows:
                 columns[name] = values
             elif values is not None:
                 columns |= {f"{name}_{i}": values[:, i] for i in range(values.shape[1])}
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns), path)
+        with whole_file(path) as partial:
+            pq.write_table(pa.table(columns), partial)
 
     @classmethod
     def load(cls, path: str | Path) -> "ScoredRows":

@@ -20,8 +20,8 @@ def plain(value: Any) -> str:
 
 
 def code(value: Any) -> Markup:
-    """Return a value as code within a line, also in a table."""
-    text = re.sub(r"\s+", " ", str(value)).replace("|", "\\|")
+    """Return a value as code within a line; not for tables, whose cells end at a `|`."""
+    text = re.sub(r"\s+", " ", str(value))
     ticks = "`" * (_longest_run(text) + 1)
     pad = " " if "`" in text else ""
     return Markup(f"{ticks}{pad}{text}{pad}{ticks}")

@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from markupsafe import Markup
 
+from ..files import whole_file
 from ..metrics.names import metric_name
 from ..publishing.run_files import CARD_NAME
 from ..reports.facts import MASKED_LM, RunFacts
@@ -128,7 +129,8 @@ def write_model_card(
         metric_name=metric_name,
     )  # fmt: skip
     path = folder / CARD_NAME
-    ModelCard(re.sub(r"\n{3,}", "\n\n", text)).save(path)
+    with whole_file(path) as partial:
+        ModelCard(re.sub(r"\n{3,}", "\n\n", text)).save(partial)
     return path
 
 

@@ -122,7 +122,6 @@ def upload(
     Returns:
         What `create_commit` returns.
     """
-    send: Any = api.create_commit
     with hub_errors(folder, repo_id):
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
@@ -132,6 +131,10 @@ def upload(
             )
             for file in files
         ]
-        return send(
-            repo_id, operations, commit_message=message, revision=revision, run_as_future=run_as_future
+        return api.create_commit(
+            repo_id,
+            operations,
+            commit_message=message,
+            revision=revision,
+            run_as_future=run_as_future,  # type: ignore[call-overload]
         )

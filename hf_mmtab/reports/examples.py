@@ -2,8 +2,10 @@
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,8 +165,20 @@ def _with_row(example: Example, predictions: SplitPredictions) -> Example:
     example.history = row.get("history")
     example.identity = example.identity or str(row.get("id") or "")
     if "image" in row:
-        example.image, example.note = thumbnail(row["image"])
+        if _lies_outside(row["image"], predictions.picture_folder):
+            example.note = "the picture lies outside of the data's folder"
+        else:
+            example.image, example.note = thumbnail(row["image"])
     return example
+
+
+def _lies_outside(image: Any, folder: str | Path | None) -> bool:
+    """Tell whether a data set names a picture, by an absolute path or `..`, that is none of its own."""
+    path = image.get("path") if isinstance(image, Mapping) else getattr(image, "filename", image)
+    if folder is None or not isinstance(path, str | Path) or not str(path) or not os.path.isabs(path):
+        return False
+    # by their names: a link that somebody put into the folder belongs to it
+    return not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _clip(text: str) -> str:

@@ -28,6 +28,7 @@ class SplitPredictions:
             of `datasets`), `text` or `sentence1`/`sentence2`, `history` (a `HistoryTable`), `id`.
         times: `datetime64` of each row, for scores over time.
         groups: entity of each row, shown beside an error.
+        picture_folder: folder of the data; pictures that lie outside of it are not shown. None: all are.
         others: name → what another model said about the same rows, of the shape of `probabilities`.
     """
 
@@ -37,6 +38,7 @@ class SplitPredictions:
     times: np.ndarray | None = None
     groups: np.ndarray | None = None
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
+    picture_folder: str | Path | None = None
 
     def __post_init__(self):
         self.probabilities = np.asarray(self.probabilities, dtype=np.float64)

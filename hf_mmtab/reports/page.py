@@ -12,6 +12,7 @@ import jinja2
 from matplotlib.figure import Figure
 from transformers.utils.logging import get_logger
 
+from ..files import write_whole
 from ..metrics.names import metric_name
 from ..publishing.run_files import FIGURE_NAMES, FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
 from ..training.audit.report import plot_audit
@@ -92,10 +93,10 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     for old in (folder / FIGURES_FOLDER).glob("*.png"):
         old.unlink()
     for picture in pictures.values():
-        (folder / FIGURES_FOLDER / f"{picture.name}.png").write_bytes(picture.png)
-    (folder / PUBLIC_PAGE_NAME).write_text(public, encoding="utf-8")
+        write_whole(folder / FIGURES_FOLDER / f"{picture.name}.png", picture.png)
+    write_whole(folder / PUBLIC_PAGE_NAME, public)
     path = folder / PAGE_NAME
-    path.write_text(html, encoding="utf-8")
+    write_whole(path, html)
     logger.info(f"Report written to {path}")
     return path
 

@@ -3,12 +3,10 @@
 from typing import Any, TypeVar
 
 from ..data.card_transactions import CardTransactions
-from ..data.food101 import Food101
 from ..data.image_text import ImageText
-from ..data.mmimdb import MMIMDB
+from ..data.original_tasks import MMIMDB, VSNLI, Food101
 from ..data.prsa import PRSA
 from ..data.table import Table
-from ..data.vsnli import VSNLI
 from .image_text import ALL_ROWS, IMAGE_TEXT_PARTS, ImageTextTask, label_ids_of_model, place_convolutions
 from .table import PreparedTable, TableTask
 

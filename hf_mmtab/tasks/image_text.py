@@ -18,9 +18,8 @@ from ..arguments import (
 )
 from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
-from ..data.image_text_files import sample_path, split_of
+from ..data.image_text_files import data_files, sample_path, split_of
 from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
-from ..data.record_files import file_suffix
 from ..data.records import files_digest
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
@@ -109,12 +108,8 @@ class ImageTextTask:
         """
         root = self.data_root(arguments)
         root = root / self.name if (root / self.name).is_dir() else root
-        files = sorted(root.iterdir()) if root.is_dir() else [root]
-        own = [
-            file.name
-            for file in files
-            if file_suffix(file) and (split == ALL_ROWS or split_of(file.name) == split)
-        ]
+        files = sorted(data_files(root)) if root.is_dir() else [root]
+        own = [file.name for file in files if split == ALL_ROWS or split_of(file.name) == split]
         if not own:
             splits, skipped = self.load(arguments)
             if split not in splits:

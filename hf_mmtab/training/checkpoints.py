@@ -1,5 +1,6 @@
 """The freeze schedule as saved with a run, and which checkpoint of a killed run can be trusted."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -7,11 +8,16 @@ from typing import Any
 
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
 
+from ..files import write_whole
 from .freezing import FreezePlan, FreezeSchedule
 
 SCHEDULE_NAME = "freeze_schedule.json"
 TRAINER_STATE_NAME = "trainer_state.json"
+MANIFEST_NAME = "files.json"
+
+logger = logging.get_logger(__name__)
 
 
 def write_schedule(
@@ -26,7 +32,7 @@ def write_schedule(
         "timeline": plan.timeline().splitlines() if plan.units else [],
     }
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
-    (Path(folder) / SCHEDULE_NAME).write_text(text + "\n", encoding="utf-8")
+    write_whole(Path(folder) / SCHEDULE_NAME, text + "\n")
 
 
 def read_schedule(folder: str | os.PathLike | None) -> dict[str, Any]:
@@ -38,26 +44,72 @@ def read_schedule(folder: str | os.PathLike | None) -> dict[str, Any]:
     return {key: content[key] for key in ("freeze", "gradual_unfreezing", "frozen_mode")}
 
 
-def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
-    """Return the newest checkpoint that was written to its end, None if there is none.
+def write_manifest(folder: str | os.PathLike) -> None:
+    """Write `files.json` beside the files of a checkpoint: name → size and hash. It comes last."""
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
+    content = {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "blake2b": _digest(path)}
+        for path in files
+    }
+    write_whole(folder / MANIFEST_NAME, json.dumps(content, indent=1))
 
-    A run that is killed while it saves leaves a folder without a readable `trainer_state.json`, which Trainer
-    writes last.
+
+def damaged_files(folder: str | os.PathLike) -> list[str]:
+    """Return what is wrong with a checkpoint, as phrases that name the file; empty: it is whole.
+
+    Checkpoints without `files.json`, of earlier versions or of a run that was killed while it saved, are whole if
+    `trainer_state.json`, which Trainer writes last, is readable and belongs to them.
     """
-    folders = []
-    for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        number = path.name.rpartition("-")[2]
-        if number.isdigit() and _is_complete(path, int(number)):
-            folders.append((int(number), str(path)))
-    return max(folders)[1] if folders else None
+    folder = Path(folder)
+    manifest = folder / MANIFEST_NAME
+    if not manifest.is_file():
+        return [] if _has_state(folder) else [f"no readable {TRAINER_STATE_NAME}"]
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        wanted = {str(name): (facts["size"], facts["blake2b"]) for name, facts in content.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return [f"no readable {MANIFEST_NAME}"]
+    problems = []
+    for name, (size, digest) in wanted.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"no {name}")
+        elif path.stat().st_size != size:
+            problems.append(f"{path.stat().st_size:,} bytes of {name} in place of {size:,}")
+        elif _digest(path) != digest:
+            problems.append(f"{name} changed since it was written")
+    return problems
 
 
-def _is_complete(folder: Path, step: int) -> bool:
-    """Return whether a checkpoint's last file is there and readable."""
+def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
+    """Return the newest checkpoint that is whole, None if there is none; warns of newer ones that are damaged."""
+    numbered = [
+        (int(path.name.rpartition("-")[2]), path)
+        for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+        if path.name.rpartition("-")[2].isdigit() and path.is_dir()
+    ]
+    for _, path in sorted(numbered, reverse=True):
+        problems = damaged_files(path)
+        if not problems:
+            return str(path)
+        logger.warning(f"{path} is passed over: it is damaged ({'; '.join(problems[:3])}).")
+    return None
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _has_state(folder: Path) -> bool:
     state = folder / TRAINER_STATE_NAME
     if not state.is_file():
         return False
     try:
-        return TrainerState.load_from_json(str(state)).global_step == step
+        return TrainerState.load_from_json(str(state)).global_step == int(folder.name.rpartition("-")[2])
     except (json.JSONDecodeError, TypeError):
         return False

@@ -43,8 +43,8 @@ class PublicPushTrainer(Trainer):
     """
 
     args: Any
-    model: Any
     hub_model_id: Any
+    model: Any
     push_in_progress: Any
 
     def _hub(self, token: str | None) -> HfApi:
@@ -94,10 +94,14 @@ class PublicPushTrainer(Trainer):
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         folder = Path(checkpoint_folder)
         message = f"Training in progress, step {self.state.global_step}"
-        jobs = [self._send(folder, message, None, None, True)]
+        places = [""]
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-            where = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else folder.name
-            jobs.append(self._send(folder, f"{message}, checkpoint", None, None, True, where))
+            places.append("last-checkpoint" if strategy == HubStrategy.CHECKPOINT else folder.name)
+        try:
+            jobs = [self._send(folder, message, None, None, True, where) for where in places]
+        except OSError as error:  # the last push says it again; training goes on
+            logger.warning(f"Checkpoint {folder.name} was not sent; training goes on. {error}")
+            return
         if busy and self.push_in_progress is not None:
             self.push_in_progress.jobs.extend(jobs)
         else:

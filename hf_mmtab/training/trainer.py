@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import get_scheduler
-from transformers.trainer_utils import PredictionOutput, _is_peft_model
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, _is_peft_model
 from transformers.utils import logging
 
 from .arguments import MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
 from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
-from .checkpoints import last_complete_checkpoint, read_schedule
+from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, write_manifest
 from .ddp_reducer import ReducedParameters
 from .features.serving import FeatureTrainer
 from .freezing import FreezeSchedule
@@ -118,6 +118,11 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"No complete checkpoint to resume from in {self.args.output_dir!r}")
+        elif resume_from_checkpoint and (problems := damaged_files(resume_from_checkpoint)):
+            raise ValueError(
+                f"Expected a whole checkpoint in {str(resume_from_checkpoint)!r}, found {'; '.join(problems[:3])}. "
+                "Resume from another one; resume_from_checkpoint=True takes the last whole one."
+            )
         self.auditing.resumed_from = resume_from_checkpoint or None
         if resume_from_checkpoint and self.is_world_process_zero():
             logger.info(f"Resuming from {resume_from_checkpoint}")
@@ -216,6 +221,14 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         return super().predict(*args, **kwargs)
 
     # ---- Checkpoints ----
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint, and last the list of its files, so that a damaged one is known."""
+        super()._save_checkpoint(*args, **kwargs)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            write_manifest(Path(self._get_output_dir(trial=kwargs.get("trial"))) / folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Save the freeze schedule and the audit beside the optimizer."""

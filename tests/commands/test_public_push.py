@@ -66,6 +66,7 @@ def write_table(folder: Path) -> Path:
 def write_pictures(folder: Path) -> None:
     """Pictures of noise with texts; in each split one that lies outside of the folder."""
     (folder / "img").mkdir(parents=True)
+    Image.new("RGB", (64, 64), "red").save(folder.parent / "outside.png")
     rng = np.random.default_rng(0)
     for split, size in (("train", 24), ("dev", 8), ("test", 8)):
         lines = []
@@ -77,6 +78,7 @@ def write_pictures(folder: Path) -> None:
             lines.append(
                 {"id": f"{CUSTOMER}-{index}", "text": text, "img": f"img/{name.name}", "label": label}
             )
+        lines[0]["img"], lines[1]["img"] = str(folder / lines[0]["img"]), "../outside.png"
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -130,6 +132,7 @@ def pushed(tmp_path_factory, tiny_text, tiny_image):
             ["pretrain", str(root / "encoder.yaml")],
             ["finetune", str(root / "head.yaml")],
             ["finetune", "mmbt.yaml", "--logging_steps", "1"],
+            ["finetune", str(root / "head.yaml"), "--hub_model_id", "acme/later"],
             ["push_to_hub", str(root / "head"), "acme/again"],
             ["push_to_hub", f"runs-of-{CLIENT}", "acme/pictures", "--public"],
             ["push_to_hub", str(root / "head"), "acme/shown", "--examples"],
@@ -145,7 +148,7 @@ def arrived(repository: Repository) -> dict[str, bytes]:
     }
 
 
-PRIVATE = ("acme/encoder", "acme/head", "acme/mmbt", "acme/again", "acme/pictures")
+PRIVATE = ("acme/encoder", "acme/head", "acme/mmbt", "acme/later", "acme/again", "acme/pictures")
 SHOWN = ("acme/shown", "acme/shown-pictures")
 
 
@@ -256,10 +259,8 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path):
     [RuntimeError("Error while uploading 'model.safetensors'"), ConnectionResetError("reset by peer")],
 )
 def test_a_hub_that_dies_in_mid_upload_is_told(error):
-    with (
-        pytest.raises(
-            ConnectionError, match=r"cannot be reached \(.*\). Nothing is lost: 'run' .*Run the same"
-        ),
-        hub_errors("run", "acme/x"),
-    ):
+    told = pytest.raises(
+        ConnectionError, match=r"cannot be reached \(.*\). Nothing is lost: 'run' .*Run the same"
+    )
+    with told, hub_errors("run", "acme/x"):
         raise error

@@ -1,15 +1,19 @@
 """Bad pictures, texts and labels: each a message with file, line, column, value and remedy."""
 
+import inspect
 import json
 import re
 from pathlib import Path
 
 import pytest
+from image_text_splits import load_image_text
 from PIL import Image
 
+from hf_mmtab.data import pictures
 from hf_mmtab.data.image_text import ImageText
-from hf_mmtab.data.image_text_loading import load_image_text, read_image_text
+from hf_mmtab.data.image_text_loading import read_image_text
 from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.models.mmbt import image_reading_mmbt
 
 SKIP_HINT = " To leave such records out and list them, set on_bad_record to skip."
 
@@ -359,3 +363,44 @@ def test_a_text_of_100k_characters_is_read_from_every_kind_of_file(folder, tmp_p
     (folder / "train.jsonl").unlink()
     (folder / "train.csv").write_text(f'text,img,label\n"{long}",0.png,a\nshort,1.png,b\n', encoding="utf-8")
     assert long in load(folder, tmp_path)[0]["train"]["text"][:]
+
+
+@pytest.mark.parametrize("check", ["header", "decode"])
+def test_a_picture_that_training_would_refuse_is_reported_by_the_check(folder, tmp_path, monkeypatch, check):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+    Image.new("L", (90, 90)).save(folder / "large.png")
+    write(folder, {"img": "large.png"})
+    splits, skipped = load(folder, tmp_path, on_bad_record="skip", check_images=check)
+    assert [record.found for record in skipped] == ["90 x 90 pixels, at most 5,000 allowed"]
+    with pytest.raises(image_reading_mmbt.ImageReadError, match="90 x 90 pixels, at most 5,000 allowed"):
+        image_reading_mmbt.read_image(folder / "large.png")
+    assert sum(map(len, splits.values())) == 7
+
+
+def test_the_check_knows_how_training_reads_pictures():
+    reads = inspect.signature(image_reading_mmbt.read_image).parameters["min_side"].default
+    assert (image_reading_mmbt.LARGE_PIXELS, reads) == (pictures.LARGE_PIXELS, pictures.MIN_SIDE)
+    assert pictures.REFUSED_FORMATS == image_reading_mmbt.REFUSED_FORMATS
+
+
+def test_hidden_files_are_no_data_and_others_are_named(folder, tmp_path, caplog):
+    write(folder)
+    write(folder, name=".train.jsonl")
+    write(folder, name="._dev.jsonl")
+    write(folder, name="extra.jsonl")
+    assert sum(map(len, load(folder, tmp_path)[0].values())) == 8
+    assert "Not read, since their names say no split: extra.jsonl" in caplog.text
+
+
+def test_a_parquet_file_that_is_none_is_named(folder, tmp_path):
+    (folder / "train.parquet").write_bytes(b"not a table")
+    with pytest.raises(ValueError, match=r"Expected .*found .*train.parquet"):
+        load(folder, tmp_path)
+
+
+def test_columns_by_the_thousand_are_kept(folder, tmp_path):
+    names = [f"c{i}" for i in range(2000)]
+    rows = [f"t {i},{'ab'[i % 2]}," + ",".join(str(i) for _ in names) for i in range(20)]
+    (folder / "train.csv").write_text("\n".join([",".join(["text", "label", *names]), *rows]))
+    splits, _ = load(folder, tmp_path, image_column=None)
+    assert sum(map(len, splits.values())) == 20 and len(splits["train"].column_names) == 2002

@@ -8,9 +8,10 @@ import random
 
 import numpy as np
 import pytest
+from image_text_splits import load_image_text
 
 from hf_mmtab.data.csv_text import read_text_blocks
-from hf_mmtab.data.image_text_loading import load_image_text, read_image_text
+from hf_mmtab.data.image_text_loading import read_image_text
 from hf_mmtab.data.records import BadRecordError, BadRecords
 from hf_mmtab.data.table import Table
 
@@ -166,6 +167,15 @@ def test_json_lines_that_cannot_be_read_are_reported_one_by_one(kind, tmp_path):
     assert sum(map(len, splits.values())) == 9 and [record.line for record in skipped] == [5]
     with pytest.raises(BadRecordError, match=r"one JSON object in each line, found .* line 5"):
         load_image_text(path, **options)
+
+
+def test_deep_values_of_own_columns_are_kept_as_text(tmp_path):
+    path = tmp_path / "train.jsonl"
+    deep = "[" * 700 + "]" * 700
+    rows = [f'{{"text": "t {i}", "label": "{"ab"[i % 2]}", "own": {deep}}}' for i in range(9)]
+    path.write_text("\n".join(rows))
+    splits, _ = load_image_text(path, image_column=None, cache_dir=str(tmp_path / "cache"))
+    assert splits["train"]["own"][0] == deep
 
 
 def test_cut_json_lines_are_named(tmp_path):

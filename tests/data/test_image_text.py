@@ -5,10 +5,11 @@ from pathlib import Path
 
 import datasets
 import pytest
+from image_text_splits import load_image_text
 from PIL import Image
 
 from hf_mmtab.data.image_text import ImageText
-from hf_mmtab.data.image_text_loading import load_image_text, read_image_text
+from hf_mmtab.data.image_text_loading import read_image_text
 
 LABELS = ["cat", "dog", "ant"]
 

@@ -11,10 +11,8 @@ from torch.utils.data import DataLoader
 from transformers import BertTokenizer
 
 from hf_mmtab.data.encoded import EncodedDataset
-from hf_mmtab.data.food101 import Food101
 from hf_mmtab.data.image_text import ImageText
-from hf_mmtab.data.mmimdb import MMIMDB
-from hf_mmtab.data.vsnli import VSNLI
+from hf_mmtab.data.original_tasks import MMIMDB, VSNLI, Food101
 from hf_mmtab.models.mmbt.collating_mmbt import MMBTCollator
 from hf_mmtab.models.mmbt.image_processing_mmbt import LEGACY_MEAN, LEGACY_STD
 from hf_mmtab.models.mmbt.processing_mmbt import MMBTProcessor

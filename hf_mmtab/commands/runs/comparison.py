@@ -7,8 +7,9 @@ from pathlib import Path
 from ...evaluation.comparison import compare_scored, comparison_markdown
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
-from .folder import CACHE_FOLDER
+from ...files import write_whole
 from .image_text import ImageTextRun
+from .own_files import CACHE_FOLDER
 from .table_heads import HeadRun
 from .walk import write_run_report
 
@@ -54,7 +55,7 @@ def compare(run: ImageTextRun | HeadRun, root: Path, finished: Mapping[str, Sequ
         metrics,
     )
     text = comparison_markdown(compared, metrics, split)
-    (root / "comparison.md").write_text(text + "\n", encoding="utf-8")
+    write_whole(root / "comparison.md", text + "\n")
     others = {name: scored[0] for name, scored in models.items() if name != recipe.model.architecture}
     page = write_run_report(run, results, compared, others)
     shutil.rmtree(root / CACHE_FOLDER, ignore_errors=True)

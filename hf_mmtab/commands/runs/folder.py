@@ -17,10 +17,8 @@ from ...training import MMTabTrainingArguments
 from ...training.parts import has_part
 from ..console import say
 from ..push_to_hub import push_run
+from .own_files import LOCK_FILE, TABLE_FOLDER, paths_read, refuse_removal, remove_run
 from .recipe import Recipe, recorded
-
-# Trainer pushes no folder with such a name to the Hub
-TABLE_FOLDER, CACHE_FOLDER = "_table", "_feature_cache"
 
 logger = logging.get_logger(__name__)
 
@@ -49,6 +47,37 @@ def inline_plan(recipe: Recipe) -> None:
         recipe.data.plan = recipe.values["plan"] = resolve_plan(plan).to_dict()
 
 
+def _names_in(folder: Path) -> set[str]:
+    """Return what lies in a folder, without the lock."""
+    return (
+        {path.name for path in folder.iterdir() if not path.name.startswith(LOCK_FILE)}
+        if folder.exists()
+        else set()
+    )
+
+
+def refuse_folder(recipe: Recipe) -> None:
+    """Refuse an output folder that a run may not use, before anything is written there.
+
+    Raises:
+        ValueError: if it is a file, or holds something else than a run.
+    """
+    folder = recipe.folder
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
+        )
+    inline_plan(recipe)
+    names = _names_in(folder)
+    if names and recipe.run.overwrite:
+        refuse_removal(folder, reads_of(recipe))
+    elif names and RECIPE_FILE not in names:
+        raise ValueError(
+            f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other files. "
+            "Choose another output_dir."
+        )
+
+
 def resume_or_refuse(recipe: Recipe) -> RunResults | None:
     """Look at what lies in the output folder.
 
@@ -58,29 +87,20 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
     Raises:
         ValueError: if the folder holds a run of another recipe.
     """
-    inline_plan(recipe)
     folder, record, mine = recipe.folder, recipe.folder / RECIPE_FILE, recorded(recipe.values)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
-        )
     if recipe.training.process_index == 0:
-        if recipe.run.overwrite and folder.exists():
-            shutil.rmtree(folder)
-        if not record.exists():
-            if folder.exists() and any(folder.iterdir()):
-                raise ValueError(
-                    f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other "
-                    "files. Choose another output_dir, or pass --overwrite true to delete what is there."
-                )
+        names = _names_in(folder)
+        if recipe.run.overwrite and names:
+            remove_run(folder, reads_of(recipe))
+            if not record.exists() or _read_record(record) != mine:
+                write_recipe(record, mine)
+        elif not record.exists():
             write_recipe(record, mine)
-        elif {path.name for path in folder.iterdir()} <= {RECIPE_FILE, TABLE_FOLDER} and read_recipe(
-            record
-        ) != mine:
-            shutil.rmtree(folder / TABLE_FOLDER, ignore_errors=True)
-            write_recipe(record, mine)  # an earlier start came to nothing: a wrong path or split, say
+        elif names <= {RECIPE_FILE, TABLE_FOLDER} and _read_record(record) != mine:
+            shutil.rmtree(folder / TABLE_FOLDER, ignore_errors=True)  # an earlier start came to nothing
+            write_recipe(record, mine)
     with recipe.training.main_process_first(desc="reading the output folder"):
-        before = recorded(read_recipe(record))
+        before = _read_record(record)
     if before != mine:
         changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
         raise ValueError(
@@ -88,6 +108,31 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
             "Choose another output_dir, or pass --overwrite true to start anew."
         )
     return RunResults.read(folder)
+
+
+def _read_record(record: Path) -> dict[str, Any]:
+    """Read the recipe that a run wrote.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        return recorded(read_recipe(record))
+    except ValueError as error:
+        raise ValueError(
+            f"Expected the recipe that the run wrote in {str(record)!r}, found a damaged file ({error}). Write it "
+            "again from your own recipe file, or choose another output_dir."
+        ) from error
+
+
+def reads_of(recipe: Recipe) -> dict[str, Path]:
+    """Return what a run reads: the paths in its recipe, and the recipe file, unless it is the run's own record."""
+    reads = paths_read(recipe.values, skip=("output_dir", "feature_cache_dir", "logging_dir"))
+    file = recipe.file
+    own = recipe.folder / RECIPE_FILE
+    if file is not None and file.exists() and not (own.exists() and file.samefile(own)):
+        reads["recipe"] = file
+    return reads
 
 
 def warn_if_data_changed(done: RunResults, digest: str | None, folder: Path) -> None:

@@ -212,13 +212,15 @@ def image_text_facts(
         rows: split → its rows, for the examples.
     """
     inputs = " and ".join(results.inputs) or "its inputs"
+    data = Path(results.data)
+    picture_folder = data if data.is_dir() else data.parent if data.is_file() else None
     return {
         "title": f"{results.architecture} on {Path(results.data).name}",
         "problem_type": config.problem_type,
         "id2label": config.id2label,
         "task": _SENTENCES[config.problem_type].format(labels=config.num_labels, inputs=inputs),
         "predictions": {
-            split: SplitPredictions(one.probabilities, one.labels, rows[split])
+            split: SplitPredictions(one.probabilities, one.labels, rows[split], picture_folder=picture_folder)
             for split, one in scored.items()
         },
     }

@@ -1,7 +1,7 @@
 """Pretraining TabBERT on a table: masked cells are recovered, or each next row is predicted."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ...evaluation.cell_baselines import (
 from ...evaluation.cell_errors import surest_cell_errors
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
+from ...files import whole_file
 from ...metrics.masked_cells import MaskedCellMetrics
 from ...models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ...models.tabbert.columns_tabbert import ColumnPlan
@@ -28,7 +29,7 @@ from ...tasks.saved_processor import PROCESSOR_FILE
 from ...tasks.table import PROCESSOR_FOLDER
 from ...training import MMTabTrainer
 from ..console import counted, parameters
-from .folder import TABLE_FOLDER
+from .own_files import TABLE_FOLDER
 from .recipe import PretrainingRecipe
 from .table_notes import leak_sentence
 from .walk import Run
@@ -123,7 +124,8 @@ class PretrainingRun(Run[PretrainingRecipe]):
         self.config = model.config
         self.metrics = MaskedCellMetrics(model.config.fields, model.config.mlm_loss == "field")
         if training.process_index == 0:
-            self.processor.plan.to_yaml(recipe.folder / PLAN_FILE)
+            with whole_file(recipe.folder / PLAN_FILE) as partial:
+                self.processor.plan.to_yaml(partial)
         return model
 
     def describe(self, model: Any) -> str:
@@ -226,6 +228,10 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "fields": fields,
             "cell_errors": results.cell_errors,
         }
+
+    def predicted(self, results: RunResults) -> Collection[str]:
+        """Return no split: cells are judged, and not kept."""
+        return ()
 
     def restore(self) -> None:
         """Read the config of a finished run."""

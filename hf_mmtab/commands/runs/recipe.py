@@ -21,7 +21,7 @@ from ...arguments import (
     TableDataArguments,
     TableRunArguments,
 )
-from ...recipes import build, parse_recipe
+from ...recipes import build, find_recipe, parse_recipe
 from ...tasks import ImageTextTask, TableTask, get_task
 from ...training import MMTabTrainingArguments
 
@@ -43,6 +43,7 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
         values: the resolved recipe, for the record.
         command: that repeats the run.
         shared: folder of several runs of one recipe, for what is the same in all of them; None: a run by itself.
+        file: that the recipe was read from.
     """
 
     data: Data
@@ -52,6 +53,7 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
     values: dict[str, Any]
     command: str
     shared: Path | None = None
+    file: Path | None = None
 
     types: ClassVar[tuple[type, ...]]  # of data, model, run and training
     family: ClassVar[type]  # of the tasks
@@ -70,16 +72,15 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
         """
         groups, values = parse_recipe(cls.types, arguments, command)
         data, model, run, training = groups
-        return cls(
-            data, model, run, training, values, f"python -m hf_mmtab {command} {shlex.join(arguments)}"
-        )
+        repeat = f"python -m hf_mmtab {command} {shlex.join(arguments)}"
+        return cls(data, model, run, training, values, repeat, file=find_recipe(arguments[0]))
 
     def variant(self, shared: Path, **changes: Any) -> Self:
         """Return the recipe with other values for some keys, as one of several runs in a shared folder."""
         values = {**self.values, **changes}
         added = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in changes.items())
         data, model, run, training = build(self.types, values)
-        return type(self)(data, model, run, training, values, f"{self.command} {added}", shared)
+        return type(self)(data, model, run, training, values, f"{self.command} {added}", shared, self.file)
 
     @property
     def task(self) -> Task:

@@ -34,7 +34,8 @@ from ...tasks.table_labels import (
 from ...training import MMTabTrainer
 from ...training.imbalance import ImbalanceSampler
 from ..console import counted, parameters
-from .folder import CACHE_FOLDER, TABLE_FOLDER, leave_out_absent_parts
+from .folder import leave_out_absent_parts
+from .own_files import CACHE_FOLDER, TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
 from .table_facts import table_facts

@@ -14,20 +14,24 @@ from ...evaluation.comparison import ModelResult
 from ...evaluation.judging import closing_words
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
+from ...files import write_whole
+from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
 from ..console import say
 from .folder import (
-    CACHE_FOLDER,
     SaveProcessor,
     push_if_asked,
+    refuse_folder,
     resume_or_refuse,
     select_by,
     warn_if_data_changed,
 )
+from .lock import lock_folder
+from .own_files import CACHE_FOLDER
 from .recipe import Recipe
-from .report import REPORT_FOLDER, common_facts, write_report_and_card
+from .report import REPORT_FOLDER, common_facts, predictions_file, write_report_and_card
 
 logger = logging.get_logger(__name__)
 
@@ -111,6 +115,10 @@ class Run(ABC, Generic[AnyRecipe]):
             others: name → scores of another model on the rows of the main split.
         """
 
+    def predicted(self, results: RunResults) -> Collection[str]:
+        """Return the splits that have a file of predictions."""
+        return results.metrics
+
     @abstractmethod
     def restore(self) -> None:
         """Read what `facts` needs of a finished run."""
@@ -126,12 +134,22 @@ def execute(run: Run) -> RunResults:
     Returns:
         What `results.json` holds.
     """
+    is_main_process = run.recipe.training.process_index == 0
+    run.check()
+    if is_main_process:
+        refuse_folder(run.recipe)
+    with lock_folder(run.recipe.shared_folder, is_main_process):
+        return _execute(run)
+
+
+def _execute(run: Run) -> RunResults:
     recipe, training = run.recipe, run.recipe.training
     folder, speaks = recipe.folder, training.process_index == 0
-    run.check()
     if (done := resume_or_refuse(recipe)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         warn_if_data_changed(done, run.data_digest(), folder)
+        if speaks:
+            complete(run, done)
         push_if_asked(recipe)
         return done
     started = time.time()
@@ -188,7 +206,27 @@ def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
     write_run_report(run, results)
     if recipe.shared is None:
         shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)  # it can be large
-    (folder / RESULT_FILE).write_text(results.to_json(), encoding="utf-8")
+    write_whole(folder / RESULT_FILE, results.to_json())
+
+
+def complete(run: Run, results: RunResults) -> None:
+    """Write the report and the card of a finished run again, if they are gone.
+
+    Raises:
+        FileNotFoundError: if what only training or judging can make is gone.
+    """
+    folder = run.recipe.folder
+    needed = [folder / "config.json", *(predictions_file(folder, split) for split in run.predicted(results))]
+    if absent := [str(path) for path in needed if not path.is_file()]:
+        raise FileNotFoundError(
+            f"Expected the finished run in {str(folder)!r} to be whole, found no {', '.join(absent)}. Put it back, or "
+            f"delete {str(folder / RESULT_FILE)!r}: the same command then goes on from the last checkpoint, and judges "
+            "anew."
+        )
+    if not all(path.is_file() for path in (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)):
+        logger.info(f"The report or the card in {folder} is gone; it is written again.")
+        run.restore()
+        write_run_report(run, results)
 
 
 def write_run_report(

@@ -146,7 +146,7 @@ class WindowCut:
 
 @contextmanager
 def scoring_into(
-    options: argparse.Namespace, model: Any, cut: WindowCut
+    options: argparse.Namespace, model: Any, cut: WindowCut, spreadsheet_safe: bool = False
 ) -> Iterator[
     tuple[EncodedTable, Iterator[tuple[WindowDataset, JudgedRows]], Callable[[dict[str, pa.Array]], None]]
 ]:
@@ -156,6 +156,7 @@ def scoring_into(
         options: `checkpoint`, `input`, `out`, `task`, `on_bad_record` of the command line.
         model: whose processor the checkpoint must hold.
         cut: how the rows are cut into windows.
+        spreadsheet_safe: see `table_writer`.
 
     Yields:
         The table, its blocks (with a progress bar), and a function that appends columns to the output.
@@ -165,7 +166,7 @@ def scoring_into(
     partial = out.with_name(f".{out.name}.partial")
     with (
         tempfile.TemporaryDirectory(prefix=".rows-", dir=out.parent) as scratch,
-        table_writer(partial, out.suffix) as write,
+        table_writer(partial, out.suffix, spreadsheet_safe) as write,
     ):
         table = encode_table(
             options.checkpoint, options.input, Path(scratch), options.task, options.on_bad_record

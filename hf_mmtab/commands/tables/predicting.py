@@ -36,7 +36,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
     device = current_device()
     model = model.to(device).eval()
     count = 0
-    with scoring_into(options, model, cut) as (table, blocks, write):
+    with scoring_into(options, model, cut, options.spreadsheet_safe) as (table, blocks, write):
         for windows, judged in blocks:
             batches = run_windows(
                 lambda **inputs: model(**inputs).logits,

@@ -9,7 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from transformers.utils import logging
 
+logger = logging.get_logger(__name__)
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SUFFIXES = (".parquet", ".jsonl", ".csv")
 
 
@@ -20,8 +24,17 @@ def check_suffix(out: Path) -> None:
 
 
 @contextmanager
-def table_writer(path: Path, suffix: str) -> Iterator[Callable[[pa.Table], Any]]:
-    """Open a file to which tables of one schema are appended: Parquet, JSON lines or CSV (lists as JSON)."""
+def table_writer(
+    path: Path, suffix: str, spreadsheet_safe: bool = False
+) -> Iterator[Callable[[pa.Table], Any]]:
+    """Open a file to which tables of one schema are appended: Parquet, JSON lines or CSV (lists as JSON).
+
+    Args:
+        path: of the file.
+        suffix: one of `SUFFIXES`.
+        spreadsheet_safe: CSV: put an apostrophe before each text that a spreadsheet would run as a formula. Without
+            it such texts are written as they are, and counted in a warning.
+    """
     if suffix == ".parquet":
         parquet: list[pq.ParquetWriter] = []
 
@@ -45,15 +58,48 @@ def table_writer(path: Path, suffix: str) -> Iterator[Callable[[pa.Table], Any]]
 
             yield write_lines
         else:
+            cells = _CsvCells(spreadsheet_safe)
             lines = csv.writer(file)
 
             def write_csv(table: pa.Table) -> None:
                 if file.tell() == 0:
-                    lines.writerow(table.column_names)
-                for row in table.to_pylist():
-                    lines.writerow(
-                        json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v
-                        for v in row.values()
-                    )
+                    lines.writerow(map(cells.cell, table.column_names))
+                lines.writerows(map(cells.cell, row.values()) for row in table.to_pylist())
 
             yield write_csv
+            cells.tell()
+
+
+class _CsvCells:
+    """Values as cells of a CSV file; counts the texts that a spreadsheet would run."""
+
+    def __init__(self, spreadsheet_safe: bool) -> None:
+        self.spreadsheet_safe, self.formulas = spreadsheet_safe, 0
+
+    def cell(self, value: Any) -> Any:
+        if isinstance(value, list | dict):
+            return json.dumps(value, ensure_ascii=False)
+        if not isinstance(value, str) or not _runs_in_spreadsheet(value):
+            return value
+        self.formulas += 1
+        return f"'{value}" if self.spreadsheet_safe else value
+
+    def tell(self) -> None:
+        """Warn of texts that were left as they are."""
+        if self.formulas and not self.spreadsheet_safe:
+            logger.warning(
+                f"{self.formulas:,} texts in the CSV file begin with one of = + - @, and a spreadsheet runs them as "
+                "formulas. Before opening the file in one, write it with --spreadsheet_safe (an apostrophe goes before "
+                "each), or as .parquet."
+            )
+
+
+def _runs_in_spreadsheet(text: str) -> bool:
+    """Tell whether a spreadsheet takes a text for a formula; a number such as -5 is none."""
+    if not text.lstrip(" ").startswith(FORMULA_STARTS):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,6 +14,10 @@ import numpy as np
 import torch
 
 META_NAME, INDEX_NAME = "meta.json", "index.npy"
+_STORE = re.compile(
+    r".+-[0-9a-f]{24}"
+)  # names of stores, and of those being written: nothing else is deleted
+_UNFINISHED = re.compile(_STORE.pattern + r"\.[0-9a-f]{32}\.tmp")
 ABANDONED_AFTER = 3600.0  # seconds without a write, after which nobody is filling a store any more
 
 
@@ -138,11 +143,13 @@ def make_room(root: Path, needed: int, budget: int, keep: Sequence[Path]) -> boo
     if needed > budget or needed > shutil.disk_usage(root).free:
         return False
     for left in root.glob("*.tmp"):
+        if not _UNFINISHED.fullmatch(left.name):
+            continue  # not ours
         files = [path.stat().st_mtime for path in left.rglob("*")]
         if time.time() - max([left.stat().st_mtime, *files]) > ABANDONED_AFTER:
             shutil.rmtree(left, ignore_errors=True)
     stores = [path.parent for path in root.glob(f"*/{META_NAME}") if path.parent not in keep]
-    stores = [store for store in stores if store.suffix != ".tmp"]  # about to get its name
+    stores = [store for store in stores if _STORE.fullmatch(store.name) and (store / INDEX_NAME).is_file()]
     stores.sort(key=lambda store: (store / META_NAME).stat().st_mtime)
     while folder_size(root) + needed > budget:
         if not stores:

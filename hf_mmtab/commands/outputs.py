@@ -1,0 +1,84 @@
+"""Where a command may write: never over what it reads, nor into somebody's finished run."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..evaluation.run_results import RESULT_FILE, RunResults
+from ..tasks.checkpoints import RECIPE_FILE
+
+MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
+
+
+def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuse an output that would replace an input, or lie among the files of a run or of an input folder.
+
+    Args:
+        out: file or folder that the command will write.
+        inputs: files, folders or names that the command reads; names that are no paths are passed over.
+
+    Raises:
+        ValueError: naming the clash, before any work.
+    """
+    target = Path(out)
+    for name in inputs:
+        source = Path(name)
+        if not source.exists():
+            continue
+        if target.exists() and os.path.samefile(target, source):
+            raise ValueError(
+                f"Expected an output other than the input, found {str(out)!r} for both. Choose another output: the "
+                "input would be lost."
+            )
+        if source.is_dir() and _lies_in(target, source):
+            raise ValueError(
+                f"Expected an output outside the folder {str(name)!r}, which this command reads, found {str(out)!r}. "
+                "Choose another place: the next command would read the output as input."
+            )
+        if target.is_dir() and _lies_in(source, target):
+            raise ValueError(
+                f"Expected an output folder that does not hold the input {str(name)!r}, found {str(out)!r}. Choose "
+                "another one."
+            )
+    for folder in (target, *target.resolve().parents):
+        if _is_run(folder):
+            raise ValueError(
+                f"Expected an output outside of saved models and runs, found {str(out)!r} in {str(folder)!r}. Choose "
+                "another place."
+            )
+
+
+def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuse a folder for an evaluation that holds anything but an earlier evaluation; see also `check_output`."""
+    check_output(out, inputs)
+    folder = Path(out)
+    if folder.is_file():
+        raise ValueError(
+            f"Expected a folder for the output, found a file at {str(out)!r}. Choose another one."
+        )
+    for name in (RESULT_FILE, "predictions", "report"):
+        if (folder / name).exists() and not _is_evaluation(folder):
+            raise ValueError(
+                f"Expected --out to be a new folder or one of an earlier evaluation, found {name!r} of something else "
+                f"in {str(out)!r}. Choose another folder."
+            )
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _is_run(folder: Path) -> bool:
+    has_model = (folder / "config.json").is_file() and any((folder / name).is_file() for name in MODEL_FILES)
+    return has_model or ((folder / RECIPE_FILE).is_file() and (folder / RESULT_FILE).is_file())
+
+
+def _is_evaluation(folder: Path) -> bool:
+    """Whether a folder holds results of `eval_checkpoint`, or what a killed one left."""
+    try:
+        results = RunResults.read(folder)
+    except ValueError:
+        return False
+    if results is None:
+        return not (folder / RESULT_FILE).exists() and (folder / "predictions").is_dir()
+    return results.checkpoint is not None

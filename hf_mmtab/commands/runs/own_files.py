@@ -1,0 +1,142 @@
+"""Which files of an output folder a run made, and their removal for a new start. Nothing else is ever deleted."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from ...evaluation.run_results import RESULT_FILE
+from ...publishing.run_files import FIGURE_NAMES
+from ...recipes import read_recipe
+from ...tasks.checkpoints import RECIPE_FILE
+
+logger = logging.get_logger(__name__)
+
+# Trainer pushes no folder with such a name to the Hub
+TABLE_FOLDER, CACHE_FOLDER = "_table", "_feature_cache"
+LOCK_FILE = ".lock"  # beside it lies `.lock.owner` while a run goes on
+
+_MODEL = (
+    r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|processor_config\.json|"
+    r"preprocessor_config\.json|tabbert_(arrays\.safetensors|values\.json)|tokenizer(_config)?\.json|"
+    r"special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|tokenizer\.model|"
+    r"sentencepiece\.bpe\.model|word_vectors\.\w+|training_args\.bin|trainer_state\.json|freeze_schedule\.json"
+)
+_RUN = (
+    r"results\.json|README\.md|update_audit\.(jsonl|txt|png)|update_audit[\w.]*\.part|comparison\.md|cards\.csv|"
+    r"\.lock(\.owner)?|precision\.json|choices\.json|"
+    rf"report/report(_public)?\.html|report/figures/({'|'.join(FIGURE_NAMES)})\.png|"
+    r"predictions/[\w-]+\.parquet|runs/[^/]+/events\.out\.tfevents[^/]*"
+)
+_CHECKPOINT = (
+    r"optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|update_audit_\d+\.safetensors|"
+    r"files\.json"
+)
+_OWN = re.compile(
+    rf"(?:{_MODEL}|{_RUN}|checkpoint-\d+/(?:{_MODEL}|{_CHECKPOINT}|README\.md)|"
+    rf"(?:checkpoint-\d+/(?:optimizer_\d+|pytorch_model_fsdp_\d+)|{TABLE_FOLDER}|{CACHE_FOLDER})/.*|"
+    r"(?:.*/)?\.[^/]+\.partial)"
+)
+_RUN_OF_SEVERAL = re.compile(r"\w+-seed\d+")
+_MARKS = (RESULT_FILE, "freeze_schedule.json", "trainer_state.json", TABLE_FOLDER, "comparison.md")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run of ours, finished or not, or several of one recipe."""
+    record = folder / RECIPE_FILE
+    if record.is_file():
+        try:
+            values = read_recipe(record)
+        except ValueError:
+            values = {}
+        if any((folder / name).exists() for name in _MARKS) or any(folder.glob("checkpoint-*")):
+            return not values or "task" in values  # a damaged record beside what a run made is a run's
+        return "task" in values and Path(str(values.get("output_dir"))).name == folder.resolve().name
+    return any(
+        _RUN_OF_SEVERAL.fullmatch(path.name) and is_run(path) for path in folder.iterdir() if path.is_dir()
+    )
+
+
+def remove_run(folder: Path, reads: Mapping[str, Path]) -> None:
+    """Remove the files that a run made; its record, `recipe.yaml`, stays until the new run replaces it.
+
+    Files of others stay where they are, and are named in the log. The results go first, so that a removal that is
+    interrupted does not leave a run that looks finished.
+
+    Args:
+        folder: of the run.
+        reads: key of the recipe → what the new run reads; none of it may lie in the folder.
+
+    Raises:
+        ValueError: if the folder is not a run's, holds what the run reads, or is or holds the working folder or home.
+    """
+    refuse_removal(folder, reads)
+    (folder / RESULT_FILE).unlink(missing_ok=True)
+    kept = []
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before the folder
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif Path(name).name.startswith(LOCK_FILE):
+            continue  # held by this very process
+        elif _is_own(name):
+            path.unlink()
+        elif Path(name).name not in (RECIPE_FILE, "column_plan.yaml"):
+            kept.append(name)
+    if kept:
+        shown = ", ".join(sorted(kept)[:5]) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
+        logger.warning(f"Files in {folder} that no run made are left there: {shown}")
+
+
+def _is_own(name: str) -> bool:
+    first, _, rest = name.partition("/")
+    if rest and _RUN_OF_SEVERAL.fullmatch(first):
+        return _OWN.fullmatch(rest) is not None
+    return _OWN.fullmatch(name) is not None
+
+
+def refuse_removal(folder: Path, reads: Mapping[str, Path]) -> None:
+    """Raise a ValueError unless a folder may be emptied of a run; see `remove_run`."""
+    here = folder.resolve()
+    for what, place in (("the working folder", Path.cwd()), ("your home folder", Path.home())):
+        if place.resolve().is_relative_to(here):
+            raise ValueError(
+                f"Expected an output_dir that --overwrite may empty, found {str(folder)!r}, which is or holds {what}. "
+                "Choose a folder for this run alone."
+            )
+    for key, path in reads.items():
+        if path.resolve().is_relative_to(here):
+            raise ValueError(
+                f"Expected an output_dir that --overwrite may empty, found {str(folder)!r}, which holds what this run "
+                f"reads ({key}: {str(path)!r}). Choose another output_dir."
+            )
+    if not is_run(folder):
+        raise ValueError(
+            f"Expected output_dir {str(folder)!r} to hold a run of this package, found other files. --overwrite "
+            "replaces runs and nothing else: choose another output_dir, or remove the folder yourself."
+        )
+
+
+def paths_read(values: Mapping[str, Any], skip: Iterable[str]) -> dict[str, Path]:
+    """Return the entries of a recipe that name existing files or folders.
+
+    Args:
+        values: of the recipe.
+        skip: keys of what the run writes.
+    """
+    named = {
+        key: value for key, value in values.items() if key not in skip and isinstance(value, str) and value
+    }
+    return {
+        key: Path(value).expanduser() for key, value in named.items() if _exists(Path(value).expanduser())
+    }
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a text that is too long to be a name
+        return False

@@ -1,0 +1,254 @@
+"""A command never destroys what it did not make, and "finished" is written last."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from hf_mmtab import files
+from hf_mmtab.commands.runs.own_files import is_run
+from hf_mmtab.evaluation.run_results import RunResults
+
+
+@pytest.fixture
+def runs(tmp_path, fixtures, monkeypatch) -> Path:
+    """A copy of finished and interrupted runs, as the working folder."""
+    folder = tmp_path / "runs"
+    shutil.copytree(fixtures / "runs_0_1", folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def command(name: str, *arguments: str) -> None:
+    import_module(f"hf_mmtab.commands.{name}").main([str(argument) for argument in arguments])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+SHORT = ("--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output_dir", "."], "which is or holds the working folder"),
+        (["--output_dir", ".."], "which is or holds the working folder"),
+        (["--output_dir", "~"], "which is or holds your home folder"),
+        (["--output_dir", "pictures"], "holds what this run reads .data"),
+        (["--output_dir", "tiny-text"], "holds what this run reads .text_model"),
+        (["--output_dir", "mmbt", "--pretrained", "mmbt"], "holds what this run reads .pretrained"),
+        (["--output_dir", "mmbt", "--data", "mmbt/predictions"], "holds what this run reads .data"),
+        (["--output_dir", "foreign"], "to hold a run of this package, found other files"),
+        (["--output_dir", "link"], "holds what this run reads .data"),
+    ],
+)
+def test_overwrite_refuses_what_is_no_run_or_is_read(runs, monkeypatch, arguments, message):
+    (runs / "foreign").mkdir()
+    (runs / "foreign" / "recipe.yaml").write_text("dish: soup\n")
+    (runs / "foreign" / "thesis.tex").write_text("years of work")
+    (runs / "link").symlink_to(runs / "pictures", target_is_directory=True)
+    if arguments[1] == "~":
+        home = runs / "home"
+        home.mkdir()
+        (home / "letters.txt").write_text("dear")
+        monkeypatch.setenv("HOME", str(home))
+        arguments = ["--output_dir", str(home)]
+    before = contents(runs)
+    with pytest.raises(ValueError, match=message):
+        command("finetune", "pictures.yaml", "--overwrite", "true", *arguments)
+    assert contents(runs) == before
+
+
+def test_overwrite_refuses_the_folder_of_its_own_recipe_file(runs):
+    shutil.copy(runs / "pictures.yaml", runs / "mmbt" / "mine.yaml")
+    with pytest.raises(ValueError, match=r"holds what this run reads \(recipe"):
+        command("finetune", "mmbt/mine.yaml", "--overwrite", "true")
+    assert (runs / "mmbt" / "results.json").exists()
+
+
+def test_overwrite_replaces_a_run_and_leaves_every_other_file(runs, caplog):
+    foreign = {
+        "notes.txt": "mine", "report/slides.pdf": "mine", "predictions/labels.csv": "mine", "sub/data.jsonl": "mine",
+        "checkpoint-best/keep.bin": "mine",
+    }  # fmt: skip
+    for name, text in foreign.items():
+        (runs / "mmbt" / name).parent.mkdir(parents=True, exist_ok=True)
+        (runs / "mmbt" / name).write_text(text)
+    old = (runs / "mmbt" / "model.safetensors").read_bytes()
+    command("finetune", "pictures.yaml", *SHORT, "--overwrite", "true", "--seed", "5")
+    assert {name: (runs / "mmbt" / name).read_text() for name in foreign} == foreign
+    assert (runs / "mmbt" / "model.safetensors").read_bytes() != old
+    assert yaml.safe_load((runs / "mmbt" / "recipe.yaml").read_text())["seed"] == 5
+    assert "that no run made are left there" in caplog.text
+
+
+def test_overwrite_of_several_runs_leaves_every_other_file(runs):
+    several = ("--seeds", "1", "2", "--output_dir", "several", *SHORT)
+    command("finetune", "pictures.yaml", *several)
+    assert is_run(runs / "several")
+    for name in ("notes.txt", "mmbt-seed1/notes.txt"):
+        (runs / "several" / name).write_text("mine")
+    command("finetune", "pictures.yaml", *several, "--overwrite", "true")
+    assert (runs / "several" / "notes.txt").read_text() == "mine"
+    assert (runs / "several" / "mmbt-seed1" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "lstm", "payments.csv", "payments.csv"], "found 'payments.csv' for both"),
+        (["predict", "lstm", "payments.csv", "./again.csv"], "for both"),
+        (["predict", "lstm", "payments.csv", "hard.csv"], "for both"),
+        (["predict", "lstm", "tables", "tables/scores.csv"], "outside the folder 'tables'"),
+        (["predict", "lstm", "payments.csv", "mmbt/scores.csv"], "outside of saved models and runs"),
+        (["predict", "mmbt", "pictures/test.jsonl", "lstm/predictions/x.jsonl"], "outside of saved models"),
+        (["embed", "tabbert", "payments.csv", "tabbert/rows.parquet"], "outside"),
+        (["eval_checkpoint", "mmbt", "pictures", "--out", "mmbt"], "other than the input"),
+        (["eval_checkpoint", "mmbt", "pictures", "--out", "lstm"], "outside of saved models"),
+        (["eval_checkpoint", "mmbt", "pictures", "--out", "pictures"], "other than the input"),
+        (["eval_checkpoint", "mmbt", "pictures", "--out", "study"], "found 'results.json' of something else"),
+    ],
+)
+def test_an_output_that_would_replace_an_input_or_a_run_is_refused_before_any_work(runs, arguments, message):
+    (runs / "again.csv").symlink_to(runs / "payments.csv")
+    os.link(runs / "payments.csv", runs / "hard.csv")
+    (runs / "tables").mkdir()
+    shutil.copy(runs / "payments.csv", runs / "tables" / "payments.csv")
+    (runs / "study").mkdir()
+    (runs / "study" / "results.json").write_text('{"mine": true}')
+    before = contents(runs)
+    with pytest.raises(ValueError, match=message):
+        command(*arguments)
+    assert contents(runs) == before
+
+
+class Killed(BaseException):
+    """Stands for a process that ends in the middle of a write."""
+
+
+WRITTEN = (
+    "recipe.yaml", "freeze_schedule.json", "files.json", "validation.parquet", "test.parquet", "report.html",
+    "README.md", "results.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_kill_while_a_file_is_written_leaves_a_folder_that_the_same_command_finishes(
+    runs, monkeypatch, name
+):
+    replace = os.replace
+
+    def killed(source, target):
+        if Path(target).name == name:
+            raise Killed
+        replace(source, target)
+
+    arguments = ["pictures.yaml", *SHORT, "--output_dir", "new"]
+    monkeypatch.setattr(files.os, "replace", killed)
+    with pytest.raises(Killed):
+        command("finetune", *arguments)
+    monkeypatch.undo()
+    monkeypatch.chdir(runs)
+    assert not (runs / "new" / "results.json").exists()
+    command("finetune", *arguments)
+    made = {path for path in contents(runs / "new") if "checkpoint" not in path}
+    assert {"results.json", "README.md", "report/report.html", "predictions/test.parquet"} <= made
+    assert not [path for path in made if path.endswith(".partial")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["README.md", "results.json", "recipe.yaml"])
+def test_a_process_that_dies_within_a_write_is_finished_by_the_same_command(runs, name):
+    code = (
+        "import os, sys; from pathlib import Path; import hf_mmtab.files as files; replace = os.replace\n"
+        "def die(a, b):\n"
+        f"    if Path(b).name == {name!r}: os._exit(9)\n"
+        "    replace(a, b)\n"
+        "files.os.replace = die\n"
+        "from hf_mmtab.commands.finetune import main; main(sys.argv[1:])"
+    )
+    arguments = ["pictures.yaml", *SHORT, "--output_dir", "new"]
+    assert subprocess.run([sys.executable, "-c", code, *arguments], cwd=runs).returncode == 9
+    command("finetune", *arguments)
+    assert not list((runs / "new").rglob("*.partial")) and (runs / "new" / "results.json").exists()
+
+
+@pytest.mark.parametrize("absent", ["report/report.html", "README.md", "report"])
+def test_a_report_or_card_that_is_gone_is_written_again(runs, absent):
+    command("finetune", "mmbt/recipe.yaml")
+    before = (runs / "mmbt" / "README.md").read_text()
+    path = runs / "mmbt" / absent
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    weights = (runs / "mmbt" / "model.safetensors").stat().st_mtime_ns
+    command("finetune", "mmbt/recipe.yaml")
+    assert path.exists() and (runs / "mmbt" / "README.md").read_text() == before
+    assert (runs / "mmbt" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("results.json", "", "damaged file .*Delete that file and run the same command again"),
+        ("results.json", '{"architecture": "mm', "damaged file"),
+        ("results.json", "[1, 2]", "damaged file"),
+        ("recipe.yaml", "task: [image", "Expected the recipe that the run wrote"),
+        ("predictions/test.parquet", None, "found no .*test.parquet"),
+        ("config.json", None, "found no .*config.json"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_with_its_remedy(runs, file, content, message):
+    path = runs / "mmbt" / file
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises((ValueError, OSError), match=message):
+        command("finetune", "pictures.yaml")
+
+
+def test_a_second_start_in_the_same_folder_is_refused_while_the_first_runs(runs):
+    (runs / "new").mkdir()
+    with (
+        FileLock(runs / "new" / ".lock"),
+        pytest.raises(BlockingIOError, match="Wait for it, or choose another output_dir"),
+    ):
+        command("finetune", "pictures.yaml", "--output_dir", "new")
+    command("finetune", "pictures.yaml", "--output_dir", "new", *SHORT)
+    assert RunResults.read(runs / "new") is not None
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "changed"])
+def test_a_run_goes_on_from_the_last_whole_checkpoint(runs, caplog, monkeypatch, damage):
+    from hf_mmtab.training import MMTabTrainer
+
+    arguments = ["pictures.yaml", "--output_dir", "new", "--ablation", "false", "--bootstrap", "0"]
+    step = MMTabTrainer.training_step
+
+    def stop(trainer, *args, **kwargs):
+        if trainer.state.global_step >= 4:
+            raise Killed
+        return step(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(MMTabTrainer, "training_step", stop)
+    with pytest.raises(Killed):
+        command("finetune", *arguments)
+    monkeypatch.setattr(MMTabTrainer, "training_step", step)
+    last = runs / "new" / "checkpoint-4"
+    if damage == "gone":
+        (last / "optimizer.pt").unlink()
+    else:
+        file = last / "model.safetensors"
+        content = file.read_bytes()
+        file.write_bytes(content[:-100] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    command("finetune", *arguments)
+    assert "checkpoint-4 is passed over: it is damaged" in caplog.text
+    assert "Resuming from new/checkpoint-2" in caplog.text.replace(os.sep, "/")
+    command("finetune", "pictures.yaml", "--output_dir", "whole", *arguments[3:])
+    ours, whole = (json.loads((runs / name / "results.json").read_text()) for name in ("new", "whole"))
+    assert ours["metrics"] == whole["metrics"]
