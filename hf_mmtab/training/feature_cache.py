@@ -274,6 +274,7 @@ class FeatureCache:
             "label2id",
             "thresholds",
             "pos_weight",
+            "dtype",  # written when the model is saved; tensors say theirs above
         )
         spec = self.specs[part]
         ignored = {*volatile, "architectures", *spec.get("independent_of", ())}
