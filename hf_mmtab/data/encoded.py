@@ -67,8 +67,8 @@ class EncodedDataset(torch.utils.data.Dataset):
 
     def fingerprint_of(self, inputs: Sequence[str]) -> str:
         """A hash of what these model inputs are made of, the same for rows that differ in other columns only."""
-        owner = getattr(self.encode, "__self__", None)
-        source = owner.source_of(inputs) if owner is not None and hasattr(owner, "source_of") else None
+        owner: Any = getattr(self.encode, "__self__", None)
+        source = owner.source_of(inputs) if hasattr(owner, "source_of") else None
         if source is None or not isinstance(self.rows, datasets.Dataset):
             return self.fingerprint
         columns, settings = source

@@ -303,8 +303,8 @@ def warn_if_changed(checkpoint: str | os.PathLike, choice: ComputeChoice) -> Non
     before = read_choice(checkpoint)
     if before is not None and before.precision != choice.precision:
         logger.warning(
-            f"The run of {checkpoint} computed in {NAMES[before.precision]} and goes on in {NAMES[choice.precision]}: it "
-            f"will not repeat bit for bit. Set `precision: {before.precision}` to go on as it began."
+            f"The run of {checkpoint} computed in {NAMES[before.precision]} and goes on in {NAMES[choice.precision]}, "
+            f"so that it will not repeat bit for bit. Set `precision: {before.precision}` to go on as it began."
         )
 
 
