@@ -23,7 +23,7 @@ from .views import FeatureView
 
 # Fields of a config that do not change what a frozen part computes.
 WITHOUT_EFFECT = {"_name_or_path", "transformers_version", "architectures", "id2label", "label2id"}
-WITHOUT_EFFECT |= {"thresholds", "pos_weight"}
+WITHOUT_EFFECT |= {"thresholds", "pos_weight", "dtype"}  # the last is written when the model is saved
 
 
 class FeatureCache:
