@@ -196,7 +196,8 @@ def choose_for(
     if is_open and device.type == "cpu" and largest >= SMALLEST_MEASURED:
         precisions = ("fp32", "bf16") if precision == "auto" else (precision,)
         return choose(measure(model, precisions), precision, channels_last)
-    layout = True if channels_last is None else channels_last
+    # Layers that are too small to be measured keep their layout: it gains nothing, and changes how sums are rounded.
+    layout = device.type != "cpu" if channels_last is None else channels_last
     if precision != "auto":
         return ComputeChoice(precision, layout, "as set")
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):

@@ -146,6 +146,7 @@ def test_a_checkpoint_from_before_the_choice_goes_on_in_float32(tmp_path, monkey
     for path in tmp_path.glob(f"checkpoint-*/{PRECISION_FILE}"):
         assert read_choice(path.parent).precision == "fp32"
         path.unlink()
+        (path.parent / "files.json").unlink()  # checkpoints had no list of files then either
     assert settle(toy_model(), toy_arguments(tmp_path)).precision == "fp32"
 
 
@@ -153,7 +154,7 @@ def test_a_checkpoint_of_another_folder_warns(tmp_path, monkeypatch):
     toy_trainer(tmp_path / "a", precision="bf16", save_strategy="steps", save_steps=8).train()
     other = toy_trainer(tmp_path / "b", precision="fp32")
     warned = []
-    monkeypatch.setattr("hf_mmtab.training.trainer.logger.warning", warned.append)
+    monkeypatch.setattr("hf_mmtab.training.precision.logger.warning", warned.append)
     other.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-8"))
     assert any("computed in bfloat16 and goes on in float32" in text for text in warned)
 
