@@ -87,16 +87,13 @@ def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Arr
     else:
         out = array.cast(pa.string())
     if fill is not None and out.null_count:
-        if (
-            isinstance(fill, str)
-            and not pa.types.is_string(out.type)
-            and not pa.types.is_large_string(out.type)
-        ):
+        is_text = pa.types.is_string(out.type) or pa.types.is_large_string(out.type)
+        if isinstance(fill, str) and not is_text:
             raise ValueError(
                 f"Expected a number to stand for missing values of a column of {out.type}, found"
                 f" fill={fill!r}."
             )
-        out = pc.fill_null(out, pa.scalar(fill, out.type))
+        out = pc.fill_null(out, pa.scalar(str(fill) if is_text else fill, out.type))
     return out
 
 
