@@ -29,7 +29,7 @@ from ..evaluation.cell_baselines import (
 from ..evaluation.cell_errors import surest_cell_errors
 from ..metrics.masked_cells import MaskedCellMetrics
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
-from ..models.tabbert.columns_tabbert import ColumnPlan
+from ..models.tabbert.column_plan import ColumnPlan
 from ..reports.page import PAGE_NAME
 from ..tasks import PreparedTable, TableTask
 from ..tasks.saved_processor import PROCESSOR_FILE

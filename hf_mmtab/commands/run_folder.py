@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ..models.tabbert.columns_tabbert import resolve_plan
+from ..models.tabbert.plan_presets import resolve_plan
 from ..recipes import parse_recipe, read_recipe, write_recipe
 from ..tasks import Task, get_task
 from ..training import MMTabTrainingArguments
