@@ -18,8 +18,8 @@ from transformers.pipelines.base import ChunkPipeline
 
 from .data.windows import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
 from .models.mmbt import MMBTCollator
-from .models.tabbert.columns_tabbert import ColumnPlan
-from .models.tabbert.values_tabbert import as_table, column, microseconds
+from .models.tabbert.column_plan import ColumnPlan
+from .models.tabbert.values import as_table, column, microseconds
 
 IMAGE_TEXT_TASK = "image-text-classification"
 TABULAR_TASK = "tabular-sequence-classification"

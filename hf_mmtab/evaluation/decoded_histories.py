@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.encoded_rows import EncodedRows
 from ..data.windows import WindowDataset
-from ..models.tabbert.columns_tabbert import ColumnPlan
+from ..models.tabbert.column_plan import ColumnPlan
 from .scored_rows import ScoredRows, judged_rows
 
 MOST_ROWS = (

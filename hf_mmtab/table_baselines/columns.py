@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from ..data.encoded_rows import EncodedRows
 from ..data.histories import iter_tables
-from ..models.tabbert.columns_tabbert import TIME_PARTS, ColumnPlan
-from ..models.tabbert.values_tabbert import categories, column, fixed_codes, numbers
+from ..models.tabbert.column_plan import TIME_PARTS, ColumnPlan
+from ..models.tabbert.values import categories, column, numbers, time_part
 from .earlier import together
 
 MISSING = -1
@@ -81,7 +81,7 @@ def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan)
             found.numbers[one.name] = values if order is None else values[order]
             continue
         if kind == "time_part":
-            codes = fixed_codes(one, pa.table({source: array}), source).astype(np.int64)
+            codes = time_part(array, str(one.part), source).astype(np.int64)
             found.periods[one.name] = TIME_PARTS[str(one.part)]
         else:
             codes = value_codes(categories(array, one.fill))

@@ -4,7 +4,7 @@ import re
 
 import polars as pl
 
-from ..models.tabbert.columns_tabbert import ColumnPlan
+from ..models.tabbert.column_plan import ColumnPlan
 
 LABEL_NAMES = re.compile(
     r"(is[ _-]?)?(label|labels|target|class|y|outcome|fraud|fraudulent|anomaly|default|defaulted|churn|churned)[?]?",

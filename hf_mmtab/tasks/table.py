@@ -26,7 +26,9 @@ from ..data.table_files import table_files
 from ..data.windows import WindowDataset, WindowLabel
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
-from ..models.tabbert.columns_tabbert import ColumnPlan, infer_plan, resolve_plan
+from ..models.tabbert.column_plan import ColumnPlan
+from ..models.tabbert.plan_guess import infer_plan
+from ..models.tabbert.plan_presets import resolve_plan
 from ..typed_values import typed_value
 from .guessed_plan import describe_guess, doubts
 from .saved_processor import open_processor

@@ -4,7 +4,8 @@ from typing import Any, cast
 
 from ..arguments import TableDataArguments
 from ..models.tabbert import TabBertProcessor
-from ..models.tabbert.columns_tabbert import ColumnPlan, resolve_plan
+from ..models.tabbert.column_plan import ColumnPlan
+from ..models.tabbert.plan_presets import resolve_plan
 
 
 def plan_options(

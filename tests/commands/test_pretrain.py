@@ -20,7 +20,7 @@ from hf_mmtab.commands.pretrain import load_recipe, main
 from hf_mmtab.commands.runs.pretraining import PretrainingRun, PretrainingTrainer
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertProcessor
-from hf_mmtab.models.tabbert.columns_tabbert import infer_plan
+from hf_mmtab.models.tabbert.plan_guess import infer_plan
 from hf_mmtab.tasks.guessed_plan import doubts
 
 SHOPS = ["bakery", "grocer", "cinema", "garage", "school"]

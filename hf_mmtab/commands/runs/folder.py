@@ -10,7 +10,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from ...evaluation.run_results import RunResults
-from ...models.tabbert.columns_tabbert import resolve_plan
+from ...models.tabbert.plan_presets import resolve_plan
 from ...recipes import read_recipe, write_recipe
 from ...tasks.checkpoints import RECIPE_FILE
 from ...training import MMTabTrainingArguments

@@ -22,7 +22,7 @@ from ...evaluation.scored_rows import ScoredRows
 from ...files import whole_file
 from ...metrics.masked_cells import MaskedCellMetrics
 from ...models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
-from ...models.tabbert.columns_tabbert import ColumnPlan
+from ...models.tabbert.column_plan import ColumnPlan
 from ...reports.facts import MASKED_LM
 from ...tasks import PreparedTable
 from ...tasks.saved_processor import PROCESSOR_FILE

@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .columns_tabbert import ORIGINAL_SPECIAL_TOKENS, PRSA_NUMBERS, FieldPlan, paper_card_plan
-from .fields_tabbert import FittedField
+from .column_plan import ORIGINAL_SPECIAL_TOKENS
+from .field import Field
+from .field_kinds import make_fields
+from .plan_presets import PRSA_NUMBERS, paper_card_plan
 from .processing_tabbert import TabBertProcessor
 
 SPECIAL_FIELD, LABEL_FIELD = "SPECIAL", "Is Fraud?"
@@ -137,30 +139,23 @@ def processor_from_original(
     plan = paper_card_plan(num_bins=bins.pop(), skip_user="User" not in fields)
     processor = TabBertProcessor(plan.edit(label_ids=len(fields[LABEL_FIELD])))
     id_map = torch.arange(len(tokens))
-    start, fitted = len(ORIGINAL_SPECIAL_TOKENS), []
-    for one in processor.plan.fields:
-        place: dict[str, Any] = {
-            "plan": one,
-            "start": start,
-            "unknown_id": 0,
-            "missing_id": 0,
-            "first_value_id": start,
-        }
-        if one.name in BINNED_FIELDS:
-            made, order = _bins(one, place, fields[one.name], encoders)
-            id_map[start : made.end] = start + order
+    start, made = len(ORIGINAL_SPECIAL_TOKENS), make_fields(processor.plan)
+    for field in made:
+        name = field.plan.name
+        field.place(start, specials=False, unknown_id=0)
+        if name in BINNED_FIELDS:
+            order = _set_bins(field, fields[name], encoders)
+            id_map[start : field.end] = start + order
         else:
-            made = FittedField(**place, values=_values(one.name, fields[one.name], encoders))
-        fitted.append(made)
-        start = made.end
-    processor._fitted, processor.rows_fitted = fitted, encoders.rows
+            field.values = _values(name, fields[name], encoders)
+        start = field.end
+    processor._fitted, processor.rows_fitted = made, encoders.rows
     return processor, id_map
 
 
-def _bins(
-    plan: FieldPlan, place: dict[str, Any], tokens: list[str], encoders: OriginalEncoders
-) -> tuple[FittedField, torch.Tensor]:
-    """Return the field, and the place of each original token among the increasing bins."""
+def _set_bins(field: Field, tokens: list[str], encoders: OriginalEncoders) -> torch.Tensor:
+    """Set the bins of a field; return the place of each original token among the increasing bins."""
+    plan = field.plan
     edges = np.asarray(encoders.edges[plan.name], dtype=np.float64).reshape(-1)
     numbers = np.array([_number(plan.name, token) for token in tokens], dtype=np.int64)
     if len(np.unique(numbers)) != len(numbers) or numbers.min() < 0 or numbers.max() >= len(edges) - 1:
@@ -171,15 +166,11 @@ def _bins(
     if np.any(np.diff(edges) < 0) or not np.isfinite(edges).all():
         raise ValueError(f"Expected increasing bin edges of {plan.name!r}, found {edges.tolist()}.")
     timed = plan.name == "Timestamp"
-    made = FittedField(
-        **place,
-        edges=edges,
-        bins=np.sort(numbers),
-        lowest=encoders.first / 1000 if timed else float(np.exp(edges[0])),  # microseconds; dollars
-        highest=encoders.last / 1000 if timed else float(np.exp(edges[-1])),
-        temporal=timed,
-    )
-    return made, torch.from_numpy(np.argsort(np.argsort(numbers)))
+    field.edges, field.bins = edges, np.sort(numbers)
+    field.temporal = timed
+    field.lowest = encoders.first / 1000 if timed else float(np.exp(edges[0]))  # microseconds; dollars
+    field.highest = encoders.last / 1000 if timed else float(np.exp(edges[-1]))
+    return torch.from_numpy(np.argsort(np.argsort(numbers)))
 
 
 def _values(name: str, tokens: list[str], encoders: OriginalEncoders) -> pa.Array:

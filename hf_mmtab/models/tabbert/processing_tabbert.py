@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,120 +13,20 @@ import polars as pl
 import pyarrow as pa
 from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
-from transformers.utils import cached_file, logging
+from transformers.utils import cached_file
 
-from .columns_tabbert import ColumnPlan, FieldPlan, resolve_plan
-from .fields_tabbert import FittedField
-from .history_tabbert import EntityHistory, check_history
-from .statistics_tabbert import FieldStatistics
-from .values_tabbert import as_table, categories, check_fixed, column, fixed_codes, numbers
-
-logger = logging.get_logger(__name__)
+from .column_plan import ColumnPlan
+from .entity_history import EntityHistory, check_history
+from .field import Field
+from .field_kinds import make_fields
+from .fitting import TabBertStatistics, arrays_of, for_each_field, join_arrays, new_history, read_batch
+from .plan_presets import resolve_plan
+from .values import as_table
 
 VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
 ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, counts
 SEP_FIELD = "[SEP]"
 BATCH_ROWS = 262_144
-THREADS = min(8, os.cpu_count() or 1)
-
-
-class TabBertStatistics:
-    """What fitting learned from some of the rows; parts merge into what one pass over all rows would give.
-
-    Counts of categories are exact, quantiles are exact while a column has at most 262,144 different numbers
-    and are within `QuantileSketch.error` beyond. Only `time_gap` fields ask for an order: parts are merged in
-    the order of the rows, and an entity's rows of a later part must not lie before those of an earlier one.
-    """
-
-    def __init__(self, plan: ColumnPlan) -> None:
-        self.plan = plan
-        self.rows = 0
-        self.fields = [FieldStatistics(f, plan.hash_above) for f in plan.fields]
-        self.history = _history(plan)
-
-    def add(self, rows: Any) -> None:
-        """Learn from a batch of rows.
-
-        Raises:
-            ValueError: if a column is absent or holds what its field cannot read.
-        """
-        table = as_table(rows)
-        _require(self.plan, table)
-        gaps = self.history.gaps(table) if self.history is not None else None
-        self.rows += table.num_rows
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda f: self._add_field(f, table, gaps), self.fields))
-
-    def _add_field(self, learned: FieldStatistics, table: pa.Table, gaps: np.ndarray | None) -> None:
-        plan, source = learned.plan, str(self.plan.source(learned.plan))
-        if plan.kind == "categorical":
-            learned.add_categories(categories(column(table, source), plan.fill))
-        elif plan.kind == "time_gap":
-            assert gaps is not None
-            learned.add_numbers(gaps)
-        elif plan.is_binned:
-            array = column(table, source)
-            learned.temporal = pa.types.is_timestamp(array.type) or pa.types.is_date(array.type)
-            learned.add_numbers(_filled(numbers(array, source), plan))
-        else:
-            array = column(table, source)
-            check_fixed(plan, array, source)
-            learned.add_fixed(len(array), array.null_count)
-
-    def merge(self, later: "TabBertStatistics") -> "TabBertStatistics":
-        """Take in the part that comes after this one; returns self.
-
-        Raises:
-            ValueError: if the plans differ, or an entity's rows in `later` begin before they end here.
-        """
-        if later.plan != self.plan:
-            raise ValueError("Expected parts fitted with the same column plan, found two different plans.")
-        self.rows += later.rows
-        between = np.empty(0)
-        if self.history is not None and later.history is not None:
-            between = self.history.follow(later.history)
-        for mine, theirs in zip(self.fields, later.fields, strict=True):
-            mine.merge(theirs)
-            if mine.plan.kind == "time_gap" and len(between):
-                assert mine.sketch is not None
-                mine.sketch.add(between)
-                mine.missing -= len(between)
-        return self
-
-    def save(self, folder: str | Path) -> None:
-        """Write `statistics.json` and `statistics.safetensors`, so that parts can be fitted on several
-        machines.
-        """
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        states = [f.state() for f in self.fields]
-        plain = {
-            "plan": self.plan.to_dict(),
-            "rows": self.rows,
-            "fields": [s[0] for s in states],
-            "history": self.history.state() if self.history is not None else None,
-        }
-        arrays = {f"{i}.{k}": v for i, s in enumerate(states) for k, v in s[1].items()}
-        save_file(
-            {k: np.ascontiguousarray(v) for k, v in arrays.items()}, Path(folder) / "statistics.safetensors"
-        )
-        with open(Path(folder) / "statistics.json", "w", encoding="utf-8") as file:
-            json.dump(plain, file, ensure_ascii=False, default=str)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "TabBertStatistics":
-        """Read what `save` wrote."""
-        with open(Path(folder) / "statistics.json", encoding="utf-8") as file:
-            plain = json.load(file)
-        arrays = load_file(Path(folder) / "statistics.safetensors")
-        part = cls(ColumnPlan.from_dict(plain["plan"]))
-        part.rows = plain["rows"]
-        for i, (learned, state) in enumerate(zip(part.fields, plain["fields"], strict=True)):
-            learned.load_state(
-                state, {k.split(".", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{i}.")}
-            )
-        if part.history is not None:
-            part.history.load_state(plain["history"])
-        return part
 
 
 class TabBertProcessor(FeatureExtractionMixin):
@@ -160,7 +59,7 @@ class TabBertProcessor(FeatureExtractionMixin):
         super().__init__(**kwargs)
         self.plan = resolve_plan(plan)
         self.rows_fitted = 0
-        self._fitted: list[FittedField] = []
+        self._fitted: list[Field] = []
 
     # -- fitting
     # -------------------------------------------------------------------------------------------------------
@@ -188,23 +87,12 @@ class TabBertProcessor(FeatureExtractionMixin):
             )
         if statistics.rows == 0:
             raise ValueError("Expected at least one row to fit on, found none. Is the training split empty?")
-        fitted, start = [], len(self.plan.special_tokens)
-        unknown = self.plan.special_tokens.index("[UNK]") if "[UNK]" in self.plan.special_tokens else 0
-        for learned in statistics.fields:
-            one = FittedField.fit(learned, start, self.plan.field_specials, unknown)
-            fitted.append(one)
-            start = one.end
-            if learned.infinite:
-                logger.warning(
-                    f"Field {learned.plan.name!r}: {learned.infinite} infinite numbers lie in its outer bins"
-                    " and took no part in fitting them."
-                )
-            if learned.categories is not None and learned.categories.hashed and not learned.plan.hash_buckets:
-                logger.warning(
-                    f"Field {learned.plan.name!r} has more than {self.plan.hash_above} different values:"
-                    f" hashed into {one.buckets} ids. Set min_count, max_values or hash_buckets in the plan"
-                    " to decide otherwise."
-                )
+        tokens = self.plan.special_tokens
+        fitted, start = [], len(tokens)
+        unknown_id = tokens.index("[UNK]") if "[UNK]" in tokens else 0
+        for field in statistics.fields:
+            fitted.append(field.fitted(start, self.plan.field_specials, unknown_id))
+            start = fitted[-1].end
         self._fitted, self.rows_fitted = fitted, statistics.rows
         return self
 
@@ -334,14 +222,10 @@ class TabBertProcessor(FeatureExtractionMixin):
             ValueError: if a column is absent or holds what its field cannot read.
         """
         self._require_fitted()
-        table = as_table(rows)
-        _require(self.plan, table)
-        history = history if history is not None else self.new_history()
-        gaps = history.gaps(table) if history is not None else None
-        with ThreadPoolExecutor(THREADS) as pool:
-            columns = list(pool.map(lambda f: self._encode_field(f, table, gaps), self._fitted))
+        batch = read_batch(self.plan, rows, history if history is not None else self.new_history())
+        columns = for_each_field(lambda field: field.encode(batch), self._fitted, batch)
         if self.plan.sep_column:
-            columns.append(pa.array(np.full(table.num_rows, self.sep_token_id, dtype=np.uint16)))
+            columns.append(pa.array(np.full(batch.table.num_rows, self.sep_token_id, dtype=np.uint16)))
         return pa.table(dict(zip(self.fields, columns, strict=True)))
 
     def encode_batches(self, rows: Iterable[Any]) -> Iterator[pa.Table]:
@@ -352,20 +236,7 @@ class TabBertProcessor(FeatureExtractionMixin):
 
     def new_history(self) -> EntityHistory | None:
         """Return an empty memory of entities for `encode`; None if no field needs one."""
-        return _history(self.plan)
-
-    def _encode_field(self, fitted: FittedField, table: pa.Table, gaps: np.ndarray | None) -> pa.Array:
-        plan, source = fitted.plan, str(self.plan.source(fitted.plan))
-        if plan.kind == "categorical":
-            ids = fitted.encode_categories(categories(column(table, source), plan.fill))
-        elif plan.kind == "time_gap":
-            assert gaps is not None
-            ids = fitted.encode_numbers(gaps)
-        elif plan.is_binned:
-            ids = fitted.encode_numbers(_filled(numbers(column(table, source), source), plan))
-        else:
-            ids = fitted.encode_fixed(fixed_codes(plan, table, source))
-        return pa.array(ids.astype(np.uint16 if fitted.end <= 2**16 else np.uint32))
+        return new_history(self.plan)
 
     def decode(self, input_ids: Any, digits: int = 6) -> pa.Table:
         """Return the text of ids: values, intervals of numbers or special tokens.
@@ -393,20 +264,6 @@ class TabBertProcessor(FeatureExtractionMixin):
         if self.plan.sep_column:
             words[SEP_FIELD] = [self.plan.special_tokens[i] for i in ids[:, -1]]
         return pa.table(words)
-
-    def flat_window(self, input_ids: np.ndarray, ends: bool = False) -> np.ndarray:
-        """Return windows `(windows, rows, fields)` as `(windows, rows * fields)`.
-
-        Args:
-            ends: put [BOS] before and [EOS] after each, as the original does for GPT-2.
-        """
-        flat = input_ids.reshape(len(input_ids), -1)
-        if not ends:
-            return flat
-        first, last = (self.plan.special_tokens.index(t) for t in ("[BOS]", "[EOS]"))
-        return np.pad(
-            np.pad(flat, ((0, 0), (1, 0)), constant_values=first), ((0, 0), (0, 1)), constant_values=last
-        )
 
     def __call__(
         self, rows: Any, max_rows: int | None = None, return_tensors: str | None = None, **kwargs: Any
@@ -445,16 +302,14 @@ class TabBertProcessor(FeatureExtractionMixin):
         plan = self.plan.to_dict()
         # a list: transformers sorts the keys of the JSON file, and the order of the fields is that of the input
         plan["fields"] = [{"name": name} | settings for name, settings in plan["fields"].items()]
-        plain: dict[str, Any] = {"plan": plan, "rows_fitted": self.rows_fitted, "fitted": {}}
-        words: dict[str, list] = {}
-        arrays: dict[str, np.ndarray] = {}
-        for i, one in enumerate(self._fitted):
-            name = one.plan.name
-            plain["fitted"][name], text, numeric = one.state()
-            if text is not None:
-                words[name] = text
-            arrays |= {f"{i}.{k}": v for k, v in numeric.items()}
-        return plain, words, arrays
+        states = {field.plan.name: field.state() for field in self._fitted}
+        plain = {
+            "plan": plan,
+            "rows_fitted": self.rows_fitted,
+            "fitted": {name: one[0] for name, one in states.items()},
+        }
+        words = {name: one[1] for name, one in states.items() if one[1] is not None}
+        return plain, words, join_arrays([one[2] for one in states.values()])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `preprocessor_config.json` holds: the plan and the ranges; values lie in files of their
@@ -526,15 +381,10 @@ class TabBertProcessor(FeatureExtractionMixin):
         processor = cls(**given)
         processor.rows_fitted = rows_fitted
         if fitted:
-            processor._fitted = [
-                FittedField.from_state(
-                    plan,
-                    fitted[plan.name],
-                    words.get(plan.name),
-                    {k.split(".", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{i}.")},
-                )
-                for i, plan in enumerate(processor.plan.fields)
-            ]
+            processor._fitted = make_fields(processor.plan)
+            for number, field in enumerate(processor._fitted):
+                name = field.plan.name
+                field.load_state(fitted[name], words.get(name), arrays_of(number, arrays))
             if fingerprint != processor.fingerprint:
                 raise ValueError(
                     f"Expected the values of processor {fingerprint} in {VALUES_NAME} and {ARRAYS_NAME},"
@@ -556,28 +406,6 @@ class TabBertProcessor(FeatureExtractionMixin):
                 "missing": [f.missing_rate for f in self._fitted],
                 "edge_error": [f.error for f in self._fitted],
             }
-        )
-
-
-def _history(plan: ColumnPlan) -> EntityHistory | None:
-    if not any(f.kind == "time_gap" for f in plan.fields):
-        return None
-    return EntityHistory(plan.entity, str(plan.time))
-
-
-def _filled(values: np.ndarray, plan: FieldPlan) -> np.ndarray:
-    return values if plan.fill is None else np.where(np.isnan(values), float(plan.fill), values)
-
-
-def _require(plan: ColumnPlan, table: pa.Table) -> None:
-    needed = [str(plan.source(f)) for f in plan.fields]
-    if any(f.kind == "time_gap" for f in plan.fields):
-        needed = [*plan.entity, str(plan.time), *needed]
-    absent = [c for c in dict.fromkeys(needed) if c not in table.column_names]
-    if absent:
-        raise ValueError(
-            f"Expected columns {absent}, found {table.column_names}. Rename the table's columns, read it "
-            "with the builder of training (as `CardTransactions`), or edit the plan."
         )
 
 

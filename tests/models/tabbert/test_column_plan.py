@@ -5,15 +5,9 @@ import datetime
 import polars as pl
 import pytest
 
-from hf_mmtab.models.tabbert.columns_tabbert import (
-    ColumnPlan,
-    FieldPlan,
-    card_plan,
-    infer_plan,
-    paper_card_plan,
-    prsa_plan,
-    resolve_plan,
-)
+from hf_mmtab.models.tabbert.column_plan import ColumnPlan, FieldPlan
+from hf_mmtab.models.tabbert.plan_guess import infer_plan
+from hf_mmtab.models.tabbert.plan_presets import card_plan, paper_card_plan, prsa_plan, resolve_plan
 
 
 @pytest.mark.parametrize("plan", [card_plan(), paper_card_plan(4, skip_user=True), prsa_plan()])

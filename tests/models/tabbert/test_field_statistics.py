@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hf_mmtab.models.tabbert.fields_tabbert import bin_edges, count_edges_below
-from hf_mmtab.models.tabbert.statistics_tabbert import CategoryCounts, QuantileSketch
-from hf_mmtab.models.tabbert.values_tabbert import parse_money, stable_hash
+from hf_mmtab.models.tabbert.category_counts import CategoryCounts
+from hf_mmtab.models.tabbert.quantiles import QuantileSketch, bin_edges, count_edges_below
+from hf_mmtab.models.tabbert.text_numbers import parse_money
+from hf_mmtab.models.tabbert.values import stable_hash
 
 
 def _sketch(parts, limit):
@@ -55,11 +56,11 @@ def test_a_sketch_depends_on_the_values_not_on_how_they_were_cut(limit):
 
 def test_counts_are_exact_and_merge_in_any_order():
     words = pa.array(["b", "a", None, "a", "c", "b", "a"])
-    whole, left, right = CategoryCounts(), CategoryCounts(), CategoryCounts()
-    whole.add(words, "x")
-    left.add(words.slice(0, 3), "x")
-    right.add(words.slice(3), "x")
-    right.merge(left, "x")
+    whole, left, right = (CategoryCounts("x") for _ in range(3))
+    whole.add(words)
+    left.add(words.slice(0, 3))
+    right.add(words.slice(3))
+    right.merge(left)
 
     assert whole.ranked().rows() == [("a", 3), ("b", 2), ("c", 1)]
     assert right.ranked().rows() == whole.ranked().rows()
@@ -67,11 +68,11 @@ def test_counts_are_exact_and_merge_in_any_order():
 
 def test_too_many_values_turn_into_hash_buckets_whatever_the_parts():
     words = pa.array([f"value {i % 500}" for i in range(2000)])
-    whole, left, right = (CategoryCounts(buckets=None, limit=300) for _ in range(3))
-    whole.add(words, "x")
-    left.add(words.slice(0, 250), "x")  # below the limit by itself
-    right.add(words.slice(250), "x")
-    left.merge(right, "x")
+    whole, left, right = (CategoryCounts("x", buckets=None, limit=300) for _ in range(3))
+    whole.add(words)
+    left.add(words.slice(0, 250))  # below the limit by itself
+    right.add(words.slice(250))
+    left.merge(right)
 
     assert whole.ranked()["count"].sum() == 2000  # counted before it was hashed, then summed by bucket
     assert whole.hashed and left.hashed
@@ -79,13 +80,13 @@ def test_too_many_values_turn_into_hash_buckets_whatever_the_parts():
 
 
 def test_a_column_that_changes_its_type_is_an_error():
-    counts = CategoryCounts()
-    counts.add(pa.array([1, 2]), "code")
+    counts = CategoryCounts("code")
+    counts.add(pa.array([1, 2]))
 
     with pytest.raises(
         ValueError, match="Column 'code' changed its type from int64 to string between batches"
     ):
-        counts.add(pa.array(["1"]), "code")
+        counts.add(pa.array(["1"]))
 
 
 def test_hashes_are_the_published_ones_and_spread():

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pytest
 
-from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor, TabBertStatistics
+from hf_mmtab.models.tabbert.fitting import TabBertStatistics
+from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
 TYPES = {
     "who": pa.string(),

@@ -13,10 +13,11 @@ from transformers import AutoFeatureExtractor, AutoProcessor
 
 import hf_mmtab  # noqa: F401 registers with the Auto classes
 from hf_mmtab.data.card_transactions import CardTransactions
-from hf_mmtab.models.tabbert.columns_tabbert import infer_plan
 from hf_mmtab.models.tabbert.configuration_tabbert import TabBertConfig
-from hf_mmtab.models.tabbert.fields_tabbert import elapsed_text, number_text
-from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor, TabBertStatistics
+from hf_mmtab.models.tabbert.fitting import TabBertStatistics
+from hf_mmtab.models.tabbert.plan_guess import infer_plan
+from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
+from hf_mmtab.models.tabbert.quantiles import elapsed_text, number_text
 
 MIDNIGHT = datetime.datetime(2024, 2, 28, 23, 0)  # a Wednesday in a leap year
 
@@ -253,7 +254,7 @@ def test_a_processor_travels_as_remote_code(processor, tmp_path):
     TabBertProcessor._auto_class = None
 
     names = {p.name for p in tmp_path.glob("*.py")}
-    assert "processing_tabbert.py" in names and "fields_tabbert.py" in names
+    assert "processing_tabbert.py" in names and "field_kinds.py" in names
     loaded = AutoProcessor.from_pretrained(tmp_path, trust_remote_code=True)
     assert loaded.fingerprint == processor.fingerprint
 
@@ -266,7 +267,7 @@ def test_a_history_of_two_entities_is_refused_whatever_names_them(who):
     rows = pa.table({"who": who, "shop": ["x", "y", "x"]})
     processor = TabBertProcessor({"entity": "who", "fields": {"shop": {}}}).fit(rows)
 
-    with pytest.raises(ValueError, match="Expected the rows of one entity .who., found 2 in the table"):
+    with pytest.raises(ValueError, match=r"Expected the rows of one entity .who., found 2 in the table"):
         processor(rows)
 
 

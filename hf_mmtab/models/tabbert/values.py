@@ -1,4 +1,7 @@
-"""What a field reads from a batch of rows: typed, vectorised, with missing values marked. No state."""
+"""Columns of a table as arrays: typed, vectorised, missing values marked. No state, and no threads (see below)."""
+
+# A DataLoader's worker is a fork of its parent, in which the threads of polars do not run: whatever waits for them
+# waits for ever. Encoding therefore reads and computes with pyarrow and NumPy only.
 
 from typing import Any
 
@@ -7,12 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .columns_tabbert import TIME_PARTS, FieldPlan
+from .text_numbers import empty_as_missing, is_text, parse_money
 
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
-# The text that Arrow casts to float64.
-NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity|nan))$"
-SYMBOLS = r"[€£¥\pZ\s]"  # of currencies but the dollar, and spaces of all kinds
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 
 
@@ -73,11 +73,6 @@ def column(table: pa.Table, name: str) -> pa.Array:
     return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds text."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
 def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Array:
     """Return values as int64, double or string with nulls; empty text and NaN are missing.
 
@@ -92,7 +87,7 @@ def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Arr
         out = pc.if_else(pc.is_nan(out), pa.scalar(None, pa.float64()), out)
     elif is_text(kind):
         out = array.cast(pa.string()) if array.nbytes < 2**31 else array
-        out = _without_empty(out)
+        out = empty_as_missing(out)
     elif pa.types.is_null(kind):
         out = array.cast(pa.string())
     else:
@@ -105,15 +100,6 @@ def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Arr
             )
         out = pc.fill_null(out, pa.scalar(str(fill) if is_text(out.type) else fill, out.type))
     return out
-
-
-def _num_empty(text: pa.Array) -> int:
-    """Return how many texts take no byte: the empty ones and, as a rule, the missing ones."""
-    if text.buffers()[1] is None:
-        return 0
-    kind = np.int64 if pa.types.is_large_string(text.type) else np.int32
-    offsets = np.frombuffer(text.buffers()[1], dtype=kind)[text.offset : text.offset + len(text) + 1]
-    return len(text) - int(np.count_nonzero(offsets[1:] != offsets[:-1]))
 
 
 def numbers(array: pa.Array, name: str) -> np.ndarray:
@@ -155,52 +141,6 @@ def numbers(array: pa.Array, name: str) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
 
 
-def parse_money(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Parse text as amounts.
-
-    Returns:
-        Amounts as float64 `(rows,)`, NaN where missing or wrong, and the numbers of the rows whose text is no amount.
-    """
-    text = _without_empty(pc.utf8_trim_whitespace(array))
-    amounts = parse_numbers(pc.ascii_ltrim(text, "$"))
-    if amounts.null_count > text.null_count:
-        unread = pc.and_(text.is_valid(), amounts.is_null())
-        amounts = pc.replace_with_mask(amounts, unread, _parse_written_amounts(text.filter(unread)))
-    wrong = np.flatnonzero(pc.and_(text.is_valid(), amounts.is_null()))
-    return amounts.fill_null(np.nan).to_numpy(zero_copy_only=False), wrong
-
-
-def _parse_written_amounts(text: pa.Array) -> pa.Array:
-    """Parse amounts with currency signs, thousands separators or accountants' brackets, which are a minus."""
-    negative = pc.and_(pc.starts_with(text, "("), pc.ends_with(text, ")"))
-    bare = pc.if_else(negative, pc.utf8_slice_codeunits(text, 1, -1), text)
-    bare = pc.replace_substring(bare, "$", "")
-    if pc.any(
-        pc.match_substring_regex(bare, SYMBOLS)
-    ).as_py():  # replacing costs three times as much as looking
-        bare = pc.replace_substring_regex(bare, SYMBOLS, "")
-    # a comma that does not separate thousands may be a decimal comma: 9,66 must not become 966
-    grouped = pc.match_substring_regex(bare, r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$")
-    amounts = parse_numbers(pc.if_else(grouped, pc.replace_substring(bare, ",", ""), bare))
-    return pc.if_else(negative, pc.negate(amounts), amounts)
-
-
-def parse_numbers(text: pa.Array) -> pa.Array:
-    """Parse text as float64, null where it is missing or not a number."""
-    try:
-        text[:1024].cast(pa.float64())  # many errors take five times as long as many numbers: meet them early
-        return text.cast(pa.float64())
-    except pa.ArrowInvalid:  # one of them is not a number: find which, at three times the time
-        return pc.if_else(pc.match_substring_regex(text, NUMBER), text, None).cast(pa.float64())
-
-
-def _without_empty(text: pa.Array) -> pa.Array:
-    """Make empty texts null."""
-    if _num_empty(text) == text.null_count:
-        return text
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
-
-
 def microseconds(array: pa.Array) -> np.ndarray:
     """Return timestamps or dates as int64 microseconds since 1970, numbers as they are; 0 where missing."""
     kind = array.type
@@ -222,21 +162,24 @@ def microseconds(array: pa.Array) -> np.ndarray:
     return raw // 1000 if unit == "ns" else raw * MICROSECONDS[unit]
 
 
-def check_fixed(plan: FieldPlan, array: pa.Array, name: str) -> None:
-    """Raise a ValueError if a sign or time_part field cannot read the column."""
+def check_time_part(array: pa.Array, part: str, name: str) -> None:
+    """Raise a ValueError unless a column has that calendar part."""
     kind = array.type
-    of_day = pa.types.is_time(kind) and plan.part in ("hour", "minute")
-    if plan.kind == "time_part" and not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or of_day):
+    is_clock = pa.types.is_time(kind) and part in ("hour", "minute")
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or is_clock):
         raise ValueError(
-            f"Column {name!r}: expected timestamps for its {plan.part}, found {kind}. Give the column that type, or "
-            f"take the field {plan.name!r} out of the plan."
+            f"Column {name!r}: expected timestamps for its {part}, found {kind}. Give the column that type, or "
+            "take the field out of the plan."
         )
-    if plan.kind == "sign" and is_text(kind):
-        numbers(array, name)
 
 
-def time_part(array: pa.Array, part: str) -> np.ndarray:
-    """Return a calendar part as int64 from 0 (Monday 0, January 0, first day 0); -1 where missing."""
+def time_part(array: pa.Array, part: str, name: str) -> np.ndarray:
+    """Return a calendar part as int64 from 0 (Monday 0, January 0, first day 0); -1 where missing.
+
+    Raises:
+        ValueError: if the column `name` has no such part.
+    """
+    check_time_part(array, part, name)
     if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("s"))
     read = {
@@ -248,51 +191,6 @@ def time_part(array: pa.Array, part: str) -> np.ndarray:
     }[part]
     out = read(array)
     return (pc.fill_null(out, -1) if out.null_count else out).to_numpy(zero_copy_only=False)
-
-
-def transformed(
-    plan: FieldPlan, values: np.ndarray, lowest: float, highest: float, temporal: bool
-) -> np.ndarray:
-    """Return `values` as the field's transform wants them; increasing in `values`.
-
-    Args:
-        lowest, highest: extremes met in fitting, for `minmax`.
-        temporal: values are microseconds.
-    """
-    if plan.transform == "log1p":
-        return np.sign(values) * np.log1p(np.abs(values))
-    if plan.transform == "log_floor_1":  # source: TabFormer's amountEncoder
-        return np.log(np.maximum(values, 1.0))
-    if (
-        plan.transform == "minmax"
-    ):  # source: scikit-learn's MinMaxScaler over nanoseconds, as TabFormer has it
-        unit = 1000.0 if temporal else 1.0
-        span = (highest - lowest) * unit
-        scale = 1.0 / (span if span != 0 else 1.0)
-        return values * unit * scale + (0.0 - lowest * unit * scale)
-    return values
-
-
-def fixed_codes(plan: FieldPlan, table: pa.Table, source: str) -> np.ndarray:
-    """Return the codes of a sign or time_part field, whose vocabulary is known; -1 where missing."""
-    array = column(table, source)
-    check_fixed(plan, array, source)
-    if plan.kind == "time_part":
-        return time_part(array, str(plan.part))
-    values = numbers(array, source)
-    codes = (values >= 0).astype(np.int8) + (values > 0)  # 0 negative, 1 zero, 2 positive
-    missing = np.isnan(values)
-    if missing.any():
-        codes[missing] = -1
-    return codes
-
-
-def fixed_values(plan: FieldPlan) -> list[str] | list[int]:
-    """Return the vocabulary of a sign or time_part field; months and days count from 1."""
-    if plan.kind == "sign":
-        return ["negative", "zero", "positive"]
-    first = 1 if plan.part in ("month", "day") else 0
-    return list(range(first, first + TIME_PARTS[str(plan.part)]))
 
 
 def stable_hash(array: pa.Array) -> np.ndarray:

@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .columns_tabbert import ColumnPlan
-from .values_tabbert import column, is_text, microseconds
+from .column_plan import ColumnPlan
+from .text_numbers import is_text
+from .values import column, microseconds
 
 
 def check_history(table: pa.Table, plan: ColumnPlan, number: int | None = None) -> None:

@@ -1,18 +1,13 @@
-"""Which columns of a table become which fields: the column plan, its YAML form, inference and presets."""
+"""The column plan: which columns of a table become which fields, and its YAML form."""
 
 import difflib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import yaml
-from transformers.utils import logging
 
 from .strict_yaml import read_mapping
-
-logger = logging.get_logger(__name__)
 
 KINDS = ("categorical", "numeric", "money", "sign", "time_part", "time_gap")
 BINNED_KINDS = ("numeric", "money", "time_gap")
@@ -25,12 +20,26 @@ ORIGINAL_SPECIAL_TOKENS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]", "[BOS]"
 
 
 def check_keys(given: Any, known: list[str], where: str) -> None:
-    """Raise a ValueError naming the first unknown key of `given`, with the nearest known one."""
+    """Raise a ValueError unless `given` is a mapping of known keys; names an unknown one, and the nearest known."""
+    if not isinstance(given, dict):
+        raise ValueError(
+            f"Expected a mapping of settings for {where}, found {given!r}. Known keys: {', '.join(known)}."
+        )
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"Unknown key {key!r} in {where}.{hint} Known keys: {', '.join(known)}.")
+
+
+def _names(value: Any, key: str) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else () if value is None else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"Expected the name of a column, or a list of names, for {key!r} of the column plan, found {value!r}. Put "
+            "names that look like numbers in quotes."
+        )
+    return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,11 @@ class ColumnPlan:
         return list(dict.fromkeys(wanted))
 
     @property
+    def reads_gaps(self) -> bool:
+        """Whether a field reads the time since the entity's previous row."""
+        return any(one.kind == "time_gap" for one in self.fields)
+
+    @property
     def required(self) -> list[str]:
         """Columns in which every row must have a value: whose it is, and when it was."""
         return list(dict.fromkeys([*self.entity, *([self.time] if self.time else [])]))
@@ -210,7 +224,7 @@ class ColumnPlan:
         rest = {k: v for k, v in plan.items() if k != "fields"}
         for key in ("entity", "label", "special_tokens"):
             if key in rest:
-                rest[key] = (rest[key],) if isinstance(rest[key], str) else tuple(rest[key] or ())
+                rest[key] = _names(rest[key], key)
         return cls(fields=tuple(parsed), **rest)
 
     @classmethod
@@ -236,234 +250,11 @@ class ColumnPlan:
         for name, settings in edits.items():
             if settings is None:
                 plan["fields"].pop(name)
+            elif not isinstance(settings, dict):
+                raise ValueError(
+                    f"Expected a mapping of settings, or null, for field {name!r}, found {settings!r}. For example "
+                    "`{amount: {num_bins: 64}}`."
+                )
             else:
                 plan["fields"][name] = {**plan["fields"].get(name, {}), **settings}
         return ColumnPlan.from_dict(plan)
-
-
-def infer_plan(
-    sample: pl.DataFrame,
-    entity: str | list[str] | None = None,
-    time: str | None = None,
-    label: str | list[str] | None = None,
-    max_category_values: int = 256,
-) -> ColumnPlan:
-    """Guess a plan from the first rows of a table; print it with `to_yaml` and edit what is wrong.
-
-    Text and yes/no columns become categories, text with a currency sign money; whole numbers become
-    categories when they have few values or look like identifiers (beyond 32 bits), else bins; other numbers
-    become bins. The time column gives hour, weekday, month and the gap to the previous row. Columns that
-    never change within an entity become static fields. Columns with one value per row (identifiers of the
-    row) or one value at all are left out.
-
-    Args:
-        sample: a few thousand rows or more, columns typed.
-        entity: columns that name whose history a row belongs to; None: the table is one history.
-        time: timestamp (or number) that orders rows; None: the only timestamp column, if there is just one.
-        label: columns to predict, never an input.
-
-    Raises:
-        ValueError: if a named column is absent.
-    """
-    entity = [entity] if isinstance(entity, str) else list(entity or [])
-    label = [label] if isinstance(label, str) else list(label or [])
-    if time is None:
-        stamps = [c for c, t in sample.schema.items() if t in (pl.Datetime, pl.Date) and c not in label]
-        time = stamps[0] if len(stamps) == 1 else None
-    absent = [c for c in [*entity, *([time] if time else []), *label] if c not in sample.columns]
-    if absent:
-        raise ValueError(f"Expected columns {absent}, found {sample.columns}. Check entity, time and label.")
-    planned: list[FieldPlan] = []
-    if time is not None:
-        if sample.schema[time] in (pl.Datetime, pl.Date):
-            planned += _time_fields(sample, time, time)
-        planned.append(FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p"))
-    for column, dtype in sample.schema.items():
-        if column in (*entity, time, *label):
-            continue
-        guess = _guess(sample[column], dtype, column, max_category_values)
-        static = bool(entity) and _is_static(sample, entity, column)
-        planned += [replace(g, static=static) for g in guess]
-    return ColumnPlan(fields=tuple(planned), entity=tuple(entity), time=time, label=tuple(label))
-
-
-def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPlan]:
-    parts = ["month", "weekday"]
-    if sample.schema[column] != pl.Date and (sample[column].dt.hour() != 0).any():
-        parts.append("hour")
-    return [FieldPlan(name=f"{prefix}.{p}", kind="time_part", column=column, part=p) for p in parts]
-
-
-def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int) -> list[FieldPlan]:
-    if dtype.is_nested():
-        logger.warning(f"Column {name!r} holds {dtype}, which no field can read: left out of the plan.")
-        return []
-    present = values.drop_nulls()
-    distinct = present.n_unique()
-    if distinct + (len(present) < len(values)) <= 1:  # a missing value says something, too
-        found = f"nothing but {present[0]!r}" if distinct else "no value"
-        logger.warning(f"Column {name!r} holds {found} in the sample: left out of the plan.")
-        return []
-    if distinct <= 1:
-        return [FieldPlan(name=name)] if distinct else []
-    if dtype == pl.Duration:
-        return [FieldPlan(name=name, kind="numeric")]
-    if dtype == pl.Time:
-        return [FieldPlan(name=f"{name}.hour", kind="time_part", column=name, part="hour")]
-    if dtype.is_temporal():
-        return _time_fields(values.to_frame(), name, name)
-    if dtype == pl.String:
-        if _share(present.str.contains(r"^\s*\(?-?[$€£¥]")) > 0.95:
-            return [
-                FieldPlan(name=name, kind="money"),
-                FieldPlan(name=f"{name}.sign", kind="sign", column=name),
-            ]
-        if distinct == len(present) and distinct > max_category_values:
-            logger.warning(f"Column {name!r} has a new value in every row: left out of the plan.")
-            return []
-    if dtype.is_integer():
-        if distinct <= max_category_values or _beyond_32_bits(present):
-            return [FieldPlan(name=name)]
-        return [FieldPlan(name=name, kind="numeric")]
-    if dtype.is_float() or dtype.is_decimal():
-        return [FieldPlan(name=name, kind="numeric")]
-    return [FieldPlan(name=name)]
-
-
-def _share(flags: pl.Series) -> float:
-    return float(flags.to_numpy().mean())
-
-
-def _beyond_32_bits(values: pl.Series) -> bool:
-    return bool(np.abs(values.to_numpy().astype(np.float64)).max() >= 2**31)
-
-
-def _is_static(sample: pl.DataFrame, entity: list[str], column: str) -> bool:
-    per_entity = sample.group_by(entity).agg(pl.len(), pl.col(column).n_unique().alias("values"))
-    repeated = per_entity.filter(pl.col("len") > 1)
-    return len(repeated) > 1 and bool((repeated["values"] == 1).all())
-
-
-def card_plan() -> ColumnPlan:
-    """Return the default plan of the card tables: history per card, no user id."""
-    # NOTE[DIFF] The default plan for card payments has no user id, but month, weekday, hour, the time since the payment
-    # before, and the sign of the amount. The original has the user's id and one timestamp of 10 global bins, which
-    # holds neither hour nor weekday nor the time between two payments; a refund is a payment of one dollar there.
-    return ColumnPlan(
-        entity=("User", "Card"),
-        time="Timestamp",
-        label=("Is Fraud?",),
-        fields=(
-            FieldPlan("Timestamp.month", "time_part", part="month"),
-            FieldPlan("Timestamp.weekday", "time_part", part="weekday"),
-            FieldPlan("Timestamp.hour", "time_part", part="hour"),
-            FieldPlan("Timestamp.gap", "time_gap", transform="log1p"),
-            FieldPlan("Amount", "money"),
-            FieldPlan("Amount.sign", "sign", column="Amount"),
-            FieldPlan("Use Chip"),
-            FieldPlan("Merchant Name", min_count=2),
-            FieldPlan("Merchant City"),
-            FieldPlan("Merchant State"),
-            FieldPlan("Zip"),
-            FieldPlan("MCC"),
-            FieldPlan("Errors?"),
-        ),
-    )
-
-
-def paper_card_plan(num_bins: int = 10, skip_user: bool = False, sep_column: bool = True) -> ColumnPlan:
-    """Return the plan of IBM/TabFormer at ebb7cd6 (dataset/card.py) for the card table.
-
-    Args:
-        num_bins: bins of Timestamp and Amount.
-        skip_user: leave the user's id out of the fields; rows are grouped by it all the same.
-        sep_column: True for BERT; False for the rows that the original feeds to GPT-2.
-    """
-
-    def binned(name: str, kind: str, transform: str, column: str | None = None) -> FieldPlan:
-        return FieldPlan(
-            name, kind, column=column, num_bins=num_bins, transform=transform, binning="original"
-        )
-
-    listed = [
-        FieldPlan("User"),
-        FieldPlan("Card"),
-        binned("Timestamp", "numeric", "minmax"),
-        binned("Amount", "money", "log_floor_1"),
-        FieldPlan("Use Chip", fill="None"),
-        FieldPlan("Merchant Name"),
-        FieldPlan("Merchant City"),
-        FieldPlan("Merchant State", fill="None"),
-        FieldPlan("Zip", fill=0),
-        FieldPlan("MCC"),
-        FieldPlan("Errors?", fill="None"),
-    ]
-    return ColumnPlan(
-        fields=tuple(listed[1:] if skip_user else listed),
-        entity=("User",),
-        time="Timestamp",
-        label=("Is Fraud?",),
-        order="file",
-        sep_column=sep_column,
-        field_specials=False,
-        special_tokens=ORIGINAL_SPECIAL_TOKENS,
-        label_ids=2,
-        hash_above=2**40,
-    )
-
-
-PRSA_NUMBERS = ("SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN", "WSPM")
-
-
-def prsa_plan() -> ColumnPlan:
-    """Return the default plan of the Beijing air tables: calendar parts, 50 bins each, wind direction."""
-    parts = [FieldPlan(f"timestamp.{p}", "time_part", part=p) for p in ("month", "weekday", "hour")]
-    return ColumnPlan(
-        entity=("station",),
-        time="timestamp",
-        label=("PM2.5", "PM10"),
-        fields=(*parts, *(FieldPlan(c, "numeric", num_bins=50) for c in PRSA_NUMBERS), FieldPlan("wd")),
-    )
-
-
-def paper_prsa_plan(num_bins: int = 50) -> ColumnPlan:
-    """Return the fields of the paper for PRSA: everything in 50 bins but the wind direction, and [SEP]."""
-    # NOTE[DIFF] A missing measurement of PRSA is the field's [MISSING]; quantile bins come from the values that are
-    # there.
-    numbers = ("timestamp", *PRSA_NUMBERS)
-    return ColumnPlan(
-        entity=("station",),
-        time="timestamp",
-        label=("PM2.5", "PM10"),
-        sep_column=True,
-        fields=(*(FieldPlan(c, "numeric", num_bins=num_bins) for c in numbers), FieldPlan("wd")),
-    )
-
-
-PLANS = {
-    "card": card_plan,
-    "paper_card": paper_card_plan,
-    "prsa": prsa_plan,
-    "paper_prsa": paper_prsa_plan,
-}
-
-
-def resolve_plan(plan: "str | Path | dict[str, Any] | ColumnPlan") -> ColumnPlan:
-    """Return the plan behind a preset's name (`card`, `paper_card`, `prsa`, `paper_prsa`), a YAML path or a
-    dict.
-
-    Raises:
-        ValueError: if it is neither.
-    """
-    if isinstance(plan, ColumnPlan):
-        return plan
-    if isinstance(plan, dict):
-        return ColumnPlan.from_dict(plan)
-    if str(plan) in PLANS:
-        return PLANS[str(plan)]()
-    if Path(plan).is_file():
-        return ColumnPlan.from_yaml(plan)
-    raise ValueError(
-        f"Expected a column plan: one of {', '.join(PLANS)}, a YAML file, or a dict; found {str(plan)!r}, "
-        "which is neither a preset nor a file."
-    )

@@ -1,0 +1,276 @@
+"""The kinds of fields. A new kind is a class here and its name in `FIELD_KINDS` and in `column_plan.KINDS`."""
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from transformers.utils import logging
+
+from .category_counts import CategoryCounts
+from .column_plan import TIME_PARTS, ColumnPlan, FieldPlan
+from .field import Batch, Field
+from .quantiles import QuantileSketch, bin_edges, count_edges_below, elapsed_text, number_text
+from .text_numbers import is_text, parse_numbers, whole_numbers
+from .values import categories, check_time_part, numbers, stable_hash, time_part
+
+logger = logging.get_logger(__name__)
+
+
+class CategoricalField(Field):
+    """A vocabulary, most frequent value first; hashed into buckets if the plan says so or the values are too many."""
+
+    learned: CategoryCounts
+
+    def __init__(self, plan: FieldPlan, source: str, hash_above: int) -> None:
+        super().__init__(plan, source, hash_above)
+        self.learned = CategoryCounts(plan.name, plan.hash_buckets, hash_above)
+
+    def learn(self, batch: Batch) -> None:
+        values = categories(self.column(batch), self.plan.fill)
+        self.rows += len(values)
+        self.missing += values.null_count
+        self.learned.add(values)
+
+    def fit(self) -> None:
+        if self.learned.hashed:
+            self.buckets = self.learned.num_buckets
+            if not self.plan.hash_buckets:
+                logger.warning(
+                    f"Field {self.plan.name!r} has more than {self.hash_above} different values:"
+                    f" hashed into {self.buckets} ids. Set min_count, max_values or hash_buckets in the plan"
+                    " to decide otherwise."
+                )
+            return
+        ranked = self.learned.ranked().filter(pl.col("count") >= self.plan.min_count)
+        if self.plan.max_values is not None:
+            ranked = ranked.head(self.plan.max_values)
+        values = ranked["value"].to_arrow(compat_level=pl.CompatLevel.oldest())
+        self.values = values.cast(pa.string()) if pa.types.is_large_string(values.type) else values
+        self.counts = ranked["count"].to_numpy()
+
+    @property
+    def size(self) -> int:
+        return self.buckets or super().size
+
+    def codes(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+        values = categories(self.column(batch), self.plan.fill)
+        missing = np.asarray(values.is_null()) if values.null_count else None
+        if self.buckets:
+            return (stable_hash(values) % np.uint64(self.buckets)).astype(np.int64), missing
+        places = pc.index_in(self._like_vocabulary(values), value_set=self.values)
+        if places.null_count:
+            places = pc.fill_null(places, -1)
+        return places.to_numpy(zero_copy_only=False), missing
+
+    def _like_vocabulary(self, values: pa.Array) -> pa.Array:
+        """Cast values to the vocabulary's type; what does not fit becomes null, that is unknown."""
+        assert self.values is not None
+        kind = self.values.type
+        if values.type == kind:
+            return values
+        if pa.types.is_string(kind) and pa.types.is_floating(values.type):
+            # whole numbers that pandas turned into floats: 5411.0 is "5411"
+            whole = pc.equal(pc.floor(values), values)
+            integers = values.cast(pa.int64(), safe=False).cast(pa.string())
+            return pc.if_else(whole, integers, values.cast(pa.string()))
+        if pa.types.is_string(kind):
+            return values.cast(kind)
+        if pa.types.is_floating(kind):
+            return parse_numbers(values) if is_text(values.type) else values.cast(kind, safe=False)
+        return whole_numbers(values)
+
+    def tokens(self, digits: int = 6) -> list[str]:
+        return [f"[HASH {i}]" for i in range(self.buckets)] if self.buckets else super().tokens(digits)
+
+
+class BinnedField(Field):
+    """Quantile bins of a number, increasing in their ids: plain numbers, amounts of money, timestamps."""
+
+    learned: QuantileSketch
+
+    def __init__(self, plan: FieldPlan, source: str, hash_above: int) -> None:
+        super().__init__(plan, source, hash_above)
+        self.learned = QuantileSketch(None if plan.binning == "original" else 2**18)
+
+    def read(self, batch: Batch) -> np.ndarray:
+        """Return the numbers as float64, shape `(rows,)`, NaN where missing."""
+        values = numbers(self.column(batch), self.source)
+        return values if self.plan.fill is None else np.where(np.isnan(values), float(self.plan.fill), values)
+
+    def learn(self, batch: Batch) -> None:
+        kind = self.column(batch).type
+        self.temporal = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+        self.add(self.read(batch))
+
+    def add(self, values: np.ndarray) -> None:
+        """Learn from numbers; infinite ones are counted, but take no part in the quantiles."""
+        finite = np.isfinite(values)
+        self.rows += len(values)
+        if not finite.all():
+            missing = int(np.isnan(values).sum())
+            self.missing += missing
+            self.infinite += len(values) - missing - int(finite.sum())
+            values = values[finite]
+        self.learned.add(values)
+
+    def nothing_to_fit(self) -> str:
+        """Return what is wrong when no number was met."""
+        return f"no number to fit bins on, all {self.rows} rows are missing or infinite. Remove it from the plan."
+
+    def fit(self) -> None:
+        sketch, count = self.learned, self.plan.num_bins
+        if sketch.total == 0:
+            raise ValueError(f"Field {self.plan.name!r}: {self.nothing_to_fit()}")
+        if self.infinite:
+            logger.warning(
+                f"Field {self.plan.name!r}: {self.infinite} infinite numbers lie in its outer bins"
+                " and took no part in fitting them."
+            )
+        self.lowest, self.highest, self.error = sketch.lowest, sketch.highest, sketch.error
+        original = self.plan.binning == "original"
+        values, counts = sketch.values_and_counts()
+        if original:
+            # source: np.arange(0, 1 + 1/n, 1/n) of the original, rounding errors included
+            shares = np.minimum(np.arange(count + 1) * (1 / count), 1.0)
+            self.edges = sketch.quantiles(shares, self._transformed)
+        else:
+            self.edges = bin_edges(self._transformed(values), counts, count)
+        of_bins = np.bincount(self._bin(values), weights=counts, minlength=len(self.edges) - 1)
+        self.counts = of_bins.astype(np.int64)
+        if original:
+            self.bins = np.flatnonzero(self.counts)
+            self.counts = self.counts[self.bins]
+
+    @property
+    def size(self) -> int:
+        assert self.edges is not None
+        return len(self.edges) - 1 if self.bins is None else len(self.bins)
+
+    def _transformed(self, values: np.ndarray) -> np.ndarray:
+        """Apply the plan's transform, which increases with `values`."""
+        if self.plan.transform == "log1p":
+            return np.sign(values) * np.log1p(np.abs(values))
+        if self.plan.transform == "log_floor_1":  # source: TabFormer's amountEncoder
+            return np.log(np.maximum(values, 1.0))
+        if self.plan.transform == "minmax":
+            # source: scikit-learn's MinMaxScaler over nanoseconds, as TabFormer has it
+            unit = 1000.0 if self.temporal else 1.0
+            span = (self.highest - self.lowest) * unit
+            scale = 1.0 / (span if span != 0 else 1.0)
+            return values * unit * scale + (0.0 - self.lowest * unit * scale)
+        return values
+
+    def _bin(self, values: np.ndarray) -> np.ndarray:
+        """Return the bin of each number; the outer bins are open, also to infinite numbers."""
+        assert self.edges is not None
+        return count_edges_below(self.edges[1:-1], self._transformed(values))
+
+    def codes(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+        values = self.read(batch)
+        with np.errstate(invalid="ignore"):
+            codes = self._bin(values)
+        if self.bins is not None:
+            assert self.edges is not None
+            place = np.full(len(self.edges) - 1, -1)
+            place[self.bins] = np.arange(len(self.bins))
+            codes = place[codes]
+        missing = np.isnan(values)
+        return codes, missing if missing.any() else None
+
+    def edge_text(self, edge: float, digits: int) -> str:
+        """Return an edge as text."""
+        return number_text(edge, digits)
+
+    def tokens(self, digits: int = 6) -> list[str]:
+        """Return the interval of each id; bins of `log1p` in the numbers that they are logarithms of."""
+        assert self.edges is not None
+        edges = self.edges
+        if self.plan.transform == "log1p":
+            edges = np.sign(edges) * np.expm1(np.abs(edges))
+        texts = [self.edge_text(float(edge), digits) for edge in edges]
+        last = len(edges) - 2  # the only interval that holds its upper edge
+        kept = range(len(edges) - 1) if self.bins is None else self.bins
+        return [f"[{texts[i]}, {texts[i + 1]}{']' if i == last else ')'}" for i in kept]
+
+
+class TimeGapField(BinnedField):
+    """Quantile bins of the seconds since the entity's previous row; its first row has none."""
+
+    def read(self, batch: Batch) -> np.ndarray:
+        assert batch.gaps is not None
+        return batch.gaps
+
+    def learn(self, batch: Batch) -> None:
+        self.add(self.read(batch))
+
+    def merge(self, later: Field, between: np.ndarray) -> None:
+        super().merge(later, between)
+        self.learned.add(between)
+        self.missing -= len(between)
+
+    def nothing_to_fit(self) -> str:
+        return (
+            f"no time between two rows to fit bins on, since none of the {self.rows} rows follows another of its "
+            "entity. Give a table with more rows of each, or remove the field from the plan."
+        )
+
+    def edge_text(self, edge: float, digits: int) -> str:
+        return elapsed_text(edge, digits)
+
+
+class SignField(Field):
+    """Negative, zero or positive."""
+
+    def learn(self, batch: Batch) -> None:
+        array = self.column(batch)
+        if is_text(array.type):
+            numbers(array, self.source)
+        self.rows += len(array)
+        self.missing += array.null_count
+
+    def fit(self) -> None:
+        self.values = pa.array(["negative", "zero", "positive"])
+
+    def codes(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+        values = numbers(self.column(batch), self.source)
+        codes = (values >= 0).astype(np.int8) + (values > 0)
+        missing = np.isnan(values)
+        return codes, missing if missing.any() else None
+
+
+class TimePartField(Field):
+    """A part of the calendar or the clock: month, day, weekday, hour or minute."""
+
+    @property
+    def part(self) -> str:
+        """Which part."""
+        return str(self.plan.part)
+
+    def learn(self, batch: Batch) -> None:
+        array = self.column(batch)
+        check_time_part(array, self.part, self.source)
+        self.rows += len(array)
+        self.missing += array.null_count
+
+    def fit(self) -> None:
+        first = 1 if self.part in ("month", "day") else 0
+        self.values = pa.array(range(first, first + TIME_PARTS[self.part]))
+
+    def codes(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+        codes = time_part(self.column(batch), self.part, self.source)
+        return codes, codes < 0
+
+
+FIELD_KINDS: dict[str, type[Field]] = {
+    "categorical": CategoricalField,
+    "numeric": BinnedField,
+    "money": BinnedField,
+    "sign": SignField,
+    "time_part": TimePartField,
+    "time_gap": TimeGapField,
+}
+
+
+def make_fields(plan: ColumnPlan) -> list[Field]:
+    """Return the fields of a plan, in its order, without statistics or ids."""
+    return [FIELD_KINDS[one.kind](one, str(plan.source(one)), plan.hash_above) for one in plan.fields]

@@ -1,0 +1,135 @@
+"""Statistics of training rows: learned part by part, merged, saved, and finished into a processor."""
+
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from .column_plan import ColumnPlan
+from .entity_history import EntityHistory
+from .field import Batch, Field
+from .field_kinds import make_fields
+from .values import as_table
+
+THREADS = min(8, os.cpu_count() or 1)
+FEW_ROWS = 1_000  # that are encoded before threads have started
+
+
+class TabBertStatistics:
+    """What fitting learned from some of the rows; parts merge into what one pass over all rows would give.
+
+    Counts of categories are exact. Quantiles are exact while a column has at most 262,144 different numbers, and
+    within `QuantileSketch.error` beyond. Only `time_gap` fields depend on the order of parts: merge parts in the order
+    of the rows; an entity's rows of a later part must not lie before those of an earlier one.
+    """
+
+    def __init__(self, plan: ColumnPlan) -> None:
+        self.plan = plan
+        self.rows = 0
+        self.fields = make_fields(plan)
+        self.history = new_history(plan)
+
+    def add(self, rows: Any) -> None:
+        """Learn from a batch of rows.
+
+        Raises:
+            ValueError: if a column is absent or holds what its field cannot read.
+        """
+        batch = read_batch(self.plan, rows, self.history)
+        self.rows += batch.table.num_rows
+        for_each_field(lambda field: field.learn(batch), self.fields, batch)
+
+    def merge(self, later: "TabBertStatistics") -> "TabBertStatistics":
+        """Add the part that follows this one; returns self.
+
+        Raises:
+            ValueError: if the plans differ, or an entity's rows in `later` begin before they end here.
+        """
+        if later.plan != self.plan:
+            raise ValueError("Expected parts fitted with the same column plan, found two different plans.")
+        self.rows += later.rows
+        between = np.empty(0)
+        if self.history is not None and later.history is not None:
+            between = self.history.follow(later.history)
+        for mine, theirs in zip(self.fields, later.fields, strict=True):
+            mine.merge(theirs, between)
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write `statistics.json` and `statistics.safetensors`, so that parts can be fitted on several machines."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        learned = [field.statistics() for field in self.fields]
+        plain = {
+            "plan": self.plan.to_dict(),
+            "rows": self.rows,
+            "fields": [one[0] for one in learned],
+            "history": self.history.state() if self.history is not None else None,
+        }
+        arrays = join_arrays([one[1] for one in learned])
+        save_file(arrays, Path(folder) / "statistics.safetensors")
+        with open(Path(folder) / "statistics.json", "w", encoding="utf-8") as file:
+            json.dump(plain, file, ensure_ascii=False, default=str)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "TabBertStatistics":
+        """Read what `save` wrote."""
+        with open(Path(folder) / "statistics.json", encoding="utf-8") as file:
+            plain = json.load(file)
+        arrays = load_file(Path(folder) / "statistics.safetensors")
+        part = cls(ColumnPlan.from_dict(plain["plan"]))
+        part.rows = plain["rows"]
+        for number, (field, learned) in enumerate(zip(part.fields, plain["fields"], strict=True)):
+            field.load_statistics(learned, arrays_of(number, arrays))
+        if part.history is not None:
+            part.history.load_state(plain["history"])
+        return part
+
+
+def new_history(plan: ColumnPlan) -> EntityHistory | None:
+    """Return an empty memory of entities; None if no field of the plan reads the time between rows."""
+    return EntityHistory(plan.entity, str(plan.time)) if plan.reads_gaps else None
+
+
+def read_batch(plan: ColumnPlan, rows: Any, history: EntityHistory | None) -> Batch:
+    """Return rows as a table that has the columns of the plan's fields, with the time between rows.
+
+    Raises:
+        ValueError: if a column is absent.
+    """
+    table = as_table(rows)
+    needed = plan.columns if plan.reads_gaps else [str(plan.source(field)) for field in plan.fields]
+    absent = [name for name in needed if name not in table.column_names]
+    if absent:
+        raise ValueError(
+            f"Expected columns {absent}, found {table.column_names}. Rename the table's columns, read it "
+            "with the builder of training (as `CardTransactions`), or edit the plan."
+        )
+    return Batch(table, history.gaps(table) if history is not None else None)
+
+
+def for_each_field(work: Any, fields: Iterable[Field], batch: Batch) -> list:
+    """Return `work(field)` of each field, of many rows on several threads."""
+    if batch.table.num_rows < FEW_ROWS:
+        return [work(field) for field in fields]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, fields))
+
+
+def join_arrays(arrays: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the arrays of all fields under `number of the field.name`."""
+    return {
+        f"{number}.{name}": np.ascontiguousarray(values)
+        for number, of_field in enumerate(arrays)
+        for name, values in of_field.items()
+    }
+
+
+def arrays_of(number: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays of one field out of those of all; undoes `join_arrays`."""
+    prefix = f"{number}."
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,114 @@
+"""Guess a column plan from the first rows of a table."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+from transformers.utils import logging
+
+from .column_plan import ColumnPlan, FieldPlan
+
+logger = logging.get_logger(__name__)
+
+
+def infer_plan(
+    sample: pl.DataFrame,
+    entity: str | list[str] | None = None,
+    time: str | None = None,
+    label: str | list[str] | None = None,
+    max_category_values: int = 256,
+) -> ColumnPlan:
+    """Guess a plan from the first rows of a table; print it with `to_yaml` and edit what is wrong.
+
+    Text and yes/no columns become categories, text with a currency sign money; whole numbers become
+    categories when they have few values or look like identifiers (beyond 32 bits), else bins; other numbers
+    become bins. The time column gives hour, weekday, month and the gap to the previous row. Columns that
+    never change within an entity become static fields. Columns with one value per row (identifiers of the
+    row) or one value at all are left out.
+
+    Args:
+        sample: a few thousand rows or more, columns typed.
+        entity: columns that name whose history a row belongs to; None: the table is one history.
+        time: timestamp (or number) that orders rows; None: the only timestamp column, if there is just one.
+        label: columns to predict, never an input.
+
+    Raises:
+        ValueError: if a named column is absent.
+    """
+    entity = [entity] if isinstance(entity, str) else list(entity or [])
+    label = [label] if isinstance(label, str) else list(label or [])
+    if time is None:
+        stamps = [c for c, t in sample.schema.items() if t in (pl.Datetime, pl.Date) and c not in label]
+        time = stamps[0] if len(stamps) == 1 else None
+    absent = [c for c in [*entity, *([time] if time else []), *label] if c not in sample.columns]
+    if absent:
+        raise ValueError(f"Expected columns {absent}, found {sample.columns}. Check entity, time and label.")
+    planned: list[FieldPlan] = []
+    if time is not None:
+        if sample.schema[time] in (pl.Datetime, pl.Date):
+            planned += _time_fields(sample, time, time)
+        planned.append(FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p"))
+    for column, dtype in sample.schema.items():
+        if column in (*entity, time, *label):
+            continue
+        guess = _guess(sample[column], dtype, column, max_category_values)
+        static = bool(entity) and _is_static(sample, entity, column)
+        planned += [replace(g, static=static) for g in guess]
+    return ColumnPlan(fields=tuple(planned), entity=tuple(entity), time=time, label=tuple(label))
+
+
+def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPlan]:
+    parts = ["month", "weekday"]
+    if sample.schema[column] != pl.Date and (sample[column].dt.hour() != 0).any():
+        parts.append("hour")
+    return [FieldPlan(name=f"{prefix}.{p}", kind="time_part", column=column, part=p) for p in parts]
+
+
+def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int) -> list[FieldPlan]:
+    if dtype.is_nested():
+        logger.warning(f"Column {name!r} holds {dtype}, which no field can read: left out of the plan.")
+        return []
+    present = values.drop_nulls()
+    distinct = present.n_unique()
+    if distinct + (len(present) < len(values)) <= 1:  # a missing value says something, too
+        found = f"nothing but {present[0]!r}" if distinct else "no value"
+        logger.warning(f"Column {name!r} holds {found} in the sample: left out of the plan.")
+        return []
+    if distinct <= 1:
+        return [FieldPlan(name=name)] if distinct else []
+    if dtype == pl.Duration:
+        return [FieldPlan(name=name, kind="numeric")]
+    if dtype == pl.Time:
+        return [FieldPlan(name=f"{name}.hour", kind="time_part", column=name, part="hour")]
+    if dtype.is_temporal():
+        return _time_fields(values.to_frame(), name, name)
+    if dtype == pl.String:
+        if _share(present.str.contains(r"^\s*\(?-?[$€£¥]")) > 0.95:
+            return [
+                FieldPlan(name=name, kind="money"),
+                FieldPlan(name=f"{name}.sign", kind="sign", column=name),
+            ]
+        if distinct == len(present) and distinct > max_category_values:
+            logger.warning(f"Column {name!r} has a new value in every row: left out of the plan.")
+            return []
+    if dtype.is_integer():
+        if distinct <= max_category_values or _beyond_32_bits(present):
+            return [FieldPlan(name=name)]
+        return [FieldPlan(name=name, kind="numeric")]
+    if dtype.is_float() or dtype.is_decimal():
+        return [FieldPlan(name=name, kind="numeric")]
+    return [FieldPlan(name=name)]
+
+
+def _share(flags: pl.Series) -> float:
+    return float(flags.to_numpy().mean())
+
+
+def _beyond_32_bits(values: pl.Series) -> bool:
+    return bool(np.abs(values.to_numpy().astype(np.float64)).max() >= 2**31)
+
+
+def _is_static(sample: pl.DataFrame, entity: list[str], column: str) -> bool:
+    per_entity = sample.group_by(entity).agg(pl.len(), pl.col(column).n_unique().alias("values"))
+    repeated = per_entity.filter(pl.col("len") > 1)
+    return len(repeated) > 1 and bool((repeated["values"] == 1).all())
