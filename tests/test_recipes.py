@@ -138,7 +138,10 @@ FINETUNING = ["openclipart", "mmimdb", "food101", "vsnli", *FINETUNING_TABLES]
 def test_every_shipped_recipe_has_its_card():
     root = Path(__file__).parents[1]
     recipes = {path.stem for path in (root / "scripts" / "recipes").glob("*.yaml")}
-    assert recipes == {path.stem for path in (root / "model_cards").glob("*.md")}
+    assert recipes == {path.stem for path in (root / "model_cards").glob("*.md")} - {
+        "README",
+        "from_the_originals",
+    }
 
 
 def test_there_are_shipped_recipes():

@@ -1,0 +1,72 @@
+"""Documents stay true: links lead somewhere, commands and recipe keys exist, examples are Python."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hf_mmtab.__main__ import COMMANDS
+from hf_mmtab.commands import finetune, pretrain
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    path
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("hf_mmtab/**/*.md"),
+        *ROOT.glob("scripts/**/*.md"),
+        *ROOT.glob("model_cards/*.md"),
+    ]
+    if ".venv" not in path.parts
+)
+NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_to_files(name):
+    document = ROOT / name
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_python_examples_are_python(name):
+    for block in blocks(ROOT / name, "python"):
+        compile(block, name, "exec")
+
+
+def commands_in(document: Path) -> list[list[str]]:
+    found = []
+    for block in blocks(document, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            for start in ("hf-mmtab", "scripts/finetune.py", "scripts/pretrain.py"):
+                if start in words:
+                    rest = words[words.index(start) + 1 :]
+                    found.append(rest if start == "hf-mmtab" else [Path(start).stem, *rest])
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_and_recipe_keys_exist(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command, *arguments in commands_in(ROOT / name):
+        assert command in COMMANDS, command
+        if command in ("finetune", "pretrain") and "--help" not in arguments:
+            load = {"finetune": finetune.load_recipe, "pretrain": pretrain.load_recipe}[command]
+            arguments = ["5" if word == "S" else word for word in arguments]
+            assert load(arguments).task.name
+
+
+def test_the_documents_hold_commands():
+    assert sum(len(commands_in(document)) for document in DOCUMENTS) > 15
