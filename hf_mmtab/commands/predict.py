@@ -23,7 +23,7 @@ from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint
 from .console import say, start_logging
 from .eval_checkpoint import load_checkpoint
-from .outputs import check_output
+from .outputs import check_output_file
 from .tables.predicting import predict_table
 from .tables.writer import check_suffix, table_writer
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start_logging()
     options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
     check_suffix(Path(options.out))
-    check_output(options.out, [options.input, options.checkpoint])
+    check_output_file(options.out, [options.input, options.checkpoint])
     judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
     count, skipped = judge(options)
     left_out = f", {skipped} bad records left out (listed above)" if skipped else ""
