@@ -4,6 +4,11 @@ Importing the package makes the Auto classes and `transformers.pipeline` know bo
 """
 
 from . import pipelines
+from .data.card_transactions import CardTransactions
+from .data.image_text import ImageText
+from .data.original_tasks import MMIMDB, VSNLI, Food101
+from .data.prsa import PRSA
+from .data.table import Table
 from .models import mmbt, tabbert
 from .models.mmbt import (
     MMBTBaselineConfig,
@@ -15,13 +20,29 @@ from .models.mmbt import (
     MMBTModel,
     MMBTProcessor,
 )
-from .models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertModel, TabBertProcessor
+from .models.tabbert import (
+    TabBertCollator,
+    TabBertConfig,
+    TabBertForMaskedLM,
+    TabBertLstmForSequenceClassification,
+    TabBertMlpForSequenceClassification,
+    TabBertModel,
+    TabBertPooledForSequenceClassification,
+    TabBertProcessor,
+    TabBertRawLstmForSequenceClassification,
+)
 from .training import FreezeSchedule, MMTabTrainer, MMTabTrainingArguments
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MMIMDB",
+    "PRSA",
+    "VSNLI",
+    "CardTransactions",
+    "Food101",
     "FreezeSchedule",
+    "ImageText",
     "MMBTBaselineConfig",
     "MMBTBaselineForClassification",
     "MMBTCollator",
@@ -32,10 +53,16 @@ __all__ = [
     "MMBTProcessor",
     "MMTabTrainer",
     "MMTabTrainingArguments",
+    "TabBertCollator",
     "TabBertConfig",
     "TabBertForMaskedLM",
+    "TabBertLstmForSequenceClassification",
+    "TabBertMlpForSequenceClassification",
     "TabBertModel",
+    "TabBertPooledForSequenceClassification",
     "TabBertProcessor",
+    "TabBertRawLstmForSequenceClassification",
+    "Table",
 ]
 
 mmbt.register()

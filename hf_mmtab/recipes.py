@@ -118,11 +118,21 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
         needed = [f.name for f in dataclasses.fields(dtype) if f.init and _is_required(f)]
         if absent := [name for name in needed if name not in given]:
             raise ValueError(f"Expected the key {' and '.join(absent)} in the recipe, found none. Add it.")
+        for field in dataclasses.fields(dtype):
+            if field.name in given:
+                _check_range(field, given[field.name])
         try:
             built.append(dtype(**given))
         except StrictDataclassError as error:
             raise ValueError(str(error.__cause__ or error)) from error
     return tuple(built)
+
+
+def _check_range(field: dataclasses.Field, value: Any) -> None:
+    least, most = field.metadata.get("least"), field.metadata.get("most")
+    if (least is not None and value < least) or (most is not None and value > most):
+        bounds = f"at least {least}" + (f" and at most {most}" if most is not None else "")
+        raise ValueError(f"Expected {field.name} to be {bounds}, found {value}. Correct it.")
 
 
 def _is_required(field: dataclasses.Field) -> bool:

@@ -1,13 +1,14 @@
-"""Measure the package: `python scripts/benchmark.py {mmbt,freeze,tabular-prep,tabular-pretrain,tabular-finetune}`.
+"""Measure the package: `python scripts/benchmark.py NAME`.
 
-Each benchmark is a module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
+`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune or precision: a module of
+`scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
 """
 
 import importlib
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("mmbt", "freeze", "tabular-prep", "tabular-pretrain", "tabular-finetune")
+BENCHMARKS = ("mmbt", "freeze", "tabular-prep", "tabular-pretrain", "tabular-finetune", "precision")
 
 
 def main() -> None:

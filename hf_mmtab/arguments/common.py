@@ -30,10 +30,11 @@ class DataArguments:
     max_rows: int | None = field(
         default=None,
         metadata={
-            "help": "At most this many rows (a trial): of each split of pictures with texts, the first of a table."
+            "least": 1,
+            "help": "At most this many rows (a trial): of each split of pictures with texts, the first of a table.",
         },
     )
-    split_seed: int = field(default=0, metadata={"help": "Seed of a split that is drawn."})
+    split_seed: int = field(default=0, metadata={"least": 0, "help": "Seed of a split that is drawn."})
 
 
 @strict
@@ -87,5 +88,8 @@ class FinetuningArguments(RunArguments):
     )
     bootstrap: int = field(
         default=1000,
-        metadata={"help": "Resamples behind the 95 % intervals of test metrics; 0 leaves them out."},
+        metadata={
+            "least": 0,
+            "help": "Resamples behind the 95 % intervals of test metrics; 0 leaves them out.",
+        },
     )

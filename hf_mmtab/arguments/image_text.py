@@ -43,12 +43,14 @@ class ImageTextDataArguments(DataArguments, ImageTextColumns):
         default="none",
         metadata={"help": "Random changes to training pictures; makes image features uncacheable."},
     )
-    min_crop: float = field(default=0.6, metadata={"help": "Smallest share of the area that `crop` keeps."})
+    min_crop: float = field(
+        default=0.6, metadata={"least": 0, "most": 1, "help": "Smallest share of the area that `crop` keeps."}
+    )
     pad_to_multiple_of: int | None = field(
-        default=None, metadata={"help": "Round text lengths up, e.g. to 8."}
+        default=None, metadata={"least": 1, "help": "Round text lengths up, e.g. to 8."}
     )
     max_rows: int | None = field(
-        default=None, metadata={"help": "At most this many rows of each split (a trial)."}
+        default=None, metadata={"least": 1, "help": "At most this many rows of each split (a trial)."}
     )
 
 
@@ -73,7 +75,7 @@ class MMBTModelArguments(ModelArguments):
         default="backbone",
         metadata={"help": "Picture statistics: the image model's own, or the original MMBT's."},
     )
-    num_image_embeds: int = field(default=3, metadata={"help": "Image tokens, 1 to 9."})
+    num_image_embeds: int = field(default=3, metadata={"least": 1, "help": "Image tokens, 1 to 9."})
     image_pooling: Literal["avg", "max", "none"] = field(
         default="avg", metadata={"help": "Feature map → tokens."}
     )
@@ -87,14 +89,15 @@ class MMBTModelArguments(ModelArguments):
     text_position_start: int = field(
         default=0,
         metadata={
-            "help": "Position of mmbt's first word: 0 as in the original; 1 as in the text model's training."
+            "least": 0,
+            "help": "Position of mmbt's first word: 0 as in the original; 1 as in the text model's training.",
         },
     )
     max_length: int | None = field(
-        default=None, metadata={"help": "Word pieces of the text; default the model's."}
+        default=None, metadata={"least": 1, "help": "Word pieces of the text; default the model's."}
     )
     classifier_dropout: float = field(
-        default=0.0, metadata={"help": "Before the classifier; the original has none."}
+        default=0.0, metadata={"least": 0, "most": 1, "help": "Before the classifier; the original has none."}
     )
     hidden_sizes: list[int] = field(
         default_factory=list, metadata={"help": "Hidden layers of the concat baselines."}
@@ -102,19 +105,21 @@ class MMBTModelArguments(ModelArguments):
     hidden_batch_norm: bool = field(
         default=True, metadata={"help": "BatchNorm in those layers (--include_bn)."}
     )
-    hidden_dropout: float = field(default=0.1, metadata={"help": "Dropout in those layers (--dropout)."})
-    modal_dropout: float = field(default=0.0, metadata={"help": "Probability to drop a picture in training."})
+    hidden_dropout: float = field(
+        default=0.1, metadata={"least": 0, "most": 1, "help": "Dropout in those layers (--dropout)."}
+    )
+    modal_dropout: float = field(
+        default=0.0, metadata={"least": 0, "most": 1, "help": "Probability to drop a picture in training."}
+    )
     modal_dropout_text: float = field(
-        default=0.0, metadata={"help": "Probability to drop a text in training."}
+        default=0.0, metadata={"least": 0, "most": 1, "help": "Probability to drop a text in training."}
     )
     word_dropout: float = field(
-        default=0.0, metadata={"help": "Probability to hide each word piece in training."}
+        default=0.0,
+        metadata={"least": 0, "most": 1, "help": "Probability to hide each word piece in training."},
     )
     null_image: Literal["mask", "learned"] = field(
         default="mask", metadata={"help": "What an absent picture is."}
-    )
-    channels_last: bool = field(
-        default=True, metadata={"help": "Store convolution kernels channels last: faster, same numbers."}
     )
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa (default), eager, …"})
 

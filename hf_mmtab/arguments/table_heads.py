@@ -31,22 +31,28 @@ class TabBertHeadArguments(ModelArguments):
         },
     )
     lstm_hidden_size: int | None = field(
-        default=None, metadata={"help": "Width of the LSTM; default the encoder's."}
+        default=None, metadata={"least": 1, "help": "Width of the LSTM; default the encoder's."}
     )
-    lstm_num_layers: int = field(default=1, metadata={"help": "Layers of the LSTM."})
+    lstm_num_layers: int = field(default=1, metadata={"least": 1, "help": "Layers of the LSTM."})
     lstm_bidirectional: bool = field(default=False, metadata={"help": "Read windows both ways."})
-    lstm_dropout: float = field(default=0.0, metadata={"help": "Between layers of the LSTM."})
+    lstm_dropout: float = field(
+        default=0.0, metadata={"least": 0, "most": 1, "help": "Between layers of the LSTM."}
+    )
     mlp_hidden_sizes: list[int] = field(
         default_factory=list, metadata={"help": "Hidden layers of mlp; default one of the encoder's width."}
     )
     pooling: Literal["last", "mean"] = field(
         default="last", metadata={"help": "mlp and pooled read the last row, or the mean of the rows."}
     )
-    classifier_dropout: float = field(default=0.0, metadata={"help": "Before the last layer."})
+    classifier_dropout: float = field(
+        default=0.0, metadata={"least": 0, "most": 1, "help": "Before the last layer."}
+    )
     encoder_dropout: float | None = field(
         default=None,
         metadata={
-            "help": "Everywhere in the encoder once it is thawed; default as pretrained. A frozen one has none."
+            "least": 0,
+            "most": 1,
+            "help": "Everywhere in the encoder once it is thawed; default as pretrained. A frozen one has none.",
         },
     )
     row_inputs: Literal["states", "surprise", "both"] = field(
@@ -57,7 +63,7 @@ class TabBertHeadArguments(ModelArguments):
         },
     )
     field_hidden_size: int | None = field(
-        default=None, metadata={"help": "Width of a cell of raw_lstm without `pretrained` (64)."}
+        default=None, metadata={"least": 1, "help": "Width of a cell of raw_lstm without `pretrained` (64)."}
     )
 
 

@@ -40,7 +40,8 @@ class PlanArguments:
         metadata={"help": "Field → settings that change in the plan; null removes the field."},
     )
     num_bins: int | None = field(
-        default=None, metadata={"help": "Quantile bins of every numeric field; default the plan's."}
+        default=None,
+        metadata={"least": 1, "help": "Quantile bins of every numeric field; default the plan's."},
     )
     entity_columns: list[str] = field(
         default_factory=list,
@@ -82,19 +83,21 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
         default_factory=list,
         metadata={"help": "Train, validation and test; default .7 .1 .2, for paper .6 .2 .2."},
     )
-    seq_len: int = field(default=10, metadata={"help": "Rows of a window."})
+    seq_len: int = field(default=10, metadata={"least": 1, "help": "Rows of a window."})
     stride: int = field(
         default=5,
         metadata={
+            "least": 1,
             "help": "Rows between training windows. Fine-tuning's own default: 1 where the last row is judged, else "
-            "seq_len."
+            "seq_len.",
         },
     )
     eval_stride: int | None = field(
         default=None,
         metadata={
+            "least": 1,
             "help": "Rows between validation and test windows; default seq_len, for paper `stride`, and 1 where the "
-            "last row is judged."
+            "last row is judged.",
         },
     )
     max_gap: float | None = field(
@@ -120,15 +123,25 @@ class TabBertSizes:
     flatten: bool | None = field(
         default=None, metadata={"help": "One sequence of all cells in place of the hierarchy."}
     )
-    field_hidden_size: int | None = field(default=None, metadata={"help": "Width of a cell (64)."})
-    field_num_layers: int | None = field(
-        default=None, metadata={"help": "Layers over the fields of a row (1)."}
+    field_hidden_size: int | None = field(
+        default=None, metadata={"least": 1, "help": "Width of a cell (64)."}
     )
-    field_num_heads: int | None = field(default=None, metadata={"help": "Heads of those layers (8)."})
-    hidden_size: int | None = field(default=None, metadata={"help": "Width of a row (256)."})
-    num_hidden_layers: int | None = field(default=None, metadata={"help": "Layers over the rows (4)."})
-    num_attention_heads: int | None = field(default=None, metadata={"help": "Heads of those layers (4)."})
-    intermediate_size: int | None = field(default=None, metadata={"help": "Feed-forward width (1024)."})
+    field_num_layers: int | None = field(
+        default=None, metadata={"least": 1, "help": "Layers over the fields of a row (1)."}
+    )
+    field_num_heads: int | None = field(
+        default=None, metadata={"least": 1, "help": "Heads of those layers (8)."}
+    )
+    hidden_size: int | None = field(default=None, metadata={"least": 1, "help": "Width of a row (256)."})
+    num_hidden_layers: int | None = field(
+        default=None, metadata={"least": 1, "help": "Layers over the rows (4)."}
+    )
+    num_attention_heads: int | None = field(
+        default=None, metadata={"least": 1, "help": "Heads of those layers (4)."}
+    )
+    intermediate_size: int | None = field(
+        default=None, metadata={"least": 1, "help": "Feed-forward width (1024)."}
+    )
     position_initializer_range: float | None = field(
         default=None,
         metadata={"help": "Size of position embeddings at the start; default: that of the row vectors."},
@@ -142,12 +155,18 @@ class TabBertSizes:
     adaptive_softmax_threshold: int | None = field(
         default=None,
         metadata={
+            "least": 1,
             "help": "Fields with more ids use an adaptive softmax. For thousands of them: rarer ids are scored in a "
-            "4 and 16 times narrower space."
+            "4 and 16 times narrower space.",
         },
     )
     neighbor_smoothing: float | None = field(
-        default=None, metadata={"help": "Share of the target that goes to the adjacent bins of a number."}
+        default=None,
+        metadata={
+            "least": 0,
+            "most": 1,
+            "help": "Share of the target that goes to the adjacent bins of a number.",
+        },
     )
     next_row: bool | None = field(
         default=None,
@@ -169,7 +188,9 @@ class TabBertModelArguments(ModelArguments, TabBertSizes):
             "help": "paper: 12 layers, as many heads as columns, hidden size columns × field_hidden_size."
         },
     )
-    dropout: float | None = field(default=None, metadata={"help": "Everywhere in the encoder (0.1)."})
+    dropout: float | None = field(
+        default=None, metadata={"least": 0, "most": 1, "help": "Everywhere in the encoder (0.1)."}
+    )
 
     def given_sizes(self) -> list[str]:
         """Return the keys of sizes that the recipe gives."""
@@ -191,15 +212,23 @@ class PretrainingArguments(RunArguments):
     """What pretraining on a table masks, and what a run does around its training."""
 
     mlm_probability: float = field(
-        default=0.15, metadata={"help": "Share of the cells that are masked and predicted."}
+        default=0.15,
+        metadata={"least": 0, "most": 1, "help": "Share of the cells that are masked and predicted."},
     )
     whole_row_masking: float = field(
-        default=0.0, metadata={"help": "Probability that a row is masked as a whole, on top."}
+        default=0.0,
+        metadata={"least": 0, "most": 1, "help": "Probability that a row is masked as a whole, on top."},
     )
-    mask_share: float = field(default=0.8, metadata={"help": "Of the masked cells: become [MASK]."})
+    mask_share: float = field(
+        default=0.8, metadata={"least": 0, "most": 1, "help": "Of the masked cells: become [MASK]."}
+    )
     random_share: float = field(
         default=0.1,
-        metadata={"help": "Of the masked cells: become another value of the field; the rest stay."},
+        metadata={
+            "least": 0,
+            "most": 1,
+            "help": "Of the masked cells: become another value of the field; the rest stay.",
+        },
     )
     mask_unknown: bool = field(
         default=False, metadata={"help": "Also predict cells whose value is not in the vocabulary ([UNK])."}

@@ -11,6 +11,8 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
+from ..hardware import fit_threads
+
 # Of input or files, and so for a person: a configuration with an impossible value; a weights file that is damaged, or a
 # full disk (the last two of libraries that raise types of their own).
 FOR_A_PERSON = (ValueError, OSError, ModuleNotFoundError, StrictDataclassError, SafetensorError)
@@ -35,7 +37,7 @@ def parameters(number: int) -> str:
 
 
 def start_logging() -> None:
-    """Show what this package logs from INFO on; transformers and the rest keep to warnings.
+    """Show what this package logs from INFO on, transformers and the rest warnings; fit the threads to the cores.
 
     The bars of transformers for reading and writing weights are left out: training has its own.
     """
@@ -47,6 +49,7 @@ def start_logging() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
         logger.propagate = False
+    fit_threads()
 
 
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:

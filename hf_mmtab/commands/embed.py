@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from ..data.windows import DEFAULT_SEQ_LEN
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
+from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .outputs import check_output_file
 from .tables.blocks import WindowCut, current_device, run_windows, scoring_into
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch_size", type=int, default=256, help="windows at a time; default: 256")
     parser.add_argument("--float16", action="store_true", help="half the bytes: embeddings in float16")
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    precision_flags(parser)
     parser.add_argument("--task", help="which reader; default: that of the checkpoint's recipe, else table")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     return parser
@@ -78,6 +79,7 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
     cut = WindowCut(seq_len, options.level, every=config.next_row, max_gap=config.max_gap)
     device = current_device()
     model = model.to(device).eval()
+    bf16 = in_bf16(options, model, device)
     count = 0
     width, dtype = config.row_width, np.float16 if options.float16 else np.float32
 
@@ -88,9 +90,7 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
         for windows, judged in blocks:
             found = np.empty((len(judged.row), width), dtype=dtype)
             done = 0
-            for rows, mask in run_windows(
-                states, windows, table.processor, options.batch_size, device, options.bf16
-            ):
+            for rows, mask in run_windows(states, windows, table.processor, options.batch_size, device, bf16):
                 mine = (judged.window >= done) & (judged.window < done + len(rows))
                 if options.level == "window":
                     weights = mask[:, :, None].float()

@@ -21,11 +21,13 @@ from ..recipes import build
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training import MMTabTrainer, MMTabTrainingArguments
+from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .outputs import check_output_folder
 from .runs.evaluation import finish_evaluation
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
 from .runs.report import predictions_file
+from .tables.blocks import current_device
 from .tables.evaluating import evaluate_table
 
 COLUMNS = ("image", "text", "text_pair", "label")
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="what the intervals of a table draw; default: auto",
     )
-    parser.add_argument("--bf16", action="store_true", help="evaluate in bfloat16")
+    precision_flags(parser)
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
     for name in COLUMNS:
         parser.add_argument(f"--{name}_column", help="default: as the recipe says, else found by its name")
@@ -110,7 +112,9 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
         output_dir=options.out,
         per_device_eval_batch_size=options.batch_size,
         dataloader_num_workers=options.num_workers,
-        bf16_full_eval=options.bf16,
+        precision="fp32",  # of the weights
+        channels_last=True,
+        bf16_full_eval=in_bf16(options, model, current_device()),
         report_to="none",
     )
     collator = task.collator(data, processor, config.num_labels)

@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seeds = list(dict.fromkeys(recipe.run.seeds or [recipe.training.seed]))
     speaks = recipe.training.process_index == 0
     if len(seeds) == 1 and set(recipe.run.compare) <= {recipe.model.architecture}:
+        if seeds != [recipe.training.seed]:
+            recipe = recipe.variant(None, seed=seeds[0])
         run = run_type(recipe, is_reference=recipe.model.architecture == written_for)
         say(execute(run).summary, speaks)
         return

@@ -35,7 +35,7 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
                 f"Expected an output other than the input, found {str(out)!r} for both. Choose another output: the "
                 "input would be lost."
             )
-        if source.is_dir() and _lies_in(target, source):
+        if source.is_dir() and target.resolve().parent == source.resolve() and target.suffix:
             raise ValueError(
                 f"Expected an output outside the folder {str(name)!r}, which this command reads, found {str(out)!r}. "
                 "Choose another place: the next command would read the output as input."

@@ -21,9 +21,11 @@ from ..metrics import probabilities_from_logits
 from ..models.mmbt import MMBTCollator
 from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint
+from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .eval_checkpoint import load_checkpoint
 from .outputs import check_output_file
+from .tables.blocks import current_device
 from .tables.predicting import predict_table
 from .tables.writer import check_suffix, table_writer
 
@@ -51,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--num_workers", type=int, default=0, help="processes that decode pictures; default: 0"
     )
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    precision_flags(parser)
     for name in ("image", "text", "text_pair"):
         parser.add_argument(
             f"--{name}_column", help="default: as in the checkpoint's recipe, else found by its name"
@@ -90,8 +92,9 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     rows = found.rows
     encoded = get_task(recipe.get("task", "image_text"), ImageTextTask).encode(rows, processor)
     collator = MMBTCollator(processor, num_labels=model.config.num_labels)
-    device = torch.device(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    device = current_device()
     model = model.to(device).eval()
+    bf16 = in_bf16(options, model, device)
 
     partial = out.with_name(f".{out.name}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
                 batch.pop("labels", None)
                 with (
                     torch.inference_mode(),
-                    torch.autocast(device.type, torch.bfloat16, enabled=options.bf16),
+                    torch.autocast(device.type, torch.bfloat16, enabled=bf16),
                 ):
                     logits.append(model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu())
                 progress.update(len(logits[-1]))

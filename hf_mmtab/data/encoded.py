@@ -65,6 +65,20 @@ class EncodedDataset(torch.utils.data.Dataset):
             digest.update(Hasher.hash(self.encode).encode())
         return digest.hexdigest()[:16]
 
+    def fingerprint_of(self, inputs: Sequence[str]) -> str:
+        """A hash of what these model inputs are made of, the same for rows that differ in other columns only."""
+        owner: Any = getattr(self.encode, "__self__", None)
+        source = owner.source_of(inputs) if hasattr(owner, "source_of") else None
+        if source is None or not isinstance(self.rows, datasets.Dataset):
+            return self.fingerprint
+        columns, settings = source
+        if not all(isinstance(self.rows.features.get(name), datasets.Image) for name in columns):
+            return self.fingerprint
+        digest = hashlib.sha256(settings.encode())
+        for name in columns:
+            _update_with_pictures(digest, self.rows, name)
+        return digest.hexdigest()[:16]
+
 
 def _undecoded(rows: datasets.Dataset) -> datasets.Dataset:
     """Hand out bytes and paths of pictures: the processor decodes, and only when the picture is wanted."""
@@ -83,3 +97,15 @@ def _update_with_files(digest: Any, rows: datasets.Dataset, column: str) -> None
             if path and not has_bytes and os.path.exists(path):
                 status = os.stat(path)
                 digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
+
+
+def _update_with_pictures(digest: Any, rows: datasets.Dataset, column: str) -> None:
+    """Add the pictures of a column in their order: their bytes, or path, size and time of their files."""
+    for batch in rows.select_columns([column]).with_format("arrow").iter(batch_size=1024):
+        for picture in batch[column].to_pylist():
+            embedded, path = (picture or {}).get("bytes"), (picture or {}).get("path")
+            if embedded is not None:
+                digest.update(f"bytes {len(embedded)} ".encode() + embedded)
+                continue
+            status = os.stat(path) if path and os.path.exists(path) else None
+            digest.update(f"file {path} {status and (status.st_size, status.st_mtime_ns)} ".encode())

@@ -234,11 +234,6 @@ class WindowDataset(torch.utils.data.Dataset):
         first = ends - 1 if self.label == "last" else begins
         return (before[ends] > before[first]).astype(np.int64), np.ones(len(self), dtype=np.int64)
 
-    def last_rows(self) -> np.ndarray:
-        """Return the number of each window's last row in the table that was read, `(windows,)` int64."""
-        ends = self.index.start + self.index.length - 1
-        return ends if self.rows.row_numbers is None else np.array(self.rows.row_numbers[ends])
-
     def entities(self) -> np.ndarray:
         """Return the number of each window's entity, `(windows,)` int64; names are in `rows.entity_names`."""
         return np.searchsorted(self.rows.entity_starts, self.index.start, side="right") - 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import Interval, PairedDifference, per_class_table
+from ..metrics import PairedDifference, per_class_table
 from ..metrics.names import metric_name
 from .facts import MASKED_LM, RunFacts
 
@@ -127,8 +127,3 @@ def class_rows(facts: RunFacts) -> list[dict[str, Any]]:
 def version_line(versions: Mapping[str, str]) -> str:
     """Package versions in one line."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def interval_text(value: float, interval: Interval | None) -> str:
-    """A number with its interval, as the model card prints it."""
-    return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval.low:.3f}–{interval.high:.3f})"

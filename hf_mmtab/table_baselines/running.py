@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
@@ -12,13 +11,11 @@ from transformers.utils import logging
 
 from ..data.windows import IGNORED, WindowDataset
 from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
+from ..tasks.table import PreparedTable
 from .amount import AmountShares
 from .boosting import Features, fit_trees, import_lightgbm
 from .columns import TableColumns, read_columns
 from .features import Feature, history_features, native_categories, row_features
-
-if TYPE_CHECKING:
-    from ..tasks.table import PreparedTable
 
 logger = logging.get_logger(__name__)
 
@@ -58,7 +55,7 @@ class TableBaselines:
 
     def __init__(
         self,
-        table: "PreparedTable",
+        table: PreparedTable,
         dataset: datasets.Dataset,
         windows: Mapping[str, WindowDataset],
         threads: int | None = None,

@@ -7,7 +7,8 @@ from ..data.image_text import ImageText
 from ..data.original_tasks import MMIMDB, VSNLI, Food101
 from ..data.prsa import PRSA
 from ..data.table import Table
-from .image_text import ALL_ROWS, IMAGE_TEXT_PARTS, ImageTextTask, label_ids_of_model, place_convolutions
+from ..training.channels_last import place_convolutions
+from .image_text import ALL_ROWS, IMAGE_TEXT_PARTS, ImageTextTask, label_ids_of_model
 from .table import PreparedTable, TableTask
 
 Task = TypeVar("Task", ImageTextTask, TableTask)

@@ -27,6 +27,7 @@ from ..data.windows import WindowDataset, WindowLabel
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..models.tabbert.columns_tabbert import ColumnPlan, infer_plan, resolve_plan
+from ..typed_values import typed_value
 from .guessed_plan import describe_guess, doubts
 from .saved_processor import open_processor
 from .table_reading import plan_options, used_columns
@@ -170,12 +171,16 @@ class TableTask:
             raise ValueError(
                 f"Expected task: card_transactions for data: {SIMULATED_CARDS}, found {self.name!r}. Change the task."
             )
-        given = cast(dict[str, Any], arguments.simulate or {})
-        if unknown := sorted(set(given) - set(SIMULATED_DEFAULTS)):
+        given = arguments.simulate or {}
+        if unknown := sorted(map(str, set(given) - set(SIMULATED_DEFAULTS))):
             raise ValueError(
                 f"Expected keys of `simulate` among {', '.join(SIMULATED_DEFAULTS)}, found {', '.join(unknown)}. "
                 "Correct or remove them."
             )
+        given = {
+            key: typed_value(value, type(SIMULATED_DEFAULTS[key]), f"simulate.{key}")
+            for key, value in given.items()
+        }
         file = folder / "cards.csv"
         if not file.exists():
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Freeze schedules that are right, and proof of what moved. Works with every `PreTrainedModel`."""
+"""Training with freeze schedules that hold under DDP, accumulation and resume, and an audit of what moved."""
 
 from .arguments import MMTabTrainingArguments
 from .audit import UpdateAudit

@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
+import os
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import SchedulerType, TrainingArguments
 
+from ..hardware import allowed_cores
 from .moments import Moment
 
 _SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
@@ -53,6 +55,34 @@ class MMTabTrainingArguments(TrainingArguments):
     output_dir: str = field(  # type: ignore[assignment]
         default="trainer_output", metadata={"help": "Folder of checkpoints, schedule and audit."}
     )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
+        default="auto",
+        metadata={
+            "help": "Number format of the computation (weights stay float32). 'auto': bf16 where it is faster, by the "
+            "GPU's units or, on a CPU, by measuring one product of the model's size at the start. A resumed run keeps "
+            "what it began with."
+        },
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "The same as precision: bf16; false: never bf16."}
+    )
+    fp16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "The same as precision: fp16."}
+    )
+    channels_last: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Store convolution kernels channels last: the same numbers up to rounding. Default: where it is "
+            "faster, measured at the start on a CPU."
+        },
+    )
+    dataloader_num_workers: str = field(  # type: ignore[assignment]  # an int once it is settled
+        default="auto",
+        metadata={
+            "help": "Processes that prepare batches. 'auto': 0 on a CPU, where they would take the model's cores; "
+            "beside a GPU one for every second core of a process, at most 4."
+        },
+    )
     freeze: dict | str | None = field(
         default=None,
         metadata={
@@ -70,9 +100,8 @@ class MMTabTrainingArguments(TrainingArguments):
     frozen_mode: str = field(
         default="eval",
         metadata={
-            "help": "'eval': batch-norm statistics and dropout of a frozen part are still; 'train': they "
-            "run, "
-            "as in the original MMBT code.",
+            "help": "'eval': batch-norm statistics and dropout of a frozen part are still; "
+            "'train': they run, as in the original MMBT code.",
             "choices": ["eval", "train"],
         },
     )
@@ -81,10 +110,7 @@ class MMTabTrainingArguments(TrainingArguments):
     )
     layerwise_lr_decay: dict | str | None = field(
         default=None,
-        metadata={
-            "help": "Part → factor in (0, 1] by which the learning rate falls from each layer to the one "
-            "below."
-        },
+        metadata={"help": "Part → factor in (0, 1] on the learning rate from each layer to the layer below."},
     )
     thaw_warmup: dict | str | None = field(
         default=None,
@@ -96,9 +122,8 @@ class MMTabTrainingArguments(TrainingArguments):
     optim_preset: str | None = field(
         default=None,
         metadata={
-            "help": "'bertadam': the original MMBT optimizer (no bias correction, clipping, step count and "
-            "linear "
-            "warm-up and decay per parameter). Overrides `optim`.",
+            "help": "'bertadam': the original MMBT optimizer (no bias correction; clipping, step count and "
+            "linear warm-up and decay per parameter). Overrides `optim`.",
             "choices": ["bertadam"],
         },
     )
@@ -119,8 +144,7 @@ class MMTabTrainingArguments(TrainingArguments):
         default="model",
         metadata={
             "help": "'model': the loss the model computes. The others replace it and do not depend on "
-            "accumulation "
-            "or the number of processes.",
+            "accumulation or the number of processes.",
             "choices": ["model", "cross_entropy", "bce", "focal", "focal_bce"],
         },
     )
@@ -131,8 +155,7 @@ class MMTabTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "'total_over_positives' (original MMBT), 'negatives_over_positives', or label name → "
-            "weight "
-            "(several labels per example)."
+            "weight (several labels per example)."
         },
     )
     focal_gamma: float = field(default=2.0, metadata={"help": "Exponent of the focal loss."})
@@ -188,8 +211,7 @@ class MMTabTrainingArguments(TrainingArguments):
         if self.audit_steps < 1 or self.audit_samples < 1:
             raise ValueError(
                 f"audit_steps and audit_samples must be at least 1, got {self.audit_steps} and "
-                f"{self.audit_samples}; "
-                "write audit: false to switch the audit off"
+                f"{self.audit_samples}; write audit: false to switch the audit off"
             )
         parse_size(self.feature_cache_budget)
         if not 0 <= self.label_smoothing_factor < 1:
@@ -201,7 +223,12 @@ class MMTabTrainingArguments(TrainingArguments):
             self.weight_decay = 0.01  # of the original; also spared: biases and LayerNorm
         if not torch.accelerator.is_available():
             self.use_cpu = True  # Trainer refuses bf16 on a machine without an accelerator unless told so
+        self.name_precision()
+        workers: Any = number_of_workers(self.dataloader_num_workers, bool(self.use_cpu))
+        self.dataloader_num_workers = workers
         super().__post_init__()
+        if self.precision == "auto" and self.mixed_precision != "no":  # of `accelerate launch`
+            self.precision = self.mixed_precision  # type: ignore[assignment]
         for name in (
             "freeze",
             "gradual_unfreezing",
@@ -230,8 +257,7 @@ class MMTabTrainingArguments(TrainingArguments):
         ):
             raise ValueError(
                 "early_stopping_patience needs an evaluation to watch: set eval_strategy to 'epoch' or "
-                "'steps' and "
-                "metric_for_best_model"
+                "'steps' and metric_for_best_model"
             )
         stackable = ("linear", "constant", "reduce_lr_on_plateau")  # the first two add nothing
         if self.optim_preset == "bertadam" and self.lr_scheduler_type not in stackable:
@@ -241,9 +267,46 @@ class MMTabTrainingArguments(TrainingArguments):
                 f"'reduce_lr_on_plateau' to stack that on top."
             )
 
+    def name_precision(self) -> None:
+        """Bring `precision` and transformers' `bf16` and `fp16` together.
+
+        Raises:
+            ValueError: if they contradict each other.
+        """
+        switches = [name for name in ("bf16", "fp16") if getattr(self, name)]
+        known = ("auto", "fp32", "bf16", "fp16")
+        if self.precision not in known:
+            raise ValueError(f"precision must be one of {', '.join(known)}, got {self.precision!r}")
+        if self.precision == "auto":
+            if switches:
+                self.precision = switches[0]  # type: ignore[assignment]
+            elif self.bf16 is False:
+                self.precision = "fp32"
+        elif switches and switches != [self.precision]:
+            raise ValueError(
+                f"Expected one precision, found precision: {self.precision} beside {switches[0]}: true. Remove one of "
+                "them."
+            )
+        if self.precision != "auto":
+            self.bf16, self.fp16 = self.precision == "bf16", self.precision == "fp16" or bool(self.fp16)
+
     def mapping(self, name: str) -> dict[str, Any]:
         """Return one of the fields that map parts to values, empty if it is unset."""
         return dict(getattr(self, name) or {})
+
+
+def number_of_workers(asked: int | str, on_cpu: bool) -> int:
+    """Return the number of loader processes: as asked, or for "auto" as the device lets them help.
+
+    Raises:
+        ValueError: if it is neither "auto" nor a whole number.
+    """
+    if str(asked) == "auto":
+        processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return 0 if on_cpu else min(4, allowed_cores() // processes // 2)
+    if not str(asked).isdecimal():
+        raise ValueError(f"dataloader_num_workers must be 'auto' or a whole number from 0 on, got {asked!r}")
+    return int(asked)
 
 
 def _number(value: object, what: str, most: float) -> float:

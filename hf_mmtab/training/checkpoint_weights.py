@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 
 class CheckpointWeights(Mapping):
@@ -62,17 +62,16 @@ class CheckpointWeights(Mapping):
         `config.json` of a known model class beside the weights, the names stay as they are.
         """
         model = _empty_model(self.folder)
-        conversions = [] if model is None else get_model_conversion_mapping(model)
-        if model is None or not conversions:
+        if model is None:
             return
-        renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
-        converters = [one for one in conversions if isinstance(one, WeightConverter)]
-        expected = model.state_dict()
-        renamed = {}
-        for name, held in self._held.items():
-            own, converter = rename_source_key(name, renamings, converters, model.base_model_prefix, expected)
-            renamed[own if own in expected and converter is None else name] = held
-        self._held = renamed
+        renamings = [one for one in get_model_conversion_mapping(model) if isinstance(one, WeightRenaming)]
+        prefix, expected = model.base_model_prefix, model.state_dict()
+        # Tensors that loading joins or splits (experts, gates) keep their last name, below the module they belong to.
+        names = {name: rename_source_key(name, renamings, [], prefix, expected)[0] for name in self._held}
+        names = {
+            name: name if own not in expected and name in expected else own for name, own in names.items()
+        }
+        self._held = {names[name]: held for name, held in self._held.items()}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -114,13 +113,12 @@ def load_weights(model: nn.Module, folder: str | os.PathLike) -> None:
     A model that transformers saves under other names is read by `from_pretrained`, which renames them back.
 
     Raises:
-        ValueError: if the checkpoint lacks a weight of the model or holds one that the model does not have.
+        ValueError: if the checkpoint is damaged, lacks a weight of the model, or holds one that does not belong to it.
     """
-    saved: Mapping[str, torch.Tensor]
+    saved: Mapping[str, torch.Tensor] = CheckpointWeights(folder)  # names a damaged file
     if isinstance(model, PreTrainedModel) and get_model_conversion_mapping(model, add_legacy=False):
         saved, absent, foreign = _from_pretrained(model, folder)
     else:
-        saved = CheckpointWeights(folder)
         absent, foreign = model.state_dict().keys() - saved.keys(), saved.keys() - model.state_dict().keys()
     absent -= _absent_by_design(model, absent)
     if absent or foreign:

@@ -1,4 +1,4 @@
-"""Which gradients the processes of a DDP run reduce: exactly those of the parameters that train."""
+"""Makes DDP reduce the gradients of exactly the parameters that train."""
 
 import warnings
 

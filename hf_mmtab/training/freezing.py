@@ -1,6 +1,4 @@
-"""When each part of a model is frozen: the schedule as written, and the plan that follows from it for one
-run.
-"""
+"""When each part of a model is frozen: the schedule as a recipe writes it, and its plan in steps for one run."""
 
 import math
 from collections.abc import Iterable
@@ -17,9 +15,7 @@ from .parts import find_part, part_layers, plain_name
 
 @dataclass(frozen=True)
 class FreezeUnit:
-    """What freezes and thaws together: a part, or one layer of it. `windows` are `[start, end)` in optimizer
-    steps.
-    """
+    """A part, or one layer of it, that freezes and thaws as a whole; `windows` are `[start, end)` in steps."""
 
     name: str
     part: str
@@ -28,7 +24,7 @@ class FreezeUnit:
     windows: tuple[tuple[float, float], ...]
 
     def is_frozen(self, step: float) -> bool:
-        """Tell whether the unit is frozen when `step` optimizer steps are done."""
+        """Return whether the unit is frozen when `step` optimizer steps are done."""
         return any(start <= step < end for start, end in self.windows)
 
     def next_thaw(self, step: float) -> float:
@@ -38,7 +34,7 @@ class FreezeUnit:
         return step
 
     def frozen_since(self, step: float) -> float:
-        """Return the first step of the stretch that holds `step` (0 if the unit trains at `step`)."""
+        """Return the first step of the window around `step` (0 if the unit trains at `step`)."""
         return next((start for start, end in self.windows if start <= step < end), 0)
 
     def last_thaw(self, step: float) -> float:
@@ -96,7 +92,7 @@ class FreezeSchedule:
         return units
 
     def plan(self, model: nn.Module, steps_per_epoch: int, total_steps: int) -> "FreezePlan":
-        """Work the schedule out for one run.
+        """Return the plan of this schedule for one run.
 
         Raises:
             ValueError: if a part is unknown, or nothing trains during a stretch of the run.
@@ -116,13 +112,12 @@ class FreezeSchedule:
 
 
 def frozen_by_user(parameter: nn.Parameter) -> bool:
-    """Tell whether a parameter does not require gradients, and no schedule of an earlier run is the cause."""
+    """Return whether the user froze a parameter, rather than the schedule of an earlier run."""
     return not parameter.requires_grad and not getattr(parameter, "frozen_by_schedule", False)
 
 
 class FreezePlan:
-    """A freeze schedule worked out for one model and one run: a pure function of the number of optimizer
-    steps done.
+    """The freeze schedule of one model in one run: a pure function of the number of optimizer steps done.
 
     Args:
         model: the unwrapped model; its modules are looked up here, before wrappers change their paths.
@@ -157,9 +152,9 @@ class FreezePlan:
         return own + [p for module in self._modules[unit.name] for p in module.parameters()]
 
     def _find_kept(self, modules: dict[str, nn.Module]) -> list[tuple[str, nn.Module, str]]:
-        """Return the scheduled parameters that the user froze (by hand, PEFT) inside parts of which the rest trains.
+        """Return the scheduled parameters that the user froze (by hand, PEFT) inside parts that otherwise train.
 
-        A part that is frozen as a whole is what the schedule speaks of, so the schedule thaws it.
+        A part that the user froze as a whole is left to the schedule, which thaws it.
         """
         by_part: dict[str, dict[int, bool]] = {}
         for unit in self.units:
@@ -179,11 +174,11 @@ class FreezePlan:
         ]
 
     def kept_frozen(self) -> set[int]:
-        """Return the ids of parameters that stay as the user froze them, whatever the schedule says of their part."""
+        """Return the ids of the parameters that stay frozen because the user froze them."""
         return {id(getattr(module, name)) for _, module, name in self._kept}
 
     def apply(self, step: int) -> bool:
-        """Set `requires_grad` of all scheduled parameters for `step`; tell whether anything changed."""
+        """Set `requires_grad` of all scheduled parameters for `step`; return whether any changed."""
         kept = self.kept_frozen()
         scheduled = {id(p) for unit in self.units if unit.is_frozen(step) for p in self.parameters(unit)}
         frozen_ids = scheduled | kept
@@ -204,7 +199,7 @@ class FreezePlan:
         return {id(p) for unit in forever for p in self.parameters(unit)}
 
     def due_parameters(self, unit: FreezeUnit) -> list[nn.Parameter]:
-        """Return the parameters of a unit that its thaw lets train: not those that something else keeps frozen."""
+        """Return the parameters of a unit that train after its thaw: no other unit and no user keeps them frozen."""
         never = (
             self.kept_frozen()
             if math.isinf(unit.next_thaw(0))
@@ -222,7 +217,7 @@ class FreezePlan:
                     parameter.requires_grad_(id(parameter) not in forever)
 
     def hold_still(self, step: int) -> None:
-        """Put the frozen modules in eval mode, after `model.train()` has put all in train mode."""
+        """Put the frozen modules in eval mode again, after `model.train()`."""
         if self.mode == "train":
             return
         for unit in self.units:
@@ -235,9 +230,7 @@ class FreezePlan:
         return [unit for unit in self.units if unit.is_frozen(step)]
 
     def is_still(self, modules: list[nn.Module], first_step: int, last_step: int) -> bool:
-        """Tell whether modules are frozen as a whole, in eval mode, from `first_step` up to and with
-        `last_step`.
-        """
+        """Return whether whole modules are frozen and in eval mode from `first_step` to `last_step`, both included."""
         needed = {id(p) for module in modules for p in module.parameters()}
         steps = {first_step, *(edge for edge in self.boundary_steps if first_step <= edge <= last_step)}
         frozen = [
@@ -270,8 +263,7 @@ class FreezePlan:
                 )
 
     def warnings(self, steps_per_evaluation: float | None = None, patience: int | None = None) -> list[str]:
-        """Return what is probably wrong with the schedule: it outlives the run or the patience of early
-        stopping.
+        """Return what is probably wrong: a thaw after the end of the run, or after early stopping may end it.
 
         Args:
             steps_per_evaluation: optimizer steps between two evaluations, None without evaluation.
@@ -359,8 +351,7 @@ class FreezePlan:
                 ruler[at : at + len(label)] = label
                 free_from = at + len(label) + 1
         lines = [
-            f"Freeze schedule: {self.total_steps} steps, {self.steps_per_epoch} per epoch (░ frozen, █ "
-            f"training)",
+            f"Freeze schedule: {self.total_steps} steps, {self.steps_per_epoch} per epoch (░ frozen, █ training)",
             "epoch".ljust(indent) + "".join(ruler).rstrip(),
         ]
         for unit in self.units:
@@ -371,7 +362,7 @@ class FreezePlan:
         return "\n".join(lines)
 
     def _summary(self, unit: FreezeUnit) -> str:
-        """Say in words what a row of the timeline shows."""
+        """Return a row of the timeline in words."""
         if not unit.windows:
             return "trains"
         words = []

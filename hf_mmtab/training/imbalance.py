@@ -1,4 +1,4 @@
-"""Training epochs in which rare positives are less rare."""
+"""A sampler that repeats rare positive examples and leaves out negative ones."""
 
 from collections.abc import Iterator
 
@@ -7,16 +7,16 @@ from torch.utils.data import Sampler
 
 
 class ImbalanceSampler(Sampler[int]):
-    """Shuffles examples, repeats positives and leaves out negatives, other ones in each epoch.
+    """Shuffles examples, repeats positives and draws other negatives in each epoch.
 
-    What an epoch draws follows from seed and epoch alone, so that a resumed run goes on where it was. Where positives
-    are repeated, all of them come equally often, but for a remainder that is drawn at random.
+    An epoch depends on seed and epoch number alone, so that a resumed run draws the same. Positives are repeated
+    equally often, except for a remainder that is drawn at random.
 
     Args:
         positive: shape `(examples,)`, bool.
-        positive_share: of the examples that an epoch draws, in (0, 1); None: each positive once. Positives that are
-            more frequent already stay as they are.
-        negative_share: of the negatives, drawn in an epoch; in (0, 1].
+        positive_share: share of positives in an epoch, in (0, 1), if they are rarer than that; None: each positive
+            once.
+        negative_share: share of the negatives that an epoch draws, in (0, 1].
         seed: of the draws.
 
     Example:

@@ -1,4 +1,4 @@
-"""Weighted and focal losses whose gradient depends neither on accumulation nor on the number of processes."""
+"""Weighted and focal losses whose gradient does not depend on accumulation or the number of processes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +16,7 @@ def count_labels(labels: Any, num_labels: int) -> list[int]:
     """Count the training examples of each class.
 
     Args:
-        labels: class ids, shape `(rows,)`, or 0/1 per class, shape `(rows, num_labels)`, or lists of class
-            ids.
+        labels: class ids, shape `(rows,)`; or 0/1 per class, shape `(rows, num_labels)`; or lists of class ids.
         num_labels: number of classes.
     """
     if len(labels) and isinstance(labels[0], list | tuple) and len(labels[0]) != num_labels:
@@ -41,8 +40,7 @@ def pos_weights(counts: Sequence[int], num_examples: int, rule: str) -> list[flo
             `"negatives_over_positives"`, the usual choice.
 
     Returns:
-        One finite weight per label. A label that no example carries is counted as carried by one, with a
-        warning.
+        One finite weight per label. A label without examples counts as if it had one, with a warning.
 
     Raises:
         ValueError: if the rule is unknown.
@@ -66,7 +64,7 @@ def pos_weights(counts: Sequence[int], num_examples: int, rule: str) -> list[flo
 def balanced_class_weights(counts: Sequence[int]) -> list[float]:
     """Return class weights inverse to frequency whose mean over the training examples is 1.
 
-    A class without examples gets weight 0, with a warning: it cannot appear in the loss.
+    A class without examples gets weight 0, with a warning.
     """
     present = sum(count > 0 for count in counts)
     if present < len(counts):
@@ -178,8 +176,7 @@ def loss_from_arguments(
         if isinstance(value, str) and label_counts is None:
             raise ValueError(
                 f"{name}={value!r} needs the number of training examples per class: pass "
-                "label_counts=count_labels(labels, num_labels) to MMTabTrainer, or give the weights by class "
-                "name"
+                "label_counts=count_labels(labels, num_labels) to MMTabTrainer, or give the weights by class name"
             )
     if isinstance(class_weights, str):
         if class_weights != "balanced":

@@ -1,4 +1,4 @@
-"""Moments of a training run, as a recipe writes them: epochs, steps, fractions, and stretches between two of them."""
+"""Points in time of a training run (epochs, steps, fractions) and windows between two of them."""
 
 import math
 import re
@@ -12,9 +12,7 @@ _WINDOW = re.compile(r"(?:from\s+)?(?P<start>.+?)\s+to\s+(?P<end>.+)", re.IGNORE
 
 @dataclass(frozen=True)
 class Moment:
-    """A point of the training run, in epochs, optimizer steps or a fraction of all steps; `forever` is after
-    its end.
-    """
+    """A point of the run in epochs, optimizer steps or a fraction of all steps; `forever` is after its end."""
 
     amount: float
     unit: str  # "epochs", "steps", "fraction" or "forever"
@@ -106,8 +104,8 @@ def window_steps(
 
 def _freezes_nothing(stretch: Any) -> str:
     return (
-        f"{stretch!r} freezes nothing: a stretch must end after it begins, as in '2 epochs to 4 epochs' or "
-        "'from 2 epochs'."
+        f"{stretch!r} freezes nothing: a stretch must end after it begins, as in '2 epochs to 4 epochs' "
+        "or 'from 2 epochs'."
     )
 
 

@@ -24,8 +24,7 @@ def warmup_linear(progress: float, warmup: float) -> float:
 
 
 class BertAdam(torch.optim.Optimizer):
-    """Adam as BERT was trained: no bias correction, decay beside the update, clipping and step count per
-    parameter.
+    """The Adam of the original BERT: no bias correction, decoupled decay, clipping and step count per parameter.
 
     A parameter that thaws late starts its own step count, hence its own warm-up and decay. Source: `BertAdam`
     of pytorch-pretrained-bert 0.6.2 (https://github.com/huggingface/transformers/tree/v0.6.2), rewritten.

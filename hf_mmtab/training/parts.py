@@ -1,6 +1,4 @@
-"""Names of model parts → modules, layers and parameters. Freezing, learning rates and the audit all speak of
-parts.
-"""
+"""Names of model parts → modules, layers and parameters, for freezing, learning rates and the audit."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -9,25 +7,24 @@ from torch import nn
 
 
 def freezable_modules(model: nn.Module) -> dict[str, str]:
-    """Return the part names that `model` declares (part → module path), empty for a model that declares
-    none.
-    """
+    """Return part → module path as `model` declares them, empty for a model that declares none."""
     return dict(getattr(model, "freezable_modules", {}))
 
 
 def plain_name(name: str) -> str:
-    """Return a parameter or module name without the pieces that wrappers (compile, checkpointing) insert."""
-    return name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "")
+    """Return a parameter or module name without the pieces that wrappers (compile, checkpointing, PEFT) insert."""
+    name = name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "")
+    return name.removeprefix("base_model.model.")
 
 
 def find_part(model: nn.Module, part: str) -> tuple[str, ...]:
-    """Return the module paths of a part: a name from `freezable_modules`, a module path or a pattern of
-    paths.
+    """Return the module paths of a part.
 
     Args:
         model: the unwrapped model.
-        part: for example `"text_encoder"`, `"bert.embeddings"` or `"bert.encoder.layer.[0-5]"` (shell
-            pattern; `*` also matches dots; a module inside a matching one is covered by it).
+        part: a name from `freezable_modules` (`"text_encoder"`), a module path (`"bert.embeddings"`) or a shell
+            pattern of paths (`"bert.encoder.layer.[0-5]"`). `*` also matches dots; a module inside a matching one is
+            covered by it.
 
     Raises:
         ValueError: if no module matches.
@@ -53,7 +50,7 @@ def find_part(model: nn.Module, part: str) -> tuple[str, ...]:
 
 
 def _stacks(model: nn.Module) -> str:
-    """Say how layers are named, empty for a model without a stack of layers."""
+    """Return how the model names its layers, empty for a model without a stack of layers."""
     stacks = [
         f"{plain_name(path)}.N with N from 0 to {len(module) - 1}"
         for path, module in model.named_modules()
@@ -66,7 +63,7 @@ def _stacks(model: nn.Module) -> str:
 
 
 def has_part(model: nn.Module, part: str) -> bool:
-    """Tell whether `find_part` finds anything."""
+    """Return whether `find_part` matches a module."""
     pattern = freezable_modules(model).get(part, part)
     return any(fnmatchcase(plain_name(path), pattern) for path, _ in model.named_modules() if path)
 
@@ -140,9 +137,7 @@ def partition_parameters(model: nn.Module, parts: dict[str, tuple[str, ...]]) ->
 
 
 def _outermost_module(parameter: str, around: set[str]) -> str:
-    """Return the shortest module path of a parameter that is not in `around`, else the parameter's own
-    name.
-    """
+    """Return the shortest module path of a parameter that is not in `around`, else the parameter's name."""
     pieces = parameter.split(".")
     for end in range(1, len(pieces)):
         path = ".".join(pieces[:end])
@@ -152,9 +147,7 @@ def _outermost_module(parameter: str, around: set[str]) -> str:
 
 
 def owner_by_path(name: str, parts: Mapping[str, Sequence[str]]) -> str:
-    """Return the part that a parameter or buffer name belongs to, the module around it if no part covers
-    it.
-    """
+    """Return the part of a parameter or buffer name, or the module around it if no part covers it."""
     owner_of = {path: part for part, paths in parts.items() for path in paths}
     inside = [path for path in owner_of if name.startswith(f"{path}.")]
     if inside:

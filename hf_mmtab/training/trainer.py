@@ -17,12 +17,13 @@ from .checkpoint_weights import load_weights, weight_files
 from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, write_manifest
 from .ddp_reducer import ReducedParameters
 from .features.serving import FeatureTrainer
-from .freezing import FreezePlan, FreezeSchedule
+from .freezing import FreezeSchedule
 from .learning_rates import WarmupCallback, plateau_scheduler
 from .loss_scaling import uses_num_items
 from .losses import loss_from_arguments
 from .optimizers import BertAdam, bertadam_settings, split_groups_by_part
 from .parts import find_part, freezable_modules
+from .precision import settle, warn_if_changed, write_choice
 from .pushing import PublicPushTrainer
 from .random_state import keep_random_state
 
@@ -70,6 +71,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         schedule = FreezeSchedule(
             args.mapping("freeze"), args.mapping("gradual_unfreezing"), args.frozen_mode
         )
+        self.choice = settle(model, args)
         super().__init__(model, args, *trainer_options, **kwargs)
         self.parts = self._find_parts()
         if self.compute_loss_func is None:
@@ -95,8 +97,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         return self.auditing.audit
 
     @property
-    def plan(self) -> FreezePlan | None:  # type: ignore[override]
-        """The freeze plan of the last run, None before it."""
+    def plan(self) -> Any:  # type: ignore[override]
+        """The `FreezePlan` of the last run, None before it."""
         return getattr(self.freezing, "plan", None)
 
     def _find_parts(self) -> dict[str, tuple[str, ...]]:
@@ -124,8 +126,11 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
                 "Resume from another one; resume_from_checkpoint=True takes the last whole one."
             )
         self.auditing.resumed_from = resume_from_checkpoint or None
-        if resume_from_checkpoint and self.is_world_process_zero():
-            logger.info(f"Resuming from {resume_from_checkpoint}")
+        if self.is_world_process_zero():
+            logger.info(self.choice.sentence)
+            if resume_from_checkpoint:
+                warn_if_changed(resume_from_checkpoint, self.choice)
+                logger.info(f"Resuming from {resume_from_checkpoint}")
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
@@ -235,6 +240,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save and self.plan is not None:
             self.freezing.save(output_dir)
+            write_choice(output_dir, self.choice)
         if self.audit is not None:
             self.audit.save(output_dir, self.args.process_index)
 

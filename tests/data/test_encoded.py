@@ -1,5 +1,6 @@
 """EncodedDataset: laziness, leaving inputs out, fingerprint, errors that name the row."""
 
+import io
 import os
 from pathlib import Path
 
@@ -67,6 +68,32 @@ def test_the_fingerprint_follows_the_picture_files(tmp_path: Path):
     Image.new("L", (3, 3)).save(path)
     os.utime(path, ns=(0, 0))
     assert EncodedDataset(rows, Encoder().encode_row).fingerprint != before
+
+
+class PictureEncoder(Encoder):
+    def source_of(self, inputs):
+        return (("image",), "settings") if set(inputs) == {"pixel_values"} else None
+
+
+def test_the_fingerprint_of_pictures_follows_pictures_alone(tmp_path: Path):
+    def encoded(texts, colours):
+        pictures = []
+        for colour in colours:
+            buffer = io.BytesIO()
+            Image.new("RGB", (4, 4), colour).save(buffer, format="PNG")
+            pictures.append({"bytes": buffer.getvalue(), "path": None})
+        features = datasets.Features({"text": datasets.Value("string"), "image": datasets.Image()})
+        rows = datasets.Dataset.from_dict({"text": texts, "image": pictures}, features=features)
+        return EncodedDataset(rows, PictureEncoder().encode_row)
+
+    def key(texts, colours):
+        return encoded(texts, colours).fingerprint_of(["pixel_values"])
+
+    base = key(["a", "b"], ["red", "blue"])
+    assert key(["", ""], ["red", "blue"]) == base
+    assert key(["a", "b"], ["blue", "red"]) != base != key(["a", "b"], ["red", "green"])
+    both = encoded(["a", "b"], ["red", "blue"])
+    assert both.fingerprint_of(["input_ids"]) == both.fingerprint
 
 
 def test_pictures_are_handed_over_undecoded(tmp_path: Path):

@@ -125,7 +125,7 @@ def test_later_windows_may_look_back_but_are_not_judged_on_it(tmp_path):
     test = windows(rows, "test", seq_len=10, stride=1, label="last")
 
     assert len(test) == int((np.array(rows.split) == SPLITS.index("test")).sum())  # each row judged once
-    assert (np.array(rows.split)[test.last_rows()] == SPLITS.index("test")).all()
+    assert (np.array(rows.split)[test.index.start + test.index.length - 1] == SPLITS.index("test")).all()
     assert test.index.label_start.max() > 0
     assert (test.index.length[:1] == 10).all()
     leak = leak_check(train, test)

@@ -63,6 +63,36 @@ def test_a_plain_module_freezes_resumes_and_keeps_its_best_weights(tmp_path):
     assert largest_difference(weights(whole.model), weights(resumed.model)) == 0
 
 
+class LikePeft(nn.Module):
+    """Hides a model behind `base_model.model.` and forwards its attributes, as `PeftModel` does."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.base_model = nn.Module()
+        self.base_model.model = model.requires_grad_(False)
+        model.encoder[0].dense.adapter = nn.Linear(8, 8)
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.base_model.model, name)
+
+    def forward(self, input_ids, pixel_values, labels=None):
+        return self.base_model.model(input_ids, pixel_values, labels=labels)
+
+
+def test_parts_of_a_model_with_adapters_keep_their_names(tmp_path):
+    model = LikePeft(toy_model())
+    model.pooler.requires_grad_(True), model.classifier.requires_grad_(True)
+    args = toy_arguments(tmp_path, freeze={"pooler": "1 epoch"}, part_learning_rates={"text_encoder": 1e-3})
+    trainer = MMTabTrainer(model, args, train_dataset=ToyRows(16))
+    trainer.train()
+    assert list(trainer.audit.parts)[:2] == ["text_encoder", "image_encoder"]
+    assert "has trained since step 4" in trainer.audit.explain("pooler")
+    assert "frozen elsewhere" in trainer.audit.explain("image_encoder")
+
+
 def test_weights_by_class_name_need_a_config(tmp_path):
     args = toy_arguments(tmp_path, class_weights={"cat": 2.0})
     with pytest.raises(

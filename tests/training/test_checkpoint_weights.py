@@ -195,3 +195,35 @@ def test_the_comparer_reads_names_as_in_the_model(tmp_path, kind):
     model.save_pretrained(tmp_path / "b", save_original_format=False)  # as transformers before 5.24 wrote it
     text = compare_checkpoints(tmp_path / "a", tmp_path / "b")
     assert text.startswith("Moved: nothing.") and "only in" not in text
+
+
+@pytest.mark.parametrize("kind", ["resnet", "vit"])
+def test_a_damaged_checkpoint_is_named(tmp_path, kind):
+    model = model_of(kind)
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model.safetensors cannot be read as weights: it is cut off"):
+        load_weights(model, tmp_path)
+
+
+def mixtral():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 4}
+    return t.MixtralForCausalLM(t.MixtralConfig(**sizes, **heads))
+
+
+def test_weights_that_saving_splits_are_joined_again_and_stay_in_their_layer(tmp_path):
+    saved, model = mixtral(), mixtral()
+    with torch.no_grad():
+        saved.model.layers[1].mlp.experts.down_proj.add_(1.0)
+    saved.save_pretrained(tmp_path / "after")
+    model.save_pretrained(tmp_path / "before")
+    (tmp_path / "freeze_schedule.json").write_text(
+        '{"parts": {"first": ["model.layers.0"], "last": ["model.layers.1"]}}'
+    )
+    text = compare_checkpoints(tmp_path / "before", tmp_path / "after")
+    assert text.startswith("Moved: last. Unchanged: ") and "only in" not in text
+    load_weights(model, tmp_path / "after")
+    assert_equal_weights(saved, model)

@@ -14,6 +14,8 @@ from hf_mmtab.training.features.views import FeatureCollator
 
 FROZEN = {"image_encoder": "3 epochs"}
 
+STORE = "part-0123456789abcdef01234567"  # the name of a store
+
 
 def run(folder, model=None, rows=None, **changes):
     options = {} if rows is None else {"train_dataset": rows}
@@ -120,7 +122,7 @@ def test_oldest_store_makes_room(tmp_path):
 
 
 def test_store_that_another_run_deletes_is_read_on(tmp_path):
-    folder = tmp_path / "store"
+    folder = tmp_path / STORE
     (tmp_path / "part").mkdir()
     writer = StoreWriter(tmp_path / "part", 0)
     for row in range(3):
@@ -133,12 +135,13 @@ def test_store_that_another_run_deletes_is_read_on(tmp_path):
 
 
 def test_budget_holds_when_another_run_fills_the_folder_meanwhile(tmp_path, monkeypatch):
-    other = tmp_path / "features" / "other"
+    other = tmp_path / "features" / STORE
 
     def finish(temporary, final, rows):
         finish_store(temporary, final, rows)
         other.mkdir()
         (other / "data-0.bin").write_bytes(bytes(4000))
+        (other / "index.npy").write_bytes(b"")
         (other / "meta.json").write_text("{}")
         os.utime(other / "meta.json", (0, 0))
 
@@ -150,14 +153,26 @@ def test_budget_holds_when_another_run_fills_the_folder_meanwhile(tmp_path, monk
 
 
 def test_what_a_killed_run_left_half_written_makes_room_but_not_what_is_being_written(tmp_path):
-    for name, age in (("left.tmp", 7200), ("living.tmp", 0)):
+    left, living = (f"{STORE}.{digit * 32}.tmp" for digit in "ab")
+    for name, age in ((left, 7200), (living, 0)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data-0.bin").write_bytes(bytes(100))
         then = time.time() - age
         for path in (tmp_path / name / "data-0.bin", tmp_path / name):
             os.utime(path, (then, then))
     assert make_room(tmp_path, needed=50, budget=160, keep=[])
-    assert [path.name for path in tmp_path.iterdir()] == ["living.tmp"]
+    assert [path.name for path in tmp_path.iterdir()] == [living]
+
+
+def test_folders_of_others_are_never_deleted_to_make_room(tmp_path):
+    for name in ("old.tmp", "study-0123"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "meta.json").write_text("{}")
+        (tmp_path / name / "data.bin").write_bytes(bytes(100))
+        for path in (*(tmp_path / name).iterdir(), tmp_path / name):
+            os.utime(path, (0, 0))
+    assert not make_room(tmp_path, needed=150, budget=200, keep=[])
+    assert {path.name for path in tmp_path.iterdir()} == {"old.tmp", "study-0123"}
 
 
 def test_thaw_inside_an_epoch_computes_that_whole_epoch(tmp_path):

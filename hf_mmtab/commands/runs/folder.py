@@ -15,6 +15,7 @@ from ...recipes import read_recipe, write_recipe
 from ...tasks.checkpoints import RECIPE_FILE
 from ...training import MMTabTrainingArguments
 from ...training.parts import has_part
+from ...training.precision import go_on_as_before
 from ..console import say
 from ..push_to_hub import push_run
 from .own_files import (
@@ -146,6 +147,7 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
                 write_recipe(record, mine)
     with recipe.training.main_process_first(desc="reading the output folder"):
         before = _read_record(record)
+    go_on_as_before(before, mine, recipe.training)
     if before != mine:
         changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
         raise ValueError(

@@ -29,6 +29,7 @@ from ...reports import SplitPredictions
 from ...tasks import ImageTextTask, label_ids_of_model
 from ...training import MMTabTrainer
 from .folder import leave_out_absent_parts
+from .own_files import CACHE_FOLDER
 from .recipe import ImageTextRecipe
 from .report import predictions_file
 from .walk import Run
@@ -62,6 +63,8 @@ class ImageTextRun(Run[ImageTextRecipe]):
         if recipe.model.pretrained is not None:
             self._number_labels()
         leave_out_absent_parts(recipe, task.parts, model, self.is_reference)
+        if recipe.training.feature_cache_dir is None:  # one that is named is filled by evaluations too
+            recipe.training.feature_cache_dir = str(recipe.shared_folder / CACHE_FOLDER)
         self.known_metrics = metric_names(problem_type, model.config.id2label)
         self.selection = (SELECTION_METRIC[problem_type], True)
         return model

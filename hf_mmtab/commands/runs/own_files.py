@@ -25,17 +25,17 @@ _MODEL = (
     r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|processor_config\.json|"
     r"preprocessor_config\.json|tabbert_(arrays\.safetensors|values\.json)|tokenizer(_config)?\.json|"
     r"special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|tokenizer\.model|"
-    r"sentencepiece\.bpe\.model|word_vectors\.\w+|training_args\.bin|trainer_state\.json|freeze_schedule\.json"
+    r"sentencepiece\.bpe\.model|training_args\.bin|trainer_state\.json|freeze_schedule\.json"
 )
 _RUN = (
     r"results\.json|README\.md|update_audit\.(jsonl|txt|png)|update_audit[\w.]*\.(part|tmp)|comparison\.md|"
-    r"\.lock(\.owner)?|precision\.json|choices\.json|"
+    r"\.lock(\.owner)?|precision\.json|"
     rf"report/report(_public)?\.html|report/figures/({'|'.join(FIGURE_NAMES)})\.png|"
     rf"predictions/({'|'.join(SPLIT_ORDER)})\.parquet|runs/[^/]+/events\.out\.tfevents[^/]*"
 )
 _CHECKPOINT = (
     r"optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|update_audit_\d+\.safetensors|"
-    r"files\.json"
+    r"files\.json|precision\.json"
 )
 _TABLE = (
     r"cards\.(csv|part)|rows(\.\d+\.part)?/(field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|"

@@ -75,8 +75,13 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
         repeat = f"python -m hf_mmtab {command} {shlex.join(arguments)}"
         return cls(data, model, run, training, values, repeat, file=find_recipe(arguments[0]))
 
-    def variant(self, shared: Path, **changes: Any) -> Self:
-        """Return the recipe with other values for some keys, as one of several runs in a shared folder."""
+    def variant(self, shared: Path | None, **changes: Any) -> Self:
+        """Return the recipe with other values for some keys.
+
+        Args:
+            shared: folder of several runs, of which this is one; None: it is one by itself.
+            changes: key → value.
+        """
         values = {**self.values, **changes}
         added = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in changes.items())
         data, model, run, training = build(self.types, values)

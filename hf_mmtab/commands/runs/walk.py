@@ -134,11 +134,22 @@ def execute(run: Run) -> RunResults:
         What `results.json` holds.
     """
     is_main_process = run.recipe.training.process_index == 0
+    check_training(run.recipe)
     run.check()
     if is_main_process:
         refuse_folder(run.recipe)
     with lock_folder(run.recipe.folder, is_main_process):
         return _execute(run)
+
+
+def check_training(recipe: Recipe) -> None:
+    """Raise a ValueError for a recipe that would train nothing."""
+    training = recipe.training
+    if training.num_train_epochs <= 0 and training.max_steps <= 0:
+        raise ValueError(
+            f"Expected num_train_epochs above 0, found {training.num_train_epochs:g}: nothing would be trained. To "
+            "judge a saved model, use `hf-mmtab eval_checkpoint`."
+        )
 
 
 def _execute(run: Run) -> RunResults:

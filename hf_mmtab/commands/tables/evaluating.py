@@ -17,11 +17,13 @@ from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
 from ...training import MMTabTrainer, MMTabTrainingArguments
+from ...training.precision import in_bf16
 from ..runs.evaluation import finish_evaluation
 from ..runs.report import predictions_file
 from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows
 from ..runs.table_notes import leak_sentence
+from .blocks import current_device
 
 ALL_ROWS = "all"
 
@@ -44,7 +46,8 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
             output_dir=options.out,
             per_device_eval_batch_size=options.batch_size,
             dataloader_num_workers=options.num_workers,
-            bf16_full_eval=options.bf16,
+            precision="fp32",  # of the weights
+            bf16_full_eval=in_bf16(options, model, current_device()),
             remove_unused_columns=False,
             report_to="none",
         )

@@ -10,6 +10,7 @@ from ...data.windows import DEFAULT_SEQ_LEN
 from ...metrics import decide, probabilities_from_logits
 from ...metrics.names import label_names
 from ...tasks.checkpoints import load_head
+from ...training.precision import in_bf16
 from .blocks import Level, WindowCut, current_device, run_windows, scoring_into
 
 
@@ -35,6 +36,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
     cut = WindowCut(config.seq_len or DEFAULT_SEQ_LEN, level, every, config.max_gap)
     device = current_device()
     model = model.to(device).eval()
+    bf16 = in_bf16(options, model, device)
     count = 0
     with scoring_into(options, model, cut, options.spreadsheet_safe) as (table, blocks, write):
         for windows, judged in blocks:
@@ -44,7 +46,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
                 table.processor,
                 options.batch_size,
                 device,
-                options.bf16,
+                bf16,
             )
             pieces = [logits for logits, _ in batches]
             logits = judged_logits(pieces, judged.window, judged.place) if every else np.concatenate(pieces)

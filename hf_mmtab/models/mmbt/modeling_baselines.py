@@ -179,6 +179,8 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
                 "inputs": ["pixel_values"],
                 "output": "image_regions",
                 "method": "get_image_features",
+                "computed_by": "image_model",  # so MMBT and its baselines share what the same encoder gave
+                "depends_on": ["image_config", "num_image_embeds", "image_pooling"],
             }
         }
 

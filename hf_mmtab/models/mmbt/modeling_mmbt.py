@@ -174,6 +174,8 @@ class MMBTModel(MMBTPreTrainedModel):
                 "inputs": ["pixel_values"],
                 "output": "image_regions",
                 "method": "get_image_features",
+                "computed_by": "image_model",  # so MMBT and its baselines share what the same encoder gave
+                "depends_on": ["image_config", "num_image_embeds", "image_pooling"],
             }
         }
 

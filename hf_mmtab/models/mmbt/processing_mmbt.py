@@ -248,6 +248,19 @@ class MMBTProcessor(ProcessorMixin):
             state += json.dumps(backend, sort_keys=True)
         return hashlib.sha256(state.encode()).hexdigest()[:16]
 
+    def source_of(self, inputs: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
+        """Return the columns and a hash of the settings from which model inputs are made; None: of all of them.
+
+        Args:
+            inputs: names as in `model_input_names`.
+        """
+        if set(inputs) != {"pixel_values"}:
+            return None
+        names = ("image_processor", "image_backend", "missing_image", "transparency", "upright")
+        settings = json.loads(self.to_json_string())
+        text = json.dumps({name: settings.get(name) for name in names}, sort_keys=True)
+        return ("image",), hashlib.sha256(text.encode()).hexdigest()[:16]
+
     def _encode_texts(
         self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None = None
     ) -> dict[str, list[list[int]]]:

@@ -9,6 +9,7 @@ from transformers import (
     AutoProcessor,
 )
 
+from .collating_tabbert import TabBertCollator
 from .configuration_tabbert import TabBertConfig
 from .modeling_tabbert import TabBertForMaskedLM, TabBertMaskedLMOutput, TabBertModel, TabBertPreTrainedModel
 from .modeling_tabbert_lstm import (
@@ -41,6 +42,7 @@ def register() -> None:
 
 
 __all__ = [
+    "TabBertCollator",
     "TabBertConfig",
     "TabBertForMaskedLM",
     "TabBertLstmForSequenceClassification",

@@ -1,5 +1,7 @@
 """One fitted field: its range of ids, values or bin edges, encoding and decoding."""
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ import pyarrow.compute as pc
 
 from .columns_tabbert import FieldPlan
 from .statistics_tabbert import FieldStatistics
-from .values_tabbert import fixed_values, stable_hash, transformed
+from .values_tabbert import fixed_values, is_text, parse_numbers, stable_hash, transformed
 
 UNKNOWN, MISSING = "[UNK]", "[MISSING]"
 
@@ -185,8 +187,8 @@ class FittedField:
                 return text
             return values.cast(kind)
         if pa.types.is_floating(kind):
-            return pl.Series(pl.from_arrow(values)).cast(pl.Float64, strict=False).to_arrow()
-        return _whole(values)
+            return parse_numbers(values) if is_text(values.type) else values.cast(kind, safe=False)
+        return _whole_numbers(values)
 
     def tokens(self, digits: int = 6) -> list[str]:
         """Return the text of every id from `first_value_id` on; bins of logarithms in the numbers they are of.
@@ -347,14 +349,20 @@ def count_edges_below(edges: np.ndarray, values: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _whole(values: pa.Array) -> pa.Array:
-    """Return values as int64, null where they are not whole numbers."""
-    series = pl.Series(pl.from_arrow(values))
-    exact = series.cast(pl.Int64, strict=False) if series.dtype == pl.String else None
-    numbers = series.cast(pl.Float64, strict=False)
-    whole = pl.when((numbers == numbers.floor()) & (numbers.abs() < 2.0**53)).then(
-        numbers.cast(pl.Int64, strict=False)
-    )
-    # text such as 91750.0 is the number 91750; text of digits keeps all of them
-    series = pl.select(whole if exact is None else pl.coalesce(exact, whole)).to_series()
-    return series.to_arrow().cast(pa.int64())
+def _whole_numbers(values: pa.Array) -> pa.Array:
+    """Return numbers or text as int64, null where they are not whole numbers."""
+    if is_text(values.type):
+        coded = values.dictionary_encode()
+        return pa.array([_whole_number(one) for one in coded.dictionary.to_pylist()], pa.int64()).take(
+            coded.indices
+        )
+    whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
+    return pc.if_else(whole, values, None).cast(pa.int64())
+
+
+def _whole_number(text: str) -> int | None:
+    """Parse a whole number: 91750.0 is 91750, and text of digits keeps all of them."""
+    if re.fullmatch(r"[+-]?[0-9]+", text) and abs(number := int(text)) < 2**63:
+        return number
+    value = parse_numbers(pa.array([text]))[0].as_py()
+    return int(value) if value is not None and abs(value) < 2.0**53 and value == math.floor(value) else None

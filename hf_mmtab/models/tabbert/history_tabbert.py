@@ -1,11 +1,11 @@
 """Whose history a row belongs to, and how long ago that history's previous row was."""
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .columns_tabbert import ColumnPlan
-from .values_tabbert import column, microseconds
+from .values_tabbert import column, is_text, microseconds
 
 
 def check_history(table: pa.Table, plan: ColumnPlan, number: int | None = None) -> None:
@@ -20,13 +20,11 @@ def check_history(table: pa.Table, plan: ColumnPlan, number: int | None = None) 
     """
     where = "the table" if number is None else f"table {number}"
     present = [name for name in plan.entity if name in table.column_names]
-    if present and table.num_rows:
-        keys = pl.DataFrame({name: pl.Series(pl.from_arrow(column(table, name))) for name in present})
-        if (found := keys.n_unique()) > 1:
-            raise ValueError(
-                f"Expected the rows of one entity ({', '.join(present)}), found {found} in {where}. Give a "
-                f"list of tables, one per entity: `processor(polars.DataFrame(rows).partition_by({present}))`."
-            )
+    if present and table.num_rows and (entities := len(entity_codes(table, present)[1])) > 1:
+        raise ValueError(
+            f"Expected the rows of one entity ({', '.join(present)}), found {entities} in {where}. Give a "
+            f"list of tables, one per entity: `processor(polars.DataFrame(rows).partition_by({present}))`."
+        )
     if plan.order == "time" and plan.time is not None and plan.time in table.column_names:
         moments = column(table, plan.time)
         if moments.null_count or not (
@@ -47,6 +45,33 @@ def _owner(table: pa.Table, entity: list[str]) -> str:
     return f" ({told})" if told else ""
 
 
+def entity_codes(table: pa.Table, entity: list[str]) -> tuple[np.ndarray, list[tuple]]:
+    """Number the entities of a table.
+
+    Returns:
+        The number of each row's entity, int64 `(rows,)`, and the values of the entity columns of each number.
+    """
+    values = [_of_simple_type(column(table, name)) for name in entity]
+    begins = np.ones(table.num_rows, dtype=bool)  # rows of another entity than the row before: often few
+    changes = [pc.fill_null(pc.not_equal(one[1:], one[:-1]), True) for one in values]
+    begins[1:] = np.any([np.asarray(one) for one in changes], axis=0)
+    starts = np.flatnonzero(begins)
+    codes, keys = np.zeros(len(starts), dtype=np.int64), [()]
+    for one in values:
+        coded = one.take(pa.array(starts)).dictionary_encode("encode")
+        names = coded.dictionary.to_pylist()
+        pairs = codes * len(names) + coded.indices.to_numpy()
+        unique, codes = np.unique(pairs, return_inverse=True)
+        keys = [(*keys[pair // len(names)], names[pair % len(names)]) for pair in unique.tolist()]
+    return np.repeat(codes, np.diff(np.append(starts, table.num_rows))), keys
+
+
+def _of_simple_type(values: pa.Array) -> pa.Array:
+    """Return whole numbers and booleans as they are, other values as text."""
+    simple = pa.types.is_integer(values.type) or pa.types.is_boolean(values.type) or is_text(values.type)
+    return values if simple else values.cast(pa.string())
+
+
 class EntityHistory:
     """Follows entities through batches of rows and gives the time since each row's predecessor.
 
@@ -55,8 +80,8 @@ class EntityHistory:
 
     def __init__(self, entity: tuple[str, ...], time: str) -> None:
         self.entity, self.time = list(entity), time
-        self.keys: pl.DataFrame | None = None  # entity columns, code
-        self.first = np.empty(0, dtype=np.int64)  # microseconds, by code
+        self.numbers: dict[tuple, int] = {}  # of the entities, by the values of the entity columns
+        self.first = np.empty(0, dtype=np.int64)  # microseconds, by number
         self.last = np.empty(0, dtype=np.int64)
 
     def gaps(self, table: pa.Table) -> np.ndarray:
@@ -106,52 +131,40 @@ class EntityHistory:
             at = int(np.flatnonzero(gap < 0)[0])
             raise ValueError(
                 f"The rows of {self._name(int(codes[at]))} go back in time between two batches (column"
-                f" {self.time!r}). Order the table by entity and time first:"
-                " `hf_mmtab.data.table.in_order(...)`."
+                f" {self.time!r}). Sort the table by {', '.join([*self.entity, self.time])} first."
             )
         self.first[codes[~known]] = first[~known]
         self.last[codes] = last
         return gap
 
     def _codes(self, table: pa.Table) -> np.ndarray:
-        if not self.entity:
-            return np.zeros(table.num_rows, dtype=np.int64)
-        keys = pl.DataFrame({name: pl.Series(pl.from_arrow(column(table, name))) for name in self.entity})
         for name in self.entity:
-            if keys[name].null_count():
-                at = int(keys[name].is_null().arg_true()[0])
+            missing = column(table, name).is_null(nan_is_null=True)
+            if missing.true_count:
                 raise ValueError(
-                    f"Column {name!r} names the entity and is missing in {keys[name].null_count()} rows of a"
-                    f" batch (first: row {at}). Fill or remove those rows."
+                    f"Column {name!r} names the entity and is missing in {missing.true_count} rows of a"
+                    f" batch (first: row {missing.index(True)}). Fill or remove those rows."
                 )
-        changes = np.zeros(len(keys), dtype=bool)
-        changes[0] = True
-        for name in self.entity:
-            values = keys[name]
-            changes[1:] |= (values.slice(1) != values.slice(0, len(values) - 1)).to_numpy()
-        starts = np.flatnonzero(changes)
-        runs = keys[starts]
-        codes = self._lookup(runs)
-        return np.repeat(codes, np.diff(np.append(starts, len(keys))))
+        codes, keys = entity_codes(table, self.entity)
+        return self._numbers(keys)[codes]
 
-    def _lookup(self, runs: pl.DataFrame) -> np.ndarray:
-        if self.keys is None:
-            self.keys = runs.clear().with_columns(pl.lit(0, dtype=pl.Int64).alias("#code"))
-        found = runs.join(self.keys, on=self.entity, how="left", maintain_order="left")
-        if found["#code"].null_count():
-            fresh = found.filter(pl.col("#code").is_null()).select(self.entity).unique(maintain_order=True)
-            numbered = fresh.with_columns(
-                pl.int_range(pl.len(), dtype=pl.Int64).alias("#code") + len(self.keys)
-            )
-            self.keys = pl.concat([self.keys, numbered])
-            found = runs.join(self.keys, on=self.entity, how="left", maintain_order="left")
-        return found["#code"].to_numpy()
+    def _numbers(self, keys: list[tuple]) -> np.ndarray:
+        """Return the number of each entity; new ones get the next numbers."""
+        known = next(iter(self.numbers), keys[0])
+        for name, old, new in zip(self.entity, known, keys[0], strict=True):
+            if type(old) is not type(new):
+                raise ValueError(
+                    f"Column {name!r} names the entity and changed from {type(old).__name__} ({old!r}) to "
+                    f"{type(new).__name__} ({new!r}) between batches. Give the column one type when reading the table."
+                )
+        return np.array([self.numbers.setdefault(key, len(self.numbers)) for key in keys], dtype=np.int64)
 
-    def _name(self, code: int) -> str:
-        if self.keys is None:
-            return "the table"
-        row = self.keys.row(code, named=True)
-        return ", ".join(f"{name} {row[name]!r}" for name in self.entity)
+    def _name(self, number: int) -> str:
+        key = next(key for key, one in self.numbers.items() if one == number)
+        return (
+            ", ".join(f"{name} {value!r}" for name, value in zip(self.entity, key, strict=True))
+            or "the table"
+        )
 
     def follow(self, later: "EntityHistory") -> np.ndarray:
         """Take in a part that comes after this one; return the gaps in seconds where an entity spans both.
@@ -161,29 +174,22 @@ class EntityHistory:
         """
         if not len(later.last):
             return np.empty(0)
-        if self.entity:
-            assert later.keys is not None
-            codes = self._lookup(later.keys.sort("#code").select(self.entity))
-        else:
-            codes = np.zeros(1, dtype=np.int64)
+        codes = self._numbers(list(later.numbers))
         gaps = self._since_last_batch(codes, later.first, later.last)
         return gaps[~np.isnan(gaps)]
 
     def state(self) -> dict[str, object]:
         """Return plain values from which `load_state` restores the same history."""
-        keys = (
-            self.keys.sort("#code").select(self.entity).to_dict(as_series=False)
-            if self.keys is not None
-            else None
-        )
-        types = [str(t) for t in self.keys.select(self.entity).dtypes] if self.keys is not None else None
-        return {"keys": keys, "types": types, "first": self.first.tolist(), "last": self.last.tolist()}
+        columns = [list(values) for values in zip(*self.numbers, strict=True)]
+        keys = dict(zip(self.entity, columns, strict=True)) if columns else None
+        return {"keys": keys, "first": self.first.tolist(), "last": self.last.tolist()}
 
     def load_state(self, state: dict) -> None:
         """Restore what `state` described."""
         self.first, self.last = (np.array(state[k], dtype=np.int64) for k in ("first", "last"))
-        if state["keys"] is not None:
-            types = {k: getattr(pl, t) for k, t in zip(state["keys"], state["types"], strict=True)}
-            self.keys = pl.DataFrame(state["keys"], schema=types).with_columns(
-                pl.int_range(pl.len(), dtype=pl.Int64).alias("#code")
-            )
+        keys = (
+            zip(*(state["keys"] or {}).values(), strict=True)
+            if self.entity
+            else [()] * min(1, len(self.last))
+        )
+        self.numbers = {key: number for number, key in enumerate(keys)}

@@ -1,4 +1,4 @@
-"""What the update audit answers: sentences, reasons and the table, from what it last saw of each part."""
+"""The sentences and the table of the update audit, written from the last record of each part."""
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from torch import nn
 from ..freezing import FreezePlan
 from ..parts import find_part, has_part
 from .part_samples import PartSample, relative_change
-from .report import count, format_table, percent, quantity
+from .report import format_table, short_change, short_count, short_share
 
-STUCK_SHARE = 0.1  # from here on the audit says that weights cannot move
-NEARLY_ENDED = 0.01  # of its peak: a learning rate that a schedule brings this far down moves hardly anything
+STUCK_SHARE = 0.1  # share of weights that a step left as they were, from which on the audit mentions it
+NEARLY_ENDED = 0.01  # share of its peak below which a learning rate counts as the end of its schedule
 
 
 @dataclass
 class PartStatus:
-    """What the audit last saw of one part; saved with each checkpoint."""
+    """The last record of one part; saved with each checkpoint."""
 
     step: int = 0  # optimizer steps done at the last record
     frozen: bool = False
@@ -38,17 +38,13 @@ class PartStatus:
     zero_rate_since: int | None = None
     weight_decay: float = 0.0
     gradient_seen: bool = False  # other than 0 at any record
-    stuck_share: float = (
-        0.0  # of its weights with a gradient, those that the last recorded step left as they were
-    )
+    stuck_share: float = 0.0  # of its weights with a gradient: not changed by the last recorded step
     not_finite_since: int | None = None  # first record with NaN or infinite weights
 
 
 @dataclass
 class RunPosition:
-    """Where the run is: optimizer steps done, micro-batches done in the open accumulation window, whether it
-    ended.
-    """
+    """Optimizer steps done, micro-batches done in the open accumulation window, and whether the run ended."""
 
     step: int = 0
     micro_batches: int = 0
@@ -58,7 +54,7 @@ class RunPosition:
 
 
 class AuditAnswers:
-    """The answering half of `UpdateAudit`, which records what is read here."""
+    """Explains what `UpdateAudit`, its subclass, recorded."""
 
     model: nn.Module
     names: dict[str, list[str]]
@@ -71,26 +67,11 @@ class AuditAnswers:
     _start: dict[str, torch.Tensor]
 
     def reason(self, part: str, params: Sequence[nn.Parameter] | None = None) -> str:
-        """Return what kept a part, or only `params` of it, still at the last record."""
+        """Return why a part, or only `params` of it, did not move in the last recorded step."""
         status, position = self.position.statuses[part], self.position
         params = self.parts[part] if params is None else params
-        units = [unit for unit in self.plan.units if unit.part == part or unit.name == part]
-        units = units or self._units_around(params)
         if not any(p.requires_grad for p in params):
-            thaw = min((unit.next_thaw(position.step) for unit in units), default=None)
-            if thaw is None or {id(p) for p in params} <= self.plan.kept_frozen():
-                return "requires_grad is False, and not by the freeze schedule: it was frozen elsewhere"
-            again = max((unit.frozen_since(position.step) for unit in units), default=0)
-            since = f"frozen again since {self.plan.describe(again)}" if again else "frozen"
-            if math.isinf(thaw):
-                return since if again else "frozen forever"
-            if position.ended or thaw >= self.plan.total_steps:
-                return (
-                    f"the run ended at step {position.step if position.ended else self.plan.total_steps}, "
-                    f"before its "
-                    f"thaw at {self.plan.describe(thaw)}"
-                )
-            return f"{since}{',' if again else ''} until {self.plan.describe(thaw)}"
+            return self._why_frozen(part, params)
         if position.step == 0 and position.micro_batches:
             return self._window()
         if not any(id(p) in self._optimized for p in params):
@@ -114,8 +95,25 @@ class AuditAnswers:
             return f"the learning rate is {status.learning_rate:.1e}: its schedule is at its end"
         return self._resolution(part)
 
+    def _why_frozen(self, part: str, params: Sequence[nn.Parameter]) -> str:
+        """Return since when and until when parameters are frozen, or that the schedule does not freeze them."""
+        plan, position = self.plan, self.position
+        units = [unit for unit in plan.units if unit.part == part or unit.name == part]
+        units = units or self._units_around(params)
+        thaw = min((unit.next_thaw(position.step) for unit in units), default=None)
+        if thaw is None or {id(p) for p in params} <= plan.kept_frozen():
+            return "requires_grad is False, and not by the freeze schedule: it was frozen elsewhere"
+        again = max((unit.frozen_since(position.step) for unit in units), default=0)
+        since = f"frozen again since {plan.describe(again)}" if again else "frozen"
+        if math.isinf(thaw):
+            return since if again else "frozen forever"
+        if position.ended or thaw >= plan.total_steps:
+            end = position.step if position.ended else plan.total_steps
+            return f"the run ended at step {end}, before its thaw at {plan.describe(thaw)}"
+        return f"{since}{',' if again else ''} until {plan.describe(thaw)}"
+
     def _nearly_ended(self, status: PartStatus) -> bool:
-        """Tell whether the schedule has brought the learning rate down to where nothing is expected to move."""
+        """Return whether the schedule has brought the learning rate so far down that hardly anything moves."""
         return status.learning_rate < NEARLY_ENDED * status.peak_learning_rate
 
     def _resolution(self, part: str) -> str:
@@ -129,29 +127,29 @@ class AuditAnswers:
         )
 
     def notes(self, part: str) -> list[str]:
-        """Return what is odd about a part that moves, or that only seems to train."""
+        """Return what a user should look at in a part that trains."""
         status, notes = self.position.statuses[part], []
         active = [p for p in self.parts[part] if p.requires_grad]
         if status.not_finite_since is not None:
             notes.append(f"its weights hold NaN or infinite values since step {status.not_finite_since}")
         optimized = share(active, [id(p) in self._optimized for p in active])
         if active and 0 < optimized < 1:
-            notes.append(f"only {percent(optimized)} of its trainable weights are in the optimizer")
+            notes.append(f"only {short_share(optimized)} of its trainable weights are in the optimizer")
         if active and 0 < status.missing_gradients < 1:
-            notes.append(f"{percent(status.missing_gradients)} of its trainable weights have no gradient")
+            notes.append(f"{short_share(status.missing_gradients)} of its trainable weights have no gradient")
         if status.gradient_norm == 0 and status.change != 0:
             decay, momentum = status.weight_decay > 0, status.gradient_seen or status.weight_decay == 0
             movers = [*["momentum of earlier gradients"] * momentum, *["weight decay"] * decay]
             notes.append(f"its gradient is exactly zero; only {' and '.join(movers)} moves it")
         if status.stuck_share >= STUCK_SHARE and status.change != 0 and not self._nearly_ended(status):
             notes.append(
-                f"{percent(status.stuck_share)} of the weights cannot move at this learning rate: "
+                f"{short_share(status.stuck_share)} of the weights cannot move at this learning rate: "
                 + self._resolution(part)
             )
         return notes
 
     def _units_around(self, params: Sequence[nn.Parameter]) -> list[Any]:
-        """Return the scheduled units that hold all of these parameters: those of a part inside a scheduled one."""
+        """Return the scheduled units that contain all of these parameters."""
         held = {id(p) for p in params}
         return [unit for unit in self.plan.units if held <= {id(p) for p in self.plan.parameters(unit)}]
 
@@ -159,17 +157,15 @@ class AuditAnswers:
         position = self.position
         return (
             f"inside an accumulation window: batch {position.micro_batches} of {position.accumulation}, "
-            f"weights move "
-            f"once per {position.accumulation} batches"
+            f"weights move once per {position.accumulation} batches"
         )
 
     def explain(self, part: str) -> str:
-        """Answer in a sentence: since when a part trains and how far it moved, or which reason keeps it
-        still.
+        """Say since when a part trains and how far it moved, or why it does not move.
 
         Args:
-            part: a part of the audit's table, or any module path or pattern of paths: one sentence for each part
-                that it covers or touches.
+            part: a part of the audit's table, or any module path or pattern of paths; each part that it covers or
+                overlaps gets a sentence.
 
         Raises:
             ValueError: if there is no such part or module.
@@ -192,7 +188,7 @@ class AuditAnswers:
         return " ".join(sentences) or f"{part} has no parameters."
 
     def _explain_piece(self, label: str, part: str, inside: Sequence[bool]) -> str:
-        """Answer for some of the parameters of a part."""
+        """Explain some of the parameters of a part."""
         sample = self._samples[part]
         pairs = zip(sample.pieces(self._start[part]), sample.pieces(sample.read()), inside, strict=True)
         chosen = [(start, now) for start, now, chosen in pairs if chosen]
@@ -204,7 +200,7 @@ class AuditAnswers:
         if moved == 0:
             return f"{label} has not moved in {steps} optimizer steps: {self.reason(part, params)}."
         return (
-            f"{label} has moved by {quantity(moved)} of its norm in {steps} optimizer steps, "
+            f"{label} has moved by {short_change(moved)} of its norm in {steps} optimizer steps, "
             f"as a piece of {part}. {self._explain_part(part)}"
         )
 
@@ -222,33 +218,34 @@ class AuditAnswers:
         notes = "".join(f"; {note}" for note in self.notes(part))
         if status.not_finite_since is not None:
             return f"{since}{notes}."
-        text = f"{since} and has moved by {quantity(status.change_since_start)} of its norm since the start"
+        text = (
+            f"{since} and has moved by {short_change(status.change_since_start)} of its norm since the start"
+        )
         if status.change_since_start < 1e-5:
             text += " (less than torch.allclose notices: its default tolerance is 1e-5)"
         if status.change == 0:
             return f"{text}; it does not move now: {self.reason(part)}{notes}."
         norm = "none" if status.gradient_norm is None else f"{status.gradient_norm:.2e}"
-        text += (
-            f"; at the last record it moved by {quantity(status.change)} (gradient norm {norm}, learning "
-            f"rate "
-            f"{status.learning_rate:.1e})"
-        )
+        change, rate = short_change(status.change), f"{status.learning_rate:.1e}"
+        text += f"; at the last record it moved by {change} (gradient norm {norm}, learning rate {rate})"
         if position.micro_batches:
             text += f"; now {self._window()}"
         return f"{text}{notes}."
 
     def table(self) -> str:
-        """Return one row per part: what it does, how far it moved, and why not if it did not."""
+        """Return one row per part: since when it trains, how far it moved, and why not if it did not."""
         rows = [("part", "weights", "trains since", "moved since start", "statistics", "last gradient", "")]
         for part, status in self.position.statuses.items():
             moved = status.change_since_start
             rows.append(
                 (
                     part,
-                    count(sum(p.numel() for p in self.parts[part])),
+                    short_count(sum(p.numel() for p in self.parts[part])),
                     "never" if moved == 0 else f"step {status.trains_since or 0}",
-                    quantity(moved) if moved else "0",
-                    "" if status.statistics_since_start is None else quantity(status.statistics_since_start),
+                    short_change(moved) if moved else "0",
+                    ""
+                    if status.statistics_since_start is None
+                    else short_change(status.statistics_since_start),
                     "none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}",
                     "; ".join(self._remarks(part)),
                 )
@@ -256,7 +253,7 @@ class AuditAnswers:
         return format_table(rows)
 
     def _remarks(self, part: str) -> list[str]:
-        """Return why a part does not move, and what is odd; a schedule that has run its course is neither."""
+        """Return why a part does not move, and its notes; the end of a learning-rate schedule needs no remark."""
         status = self.position.statuses[part]
         moved = status.change_since_start > 0 and not status.frozen
         as_planned = moved and status.learning_rate > 0 and self._nearly_ended(status)
@@ -265,6 +262,6 @@ class AuditAnswers:
 
 
 def share(params: Sequence[nn.Parameter], flags: Sequence[bool]) -> float:
-    """Return the share of the weights whose parameter has its flag set, 0 without weights."""
+    """Return the share of the weights in the parameters whose flag is True, 0 without weights."""
     total = sum(p.numel() for p in params)
     return sum(p.numel() for p, flag in zip(params, flags, strict=True) if flag) / total if total else 0.0

@@ -1,4 +1,4 @@
-"""Compare two saved checkpoints part by part: the audit's question, asked after the fact."""
+"""Compare two saved checkpoints part by part."""
 
 import json
 import os
@@ -11,16 +11,14 @@ import torch
 from ..checkpoint_weights import CheckpointWeights
 from ..checkpoints import SCHEDULE_NAME
 from ..parts import owner_by_path
-from .report import format_table, quantity
+from .report import format_table, short_change
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass
 class PartDifference:
-    """How one part differs between two sets of weights; batch-norm statistics are counted apart from
-    weights.
-    """
+    """The difference of one part, or of its batch-norm statistics, between two sets of weights."""
 
     part: str
     tensors: int = 0
@@ -40,7 +38,7 @@ class PartDifference:
         return (self.squared_change / (self.squared_norm or 1.0)) ** 0.5
 
     def note(self) -> str:
-        """Say what the numbers mean."""
+        """Return the numbers in words."""
         if self.by_reference:
             return (
                 f"the same tensor was saved twice: {self.by_reference} share memory, clone() before training"
@@ -133,7 +131,7 @@ def compare_checkpoints(a: str | os.PathLike, b: str | os.PathLike, depth: int =
     differences = compare_states(first, second, saved_parts(a, b), depth)
     rows = [("part", "tensors", "changed", "relative change", "largest change", "")]
     for part, difference in differences.items():
-        relative = quantity(difference.relative) if difference.changed else "0"
+        relative = short_change(difference.relative) if difference.changed else "0"
         largest = f"{difference.largest:.1e}" if difference.changed else "0"
         counts = (str(difference.tensors), str(difference.changed))
         rows.append((part, *counts, relative, largest, difference.note()))

@@ -12,7 +12,7 @@ def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
-    """Sum shard results over processes; a negative value means that the process has nothing to add."""
+    """Sum values over processes; a negative value means that this process has none."""
     counted = torch.stack([values.clamp(min=0), (values >= 0).to(values.dtype)])
     dist.all_reduce(counted)
     return torch.where(counted[1] > 0, counted[0], torch.full_like(values, -1.0))
@@ -44,7 +44,7 @@ class PartSample:
 
     @torch.no_grad()
     def read_has_gradient(self, among: frozenset[int]) -> torch.Tensor:
-        """Tell which sampled elements have a gradient other than 0, shape as `read`.
+        """Return which sampled elements have a gradient other than 0, shape as `read`.
 
         Args:
             among: ids of the tensors that count; elements of the others are False.

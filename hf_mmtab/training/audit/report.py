@@ -1,4 +1,4 @@
-"""The audit for people: text tables and a plot of what each part did."""
+"""The update audit as text tables and as a plot."""
 
 import math
 import os
@@ -16,22 +16,34 @@ def format_table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths).rstrip(), *lines[1:]])
 
 
-def count(number: int) -> str:
-    """Return a number of weights in short: 1.2k, 3.4M, 5.6G."""
+def short_count(number: int) -> str:
+    """Return a number of weights as 1.2k, 3.4M or 5.6G."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= limit:
             return f"{number / limit:.1f}{unit}"
     return str(number)
 
 
-def quantity(value: float) -> str:
-    """Return a relative change in short."""
+def short_change(value: float) -> str:
+    """Return a relative change as a percentage, below 1% as 1.2e-03."""
     return f"{value:.1%}" if value >= 0.01 else f"{value:.1e}"
 
 
-def percent(share: float) -> str:
-    """Return a share in short; what is neither nothing nor everything does not read as such."""
+def short_share(share: float) -> str:
+    """Return a share in [0, 1] as a percentage; only 0 and 1 themselves read as 0% and 100%."""
     return f"{share:.0%}" if share in (0.0, 1.0) else f"{min(max(share, 0.001), 0.999):.1%}"
+
+
+# Title of a column → label of a curve → key of a record; what an empty panel of it says.
+_COLUMNS: tuple[tuple[str, dict[str, str], str], ...] = (
+    (
+        "Relative change",
+        {"since the start": "change_since_start", "in one step": "change"},
+        "does not move",
+    ),
+    ("Gradient norm", {"": "gradient_norm"}, "no gradient"),
+    ("Learning rate", {"": "learning_rate"}, "not applied"),
+)
 
 
 def plot_audit(
@@ -40,95 +52,73 @@ def plot_audit(
     """Draw part × step: frozen bands, relative change (log scale), gradient norm and learning rate.
 
     Args:
-        records: of an audit file, see `read_records`.
+        records: of an audit file, see `read_records`; values that are NaN or infinite are gaps.
         path: the PNG to write.
         boundaries: steps at which something freezes or thaws.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
 
     parts = list(dict.fromkeys(record["part"] for record in records))
-    last = max(record["step"] for record in records)
-    columns = (
-        ("Relative change", {"since the start": "change_since_start", "in one step": "change"}),
-        ("Gradient norm", {"": "gradient_norm"}),
-        ("Learning rate", {"": "learning_rate"}),
-    )
     figure = Figure(figsize=(13, 1.3 + 1.25 * len(parts)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(parts), 3, sharex=True, sharey="col", squeeze=False)
+    last = max(record["step"] for record in records)
     for row, part in enumerate(parts):
         own = [record for record in records if record["part"] == part]
-        for column, (_, curves) in enumerate(columns):
-            panel = axes[row][column]
+        for panel, (_, curves, empty) in zip(axes[row], _COLUMNS, strict=True):
             for start, end in frozen_bands(own, boundaries, last):
                 panel.axvspan(start, end, color="#b9d3ea", lw=0)
-            drawn = [
-                _draw(panel, own, key, label, color)
-                for (label, key), color in zip(curves.items(), ("#1f4e79", "#d97b29"), strict=False)
-            ]
-            if not any(drawn):
-                text = ("does not move", "no gradient", "not applied")[column]
-                if any(not _is_finite(record[key]) for record in own for key in curves.values()):
-                    text = "NaN or infinite"
-                panel.text(
-                    0.5, 0.5, text, transform=panel.transAxes, ha="center", va="center", color="#444444"
-                )
+            _draw_panel(panel, own, curves, empty)
             panel.set_xlim(0, last)
-            panel.grid(alpha=0.25)
-            panel.tick_params(labelsize=8)
         axes[row][0].set_ylabel(part.replace("_", "_\n") if len(part) > 14 else part, fontsize=9)
-    for column, (title, _) in enumerate(columns):
-        top, bottom = axes[0][column], axes[-1][column]
-        top.set_title(title, fontsize=10)
-        bottom.set_xlabel("optimizer step", fontsize=9)
-        if column < 2 and any(
-            record[key] and _is_finite(record[key])
-            for record in records
-            for key in columns[column][1].values()
-        ):
-            top.set_yscale("log")  # shared by the column
-            for panel in axes[:, column]:
-                panel.minorticks_off()
-        else:
-            top.set_ylim(bottom=0)
-            top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}" if value else "0"))
-    handles = {
-        label: line
-        for panel in axes[:, 0]
-        for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), fontsize=8, loc="upper left", ncols=2, frameon=False)
+    for column in range(len(_COLUMNS)):
+        _label_column(axes[:, column], column, records)
+    legends = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in axes[:, 0]]
+    handles = {label: line for pairs in legends for line, label in pairs}
+    figure.legend(list(handles.values()), list(handles), fontsize=8, loc="upper left", ncols=2, frameon=False)
     figure.align_ylabels(axes[:, 0])
     figure.suptitle("Update audit: what each part did (blue band: frozen)", fontsize=11)
     figure.savefig(path, dpi=110)
 
 
-def _is_finite(value: float | None) -> bool:
-    return value is None or math.isfinite(value)
+def _draw_panel(panel: Any, records: list[dict[str, Any]], curves: dict[str, str], empty: str) -> None:
+    """Draw the curves of one part, or `empty` where none has a point."""
+    for (label, key), color in zip(curves.items(), ("#1f4e79", "#d97b29"), strict=False):
+        points = [(record["step"], _point(record, key)) for record in records]
+        if any(value is not None for _, value in points):
+            steps, values = zip(*points, strict=True)
+            held = [float("nan") if value is None else value for value in values]
+            panel.plot(steps, held, color=color, lw=1.3, marker=".", ms=3, label=label)
+    if not panel.lines:
+        broken = any(not math.isfinite(record[key] or 0) for record in records for key in curves.values())
+        text, place = "NaN or infinite" if broken else empty, panel.transAxes
+        panel.text(0.5, 0.5, text, transform=place, ha="center", va="center", color="#444444")
+    panel.grid(alpha=0.25)
+    panel.tick_params(labelsize=8)
 
 
-def _draw(panel: Any, records: list[dict[str, Any]], key: str, label: str, color: str) -> bool:
-    """Draw one curve of one part without what is 0, not finite or does not apply; return whether any is left."""
-    if key == "learning_rate":  # 0 is worth seeing here, except while frozen
-        points = [(record["step"], None if record["frozen"] else record[key]) for record in records]
+def _point(record: dict[str, Any], key: str) -> float | None:
+    """Return a value to draw; learning rates of 0 are shown where the part trains, other zeros are not."""
+    value, is_rate = record[key], key == "learning_rate"
+    shown = not record["frozen"] if is_rate else bool(value)
+    return value if value is not None and shown and math.isfinite(value) else None
+
+
+def _label_column(panels: Any, column: int, records: list[dict[str, Any]]) -> None:
+    """Write title and axis label of one column, and choose its scale, which its panels share."""
+    from matplotlib.ticker import FuncFormatter
+
+    title, curves, _ = _COLUMNS[column]
+    panels[0].set_title(title, fontsize=10)
+    panels[-1].set_xlabel("optimizer step", fontsize=9)
+    if column < 2 and any(_point(record, key) for record in records for key in curves.values()):
+        panels[0].set_yscale("log")
+        for panel in panels:
+            panel.minorticks_off()
     else:
-        points = [(record["step"], record[key] or None) for record in records]
-    points = [(step, value if _is_finite(value) else None) for step, value in points]
-    if all(value is None for _, value in points):
-        return False
-    steps, values = zip(*points, strict=True)
-    panel.plot(
-        steps,
-        [float("nan") if v is None else v for v in values],
-        color=color,
-        lw=1.3,
-        marker=".",
-        ms=3,
-        label=label,
-    )
-    return True
+        panels[0].set_ylim(bottom=0)
+        panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}" if value else "0"))
 
 
 def frozen_bands(

@@ -1,4 +1,4 @@
-"""Update audit: which part of a model moved at which step, by how much, or why it did not."""
+"""Records at which step each part of a model moved, and by how much."""
 
 import json
 import math
@@ -26,11 +26,11 @@ STATE_NAME = "update_audit_{rank}.safetensors"
 
 
 class UpdateAudit(AuditAnswers):
-    """Records what each part of a model does, as JSON lines, and explains it in a sentence.
+    """Records gradients and changes of each part of a model as JSON lines, and explains them in sentences.
 
-    Weights are compared on a fixed sample of each part, gradient norms are exact. Everything is recorded
-    every `every` optimizer steps, at the first two steps (a warm-up's first has learning rate 0), at the
-    first step after each thaw, and at the last.
+    Weights are compared on a fixed sample of each part, gradient norms are exact. Records are made every `every`
+    optimizer steps, at the first two steps (a warm-up's first has learning rate 0), at each freeze and thaw, and at
+    the last step.
 
     Args:
         model: the unwrapped model, after wrapping (sharding replaces parameters).
@@ -86,7 +86,7 @@ class UpdateAudit(AuditAnswers):
     # ---- During training ----
 
     def micro_batch(self) -> None:
-        """Note that a micro-batch is done without an optimizer step."""
+        """Count a micro-batch without an optimizer step."""
         self.position.micro_batches += 1
 
     def look_closely(self, step: int) -> None:
@@ -96,7 +96,7 @@ class UpdateAudit(AuditAnswers):
             self._suspect = step
 
     def before_step(self, step: int) -> None:
-        """Look at gradients and weights just before an optimizer step.
+        """Read gradients and weights just before an optimizer step.
 
         Args:
             step: optimizer steps done so far.
@@ -136,9 +136,7 @@ class UpdateAudit(AuditAnswers):
             }
 
     def after_step(self, step: int, epoch: float) -> None:
-        """Compare the weights just after the optimizer step that `before_step` announced, and write the
-        record.
-        """
+        """Compare the weights just after the optimizer step with those of `before_step`, and write the record."""
         self.position.step = step + 1
         if self._before is None:
             return
@@ -154,13 +152,13 @@ class UpdateAudit(AuditAnswers):
         self._write(epoch)
 
     def end(self, epoch: float) -> None:
-        """Take the last measure when training has ended."""
+        """Measure all parts when training has ended."""
         self.position.ended = True
         after = {part: sample.read() for part, sample in self._samples.items()}
         self._measure_since_start(self.position.step, after)
 
     def _measure_since_start(self, step: int, after: dict[str, torch.Tensor]) -> None:
-        """Measure every part, whose sample is `after` now, against the start of the run."""
+        """Compare each part's sample of weights (`after`) with the start of the run."""
         for part, status in self.position.statuses.items():
             status.step = step
             status.change_since_start = relative_change(self._start[part], after[part])
@@ -200,9 +198,7 @@ class UpdateAudit(AuditAnswers):
             logger.warning(f"Step {step}: weights of {', '.join(parts)} are NaN or infinite{spread}")
 
     def _gradient_norms(self) -> dict[str, float | None]:
-        """Return the norm of each part's gradient as the optimizer gets it, None where there is no
-        gradient.
-        """
+        """Return the norm of each part's gradient as the optimizer gets it, None without a gradient."""
         squares = []
         for params in self.parts.values():
             grads = [local_tensor(p.grad) for p in params if p.grad is not None]
@@ -237,7 +233,7 @@ class UpdateAudit(AuditAnswers):
     # ---- Checkpoints ----
 
     def save(self, folder: str | os.PathLike, rank: int = 0) -> None:
-        """Write what a resumed run needs into a checkpoint folder; each rank its own where weights are sharded."""
+        """Write the start weights and statuses into a checkpoint folder; under sharding each rank writes its own."""
         tensors = {f"start/{part}": value for part, value in self._start.items()}
         tensors |= {f"statistics/{part}": value for part, value in self._start_statistics.items()}
         statuses = {part: asdict(status) for part, status in self.position.statuses.items()}

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Trainer
+from transformers.trainer_utils import _is_peft_model
 
 from ..arguments import MMTabTrainingArguments, parse_size
 from ..callbacks import show
@@ -33,7 +34,9 @@ class FeatureTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.features: FeatureCache | None = None
-        if self.args.feature_cache and getattr(self.model, "cacheable_features", None):
+        # Adapters are not modules of the part whose weights name the store.
+        cacheable = getattr(self.model, "cacheable_features", None) and not _is_peft_model(self.model)
+        if self.args.feature_cache and cacheable:
             self.data_collator = FeatureCollator(self.data_collator, self.model.cacheable_features)
 
     def get_train_dataloader(self) -> Any:
@@ -126,7 +129,7 @@ class FeatureTrainer(Trainer):
             parse_size(args.feature_cache_budget),
             self.accelerator,
             args.per_device_eval_batch_size,
-            args.dataloader_num_workers,
+            int(args.dataloader_num_workers),
             lambda text: show(args, text),
             getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None,
             progress=not args.disable_tqdm,

@@ -1,4 +1,4 @@
-"""One file set of features: what a frozen part gave for each row of a dataset, memory-mapped."""
+"""Memory-mapped files with the outputs of a frozen part for each row of a dataset."""
 
 import json
 import math
@@ -79,9 +79,7 @@ class StoreWriter:
         self.meta: dict[str, Any] = {}
 
     def add(self, row: int, features: torch.Tensor) -> None:
-        """Append the features of one row, shape `(length, *tail)`; only the length may differ between
-        rows.
-        """
+        """Append the features of one row, shape `(length, *tail)`; only `length` may differ between rows."""
         computed = str(features.dtype).removeprefix("torch.")
         features = features.detach().to("cpu", self.dtype or features.dtype).contiguous()
         meta = {
@@ -132,9 +130,9 @@ def folder_size(folder: Path) -> int:
 
 
 def make_room(root: Path, needed: int, budget: int, keep: Sequence[Path]) -> bool:
-    """Make room for `needed` bytes within the budget; tell whether they fit.
+    """Delete stores until `needed` bytes fit the budget; return whether they fit.
 
-    What killed runs left half-written goes first, then the least recently used stores.
+    Half-written stores of killed runs are deleted first, then the least recently used ones.
 
     Args:
         root: the folder of all stores.

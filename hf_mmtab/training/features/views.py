@@ -67,7 +67,7 @@ def _rows_of(dataset: Any, indices: list[int]) -> list[dict[str, Any]]:
 
 
 class FeatureCollator:
-    """Adds stored features to what a collator makes of the rest.
+    """Collates rows with a given collator and adds the stored features to the batch.
 
     Args:
         collator: the collator of the plain rows.
@@ -86,15 +86,15 @@ class FeatureCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Collate rows; features are padded with zeros to the longest, or to the length of their mask."""
-        found = [spec for spec in self.specs.values() if spec["output"] in rows[0]]
-        if not found:
+        stored = [spec for spec in self.specs.values() if spec["output"] in rows[0]]
+        if not stored:
             return self.collator(rows)
         rows = [dict(row) for row in rows]
         features = {
-            spec["output"]: [torch.as_tensor(row.pop(spec["output"])) for row in rows] for spec in found
+            spec["output"]: [torch.as_tensor(row.pop(spec["output"])) for row in rows] for spec in stored
         }
         batch = self.collator(rows)
-        for spec in found:
+        for spec in stored:
             for name in spec["inputs"]:
                 batch.pop(name, None)
             pieces = features[spec["output"]]
@@ -110,10 +110,10 @@ class FeatureCollator:
 
 
 class AcceptedInputs:
-    """Drops from a finished batch what the model's forward does not take.
+    """Drops from a collated batch what the model's forward does not take.
 
-    Trainer drops it from the rows instead, before the collator sees them; then a mark that is meant for the collator
-    (augment this row, judge from this position on) is lost without a message.
+    Trainer drops it before collating, and with it the columns that only the collator reads (augment this row, judge
+    from this position on).
 
     Args:
         collator: gets whole rows.

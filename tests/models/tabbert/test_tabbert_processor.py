@@ -258,6 +258,32 @@ def test_a_processor_travels_as_remote_code(processor, tmp_path):
     assert loaded.fingerprint == processor.fingerprint
 
 
+@pytest.mark.parametrize(
+    "who",
+    [["a", "b", "a"], ["a", None, "a"], [1.5, 2.5, 1.5], [datetime.date(2024, 1, d) for d in (1, 2, 1)]],
+)
+def test_a_history_of_two_entities_is_refused_whatever_names_them(who):
+    rows = pa.table({"who": who, "shop": ["x", "y", "x"]})
+    processor = TabBertProcessor({"entity": "who", "fields": {"shop": {}}}).fit(rows)
+
+    with pytest.raises(ValueError, match="Expected the rows of one entity .who., found 2 in the table"):
+        processor(rows)
+
+
+def test_an_entity_column_that_changes_its_type_between_batches_is_refused():
+    processor = TabBertProcessor(PLAN).fit(_table())
+
+    with pytest.raises(ValueError, match=r"'who' names the entity and changed from int .1. to str .'1'."):
+        list(processor.encode_batches([_table(), _table(who=["1", "1", "1", "2", "2"])]))
+
+
+def test_missing_text_is_filled_with_a_number():
+    plan = {"fields": {"zip": {"fill": 0}}}
+    processor = TabBertProcessor(plan).fit({"zip": [0, 12, None]})
+
+    assert processor.encode({"zip": ["0", "12", ""]}).equals(processor.encode({"zip": [0, 12, None]}))
+
+
 def test_calling_gives_padded_tensors_of_histories():
     processor = TabBertProcessor(PLAN).fit(_table())
     table = _table()

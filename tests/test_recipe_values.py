@@ -1,0 +1,111 @@
+"""Values that a recipe must refuse, or read as they are meant: clear errors before any work."""
+
+import shutil
+
+import pytest
+
+from hf_mmtab.commands import finetune, pretrain
+from hf_mmtab.commands.runs import walk
+from hf_mmtab.evaluation.run_results import RunResults
+from hf_mmtab.typed_values import typed_value
+
+
+@pytest.fixture
+def runs(tmp_path, fixtures, monkeypatch):
+    folder = tmp_path / "runs"
+    shutil.copytree(fixtures / "runs_0_1", folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--types", "{amount: 5}"], r"types\['amount'\] must be one of"),
+        (["--separator", "::"], "Expected `separator` to be one character"),
+        (["--hidden_size", "0"], "Expected hidden_size to be at least 1, found 0"),
+        (["--seq_len", "0"], "Expected seq_len to be at least 1, found 0"),
+        (["--stride", "-1"], "Expected stride to be at least 1, found -1"),
+        (["--mlm_probability", "1.5"], "Expected mlm_probability to be at least 0 and at most 1, found 1.5"),
+        (["--split_fractions", "0", "0", "0"], "fractions of train, validation and test that sum to 1"),
+        (["--num_train_epochs", "0"], "Expected num_train_epochs above 0, found 0"),
+        (["--simulate", "{rows: 5}"], "Expected data: simulated:cards beside `simulate`"),
+        (["--simulate", "5"], "Expected a mapping for simulate, found '5'"),
+        (["--seed", "1", "2"], r"Expected a whole number for --seed, found 2 values: \['1', '2'\]"),
+        (["--seed", "one"], "Expected a whole number for --seed, found 'one'"),
+        (["--save_strategy", "weekly"], "weekly"),
+        (["pretrain.yaml"], r"Expected a text for --output_dir, found 2 values: \['new', 'pretrain.yaml'\]"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(runs, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pretrain.main(["pretrain.yaml", "--output_dir", "new", *arguments])
+
+
+def test_numbers_of_a_simulation_must_be_numbers(tmp_path):
+    command = ["simulated_cards_pretrain", "--output_dir", str(tmp_path / "new")]
+    with pytest.raises(ValueError, match=r"Expected a whole number for simulate.rows, found '1e3'"):
+        pretrain.main([*command, "--simulate", "{rows: 1e3}"])
+
+
+@pytest.mark.parametrize("key", ["5", "on", "~", "1.5"])
+def test_a_key_that_yaml_reads_as_a_value_is_named(tmp_path, key):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"task: table\n{key}: 1\n")
+    with pytest.raises(ValueError, match="to be words, found"):
+        pretrain.main([str(recipe)])
+
+
+def test_a_single_seed_of_seeds_is_the_one_that_trains(runs, monkeypatch):
+    executed = []
+
+    def execute(run):
+        executed.append(run.recipe)
+        return RunResults("mmbt", "pictures", "test")
+
+    monkeypatch.setattr(finetune, "execute", execute)
+    for seeds, expected in ((["3"], [3]), (["3", "3"], [3]), ([], [1])):
+        executed.clear()
+        finetune.main(["pictures.yaml", *(["--seeds", *seeds] if seeds else [])])
+        assert [recipe.training.seed for recipe in executed] == expected
+        assert executed[0].values["seed"] == expected[0] and executed[0].folder.name == "mmbt"
+    assert walk.execute is not execute
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        ("5e-5", float, 5e-5),
+        (3, float, 3.0),
+        ("true", bool, True),
+        ("off", bool | None, False),
+        ("7", int | str, 7),
+        ("7", str, "7"),
+        (7, str, "7"),
+        ("a", list[str], ["a"]),
+        ([1, "2"], list[int], [1, 2]),
+        ("{a: 1}", dict | str | None, {"a": 1}),
+        ("card", dict | str | None, "card"),
+    ],
+)
+def test_values_become_what_the_annotation_asks_for(value, annotation, expected):
+    converted = typed_value(value, annotation, "key")
+    assert converted == expected and type(converted) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        (True, int),
+        (1.5, int),
+        ("1.5", int),
+        (True, str),
+        ([1], int),
+        ({"a": 1}, list[str]),
+        ("x", bool),
+        (5, dict),
+    ],
+)
+def test_values_of_another_type_are_refused_with_the_key(value, annotation):
+    with pytest.raises(ValueError, match="for key"):
+        typed_value(value, annotation, "key")
