@@ -1,9 +1,11 @@
 """Files that are there whole or not at all."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -33,3 +35,26 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     """Write a text (UTF-8) or bytes as a whole file."""
     with whole_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
+    """Read a JSON mapping; empty if there is no such file.
+
+    Args:
+        path: of the file.
+        remedy: what to do about a damaged file, as a sentence.
+
+    Raises:
+        ValueError: if the file is damaged: empty, cut off, not JSON, or no mapping.
+    """
+    path = Path(path)
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__} instead of a mapping")
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if path.stat().st_size else "an empty file"
+        raise ValueError(f"Expected a JSON mapping in {str(path)!r}, found {reason}. {remedy}") from error
+    return content

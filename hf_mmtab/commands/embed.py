@@ -20,7 +20,7 @@ from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
-from .outputs import check_output
+from .outputs import check_output_file
 from .tables.blocks import WindowCut, current_device, run_windows, scoring_into
 
 
@@ -59,7 +59,7 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
     out = Path(options.out)
     if out.suffix != ".parquet":
         raise ValueError(f"Expected the output to end in .parquet, found {out.name!r}.")
-    check_output(out, [options.input, options.checkpoint])
+    check_output_file(out, [options.input, options.checkpoint])
     if not is_table_checkpoint(options.checkpoint):
         raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
     classes = AutoConfig.from_pretrained(options.checkpoint).architectures or []

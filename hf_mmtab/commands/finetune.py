@@ -14,9 +14,10 @@ from ..recipes import read_recipe
 from ..tasks import ImageTextTask, TableTask, get_task
 from .console import say, start_logging
 from .runs.comparison import compare
-from .runs.folder import reads_of
+from .runs.folder import reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
-from .runs.own_files import remove_run
+from .runs.lock import lock_folder
+from .runs.own_files import is_run, remove_drafts, remove_run
 from .runs.recipe import HeadRecipe, ImageTextRecipe
 from .runs.table_heads import HeadRun
 from .runs.walk import execute
@@ -39,22 +40,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(execute(run).summary, speaks)
         return
     root = recipe.folder
-    if root.is_file():
-        raise ValueError(
-            f"Expected a folder as output_dir, found a file at {str(root)!r}. Choose another one."
-        )
-    if recipe.run.overwrite and speaks and root.is_dir() and any(root.iterdir()):
-        remove_run(root, reads_of(recipe))
     finished: dict[str, list[RunResults]] = {name: [] for name in architectures}
     runs = {}
-    for name in architectures:
-        for seed in seeds:
-            folder = str(root / f"{name}-seed{seed}")
-            variant = recipe.variant(root, architecture=name, seed=seed, output_dir=folder)
-            runs[name, seed] = run_type(variant, is_reference=name == written_for)
-            finished[name].append(execute(runs[name, seed]))
     if speaks:
-        say(compare(runs[architectures[0], seeds[0]], root, finished))
+        refuse_shared_folder(recipe)
+    with lock_folder(root, speaks):
+        if speaks:
+            remove_drafts(root)
+            if recipe.run.overwrite and is_run(root):
+                remove_run(root, reads_of(recipe))
+        for name in architectures:
+            for seed in seeds:
+                folder = str(root / f"{name}-seed{seed}")
+                variant = recipe.variant(root, architecture=name, seed=seed, output_dir=folder)
+                runs[name, seed] = run_type(variant, is_reference=name == written_for)
+                finished[name].append(execute(runs[name, seed]))
+        if speaks:
+            say(compare(runs[architectures[0], seeds[0]], root, finished))
 
 
 def architectures_of(

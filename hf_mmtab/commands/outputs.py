@@ -1,8 +1,13 @@
 """Where a command may write: never over what it reads, nor into somebody's finished run."""
 
+import csv
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..evaluation.run_results import RESULT_FILE, RunResults
 from ..tasks.checkpoints import RECIPE_FILE
@@ -46,6 +51,34 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
                 f"Expected an output outside of saved models and runs, found {str(out)!r} in {str(folder)!r}. Choose "
                 "another place."
             )
+
+
+def check_output_file(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuse to replace a file that no earlier prediction or embedding wrote; see also `check_output`."""
+    check_output(out, inputs)
+    file = Path(out)
+    if file.is_dir():
+        raise ValueError(f"Expected a file to write, found the folder {str(out)!r}. Name a file in it.")
+    if not file.exists() or not file.stat().st_size:
+        return
+    names = _column_names(file)
+    if not any(name in ("prediction", "embedding") or name.startswith("predicted_") for name in names):
+        raise ValueError(
+            f"Expected a new output or predictions of an earlier call, found another file at {str(out)!r}. Choose "
+            "another output, or move that file elsewhere."
+        )
+
+
+def _column_names(table: Path) -> list[str]:
+    """Return the column names of a Parquet, JSON-lines or CSV file; none if it is something else."""
+    try:
+        if table.suffix == ".parquet":
+            return list(pq.read_schema(table).names)
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            first = file.readline(1_000_000)
+        return list(dict(json.loads(first))) if table.suffix == ".jsonl" else next(csv.reader([first]), [])
+    except (ValueError, TypeError, RecursionError, csv.Error, pa.ArrowException):
+        return []
 
 
 def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:

@@ -24,7 +24,7 @@ from ..tasks.checkpoints import is_table_checkpoint
 from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .eval_checkpoint import load_checkpoint
-from .outputs import check_output
+from .outputs import check_output_file
 from .tables.blocks import current_device
 from .tables.predicting import predict_table
 from .tables.writer import check_suffix, table_writer
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start_logging()
     options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
     check_suffix(Path(options.out))
-    check_output(options.out, [options.input, options.checkpoint])
+    check_output_file(options.out, [options.input, options.checkpoint])
     judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
     count, skipped = judge(options)
     left_out = f", {skipped} bad records left out (listed above)" if skipped else ""

@@ -16,11 +16,13 @@ import csv
 import io
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 from transformers.utils import logging
 
+from ..files import whole_file
 from .simulated_world import FIRST_DAY, LAST_DAY, N_LOCAL, N_WEB, ONLINE_SHARE, World, cumulative_zipf, draw
 
 logger = logging.get_logger(__name__)
@@ -295,6 +297,14 @@ def write_csv(world: World, out: TextIO, progress: Callable[[int], None] | None 
     return rows, frauds
 
 
+def _is_replaceable(file: Path) -> bool:
+    """Tell whether a file is absent, empty, or has the header that `write_csv` writes."""
+    if not file.exists():
+        return True
+    with open(file, "rb") as opened:
+        return opened.readline(10_000).strip() in (b"", ",".join(COLUMNS).encode())
+
+
 def main(argv: list[str] | None = None) -> None:
     """Write a table as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -308,7 +318,12 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.out == "-":
         rows, frauds = write_csv(world, sys.stdout)
     else:
-        with open(arguments.out, "w", encoding="utf-8", newline="") as out:
+        if not _is_replaceable(Path(arguments.out)):
+            parser.error(
+                f"Expected --out to be new or a table of this command, found another file at {arguments.out!r}. Choose "
+                "another name, or move that file elsewhere."
+            )
+        with whole_file(arguments.out) as draft, open(draft, "w", encoding="utf-8", newline="") as out:
             rows, frauds = write_csv(world, out)
     logger.warning(
         f"{rows} rows, {frauds} fraudulent, {arguments.users} users, {world.n_merchants} merchants."

@@ -90,8 +90,8 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
         wrong = worst_errors(facts, predictions, examples)
     html = _render(facts, results, records, pictures, wrong[:examples])
     public = _render(public_facts(facts, folder.resolve().parent), results, records, pictures, [])
-    for old in (folder / FIGURES_FOLDER).glob("*.png"):
-        old.unlink()
+    for name in FIGURE_NAMES:
+        (folder / FIGURES_FOLDER / f"{name}.png").unlink(missing_ok=True)
     for picture in pictures.values():
         write_whole(folder / FIGURES_FOLDER / f"{picture.name}.png", picture.png)
     write_whole(folder / PUBLIC_PAGE_NAME, public)

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ..files import write_whole
+from ..files import read_json, write_whole
 from .freezing import FreezePlan, FreezeSchedule
 
 SCHEDULE_NAME = "freeze_schedule.json"
@@ -40,7 +42,7 @@ def read_schedule(folder: str | os.PathLike | None) -> dict[str, Any]:
     path = Path(folder or "") / SCHEDULE_NAME
     if folder is None or not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, "Delete that file, or resume from another checkpoint.")
     return {key: content[key] for key in ("freeze", "gradual_unfreezing", "frozen_mode")}
 
 
@@ -55,16 +57,22 @@ def write_manifest(folder: str | os.PathLike) -> None:
     write_whole(folder / MANIFEST_NAME, json.dumps(content, indent=1))
 
 
+def record_files(folder: str | os.PathLike) -> None:
+    """Write the list of a checkpoint's files that a kill, or an earlier version, left out."""
+    if not (Path(folder) / MANIFEST_NAME).is_file():
+        write_manifest(folder)
+
+
 def damaged_files(folder: str | os.PathLike) -> list[str]:
     """Return what is wrong with a checkpoint, as phrases that name the file; empty: it is whole.
 
     Checkpoints without `files.json`, of earlier versions or of a run that was killed while it saved, are whole if
-    `trainer_state.json`, which Trainer writes last, is readable and belongs to them.
+    `trainer_state.json`, which Trainer writes last, is readable and belongs to them, and no other file is cut off.
     """
     folder = Path(folder)
     manifest = folder / MANIFEST_NAME
     if not manifest.is_file():
-        return [] if _has_state(folder) else [f"no readable {TRAINER_STATE_NAME}"]
+        return _cut_files(folder) if _has_state(folder) else [f"no readable {TRAINER_STATE_NAME}"]
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
         wanted = {str(name): (facts["size"], facts["blake2b"]) for name, facts in content.items()}
@@ -90,11 +98,36 @@ def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
         if path.name.rpartition("-")[2].isdigit() and path.is_dir()
     ]
     for _, path in sorted(numbered, reverse=True):
-        problems = damaged_files(path)
+        problems = damaged_files(path) or _damaged_best(path)
         if not problems:
             return str(path)
         logger.warning(f"{path} is passed over: it is damaged ({'; '.join(problems[:3])}).")
     return None
+
+
+def _damaged_best(folder: Path) -> list[str]:
+    """Return what is wrong with the best checkpoint so far, whose weights the end of training loads."""
+    best = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)).best_model_checkpoint
+    place = folder.parent / Path(best or folder).name
+    if place == folder or not place.is_dir():
+        return []
+    return [f"{problem} in {place.name}, its best model" for problem in damaged_files(place)]
+
+
+def _cut_files(folder: Path) -> list[str]:
+    """Return which files are absent or cut off, as far as files tell whose sizes were not recorded."""
+    has_optimizer = any(folder.glob("optimizer*")) or any(folder.glob("global_step*"))
+    problems = [] if has_optimizer or not (folder / "scheduler.pt").is_file() else ["no optimizer.pt"]
+    for file in sorted(folder.iterdir()):
+        try:
+            if file.suffix == ".safetensors":
+                with safe_open(str(file), framework="pt"):
+                    continue
+        except (SafetensorError, OSError) as error:
+            problems.append(f"{file.name} cannot be read ({error})")
+        if file.suffix in (".pt", ".pth") and not zipfile.is_zipfile(file):
+            problems.append(f"{file.name} is cut off")
+    return problems
 
 
 def _digest(path: Path) -> str:

@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers.utils import logging
 
+from ..files import read_json, write_whole
 from .arguments import MMTabTrainingArguments
 from .channels_last import place_convolutions
 from .checkpoints import last_complete_checkpoint
@@ -295,8 +296,8 @@ def in_bf16(options: argparse.Namespace, model: nn.Module, device: torch.device)
 
 def read_choice(folder: str | os.PathLike) -> ComputeChoice | None:
     """Return the choice that was saved in a folder, None if there is none."""
-    path = Path(folder) / PRECISION_FILE
-    return ComputeChoice(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    saved = read_json(Path(folder) / PRECISION_FILE, "Delete that file, or set `precision`.")
+    return ComputeChoice(**saved) if saved else None
 
 
 def warn_if_changed(checkpoint: str | os.PathLike, choice: ComputeChoice) -> None:
@@ -311,5 +312,4 @@ def warn_if_changed(checkpoint: str | os.PathLike, choice: ComputeChoice) -> Non
 
 def write_choice(folder: str | os.PathLike, choice: ComputeChoice) -> None:
     """Save the choice beside a checkpoint."""
-    text = json.dumps(dataclasses.asdict(choice), indent=1)
-    (Path(folder) / PRECISION_FILE).write_text(text + "\n", encoding="utf-8")
+    write_whole(Path(folder) / PRECISION_FILE, json.dumps(dataclasses.asdict(choice), indent=1) + "\n")

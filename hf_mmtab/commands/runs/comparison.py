@@ -1,6 +1,5 @@
 """Several runs of one recipe, and baselines, on the same rows."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
 from .image_text import ImageTextRun
-from .own_files import CACHE_FOLDER
+from .own_files import CACHE_FOLDER, COMPARISON_FILE, remove_folder
 from .table_heads import HeadRun
 from .walk import write_run_report
 
@@ -55,8 +54,8 @@ def compare(run: ImageTextRun | HeadRun, root: Path, finished: Mapping[str, Sequ
         metrics,
     )
     text = comparison_markdown(compared, metrics, split)
-    write_whole(root / "comparison.md", text + "\n")
+    write_whole(root / COMPARISON_FILE, text + "\n")
     others = {name: scored[0] for name, scored in models.items() if name != recipe.model.architecture}
     page = write_run_report(run, results, compared, others)
-    shutil.rmtree(root / CACHE_FOLDER, ignore_errors=True)
-    return f"\n{text}\n\nTable: {root / 'comparison.md'}\nModel, processor and card: {folder}\nReport: {page}"
+    remove_folder(root, CACHE_FOLDER)
+    return f"\n{text}\n\nTable: {root / COMPARISON_FILE}\nModel, processor and card: {folder}\nReport: {page}"

@@ -1,6 +1,5 @@
 """The folder of a run: whose it is, whether it is finished, and what its checkpoints hold."""
 
-import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from ...evaluation.run_results import RunResults
+from ...files import PARTIAL_SUFFIX
 from ...models.tabbert.plan_presets import resolve_plan
 from ...recipes import read_recipe, write_recipe
 from ...tasks.checkpoints import RECIPE_FILE
@@ -18,7 +18,19 @@ from ...training.parts import has_part
 from ...training.precision import go_on_as_before
 from ..console import say
 from ..push_to_hub import push_run
-from .own_files import LOCK_FILE, TABLE_FOLDER, paths_read, refuse_removal, remove_run
+from .own_files import (
+    CACHE_FOLDER,
+    COMPARISON_FILE,
+    LOCK_FILE,
+    TABLE_FOLDER,
+    is_run,
+    paths_read,
+    refuse_needed,
+    refuse_removal,
+    remove_drafts,
+    remove_folder,
+    remove_run,
+)
 from .recipe import Recipe, recorded
 
 logger = logging.get_logger(__name__)
@@ -72,10 +84,39 @@ def refuse_folder(recipe: Recipe) -> None:
     names = _names_in(folder)
     if names and recipe.run.overwrite:
         refuse_removal(folder, reads_of(recipe))
-    elif names and RECIPE_FILE not in names:
+    elif names and not _continues(folder, names):
         raise ValueError(
             f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other files. "
             "Choose another output_dir."
+        )
+
+
+def _continues(folder: Path, names: set[str]) -> bool:
+    """Whether a folder without `overwrite` may be used: it holds a run, or no more than an early start left."""
+    early = {name for name in names if not name.endswith(PARTIAL_SUFFIX)} <= {RECIPE_FILE, TABLE_FOLDER}
+    return RECIPE_FILE in names and (early or is_run(folder))
+
+
+def refuse_shared_folder(recipe: Recipe) -> None:
+    """Refuse a folder in which runs would get folders of their own, if they would replace other files beside these.
+
+    Raises:
+        ValueError: naming the files.
+    """
+    folder = recipe.folder
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
+        )
+    names = _names_in(folder)
+    if names and recipe.run.overwrite:
+        refuse_removal(folder, reads_of(recipe))
+        return
+    others = names & {COMPARISON_FILE, TABLE_FOLDER, CACHE_FOLDER}
+    if others and not (is_run(folder) or (folder / LOCK_FILE).exists()):
+        raise ValueError(
+            f"Expected output_dir {str(folder)!r} to hold runs or nothing that they write, found "
+            f"{', '.join(sorted(others))} of something else. Choose another output_dir."
         )
 
 
@@ -90,6 +131,7 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
     """
     folder, record, mine = recipe.folder, recipe.folder / RECIPE_FILE, recorded(recipe.values)
     if recipe.training.process_index == 0:
+        remove_drafts(folder)
         names = _names_in(folder)
         if recipe.run.overwrite and names:
             remove_run(folder, reads_of(recipe))
@@ -98,8 +140,11 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
         elif not record.exists():
             write_recipe(record, mine)
         elif names <= {RECIPE_FILE, TABLE_FOLDER} and _read_record(record) != mine:
-            shutil.rmtree(folder / TABLE_FOLDER, ignore_errors=True)  # an earlier start came to nothing
-            write_recipe(record, mine)
+            # an earlier start came to nothing
+            refuse_needed(folder / TABLE_FOLDER, reads_of(recipe))
+            if recipe.file is None or not recipe.file.exists() or not recipe.file.samefile(record):
+                remove_folder(folder, TABLE_FOLDER)
+                write_recipe(record, mine)
     with recipe.training.main_process_first(desc="reading the output folder"):
         before = _read_record(record)
     go_on_as_before(before, mine, recipe.training)

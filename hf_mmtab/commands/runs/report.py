@@ -1,16 +1,17 @@
 """The report and the model card of a run or an evaluation, from its results and what lies in its folder."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from ...evaluation.run_results import RunResults
+from ...files import read_json
 from ...model_card import write_model_card
 from ...reports import RunFacts, write_report
 from ...tasks.checkpoints import RECIPE_FILE
 from ..console import versions
 
+_REMEDY = "Delete that file: the report is written without it."
 PREDICTIONS_FOLDER, REPORT_FOLDER = "predictions", "report"
 
 
@@ -25,14 +26,14 @@ def common_facts(folder: Path, results: RunResults, command: str, **own: Any) ->
         own: fields of `RunFacts` of this kind of run; they go before those gathered here.
     """
     recipe, audit = folder / RECIPE_FILE, folder / "update_audit.jsonl"
-    timeline = _read_json(folder / "freeze_schedule.json").get("timeline", [])
+    timeline = read_json(folder / "freeze_schedule.json", _REMEDY).get("timeline", [])
     gathered: dict[str, Any] = {
         "metrics": results.metrics,
         "intervals": results.intervals,
         "main_split": results.split,
         "thresholds": results.thresholds,
         "ablation": results.ablation,
-        "log_history": _read_json(folder / "trainer_state.json").get("log_history", []),
+        "log_history": read_json(folder / "trainer_state.json", _REMEDY).get("log_history", []),
         "freeze_timeline": "\n".join(timeline) or None,
         "audit_path": audit if audit.exists() else None,
         "bad_records": Counter(f"{record.expected} expected" for record in results.skipped),
@@ -58,7 +59,3 @@ def write_report_and_card(facts: RunFacts, folder: Path, **card_options: Any) ->
 def predictions_file(folder: Path, split: str) -> Path:
     """Return where the predictions for a split lie."""
     return folder / PREDICTIONS_FOLDER / f"{split}.parquet"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

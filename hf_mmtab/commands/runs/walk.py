@@ -1,6 +1,5 @@
 """One run, whatever it trains: prepare, train, judge, report. What differs is in the `Run` of each kind."""
 
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +17,7 @@ from ...files import write_whole
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
-from ...training.checkpoints import last_complete_checkpoint
+from ...training.checkpoints import last_complete_checkpoint, record_files
 from ..console import say
 from .folder import (
     SaveProcessor,
@@ -29,7 +28,7 @@ from .folder import (
     warn_if_data_changed,
 )
 from .lock import lock_folder
-from .own_files import CACHE_FOLDER
+from .own_files import CACHE_FOLDER, remove_folder
 from .recipe import Recipe
 from .report import REPORT_FOLDER, common_facts, predictions_file, write_report_and_card
 
@@ -139,7 +138,7 @@ def execute(run: Run) -> RunResults:
     run.check()
     if is_main_process:
         refuse_folder(run.recipe)
-    with lock_folder(run.recipe.shared_folder, is_main_process):
+    with lock_folder(run.recipe.folder, is_main_process):
         return _execute(run)
 
 
@@ -159,7 +158,7 @@ def _execute(run: Run) -> RunResults:
     if (done := resume_or_refuse(recipe)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         warn_if_data_changed(done, run.data_digest(), folder)
-        if speaks:
+        if training.world_size == 1:  # `restore` waits for all processes
             complete(run, done)
         push_if_asked(recipe)
         return done
@@ -171,7 +170,10 @@ def _execute(run: Run) -> RunResults:
         say(description, speaks)
     trainer = _trainer(run, model)
     run.adjust(trainer)
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(str(folder)))
+    checkpoint = last_complete_checkpoint(folder)
+    if checkpoint is not None and speaks:
+        record_files(checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
     run.calibrate(trainer)
     trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()
@@ -216,7 +218,7 @@ def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
     run.write_predictions()
     write_run_report(run, results)
     if recipe.shared is None:
-        shutil.rmtree(folder / CACHE_FOLDER, ignore_errors=True)  # it can be large
+        remove_folder(folder, CACHE_FOLDER)  # it can be large
     write_whole(folder / RESULT_FILE, results.to_json())
 
 
@@ -236,8 +238,11 @@ def complete(run: Run, results: RunResults) -> None:
         )
     if not all(path.is_file() for path in (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)):
         logger.info(f"The report or the card in {folder} is gone; it is written again.")
-        run.restore()
-        write_run_report(run, results)
+        try:
+            run.restore()
+            write_run_report(run, results)
+        except (OSError, ValueError) as error:  # the data of a finished run may be elsewhere by now
+            logger.warning(f"The report or the card could not be written again: {error}")
 
 
 def write_run_report(
