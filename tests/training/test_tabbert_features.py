@@ -58,17 +58,17 @@ def train(folder, flatten, **changes):
         folder, freeze={"encoder": "3 epochs"}, num_train_epochs=4, learning_rate=1e-3, **changes
     )
     trainer = MMTabTrainer(model, args, train_dataset=Windows(), data_collator=collate)
-    calls, encode = [0], type(model).get_row_states
+    calls, encode = [0], type(model).encode
 
     def counted(self, *inputs, **named):
         calls[0] += 1
         return encode(self, *inputs, **named)
 
-    type(model).get_row_states = counted
+    type(model).encode = counted
     try:
         trainer.train()
     finally:
-        type(model).get_row_states = encode
+        type(model).encode = encode
     return trainer, calls[0]
 
 

@@ -12,7 +12,11 @@ from transformers import BertModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import ModelOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.bert.modeling_bert import eager_attention_forward
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
 
 from .checked_loading import CheckedLoadingMixin
 from .configuration_tabbert import TabBertConfig
@@ -56,8 +60,11 @@ class TabBertFieldLayer(GradientCheckpointingLayer):
         super().__init__()
         width = config.field_hidden_size
         inner = config.field_intermediate_size or width
+        self.config = config  # for its attention implementation
+        self.is_causal = False
         self.num_heads = config.field_num_heads
-        self.dropout_prob = config.field_dropout_prob
+        self.scaling = (width // config.field_num_heads) ** -0.5
+        self.dropout_prob = float(config.field_dropout_prob)
         self.qkv = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
         self.attention_norm = nn.LayerNorm(width)
@@ -69,11 +76,12 @@ class TabBertFieldLayer(GradientCheckpointingLayer):
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
         count, fields, width = cells.shape
         query, key, value = self.qkv(cells).view(count, fields, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        dropout = float(self.dropout_prob) if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, dropout_p=dropout
-        )  # (rows, heads, fields, head)
-        mixed = self.output(mixed.transpose(1, 2).reshape(count, fields, width))
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.dropout_prob if self.training else 0.0
+        mixed, _ = attend(self, query, key, value, None, dropout=dropout, scaling=self.scaling)
+        mixed = self.output(mixed.reshape(count, fields, width))
         cells = self.attention_norm(cells + self.dropout(mixed))
         inner = self.dropout(F.relu(self.up(cells)))
         return self.output_norm(cells + self.dropout(self.down(inner)))  # (rows, fields, field_hidden)
@@ -134,6 +142,12 @@ class TabBertPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, TabBertMaskedCellHead) and module.bias is not None:
             init.zeros_(module.bias)
+
+    def row_mask(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Mark real rows, shape `(batch, rows)`: a row of nothing but padding is not real."""
+        if self.config.pad_token_id is None:
+            return input_ids.new_ones(input_ids.shape[:2])
+        return input_ids.ne(self.config.pad_token_id).any(dim=-1).long()
 
     def check_processor(self, fingerprint: str) -> None:
         """Refuse a processor whose ids are not the ones that the weights were trained with.
@@ -204,25 +218,19 @@ class TabBertModel(TabBertPreTrainedModel):
         parts = {"embeddings": "embeddings", "row_encoder": "row_encoder.encoder.layer"}
         return parts if self.config.flatten else {**parts, "field_encoder": "field_encoder"}
 
-    def row_mask(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Mark real rows, shape `(batch, rows)`: a row of nothing but padding is not real."""
-        if self.config.pad_token_id is None:
-            return input_ids.new_ones(input_ids.shape[:2])
-        return input_ids.ne(self.config.pad_token_id).any(dim=-1).long()
-
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> BaseModelOutput | tuple:
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
         """Encode windows.
 
         Args:
             input_ids: shape `(batch, rows, fields)`, global ids; real rows first, then padding.
             attention_mask: shape `(batch, rows)`, 1 for a real row; taken from the padding id if left out.
+            kwargs: of the BERT over rows, such as `output_hidden_states`.
 
         Returns:
             `last_hidden_state` of shape `(batch, rows, hidden)`, flat `(batch, rows × fields, hidden)`.
@@ -253,18 +261,13 @@ class TabBertModel(TabBertPreTrainedModel):
         else:
             sequence = self.field_encoder(cells)  # (batch, rows, hidden)
         outputs = self.row_encoder(
-            inputs_embeds=sequence,
-            attention_mask=attention_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
+            inputs_embeds=sequence, attention_mask=attention_mask, return_dict=True, **kwargs
         )
-        result = BaseModelOutput(
+        return BaseModelOutput(
             last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-        return result if return_dict is not False else result.to_tuple()
 
 
 class TabBertForMaskedLM(TabBertPreTrainedModel):
@@ -293,16 +296,15 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
         )
         return states.view(states.shape[0], -1, self.config.num_fields, self.config.cell_hidden_size)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         return_field_logits: bool | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> TabBertMaskedLMOutput | tuple:
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TabBertMaskedLMOutput:
         """Score masked cells; with `next_row` the cells of each row from the rows before it, none of them masked.
 
         Args:
@@ -311,12 +313,7 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
             labels: shape `(batch, rows, fields)`, global ids, -100 where the cell is not masked.
             return_field_logits: also score every cell; the default is to do so only without labels.
         """
-        outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-        )
+        outputs = self.model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         rows = outputs.last_hidden_state
         states = self.cell_states(rows_before(rows) if self.config.next_row else rows)
         embeddings = self.model.embeddings.word_embeddings.weight  # (vocab, cell_hidden)
@@ -330,7 +327,7 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
             counts = self._per_example(torch.ones_like(scored.correct), cells, len(labels))
         if return_field_logits or (labels is None and return_field_logits is None):
             field_logits = self.head.field_logits(states, embeddings)
-        result = TabBertMaskedLMOutput(
+        return TabBertMaskedLMOutput(
             loss=loss,
             field_loss_sums=sums,
             field_correct=correct,
@@ -339,7 +336,6 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-        return result if return_dict is not False else result.to_tuple()
 
     def _per_example(self, values: torch.Tensor, cells: MaskedCells, batch: int) -> torch.Tensor:
         """Sum over the masked cells of each window and field, shape `(batch, fields)`, float32."""

@@ -8,7 +8,10 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers.activations import ACT2FN
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.generic import can_return_tuple
 
 from .checked_loading import without_report
 from .configuration_tabbert import HEAD_SETTINGS, TabBertConfig
@@ -95,18 +98,17 @@ class TabBertWindowModel(TabBertPreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
 
     @abstractmethod
-    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    def encode(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
         """Return states of shape `(batch, rows, width)`; when flat, the cells of a row side by side."""
 
     @abstractmethod
     def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return vectors of shape `(batch, width)`, or `(batch, rows, width)` with one label per row."""
-
-    def row_mask(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Mark real rows, shape `(batch, rows)`: a row of nothing but padding is not real."""
-        if self.config.pad_token_id is None:
-            return input_ids.new_ones(input_ids.shape[:2])
-        return input_ids.ne(self.config.pad_token_id).any(dim=-1).long()
 
     def in_units(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return outputs `(..., labels)` in the units of the targets, where the config knows their spread."""
@@ -115,14 +117,15 @@ class TabBertWindowModel(TabBertPreTrainedModel):
         mean, std = (outputs.new_tensor(v) for v in (self.config.target_mean, self.config.target_std))
         return outputs * std + mean
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         row_states: torch.Tensor | None = None,
-        return_dict: bool | None = None,
-    ) -> SequenceClassifierOutput | tuple:
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutput:
         """Classify windows or rows.
 
         Args:
@@ -130,6 +133,7 @@ class TabBertWindowModel(TabBertPreTrainedModel):
             attention_mask: shape `(batch, rows)`, 1 for a real row; taken from the padding id if left out.
             labels: shape `(batch,)`, `(batch, rows)` with one label per row, or targets of the logits' shape.
             row_states: what `get_row_states` returned for these windows, in place of `input_ids`.
+            kwargs: of the encoder, such as `output_hidden_states`.
 
         Returns:
             `loss` if there are labels, `logits` of shape `(batch, labels)` or `(batch, rows, labels)`.
@@ -141,16 +145,20 @@ class TabBertWindowModel(TabBertPreTrainedModel):
             raise ValueError(
                 "Expected either input_ids or row_states (from get_row_states), found both or none."
             )
-        if row_states is None:
-            assert input_ids is not None
+        outputs = BaseModelOutput(last_hidden_state=row_states)
+        if input_ids is not None:
             attention_mask = self.row_mask(input_ids) if attention_mask is None else attention_mask
-            row_states = self.encode(input_ids, attention_mask)  # (batch, rows, width)
-        elif attention_mask is None:
-            attention_mask = row_states.new_ones(row_states.shape[:2])
-        logits = self.in_units(self.classifier(self.dropout(self.read(row_states, attention_mask))))
-        loss = None if labels is None else window_loss(logits, labels, self.config)
-        result = SequenceClassifierOutput(loss=loss, logits=logits)
-        return result if return_dict is not False else result.to_tuple()
+            outputs = self.encode(input_ids, attention_mask, **kwargs)
+        states = outputs.last_hidden_state  # (batch, rows, width)
+        if attention_mask is None:
+            attention_mask = states.new_ones(states.shape[:2])
+        logits = self.in_units(self.classifier(self.dropout(self.read(states, attention_mask))))
+        return SequenceClassifierOutput(
+            loss=None if labels is None else window_loss(logits, labels, self.config),
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
 
     @property
     def steps_per_row(self) -> int:
@@ -235,25 +243,32 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             }
         }
 
-    def get_row_states(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return the encoder's states, `(batch, rows, hidden)`, flat `(batch, rows, fields × hidden)`.
-
-        `row_inputs` says whether numbers that tell how unexpected each row was, `(batch, rows, surprise_width)`, stand
-        in their place or behind them: a head learns from these where a hundred positives are too few for whole states.
-        """
-        states = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
+    def encode(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
+        outputs = self.model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        states = outputs.last_hidden_state
         if self.config.row_inputs != "states":
             embeddings = self.model.embeddings.word_embeddings.weight
             surprise = self.model.surprise(states, input_ids, embeddings).to(states.dtype)
-            states = (
-                surprise if self.config.row_inputs == "surprise" else torch.cat([states, surprise], dim=-1)
-            )
-        return states.reshape(*input_ids.shape[:2], -1)
+            only = self.config.row_inputs == "surprise"
+            states = surprise if only else torch.cat([states, surprise], dim=-1)
+        outputs.last_hidden_state = states.reshape(*input_ids.shape[:2], -1)
+        return outputs
 
-    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        return self.get_row_states(input_ids, attention_mask)
+    def get_row_states(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return what the head reads of each row, `(batch, rows, hidden)`, flat `(batch, rows, fields × hidden)`.
+
+        That is the encoder's states. With `row_inputs="surprise"` it is numbers that measure how unexpected the row
+        was, `(batch, rows, surprise_width)`, with "both" they follow the states: a head learns from these where a
+        hundred positives are too few for whole states.
+        """
+        return self.encode(input_ids, attention_mask).last_hidden_state  # type: ignore[return-value]
 
     def row_vectors(self, states: torch.Tensor) -> torch.Tensor:
         """Return one vector per row, shape `(batch, rows, hidden)`: when flat, the mean of its cells."""
@@ -351,8 +366,13 @@ class TabBertRawLstmForSequenceClassification(TabBertWindowModel):
     def steps_per_row(self) -> int:
         return 1
 
-    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        return self.embeddings(input_ids).flatten(2)  # (batch, rows, fields × cell_hidden)
+    def encode(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
+        return BaseModelOutput(self.embeddings(input_ids).flatten(2))  # (batch, rows, fields × cell_hidden)
 
     def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         return read_lstm(self.lstm, states, attention_mask, 1, self.config.label_level)
