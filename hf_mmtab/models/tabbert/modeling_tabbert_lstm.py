@@ -145,7 +145,7 @@ class TabBertWindowModel(TabBertPreTrainedModel):
             raise ValueError(
                 "Expected either input_ids or row_states (from get_row_states), found both or none."
             )
-        outputs = BaseModelOutput(last_hidden_state=row_states)
+        outputs: Any = BaseModelOutput(last_hidden_state=row_states)
         if input_ids is not None:
             attention_mask = self.row_mask(input_ids) if attention_mask is None else attention_mask
             outputs = self.encode(input_ids, attention_mask, **kwargs)
