@@ -532,7 +532,7 @@ def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
         ),
         (["--max_gap", "0"], "Expected max_gap in seconds, above 0, found 0"),
         (["--entities", "nobody"], "found no row of nobody. There are w0, w1, w10, w11, w2 and 7 more"),
-        (["--mlm_probability", "1.5"], "mlm_probability must be between 0 and 1, got 1.5"),
+        (["--mlm_probability", "1.5"], "Expected mlm_probability to be at least 0 and at most 1, found 1.5"),
         (["--time_column", "date"], re.escape("Expected columns ['date'], found")),
     ],
 )
