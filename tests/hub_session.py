@@ -204,7 +204,9 @@ def test_a_text_only_processor_comes_back_without_pictures(run_folder):
     reader = AutoProcessor.from_pretrained("acme/bert")
     assert type(reader) is MMBTProcessor and reader.image_processor is None
     loaded = AutoModelForSequenceClassification.from_pretrained("acme/bert")
-    assert torch.equal(logits(loaded, reader(text="a cat")), logits(model, processor(text="a cat")))
+    assert_same_weights(loaded, model)
+    ours, theirs = logits(loaded, reader(text="a cat")), logits(model, processor(text="a cat"))
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)  # sums are rounded as weights lie in memory
 
 
 def test_tabbert_and_its_processor_come_back_by_name_bit_for_bit(run_folder):
@@ -441,4 +443,7 @@ def test_code_travels_to_a_process_without_the_package(tmp_path, monkeypatch):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-6000:]
-    assert json.loads(done.stdout) == expected
+    found = json.loads(done.stdout)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():  # sums are rounded otherwise where weights lie otherwise in memory
+        np.testing.assert_allclose(found[name], values, atol=1e-6, err_msg=name)
