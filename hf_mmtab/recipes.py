@@ -4,6 +4,7 @@ A recipe's keys are the fields of the dataclasses that a command takes (`ImageTe
 `MMTabTrainingArguments`, …). Nothing else is accepted, so a misspelt key is an error.
 """
 
+import copy
 import dataclasses
 import difflib
 import sys
@@ -104,6 +105,8 @@ def parse_recipe(
 def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[Any, ...]:
     """Build the dataclasses of a recipe from its values; an entry without a value keeps the default.
 
+    They hold copies of the values: what a run changes in its own arguments is not changed in another run's.
+
     Raises:
         ValueError: a value of the wrong type, or a required key that is absent.
     """
@@ -111,7 +114,7 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
     for dtype in dataclass_types:
         types = field_types(dtype)
         given = {
-            name: typed_value(values[name], annotation, name)
+            name: typed_value(copy.deepcopy(values[name]), annotation, name)
             for name, annotation in types.items()
             if values.get(name) not in (None, [])
         }

@@ -288,13 +288,13 @@ def test_a_head_learns_what_only_the_row_before_tells(recipe, tmp_path):
 def test_stored_states_give_the_weights_and_scores_of_recomputing(recipe, tmp_path, monkeypatch):
     runs = {"stored": [], "anew": ["--feature_cache", "false"], "half": ["--feature_cache_dtype", "float16"]}
     calls = dict.fromkeys(runs, 0)
-    encode = TabBertLstmForSequenceClassification.get_row_states
+    encode = TabBertModel.forward
 
     def counted(self, *inputs, **named):
         calls[name] += 1
         return encode(self, *inputs, **named)
 
-    monkeypatch.setattr(TabBertLstmForSequenceClassification, "get_row_states", counted)
+    monkeypatch.setattr(TabBertModel, "forward", counted)
     for name, arguments in runs.items():
         main([str(recipe), "--output_dir", str(tmp_path / name), *arguments])
     assert calls["stored"] < calls["anew"] / 2
