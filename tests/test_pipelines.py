@@ -208,7 +208,7 @@ def test_of_several_labels_those_over_their_thresholds_are_named(tmp_path, parts
 def test_baselines_of_one_input_are_classified(tmp_path, parts):
     for name, inputs in (("bert", {"text": "the sea"}), ("img", {"image": picture(0)})):
         kept = (parts[0] if "text" in inputs else None, parts[1] if "image" in inputs else None)
-        model = MMBTBaselineForClassification.from_text_image_pretrained(*kept, num_labels=2)
+        model = MMBTBaselineForClassification.from_vision_text_pretrained(*kept[::-1], num_labels=2)
         model.save_pretrained(tmp_path / name)
         alone = {"leading_cls": True, "segment_offset": 0} if name == "bert" else {}
         MMBTProcessor.from_text_image_pretrained(*kept, **alone).save_pretrained(tmp_path / name)
