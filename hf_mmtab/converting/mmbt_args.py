@@ -1,7 +1,7 @@
 """The flags of an original MMBT run (`args.pt`), checked: what the model needs, and as a recipe of ours."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from .checks import CHANGED, require_number, shown
@@ -68,14 +68,14 @@ class OriginalRun:
     model: str  # one of `KINDS`
     task_type: str  # "multilabel" or "classification"
     labels: list[str]  # in the order of the outputs
-    num_image_embeds: int
-    image_pooling: str
-    max_length: int | None = None  # None: 512, or as many as the checkpoint has positions
+    num_image_embeds: int = 1
+    img_embed_pool_type: str = "avg"
+    max_seq_len: int | None = None  # None: 512, or as many as the checkpoint has positions
     task: str | None = None
     words: list[str] | None = None  # the vocabulary, in the order of ids
-    label_counts: Mapping[str, int] | None = None
-    train_rows: int | None = None
-    weight_classes: bool = False
+    label_freqs: Mapping[str, int] | None = None
+    train_data_len: int | None = None
+    weight_classes: int = 0
     dropout: float = 0.1  # of the image part's embeddings and of concatbert's hidden layers
     bert_model: str | None = None
 
@@ -83,9 +83,9 @@ class OriginalRun:
     def pos_weight(self) -> list[float] | None:
         """The weight of each label's positives that the original trained with: rows / positives."""
         weighted = self.task_type == "multilabel" and self.weight_classes
-        if not (weighted and self.label_counts and self.train_rows):
+        if not (weighted and self.label_freqs and self.train_data_len):
             return None
-        return [self.train_rows / self.label_counts[label] for label in self.labels]
+        return [self.train_data_len / self.label_freqs[label] for label in self.labels]
 
 
 def run_from_args(args: Mapping[str, Any]) -> OriginalRun:
@@ -125,21 +125,7 @@ def run_from_args(args: Mapping[str, Any]) -> OriginalRun:
             )
         for label, count in counts.items():
             require_number(f"label_freqs of {label!r}", count, 1)
-    return OriginalRun(
-        model=given["model"],
-        task_type=given["task_type"],
-        labels=labels,
-        num_image_embeds=given.get("num_image_embeds", 1),
-        image_pooling=given.get("img_embed_pool_type", "avg"),
-        max_length=given.get("max_seq_len"),
-        task=given.get("task"),
-        words=given.get("words"),
-        label_counts=counts,
-        train_rows=given.get("train_data_len"),
-        weight_classes=bool(given.get("weight_classes")),
-        dropout=float(given.get("dropout", 0.1)),
-        bert_model=given.get("bert_model"),
-    )
+    return OriginalRun(**{one.name: given[one.name] for one in fields(OriginalRun) if one.name in given})
 
 
 def _require_flags(given: Mapping[str, Any]) -> None:

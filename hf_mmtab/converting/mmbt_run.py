@@ -44,7 +44,10 @@ class ConvertedRun:
             facts["task"] = run.task
         facts |= {"task_type": run.task_type, "labels": ", ".join(run.labels)}
         if run.model in READS_PICTURES:
-            facts |= {"image tokens": f"{run.num_image_embeds} ({run.image_pooling})", "preset": "legacy"}
+            facts |= {
+                "image tokens": f"{run.num_image_embeds} ({run.img_embed_pool_type})",
+                "preset": "legacy",
+            }
         if self.attention_heads is not None:
             facts["attention heads"] = self.attention_heads
         facts["max_length"] = self.processor.max_length
@@ -103,7 +106,7 @@ def convert_run(
         words = tokenizer.get_vocab()
         sizes |= {"cls_token_id": words["[CLS]"], "sep_token_id": words["[SEP]"]}
     if run.model in READS_PICTURES:
-        sizes |= {"num_image_embeds": run.num_image_embeds, "image_pooling": run.image_pooling}
+        sizes |= {"num_image_embeds": run.num_image_embeds, "image_pooling": run.img_embed_pool_type}
     if run.model == "concatbert":
         sizes["hidden_dropout"] = run.dropout
     sizes |= {
@@ -159,9 +162,9 @@ def _require_parts(
     """Raise a ValueError unless length, segments and vocabulary are those of the checkpoint."""
     text_config = sizes.get("text_config", {})
     positions, segments = text_config.get("max_position_embeddings"), 3 if run.task == "vsnli" else 2
-    if positions is not None and run.max_length is not None and run.max_length > positions:
+    if positions is not None and run.max_seq_len is not None and run.max_seq_len > positions:
         raise ValueError(
-            f"Expected max_seq_len of at most {positions}, the positions of the checkpoint, found {run.max_length}. "
+            f"Expected max_seq_len of at most {positions}, the positions of the checkpoint, found {run.max_seq_len}. "
             f"Pass --max_seq_len {positions} or less."
         )
     if tokenizer is not None:
@@ -209,7 +212,7 @@ def _processor(
     return MMBTProcessor(
         MMBTImageProcessor() if run.model in READS_PICTURES else None,
         tokenizer,
-        max_length=default_length if run.max_length is None else run.max_length,
+        max_length=default_length if run.max_seq_len is None else run.max_seq_len,
         leading_cls=run.model not in ("mmbt", "img"),
         segment_offset=1 if run.model == "mmbt" else 0,
         missing_image="grey",

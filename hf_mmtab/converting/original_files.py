@@ -47,6 +47,12 @@ def find_file(source: Path, names: tuple[str, ...], what: str) -> Path:
     raise FileNotFoundError(f"Expected {what} ({' or '.join(names)}) in {str(source)!r}, found {found}.")
 
 
+def require_file(path: Path, what: str, remedy: str) -> None:
+    """Raise a FileNotFoundError unless a file is there; `remedy` is an option and what it takes."""
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected {what}, found none at {str(path)!r}. Pass {remedy}")
+
+
 def require_numbers(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a state dict, all of which must hold finite floating-point numbers.
 
@@ -171,10 +177,7 @@ def read_tabformer(source: Path, config: Path | None) -> OriginalFiles:
     beside = config or weights.parent / "config.json"
     if beside.is_dir():
         beside = beside / "config.json"
-    if not beside.is_file():
-        raise FileNotFoundError(
-            f"Expected the config.json of the pretraining, found none at {str(beside)!r}. Pass --config FILE_OR_FOLDER."
-        )
+    require_file(beside, "the config.json of the pretraining", "--config FILE_OR_FOLDER.")
     settings = read_json(beside, "Copy the file again.")
     tensors = read_state_dict(weights)
     kind_of_state_dict(tensors)  # another model altogether: say that first
@@ -189,11 +192,8 @@ def read_vocabulary(path: Path) -> list[str]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is another file, or its ids have gaps.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Expected the vocabulary of the run, found none at {str(path)!r}. Pass --vocab FILE: vocab.nb of "
-            "the output folder, or a vocab_token2id.bin."
-        )
+    remedy = "--vocab FILE: vocab.nb of the output folder, or a vocab_token2id.bin."
+    require_file(path, "the vocabulary of the run", remedy)
     with open(path, "rb") as file:
         pickled = file.read(16).startswith(PICKLES)
     if not pickled:
@@ -223,11 +223,8 @@ def read_encoders(path: Path) -> OriginalEncoders:
         FileNotFoundError: if there is no such file.
         ValueError: if it is another file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Expected the encoders of the run, found none at {str(path)!r}. Pass --encoder_fit FILE: "
-            "DATA_ROOT/preprocessed/NAME.encoder_fit.pkl. Without it no value of a table can be given its id."
-        )
+    remedy = "--encoder_fit FILE: DATA_ROOT/preprocessed/NAME.encoder_fit.pkl. Without it no value of a table can be "
+    require_file(path, "the encoders of the run", remedy + "given its id.")
     fitted = read_pickle(path)
 
     def array(of: str, name: str | int) -> Any:
