@@ -222,8 +222,11 @@ class MMBTModel(MMBTPreTrainedModel):
             `last_hidden_state` `(batch, regions + 2 + seq, hidden)`, `pooler_output` `(batch, hidden)`.
 
         Raises:
-            ValueError: if words are given twice or not at all, or a part is longer than the position table.
+            ValueError: if words are given twice or not at all, a part is longer than the position table, or texts
+                without a picture begin with [CLS] as a plain tokenizer writes them.
         """
+        if pixel_values is None and image_regions is None:
+            self._refuse_plain_texts(input_ids)
         words = self._embed_words(input_ids, inputs_embeds)  # (batch, seq, embedding)
         text_mask = _default(attention_mask, torch.ones(words.shape[:2], device=words.device).long())
         regions, image_mask = self._read_regions(pixel_values, image_regions, image_mask, words)
@@ -263,6 +266,18 @@ class MMBTModel(MMBTPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _refuse_plain_texts(self, input_ids: torch.Tensor | None) -> None:
+        """Refuse texts as a tokenizer alone gives them, for `pipeline("text-classification")` for example."""
+        opening = self.config.cls_token_id
+        if input_ids is None or opening is None or not input_ids.numel() or torch.compiler.is_compiling():
+            return
+        if bool(input_ids[:, 0].eq(opening).all()):
+            raise ValueError(
+                "Expected words without a leading [CLS], which opens the image part, found texts that all begin with "
+                "it, and no picture. Encode them with the MMBTProcessor, or use "
+                'pipeline("image-text-classification") with {"image": None, "text": ...}.'
+            )
 
     def _embed_words(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
