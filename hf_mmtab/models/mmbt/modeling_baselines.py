@@ -43,6 +43,7 @@ class MMBTBaselinePreTrainedModel(FromVisionAndText, CheckedLoadingMixin, PreTra
     """Configuration and initialisation of the baselines."""
 
     config: MMBTBaselineConfig
+    _builder = "from_text_image_pretrained"
     main_input_name = "input_ids"
     input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True

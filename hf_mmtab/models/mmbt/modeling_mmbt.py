@@ -44,6 +44,7 @@ class MMBTPreTrainedModel(FromVisionAndText, CheckedLoadingMixin, PreTrainedMode
     """What the MMBT models share: configuration, checked loading, start from two pretrained checkpoints."""
 
     config: MMBTConfig
+    _builder = "from_text_image_pretrained"
     base_model_prefix = "model"
     main_input_name = "input_ids"
     input_modalities = ["image", "text"]
