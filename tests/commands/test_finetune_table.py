@@ -25,7 +25,6 @@ from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.metrics import tune_thresholds
 from hf_mmtab.models.tabbert import (
     TabBertForMaskedLM,
-    TabBertLstmForSequenceClassification,
     TabBertModel,
     TabBertProcessor,
 )
@@ -266,6 +265,20 @@ def test_two_processes_train_and_judge_as_one(recipe, tmp_path):
     one, two = (ScoredRows.load(tmp_path / n / "predictions" / "test.parquet") for n in ("one", "two"))
     np.testing.assert_array_equal(one.rows, two.rows)
     np.testing.assert_allclose(one.scores, two.scores, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_compare_models_and_read_the_finished_runs_again(recipe, tmp_path):
+    several = ["--compare", "raw_lstm", "amount", "--num_train_epochs", "1", "--bootstrap", "0"]
+    several += ["--output_dir", str(tmp_path / "runs")]
+    said = run_on_two_processes("finetune", recipe, *several)
+    table = (tmp_path / "runs" / "comparison.md").read_text()
+    assert said.count(table) == 1
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["lstm", "raw_lstm", "amount"]
+    page = tmp_path / "runs" / "lstm-seed1" / "report" / "report.html"
+    page.unlink()
+    assert run_on_two_processes("finetune", recipe, *several).count(table) == 1
+    assert page.is_file()
 
 
 def load_windows(recipe: Path, run: Path, split: str):
