@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import cached_file
 
-from ...files import read_json
 from .column_plan import ColumnPlan
 from .entity_history import EntityHistory, check_history
 from .field import Field
@@ -360,8 +359,15 @@ class TabBertProcessor(FeatureExtractionMixin):
                     f"Expected {VALUES_NAME} and {ARRAYS_NAME} beside the processor's JSON file in {str(folder)!r}, "
                     f"found no {' and no '.join(absent)}. Copy all of its files."
                 )
-            values = str(cached_file(pretrained_model_name_or_path, VALUES_NAME, **hub))
-            plain["_words"] = read_json(values, "Copy all files of the processor again.")
+            with open(
+                str(cached_file(pretrained_model_name_or_path, VALUES_NAME, **hub)), encoding="utf-8"
+            ) as file:
+                try:
+                    plain["_words"] = json.load(file)
+                except ValueError as error:
+                    raise ValueError(
+                        f"Expected values as JSON in {file.name!r}, found {error}. Copy the processor again."
+                    ) from error
             plain["_arrays"] = load_file(str(cached_file(pretrained_model_name_or_path, ARRAYS_NAME, **hub)))
         return plain, rest
 
