@@ -77,7 +77,9 @@ class FinetuningArguments(RunArguments):
         default_factory=list,
         metadata={
             "help": "Others to train under the same recipe, or to judge on the same rows, for the comparison table. "
-            "Of tables also amount, boosted_rows and boosted_history (the last two need the extra `boosting`)."
+            "Of tables also amount, boosted_rows and boosted_history (the last two need the extra `boosting`). "
+            "With push_to_hub each run gets a repository NAME-ARCHITECTURE-seedN, as with several `seeds`; NAME is "
+            "hub_model_id, or the name of output_dir."
         },
     )
     seeds: list[int] = field(
