@@ -205,7 +205,7 @@ def read_vocabulary(path: Path) -> list[str]:
             if len(field) > MAX_NAME:
                 raise ValueError(f"a field {field[:MAX_NAME]!r}…")
             for token, (place, _) in tokens.items():
-                ids[place] = f"{field}_{token}"
+                ids[int(place)] = f"{field}_{token}"
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"Expected {str(path)!r} to map field → token → [id, id inside the field], found something else "

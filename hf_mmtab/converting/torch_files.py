@@ -148,7 +148,7 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             if (damaged := archive.testzip()) is not None:
                 raise refused(path, f"{damaged!r} in it does not have its checksum: copy the file again")
             content = archive.read(f"{root}/data.pkl")
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
         if isinstance(error, RefusedFileError):
             raise
         raise refused(

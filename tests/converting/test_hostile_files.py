@@ -7,11 +7,13 @@ import pickle
 import struct
 import subprocess
 import zipfile
+from random import Random
 
 import numpy as np
 import pytest
 import torch
 
+from hf_mmtab.converting.original_files import read_args, read_encoders, read_vocabulary
 from hf_mmtab.converting.pickles import read_pickle
 from hf_mmtab.converting.stand_ins import Array, Record, RefusedFileError
 from hf_mmtab.converting.torch_files import load_tensors, read_state_dict, read_torch_file
@@ -454,3 +456,28 @@ def test_an_old_file_that_leaves_out_a_tensor_is_refused(tmp_path):
         (tmp_path / "old.pt").write_bytes(legacy(tensor_pickle(old=True), pickle.dumps(keys, 2), storages))
         with pytest.raises(RefusedFileError, match="list of tensor storages does not fit its tensors"):
             read_torch_file(tmp_path / "old.pt")
+
+
+@pytest.mark.parametrize("name", ["legacy.pt", "zip.pt", "args.pt", "encoder_fit.pkl", "vocab_token2id.bin"])
+def test_damaged_files_are_read_or_refused_and_nothing_else(name, golden, tmp_path):
+    state = {
+        "state_dict": {"a": torch.ones(3, 4), "b": torch.nn.Parameter(torch.ones(2))},
+        "n": [1, (2, "x")],
+    }
+    source = golden / ("mmbt/run_dir" if name == "args.pt" else "tabformer/vocab20k") / name
+    read = {"args.pt": read_args, "encoder_fit.pkl": read_encoders, "vocab_token2id.bin": read_vocabulary}
+    if name in ("legacy.pt", "zip.pt"):
+        torch.save(state, source := tmp_path / name, _use_new_zipfile_serialization=name == "zip.pt")
+    whole, random = source.read_bytes(), Random(0)
+    operations = [b"h\x00", b"R", b"b", b"q\x00", b"(", b"}", b"s", b"u", b"a", b"e", b"\x85", b"."]
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(random.choice([1, 2, 4])):
+            place = random.randrange(len(content))
+            change = random.choice([random.randbytes(1), b"", *random.sample(operations, 2)])
+            content[place : place + random.randrange(3)] = change
+        (tmp_path / "damaged").write_bytes(content)
+        try:
+            read.get(name, read_torch_file)(tmp_path / "damaged")
+        except ValueError as error:
+            assert len(str(error)) < 1000
