@@ -229,6 +229,11 @@ class TableTask:
             raise ValueError(
                 f"Expected plan_edits to remove fields of the plan ({', '.join(names)}), found {', '.join(absent)}."
             )
+        parts = [field.name for field in plan.fields if field.kind == "time_part"]
+        edits = {  # a calendar field that the user writes down stays
+            name: {"keep": "always", **settings} if name in parts and isinstance(settings, dict) else settings
+            for name, settings in edits.items()
+        }
         if arguments.num_bins is not None:
             bins = {field.name: {"num_bins": arguments.num_bins} for field in plan.fields if field.is_binned}
             plan = plan.edit(fields=bins)

@@ -25,7 +25,6 @@ from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.metrics import tune_thresholds
 from hf_mmtab.models.tabbert import (
     TabBertForMaskedLM,
-    TabBertLstmForSequenceClassification,
     TabBertModel,
     TabBertProcessor,
 )

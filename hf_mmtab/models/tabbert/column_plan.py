@@ -14,6 +14,7 @@ BINNED_KINDS = ("numeric", "money", "time_gap")
 TIME_PARTS = {"month": 12, "day": 31, "weekday": 7, "hour": 24, "minute": 60}
 TRANSFORMS = ("none", "log1p", "log_floor_1", "minmax")
 BINNINGS = ("merged", "original")
+KEPT = ("always", "covered")
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 # Order of IBM/TabFormer at ebb7cd6, vocab.py, so that its checkpoints keep their ids.
 ORIGINAL_SPECIAL_TOKENS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]", "[BOS]", "[EOS]")
@@ -62,10 +63,11 @@ class FieldPlan:
     transform: str = "none"  # binned kinds: applied before the quantiles
     binning: str = "merged"  # "original": edges never merge, bins not met have no id, quantiles exact
     part: str | None = None  # time_part: month, day, weekday, hour or minute
+    keep: str = "always"  # "covered": a time_part stays only if the training rows go through its whole cycle
     fill: str | int | float | None = None  # stands for a missing value instead of [MISSING]
 
     def __post_init__(self) -> None:
-        choices = {"kind": KINDS, "transform": TRANSFORMS, "binning": BINNINGS}
+        choices = {"kind": KINDS, "transform": TRANSFORMS, "binning": BINNINGS, "keep": KEPT}
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(

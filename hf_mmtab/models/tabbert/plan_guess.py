@@ -61,7 +61,10 @@ def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPl
     parts = ["month", "weekday"]
     if sample.schema[column] != pl.Date and (sample[column].dt.hour() != 0).any():
         parts.append("hour")
-    return [FieldPlan(name=f"{prefix}.{p}", kind="time_part", column=column, part=p) for p in parts]
+    return [
+        FieldPlan(name=f"{prefix}.{p}", kind="time_part", column=column, part=p, keep="covered")
+        for p in parts
+    ]
 
 
 def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int) -> list[FieldPlan]:
@@ -79,7 +82,7 @@ def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values
     if dtype == pl.Duration:
         return [FieldPlan(name=name, kind="numeric")]
     if dtype == pl.Time:
-        return [FieldPlan(name=f"{name}.hour", kind="time_part", column=name, part="hour")]
+        return [FieldPlan(name=f"{name}.hour", kind="time_part", column=name, part="hour", keep="covered")]
     if dtype.is_temporal():
         return _time_fields(values.to_frame(), name, name)
     if dtype == pl.String:
