@@ -5,7 +5,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .common import FinetuningArguments, ModelArguments
+from .common import FinetuningArguments, ModelArguments, UnknownArguments
 
 
 @strict
@@ -69,7 +69,7 @@ class TabBertHeadArguments(ModelArguments):
 
 @strict
 @dataclass(kw_only=True)
-class TableRunArguments(FinetuningArguments):
+class TableRunArguments(FinetuningArguments, UnknownArguments):
     """What windows are judged on, how training meets rare positives, and what a run does around its training."""
 
     window_label: Literal["last", "any", "every"] = field(

@@ -315,9 +315,21 @@ class TableTask:
             ) from error
 
     def masking(
-        self, arguments: PretrainingArguments, processor: TabBertProcessor, seed: int, next_row: bool = False
+        self,
+        arguments: PretrainingArguments,
+        processor: TabBertProcessor,
+        seed: int,
+        next_row: bool = False,
+        trains: bool = False,
     ) -> TabBertCollator:
         """Padding and masking of windows; the seed decides which cells. `next_row`: none is masked, all are judged.
+
+        Args:
+            arguments: of masking.
+            processor: of the windows.
+            seed: what is masked.
+            next_row: predict whole rows.
+            trains: also replace some cells by [UNK].
 
         Raises:
             ValueError: if no cell would ever be masked.
@@ -337,6 +349,7 @@ class TableTask:
             mask_unknown=arguments.mask_unknown,
             next_row=next_row,
             seed=seed,
+            unknown_probability=arguments.unknown_probability if trains else 0.0,
         )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -624,6 +625,43 @@ def test_a_mean_score_far_from_the_share_of_positives_is_told():
         "The mean predicted probability is 2.10%, and 0.38% of the test rows"
     )
     assert score_note({"mean_score": 0.01, "positive_rate": 0.0038}) == [] == score_note({"rmse": 1.0})
+
+
+def test_dates_beyond_the_training_period_are_unknown_told_and_do_not_lift_the_scores(
+    recipe, encoder, payments, tmp_path, caplog
+):
+    month = {"when.month": {"kind": "time_part", "part": "month"}}
+    values = yaml.safe_load((Path(encoder).parent / "recipe.yaml").read_text())
+    values |= {
+        "plan": {**PLAN, "fields": {**month, **PLAN["fields"]}},
+        "output_dir": str(tmp_path / "encoder"),
+    }
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    pretrain.main([str(tmp_path / "encoder.yaml")])
+    run = tmp_path / "run"
+    main([str(recipe), "--output_dir", str(run), "--pretrained", str(tmp_path / "encoder")])
+    assert results_of(run)["unseen"] == []
+    lines = payments.read_text().replace(
+        "2024-01-", "2024-07-"
+    )  # the same weekdays do not matter: no such field
+    (tmp_path / "moved.csv").write_text(lines)
+    logging.getLogger("hf_mmtab").addHandler(caplog.handler)
+    predict.main([str(run), str(payments), str(tmp_path / "then.parquet")])
+    assert "Values that training never had" not in caplog.text
+    predict.main([str(run), str(tmp_path / "moved.csv"), str(tmp_path / "moved.parquet")])
+    assert "in the new rows: when.month 100.0% (training 0.0%)." in caplog.text
+    arguments = [str(run), str(tmp_path / "moved.csv"), "--split", "all", "--out", str(tmp_path / "eval")]
+    eval_checkpoint.main([*arguments, "--bootstrap", "0"])
+    logging.getLogger("hf_mmtab").removeHandler(caplog.handler)
+
+    assert results_of(tmp_path / "eval")["unseen"] == [{"field": "when.month", "training": 0.0, "here": 1.0}]
+    assert "Values that training never had" in (tmp_path / "eval" / "report" / "report.html").read_text()
+    then, moved = (
+        pq.read_table(tmp_path / f"{name}.parquet")["probability_yes"].to_numpy()
+        for name in ("then", "moved")
+    )
+    assert moved.mean() == pytest.approx(then.mean(), rel=0.25)
+    assert np.corrcoef(then, moved)[0, 1] > 0.9
 
 
 def test_judging_the_table_of_training_is_told(tmp_path, monkeypatch):

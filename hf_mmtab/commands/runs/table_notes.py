@@ -1,12 +1,21 @@
 """Sentences about a run on a table that a reader of its numbers must know."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import AutoConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 FAR_OFF = 5.0  # mean score over share of positives, or the reverse: no longer probabilities
 LEAKS = " Leak: a model may remember these rows, so scores are too good. Choose split: time or entity."
+
+
+def warn_each(notes: Sequence[str]) -> None:
+    """Warn of what a reader of the numbers must know."""
+    for note in notes:
+        logger.warning(note)
 
 
 def leak_sentence(split: str, leak: dict[str, Any]) -> str:
@@ -86,12 +95,22 @@ def later_rows_note(config: Any, has_encoder: bool) -> list[str]:
     ]
 
 
-def score_note(metrics: Mapping[str, float]) -> list[str]:
-    """Say if probabilities of the positive class are far from how often it occurs."""
+def score_note(metrics: Mapping[str, float], unseen: bool = False) -> list[str]:
+    """Say if probabilities of the positive class are far from how often it occurs.
+
+    Args:
+        metrics: of the test rows.
+        unseen: whether these rows have values that training never had.
+    """
     mean, share = metrics.get("mean_score", 0.0), metrics.get("positive_rate", 0.0)
     if not mean or not share or 1 / FAR_OFF < mean / share < FAR_OFF:
         return []
+    remedy = (
+        "The values that training never had may be the cause."
+        if unseen
+        else "Longer training usually brings them together."
+    )
     return [
         f"The mean predicted probability is {mean:.2%}, and {share:.2%} of the test rows are positive: read scores as "
-        "a ranking, not as probabilities. Longer training usually brings them together."
+        f"a ranking, not as probabilities. {remedy}"
     ]

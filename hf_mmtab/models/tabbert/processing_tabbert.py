@@ -191,6 +191,12 @@ class TabBertProcessor(FeatureExtractionMixin):
         self._require_fitted()
         return [f.unknown_id for f in self._fitted] + ([self.sep_token_id] if self.plan.sep_column else [])
 
+    def ids_without_rows(self) -> list[int]:
+        """Return for each column the id that new rows may have and no training row had: [MISSING], else [UNK]."""
+        self._require_fitted()
+        found = [f.unknown_id if f.missing_rate else f.missing_id for f in self._fitted]
+        return found + [self.sep_token_id] * self.plan.sep_column
+
     def unknown_shares(self) -> list[float]:
         """Return the share of [UNK] among the training rows of each column."""
         self._require_fitted()
