@@ -20,6 +20,7 @@ from .values import categories, microseconds, numbers, stable_hash, time_part
 
 logger = logging.get_logger(__name__)
 
+TAIL_ROWS = 20  # of training, at least, in each bin of the tails
 CYCLE_DAYS = {"month": 366, "day": 31, "weekday": 7, "hour": 1, "minute": 1 / 24}
 
 
@@ -141,7 +142,8 @@ class BinnedField(Field):
             shares = np.minimum(np.arange(count + 1) * (1 / count), 1.0)
             self.edges = sketch.quantiles(shares, self._transformed)
         else:
-            self.edges = bin_edges(self._transformed(values), counts, count)
+            tail_rows = TAIL_ROWS if self.plan.binning == "tails" else None
+            self.edges = bin_edges(self._transformed(values), counts, count, tail_rows)
         of_bins = np.bincount(self._bin(values), weights=counts, minlength=len(self.edges) - 1)
         self.counts = of_bins.astype(np.int64)
         if original:

@@ -47,7 +47,9 @@ def infer_plan(
     if time is not None:
         if sample.schema[time] in (pl.Datetime, pl.Date):
             planned += _time_fields(sample, time, time)
-        planned.append(FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p"))
+        planned.append(
+            FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p", binning="tails")
+        )
     for column, dtype in sample.schema.items():
         if column in (*entity, time, *label):
             continue
@@ -80,7 +82,7 @@ def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values
     if distinct <= 1:
         return [FieldPlan(name=name)] if distinct else []
     if dtype == pl.Duration:
-        return [FieldPlan(name=name, kind="numeric")]
+        return [FieldPlan(name=name, kind="numeric", binning="tails")]
     if dtype == pl.Time:
         return [FieldPlan(name=f"{name}.hour", kind="time_part", column=name, part="hour", keep="covered")]
     if dtype.is_temporal():
@@ -88,7 +90,7 @@ def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values
     if dtype == pl.String:
         if _share(present.str.contains(r"^\s*\(?-?[$€£¥]")) > 0.95:
             return [
-                FieldPlan(name=name, kind="money"),
+                FieldPlan(name=name, kind="money", binning="tails"),
                 FieldPlan(name=f"{name}.sign", kind="sign", column=name),
             ]
         if distinct == len(present) and distinct > max_category_values:
@@ -97,9 +99,9 @@ def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values
     if dtype.is_integer():
         if distinct <= max_category_values or _beyond_32_bits(present):
             return [FieldPlan(name=name)]
-        return [FieldPlan(name=name, kind="numeric")]
+        return [FieldPlan(name=name, kind="numeric", binning="tails")]
     if dtype.is_float() or dtype.is_decimal():
-        return [FieldPlan(name=name, kind="numeric")]
+        return [FieldPlan(name=name, kind="numeric", binning="tails")]
     return [FieldPlan(name=name)]
 
 

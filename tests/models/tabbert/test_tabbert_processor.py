@@ -161,6 +161,24 @@ def test_an_hour_that_never_occurs_is_no_gap_in_the_training_period():
     assert "when.month" in kept.fit(pa.table({"when": noon})).fields
 
 
+def test_a_tail_that_matters_keeps_its_amounts_apart_however_the_rows_were_cut():
+    amounts = np.random.default_rng(0).lognormal(3, 1, 20_000)
+    plan = {"fields": {"amount": {"kind": "money", "binning": "tails"}}}
+    whole = TabBertProcessor(plan).fit({"amount": amounts})
+    parts = [TabBertProcessor(plan).fit_part({"amount": piece}) for piece in np.array_split(amounts[::-1], 5)]
+    for part in parts[1:]:
+        parts[0].merge(part)
+
+    assert TabBertProcessor(plan).finish(parts[0]).fingerprint == whole.fingerprint
+    large = whole.encode({"amount": np.quantile(amounts, [0.97, 0.985, 0.995, 0.9985])})["amount"].to_pylist()
+    assert len(set(large)) == 4
+    plain = TabBertProcessor({"fields": {"amount": {"kind": "money"}}}).fit({"amount": amounts})
+    assert (
+        len(set(plain.encode({"amount": np.quantile(amounts, [0.97, 0.985, 0.995])})["amount"].to_pylist()))
+        == 1
+    )
+
+
 def test_unseen_value_becomes_unk_and_missing_value_missing():
     processor = TabBertProcessor(PLAN).fit(_table())
     later = _table(shop=["new", None, "", "a", "b"], price=[None, float("nan"), 1e9, -1e9, 2.0])
