@@ -55,11 +55,12 @@ class TabBertHeadArguments(ModelArguments):
             "help": "Everywhere in the encoder once it is thawed; default as pretrained. A frozen one has none.",
         },
     )
-    row_inputs: Literal["states", "surprise", "both"] = field(
-        default="states",
+    row_inputs: Literal["auto", "states", "surprise", "both"] = field(
+        default="auto",
         metadata={
             "help": "What a head gets of each row: the encoder's state, or a few numbers that say how unexpected it "
-            "was (better where positives are few; needs an encoder pretrained with next_row), or both."
+            "was (needs an encoder pretrained with next_row), or both. auto: the head is trained on each, and the one "
+            "that is best on validation is taken; without next_row the states."
         },
     )
     field_hidden_size: int | None = field(

@@ -43,6 +43,7 @@ class RunResults:
         windows: split → number of windows.
         leaks: split → what it shares with training, see `hf_mmtab.data.splits.leak_check`.
         unseen: fields that are [UNK] more often in the main split than in training.
+        row_inputs: what the head reads of a row, where validation chose it: `chosen`, `metric`, `validation`.
         notes: what a reader of the numbers must know.
         details: name → text for the head of the report.
         skipped: records that could not be read.
@@ -75,6 +76,7 @@ class RunResults:
     windows: dict[str, int] = field(default_factory=dict)
     leaks: dict[str, dict[str, Any]] = field(default_factory=dict)
     unseen: list[UnseenValues] = field(default_factory=list)
+    row_inputs: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     details: dict[str, str] = field(default_factory=dict)
     skipped: list[BadRecord] = field(default_factory=list)

@@ -257,6 +257,18 @@ def test_an_encoder_that_was_pretrained_on_another_split_of_the_table_is_told():
     assert "with another split and split_fractions: it has seen, without their labels, rows" in note
 
 
+def test_the_default_split_spelt_out_is_no_other_one_and_another_spelling_of_a_path_hides_none(tmp_path):
+    default, spelt = (
+        {"data": "cards.csv"},
+        {"data": "cards.csv", "split_fractions": [0.7, 0.1, 0.2], "split": "time"},
+    )
+    assert pretraining_note(default, spelt) == pretraining_note(spelt, default) == []
+    assert pretraining_note(default, spelt | {"split_seed": 3}) == []  # nothing is drawn by time
+    for same in ("./cards.csv", str(Path("cards.csv").resolve()), "elsewhere/../cards.csv"):
+        (note,) = pretraining_note({"data": same, "split_fractions": [0.6, 0.2, 0.2]}, default)
+        assert "with another split_fractions" in note
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_judge_as_one(recipe, tmp_path):
     still = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--upsample_positives", "0.4"]
@@ -625,6 +637,32 @@ def test_a_mean_score_far_from_the_share_of_positives_is_told():
         "The mean predicted probability is 2.10%, and 0.38% of the test rows"
     )
     assert score_note({"mean_score": 0.01, "positive_rate": 0.0038}) == [] == score_note({"rmse": 1.0})
+
+
+def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(recipe, encoder, tmp_path):
+    values = yaml.safe_load((Path(encoder).parent / "recipe.yaml").read_text())
+    values |= {"next_row": True, "output_dir": str(tmp_path / "encoder")}
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    pretrain.main([str(tmp_path / "encoder.yaml")])
+    common = [str(recipe), "--pretrained", str(tmp_path / "encoder"), "--bootstrap", "0"]
+    main([*common, "--output_dir", str(tmp_path / "auto")])
+    found = results_of(tmp_path / "auto")
+    choice = found["row_inputs"]
+
+    assert list(choice["validation"]) == ["states", "surprise", "both"]
+    assert choice["chosen"] == max(choice["validation"], key=choice["validation"].get)
+    assert choice["metric"] == "average_precision"
+    assert found["metrics"]["validation"]["average_precision"] == pytest.approx(
+        max(choice["validation"].values())
+    )
+    assert any(f"The head reads {choice['chosen']} of each row" in note for note in found["notes"])
+    config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "auto").config
+    assert config.row_inputs == choice["chosen"]
+    assert not list(tmp_path.glob("auto/_feature_cache"))
+
+    main([*common, "--output_dir", str(tmp_path / "named"), "--row_inputs", choice["chosen"]])
+    assert results_of(tmp_path / "named")["row_inputs"] is None
+    assert largest_difference(tmp_path / "auto", tmp_path / "named") == 0
 
 
 def test_dates_beyond_the_training_period_are_unknown_told_and_do_not_lift_the_scores(

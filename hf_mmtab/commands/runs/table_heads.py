@@ -40,6 +40,7 @@ from ...training.features.views import FeatureCollator
 from ...training.imbalance import ImbalanceSampler
 from ..console import counted, parameters
 from .folder import leave_out_absent_parts
+from .head_inputs import choose_inputs, inputs_note
 from .own_files import CACHE_FOLDER, TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
@@ -114,14 +115,20 @@ class HeadRun(Run[HeadRecipe]):
     table: PreparedTable
     windows: dict[str, WindowDataset]
     shares: Any = None
+    inputs: dict[str, Any] | None = None
     sampler: ImbalanceSampler | None = None
 
     def prepare(self) -> Any:
         """Encode the table, cut labelled windows, and start the head."""
-        recipe = self.recipe
         self.read_table()
         check_labels(self.windows)
-        check_baselines(recipe, self.table)
+        check_baselines(self.recipe, self.table)
+        self.inputs = choose_inputs(self)
+        return self.start()
+
+    def start(self) -> Any:
+        """Start the head on the windows that were cut."""
+        recipe = self.recipe
         model: Any = head_model(recipe.data, recipe.model, self.table, self.windows["train"])
         self.config = model.config
         self._choose_freezing(model)
@@ -136,6 +143,7 @@ class HeadRun(Run[HeadRecipe]):
             split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED
         }
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
+        self.notes += inputs_note(self.inputs)
         if recipe.model.pretrained is not None:
             before = recipe_of(recipe.model.pretrained)
             self.notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)
@@ -245,6 +253,7 @@ class HeadRun(Run[HeadRecipe]):
         return {
             **results,
             "unseen": unseen,
+            "row_inputs": self.inputs,
             "architecture": recipe.model.architecture,
             "window_label": config.window_label,
             "seq_len": config.seq_len,

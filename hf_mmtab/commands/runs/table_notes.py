@@ -1,10 +1,13 @@
 """Sentences about a run on a table that a reader of its numbers must know."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 from transformers.utils import logging
+
+from ...data.splits import DEFAULT_FRACTIONS
 
 logger = logging.get_logger(__name__)
 
@@ -35,16 +38,33 @@ def pretraining_note(pretrained: Mapping[str, Any], mine: Mapping[str, Any]) -> 
         pretrained: recipe of the encoder; empty if it has none.
         mine: recipe of the run.
     """
-    defaults = {"split": "time", "split_fractions": [], "split_seed": 0, "simulate": None}
-    if not pretrained or pretrained.get("data") != mine.get("data"):
+    if not pretrained or not same_data(pretrained.get("data"), mine.get("data")):
         return []
-    other = [name for name, value in defaults.items() if pretrained.get(name, value) != mine.get(name, value)]
+    before, now = _split_of(pretrained), _split_of(mine)
+    other = [name for name, value in now.items() if before.get(name, value) != value]
     if not other:
         return []
     return [
         f"The encoder was pretrained on this table with another {' and '.join(other)}: it has seen, without their "
         "labels, rows that are judged here."
     ]
+
+
+def same_data(one: Any, other: Any) -> bool:
+    """Tell whether two entries `data` name the same files, however they are spelt."""
+    if one is None or other is None or one == other:
+        return one == other
+    return Path(str(one)).expanduser().resolve() == Path(str(other)).expanduser().resolve()
+
+
+def _split_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a recipe divides the rows, its defaults written out."""
+    split = recipe.get("split") or "time"
+    fractions = recipe.get("split_fractions") or DEFAULT_FRACTIONS[split]
+    found = {"split": split, "split_fractions": [round(float(share), 6) for share in fractions]}
+    if split != "time":  # nothing is drawn by time
+        found["split_seed"] = recipe.get("split_seed") or 0
+    return found | {"simulate": recipe.get("simulate")}
 
 
 def length_note(pretrained: Mapping[str, Any], seq_len: int) -> list[str]:

@@ -24,7 +24,7 @@ from ..runs.evaluation import finish_evaluation
 from ..runs.report import predictions_file
 from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows
-from ..runs.table_notes import leak_sentence, warn_each
+from ..runs.table_notes import leak_sentence, same_data, warn_each
 from .blocks import current_device
 
 ALL_ROWS = "all"
@@ -126,7 +126,7 @@ def seen_note(trained_on: str | None, data: str, split: str) -> list[str]:
     """
     if trained_on is None or split not in ("train", ALL_ROWS):
         return []
-    if trained_on != data and Path(trained_on).resolve() != Path(data).resolve():
+    if not same_data(trained_on, data):
         return []
     what = "its training rows" if split == "train" else "all of its rows, those that it learned from too,"
     return [

@@ -182,7 +182,8 @@ def _halvings(counts: np.ndarray, least: int) -> np.ndarray:
         least: numbers on either side of a cut.
     """
     outside = np.concatenate([np.cumsum(counts[::-1])[::-1], [0]])  # from each number on
-    cuts, begin = [], 0
+    cuts: list[int] = []
+    begin = 0
     while True:
         # the first cut that leaves at most half outside, for ties may leave much less
         cut = int(np.argmax(2 * outside <= outside[begin]))
