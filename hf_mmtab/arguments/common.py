@@ -70,6 +70,22 @@ class RunArguments:
 
 @strict
 @dataclass(kw_only=True)
+class UnknownArguments:
+    """How a model of tables learns what [UNK] means."""
+
+    unknown_probability: float = field(
+        default=0.01,
+        metadata={
+            "least": 0,
+            "most": 1,
+            "help": "Share of the input cells that training replaces by their field's [UNK], where embeddings train, "
+            "so that values of later rows that training never had meet trained weights.",
+        },
+    )
+
+
+@strict
+@dataclass(kw_only=True)
 class FinetuningArguments(RunArguments):
     """What fine-tuning does around its training."""
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .common import FinetuningArguments, ModelArguments
+from .common import FinetuningArguments, ModelArguments, UnknownArguments
 
 
 @strict
@@ -55,11 +55,12 @@ class TabBertHeadArguments(ModelArguments):
             "help": "Everywhere in the encoder once it is thawed; default as pretrained. A frozen one has none.",
         },
     )
-    row_inputs: Literal["states", "surprise", "both"] = field(
-        default="states",
+    row_inputs: Literal["auto", "states", "surprise", "both"] = field(
+        default="auto",
         metadata={
             "help": "What a head gets of each row: the encoder's state, or a few numbers that say how unexpected it "
-            "was (better where positives are few; needs an encoder pretrained with next_row), or both."
+            "was (needs an encoder pretrained with next_row), or both. auto: the head is trained on each, and the one "
+            "that is best on validation is taken; without next_row the states."
         },
     )
     field_hidden_size: int | None = field(
@@ -69,7 +70,7 @@ class TabBertHeadArguments(ModelArguments):
 
 @strict
 @dataclass(kw_only=True)
-class TableRunArguments(FinetuningArguments):
+class TableRunArguments(FinetuningArguments, UnknownArguments):
     """What windows are judged on, how training meets rare positives, and what a run does around its training."""
 
     window_label: Literal["last", "any", "every"] = field(

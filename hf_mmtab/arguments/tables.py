@@ -5,7 +5,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .common import DataArguments, ModelArguments, RunArguments
+from .common import DataArguments, ModelArguments, RunArguments, UnknownArguments
 
 
 @strict
@@ -208,7 +208,7 @@ class TabBertModelArguments(ModelArguments, TabBertSizes):
 
 @strict
 @dataclass(kw_only=True)
-class PretrainingArguments(RunArguments):
+class PretrainingArguments(RunArguments, UnknownArguments):
     """What pretraining on a table masks, and what a run does around its training."""
 
     mlm_probability: float = field(

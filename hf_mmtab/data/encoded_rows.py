@@ -96,6 +96,17 @@ class EncodedRows:
             out[:, i] = column[rows]
         return out + self._bases
 
+    def share_of(self, field: int, id_: int, rows: np.ndarray | slice = slice(None)) -> float:
+        """Return the share of an id among the rows of a field; 0 without rows.
+
+        Args:
+            field: its number.
+            id_: of the value.
+            rows: numbers or flags; all by default.
+        """
+        column = self.columns[field][rows]
+        return float((column == id_ - self._bases[field]).mean()) if len(column) else 0.0
+
     @cached_property
     def label_sums(self) -> tuple[np.ndarray, np.ndarray]:
         """How many rows before each row (and after the last) are positive, and how many have a label."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..metrics import BOOTSTRAP_METRICS, Interval, PairedDifference, bootstrap_interval, paired_bootstrap
-from ..metrics.names import metric_name
+from ..metrics.names import lower_is_better, metric_name
 from .row_evaluation import ResampleBy, evaluate_rows, headline, resampling_groups
 from .scored_rows import ScoredRows
 
@@ -179,6 +179,15 @@ def _require_same_rows(first: str, reference: ScoredRows, name: str, scored: Sco
         )
 
 
+def in_words(difference: PairedDifference, metric: str) -> str:
+    """Say whether the reference is better or worse than the other model; where the interval holds 0, that it is not
+    told apart.
+    """
+    if difference.low <= 0 <= difference.high:
+        return "not told apart"
+    return "worse" if (difference.difference > 0) == lower_is_better(metric) else "better"
+
+
 def _cuts(run: ModelRuns) -> list[Sequence[float] | None] | None:
     return None if all(cut is None for cut in run.thresholds) else list(run.thresholds)
 
@@ -201,7 +210,7 @@ def comparison_markdown(results: Sequence[ModelResult], metrics: Sequence[str], 
         difference = result.differences.get(metrics[0])
         minutes = "–" if result.seconds is None else f"{result.seconds / 60:.1f}"
         cells += [
-            "–" if difference is None else str(difference),
+            "–" if difference is None else f"{difference} {in_words(difference, metrics[0])}",
             str(len(result.scores[metrics[0]])),
             minutes,
         ]

@@ -13,6 +13,7 @@ from .ablation import AblationRow
 from .cell_baselines import FieldScore
 from .cell_errors import CellError
 from .decoded_histories import HistoryTable
+from .unseen_values import UnseenValues
 
 RESULT_FILE = "results.json"
 
@@ -41,6 +42,8 @@ class RunResults:
         window_label: which rows a window is judged on.
         windows: split → number of windows.
         leaks: split → what it shares with training, see `hf_mmtab.data.splits.leak_check`.
+        unseen: fields that are [UNK] more often in the main split than in training.
+        row_inputs: what the head reads of a row, where validation chose it: `chosen`, `metric`, `validation`.
         notes: what a reader of the numbers must know.
         details: name → text for the head of the report.
         skipped: records that could not be read.
@@ -72,6 +75,8 @@ class RunResults:
     window_label: str | None = None
     windows: dict[str, int] = field(default_factory=dict)
     leaks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unseen: list[UnseenValues] = field(default_factory=list)
+    row_inputs: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     details: dict[str, str] = field(default_factory=dict)
     skipped: list[BadRecord] = field(default_factory=list)
@@ -117,6 +122,7 @@ class RunResults:
             CellError(**error | {"history": HistoryTable(**error["history"])})
             for error in values.get("cell_errors", [])
         ]
+        results.unseen = [UnseenValues(**one) for one in values.get("unseen", [])]
         results.skipped = [BadRecord(**record) for record in values.get("skipped", [])]
         return results
 

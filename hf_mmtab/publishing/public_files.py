@@ -40,7 +40,7 @@ logger = logging.get_logger(__name__)
 _RESULTS = (
     "architecture", "task", "data", "pretrained", "inputs", "problem_type", "num_labels", "seed", "minutes", "split",
     "seq_len", "window_label", "resampled_by", "judged", "thresholds", "metrics", "intervals", "ablation", "fields",
-    "windows", "leaks", "notes", "details",
+    "windows", "leaks", "unseen", "row_inputs", "notes", "details",
 )  # fmt: skip
 _NAMES_OF_FILES = ("_name_or_path", "name_or_path", "_file")
 

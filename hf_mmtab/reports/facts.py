@@ -11,6 +11,7 @@ from ..evaluation.ablation import AblationRow
 from ..evaluation.cell_baselines import FieldScore
 from ..evaluation.cell_errors import CellError
 from ..evaluation.comparison import ModelResult
+from ..evaluation.unseen_values import UnseenValues
 from ..metrics import Interval, decide
 from ..metrics.decisions import DEFAULT_THRESHOLD, binary_threshold, check_problem_type
 
@@ -81,6 +82,7 @@ class RunFacts:
         ablation: rows of `ablation_table`.
         fields: of pretraining: how often the masked cells of each field of `main_split` are recovered.
         cell_errors: of pretraining: wrong cells of `main_split`, shown in this order.
+        unseen: fields that are [UNK] more often in `main_split` than in training.
         log_history: Trainer's `state.log_history`.
         freeze_timeline: `FreezePlan.timeline()`.
         audit_path: the JSON lines of the update audit.
@@ -112,6 +114,7 @@ class RunFacts:
     ablation: Sequence[AblationRow] = ()
     fields: Sequence[FieldScore] = ()
     cell_errors: Sequence[CellError] = ()
+    unseen: Sequence[UnseenValues] = ()
     log_history: Sequence[Mapping[str, Any]] = ()
     freeze_timeline: str | None = None
     audit_path: str | Path | None = None

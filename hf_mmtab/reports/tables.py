@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.comparison import in_words
 from ..metrics import PairedDifference, per_class_table
 from ..metrics.names import metric_name
 from .facts import MASKED_LM, RunFacts
@@ -99,7 +100,9 @@ def comparison_rows(facts: RunFacts) -> dict[str, Any]:
             cells.append({"mean": float(values.mean()) if len(values) else None, "spread": spread})
         difference: PairedDifference | None = model.differences.get(str(facts.main_metric))
         seeds.append(max((len(v) for v in model.scores.values()), default=0))
-        rows.append({"model": model, "cells": cells, "difference": difference, "seeds": seeds[-1]})
+        words = "" if difference is None else in_words(difference, str(facts.main_metric))
+        line = {"model": model, "cells": cells, "difference": difference, "words": words, "seeds": seeds[-1]}
+        rows.append(line)
     shows = {
         "difference": any(row["difference"] is not None for row in rows),
         "seconds": any(model.seconds is not None for model in facts.comparison),

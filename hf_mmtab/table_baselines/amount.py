@@ -1,49 +1,41 @@
-"""How much the amount alone tells: the share of positives among training rows of a like amount."""
-
-from dataclasses import dataclass
+"""How much the amount alone tells: shallow boosted trees on the number itself."""
 
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
 
-BINS = 32
-PRIOR_ROWS = 20  # a bin's share is drawn towards the overall share as if by so many more rows
+from ..models.tabbert.quantiles import bin_edges
+
+# HistGradientBoosting has 255 bins of equally many rows, too few for a tail: ranks by finer ones are given to it.
+BINS, TAIL_ROWS = 200, 10
 
 
-@dataclass(frozen=True)
-class AmountShares:
-    """Share of positives by amount.
+class AmountTrees:
+    """The chance of a positive by amount, as a step function that is fine where the rows are, tails too.
 
-    Attributes:
-        edges: increasing, `(bins - 1,)`; a value equal to an edge lies above it.
-        shares: `(bins + 1,)`, in (0, 1); the last is for missing amounts.
+    Args:
+        amounts: `(rows,)` of training, NaN where missing.
+        labels: `(rows,)` of 0 and 1.
     """
 
-    edges: np.ndarray
-    shares: np.ndarray
-
-    @classmethod
-    def fit(cls, amounts: np.ndarray, labels: np.ndarray, num_bins: int = BINS) -> "AmountShares":
-        """Count positives in bins of equally many rows.
-
-        Args:
-            amounts: `(rows,)`, NaN where missing.
-            labels: `(rows,)` of 0 and 1.
-            num_bins: at most; equal edges merge.
-        """
+    def __init__(self, amounts: np.ndarray, labels: np.ndarray) -> None:
         known = amounts[np.isfinite(amounts)]
-        edges = np.unique(np.quantile(known, np.linspace(0, 1, num_bins + 1)[1:-1])) if len(known) else known
-        bins = cls._bins(edges, amounts)
-        size = len(edges) + 2
-        rows, positives = np.bincount(bins, minlength=size), np.bincount(bins, labels, minlength=size)
-        overall = (labels.sum() + 1) / (len(labels) + 2)
-        return cls(edges, (positives + PRIOR_ROWS * overall) / (rows + PRIOR_ROWS))
+        self.edges = np.empty(0)
+        if len(known):
+            self.edges = bin_edges(*np.unique(known, return_counts=True), BINS, TAIL_ROWS)[1:-1]
+        self.trees = HistGradientBoostingClassifier(
+            learning_rate=0.05,
+            max_iter=100,
+            max_leaf_nodes=8,
+            min_samples_leaf=TAIL_ROWS,
+            early_stopping=False,
+            random_state=0,
+        )
+        self.trees.fit(self._places(amounts), labels)
 
     def predict(self, amounts: np.ndarray) -> np.ndarray:
-        """Return the share that belongs to each amount, `(rows,)`."""
-        return self.shares[self._bins(self.edges, amounts)]
+        """Return the chance of class 1 at each amount, `(rows,)`."""
+        return self.trees.predict_proba(self._places(amounts))[:, 1]
 
-    @staticmethod
-    def _bins(edges: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-        known = np.isfinite(amounts)
-        return np.where(
-            known, np.searchsorted(edges, np.where(known, amounts, 0), side="right"), len(edges) + 1
-        )
+    def _places(self, amounts: np.ndarray) -> np.ndarray:
+        places = np.searchsorted(self.edges, amounts, side="right")
+        return np.where(np.isfinite(amounts), places, np.nan)[:, None]

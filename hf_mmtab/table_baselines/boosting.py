@@ -20,7 +20,7 @@ PARAMETERS = {
     "bagging_freq": 1,
     "lambda_l2": 5.0,
     "cat_smooth": 50.0,
-    "max_bin": 127,
+    "max_bin": 255,
     "verbosity": -1,
     "deterministic": True,
     "force_row_wise": True,

@@ -14,6 +14,7 @@ from ..models.tabbert.values import categories, column, numbers, time_part
 from .earlier import together
 
 MISSING = -1
+EXACT_FLOAT32 = 2**24  # larger whole numbers are names, and float32 does not tell them apart
 
 
 @dataclass
@@ -30,6 +31,7 @@ class TableColumns:
             the whole entity first: with entity (User, Card) those of the card and those of the user.
         time: `(rows,)` int64 microseconds (or numbers, where the table's time is one).
         money: those of `numbers` that are amounts.
+        numbered: those of `categories` that the table has as numbers → `(rows,)` float64, NaN where missing.
     """
 
     numbers: dict[str, np.ndarray]
@@ -39,6 +41,7 @@ class TableColumns:
     histories: dict[str, np.ndarray]
     time: np.ndarray
     money: list[str] = field(default_factory=list)
+    numbered: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -85,6 +88,10 @@ def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan)
             found.periods[one.name] = TIME_PARTS[str(one.part)]
         else:
             codes = value_codes(categories(array, one.fill))
+            if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+                values = numbers(array, source)
+                if np.abs(values[np.isfinite(values)]).max(initial=0) < EXACT_FLOAT32:
+                    found.numbered[one.name] = values if order is None else values[order]
         found.categories[one.name] = codes if order is None else codes[order]
     return found
 

@@ -33,6 +33,8 @@ def row_features(columns: TableColumns, training: np.ndarray) -> Iterator[Featur
     """
     for name, values in columns.numbers.items():
         yield name, values
+    for name, values in columns.numbered.items():
+        yield f"{name} as a number", values
     for name, codes in columns.categories.items():
         if name in columns.periods:
             yield name, np.where(codes == MISSING, np.nan, codes)

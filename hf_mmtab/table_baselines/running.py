@@ -12,7 +12,7 @@ from transformers.utils import logging
 from ..data.windows import IGNORED, WindowDataset
 from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
 from ..tasks.table import PreparedTable
-from .amount import AmountShares
+from .amount import AmountTrees
 from .boosting import Features, fit_trees, import_lightgbm
 from .columns import TableColumns, read_columns
 from .features import Feature, history_features, native_categories, row_features
@@ -27,7 +27,7 @@ SCORED_AT_ONCE = 262_144  # rows
 AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY = "amount", "boosted_rows", "boosted_history"
 BASELINES = (AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY)
 DESCRIPTIONS = {
-    AMOUNT: "share of positives by amount",
+    AMOUNT: "boosted trees on the amount alone",
     BOOSTED_ROWS: "LightGBM on the row alone",
     BOOSTED_HISTORY: "LightGBM on hand-made features of the history",
 }
@@ -170,7 +170,7 @@ class TableBaselines:
             )
         amounts = self.columns.numbers[self.columns.money[0]]
         rows, labels = self._labelled("train")
-        fitted = AmountShares.fit(amounts[rows], labels)
+        fitted = AmountTrees(amounts[rows], labels)
         return lambda places: fitted.predict(amounts[places])
 
     def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -229,6 +229,11 @@ class TableTask:
             raise ValueError(
                 f"Expected plan_edits to remove fields of the plan ({', '.join(names)}), found {', '.join(absent)}."
             )
+        parts = [field.name for field in plan.fields if field.kind == "time_part"]
+        edits = {  # a calendar field that the user writes down stays
+            name: {"keep": "always", **settings} if name in parts and isinstance(settings, dict) else settings
+            for name, settings in edits.items()
+        }
         if arguments.num_bins is not None:
             bins = {field.name: {"num_bins": arguments.num_bins} for field in plan.fields if field.is_binned}
             plan = plan.edit(fields=bins)
@@ -310,9 +315,21 @@ class TableTask:
             ) from error
 
     def masking(
-        self, arguments: PretrainingArguments, processor: TabBertProcessor, seed: int, next_row: bool = False
+        self,
+        arguments: PretrainingArguments,
+        processor: TabBertProcessor,
+        seed: int,
+        next_row: bool = False,
+        trains: bool = False,
     ) -> TabBertCollator:
         """Padding and masking of windows; the seed decides which cells. `next_row`: none is masked, all are judged.
+
+        Args:
+            arguments: of masking.
+            processor: of the windows.
+            seed: what is masked.
+            next_row: predict whole rows.
+            trains: also replace some cells by [UNK].
 
         Raises:
             ValueError: if no cell would ever be masked.
@@ -332,6 +349,7 @@ class TableTask:
             mask_unknown=arguments.mask_unknown,
             next_row=next_row,
             seed=seed,
+            unknown_probability=arguments.unknown_probability if trains else 0.0,
         )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -254,6 +255,18 @@ def test_an_encoder_that_was_pretrained_on_another_split_of_the_table_is_told():
     assert "from row 21 on are as they were drawn" in length_note({"seq_len": 20}, 30)[0]
     (note,) = pretraining_note({"data": "cards.csv", "split": "paper"}, mine)
     assert "with another split and split_fractions: it has seen, without their labels, rows" in note
+
+
+def test_the_default_split_spelt_out_is_no_other_one_and_another_spelling_of_a_path_hides_none(tmp_path):
+    default, spelt = (
+        {"data": "cards.csv"},
+        {"data": "cards.csv", "split_fractions": [0.7, 0.1, 0.2], "split": "time"},
+    )
+    assert pretraining_note(default, spelt) == pretraining_note(spelt, default) == []
+    assert pretraining_note(default, spelt | {"split_seed": 3}) == []  # nothing is drawn by time
+    for same in ("./cards.csv", str(Path("cards.csv").resolve()), "elsewhere/../cards.csv"):
+        (note,) = pretraining_note({"data": same, "split_fractions": [0.6, 0.2, 0.2]}, default)
+        assert "with another split_fractions" in note
 
 
 @pytest.mark.slow
@@ -638,6 +651,69 @@ def test_a_mean_score_far_from_the_share_of_positives_is_told():
         "The mean predicted probability is 2.10%, and 0.38% of the test rows"
     )
     assert score_note({"mean_score": 0.01, "positive_rate": 0.0038}) == [] == score_note({"rmse": 1.0})
+
+
+def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(recipe, encoder, tmp_path):
+    values = yaml.safe_load((Path(encoder).parent / "recipe.yaml").read_text())
+    values |= {"next_row": True, "output_dir": str(tmp_path / "encoder")}
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    pretrain.main([str(tmp_path / "encoder.yaml")])
+    common = [str(recipe), "--pretrained", str(tmp_path / "encoder"), "--bootstrap", "0"]
+    main([*common, "--output_dir", str(tmp_path / "auto")])
+    found = results_of(tmp_path / "auto")
+    choice = found["row_inputs"]
+
+    assert list(choice["validation"]) == ["states", "surprise", "both"]
+    assert choice["chosen"] == max(choice["validation"], key=choice["validation"].get)
+    assert choice["metric"] == "average_precision"
+    assert found["metrics"]["validation"]["average_precision"] == pytest.approx(
+        max(choice["validation"].values())
+    )
+    assert any(f"The head reads {choice['chosen']} of each row" in note for note in found["notes"])
+    config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "auto").config
+    assert config.row_inputs == choice["chosen"]
+    assert not list(tmp_path.glob("auto/_feature_cache"))
+
+    main([*common, "--output_dir", str(tmp_path / "named"), "--row_inputs", choice["chosen"]])
+    assert results_of(tmp_path / "named")["row_inputs"] is None
+    assert largest_difference(tmp_path / "auto", tmp_path / "named") == 0
+
+
+def test_dates_beyond_the_training_period_are_unknown_told_and_do_not_lift_the_scores(
+    recipe, encoder, payments, tmp_path, caplog
+):
+    month = {"when.month": {"kind": "time_part", "part": "month"}}
+    values = yaml.safe_load((Path(encoder).parent / "recipe.yaml").read_text())
+    values |= {
+        "plan": {**PLAN, "fields": {**month, **PLAN["fields"]}},
+        "output_dir": str(tmp_path / "encoder"),
+    }
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    pretrain.main([str(tmp_path / "encoder.yaml")])
+    run = tmp_path / "run"
+    main([str(recipe), "--output_dir", str(run), "--pretrained", str(tmp_path / "encoder")])
+    assert results_of(run)["unseen"] == []
+    lines = payments.read_text().replace(
+        "2024-01-", "2024-07-"
+    )  # the same weekdays do not matter: no such field
+    (tmp_path / "moved.csv").write_text(lines)
+    logging.getLogger("hf_mmtab").addHandler(caplog.handler)
+    predict.main([str(run), str(payments), str(tmp_path / "then.parquet")])
+    assert "Values that training never had" not in caplog.text
+    predict.main([str(run), str(tmp_path / "moved.csv"), str(tmp_path / "moved.parquet")])
+    assert "in the new rows: when.month 100.0% (training 0.0%)." in caplog.text
+    arguments = [str(run), str(tmp_path / "moved.csv"), "--split", "all", "--out", str(tmp_path / "eval")]
+    eval_checkpoint.main([*arguments, "--bootstrap", "0"])
+    logging.getLogger("hf_mmtab").removeHandler(caplog.handler)
+
+    assert results_of(tmp_path / "eval")["unseen"] == [{"field": "when.month", "training": 0.0, "here": 1.0}]
+    assert "Values that training never had" in (tmp_path / "eval" / "report" / "report.html").read_text()
+    then, moved = (
+        pq.read_table(tmp_path / f"{name}.parquet")["probability_yes"].to_numpy()
+        for name in ("then", "moved")
+    )
+    assert moved.mean() == pytest.approx(then.mean(), rel=0.25)
+    assert np.corrcoef(then, moved)[0, 1] > 0.9
 
 
 def test_judging_the_table_of_training_is_told(tmp_path, monkeypatch):

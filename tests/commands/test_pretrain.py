@@ -278,7 +278,7 @@ def test_the_surest_wrong_cell_of_each_field_is_the_one_found_by_hand(finished):
 def test_pretraining_learns_a_field_that_follows_from_the_rows_around_it(finished):
     shop = results_of(finished)["fields"]["test"][1]
     assert shop["previous_row"] == 0.0  # shops come in turn
-    assert shop["accuracy"] > shop["most_frequent"] + 0.2
+    assert shop["accuracy"] > shop["most_frequent"] + 0.15
 
 
 def test_every_evaluation_judges_the_same_cells_and_every_epoch_masks_others(recipe, tmp_path, monkeypatch):

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from hf_mmtab.evaluation.comparison import compare_scored, comparison_markdown
+from hf_mmtab.evaluation.comparison import compare_scored, comparison_markdown, in_words
 from hf_mmtab.evaluation.scored_rows import ScoredRows
+from hf_mmtab.metrics import PairedDifference
 
 NAMES = {0: "no", 1: "yes"}
 SINGLE = "single_label_classification"
@@ -89,3 +90,17 @@ def test_models_judged_on_other_rows_or_labels_are_refused(labels):
     flipped = scored(one.scores, 1 - one.labels)
     with pytest.raises(ValueError, match="found others on the same 400 rows"):
         compare_scored({"a": [one], "b": [flipped]}, SINGLE, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "words"),
+    [
+        ("rmse", 4.1, 8.8, "worse"),
+        ("rmse", -8.8, -4.1, "better"),
+        ("average_precision", 0.01, 0.09, "better"),
+        ("average_precision", -0.09, -0.01, "worse"),
+        ("average_precision", -0.01, 0.09, "not told apart"),
+    ],
+)
+def test_a_difference_is_said_in_words(metric, low, high, words):
+    assert in_words(PairedDifference((low + high) / 2, low, high, 0.5, 100), metric) == words

@@ -14,8 +14,9 @@ from hf_mmtab.data.splits import windows
 from hf_mmtab.evaluation.scored_rows import judged_rows, scored_rows
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.table_baselines import BASELINES, TableBaselines, running
-from hf_mmtab.table_baselines.amount import AmountShares
+from hf_mmtab.table_baselines.amount import AmountTrees
 from hf_mmtab.table_baselines.columns import read_columns
+from hf_mmtab.table_baselines.features import row_features
 
 START = datetime.datetime(2021, 3, 1)
 PLAN = {
@@ -163,14 +164,28 @@ def test_of_very_many_training_rows_all_positive_ones_are_kept_and_the_others_we
     assert average_precision_score(scored.labels, scored.scores) > 0.9
 
 
-def test_the_share_of_positives_by_amount_is_that_of_its_bin():
-    amounts = np.array([1.0, 1, 1, 1, 5, 5, 5, 5, np.nan, np.nan])
-    labels = np.array([0, 0, 0, 0, 1, 1, 0, 0, 1, 1])
-    fitted = AmountShares.fit(amounts, labels, num_bins=2)
-    overall = 5 / 12  # four positives in ten rows, and one of each for luck
-    assert fitted.edges.tolist() == [3.0]
-    expected = [(0 + 20 * overall) / 24, (2 + 20 * overall) / 24, (2 + 20 * overall) / 22]
-    assert fitted.predict(np.array([-7, 99, np.nan])).tolist() == pytest.approx(expected)
+def test_the_amount_is_judged_as_a_number_far_into_its_tail():
+    amounts = np.sort(np.random.default_rng(0).lognormal(3, 1, 20_000))
+    labels = np.zeros(20_000)
+    labels[-60:-20] = 1  # a band within the topmost of 32 equal bins, 625 rows
+    scores = AmountTrees(amounts, labels).predict(amounts)
+    assert average_precision_score(labels, scores) > 0.75
+    missing = np.where(np.arange(20_000) % 10 == 0, np.nan, 5.0)
+    found = AmountTrees(missing, np.isnan(missing)).predict(np.array([np.nan, 5.0, np.inf]))
+    assert found[0] == found[2] > 0.9 > 0.1 > found[1]
+
+
+def test_rows_give_numbers_as_they_are_also_where_the_model_has_categories_or_bins(tmp_path):
+    codes = np.arange(300) * 7 % 100
+    data = events(300).add_column("code", codes).add_column("name", codes + 2**40)
+    fields = PLAN["fields"] | {"code": {}, "name": {}}
+    table = prepared(data, tmp_path / "codes", PLAN | {"fields": fields})
+    columns = read_columns(data, table.rows, table.processor.plan)
+    made = dict(row_features(columns, np.ones(300, dtype=bool)))
+    order = np.arange(300) if table.rows.row_numbers is None else np.array(table.rows.row_numbers)
+    assert made["code as a number"].tolist() == codes[order].tolist()
+    assert made["amount"].tolist() == [float(data["amount"][int(i)][1:]) for i in order]
+    assert "name as a number" not in made  # float32 would not tell such names apart
 
 
 def test_more_than_two_classes_and_several_targets_have_a_column_each(tmp_path):

@@ -38,7 +38,7 @@ _CHECKPOINT = (
     r"files\.json|precision\.json"
 )
 _TABLE = (
-    r"cards\.(csv|part)|rows(\.\d+\.part)?/(field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|"
+    r"row_inputs\.json|cards\.(csv|part)|rows(\.\d+\.part)?/(field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|"
     rf"entities\.arrow|rows\.json)|processor(\.part)?/({_MODEL})"
 )
 _CACHE = (

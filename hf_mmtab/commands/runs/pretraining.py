@@ -5,8 +5,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import ProgressCallback
 
+from ...data.encoded_rows import SPLITS
 from ...data.splits import leak_check
 from ...data.windows import WindowDataset
 from ...evaluation.cell_baselines import (
@@ -19,6 +21,7 @@ from ...evaluation.cell_baselines import (
 from ...evaluation.cell_errors import surest_cell_errors
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
+from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...files import whole_file
 from ...metrics.masked_cells import MaskedCellMetrics
 from ...models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
@@ -31,7 +34,7 @@ from ...training import MMTabTrainer
 from ..console import counted, parameters
 from .own_files import TABLE_FOLDER
 from .recipe import PretrainingRecipe
-from .table_notes import leak_sentence
+from .table_notes import leak_sentence, warn_each
 from .walk import Run
 
 PLAN_FILE = "column_plan.yaml"
@@ -156,15 +159,15 @@ class PretrainingRun(Run[PretrainingRecipe]):
         return {
             "train_dataset": self.windows["train"],
             "eval_dataset": self.windows["validation"],
-            "data_collator": self._masking(),
+            "data_collator": self._masking(trains=True),
             "eval_collator": self._masking(),
             "compute_metrics": self.metrics,
         }
 
-    def _masking(self) -> Any:
+    def _masking(self, trains: bool = False) -> Any:
         recipe = self.recipe
         seed, next_row = recipe.training.seed, self.config.next_row
-        return recipe.task.masking(recipe.run, self.processor, seed, next_row)
+        return recipe.task.masking(recipe.run, self.processor, seed, next_row, trains)
 
     def judge(self, trainer: MMTabTrainer) -> dict[str, Any]:
         """Judge the masked cells of validation and test windows, beside guesses without a model."""
@@ -179,7 +182,12 @@ class PretrainingRun(Run[PretrainingRecipe]):
             scores[split] = {name: value for name, value in named.items() if name not in BATCH_DEPENDENT}
             if trainer.is_world_process_zero():
                 fields[split] = self._compare_with_guesses(trainer, split)
+        rows = self.table.rows
+        unseen = unseen_values(rows, self.processor, np.asarray(rows.split) == SPLITS.index("test"))
+        self.notes += (told := unseen_note(unseen, "test rows"))
+        warn_each(told)
         return {
+            "unseen": unseen,
             "architecture": "tabbert",
             "split": "test",
             "metrics": scores,

@@ -33,6 +33,7 @@ def common_facts(folder: Path, results: RunResults, command: str, **own: Any) ->
         "main_split": results.split,
         "thresholds": results.thresholds,
         "ablation": results.ablation,
+        "unseen": results.unseen,
         "log_history": read_json(folder / "trainer_state.json", _REMEDY).get("log_history", []),
         "freeze_timeline": "\n".join(timeline) or None,
         "audit_path": audit if audit.exists() else None,

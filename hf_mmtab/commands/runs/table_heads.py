@@ -1,10 +1,13 @@
 """Fine-tuning a head on windows of a table's rows: an LSTM, a perceptron or a linear layer on the encoder."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import AutoConfig, EvalPrediction
 from transformers.utils import logging
 
@@ -13,7 +16,8 @@ from ...data.windows import WindowDataset
 from ...evaluation.judging import judge_splits
 from ...evaluation.row_evaluation import choose_threshold
 from ...evaluation.run_results import RunResults
-from ...evaluation.scored_rows import ScoredRows, scored_rows
+from ...evaluation.scored_rows import ScoredRows, judged_rows, scored_rows
+from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import metric_names, scores_for
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...table_baselines import BASELINES, TableBaselines
@@ -32,9 +36,11 @@ from ...tasks.table_labels import (
     with_labels,
 )
 from ...training import MMTabTrainer
+from ...training.features.views import FeatureCollator
 from ...training.imbalance import ImbalanceSampler
 from ..console import counted, parameters
 from .folder import leave_out_absent_parts
+from .head_inputs import choose_inputs, inputs_note
 from .own_files import CACHE_FOLDER, TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
@@ -46,6 +52,7 @@ from .table_notes import (
     length_note,
     pretraining_note,
     score_note,
+    warn_each,
 )
 from .walk import Run
 
@@ -56,12 +63,39 @@ JUDGED_WORDS = {"last": "the last", "any": "any of them", "every": "every one"}
 
 
 class WindowTrainer(MMTabTrainer):
-    """Draws training windows with a sampler of its own, if there is one.
+    """Draws training windows with a sampler of its own, if there is one; only training replaces cells by [UNK].
 
     Args:
         sampler: of the training windows; None: each once, shuffled.
         kwargs: what `MMTabTrainer` takes.
     """
+
+    def enter_epoch(self) -> None:
+        """Tell the collator which epoch it is."""
+        super().enter_epoch()
+        collator = getattr(self.data_collator, "collator", self.data_collator)
+        collator.set_epoch(self.state.global_step // self.plan.steps_per_epoch)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Return the loader of an evaluation set, in which nothing is replaced."""
+        with self._unchanged_cells():
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """Return the loader of rows to predict, in which nothing is replaced."""
+        with self._unchanged_cells():
+            return super().get_test_dataloader(test_dataset)
+
+    @contextmanager
+    def _unchanged_cells(self) -> Iterator[None]:
+        training = self.data_collator
+        wrapped = isinstance(training, FeatureCollator)
+        plain = replace(training.collator if wrapped else training, unknown_probability=0.0)
+        self.data_collator = FeatureCollator(plain, training.specs) if wrapped else plain
+        try:
+            yield
+        finally:
+            self.data_collator = training
 
     def __init__(self, *args: Any, sampler: ImbalanceSampler | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,15 +115,21 @@ class HeadRun(Run[HeadRecipe]):
     table: PreparedTable
     windows: dict[str, WindowDataset]
     shares: Any = None
+    inputs: dict[str, Any] | None = None
     sampler: ImbalanceSampler | None = None
 
     def prepare(self) -> Any:
         """Encode the table, cut labelled windows, and start the head."""
-        recipe = self.recipe
-        with recipe.training.main_process_first(desc="preparing the table"):
+        with self.recipe.training.main_process_first(desc="preparing the table"):
             self.read_table()
         check_labels(self.windows)
-        check_baselines(recipe, self.table)
+        check_baselines(self.recipe, self.table)
+        self.inputs = choose_inputs(self)
+        return self.start()
+
+    def start(self) -> Any:
+        """Start the head on the windows that were cut."""
+        recipe = self.recipe
         model: Any = head_model(recipe.data, recipe.model, self.table, self.windows["train"])
         self.config = model.config
         self._choose_freezing(model)
@@ -104,6 +144,7 @@ class HeadRun(Run[HeadRecipe]):
             split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED
         }
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
+        self.notes += inputs_note(self.inputs)
         if recipe.model.pretrained is not None:
             before = recipe_of(recipe.model.pretrained)
             self.notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)
@@ -143,6 +184,10 @@ class HeadRun(Run[HeadRecipe]):
         if recipe.shared is not None and training.feature_cache_dir is None:
             training.feature_cache_dir = str(recipe.shared / CACHE_FOLDER)
 
+    def _freezes_cells(self) -> bool:
+        """Whether embeddings are those of pretraining, at first or for ever."""
+        return bool(set(self.recipe.training.mapping("freeze")) & set(HEAD_PARTS))
+
     def describe(self, model: Any) -> str:
         """Return rows, windows, the model, what leaks, and what an epoch draws."""
         recipe = self.recipe
@@ -166,7 +211,12 @@ class HeadRun(Run[HeadRecipe]):
         return {
             "train_dataset": train,
             "eval_dataset": validation,
-            "data_collator": TabBertCollator(self.processor, row_labels=self.config.label_level == "row"),
+            "data_collator": TabBertCollator(
+                self.processor,
+                row_labels=self.config.label_level == "row",
+                seed=self.recipe.training.seed,
+                unknown_probability=0.0 if self._freezes_cells() else self.recipe.run.unknown_probability,
+            ),
             "compute_metrics": metrics_on(validation, self.config),
             "label_counts": train.class_counts().sum(axis=0).tolist() if has_classes else None,
             "sampler": self.sampler,
@@ -195,9 +245,15 @@ class HeadRun(Run[HeadRecipe]):
         recipe, config = self.recipe, self.config
         self.scored["test"] = predict_windows(trainer, self.windows["test"], config)
         results = judge_splits(self.scored, config, "test", recipe.run.bootstrap, recipe.run.resample_by)
-        self.notes += score_note(results["metrics"]["test"])
+        judged = np.unique(judged_rows(self.windows["test"]).row)
+        unseen = unseen_values(self.table.rows, self.processor, judged)
+        self.notes += score_note(results["metrics"]["test"], bool(unseen))
+        self.notes += (told := unseen_note(unseen, "test rows"))
+        warn_each(told)
         return {
             **results,
+            "unseen": unseen,
+            "row_inputs": self.inputs,
             "architecture": recipe.model.architecture,
             "window_label": config.window_label,
             "seq_len": config.seq_len,

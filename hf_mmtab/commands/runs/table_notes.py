@@ -1,12 +1,24 @@
 """Sentences about a run on a table that a reader of its numbers must know."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
+from transformers.utils import logging
+
+from ...data.splits import DEFAULT_FRACTIONS
+
+logger = logging.get_logger(__name__)
 
 FAR_OFF = 5.0  # mean score over share of positives, or the reverse: no longer probabilities
 LEAKS = " Leak: a model may remember these rows, so scores are too good. Choose split: time or entity."
+
+
+def warn_each(notes: Sequence[str]) -> None:
+    """Warn of what a reader of the numbers must know."""
+    for note in notes:
+        logger.warning(note)
 
 
 def leak_sentence(split: str, leak: dict[str, Any]) -> str:
@@ -26,16 +38,33 @@ def pretraining_note(pretrained: Mapping[str, Any], mine: Mapping[str, Any]) -> 
         pretrained: recipe of the encoder; empty if it has none.
         mine: recipe of the run.
     """
-    defaults = {"split": "time", "split_fractions": [], "split_seed": 0, "simulate": None}
-    if not pretrained or pretrained.get("data") != mine.get("data"):
+    if not pretrained or not same_data(pretrained.get("data"), mine.get("data")):
         return []
-    other = [name for name, value in defaults.items() if pretrained.get(name, value) != mine.get(name, value)]
+    before, now = _split_of(pretrained), _split_of(mine)
+    other = [name for name, value in now.items() if before.get(name, value) != value]
     if not other:
         return []
     return [
         f"The encoder was pretrained on this table with another {' and '.join(other)}: it has seen, without their "
         "labels, rows that are judged here."
     ]
+
+
+def same_data(one: Any, other: Any) -> bool:
+    """Tell whether two entries `data` name the same files, however they are spelt."""
+    if one is None or other is None or one == other:
+        return one == other
+    return Path(str(one)).expanduser().resolve() == Path(str(other)).expanduser().resolve()
+
+
+def _split_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a recipe divides the rows, its defaults written out."""
+    split = recipe.get("split") or "time"
+    fractions = recipe.get("split_fractions") or DEFAULT_FRACTIONS[split]
+    found = {"split": split, "split_fractions": [round(float(share), 6) for share in fractions]}
+    if split != "time":  # nothing is drawn by time
+        found["split_seed"] = recipe.get("split_seed") or 0
+    return found | {"simulate": recipe.get("simulate")}
 
 
 def length_note(pretrained: Mapping[str, Any], seq_len: int) -> list[str]:
@@ -86,12 +115,22 @@ def later_rows_note(config: Any, has_encoder: bool) -> list[str]:
     ]
 
 
-def score_note(metrics: Mapping[str, float]) -> list[str]:
-    """Say if probabilities of the positive class are far from how often it occurs."""
+def score_note(metrics: Mapping[str, float], unseen: bool = False) -> list[str]:
+    """Say if probabilities of the positive class are far from how often it occurs.
+
+    Args:
+        metrics: of the test rows.
+        unseen: whether these rows have values that training never had.
+    """
     mean, share = metrics.get("mean_score", 0.0), metrics.get("positive_rate", 0.0)
     if not mean or not share or 1 / FAR_OFF < mean / share < FAR_OFF:
         return []
+    remedy = (
+        "The values that training never had may be the cause."
+        if unseen
+        else "Longer training usually brings them together."
+    )
     return [
         f"The mean predicted probability is {mean:.2%}, and {share:.2%} of the test rows are positive: read scores as "
-        "a ranking, not as probabilities. Longer training usually brings them together."
+        f"a ranking, not as probabilities. {remedy}"
     ]

@@ -12,6 +12,8 @@ from ...data.splits import SPLITS, leak_check
 from ...data.windows import DEFAULT_SEQ_LEN, IGNORED, WindowDataset, WindowLabel
 from ...evaluation.judging import judge_splits
 from ...evaluation.run_results import RunResults
+from ...evaluation.scored_rows import judged_rows
+from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
@@ -24,7 +26,7 @@ from ..runs.own_files import TABLE_FOLDER
 from ..runs.report import predictions_file
 from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows
-from ..runs.table_notes import leak_sentence
+from ..runs.table_notes import leak_sentence, same_data, warn_each
 from .blocks import current_device
 
 ALL_ROWS = "all"
@@ -57,6 +59,10 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
         collator = TabBertCollator(table.processor, row_labels=config.label_level == "row")
         trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
         scored = {split: predict_windows(trainer, windows, config)}
+        judged = np.unique(judged_rows(windows).row)
+        unseen = unseen_values(table.rows, table.processor, judged)
+        notes += (told := unseen_note(unseen, "judged rows"))
+        warn_each(told)
         results = RunResults(
             **judge_splits(scored, config, split, options.bootstrap, options.resample_by),
             checkpoint=options.checkpoint,
@@ -65,6 +71,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
             window_label=config.window_label,
             seq_len=config.seq_len,
             windows={split: len(windows)},
+            unseen=unseen,
             notes=notes,
             skipped=table.skipped,
             minutes=(time.time() - started) / 60,
@@ -122,7 +129,7 @@ def seen_note(trained_on: str | None, data: str, split: str) -> list[str]:
     """
     if trained_on is None or split not in ("train", ALL_ROWS):
         return []
-    if trained_on != data and Path(trained_on).resolve() != Path(data).resolve():
+    if not same_data(trained_on, data):
         return []
     what = "its training rows" if split == "train" else "all of its rows, those that it learned from too,"
     return [

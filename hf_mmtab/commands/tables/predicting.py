@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from ...data.windows import DEFAULT_SEQ_LEN
+from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import decide, probabilities_from_logits
 from ...metrics.names import label_names
 from ...tasks.checkpoints import load_head
 from ...training.precision import in_bf16
+from ..runs.table_notes import warn_each
 from .blocks import Level, WindowCut, current_device, run_windows, scoring_into
 
 
@@ -57,6 +59,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
                 columns["rows"] = pa.array(windows.index.length)
             write(columns | score_columns(logits, config))
             count += len(logits)
+        warn_each(unseen_note(unseen_values(table.rows, table.processor), "new rows"))
     return count, len(table.skipped)
 
 

@@ -11,6 +11,7 @@ import torch
 from .processing_tabbert import TabBertProcessor
 
 IGNORED = -100
+HIDING = 0x756E6B  # any number that tells the draws of [UNK] from those of masks
 PASSED_THROUGH = ("row_states",)  # what a frozen encoder gave earlier, (rows, hidden) per window
 
 
@@ -27,6 +28,10 @@ class TabBertCollator:
     [MASK], `random_share` become another value of the same field, the rest stay. Eligible are values, bins
     and [MISSING] in real rows from `label_start` on; special tokens and the [SEP] column are never masked,
     nor [UNK] unless `mask_unknown`.
+
+    With `unknown_probability` that share of the cells which are no target becomes [UNK] on top, half of them one by
+    one, half as a field of a whole window, so that a value that training never had meets weights that were trained.
+    Where the training rows have no missing value either, every second one becomes [MISSING]. None in evaluation.
 
     Args:
         processor: the fitted processor.
@@ -59,9 +64,11 @@ class TabBertCollator:
     row_labels: bool = False
     seed: int | None = None
     pad_to_rows: int | None = None
+    unknown_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("mlm_probability", "row_probability", "mask_share", "random_share"):
+        shares = ("mlm_probability", "row_probability", "mask_share", "random_share", "unknown_probability")
+        for name in shares:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}.")
         if self.mask_share + self.random_share > 1.0:
@@ -73,6 +80,7 @@ class TabBertCollator:
         self._start, self._end = ranges[:, 0], ranges[:, 1]
         self._first_value, self._num_values = values[:, 0], values[:, 1] - values[:, 0]
         self._unknown = torch.tensor(self.processor.unknown_ids())
+        self._never_missing = torch.tensor(self.processor.ids_without_rows())
         self._static = torch.tensor(self.processor.static_fields())
         self._maskable = self._num_values > 0
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # also seen by loader processes
@@ -112,6 +120,9 @@ class TabBertCollator:
                 batch["input_ids"], batch["labels"] = self.mask_cells(input_ids, judged)
         elif "labels" in examples[0]:
             batch["labels"] = self._labels([e["labels"] for e in examples], rows)
+        if self.unknown_probability:
+            free = batch["labels"] == IGNORED if self.mlm and not self.next_row else None
+            batch["input_ids"] = self.hide_cells(batch["input_ids"], input_ids, attention_mask.bool(), free)
         for name in PASSED_THROUGH:
             if name in examples[0]:
                 states = [torch.as_tensor(e[name]) for e in examples]
@@ -163,6 +174,34 @@ class TabBertCollator:
         masked = torch.where(chosen & (kind < self.mask_share), self.processor.mask_token_id, input_ids)
         replaced = chosen & (kind >= self.mask_share) & (kind < self.mask_share + self.random_share)
         return torch.where(replaced, random_ids, masked), labels
+
+    def hide_cells(
+        self, given: torch.Tensor, original: torch.Tensor, real: torch.Tensor, free: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return ids of shape `(batch, rows, fields)` in which some cells are [UNK].
+
+        Args:
+            given: ids that the model would get.
+            original: the same without masks.
+            real: `(batch, rows)`, True where a row is no padding.
+            free: cells that may be hidden, as `given`; None: all of the real rows.
+        """
+        batch, rows, fields = given.shape
+        keys = self._window_keys(original)
+        if keys is not None:
+            keys = mixed(keys + np.uint64(HIDING))  # other numbers than those of masking
+
+        def draw(*shape: int) -> torch.Tensor:
+            return torch.rand(shape) if keys is None else counted_uniforms(keys, shape)
+
+        single, kind, whole = draw(batch, rows, fields), draw(batch, rows, fields), draw(batch, 1, fields)
+        half = self.unknown_probability / 2
+        hidden = (torch.where(self._static, 1.0, single) < half) | (whole < half)
+        hidden = hidden & real[:, :, None] & (given >= self._start) & (given < self._end) & self._maskable
+        if free is not None:
+            hidden = hidden & free
+        stands_for_it = torch.where(kind < 0.5, self._unknown, self._never_missing)
+        return torch.where(hidden, stands_for_it, given)
 
     def _window_keys(self, input_ids: torch.Tensor) -> np.ndarray | None:
         """Return a number for each window `(batch,)` that follows from seed, epoch and content; None without seed."""

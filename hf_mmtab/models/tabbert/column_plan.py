@@ -13,7 +13,8 @@ KINDS = ("categorical", "numeric", "money", "sign", "time_part", "time_gap")
 BINNED_KINDS = ("numeric", "money", "time_gap")
 TIME_PARTS = {"month": 12, "day": 31, "weekday": 7, "hour": 24, "minute": 60}
 TRANSFORMS = ("none", "log1p", "log_floor_1", "minmax")
-BINNINGS = ("merged", "original")
+BINNINGS = ("merged", "tails", "original")
+KEPT = ("always", "covered")
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 # Order of IBM/TabFormer at ebb7cd6, vocab.py, so that its checkpoints keep their ids.
 ORIGINAL_SPECIAL_TOKENS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]", "[BOS]", "[EOS]")
@@ -60,12 +61,15 @@ class FieldPlan:
     hash_buckets: int | None = None  # categorical: hash into that many ids instead of a vocabulary
     num_bins: int = 32  # binned kinds: quantile bins, equal edges merge
     transform: str = "none"  # binned kinds: applied before the quantiles
-    binning: str = "merged"  # "original": edges never merge, bins not met have no id, quantiles exact
+    # "tails": bins of their own for the smallest and largest numbers, beside num_bins; "original": edges never merge,
+    # bins not met have no id, quantiles exact
+    binning: str = "merged"
     part: str | None = None  # time_part: month, day, weekday, hour or minute
+    keep: str = "always"  # "covered": a time_part stays only if the training rows go through its whole cycle
     fill: str | int | float | None = None  # stands for a missing value instead of [MISSING]
 
     def __post_init__(self) -> None:
-        choices = {"kind": KINDS, "transform": TRANSFORMS, "binning": BINNINGS}
+        choices = {"kind": KINDS, "transform": TRANSFORMS, "binning": BINNINGS, "keep": KEPT}
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from .category_counts import CategoryCounts
 from .column_plan import FieldPlan
+from .fixed_counts import FixedCounts
 from .quantiles import QuantileSketch
 from .values import column
 
@@ -52,7 +53,7 @@ class Field(ABC):
         *("lowest", "highest", "temporal", "error", "missing_rate"),
     )
 
-    learned: QuantileSketch | CategoryCounts | None = None
+    learned: QuantileSketch | CategoryCounts | FixedCounts | None = None
 
     def __init__(self, plan: FieldPlan, source: str, hash_above: int) -> None:
         """Make a field that has learned nothing.
@@ -140,6 +141,16 @@ class Field(ABC):
         """Number of ids of values or bins."""
         assert self.values is not None
         return len(self.values)
+
+    def unknown_share(self, rows: int) -> float:
+        """Return the share of [UNK] among the training rows: values that were too rare for an id.
+
+        Args:
+            rows: of training.
+        """
+        if self.counts is None or self.edges is not None:
+            return 0.0
+        return max(0.0, 1.0 - self.missing_rate - float(self.counts.sum()) / max(1, rows))
 
     @property
     def end(self) -> int:

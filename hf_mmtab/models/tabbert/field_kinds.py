@@ -1,5 +1,9 @@
 """The kinds of fields. A new kind is a class here and its name in `FIELD_KINDS` and in `column_plan.KINDS`."""
 
+import calendar
+from abc import abstractmethod
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -9,11 +13,15 @@ from transformers.utils import logging
 from .category_counts import CategoryCounts
 from .column_plan import TIME_PARTS, ColumnPlan, FieldPlan
 from .field import Batch, Field
+from .fixed_counts import FixedCounts
 from .quantiles import QuantileSketch, bin_edges, count_edges_below, elapsed_text, number_text
 from .text_numbers import is_text, parse_numbers, whole_numbers
-from .values import categories, check_time_part, numbers, stable_hash, time_part
+from .values import categories, microseconds, numbers, stable_hash, time_part
 
 logger = logging.get_logger(__name__)
+
+TAIL_ROWS = 20  # of training, at least, in each bin of the tails
+CYCLE_DAYS = {"month": 366, "day": 31, "weekday": 7, "hour": 1, "minute": 1 / 24}
 
 
 class CategoricalField(Field):
@@ -134,7 +142,8 @@ class BinnedField(Field):
             shares = np.minimum(np.arange(count + 1) * (1 / count), 1.0)
             self.edges = sketch.quantiles(shares, self._transformed)
         else:
-            self.edges = bin_edges(self._transformed(values), counts, count)
+            tail_rows = TAIL_ROWS if self.plan.binning == "tails" else None
+            self.edges = bin_edges(self._transformed(values), counts, count, tail_rows)
         of_bins = np.bincount(self._bin(values), weights=counts, minlength=len(self.edges) - 1)
         self.counts = of_bins.astype(np.int64)
         if original:
@@ -218,27 +227,56 @@ class TimeGapField(BinnedField):
         return elapsed_text(edge, digits)
 
 
-class SignField(Field):
-    """Negative, zero or positive."""
+class FixedField(Field):
+    """Few values that are known beforehand; those that training met have an id, another is [UNK]."""
+
+    learned: FixedCounts
+
+    def __init__(self, plan: FieldPlan, source: str, hash_above: int) -> None:
+        super().__init__(plan, source, hash_above)
+        self.learned = FixedCounts(len(self.all_values()))
+
+    @abstractmethod
+    def all_values(self) -> list:
+        """Return the values, in the order of `places`."""
+
+    @abstractmethod
+    def places(self, batch: Batch) -> np.ndarray:
+        """Return the place of each row's value among `all_values`, `(rows,)`, -1 where missing."""
 
     def learn(self, batch: Batch) -> None:
-        array = self.column(batch)
-        if is_text(array.type):
-            numbers(array, self.source)
-        self.rows += len(array)
-        self.missing += array.null_count
+        places = self.places(batch)
+        self.rows += len(places)
+        self.missing += int((places < 0).sum())
+        self.learned.add(places)
 
     def fit(self) -> None:
-        self.values = pa.array(["negative", "zero", "positive"])
+        self.values = pa.array(self.all_values())
+        if self.learned.counts is not None:
+            met = np.flatnonzero(self.learned.counts)
+            self.values, self.counts = self.values.take(pa.array(met)), self.learned.counts[met]
 
     def codes(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+        places = self.places(batch)
+        missing = places < 0
+        if self.size < len(self.all_values()):
+            known = pc.index_in(pa.array(self.all_values()), value_set=self.values)
+            places = pc.fill_null(known, -1).to_numpy(zero_copy_only=False)[places]
+        return places, missing if missing.any() else None
+
+
+class SignField(FixedField):
+    """Negative, zero or positive."""
+
+    def all_values(self) -> list:
+        return ["negative", "zero", "positive"]
+
+    def places(self, batch: Batch) -> np.ndarray:
         values = numbers(self.column(batch), self.source)
-        codes = (values >= 0).astype(np.int8) + (values > 0)
-        missing = np.isnan(values)
-        return codes, missing if missing.any() else None
+        return np.where(np.isnan(values), -1, (values >= 0).astype(np.int8) + (values > 0))
 
 
-class TimePartField(Field):
+class TimePartField(FixedField):
     """A part of the calendar or the clock: month, day, weekday, hour or minute."""
 
     @property
@@ -246,19 +284,32 @@ class TimePartField(Field):
         """Which part."""
         return str(self.plan.part)
 
-    def learn(self, batch: Batch) -> None:
-        array = self.column(batch)
-        check_time_part(array, self.part, self.source)
-        self.rows += len(array)
-        self.missing += array.null_count
-
-    def fit(self) -> None:
+    def all_values(self) -> list:
         first = 1 if self.part in ("month", "day") else 0
-        self.values = pa.array(range(first, first + TIME_PARTS[self.part]))
+        return list(range(first, first + TIME_PARTS[self.part]))
 
-    def codes(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
-        codes = time_part(self.column(batch), self.part, self.source)
-        return codes, codes < 0
+    def places(self, batch: Batch) -> np.ndarray:
+        return time_part(self.column(batch), self.part, self.source)
+
+    def learn(self, batch: Batch) -> None:
+        super().learn(batch)
+        array = self.column(batch)
+        if not pa.types.is_time(array.type) and array.null_count < len(array):
+            moments = microseconds(array.drop_null())
+            self.learned.span(int(moments.min()), int(moments.max()))
+
+    def uncovered(self) -> str:
+        """Return which values training did not get to, in words; empty if it went through the whole cycle.
+
+        Twice through the cycle is enough: what is absent then, such as an hour at night, does not occur.
+        """
+        counts = self.learned.counts
+        if counts is None or counts.all() or self.learned.days >= 2 * CYCLE_DAYS[self.part]:
+            return ""
+        absent = [value for value, count in zip(self.all_values(), counts, strict=True) if not count]
+        words: Any = {"month": calendar.month_name, "weekday": calendar.day_name}.get(self.part)
+        names = [str(value) if words is None else words[value] for value in absent]
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 FIELD_KINDS: dict[str, type[Field]] = {

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from transformers.utils import logging
 
 from .column_plan import ColumnPlan
 from .entity_history import EntityHistory
 from .field import Batch, Field
-from .field_kinds import make_fields
+from .field_kinds import TimePartField, make_fields
 from .values import as_table
+
+logger = logging.get_logger(__name__)
 
 THREADS = min(8, os.cpu_count() or 1)
 FEW_ROWS = 1_000  # that are encoded before threads have started
@@ -88,6 +91,30 @@ class TabBertStatistics:
         if part.history is not None:
             part.history.load_state(plain["history"])
         return part
+
+
+def without_uncovered(plan: ColumnPlan, fields: list[Field]) -> tuple[ColumnPlan, list[Field]]:
+    """Leave out the calendar fields that the plan keeps only if training goes through their whole cycle.
+
+    Later rows would have values that no row of training had: all of them [UNK].
+    """
+    left_out = {}
+    for field in fields:
+        if (
+            field.plan.keep == "covered"
+            and isinstance(field, TimePartField)
+            and (absent := field.uncovered())
+        ):
+            left_out[field.plan.name] = absent
+    if not left_out or len(left_out) == len(fields):
+        return plan, fields
+    for name, absent in left_out.items():
+        logger.warning(
+            f"Field {name!r} is left out: the training rows have no {absent}, so it would be [UNK] in later rows. To "
+            f"keep it: plan_edits (`--plan_edits '{{{name}: {{keep: always}}}}'`), or `keep: always` in the plan."
+        )
+    kept = plan.edit(fields=dict.fromkeys(left_out))
+    return kept, [field for field in fields if field.plan.name not in left_out]
 
 
 def new_history(plan: ColumnPlan) -> EntityHistory | None:

@@ -47,7 +47,9 @@ def infer_plan(
     if time is not None:
         if sample.schema[time] in (pl.Datetime, pl.Date):
             planned += _time_fields(sample, time, time)
-        planned.append(FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p"))
+        planned.append(
+            FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p", binning="tails")
+        )
     for column, dtype in sample.schema.items():
         if column in (*entity, time, *label):
             continue
@@ -61,7 +63,10 @@ def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPl
     parts = ["month", "weekday"]
     if sample.schema[column] != pl.Date and (sample[column].dt.hour() != 0).any():
         parts.append("hour")
-    return [FieldPlan(name=f"{prefix}.{p}", kind="time_part", column=column, part=p) for p in parts]
+    return [
+        FieldPlan(name=f"{prefix}.{p}", kind="time_part", column=column, part=p, keep="covered")
+        for p in parts
+    ]
 
 
 def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int) -> list[FieldPlan]:
@@ -77,15 +82,15 @@ def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values
     if distinct <= 1:
         return [FieldPlan(name=name)] if distinct else []
     if dtype == pl.Duration:
-        return [FieldPlan(name=name, kind="numeric")]
+        return [FieldPlan(name=name, kind="numeric", binning="tails")]
     if dtype == pl.Time:
-        return [FieldPlan(name=f"{name}.hour", kind="time_part", column=name, part="hour")]
+        return [FieldPlan(name=f"{name}.hour", kind="time_part", column=name, part="hour", keep="covered")]
     if dtype.is_temporal():
         return _time_fields(values.to_frame(), name, name)
     if dtype == pl.String:
         if _share(present.str.contains(r"^\s*\(?-?[$€£¥]")) > 0.95:
             return [
-                FieldPlan(name=name, kind="money"),
+                FieldPlan(name=name, kind="money", binning="tails"),
                 FieldPlan(name=f"{name}.sign", kind="sign", column=name),
             ]
         if distinct == len(present) and distinct > max_category_values:
@@ -94,9 +99,9 @@ def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values
     if dtype.is_integer():
         if distinct <= max_category_values or _beyond_32_bits(present):
             return [FieldPlan(name=name)]
-        return [FieldPlan(name=name, kind="numeric")]
+        return [FieldPlan(name=name, kind="numeric", binning="tails")]
     if dtype.is_float() or dtype.is_decimal():
-        return [FieldPlan(name=name, kind="numeric")]
+        return [FieldPlan(name=name, kind="numeric", binning="tails")]
     return [FieldPlan(name=name)]
 
 

@@ -16,11 +16,11 @@ def card_plan() -> ColumnPlan:
         time="Timestamp",
         label=("Is Fraud?",),
         fields=(
-            FieldPlan("Timestamp.month", "time_part", part="month"),
-            FieldPlan("Timestamp.weekday", "time_part", part="weekday"),
-            FieldPlan("Timestamp.hour", "time_part", part="hour"),
-            FieldPlan("Timestamp.gap", "time_gap", transform="log1p"),
-            FieldPlan("Amount", "money"),
+            FieldPlan("Timestamp.month", "time_part", part="month", keep="covered"),
+            FieldPlan("Timestamp.weekday", "time_part", part="weekday", keep="covered"),
+            FieldPlan("Timestamp.hour", "time_part", part="hour", keep="covered"),
+            FieldPlan("Timestamp.gap", "time_gap", transform="log1p", binning="tails"),
+            FieldPlan("Amount", "money", binning="tails"),
             FieldPlan("Amount.sign", "sign", column="Amount"),
             FieldPlan("Use Chip"),
             FieldPlan("Merchant Name", min_count=2),
@@ -78,13 +78,19 @@ PRSA_NUMBERS = ("SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN", "WSPM"
 
 
 def prsa_plan() -> ColumnPlan:
-    """Return the default plan of the Beijing air tables: calendar parts, 50 bins each, wind direction."""
-    parts = [FieldPlan(f"timestamp.{p}", "time_part", part=p) for p in ("month", "weekday", "hour")]
+    """Return the default plan of the Beijing air tables: calendar parts, 50 bins each and tails, wind direction."""
+    parts = [
+        FieldPlan(f"timestamp.{p}", "time_part", part=p, keep="covered") for p in ("month", "weekday", "hour")
+    ]
     return ColumnPlan(
         entity=("station",),
         time="timestamp",
         label=("PM2.5", "PM10"),
-        fields=(*parts, *(FieldPlan(c, "numeric", num_bins=50) for c in PRSA_NUMBERS), FieldPlan("wd")),
+        fields=(
+            *parts,
+            *(FieldPlan(c, "numeric", num_bins=50, binning="tails") for c in PRSA_NUMBERS),
+            FieldPlan("wd"),
+        ),
     )
 
 

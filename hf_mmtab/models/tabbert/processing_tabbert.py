@@ -19,7 +19,15 @@ from .column_plan import ColumnPlan
 from .entity_history import EntityHistory, check_history
 from .field import Field
 from .field_kinds import make_fields
-from .fitting import TabBertStatistics, arrays_of, for_each_field, join_arrays, new_history, read_batch
+from .fitting import (
+    TabBertStatistics,
+    arrays_of,
+    for_each_field,
+    join_arrays,
+    new_history,
+    read_batch,
+    without_uncovered,
+)
 from .plan_presets import resolve_plan
 from .values import as_table
 
@@ -78,6 +86,8 @@ class TabBertProcessor(FeatureExtractionMixin):
     def finish(self, statistics: TabBertStatistics) -> "TabBertProcessor":
         """Give out ids from merged statistics; returns self.
 
+        A calendar field that the plan keeps only if it is `covered`, and is not, is left out of the processor's plan.
+
         Raises:
             ValueError: if there were no rows, or a binned field met no number.
         """
@@ -87,10 +97,11 @@ class TabBertProcessor(FeatureExtractionMixin):
             )
         if statistics.rows == 0:
             raise ValueError("Expected at least one row to fit on, found none. Is the training split empty?")
+        self.plan, fields = without_uncovered(self.plan, statistics.fields)
         tokens = self.plan.special_tokens
         fitted, start = [], len(tokens)
         unknown_id = tokens.index("[UNK]") if "[UNK]" in tokens else 0
-        for field in statistics.fields:
+        for field in fields:
             fitted.append(field.fitted(start, self.plan.field_specials, unknown_id))
             start = fitted[-1].end
         self._fitted, self.rows_fitted = fitted, statistics.rows
@@ -179,6 +190,17 @@ class TabBertProcessor(FeatureExtractionMixin):
         """Return the id of an unknown value of each column."""
         self._require_fitted()
         return [f.unknown_id for f in self._fitted] + ([self.sep_token_id] if self.plan.sep_column else [])
+
+    def ids_without_rows(self) -> list[int]:
+        """Return for each column the id that new rows may have and no training row had: [MISSING], else [UNK]."""
+        self._require_fitted()
+        found = [f.unknown_id if f.missing_rate else f.missing_id for f in self._fitted]
+        return found + [self.sep_token_id] * self.plan.sep_column
+
+    def unknown_shares(self) -> list[float]:
+        """Return the share of [UNK] among the training rows of each column."""
+        self._require_fitted()
+        return [f.unknown_share(self.rows_fitted) for f in self._fitted] + [0.0] * self.plan.sep_column
 
     def static_fields(self) -> list[bool]:
         """Return for each column whether it is the same in all rows of an entity."""

@@ -134,8 +134,13 @@ class QuantileSketch:
         self.lowest, self.highest = (float(x) for x in arrays["extremes"])
 
 
-def bin_edges(values: np.ndarray, counts: np.ndarray, num_bins: int) -> np.ndarray:
+def bin_edges(
+    values: np.ndarray, counts: np.ndarray, num_bins: int, tail_rows: int | None = None
+) -> np.ndarray:
     """Return the edges of at most `num_bins` bins of about equally many numbers, none of them empty.
+
+    With `tail_rows` the outer bins are halved on top, and the outer halves again, while each part keeps so many rows:
+    rare large amounts are told from usual ones.
 
     Few different numbers get a bin each. One that is so frequent that it fills a bin shares it with no other number,
     so that a field that is nearly always zero still tells zero from the rest. Inner edges lie halfway between
@@ -145,6 +150,7 @@ def bin_edges(values: np.ndarray, counts: np.ndarray, num_bins: int) -> np.ndarr
         values: different finite numbers, increasing, shape `(numbers,)`.
         counts: how often each was met, shape `(numbers,)`.
         num_bins: at least 1.
+        tail_rows: least rows of a bin of the tails; None: outer bins stay as they are.
 
     Returns:
         Increasing, shape `(bins + 1,)`; the outer ones are the lowest and the highest number.
@@ -160,8 +166,31 @@ def bin_edges(values: np.ndarray, counts: np.ndarray, num_bins: int) -> np.ndarr
                 break
         else:
             starts = _bin_starts(counts, num_bins, np.zeros_like(heavy))
+    if tail_rows is not None and len(starts):
+        upper = _halvings(counts[starts[-1] :], tail_rows)
+        lower = _halvings(counts[: starts[0]][::-1], tail_rows)
+        starts = np.concatenate([starts[0] - lower[::-1], starts, starts[-1] + upper])
     halfway = (values[starts - 1] + values[starts]) / 2
     return np.concatenate([values[:1], halfway, values[-1:]])
+
+
+def _halvings(counts: np.ndarray, least: int) -> np.ndarray:
+    """Return where a bin is cut so that each cut leaves about half of the numbers outside, the outermost cut last.
+
+    Args:
+        counts: of the bin's numbers, from the middle of the table outwards, shape `(numbers,)`.
+        least: numbers on either side of a cut.
+    """
+    outside = np.concatenate([np.cumsum(counts[::-1])[::-1], [0]])  # from each number on
+    cuts: list[int] = []
+    begin = 0
+    while True:
+        # the first cut that leaves at most half outside, for ties may leave much less
+        cut = int(np.argmax(2 * outside <= outside[begin]))
+        if outside[cut] < least or outside[begin] - outside[cut] < least:
+            return np.array(cuts, dtype=np.int64)
+        cuts.append(cut)
+        begin = cut
 
 
 def _bin_starts(counts: np.ndarray, num_bins: int, alone: np.ndarray) -> np.ndarray:

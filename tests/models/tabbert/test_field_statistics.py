@@ -164,3 +164,29 @@ def test_no_bin_is_empty_whatever_repeats():
         numbers = np.round(rng.exponential(size=int(rng.integers(1, 60))) * rng.integers(1, 9))
         repeated = np.repeat(numbers[: int(rng.integers(0, 3))], int(rng.integers(0, 60)))
         numbers_in_bins([*numbers, *repeated], int(rng.integers(1, 12)))
+
+
+def _edges(values, **options):
+    return bin_edges(*np.unique(values, return_counts=True), 32, **options)
+
+
+def test_tails_have_bins_of_their_own_beside_the_equal_ones():
+    values = np.random.default_rng(0).lognormal(3, 1, 50_000)
+    plain, tails = _edges(values), _edges(values, tail_rows=20)
+    counts = np.histogram(values, tails)[0]
+
+    assert np.isin(plain, tails).all() and len(plain) == 33
+    assert counts.min() >= 20 and len(tails) == 33 + 2 * 6  # 1562 rows, halved to 24
+    upper = counts[-7:].astype(float)
+    np.testing.assert_allclose(upper[1:-1] / upper[:-2], 0.5, atol=0.05)
+    assert (values > tails[-2]).sum() < 60  # of 50,000; without tails the last bin has 1,562
+    assert np.array_equal(_edges(-values, tail_rows=20), -tails[::-1]) or np.allclose(
+        _edges(-values, tail_rows=20), -tails[::-1], rtol=0.02
+    )
+
+
+def test_a_frequent_outer_number_is_not_cut_and_few_rows_make_no_tail():
+    zeros = np.concatenate([np.zeros(5000), np.random.default_rng(1).exponential(10, 2000)])
+    assert (_edges(zeros, tail_rows=20) < 0.01).sum() <= 2  # the bin of zeros alone stays whole
+    assert np.array_equal(_edges(np.arange(300.0), tail_rows=20), _edges(np.arange(300.0)))
+    assert np.array_equal(_edges(np.array([1.0, 1.0, 2.0]), tail_rows=20), [1.0, 1.5, 2.0])

@@ -235,3 +235,52 @@ def test_nothing_is_masked_where_the_next_row_is_predicted(processor, window):
     labels, ids = batch["labels"][0], batch["input_ids"][0]
     assert (labels[0] == -100).all() and (labels[1:] != -100).any()
     assert torch.equal(labels[labels != -100], ids[labels != -100])
+
+
+# ---- Cells that become [UNK] while training ----
+
+
+def test_some_cells_become_unknown_and_none_of_them_is_a_target(processor, window):
+    plain = TabBertCollator(processor, mlm=True, seed=3)
+    hiding = TabBertCollator(processor, mlm=True, seed=3, unknown_probability=0.2)
+    before, after = plain(_examples(window)), hiding(_examples(window))
+    assert torch.equal(before["labels"], after["labels"])  # masking is what it was
+
+    changed = before["input_ids"] != after["input_ids"]
+    assert not (changed & (after["labels"] != -100)).any()
+    assert not changed[..., 3].any()  # the [SEP] column
+    unknown, missing = torch.tensor(processor.unknown_ids()), torch.tensor(processor.ids_without_rows())
+    assert ((after["input_ids"] == unknown) | (after["input_ids"] == missing))[changed].all()
+    # towns are missing in training, so that their [MISSING] is trained already; shops never are
+    assert missing[2] == unknown[2] and missing[1] == unknown[1] + 1
+
+
+def test_a_share_of_cells_and_of_whole_fields_becomes_unknown(processor):
+    encoded = processor.encode(ROWS)
+    ids = np.stack([encoded[n].to_numpy() for n in processor.fields], axis=1).astype(np.int64)
+    examples = [{"input_ids": np.roll(ids, shift, axis=0)[:10]} for shift in range(40)] * 30
+    collator = TabBertCollator(processor, seed=None, unknown_probability=0.1)
+    torch.manual_seed(0)
+    hidden = collator(examples)["input_ids"] != TabBertCollator(processor)(examples)["input_ids"]
+
+    assert hidden[..., 1].float().mean() == pytest.approx(0.0975, abs=0.012)  # shops
+    whole = hidden.all(dim=1)[:, :3].float().mean(dim=0)
+    assert (whole > 0.03).all() and (whole < 0.07).all()
+    assert torch.equal(
+        hidden[..., 0], hidden[:, :1, 0].expand(-1, 10)
+    )  # a static field stays the same in all rows
+
+
+def test_next_rows_are_predicted_from_hidden_cells_but_are_never_unknown_themselves(processor, window):
+    collator = TabBertCollator(processor, mlm=True, next_row=True, seed=1, unknown_probability=0.5)
+    examples = [{"input_ids": np.roll(window, shift, axis=0)[:10]} for shift in range(20)]
+    batch = collator(examples)
+    same = collator(examples)
+    collator.set_epoch(1)
+    other = collator(examples)
+
+    original = torch.as_tensor(np.stack([one["input_ids"] for one in examples]))[..., :3]
+    assert torch.equal(batch["labels"][..., :3], original)
+    assert (batch["input_ids"][..., :3] != original).float().mean() > 0.2
+    assert torch.equal(batch["input_ids"], same["input_ids"])
+    assert not torch.equal(batch["input_ids"], other["input_ids"])

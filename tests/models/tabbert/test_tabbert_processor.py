@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import logging
 from itertools import pairwise
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_ids_are_specials_then_one_range_per_field():
 
     assert [processor.pad_token_id, processor.cls_token_id] == [0, 1]
     assert [processor.sep_token_id, processor.mask_token_id] == [2, 3]
-    assert ranges[0] == [4, 4 + 2 + 7]
+    assert ranges[0] == [4, 4 + 2 + 3]  # the weekdays that were met
     assert all(before[1] == after[0] for before, after in pairwise(ranges))
     assert processor.vocab_size == ranges[-1][1]
     ids = processor.encode(_table())
@@ -97,11 +98,85 @@ def test_config_is_built_from_the_processor_and_checked_against_it():
     config = TabBertConfig(**processor.config_kwargs())
 
     assert config.fields == processor.fields
-    assert config.numeric_ranges == {"gap": [88, 90], "price": [92, 94]}
+    assert config.numeric_ranges == {"gap": [26, 28], "price": [30, 32]}
     processor.check_config(config)
     other = TabBertProcessor(PLAN).fit(_table(shop=["x", "y", "x", "z", "x"]))
     with pytest.raises(ValueError, match=rf"ids of processor {processor.fingerprint}, found processor"):
         other.check_config(config)
+
+
+def test_a_calendar_part_or_sign_that_training_never_had_is_unk():
+    processor = TabBertProcessor(PLAN).fit(_table(price=[1.0, 2.0, 3.0, 4.0, 8.0]))
+    later = [MIDNIGHT + datetime.timedelta(days=days) for days in (0, 40, 80, 120, 160)]
+    words = processor.decode(
+        processor.encode(_table(when=later, price=[1.0, -1.0, 0.0, 5.0, None]))
+    ).to_pydict()
+
+    assert words["when.month"] == ["2", "[UNK]", "[UNK]", "[UNK]", "[UNK]"]
+    assert words["when.day"] == ["28", "[UNK]", "[UNK]", "[UNK]", "[UNK]"]
+    assert words["sign"] == ["positive", "[UNK]", "[UNK]", "positive", "[MISSING]"]
+    assert (
+        processor.decode(np.array([[start for start, _ in processor.field_ranges]]))["sign"][0].as_py()
+        == "[UNK]"
+    )
+
+
+def _dated(days):
+    return pa.table({"when": [MIDNIGHT + datetime.timedelta(hours=7 * i) for i in range(days * 24 // 7)]})
+
+
+COVERED = {
+    "time": "when",
+    "fields": {
+        f"when.{part}": {"kind": "time_part", "part": part, "keep": "covered"}
+        for part in ("month", "weekday", "hour")
+    },
+}
+
+
+@pytest.mark.parametrize(("days", "kept"), [(200, ["weekday", "hour"]), (400, ["month", "weekday", "hour"])])
+def test_a_month_stays_out_where_training_does_not_go_through_the_year(days, kept, caplog):
+    logging.getLogger("hf_mmtab").addHandler(caplog.handler)
+    parts = [
+        TabBertProcessor(COVERED).fit_part(piece)
+        for piece in (_dated(days).slice(0, 99), _dated(days).slice(99))
+    ]
+    processor = TabBertProcessor(COVERED).finish(parts[1].merge(parts[0]))
+    logging.getLogger("hf_mmtab").removeHandler(caplog.handler)
+
+    assert processor.fields == [f"when.{part}" for part in kept]
+    assert [field.name for field in processor.plan.fields] == processor.fields
+    told = "Field 'when.month' is left out: the training rows have no January, October, November and 1 more"
+    assert (told in caplog.text) == ("month" not in kept)
+    assert processor.fingerprint == TabBertProcessor(COVERED).fit(_dated(days)).fingerprint
+
+
+def test_an_hour_that_never_occurs_is_no_gap_in_the_training_period():
+    noon = [datetime.datetime(2024, 1, 1 + day, hour) for day in range(20) for hour in (9, 12, 17)]
+    processor = TabBertProcessor(COVERED).fit(pa.table({"when": noon}))
+
+    assert processor.fields == ["when.weekday", "when.hour"]  # twenty days go through the clock, not the year
+    always = {**COVERED["fields"]["when.month"], "keep": "always"}
+    kept = TabBertProcessor({**COVERED, "fields": {**COVERED["fields"], "when.month": always}})
+    assert "when.month" in kept.fit(pa.table({"when": noon})).fields
+
+
+def test_a_tail_that_matters_keeps_its_amounts_apart_however_the_rows_were_cut():
+    amounts = np.random.default_rng(0).lognormal(3, 1, 20_000)
+    plan = {"fields": {"amount": {"kind": "money", "binning": "tails"}}}
+    whole = TabBertProcessor(plan).fit({"amount": amounts})
+    parts = [TabBertProcessor(plan).fit_part({"amount": piece}) for piece in np.array_split(amounts[::-1], 5)]
+    for part in parts[1:]:
+        parts[0].merge(part)
+
+    assert TabBertProcessor(plan).finish(parts[0]).fingerprint == whole.fingerprint
+    large = whole.encode({"amount": np.quantile(amounts, [0.97, 0.985, 0.995, 0.9985])})["amount"].to_pylist()
+    assert len(set(large)) == 4
+    plain = TabBertProcessor({"fields": {"amount": {"kind": "money"}}}).fit({"amount": amounts})
+    assert (
+        len(set(plain.encode({"amount": np.quantile(amounts, [0.97, 0.985, 0.995])})["amount"].to_pylist()))
+        == 1
+    )
 
 
 def test_unseen_value_becomes_unk_and_missing_value_missing():
