@@ -132,6 +132,8 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
 
 
 def _check_range(field: dataclasses.Field, value: Any) -> None:
+    if isinstance(value, str):  # a word such as "auto" in place of a number
+        return
     least, most = field.metadata.get("least"), field.metadata.get("most")
     if (least is not None and value < least) or (most is not None and value > most):
         bounds = f"at least {least}" + (f" and at most {most}" if most is not None else "")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from datasets.fingerprint import Hasher
 
@@ -46,6 +47,17 @@ class EncodedDataset(torch.utils.data.Dataset):
     def without(self, names: frozenset[str] | set[str] | Sequence[str]) -> "EncodedDataset":
         """Return the same rows, whose examples lack these model inputs and do not pay for them."""
         return EncodedDataset(self.rows, self.encode, self.skip | frozenset(names), self.augment)
+
+    def lengths(self) -> np.ndarray | None:
+        """Return the length of each row's text once encoded, up to a constant, `(rows,)`; None: it is not known.
+
+        Pictures are not decoded.
+        """
+        owner: Any = getattr(self.encode, "__self__", None)
+        if not isinstance(self.rows, datasets.Dataset) or not hasattr(owner, "text_lengths"):
+            return None
+        lengths = owner.text_lengths(self.rows)
+        return None if lengths is None else np.minimum(lengths, owner.max_length)
 
     @property
     def fingerprint(self) -> str:

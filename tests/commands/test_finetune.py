@@ -53,6 +53,13 @@ def test_a_recipe_becomes_a_saved_model_with_report_card_and_predictions(recipe,
         assert (run / written).stat().st_size > 0
 
 
+def test_the_length_of_texts_comes_from_the_training_texts(recipe, tmp_path, capsys):
+    main([str(recipe), "--max_length", "null", "--num_train_epochs", "1", "--ablation", "false"])
+    run, line = tmp_path / "run", "texts are read up to 16 word pieces; none of the training texts are longer"
+    assert line in capsys.readouterr().out and line in (run / "report" / "report.html").read_text()
+    assert AutoProcessor.from_pretrained(run).max_length == 16
+
+
 def recipe_data(recipe: Path) -> str:
     return json.dumps(yaml.safe_load(recipe.read_text()))
 

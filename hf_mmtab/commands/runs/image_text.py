@@ -27,7 +27,9 @@ from ...metrics.names import label_names
 from ...publishing.local_paths import LocalPaths
 from ...reports import SplitPredictions
 from ...tasks import ImageTextTask, label_ids_of_model
+from ...tasks.text_length import choose_max_length
 from ...training import MMTabTrainer
+from ...training.checkpoints import last_complete_checkpoint
 from .folder import leave_out_absent_parts
 from .own_files import CACHE_FOLDER
 from .recipe import ImageTextRecipe
@@ -62,12 +64,30 @@ class ImageTextRun(Run[ImageTextRecipe]):
         self.config = model.config
         if recipe.model.pretrained is not None:
             self._number_labels()
+        else:
+            self._fit_text_length(model)
+        if self.processor.tokenizer is not None and "train_sampling_strategy" not in recipe.values:
+            recipe.training.train_sampling_strategy = "group_by_length"  # else most of a batch is padding
         leave_out_absent_parts(recipe, task.parts, model, self.is_reference)
         if recipe.training.feature_cache_dir is None:  # one that is named is filled by evaluations too
             recipe.training.feature_cache_dir = str(recipe.shared_folder / CACHE_FOLDER)
         self.known_metrics = metric_names(problem_type, model.config.id2label)
         self.selection = (SELECTION_METRIC[problem_type], True)
         return model
+
+    def _fit_text_length(self, model: Any) -> None:
+        """Choose how many word pieces of a text are read, as the checkpoint does that the run goes on from."""
+        if self.recipe.model.max_length != "auto":
+            return
+        checkpoint = last_complete_checkpoint(self.recipe.folder)
+        before = None if checkpoint is None else type(self.processor).from_pretrained(checkpoint).max_length
+        if chosen := choose_max_length(self.processor, self.splits["train"], model, before):
+            self.processor.max_length = chosen.max_length
+            self.notes.append(str(chosen))
+
+    def describe(self, model: Any) -> str:
+        """Return what was chosen from the data."""
+        return "\n".join(self.notes)
 
     def _number_labels(self) -> None:
         """Number the labels of all splits as the model does."""
