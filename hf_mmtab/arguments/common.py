@@ -77,7 +77,9 @@ class FinetuningArguments(RunArguments):
         default_factory=list,
         metadata={
             "help": "Others to train under the same recipe, or to judge on the same rows, for the comparison table. "
-            "Of tables also amount, boosted_rows and boosted_history (the last two need the extra `boosting`)."
+            "Of pictures and texts also frozen_linear, frozen_linear_text and frozen_linear_image (logistic regression "
+            "on frozen features); of tables also amount, boosted_rows and boosted_history (the last two need the extra "
+            "`boosting`)."
         },
     )
     seeds: list[int] = field(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,39 @@ def test_a_recipe_becomes_a_saved_model_with_report_card_and_predictions(recipe,
         "recipe.yaml",
     ):
         assert (run / written).stat().st_size > 0
+
+
+def test_regressions_on_the_stored_features_stand_beside_the_models(recipe, tmp_path, monkeypatch, capsys):
+    filled, plain = [], FeatureCache._fill
+
+    def counted(self, view, *arguments):
+        filled.append(len(view))
+        return plain(self, view, *arguments)
+
+    monkeypatch.setattr(FeatureCache, "_fill", counted)
+    options = ["--freeze", "{image_encoder: forever}", "--num_train_epochs", "1", "--ablation", "false"]
+    main([str(recipe), *options, "--compare", "frozen_linear", "frozen_linear_image"])
+    root = tmp_path / "run"
+    lines = (root / "comparison.md").read_text().splitlines()
+    names = [line.split("|")[1].strip() for line in lines[2:] if line.startswith("|")]
+    assert names == ["mmbt", "frozen_linear", "frozen_linear_image", "majority"]
+    assert re.match(
+        r"mmbt is (better|worse|not better) than frozen_linear: accuracy [+-]0\.\d{3} \(", lines[-2]
+    )
+    assert lines[-2] in capsys.readouterr().out
+    page = (root / "mmbt-seed1" / "report" / "report.html").read_text()
+    assert "than frozen_linear:" in page and "logistic regression on frozen features of all inputs" in page
+    assert sorted(filled) == [
+        16,
+        16,
+        48,
+    ]  # nothing is computed for the regressions that a model has read before
+    table = pq.read_table(root / "frozen_linear-seed1" / "predictions" / "test.parquet").to_pylist()
+    assert len(table) == 16 and table[0]["id"] == "test-0"
+    share = pq.read_table(root / "majority-seed1" / "predictions" / "test.parquet")["probability_same"]
+    assert set(share.to_pylist()) == {0.5}  # of the training labels
+    with pytest.raises(ValueError, match=r"inputs of frozen_linear_image, found bert, which has text\. Leave"):
+        main([str(recipe), "--architecture", "bert", "--compare", "frozen_linear_image"])
 
 
 def test_the_length_of_texts_comes_from_the_training_texts(recipe, tmp_path, capsys):

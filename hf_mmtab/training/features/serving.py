@@ -12,6 +12,7 @@ from ..arguments import MMTabTrainingArguments, parse_size
 from ..callbacks import show
 from ..freezing import FreezePlan
 from .cache import FeatureCache
+from .store import FeatureStore
 from .views import AcceptedInputs, FeatureCollator
 
 
@@ -68,6 +69,21 @@ class FeatureTrainer(Trainer):
         """Return the loader of rows to predict, with stored features of the parts that have not moved."""
         rows = test_dataset if self.features is None else self._serve_unmoved(self.features, test_dataset)
         return super().get_test_dataloader(rows)
+
+    def frozen_features(self, rows: Any, part: str) -> FeatureStore | None:
+        """Return what a part gives for all rows as it is now, computed where it is not stored yet.
+
+        None: features are not stored (`feature_cache: false`, no room, or they differ each time).
+        """
+        if not isinstance(self.data_collator, FeatureCollator):
+            return None
+        self.features = features = self.features or self._create_feature_cache()
+        if features is None:
+            return None
+        model = self.accelerator.unwrap_model(self.model)
+        modules = [model.get_submodule(path) for path in self.parts[part]]
+        features.serve(rows, self.data_collator.collator, {part: modules}, fill=True)
+        return features.view(rows).stores.get(part)
 
     def enter_epoch(self) -> None:
         """Serve stored features of the parts that are frozen for the whole epoch.
