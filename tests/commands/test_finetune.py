@@ -14,8 +14,9 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-from hf_mmtab.commands import predict
+from hf_mmtab.commands import eval_checkpoint, predict
 from hf_mmtab.commands.finetune import main
+from hf_mmtab.models.mmbt import MMBTForClassification
 from hf_mmtab.training.features.cache import FeatureCache
 
 
@@ -58,7 +59,7 @@ def test_regressions_on_the_stored_features_stand_beside_the_models(recipe, tmp_
     filled, plain = [], FeatureCache._fill
 
     def counted(self, view, *arguments):
-        filled.append(len(view))
+        filled.append(len(arguments[3]))  # rows
         return plain(self, view, *arguments)
 
     monkeypatch.setattr(FeatureCache, "_fill", counted)
@@ -83,7 +84,9 @@ def test_regressions_on_the_stored_features_stand_beside_the_models(recipe, tmp_
     assert len(table) == 16 and table[0]["id"] == "test-0"
     share = pq.read_table(root / "majority-seed1" / "predictions" / "test.parquet")["probability_same"]
     assert set(share.to_pylist()) == {0.5}  # of the training labels
-    with pytest.raises(ValueError, match=r"inputs of frozen_linear_image, found bert, which has text\. Leave"):
+    with pytest.raises(
+        ValueError, match=r"inputs of frozen_linear_image, found bert, which has text\. Leave"
+    ):
         main([str(recipe), "--architecture", "bert", "--compare", "frozen_linear_image"])
 
 
@@ -113,15 +116,15 @@ def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, 
     filled, plain = [], FeatureCache._fill
 
     def counted(self, view, *arguments):
-        filled.append(len(view))
+        filled.append(len(arguments[3]))  # rows
         return plain(self, view, *arguments)
 
     monkeypatch.setattr(FeatureCache, "_fill", counted)
     frozen = ["--freeze", "{image_encoder: forever}", "--num_train_epochs", "1", "--bootstrap", "0"]
     main([str(recipe), *frozen, "--architecture", "mmbt", "--compare", "img", "concatbert"])
     root, rows = tmp_path / "run", [len(Path(path).read_text().splitlines()) for path in splits_of(recipe)]
-    # The test pictures as they are, shuffled and blank; no text that is shuffled or blank computes them anew.
-    assert sorted(filled) == sorted([*rows, rows[-1], rows[-1]])
+    # Each picture once, and one that is blank: no picture or text that is shuffled or blank computes any anew.
+    assert sorted(filled) == sorted([*rows, 1])
     assert not list(root.glob("**/_feature_cache"))  # it can be large
     alone = tmp_path / "alone"
     main(
@@ -141,6 +144,27 @@ def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, 
         for run in (alone, root / "img-seed1")
     )
     assert of_shared == pytest.approx(of_alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("freeze", ["{image_encoder: forever}", "{text_encoder: forever}"])
+def test_an_ablation_and_an_evaluation_compute_no_picture_again(recipe, tmp_path, monkeypatch, freeze):
+    """Neither of a picture part that is frozen, nor of one that has been trained."""
+    calls, plain = [], MMBTForClassification.get_image_features
+
+    def counted(self, pixel_values):
+        calls.append(len(pixel_values))
+        return plain(self, pixel_values)
+
+    monkeypatch.setattr(MMBTForClassification, "get_image_features", counted)
+    main([str(recipe), "--freeze", freeze, "--num_train_epochs", "1", "--bootstrap", "0"])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    calls.clear()
+    options = ["--split", "test", "--bootstrap", "0", "--out", str(tmp_path / "again")]
+    eval_checkpoint.main([str(tmp_path / "run"), json.loads(recipe_data(recipe))["data"], *options])
+    assert sum(calls) == (8 + 16) + (1 + 1)  # 16 test pictures and a blank one, with the probes of their size
+    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    for before, after in zip(results["ablation"], again["ablation"], strict=True):
+        assert after == pytest.approx(before, abs=1e-6)
 
 
 def splits_of(recipe: Path) -> list[Path]:
