@@ -99,7 +99,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     partial = out.with_name(f".{out.name}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tqdm(total=len(rows), unit=" rows") as progress,
+        tqdm(total=len(rows), unit=" rows", desc="Predicting") as progress,
         table_writer(partial, out.suffix, options.spreadsheet_safe) as write,
     ):
         for piece in batches(len(rows)):

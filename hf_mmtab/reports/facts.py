@@ -82,6 +82,7 @@ class RunFacts:
         fields: of pretraining: how often the masked cells of each field of `main_split` are recovered.
         cell_errors: of pretraining: wrong cells of `main_split`, shown in this order.
         log_history: Trainer's `state.log_history`.
+        kept_step: optimizer step of the checkpoint that was kept; None: the last.
         freeze_timeline: `FreezePlan.timeline()`.
         audit_path: the JSON lines of the update audit.
         audit_table: `UpdateAudit.table()`; default: made from the records.
@@ -113,6 +114,7 @@ class RunFacts:
     fields: Sequence[FieldScore] = ()
     cell_errors: Sequence[CellError] = ()
     log_history: Sequence[Mapping[str, Any]] = ()
+    kept_step: int | None = None
     freeze_timeline: str | None = None
     audit_path: str | Path | None = None
     audit_table: str | None = None

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import SequentialSampler
-from transformers import get_scheduler
+from transformers import ProgressCallback, get_scheduler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, _is_peft_model
 from transformers.utils import logging
 
 from .arguments import MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
-from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, SaveAfterEvaluation
+from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
 from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, write_manifest
 from .ddp_reducer import ReducedParameters
@@ -91,6 +91,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         self.auditing = AuditCallback(self.freezing, everywhere=self.is_fsdp_enabled)
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(NamedProgress())
         for callback in (SaveAfterEvaluation(), self.freezing, self.warmup, self.auditing):
             self.add_callback(callback)
 
@@ -184,7 +186,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Return Trainer's sampler; to group by length, one that asks the rows for their lengths, if they know them."""
-        dataset = self.train_dataset if train_dataset is None else train_dataset
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         rows = dataset.dataset if isinstance(dataset, FeatureView) else dataset
         if self.args.train_sampling_strategy == "group_by_length" and hasattr(rows, "lengths"):
             lengths = rows.lengths()
