@@ -132,6 +132,8 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
 
 
 def _check_range(field: dataclasses.Field, value: Any) -> None:
+    if isinstance(value, str):  # a word such as "auto" in place of a number
+        return
     least, most = field.metadata.get("least"), field.metadata.get("most")
     if (least is not None and value < least) or (most is not None and value > most):
         bounds = f"at least {least}" + (f" and at most {most}" if most is not None else "")
@@ -157,7 +159,8 @@ def check_keys(keys: Any, known: set[str], where: str) -> None:
                 "put such a key in quotes, or remove it."
             )
         if key not in known:
-            near = difflib.get_close_matches(key, sorted(known), n=3)
+            longer = sorted((name for name in known if key in name and len(key) > 2), key=len)
+            near = list(dict.fromkeys([*longer, *difflib.get_close_matches(key, sorted(known), n=3)]))[:3]
             hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "`--help` lists every key."
             raise ValueError(f"Expected a known recipe key, found {key!r} in {where}. {hint}")
 

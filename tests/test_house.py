@@ -77,7 +77,7 @@ UPPER = {  # what the files of a folder must not import
     "evaluation": ("reports", "model_card", "tasks", "commands"),
     "reports": ("model_card", "tasks", "commands"),
     "model_card": ("tasks", "commands"),
-    "table_baselines": ("reports", "model_card", "commands"),
+    **dict.fromkeys(("table_baselines", "image_text_baselines"), ("reports", "model_card", "commands")),
     "tasks": ("reports", "model_card", "commands"),
 }
 

@@ -16,7 +16,7 @@ from hf_mmtab.commands.runs.recipe import ImageTextRecipe
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.models.tabbert.plan_presets import resolve_plan
-from hf_mmtab.recipes import find_recipe, parse_recipe, read_recipe, recipe_folders, write_recipe
+from hf_mmtab.recipes import check_keys, find_recipe, parse_recipe, read_recipe, recipe_folders, write_recipe
 
 
 @dataclass
@@ -111,6 +111,8 @@ def test_a_recipe_is_written_so_that_it_reads_the_same(tmp_path):
 def test_a_misspelt_key_names_the_nearest_ones(tmp_path):
     with pytest.raises(ValueError, match=r"found 'stepz' in recipe .*Did you mean 'steps'"):
         parse(tmp_path, "stepz: 2")
+    with pytest.raises(ValueError, match=r"found 'epochs' .*Did you mean 'num_train_epochs'"):
+        check_keys(["epochs"], {"num_train_epochs", "eval_steps", "ema"}, "the command line")
     with pytest.raises(ValueError, match=r"found 'rat' in the command line. Did you mean 'rate'"):
         parse(tmp_path, "steps: 2", "--rat", "1")
 

@@ -17,6 +17,7 @@ from hf_mmtab.reports import RunFacts, SplitPredictions, write_report
 from hf_mmtab.reports.examples import thumbnail, worst_errors
 from hf_mmtab.reports.page import duration, number, quantity, signed
 from hf_mmtab.reports.plots_classes import binary_precision_recall, confused_pairs, confusion_counts
+from hf_mmtab.reports.plots_models import comparison_plot
 from hf_mmtab.reports.plots_scores import (
     calibration,
     calibration_bins,
@@ -243,6 +244,36 @@ def test_a_curve_without_points_is_not_in_the_legend():
     assert [text.get_text() for text in legend.get_texts()] == ["validation"]
 
 
+@pytest.mark.parametrize(("kept_step", "circled"), [(10, 0.9), (None, 0.8)])
+def test_the_checkpoint_that_was_kept_is_circled_not_the_best(kept_step, circled):
+    history = [
+        {"epoch": e, "step": 10 * int(e), "eval_accuracy": a} for e, a in ((1.0, 0.9), (2.0, 0.7), (3.0, 0.8))
+    ]
+    axes = learning_curves(history, "accuracy", {}, kept_step).axes[0]
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_markersize() == 9] == [circled]
+    assert f"kept, {circled:.3f}" in [text.get_text() for text in axes.texts]
+
+
+def test_a_comparison_starts_at_0_and_holds_its_intervals():
+    models = [
+        ModelResult(
+            "mmbt", {"accuracy": [0.81, 0.83]}, {"accuracy": Interval(0.82, 0.78, 0.86, 100)}, is_own=True
+        ),
+        ModelResult("bert", {"accuracy": [0.8]}, {"accuracy": Interval(0.8, 0.76, 0.95, 100)}),
+    ]
+    low, high = comparison_plot(models, "accuracy").axes[0].get_xlim()
+    assert low == 0 and 0.95 < high < 1.05
+
+
+def test_of_several_labels_only_the_wrong_ones_look_wrong(tmp_path):
+    names = {0: "crime", 1: "drama", 2: "war"}
+    labels = np.array([[1, 0, 0], [1, 1, 0]])
+    scores = np.array([[0.9, 0.8, 0.1], [0.9, 0.9, 0.1]])
+    facts = RunFacts("Films", MULTI, names, predictions={"test": SplitPredictions(scores, labels)})
+    html = write_report(facts, tmp_path).read_text(encoding="utf-8")
+    assert '<span class="right">crime</span>, <span class="wrong">drama</span>' in html
+
+
 def test_report_of_a_regression(tmp_path):
     rng = np.random.default_rng(3)
     labels = rng.normal(50, 20, (100, 2))
@@ -348,7 +379,8 @@ def test_numbers_are_written_for_readers():
     ]  # fmt: skip
     assert number(0.0031, like=0.66) == "0.003"
     assert [signed(v) for v in (0.14, -0.5)] == ["+0.140", "−0.500"]
-    assert [quantity(v) for v in (None, 0, 0.012, 3e-6)] == ["–", "0", "1.2%", "3.0e-06"]
+    assert [quantity(v) for v in (None, 0, 0.012, 3e-6)] == ["–", "0%", "1.2%", "<0.001%"]
+    assert [quantity(v) for v in (1.42, 0.1234, 0.0005, 1e-5)] == ["142%", "12%", "0.050%", "0.0010%"]
     assert [duration(s) for s in (None, 70, 600, 6000, 2 * 86400)] == [
         "–",
         "70 s",

@@ -93,8 +93,13 @@ class MMBTModelArguments(ModelArguments):
             "help": "Position of mmbt's first word: 0 as in the original; 1 as in the text model's training.",
         },
     )
-    max_length: int | None = field(
-        default=None, metadata={"least": 1, "help": "Word pieces of the text; default the model's."}
+    max_length: int | Literal["auto"] = field(
+        default="auto",
+        metadata={
+            "least": 4,
+            "help": "Word pieces of the text. 'auto': what 99 % of the training texts need, at least 16, at most as "
+            "many as the text model has positions.",
+        },
     )
     classifier_dropout: float = field(
         default=0.0, metadata={"least": 0, "most": 1, "help": "Before the classifier; the original has none."}

@@ -6,6 +6,7 @@ Nothing is tuned on the data: thresholds are those saved in the checkpoint.
 import argparse
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,11 +122,13 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
         report_to="none",
     )
     collator = task.collator(data, processor, config.num_labels)
-    trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
-    scored = {split: predict_rows(trainer, task, rows, processor)}
-    judged = judge_image_text(scored, config, split, options.bootstrap)
-    if not options.no_ablation:
-        judged["ablation"] = ablate_modalities(task, trainer, rows, processor, judged["metrics"][split])
+    with tempfile.TemporaryDirectory() as features:  # an ablation reads every picture again
+        arguments.feature_cache_dir = None if options.no_ablation else features
+        trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
+        scored = {split: predict_rows(trainer, task, rows, processor)}
+        judged = judge_image_text(scored, config, split, options.bootstrap)
+        if not options.no_ablation:
+            judged["ablation"] = ablate_modalities(task, trainer, rows, processor, judged["metrics"][split])
     results = RunResults(
         **judged,
         checkpoint=options.checkpoint,

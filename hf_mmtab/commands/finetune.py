@@ -77,13 +77,17 @@ def architectures_of(
         ValueError: naming the known ones.
     """
     named = dict.fromkeys([recipe.model.architecture, *recipe.run.compare])
-    trained = [name for name in named if name not in run_type.baselines]
+    own = recipe.model.architecture
+    trained = [name for name in named if name == own or name not in run_type.baselines]
     if unknown := [name for name in trained if name not in run_type.architectures]:
         known = ", ".join([*run_type.architectures, *run_type.baselines])
         raise ValueError(
             f"Expected architecture and compare to name some of {known}, found {', '.join(unknown)}. On the "
             "command line several stand side by side: `--compare bert img`."
         )
+    for name in named:
+        if name in run_type.baselines:
+            run_type.check_baseline(name, own)
     return trained
 
 

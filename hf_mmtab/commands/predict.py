@@ -100,7 +100,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
 
     with (
         draft_of(out) as draft,
-        tqdm(total=len(rows), unit=" rows") as progress,
+        tqdm(total=len(rows), unit=" rows", desc="Predicting") as progress,
         table_writer(draft / out.name, out.suffix, options.spreadsheet_safe) as write,
     ):
         for piece in batches(len(rows)):

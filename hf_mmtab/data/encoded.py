@@ -2,10 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from datasets.fingerprint import Hasher
 
@@ -47,6 +48,17 @@ class EncodedDataset(torch.utils.data.Dataset):
         """Return the same rows, whose examples lack these model inputs and do not pay for them."""
         return EncodedDataset(self.rows, self.encode, self.skip | frozenset(names), self.augment)
 
+    def lengths(self) -> np.ndarray | None:
+        """Return the length of each row's text once encoded, up to a constant, `(rows,)`; None: it is not known.
+
+        Pictures are not decoded.
+        """
+        owner: Any = getattr(self.encode, "__self__", None)
+        if not isinstance(self.rows, datasets.Dataset) or not hasattr(owner, "text_lengths"):
+            return None
+        lengths = owner.text_lengths(self.rows)
+        return None if lengths is None else np.minimum(lengths, owner.max_length)
+
     @property
     def fingerprint(self) -> str:
         """A hash of the rows, the picture files that they name and how they are encoded; not of `skip`."""
@@ -65,19 +77,22 @@ class EncodedDataset(torch.utils.data.Dataset):
             digest.update(Hasher.hash(self.encode).encode())
         return digest.hexdigest()[:16]
 
-    def fingerprint_of(self, inputs: Sequence[str]) -> str:
-        """A hash of what these model inputs are made of, the same for rows that differ in other columns only."""
+    def row_keys(self, inputs: Sequence[str]) -> list[str] | None:
+        """Return for each row a hash of what these model inputs are made of; None: they are not made of pictures alone.
+
+        Rows with the same picture have the same key, whatever their other columns say and in whichever data set.
+        """
         owner: Any = getattr(self.encode, "__self__", None)
         source = owner.source_of(inputs) if hasattr(owner, "source_of") else None
         if source is None or not isinstance(self.rows, datasets.Dataset):
-            return self.fingerprint
+            return None
         columns, settings = source
         if not all(isinstance(self.rows.features.get(name), datasets.Image) for name in columns):
-            return self.fingerprint
-        digest = hashlib.sha256(settings.encode())
+            return None
+        keys = [settings] * len(self.rows)
         for name in columns:
-            _update_with_pictures(digest, self.rows, name)
-        return digest.hexdigest()[:16]
+            keys = [f"{key} {one}" for key, one in zip(keys, _pictures(self.rows, name), strict=True)]
+        return [hashlib.sha256(key.encode()).hexdigest()[:32] for key in keys]
 
 
 def _undecoded(rows: datasets.Dataset) -> datasets.Dataset:
@@ -99,13 +114,13 @@ def _update_with_files(digest: Any, rows: datasets.Dataset, column: str) -> None
                 digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
 
 
-def _update_with_pictures(digest: Any, rows: datasets.Dataset, column: str) -> None:
-    """Add the pictures of a column in their order: their bytes, or path, size and time of their files."""
+def _pictures(rows: datasets.Dataset, column: str) -> Iterator[str]:
+    """Yield what tells a picture from others: a hash of its bytes, or path, size and time of its file."""
     for batch in rows.select_columns([column]).with_format("arrow").iter(batch_size=1024):
         for picture in batch[column].to_pylist():
             embedded, path = (picture or {}).get("bytes"), (picture or {}).get("path")
             if embedded is not None:
-                digest.update(f"bytes {len(embedded)} ".encode() + embedded)
+                yield f"bytes {hashlib.sha256(embedded).hexdigest()}"
                 continue
             status = os.stat(path) if path and os.path.exists(path) else None
-            digest.update(f"file {path} {status and (status.st_size, status.st_mtime_ns)} ".encode())
+            yield f"file {path} {status and (status.st_size, status.st_mtime_ns)}"

@@ -20,7 +20,21 @@ IMAGE_NAMES = (
     "file_name",
     "filename",
 )
-TEXT_NAMES = ("text", "description", "caption", "sentence", "content", "body", "plot", "title")
+TEXT_NAMES: tuple[str, ...] = (
+    *(
+        "text",
+        "description",
+        "caption",
+        "sentence",
+        "content",
+        "body",
+        "plot",
+        "overview",
+        "synopsis",
+        "title",
+    ),
+    *("product_description", "product_title", "product_name"),
+)
 PAIR_NAMES = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("text1", "text2"), ("text_a", "text_b"))
 LABEL_NAMES = ("label", "labels", "class", "category", "categories", "target", "genre", "genres", "tags")
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from .image_text_columns import Columns, find_columns
 from .image_text_config import ImageTextConfig
 from .image_text_files import ALL, Source
-from .image_text_types import note_type, type_of
+from .image_text_types import note_type, type_of, type_of_texts
 from .image_text_values import ValueProblem, label_values, order_labels, picture_value, text_value
 from .records import BadRecord, BadRecords, shorten
 from .stratified import rarest_label, stratified_split
@@ -152,9 +152,10 @@ def _typed_records(
         yield from source.records(bad, skip_columns=heavy)
         return
     records = source.records(bad)
+    kind_of = type_of_texts if source.path.suffix.lower() in (".csv", ".tsv") else type_of
     while sample := list(islice(records, TYPE_SAMPLE)):
         for name in dict.fromkeys(name for _, record in sample for name in record if name not in used):
-            note_type(found.own_types, name, type_of([record.get(name) for _, record in sample]))
+            note_type(found.own_types, name, kind_of([record.get(name) for _, record in sample]))
         yield from sample
 
 

@@ -1,10 +1,12 @@
 """Arrow types of the input's own columns, which text files do not write down."""
 
 import json
+import re
 from typing import Any
 
 import pyarrow as pa
 
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 DEEPEST = 32  # types within types; Arrow refuses to write 64
 
 
@@ -15,6 +17,17 @@ def type_of(values: list[Any]) -> pa.DataType:
         return kind if _depth(kind) <= DEEPEST else pa.string()
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, RecursionError):
         return pa.string()
+
+
+def type_of_texts(values: list[Any]) -> pa.DataType:
+    """Return the Arrow type of a column of a text file: int64 where all say whole numbers as Python writes them.
+
+    "007" stays a text, and so does what does not fit in 64 bits.
+    """
+    told = [value for value in values if value]
+    if told and all(isinstance(value, str) and _WHOLE.fullmatch(value) for value in told):
+        return pa.int64()
+    return type_of(values)
 
 
 def _depth(kind: pa.DataType) -> int:
@@ -32,7 +45,9 @@ def note_type(types: dict[str, pa.DataType], name: str, new: pa.DataType) -> Non
 
 
 def as_types(values: list[Any], kind: pa.DataType) -> list[Any]:
-    """Return own values fit for their column: in a text column, other kinds are written as JSON."""
+    """Return own values fit for their column: texts as whole numbers, or in a text column other kinds as JSON."""
+    if pa.types.is_integer(kind):
+        return [(int(value) if value else None) if isinstance(value, str) else value for value in values]
     if not pa.types.is_string(kind):
         return values
     return [

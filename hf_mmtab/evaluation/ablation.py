@@ -2,8 +2,8 @@
 scores fall.
 
 Blanking asks what is lost without the input; shuffling keeps the input's own distribution, so the fall is not
-owed to the model never having seen an empty one. A fall near 0 under both means that the model does not use
-it.
+owed to the model never having seen an empty one. A blank input that another one makes up for costs little,
+and is used all the same; a fall near 0 under both means that the model hardly uses it.
 
     >>> table = ablation_table(evaluate_rows, test, {"image": ["image"], "text": ["text"]})
 """

@@ -22,6 +22,7 @@ class ModelResult:
         intervals: metric → bootstrap interval over test rows.
         differences: metric → this run's model minus this one, paired over the same rows.
         is_own: whether this line is the run's own model.
+        is_baseline: whether it is something simple that the run's own model should beat.
         seconds: training time of one seed.
     """
 
@@ -30,6 +31,7 @@ class ModelResult:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     differences: Mapping[str, PairedDifference] = field(default_factory=dict)
     is_own: bool = False
+    is_baseline: bool = False
     seconds: float | None = None
 
 
@@ -216,3 +218,21 @@ def comparison_markdown(results: Sequence[ModelResult], metrics: Sequence[str], 
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def lead_sentences(results: Sequence[ModelResult], metric: str) -> list[str]:
+    """Say for each baseline whether the run's own model is better, with the difference and its interval."""
+    reference = next(result for result in results if result.is_own)
+    sentences = []
+    for result in results:
+        difference = result.differences.get(metric)
+        if not result.is_baseline or difference is None:
+            continue
+        sign = -1 if lower_is_better(metric) else 1
+        low, high = sorted((sign * difference.low, sign * difference.high))
+        verdict = "is better than" if low > 0 else "is worse than" if high < 0 else "is not better than"
+        doubt = "" if low > 0 or high < 0 else ": the interval holds 0"
+        sentences.append(
+            f"{reference.name} {verdict} {result.name}: {metric_name(metric)} {difference}{doubt}."
+        )
+    return sentences

@@ -52,7 +52,8 @@ class RunResults:
         task: of the recipe.
         seed: of training.
         data_digest: of names, sizes and times of the files that were read.
-        minutes: wall time.
+        minutes: wall time, of evaluation too.
+        training_minutes: of training alone, since it was last resumed; None: nothing was trained, or not known.
         summary: the closing words.
     """
 
@@ -86,6 +87,7 @@ class RunResults:
     seed: int | None = None
     data_digest: str | None = None
     minutes: float = 0.0
+    training_minutes: float | None = None
     summary: str = ""
 
     def to_json(self) -> str:

@@ -4,7 +4,7 @@ import base64
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ class Example:
     identity: str = ""
     history: HistoryTable | None = None
     title: str = ""
+    given: list[tuple[str, bool]] = field(
+        default_factory=list
+    )  # several labels: each predicted one, and if right
 
 
 def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24) -> list[Example]:
@@ -117,7 +120,8 @@ def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: in
         true = ", ".join(names[int(j)] for j in np.flatnonzero(labels[i])) or "none"
         given = ", ".join(names[int(j)] for j in np.flatnonzero(decided[i])) or "none"
         sure = f"{names[worst]} {_percent(probabilities[i, worst])}, threshold {_percent(cuts[worst])}"
-        examples.append(Example(int(i), true, given, sure))
+        each = [(names[int(j)], bool(labels[i, j])) for j in np.flatnonzero(decided[i])]
+        examples.append(Example(int(i), true, given, sure, given=each))
     return examples
 
 

@@ -84,6 +84,7 @@ class RunFacts:
         cell_errors: of pretraining: wrong cells of `main_split`, shown in this order.
         unseen: fields that are [UNK] more often in `main_split` than in training.
         log_history: Trainer's `state.log_history`.
+        kept_step: optimizer step of the checkpoint that was kept; None: the last.
         freeze_timeline: `FreezePlan.timeline()`.
         audit_path: the JSON lines of the update audit.
         audit_table: `UpdateAudit.table()`; default: made from the records.
@@ -116,6 +117,7 @@ class RunFacts:
     cell_errors: Sequence[CellError] = ()
     unseen: Sequence[UnseenValues] = ()
     log_history: Sequence[Mapping[str, Any]] = ()
+    kept_step: int | None = None
     freeze_timeline: str | None = None
     audit_path: str | Path | None = None
     audit_table: str | None = None

@@ -16,7 +16,7 @@ from transformers.utils.logging import get_logger
 from ..files import write_whole
 from ..metrics.names import metric_name
 from ..publishing.run_files import FIGURE_NAMES, FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
-from ..training.audit.report import plot_audit
+from ..training.audit.report import plot_audit, short_change
 from ..training.audit.update_audit import read_records
 from .examples import Example, cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
@@ -112,7 +112,15 @@ def _draw(
 ) -> dict[str, Picture]:
     page, metric = Page(), _main_metric(facts)
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
-    page.draw("learning_curves", curve, learning_curves, facts.log_history, metric, thaw_epochs(records))
+    page.draw(
+        "learning_curves",
+        curve,
+        learning_curves,
+        facts.log_history,
+        metric,
+        thaw_epochs(records),
+        facts.kept_step,
+    )
     page.draw("freezing", "When each part was frozen and how far it moved", movement, records)
     if records:
         alt = "Relative change, gradient norm and learning rate of each part"
@@ -215,10 +223,8 @@ def number(value: float | None, like: float | None = None) -> str:
 
 
 def quantity(value: float | None) -> str:
-    """A relative change: percent, or a power of ten when tiny."""
-    if value is None:
-        return "–"
-    return "0" if value == 0 else f"{value:.1%}" if value >= 0.001 else f"{value:.1e}"
+    """A relative change, in percent."""
+    return "–" if value is None else short_change(value)
 
 
 def duration(seconds: float | None) -> str:

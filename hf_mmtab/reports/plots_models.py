@@ -41,7 +41,10 @@ def comparison_plot(models: Sequence[ModelResult], metric: str) -> Figure | None
         tick.set_fontweight("bold" if model.is_own else "normal")
     axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=metric_name(metric))
     axes.tick_params(axis="y", length=0)
-    axes.margins(x=0.08)
+    ends = [float(value) for model in shown for value in model.scores[metric]]
+    ends += [end for model in shown if (one := model.intervals.get(metric)) for end in (one.low, one.high)]
+    least, most = min(0.0, *ends), max(0.0, *ends)  # from 0 on: a cut axis makes a small lead look large
+    axes.set_xlim(least - 0.02 * (most - least) * (least < 0), most + 0.04 * (most - least or 1))
     axes.grid(True, axis="x")
     return figure
 

@@ -10,7 +10,7 @@ from matplotlib.cm import viridis  # type: ignore[attr-defined]
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from ..metrics.names import lower_is_better, metric_name
+from ..metrics.names import metric_name
 from ..training.audit.report import frozen_bands
 from .style import (
     BLUE,
@@ -88,8 +88,13 @@ def _mark_thaws(panels: Sequence[Axes], thaws: Mapping[str, float]) -> None:
 
 
 @styled
-def learning_curves(log_history: Records, metric: str, thaws: Mapping[str, float]) -> Figure | None:
-    """Loss, the main metric on validation and the learning rate over epochs; None if nothing was logged."""
+def learning_curves(
+    log_history: Records, metric: str, thaws: Mapping[str, float], kept_step: int | None = None
+) -> Figure | None:
+    """Loss, the main metric on validation and the learning rate over epochs; None if nothing was logged.
+
+    The evaluation of the checkpoint that was kept is circled, the last one where `kept_step` is None.
+    """
     train, rate = series(log_history, "loss"), series(log_history, "learning_rate")
     validation = series(log_history, "eval_loss")
     score = series(log_history, f"eval_{metric}")
@@ -113,10 +118,10 @@ def learning_curves(log_history: Records, metric: str, thaws: Mapping[str, float
             axes.legend(loc="best", ncols=2)
         elif panel == "score":
             axes.plot(*score, color=ORANGE, marker="o", markersize=4)
-            best = int(score[1].argmin() if lower_is_better(metric) else score[1].argmax())
-            axes.plot(score[0][best], score[1][best], "o", markersize=9, markerfacecolor="none", color=INK)
+            kept = _place_of(kept_step, log_history, score[0])
+            axes.plot(score[0][kept], score[1][kept], "o", markersize=9, markerfacecolor="none", color=INK)
             axes.annotate(
-                f"best {score[1][best]:.3f}", (score[0][best], score[1][best]), xytext=(0, -15),
+                f"kept, {score[1][kept]:.3f}", (score[0][kept], score[1][kept]), xytext=(0, -15),
                 textcoords="offset points", ha="center", fontsize=8,
             )  # fmt: skip
             axes.margins(y=0.25)
@@ -130,6 +135,14 @@ def learning_curves(log_history: Records, metric: str, thaws: Mapping[str, float
     grid[-1].set_xlim(left=0)
     _mark_thaws(list(grid), thaws)
     return figure
+
+
+def _place_of(step: int | None, log_history: Records, epochs: np.ndarray) -> int:
+    """Return which of the evaluations at these epochs was made at a step; the last one for None."""
+    epoch = next(
+        (entry["epoch"] for entry in log_history if entry.get("step") == step and "epoch" in entry), None
+    )
+    return len(epochs) - 1 if step is None or epoch is None else int(np.abs(epochs - epoch).argmin())
 
 
 @styled

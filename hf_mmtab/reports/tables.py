@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.comparison import in_words
+from ..evaluation.comparison import in_words, lead_sentences
 from ..metrics import PairedDifference, per_class_table
 from ..metrics.names import metric_name
 from .facts import MASKED_LM, RunFacts
@@ -109,7 +109,8 @@ def comparison_rows(facts: RunFacts) -> dict[str, Any]:
         "seeds": max(seeds) > 1,
     }
     own = next((model.name for model in facts.comparison if model.is_own), "this run")
-    return {"metrics": metrics, "rows": rows, "shows": shows, "own": own}
+    sentences = lead_sentences(facts.comparison, str(facts.main_metric)) if shows["difference"] else []
+    return {"metrics": metrics, "rows": rows, "shows": shows, "own": own, "sentences": sentences}
 
 
 def class_rows(facts: RunFacts) -> list[dict[str, Any]]:

@@ -153,7 +153,7 @@ class ImageTextTask:
             text,
             image,
             preset=arguments.image_preset,
-            max_length=arguments.max_length,
+            max_length=None if arguments.max_length == "auto" else arguments.max_length,
             leading_cls=architecture != "mmbt",  # in MMBT the image part owns [CLS]
             segment_offset=1 if architecture == "mmbt" else 0,
         )

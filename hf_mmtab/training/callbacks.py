@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
@@ -26,6 +26,23 @@ def show(args: MMTabTrainingArguments, text: str) -> None:
     """Write text beside the progress bar, on the main process, unless `show_freeze_report` is off."""
     if args.show_freeze_report and args.process_index == 0:
         tqdm.write(text)
+
+
+class NamedProgress(ProgressCallback):
+    """`ProgressCallback` whose bars say what they count."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Open the bar of the training steps."""
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description("Training, steps")
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        """Open the bar of an evaluation's batches with the first of them."""
+        begins = self.prediction_bar is None
+        super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
+        if begins and self.prediction_bar is not None:
+            self.prediction_bar.set_description("Evaluating, batches")
 
 
 class EarlyStopping(EarlyStoppingCallback):

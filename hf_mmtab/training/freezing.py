@@ -358,8 +358,30 @@ class FreezePlan:
             steps = [int(cell * self.total_steps / cells) for cell in range(cells)]
             bar = "".join("░" if unit.is_frozen(step) else "█" for step in steps)
             lines.append(f"{unit.name.ljust(indent)}{bar}  {self._summary(unit)}")
-        lines.append(f"{'everything else'.ljust(indent)}{'█' * cells}  trains")
+        lines.append(
+            f"{'everything else'.ljust(indent)}{'█' * cells}  trains: {', '.join(self._others()) or 'nothing'}"
+        )
         return "\n".join(lines)
+
+    def _others(self) -> list[str]:
+        """Return the outermost modules, or single parameters, that no unit schedules and that train."""
+        scheduled = {id(p) for unit in self.units for p in self.parameters(unit)}
+
+        def outermost(module: nn.Module, path: str) -> list[str]:
+            own = [p for p in module.parameters() if id(p) not in scheduled and p.requires_grad]
+            if not own:
+                return []
+            if path and not scheduled & {id(p) for p in module.parameters()}:
+                return [path]
+            lead = f"{path}." if path else ""
+            inside = [name for child, one in module.named_children() for name in outermost(one, lead + child)]
+            return inside + [
+                lead + name
+                for name, p in module.named_parameters(recurse=False)
+                if id(p) not in scheduled and p.requires_grad
+            ]
+
+        return outermost(self._model, "")
 
     def _summary(self, unit: FreezeUnit) -> str:
         """Return a row of the timeline in words."""

@@ -6,19 +6,22 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import ProcessorMixin, get_scheduler
+from torch.utils.data import SequentialSampler
+from transformers import ProcessorMixin, ProgressCallback, get_scheduler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, _is_peft_model
 from transformers.utils import logging
 
 from .arguments import MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
-from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, SaveAfterEvaluation
+from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
 from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, write_manifest
 from .ddp_reducer import ReducedParameters
 from .features.serving import FeatureTrainer
+from .features.views import FeatureView
 from .freezing import FreezeSchedule
 from .learning_rates import WarmupCallback, plateau_scheduler
+from .length_sampling import LengthSampler
 from .loss_scaling import uses_num_items
 from .losses import loss_from_arguments
 from .optimizers import BertAdam, bertadam_settings, split_groups_by_part
@@ -93,6 +96,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         self.auditing = AuditCallback(self.freezing, everywhere=self.is_fsdp_enabled)
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(NamedProgress())
         for callback in (SaveAfterEvaluation(), self.freezing, self.warmup, self.auditing):
             self.add_callback(callback)
 
@@ -183,6 +188,23 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
             )
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Return Trainer's sampler; to group by length, one that asks the rows for their lengths, if they know them."""
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        rows = dataset.dataset if isinstance(dataset, FeatureView) else dataset
+        if self.args.train_sampling_strategy == "group_by_length" and hasattr(rows, "lengths"):
+            lengths = rows.lengths()
+            if lengths is not None:
+                seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+                return LengthSampler(lengths, self.args.train_batch_size, seed)
+        return super()._get_train_sampler(train_dataset)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """Return a sampler in the order of the rows: Trainer's own, by length, would mix up predictions."""
+        if self.args.train_sampling_strategy == "group_by_length":
+            return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+        return super()._get_eval_sampler(eval_dataset)
 
     # ---- Steps ----
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-from hf_mmtab.commands import predict
+from hf_mmtab.commands import eval_checkpoint, predict
 from hf_mmtab.commands.finetune import main
+from hf_mmtab.models.mmbt import MMBTForClassification
 from hf_mmtab.training.features.cache import FeatureCache
 
 
@@ -53,6 +55,48 @@ def test_a_recipe_becomes_a_saved_model_with_report_card_and_predictions(recipe,
         assert (run / written).stat().st_size > 0
 
 
+def test_regressions_on_the_stored_features_stand_beside_the_models(recipe, tmp_path, monkeypatch, capsys):
+    filled, plain = [], FeatureCache._fill
+
+    def counted(self, view, *arguments):
+        filled.append(len(arguments[3]))  # rows
+        return plain(self, view, *arguments)
+
+    monkeypatch.setattr(FeatureCache, "_fill", counted)
+    options = ["--freeze", "{image_encoder: forever}", "--num_train_epochs", "1", "--ablation", "false"]
+    main([str(recipe), *options, "--compare", "frozen_linear", "frozen_linear_image"])
+    root = tmp_path / "run"
+    lines = (root / "comparison.md").read_text().splitlines()
+    names = [line.split("|")[1].strip() for line in lines[2:] if line.startswith("|")]
+    assert names == ["mmbt", "frozen_linear", "frozen_linear_image", "majority"]
+    assert re.match(
+        r"mmbt is (better|worse|not better) than frozen_linear: accuracy [+-]0\.\d{3} \(", lines[-2]
+    )
+    assert lines[-2] in capsys.readouterr().out
+    page = (root / "mmbt-seed1" / "report" / "report.html").read_text()
+    assert "than frozen_linear:" in page and "logistic regression on frozen features of all inputs" in page
+    assert sorted(filled) == [
+        16,
+        16,
+        48,
+    ]  # nothing is computed for the regressions that a model has read before
+    table = pq.read_table(root / "frozen_linear-seed1" / "predictions" / "test.parquet").to_pylist()
+    assert len(table) == 16 and table[0]["id"] == "test-0"
+    share = pq.read_table(root / "majority-seed1" / "predictions" / "test.parquet")["probability_same"]
+    assert set(share.to_pylist()) == {0.5}  # of the training labels
+    with pytest.raises(
+        ValueError, match=r"inputs of frozen_linear_image, found bert, which has text\. Leave"
+    ):
+        main([str(recipe), "--architecture", "bert", "--compare", "frozen_linear_image"])
+
+
+def test_the_length_of_texts_comes_from_the_training_texts(recipe, tmp_path, capsys):
+    main([str(recipe), "--max_length", "null", "--num_train_epochs", "1", "--ablation", "false"])
+    run, line = tmp_path / "run", "texts are read up to 16 word pieces; none of the training texts are longer"
+    assert line in capsys.readouterr().out and line in (run / "report" / "report.html").read_text()
+    assert AutoProcessor.from_pretrained(run).max_length == 16
+
+
 def recipe_data(recipe: Path) -> str:
     return json.dumps(yaml.safe_load(recipe.read_text()))
 
@@ -72,7 +116,7 @@ def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, 
     filled, plain = [], FeatureCache._fill
 
     def counted(self, view, *arguments):
-        filled.append(len(view))
+        filled.append(len(arguments[3]))  # rows
         return plain(self, view, *arguments)
 
     monkeypatch.setattr(FeatureCache, "_fill", counted)
@@ -80,8 +124,8 @@ def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, 
     compared = ["--architecture", "mmbt", "--compare", "img", "concatbert", "--ablation", "true"]
     main([str(recipe), *frozen, *compared])
     root, rows = tmp_path / "run", [len(Path(path).read_text().splitlines()) for path in splits_of(recipe)]
-    # The test pictures as they are, shuffled and blank; no text that is shuffled or blank computes them anew.
-    assert sorted(filled) == sorted([*rows, rows[-1], rows[-1]])
+    # Each picture once, and one that is blank: no picture or text that is shuffled or blank computes any anew.
+    assert sorted(filled) == sorted([*rows, 1])
     assert not list(root.glob("**/_feature_cache"))  # it can be large
     alone = tmp_path / "alone"
     main(
@@ -101,6 +145,27 @@ def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, 
         for run in (alone, root / "img-seed1")
     )
     assert of_shared == pytest.approx(of_alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("freeze", ["{image_encoder: forever}", "{text_encoder: forever}"])
+def test_an_ablation_and_an_evaluation_compute_no_picture_again(recipe, tmp_path, monkeypatch, freeze):
+    """Neither of a picture part that is frozen, nor of one that has been trained."""
+    calls, plain = [], MMBTForClassification.get_image_features
+
+    def counted(self, pixel_values):
+        calls.append(len(pixel_values))
+        return plain(self, pixel_values)
+
+    monkeypatch.setattr(MMBTForClassification, "get_image_features", counted)
+    main([str(recipe), "--freeze", freeze, "--num_train_epochs", "1", "--bootstrap", "0"])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    calls.clear()
+    options = ["--split", "test", "--bootstrap", "0", "--out", str(tmp_path / "again")]
+    eval_checkpoint.main([str(tmp_path / "run"), json.loads(recipe_data(recipe))["data"], *options])
+    assert sum(calls) == (8 + 16) + (1 + 1)  # 16 test pictures and a blank one, with the probes of their size
+    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    for before, after in zip(results["ablation"], again["ablation"], strict=True):
+        assert after == pytest.approx(before, abs=1e-6)
 
 
 def splits_of(recipe: Path) -> list[Path]:

@@ -75,7 +75,7 @@ class PictureEncoder(Encoder):
         return (("image",), "settings") if set(inputs) == {"pixel_values"} else None
 
 
-def test_the_fingerprint_of_pictures_follows_pictures_alone(tmp_path: Path):
+def test_the_key_of_a_row_follows_its_picture_alone(tmp_path: Path):
     def encoded(texts, colours):
         pictures = []
         for colour in colours:
@@ -86,14 +86,13 @@ def test_the_fingerprint_of_pictures_follows_pictures_alone(tmp_path: Path):
         rows = datasets.Dataset.from_dict({"text": texts, "image": pictures}, features=features)
         return EncodedDataset(rows, PictureEncoder().encode_row)
 
-    def key(texts, colours):
-        return encoded(texts, colours).fingerprint_of(["pixel_values"])
+    def keys(texts, colours):
+        return encoded(texts, colours).row_keys(["pixel_values"])
 
-    base = key(["a", "b"], ["red", "blue"])
-    assert key(["", ""], ["red", "blue"]) == base
-    assert key(["a", "b"], ["blue", "red"]) != base != key(["a", "b"], ["red", "green"])
-    both = encoded(["a", "b"], ["red", "blue"])
-    assert both.fingerprint_of(["input_ids"]) == both.fingerprint
+    red, blue = keys(["a", "b"], ["red", "blue"])
+    assert red != blue and keys(["", ""], ["red", "blue"]) == [red, blue]
+    assert keys(["a", "b", "c"], ["blue", "red", "blue"]) == [blue, red, blue]
+    assert encoded(["a"], ["red"]).row_keys(["input_ids"]) is None
 
 
 def test_pictures_are_handed_over_undecoded(tmp_path: Path):

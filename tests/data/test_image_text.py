@@ -9,6 +9,7 @@ from image_text_splits import load_image_text
 from PIL import Image
 
 from hf_mmtab.data.image_text import ImageText
+from hf_mmtab.data.image_text_columns import find_columns
 from hf_mmtab.data.image_text_loading import read_image_text
 
 LABELS = ["cat", "dog", "ant"]
@@ -232,3 +233,17 @@ def test_the_sample_ships_with_the_package(tmp_path):
 def test_an_unknown_sample_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"one of \['openclipart'\], found 'cats'"):
         load_image_text("sample:cats", cache_dir=str(tmp_path / "cache"))
+
+
+def test_whole_numbers_of_a_csv_file_stay_numbers_and_all_else_stays_text(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    rows = ["7,007,1,a.png,x,", "-12,010,2.5,a.png,y,3"]
+    (tmp_path / "new.csv").write_text("id,code,price,img,text,seen\n" + "\n".join(rows) + "\n")
+    found = read_image_text(tmp_path / "new.csv", cache_dir=str(tmp_path / "cache")).rows
+    own = {name: found[name][:] for name in ("id", "code", "price", "seen")}
+    assert own == {"id": [7, -12], "code": ["007", "010"], "price": ["1", "2.5"], "seen": [None, 3]}
+
+
+def test_what_product_and_film_tables_call_their_texts_is_known(tmp_path):
+    for name in ("overview", "product_name", "description"):
+        assert find_columns(["id", "image", name, "label"], "here").text == name

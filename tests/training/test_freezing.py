@@ -119,7 +119,7 @@ def test_timeline_shows_part_by_epoch():
     assert lines[1] == "epoch            1   2   3"
     assert lines[2] == "image_encoder    ░░░░████████  thaws at step 8 (1 epoch)"
     assert lines[3] == "text_encoder     ░░░░░░░░████  thaws at step 16 (2 epochs)"
-    assert lines[4] == "everything else  ████████████  trains"
+    assert lines[4] == "everything else  ████████████  trains: embeddings, projection, pooler, classifier"
 
 
 def test_gradual_unfreezing_goes_from_the_top_down():

@@ -3,17 +3,21 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...evaluation.comparison import compare_scored, comparison_markdown
+from transformers.utils import logging
+
+from ...evaluation.comparison import compare_scored, comparison_markdown, lead_sentences
+from ...evaluation.majority import MAJORITY
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
-from .image_text import ImageTextRun
+from .compared import ComparedRun
 from .own_files import CACHE_FOLDER, COMPARISON_FILE, remove_folder
-from .table_heads import HeadRun
 from .walk import write_run_report
 
+logger = logging.get_logger(__name__)
 
-def compare(run: ImageTextRun | HeadRun, root: Path, finished: Mapping[str, Sequence[RunResults]]) -> str:
+
+def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunResults]]) -> str:
     """Compare runs on the rows of the main split: `comparison.md`, and the report of the first run written anew.
 
     Args:
@@ -35,13 +39,16 @@ def compare(run: ImageTextRun | HeadRun, root: Path, finished: Mapping[str, Sequ
         models[name] = [run.read_scored(root / f"{name}-seed{one.seed}")[split] for one in found]
         thresholds[name] = [one.thresholds for one in found]
         minutes[name] = [one.minutes for one in found]
-    if isinstance(run, HeadRun):
-        names = [name for name in dict.fromkeys(recipe.run.compare) if name in run.baselines]
-        for name, made in run.run_baselines(root, names, recipe.run.seeds or [recipe.training.seed]).items():
-            models[name] = [scored[split] for scored, _, _ in made]
-            thresholds[name] = [None if cut is None else [cut] for _, cut, _ in made]
-            minutes[name] = [spent for _, _, spent in made]
-    resample_by = run.recipe.run.resample_by if isinstance(run, HeadRun) else "row"
+    named = [name for name in dict.fromkeys(recipe.run.compare) if name in run.baselines]
+    if named and recipe.training.world_size > 1:
+        logger.warning(
+            f"{', '.join(named)} left out: baselines are fitted by one process. Give the same command again without "
+            "torchrun; the finished runs are only read."
+        )
+        named = []
+    for name in [*named, MAJORITY]:
+        made = run.run_baseline(root, name, recipe.run.seeds or [recipe.training.seed], split)
+        models[name], thresholds[name], minutes[name] = made.scored, [*made.thresholds], made.minutes
     metrics = tuple(results.headline)
     compared = compare_scored(
         models,
@@ -49,13 +56,18 @@ def compare(run: ImageTextRun | HeadRun, root: Path, finished: Mapping[str, Sequ
         run.config.id2label,
         thresholds,
         minutes,
-        resample_by,
+        run.resample_by,
         recipe.run.bootstrap,
         metrics,
     )
-    text = comparison_markdown(compared, metrics, split)
+    for result in compared:
+        result.is_baseline = result.name in named
+    text = "\n".join(
+        [comparison_markdown(compared, metrics, split), "", *lead_sentences(compared, metrics[0])]
+    )
     write_whole(root / COMPARISON_FILE, text + "\n")
-    others = {name: scored[0] for name, scored in models.items() if name != recipe.model.architecture}
+    own = recipe.model.architecture  # the curve of a constant score tells nothing
+    others = {name: scored[0] for name, scored in models.items() if name not in (own, MAJORITY)}
     page = write_run_report(run, results, compared, others)
     remove_folder(root, CACHE_FOLDER)
     return f"\n{text}\n\nTable: {root / COMPARISON_FILE}\nModel, processor and card: {folder}\nReport: {page}"

@@ -1,6 +1,8 @@
 """Fine-tuning MMBT or one of its baselines on pictures with texts, and judging a saved one."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ from ...arguments import IMAGE_TEXT_ARCHITECTURES
 from ...data.records import BadRecord
 from ...evaluation.ablation import AblationRow, ablation_table
 from ...evaluation.judging import judge_splits
+from ...evaluation.majority import DESCRIPTION, MAJORITY
 from ...evaluation.prediction_tables import gold_labels, read_probabilities, write_split_predictions
 from ...evaluation.row_evaluation import HEADLINE
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
+from ...image_text_baselines import BASELINES, DESCRIPTIONS, FrozenLinear, inputs_of
 from ...metrics import (
     compute_metrics_for,
     metric_names,
@@ -24,15 +28,18 @@ from ...metrics import (
     tune_thresholds,
 )
 from ...metrics.names import label_names
+from ...models.mmbt import MMBTProcessor
 from ...publishing.local_paths import LocalPaths
 from ...reports import SplitPredictions
 from ...tasks import ImageTextTask, label_ids_of_model
+from ...tasks.text_length import choose_max_length
 from ...training import MMTabTrainer
+from ...training.checkpoints import last_complete_checkpoint
+from .compared import ComparedRun
 from .folder import leave_out_absent_parts
 from .own_files import CACHE_FOLDER
 from .recipe import ImageTextRecipe
 from .report import predictions_file
-from .walk import Run
 
 SELECTION_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "micro_f1"}
 ONE_INPUT = ("bow", "img", "bert")  # architectures that read the text or the picture alone
@@ -42,14 +49,20 @@ _SENTENCES = {
 }
 
 
-class ImageTextRun(Run[ImageTextRecipe]):
+class ImageTextRun(ComparedRun[ImageTextRecipe]):
     """One architecture with one seed."""
 
     architectures = IMAGE_TEXT_ARCHITECTURES
-    baselines: tuple[str, ...] = ()  # names to compare with that are not trained
+    baselines = BASELINES
+    without_seed = BASELINES
 
     splits: datasets.DatasetDict
     skipped: list[BadRecord]
+
+    @classmethod
+    def check_baseline(cls, name: str, architecture: str) -> None:
+        """Raise a ValueError if the architecture has no pretrained model for the inputs of the baseline."""
+        inputs_of(name, architecture)
 
     def prepare(self) -> Any:
         """Read all splits, build the processor and start the model."""
@@ -57,17 +70,41 @@ class ImageTextRun(Run[ImageTextRecipe]):
         self.splits, self.skipped = task.load(recipe.data)
         problem_type, names = task.labels(self.splits["train"])
         self.processor = task.processor(recipe.model)
-        has_pairs = "sentence2" in self.splits["train"].column_names
-        model: Any = task.model(recipe.model, problem_type, names, self.processor, has_pairs)
+        model = self._start(problem_type, names)
         self.config = model.config
         if recipe.model.pretrained is not None:
             self._number_labels()
-        leave_out_absent_parts(recipe, task.parts, model, self.is_reference)
-        if recipe.training.feature_cache_dir is None:  # one that is named is filled by evaluations too
-            recipe.training.feature_cache_dir = str(recipe.shared_folder / CACHE_FOLDER)
+        else:
+            self._fit_text_length(model)
+        if self.processor.tokenizer is not None and "train_sampling_strategy" not in recipe.values:
+            recipe.training.train_sampling_strategy = "group_by_length"  # else most of a batch is padding
         self.known_metrics = metric_names(problem_type, model.config.id2label)
         self.selection = (SELECTION_METRIC[problem_type], True)
         return model
+
+    def _start(self, problem_type: str, names: list[str]) -> Any:
+        """Return the model as it starts; its frozen outputs are shared between runs, and evaluations add to them."""
+        recipe = self.recipe
+        if recipe.training.feature_cache_dir is None:
+            recipe.training.feature_cache_dir = str(recipe.shared_folder / CACHE_FOLDER)
+        has_pairs = "sentence2" in self.splits["train"].column_names
+        model = recipe.task.model(recipe.model, problem_type, names, self.processor, has_pairs)
+        leave_out_absent_parts(recipe, recipe.task.parts, model, self.is_reference)
+        return model
+
+    def _fit_text_length(self, model: Any) -> None:
+        """Choose how many word pieces of a text are read, as the checkpoint does that the run goes on from."""
+        if self.recipe.model.max_length != "auto":
+            return
+        checkpoint = last_complete_checkpoint(self.recipe.folder)
+        before = None if checkpoint is None else type(self.processor).from_pretrained(checkpoint).max_length
+        if chosen := choose_max_length(self.processor, self.splits["train"], model, before):
+            self.processor.max_length = chosen.max_length
+            self.notes.append(str(chosen))
+
+    def describe(self, model: Any) -> str:
+        """Return what was chosen from the data."""
+        return "\n".join(self.notes)
 
     def _number_labels(self) -> None:
         """Number the labels of all splits as the model does."""
@@ -90,8 +127,7 @@ class ImageTextRun(Run[ImageTextRecipe]):
         self.config = trainer.model.config
         if self.config.problem_type == "multi_label_classification":
             scored = predict_rows(trainer, self.recipe.task, self.splits["validation"], self.processor)
-            assert scored.labels is not None
-            self.config.thresholds = tune_thresholds(scored.probabilities, scored.labels)
+            self.config.thresholds = self.tune(scored)
 
     def judge(self, trainer: MMTabTrainer) -> dict[str, Any]:
         """Evaluate every split but that of training, the main one also with each input taken away."""
@@ -118,9 +154,45 @@ class ImageTextRun(Run[ImageTextRecipe]):
 
     def write_predictions(self) -> None:
         """Write the predictions of each split beside the columns of its rows."""
+        self.write_scored(self.recipe.folder, self.scored)
+
+    def write_scored(self, folder: Path, scored: dict[str, ScoredRows]) -> None:
+        """Write predictions of each split beside the columns of its rows, decided at thresholds that suit them."""
+        config = self.config
+        if scored is not self.scored:
+            config = copy.copy(config)
+            config.thresholds = self.tune(scored["validation"])
         for name, rows in self.evaluated.items():
-            file = predictions_file(self.recipe.folder, name)
-            write_split_predictions(file, rows, self.scored[name], self.config)
+            write_split_predictions(predictions_file(folder, name), rows, scored[name], config)
+
+    def training_labels(self) -> np.ndarray:
+        """Return the labels of the training rows."""
+        return gold_labels(self.splits["train"], self.config.num_labels)
+
+    @cached_property
+    def _frozen_linear(self) -> FrozenLinear:
+        """Frozen features of all splits, from the model as it starts."""
+        recipe, task = self.recipe, self.recipe.task
+        self.processor = MMBTProcessor.from_pretrained(recipe.folder)
+        model = self._start(self.config.problem_type, label_names(self.config))
+        return FrozenLinear(
+            MMTabTrainer(model=model, args=recipe.training, **self.trainer_arguments(model)),
+            self.processor,
+            self.splits,
+            {name: task.encode(rows, self.processor) for name, rows in self.splits.items()},
+            {name: gold_labels(rows, self.config.num_labels) for name, rows in self.splits.items()},
+        )
+
+    def fit_baseline(self, name: str, seed: int) -> dict[str, ScoredRows]:
+        """Fit a logistic regression on frozen features."""
+        return self._frozen_linear.run(name, self.recipe.model.architecture)
+
+    def tune(self, scored: ScoredRows) -> list[float] | None:
+        """Return the threshold of each of several labels."""
+        if self.config.problem_type != "multi_label_classification":
+            return None
+        assert scored.labels is not None
+        return tune_thresholds(scored.probabilities, scored.labels)
 
     def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
         """Return title, labels and predictions."""
@@ -221,6 +293,7 @@ def image_text_facts(
         "title": f"{results.architecture} on {Path(results.data).name}",
         "problem_type": config.problem_type,
         "id2label": config.id2label,
+        "explained": DESCRIPTIONS | {MAJORITY: DESCRIPTION},
         "task": _SENTENCES[config.problem_type].format(labels=config.num_labels, inputs=inputs),
         "predictions": {
             split: SplitPredictions(one.probabilities, one.labels, rows[split], picture_folder=picture_folder)

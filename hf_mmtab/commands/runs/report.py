@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ...evaluation.run_results import RunResults
 from ...files import read_json
 from ...model_card import write_model_card
@@ -27,6 +29,9 @@ def common_facts(folder: Path, results: RunResults, command: str, **own: Any) ->
     """
     recipe, audit = folder / RECIPE_FILE, folder / "update_audit.jsonl"
     timeline = read_json(folder / "freeze_schedule.json", _REMEDY).get("timeline", [])
+    state = read_json(folder / "trainer_state.json", _REMEDY)
+    written = recipe.read_text(encoding="utf-8") if recipe.exists() else None
+    keeps_best = written is not None and bool((yaml.safe_load(written) or {}).get("load_best_model_at_end"))
     gathered: dict[str, Any] = {
         "metrics": results.metrics,
         "intervals": results.intervals,
@@ -34,15 +39,16 @@ def common_facts(folder: Path, results: RunResults, command: str, **own: Any) ->
         "thresholds": results.thresholds,
         "ablation": results.ablation,
         "unseen": results.unseen,
-        "log_history": read_json(folder / "trainer_state.json", _REMEDY).get("log_history", []),
+        "log_history": state.get("log_history", []),
+        "kept_step": state.get("best_global_step") if keeps_best else None,
         "freeze_timeline": "\n".join(timeline) or None,
         "audit_path": audit if audit.exists() else None,
         "bad_records": Counter(f"{record.expected} expected" for record in results.skipped),
         "skipped": [str(record) for record in results.skipped],
         "notes": results.notes,
         "command": command,
-        "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else None,
-        "duration": 60 * results.minutes,
+        "recipe": written,
+        "duration": None if results.training_minutes is None else 60 * results.training_minutes,
         "versions": versions(),
         "details": results.details,
     }

@@ -8,6 +8,7 @@ import datasets
 
 from ...data.windows import WindowDataset
 from ...evaluation.decoded_histories import DecodedHistories
+from ...evaluation.majority import DESCRIPTION, MAJORITY
 from ...evaluation.row_evaluation import headline
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
@@ -22,6 +23,7 @@ _JUDGED = {
     "every": "every row, in {rows}",
 }
 MODELS = DESCRIPTIONS | {
+    MAJORITY: DESCRIPTION,
     "lstm": "LSTM over TabBERT's row vectors",
     "mlp": "perceptron on TabBERT's vector of the window",
     "pooled": "linear on TabBERT's vector of the window",

@@ -1,9 +1,9 @@
 """Fine-tuning a head on windows of a table's rows: an LSTM, a perceptron or a linear layer on the encoder."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ...data.windows import WindowDataset
 from ...evaluation.judging import judge_splits
 from ...evaluation.row_evaluation import choose_threshold
 from ...evaluation.run_results import RunResults
-from ...evaluation.scored_rows import ScoredRows, judged_rows, scored_rows
+from ...evaluation.scored_rows import ScoredRows, judged_rows, scored_rows, scores_of_rows
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import metric_names, scores_for
 from ...models.tabbert.collating_tabbert import TabBertCollator
@@ -39,6 +39,7 @@ from ...training import MMTabTrainer
 from ...training.features.views import FeatureCollator
 from ...training.imbalance import ImbalanceSampler
 from ..console import counted, parameters
+from .compared import ComparedRun
 from .folder import leave_out_absent_parts
 from .head_inputs import choose_inputs, inputs_note
 from .own_files import CACHE_FOLDER, TABLE_FOLDER
@@ -54,7 +55,6 @@ from .table_notes import (
     score_note,
     warn_each,
 )
-from .walk import Run
 
 logger = logging.get_logger(__name__)
 
@@ -105,18 +105,24 @@ class WindowTrainer(MMTabTrainer):
         return self.sampler if self.sampler is not None else super()._get_train_sampler(train_dataset)
 
 
-class HeadRun(Run[HeadRecipe]):
+class HeadRun(ComparedRun[HeadRecipe]):
     """One head with one seed."""
 
     trainer_type = WindowTrainer
     architectures = tuple(HEADS)
     baselines = BASELINES
+    without_seed = (AMOUNT,)
 
     table: PreparedTable
     windows: dict[str, WindowDataset]
     shares: Any = None
     inputs: dict[str, Any] | None = None
     sampler: ImbalanceSampler | None = None
+
+    @property
+    def resample_by(self) -> Any:
+        """What intervals draw."""
+        return self.recipe.run.resample_by
 
     def prepare(self) -> Any:
         """Encode the table, cut labelled windows, and start the head."""
@@ -276,8 +282,12 @@ class HeadRun(Run[HeadRecipe]):
 
     def write_predictions(self) -> None:
         """Write the scored rows of each split."""
-        for split, scored in self.scored.items():
-            scored.save(predictions_file(self.recipe.folder, split), self.table.rows.row_numbers)
+        self.write_scored(self.recipe.folder, self.scored)
+
+    def write_scored(self, folder: Path, scored: dict[str, ScoredRows]) -> None:
+        """Write scored rows of each split."""
+        for split, rows in scored.items():
+            rows.save(predictions_file(folder, split), self.table.rows.row_numbers)
 
     def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
         """Return title, labels and predictions."""
@@ -293,26 +303,26 @@ class HeadRun(Run[HeadRecipe]):
         """Read the predictions of a finished run."""
         return {split: ScoredRows.load(predictions_file(folder, split)) for split in EVALUATED}
 
-    def run_baselines(self, root: Path, names: list[str], seeds: list[int]) -> dict[str, list[tuple]]:
-        """Fit baselines on the same rows and keep their predictions under `root`; `restore` comes first.
+    def training_labels(self) -> np.ndarray:
+        """Return the labels of the rows that training windows are judged on."""
+        windows = self.windows["train"]
+        judged = judged_rows(windows)
+        labels = scores_of_rows(windows, judged, np.zeros(len(judged.row))).labels
+        assert labels is not None
+        return labels
 
-        Returns:
-            Name → for each seed the scores of the splits, the threshold and the minutes that it took.
-        """
-        made: dict[str, list[tuple]] = {name: [] for name in names}
-        baselines = TableBaselines(self.table, self.table.dataset, self.windows) if names else None
-        for name in names:
-            assert baselines is not None
-            for seed in seeds[:1] if name == AMOUNT else seeds:  # the amount alone has nothing random
-                started = time.time()
-                scored = baselines.run(name, seed)
-                for split, rows in scored.items():
-                    rows.save(
-                        predictions_file(root / f"{name}-seed{seed}", split), self.table.rows.row_numbers
-                    )
-                minutes = (time.time() - started) / 60
-                made[name].append((scored, choose_threshold(scored["validation"]), minutes))
-        return made
+    @cached_property
+    def _baselines(self) -> TableBaselines:
+        return TableBaselines(self.table, self.table.dataset, self.windows)
+
+    def fit_baseline(self, name: str, seed: int) -> dict[str, ScoredRows]:
+        """Fit the amount or boosted trees."""
+        return self._baselines.run(name, seed)
+
+    def tune(self, scored: ScoredRows) -> list[float] | None:
+        """Return the threshold of the positive class."""
+        threshold = choose_threshold(scored)
+        return None if threshold is None else [threshold]
 
 
 def predict_windows(trainer: MMTabTrainer, windows: WindowDataset, config: Any) -> ScoredRows:

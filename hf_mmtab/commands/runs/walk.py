@@ -176,7 +176,9 @@ def _execute(run: Run) -> RunResults:
     checkpoint = last_complete_checkpoint(folder)
     if checkpoint is not None and speaks:
         record_files(checkpoint)
+    begun = time.time()
     trainer.train(resume_from_checkpoint=checkpoint)
+    trained = (time.time() - begun) / 60
     run.calibrate(trainer)
     trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()
@@ -189,6 +191,7 @@ def _execute(run: Run) -> RunResults:
         seed=training.seed,
         notes=run.notes,
         minutes=(time.time() - started) / 60,
+        training_minutes=trained,
     )
     if speaks:
         finish(run, trainer, results)

@@ -168,7 +168,7 @@ def scoring_into(
         scratch.mkdir()
         table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record)
         model.check_processor(table.processor.fingerprint)
-        with tqdm(total=len(table.rows), unit=" rows", disable=None) as progress:
+        with tqdm(total=len(table.rows), unit=" rows", desc="Scoring", disable=None) as progress:
 
             def blocks() -> Iterator[tuple[WindowDataset, JudgedRows]]:
                 for windows, judged, covered in cut.blocks(table.rows):

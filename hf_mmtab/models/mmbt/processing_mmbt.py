@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import datasets
 import numpy as np
 import torch
 from PIL import Image
@@ -24,7 +25,7 @@ from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
 from .pretrained_parts import refuse_package_name
-from .text_encoding_mmbt import encode_texts, pad_texts, texts_of
+from .text_encoding_mmbt import encode_texts, needed_lengths, pad_texts, texts_of
 
 TORCHVISION_PREFIX = "torchvision:"
 DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len
@@ -250,6 +251,21 @@ class MMBTProcessor(ProcessorMixin):
         if label is not None:
             encoded["labels"] = label
         return {name: value for name, value in encoded.items() if name not in skip}
+
+    def text_lengths(self, rows: datasets.Dataset) -> np.ndarray | None:
+        """Return for each row the smallest `max_length` that cuts nothing off its text, `(rows,)` int64.
+
+        Only the text columns are read. None: the processor reads no text.
+        """
+        if self.tokenizer is None:
+            return None
+        columns = [name for name in ("text", "sentence1", "sentence2") if name in rows.column_names]
+        lengths: list[int] = []
+        for batch in rows.select_columns(columns).iter(batch_size=1000):
+            pairs = batch.get("sentence2")
+            texts = batch["text"] if pairs is None else batch["sentence1"]
+            lengths += needed_lengths(self.tokenizer, texts, pairs)
+        return np.array(lengths, dtype=np.int64)
 
     @property
     def model_input_names(self) -> list[str]:

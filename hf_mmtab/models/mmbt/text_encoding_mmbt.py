@@ -60,6 +60,16 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[l
     return encoded["input_ids"]
 
 
+def needed_lengths(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None
+) -> list[int]:
+    """Return for each text, or pair, the smallest `max_length` of `encode_texts` that cuts nothing off."""
+    firsts = map(len, tokenize(tokenizer, texts))
+    if pairs is None:
+        return [1 + first for first in firsts]
+    return [3 + a + b for a, b in zip(firsts, map(len, tokenize(tokenizer, pairs)), strict=True)]
+
+
 def special_id(tokenizer: PreTrainedTokenizerBase, role: Literal["cls", "sep"]) -> int:
     """Return the id of [CLS] or [SEP], or of what the tokenizer uses in its place (<s>, </s>).
 

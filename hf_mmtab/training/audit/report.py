@@ -25,8 +25,12 @@ def short_count(number: int) -> str:
 
 
 def short_change(value: float) -> str:
-    """Return a relative change as a percentage, below 1% as 1.2e-03."""
-    return f"{value:.1%}" if value >= 0.01 else f"{value:.1e}"
+    """Return a relative change as a percentage of two digits that matter; below 0.001% as such."""
+    if value == 0 or not math.isfinite(value):
+        return "0%" if value == 0 else str(value)
+    if value < 1e-5:
+        return "<0.001%"
+    return f"{value:.0%}" if value >= 0.1 else f"{value:.{1 - math.floor(math.log10(value)) - 2}%}"
 
 
 def short_share(share: float) -> str:

@@ -18,7 +18,16 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 from ..random_state import keep_random_state
-from .store import META_NAME, FeatureStore, StoreWriter, finish_store, folder_size, make_room
+from .store import (
+    KEYS_NAME,
+    META_NAME,
+    FeatureStore,
+    JoinedStore,
+    StoreWriter,
+    finish_store,
+    folder_size,
+    make_room,
+)
 from .views import FeatureView
 
 # Fields of a config that do not change what a frozen part computes.
@@ -63,6 +72,9 @@ class FeatureCache:
         self._views: dict[int, FeatureView] = {}
         self._refused: set[tuple[int, str]] = set()
         self._without_fingerprint: set[int] = set()
+        self._keys_of_rows: dict[
+            tuple[int, str], tuple[Any, list[str] | None]
+        ] = {}  # holds the data: ids stay
 
     def view(self, dataset: Any) -> Any:
         """Return the view of a dataset (always the same), or the dataset itself if it cannot be cached."""
@@ -102,8 +114,7 @@ class FeatureCache:
         ready = []
         for part, modules in parts.items():
             if part in self.specs and (id(dataset), part) not in self._refused:
-                opened = view.stores.get(part)
-                if verify and opened and opened.folder.name != self._key(dataset, part, modules):
+                if verify and part in view.stores and view.keys[part] != self._key(dataset, part, modules):
                     del view.stores[part]
                 if part not in view.stores:
                     self._open_or_fill(view, collator, part, modules, fill)
@@ -119,14 +130,71 @@ class FeatureCache:
         if reason:
             self._refuse(view, part, reason)
             return
-        final = self.folder / self._key(view.dataset, part, modules)
+        key = self._key(view.dataset, part, modules)
+        rows = self._row_keys(view.dataset, part)
+        store = (
+            self._whole(view, collator, part, key, fill)
+            if rows is None
+            else self._joined(view, collator, part, key, fill)
+        )
+        if store is not None:
+            view.stores[part], view.keys[part] = store, key
+            if self.accelerator.is_main_process:
+                for folder in store.folders:
+                    (folder / META_NAME).touch()  # least recently used goes first
+
+    def shares_rows(self, dataset: Any, part: str) -> bool:
+        """Whether what the part gives for a row is found again in another data set with the same picture."""
+        return self._row_keys(dataset, part) is not None
+
+    def _row_keys(self, dataset: Any, part: str) -> list[str] | None:
+        if (id(dataset), part) not in self._keys_of_rows:
+            known = dataset.row_keys(self.specs[part]["inputs"]) if hasattr(dataset, "row_keys") else None
+            self._keys_of_rows[id(dataset), part] = (dataset, known)
+        return self._keys_of_rows[id(dataset), part][1]
+
+    def _whole(
+        self, view: FeatureView, collator: Any, part: str, key: str, fill: bool
+    ) -> FeatureStore | None:
+        """Return the store of exactly these rows, computed if need be."""
+        final = self.folder / key
         exists = all(gather_object([(final / META_NAME).is_file()]))
         if not exists and fill:
-            exists = self._fill(view, collator, part, final)
-        if exists:
-            view.stores[part] = FeatureStore(final)
-            if self.accelerator.is_main_process:
-                (final / META_NAME).touch()  # least recently used goes first
+            exists = self._fill(view, collator, part, final, range(len(view)))
+        return FeatureStore(final) if exists else None
+
+    def _joined(
+        self, view: FeatureView, collator: Any, part: str, key: str, fill: bool
+    ) -> JoinedStore | None:
+        """Return the rows from all stores that hold some of them; compute those that no store holds, each once."""
+        wanted = self._row_keys(view.dataset, part)
+        assert wanted is not None
+        found = self._find(key, wanted)
+        places = {name: row for row, name in enumerate(wanted)}
+        missing = self._from_main([row for name, row in places.items() if name not in found])
+        if missing and fill:
+            names = [wanted[row] for row in missing]
+            digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:24]
+            holding = [self.folder / name for name, _ in found.values()]
+            if not self._fill(view, collator, part, self.folder / f"{key}-{digest}", missing, names, holding):
+                return None
+            found = self._find(key, wanted)
+        found = self._from_main(found)
+        if not set(wanted) <= found.keys():
+            return None
+        folders = list(dict.fromkeys(name for name, _ in found.values()))
+        order = np.array([(folders.index(found[name][0]), found[name][1]) for name in wanted])
+        return JoinedStore([FeatureStore(self.folder / name) for name in folders], order)
+
+    def _find(self, key: str, wanted: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Return row key → name of a store, and the row in it, of those that the stores of a key hold."""
+        found: dict[str, tuple[str, int]] = {}
+        needed = set(wanted)
+        for folder in sorted(self.folder.glob(f"{key}-*")):
+            if folder.suffix != ".tmp" and (folder / META_NAME).is_file():
+                names = json.loads((folder / KEYS_NAME).read_text(encoding="utf-8"))
+                found |= {name: (folder.name, row) for row, name in enumerate(names) if name in needed}
+        return found
 
     def _refuse(self, view: FeatureView, part: str, reason: str) -> None:
         self._refused.add((id(view.dataset), part))
@@ -144,7 +212,7 @@ class FeatureCache:
         return f"{differing} of the same rows differ each time they are read" if differing else ""
 
     def _key(self, dataset: Any, part: str, modules: Sequence[nn.Module]) -> str:
-        """Hash everything that the features depend on: weights, config, rows, precision."""
+        """Hash what the features depend on: weights, config, precision, and the rows unless each has a key."""
         digest = hashlib.sha256()
         for module in modules:
             for name, tensor in module.state_dict().items():
@@ -155,97 +223,126 @@ class FeatureCache:
         spec = self.specs[part]
         ignored = {*WITHOUT_EFFECT, "architectures", *spec.get("independent_of", ())}
         kept = set(spec.get("depends_on", config)) - ignored
-        has_own = hasattr(dataset, "fingerprint_of")
-        rows = dataset.fingerprint_of(spec["inputs"]) if has_own else dataset.fingerprint
+        rows = (dataset.fingerprint, len(dataset)) if self._row_keys(dataset, part) is None else None
         facts = {
             "config": {key: value for key, value in config.items() if key in kept},
             "model": spec.get("computed_by", type(self.model).__name__),
             "spec": spec,
             "dtype": self.dtype,
             "dataset": rows,
-            "rows": len(dataset),
             "precision": self.accelerator.mixed_precision,
         }
         digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
         return f"{part}-{self._from_main(digest.hexdigest()[:24])}"
 
-    def _fill(self, view: FeatureView, collator: Any, part: str, final: Path) -> bool:
-        """Compute the features of all rows, each process its share; return whether the store is complete."""
-        spec, rows, rank = self.specs[part], len(view), self.accelerator.process_index
+    def _fill(
+        self,
+        view: FeatureView,
+        collator: Any,
+        part: str,
+        final: Path,
+        rows: Sequence[int],
+        keys: Sequence[str] | None = None,
+        holding: Sequence[Path] = (),
+    ) -> bool:
+        """Compute the features of some rows, each process its share; return whether the store is complete.
+
+        Args:
+            view: of the rows.
+            collator: of the plain rows.
+            part: that gives the features.
+            final: folder of the store.
+            rows: places in the data set.
+            keys: of these rows, if they have any.
+            holding: stores that must not be deleted to make room.
+        """
+        spec, rank = self.specs[part], self.accelerator.process_index
         started = time.perf_counter()
-        problem = self._from_main(self._why_too_large(view, collator, spec, final))
+        problem = self._from_main(self._why_too_large(view, collator, spec, rows, holding))
         temporary = self.folder / self._from_main(f"{final.name}.{uuid.uuid4().hex}.tmp")
         if not problem:
             try:
                 temporary.mkdir(parents=True, exist_ok=True)
-                self._write_share(StoreWriter(temporary, rank, self.dtype), view.dataset, collator, spec)
+                self._write_share(
+                    StoreWriter(temporary, rank, self.dtype), view.dataset, collator, spec, rows
+                )
             except (OSError, ValueError) as error:
                 problem = f"storing failed: {error}"
         problems = [text for text in gather_object([problem]) if text]
         if not problems and self.accelerator.is_main_process:
-            finish_store(temporary, final, rows)
+            if keys is not None:
+                (temporary / KEYS_NAME).write_text(json.dumps(keys), encoding="utf-8")
+            finish_store(temporary, final, len(rows))
             # Another run may have filled the same room meanwhile; what it reads stays mapped.
-            make_room(self.folder, 0, self.budget, [*self._used(), final])
+            make_room(self.folder, 0, self.budget, [*self._used(), *holding, final])
         self.accelerator.wait_for_everyone()
         if problems:
             shutil.rmtree(temporary, ignore_errors=True)
             self._refuse(view, part, problems[0])
             return False
         self.show(
-            f"Feature cache: {spec['output']} of {rows} examples computed once by the frozen {part} in "
-            f"{time.perf_counter() - started:.1f} s ({folder_size(final) / 2**20:.1f} MB), reused until it thaws"
+            f"Feature cache: {spec['output']} of {len(rows)} example{'s' * (len(rows) > 1)} computed once by {part} in "
+            f"{time.perf_counter() - started:.1f} s ({folder_size(final) / 2**20:.1f} MB)"
         )
         return True
 
     def _used(self) -> list[Path]:
         """Return the folders of the stores that this run reads."""
-        return [store.folder for view in self._views.values() for store in view.stores.values()]
+        stores = [store for view in self._views.values() for store in view.stores.values()]
+        return [folder for store in stores for folder in store.folders]
 
-    def _why_too_large(self, view: FeatureView, collator: Any, spec: dict[str, Any], final: Path) -> str:
+    def _why_too_large(
+        self,
+        view: FeatureView,
+        collator: Any,
+        spec: dict[str, Any],
+        rows: Sequence[int],
+        holding: Sequence[Path],
+    ) -> str:
         """Make room for the store; return why that is impossible, empty if it is done."""
-        rows = np.linspace(0, len(view) - 1, min(8, len(view))).astype(int)
-        probe = collator([view.dataset[int(row)] for row in rows])
+        places = np.linspace(0, len(rows) - 1, min(8, len(rows))).astype(int)
+        probe = collator([view.dataset[rows[place]] for place in places])
         features = self._features(probe, spec)
         width = (self.dtype or features[0].dtype).itemsize
-        needed = sum(piece.numel() * width for piece in features) * len(view) // len(features)
+        needed = sum(piece.numel() * width for piece in features) * len(rows) // len(features)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.accelerator.is_main_process or make_room(self.folder, needed, self.budget, self._used()):
+        if not self.accelerator.is_main_process or make_room(
+            self.folder, needed, self.budget, [*self._used(), *holding]
+        ):
             return ""
         return (
-            f"{len(view)} rows need {needed / 2**20:.0f} MB, which feature_cache_budget "
+            f"{len(rows)} rows need {needed / 2**20:.0f} MB, which feature_cache_budget "
             f"({self.budget / 2**20:.0f} MB) or the free disk space in {self.folder} does not allow"
         )
 
-    def _write_share(self, writer: StoreWriter, dataset: Any, collator: Any, spec: dict[str, Any]) -> None:
+    def _write_share(
+        self, writer: StoreWriter, dataset: Any, collator: Any, spec: dict[str, Any], rows: Sequence[int]
+    ) -> None:
         """Compute and write the rows of this process."""
-        mine = range(self.accelerator.process_index, len(dataset), self.accelerator.num_processes)
+        mine = range(self.accelerator.process_index, len(rows), self.accelerator.num_processes)
         in_cache = self.accelerator.device.type == "cpu" and "mask" not in spec
         loader = DataLoader(
-            Subset(dataset, mine),
+            Subset(dataset, [rows[place] for place in mine]),
             batch_size=min(self.batch_size, PICTURES_IN_CACHE) if in_cache else self.batch_size,
             num_workers=self.workers,
             collate_fn=collator,
         )
-        row = iter(mine)
+        place = iter(mine)
         silent = not (self.progress and self.accelerator.is_main_process)
         title = f"Computing {spec['output']} once"
         for batch in tqdm(loader, desc=title, disable=silent, leave=False):
             for features in self._features(batch, spec):
-                writer.add(next(row), features)
+                writer.add(next(place), features)
         writer.close()
 
     @torch.no_grad()
     def _features(self, batch: dict[str, torch.Tensor], spec: dict[str, Any]) -> list[torch.Tensor]:
         """Return the features of each row of a batch, without the padding that a mask shows."""
         inputs = {name: batch[name].to(self.accelerator.device) for name in spec["inputs"]}
-        rows = len(next(iter(inputs.values())))
-        if all(torch.equal(value, value[:1].expand_as(value)) for value in inputs.values()):
-            inputs = {name: value[:1] for name, value in inputs.items()}  # blank pictures: one stands for all
         was_training = self.model.training
         self.model.eval()
         with self.accelerator.autocast():
             output = getattr(self.model, spec["method"])(**inputs)  # (batch, length, ...)
-        output = output.expand(rows, *output.shape[1:])
         self.model.train(was_training)
         if "mask" not in spec:
             return list(output)

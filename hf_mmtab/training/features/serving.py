@@ -12,6 +12,7 @@ from ..arguments import MMTabTrainingArguments, parse_size
 from ..callbacks import show
 from ..freezing import FreezePlan
 from .cache import FeatureCache
+from .store import FeatureStore, JoinedStore
 from .views import AcceptedInputs, FeatureCollator
 
 
@@ -66,8 +67,24 @@ class FeatureTrainer(Trainer):
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
         """Return the loader of rows to predict, with stored features of the parts that have not moved."""
+        never_trained = self.features is None and self.plan is None
+        if never_trained and self.args.feature_cache_dir and isinstance(self.data_collator, FeatureCollator):
+            self.features = self._create_feature_cache()
         rows = test_dataset if self.features is None else self._serve_unmoved(self.features, test_dataset)
         return super().get_test_dataloader(rows)
+
+    def frozen_features(self, rows: Any, part: str) -> FeatureStore | JoinedStore | None:
+        """Return what a part gives for all rows as it is now, computed where it is not stored yet.
+
+        None: features are not stored (`feature_cache: false`, no room, or they differ each time).
+        """
+        if not isinstance(self.data_collator, FeatureCollator):
+            return None
+        self.features = features = self.features or self._create_feature_cache()
+        if features is None:
+            return None
+        features.serve(rows, self.data_collator.collator, {part: self._modules(features)[part]}, fill=True)
+        return features.view(rows).stores.get(part)
 
     def enter_epoch(self) -> None:
         """Serve stored features of the parts that are frozen for the whole epoch.
@@ -91,22 +108,34 @@ class FeatureTrainer(Trainer):
     def _serve_unmoved(self, features: FeatureCache, rows: Any) -> Any:
         """Return the view of rows that serves the parts whose weights are those of the store.
 
-        During training these are the parts frozen now; what is not stored is computed. After training they are the
-        parts frozen throughout, and features, which would be read once, are computed only into a folder that runs
-        share (`feature_cache_dir`).
+        During training these are the parts frozen now; what is not stored is computed. After it features are computed
+        only into a named folder (`feature_cache_dir`): of the parts frozen throughout, which other runs share, and of
+        all parts that read pictures, which an ablation reads again.
         """
         last = max(0, self.state.global_step - 1)  # a part that thaws at this very step has not moved yet
-        frozen = self._frozen_parts(features, last if self.is_in_train else 0, last)
+        frozen = (
+            {} if self.plan is None else self._frozen_parts(features, last if self.is_in_train else 0, last)
+        )
+        if not self.is_in_train and self.args.feature_cache_dir:
+            frozen |= {
+                part: held
+                for part, held in self._modules(features).items()
+                if features.shares_rows(rows, part)
+            }
         fill = self.is_in_train or self.args.feature_cache_dir is not None
         features.serve(rows, self.data_collator.collator, frozen, fill=fill, verify=not self.is_in_train)
         return features.view(rows)
 
     def _frozen_parts(self, features: FeatureCache, first: int, last: int) -> dict[str, list[nn.Module]]:
         """Return the parts with cacheable outputs that are frozen from step `first` to `last`, with their modules."""
-        model = self.accelerator.unwrap_model(self.model)
         last = min(last, self.plan.total_steps - 1)
-        modules = {part: [model.get_submodule(path) for path in self.parts[part]] for part in features.specs}
+        modules = self._modules(features)
         return {part: held for part, held in modules.items() if self.plan.is_still(held, first, last)}
+
+    def _modules(self, features: FeatureCache) -> dict[str, list[nn.Module]]:
+        """Return the modules of each part with cacheable outputs."""
+        model = self.accelerator.unwrap_model(self.model)
+        return {part: [model.get_submodule(path) for path in self.parts[part]] for part in features.specs}
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         """Let collators other than transformers' own see whole rows; drop what the model does not take afterwards."""

@@ -15,7 +15,7 @@ import torch
 
 from ...files import read_json
 
-META_NAME, INDEX_NAME = "meta.json", "index.npy"
+META_NAME, INDEX_NAME, KEYS_NAME = "meta.json", "index.npy", "keys.json"
 _STORE = re.compile(
     r".+-[0-9a-f]{24}"
 )  # names of stores, and of those being written: nothing else is deleted
@@ -42,6 +42,11 @@ class FeatureStore:
         # Mapped at once: another run that needs the room may delete the files, which a living map survives.
         self._maps = {file: self._map(file) for file in sorted({int(file) for file in self.index[:, 0]})}
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that are read."""
+        return [self.folder]
+
     def _map(self, file: int) -> np.ndarray:
         path = self.folder / f"data-{file}.bin"
         return (
@@ -62,6 +67,31 @@ class FeatureStore:
         width = math.prod(self.tail) * self.dtype.itemsize
         piece = np.array(self._maps[file][start * width : (start + length) * width])
         return torch.from_numpy(piece).view(self.dtype).reshape(length, *self.tail).to(self.computed)
+
+
+class JoinedStore:
+    """Rows that lie in several stores, in any order and any number of times.
+
+    Args:
+        stores: the stores.
+        places: shape `(rows, 2)`: number of the store, row in it.
+    """
+
+    def __init__(self, stores: Sequence[FeatureStore], places: np.ndarray):
+        self.stores, self.places = list(stores), places
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that are read."""
+        return [store.folder for store in self.stores]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        """Return the features of one row, a copy."""
+        store, place = self.places[row]
+        return self.stores[store][int(place)]
 
 
 class StoreWriter:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from .store import FeatureStore
+from .store import FeatureStore, JoinedStore
 
 
 class FeatureView(Dataset):
@@ -19,7 +19,8 @@ class FeatureView(Dataset):
 
     def __init__(self, dataset: Any, specs: dict[str, dict[str, Any]]):
         self.dataset, self.specs = dataset, specs
-        self.stores: dict[str, FeatureStore] = {}
+        self.stores: dict[str, FeatureStore | JoinedStore] = {}
+        self.keys: dict[str, str] = {}  # part → key under which its store was opened
         self._active = torch.zeros(len(specs), dtype=torch.bool).share_memory_()  # seen by living workers too
         self._reduced: dict[tuple[str, ...], Any] = {}
 

@@ -1,0 +1,97 @@
+"""A run that can stand in a table beside other runs, and beside baselines that are fitted on the same rows."""
+
+import time
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ...evaluation.majority import MAJORITY, majority_scores
+from ...evaluation.scored_rows import ScoredRows
+from .recipe import Recipe
+from .walk import Run
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+
+
+@dataclass
+class BaselineRuns:
+    """What one baseline came to, one entry a seed.
+
+    Args:
+        scored: of the main split.
+        thresholds: chosen on validation.
+        minutes: wall time of fitting and scoring.
+    """
+
+    scored: list[ScoredRows] = field(default_factory=list)
+    thresholds: list[list[float] | None] = field(default_factory=list)
+    minutes: list[float] = field(default_factory=list)
+
+
+class ComparedRun(Run[AnyRecipe]):
+    """Adds to a run what the comparison needs of it.
+
+    Attributes:
+        architectures: that can be trained.
+        baselines: names in `compare` that are fitted and not trained; `majority` is added to every comparison.
+        without_seed: baselines in which nothing is random.
+    """
+
+    architectures: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+    without_seed: tuple[str, ...] = ()
+
+    @property
+    def resample_by(self) -> Any:
+        """What the intervals draw, see `hf_mmtab.evaluation.row_evaluation.resampling_groups`."""
+        return "row"
+
+    @classmethod
+    def check_baseline(cls, name: str, architecture: str) -> None:
+        """Raise a ValueError before any training if a baseline cannot stand beside this architecture."""
+
+    @abstractmethod
+    def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
+        """Read the predictions of a finished run; `restore` comes first."""
+
+    @abstractmethod
+    def write_scored(self, folder: Path, scored: dict[str, ScoredRows]) -> None:
+        """Write the predictions of a model or baseline."""
+
+    @abstractmethod
+    def training_labels(self) -> np.ndarray:
+        """Return the labels of the training rows."""
+
+    @abstractmethod
+    def fit_baseline(self, name: str, seed: int) -> dict[str, ScoredRows]:
+        """Fit one of `baselines` on the training rows; return the scores of the other splits."""
+
+    @abstractmethod
+    def tune(self, scored: ScoredRows) -> list[float] | None:
+        """Return the decision thresholds that suit scored validation rows; None: decisions take none."""
+
+    def run_baseline(self, root: Path, name: str, seeds: list[int], split: str) -> BaselineRuns:
+        """Fit a baseline on the rows of this run and keep its predictions under `root`; `restore` comes first.
+
+        Args:
+            root: gets a folder `NAME-seedSEED` for each seed.
+            name: one of `baselines`, or "majority".
+            seeds: of its sampling; without anything random the first alone.
+            split: the main one.
+        """
+        made = BaselineRuns()
+        for seed in seeds[:1] if name in (MAJORITY, *self.without_seed) else seeds:
+            started = time.time()
+            if name == MAJORITY:
+                labels, kind = self.training_labels(), self.config.problem_type
+                scored = {one: majority_scores(labels, kind, rows) for one, rows in self.scored.items()}
+            else:
+                scored = self.fit_baseline(name, seed)
+            self.write_scored(root / f"{name}-seed{seed}", scored)
+            made.scored.append(scored[split])
+            made.thresholds.append(self.tune(scored["validation"]))
+            made.minutes.append((time.time() - started) / 60)
+        return made

@@ -1,0 +1,110 @@
+"""Logistic regression whose regularisation is chosen on validation, for one label or several."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+STRENGTHS = tuple(
+    np.logspace(-4.5, 0.5, 11).tolist()
+)  # `C` of scikit-learn, from much regularisation to little
+MOST_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Split:
+    """Features and labels of some rows.
+
+    Args:
+        features: `(rows, size)`.
+        labels: `(rows,)` classes, or `(rows, num_labels)` of 0 and 1.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A regression with the strength that validation likes best.
+
+    Args:
+        scaler: of the features.
+        models: one of all classes, or one of each label; a number is a label's share, where training knows one value.
+        num_labels: classes or labels.
+        several: whether a row may have several labels.
+        strength: `C` of scikit-learn.
+        loss: mean negative log likelihood of a validation label.
+    """
+
+    scaler: StandardScaler
+    models: list[Any]
+    num_labels: int
+    several: bool
+    strength: float
+    loss: float
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return probabilities, `(rows, num_labels)`."""
+        return _predict(self.models, self.scaler.transform(features), self.num_labels, self.several)
+
+
+def fit_logistic(train: Split, validation: Split, num_labels: int) -> Fitted:
+    """Fit with more and more freedom until validation likes it less.
+
+    Args:
+        train: rows to fit on.
+        validation: rows to choose the strength on.
+        num_labels: classes or labels.
+    """
+    scaler = StandardScaler().fit(train.features)
+    inner, outer = scaler.transform(train.features), scaler.transform(validation.features)
+    several = train.labels.ndim > 1
+    targets = list(train.labels.T) if several else [train.labels]
+    best: Fitted | None = None
+    starts: list[Any] = [None] * len(targets)
+    for strength in STRENGTHS:
+        models = [_fit(inner, one, strength, start) for one, start in zip(targets, starts, strict=True)]
+        loss = _loss(_predict(models, outer, num_labels, several), validation.labels)
+        if best is not None and loss >= best.loss:
+            break
+        best, starts = Fitted(scaler, models, num_labels, several, strength, loss), models
+    assert best is not None
+    return best
+
+
+def _fit(features: np.ndarray, labels: np.ndarray, strength: float, start: Any) -> Any:
+    """Fit one regression, from the weights of a stronger one; return a share where there is one class only."""
+    if len(np.unique(labels)) == 1:
+        return float(labels[0])
+    model = LogisticRegression(C=strength, max_iter=MOST_STEPS, tol=1e-3, warm_start=True)
+    if start is not None:
+        model.coef_, model.intercept_ = start.coef_.copy(), start.intercept_.copy()
+        model.classes_ = start.classes_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the loss on validation judges
+        return model.fit(features, labels)
+
+
+def _predict(models: list[Any], features: np.ndarray, num_labels: int, several: bool) -> np.ndarray:
+    probabilities = np.zeros((len(features), num_labels))
+    if several:
+        for column, model in enumerate(models):
+            one = isinstance(model, float)
+            probabilities[:, column] = model if one else model.predict_proba(features)[:, 1]
+    elif isinstance(models[0], float):
+        probabilities[:, int(models[0])] = 1.0
+    else:
+        probabilities[:, models[0].classes_] = models[0].predict_proba(features)
+    return probabilities
+
+
+def _loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    p = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    if labels.ndim == 1:
+        return float(-np.log(p[np.arange(len(labels)), labels]).mean())
+    return float(-np.where(labels == 1, np.log(p), np.log1p(-p)).mean())

@@ -1,0 +1,65 @@
+"""`max_length: auto`: how many word pieces of a text are read, from what the training texts need."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+
+from ..models.mmbt import MMBTProcessor
+from ..models.mmbt.text_parts import max_positions
+
+QUANTILE = 0.99
+LEAST, STEP = 16, 8
+MEASURED = 20_000  # texts, evenly spaced: enough for a quantile
+
+
+@dataclass(frozen=True)
+class TextLength:
+    """A length and what it cuts.
+
+    Args:
+        max_length: in word pieces.
+        cut: share of the training texts that are longer.
+        limit: the most that the text model takes.
+    """
+
+    max_length: int
+    cut: float
+    limit: int
+
+    def __str__(self) -> str:
+        share = f"{self.cut:.1%}" if self.cut else "none"
+        why = ", all that the text model takes" if self.max_length == self.limit else ""
+        return (
+            f"max_length: auto: texts are read up to {self.max_length} word pieces{why}; {share} of the training texts "
+            "are longer and are cut there. Set max_length to a number for another length."
+        )
+
+
+def choose_max_length(
+    processor: MMBTProcessor, rows: datasets.Dataset, model: Any, before: int | None = None
+) -> TextLength | None:
+    """Return the length that 99 % of the texts need, rounded up to a multiple of 8; None: no text is read.
+
+    Args:
+        processor: of the model; its `max_length` is the most that its tokenizer takes.
+        rows: of training.
+        model: MMBT or one of its baselines.
+        before: the length with which the run began; None: it begins now.
+    """
+    places = np.linspace(0, len(rows) - 1, min(len(rows), MEASURED)).astype(int)
+    lengths = processor.text_lengths(rows if len(places) == len(rows) else rows.select(places))
+    if lengths is None:
+        return None
+    limit = min(processor.max_length, _positions(model) or processor.max_length)
+    needed = int(np.quantile(lengths, QUANTILE, method="inverted_cdf"))
+    chosen = before or min(limit, max(LEAST, -(-needed // STEP) * STEP))
+    return TextLength(chosen, float((lengths > chosen).mean()), limit)
+
+
+def _positions(model: Any) -> int | None:
+    """Return how many pieces the text model has positions for; None: as many as wanted."""
+    text_model = getattr(model, "model", model).text_model
+    longest = None if text_model is None else max_positions(text_model)
+    return None if longest is None else longest - getattr(model.config, "text_position_start", 0)
