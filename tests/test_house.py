@@ -62,10 +62,9 @@ def test_a_model_folder_imports_only_its_own_files_so_that_they_travel_with_a_ch
         assert foreign == [], file
 
 
-def test_the_file_that_stands_in_both_model_folders_is_one():
-    texts = {
-        (PACKAGE / "models" / family / "checked_loading.py").read_text() for family in ("mmbt", "tabbert")
-    }
+@pytest.mark.parametrize("name", ["checked_loading.py", "travelling.py"])
+def test_a_file_that_stands_in_both_model_folders_is_one(name):
+    texts = {(PACKAGE / "models" / family / name).read_text() for family in ("mmbt", "tabbert")}
     assert len(texts) == 1
 
 

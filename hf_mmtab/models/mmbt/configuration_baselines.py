@@ -12,10 +12,11 @@ from .configuration_mmbt import (
     refuse_unknown_fields,
     validate_label_options,
 )
+from .travelling import TravellingMixin
 
 
 @strict
-class MMBTBaselineConfig(PreTrainedConfig):
+class MMBTBaselineConfig(TravellingMixin, PreTrainedConfig):
     """An optional text part and an optional image part, concatenated, with a classifier on top.
 
     | baseline     | set                                |
@@ -103,6 +104,12 @@ class MMBTBaselineConfig(PreTrainedConfig):
 
     def validate_labels(self) -> None:
         validate_label_options(self)
+
+    def _travels_as(self) -> dict[str, str]:
+        return {
+            "AutoConfig": "MMBTBaselineConfig",
+            "AutoModelForSequenceClassification": "MMBTBaselineForClassification",
+        }
 
     @classmethod
     def from_text_image_configs(

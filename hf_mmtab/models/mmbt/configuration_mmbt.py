@@ -7,6 +7,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .travelling import TravellingMixin
+
 # `google-bert/bert-base-uncased`, whose sizes the default `text_config` has.
 BERT_CLS_TOKEN_ID = 101
 BERT_SEP_TOKEN_ID = 102
@@ -15,7 +17,7 @@ MOST_LABELS = 1_000_000
 
 
 @strict
-class MMBTConfig(PreTrainedConfig):
+class MMBTConfig(TravellingMixin, PreTrainedConfig):
     """What is needed to rebuild an [`MMBTModel`] or [`MMBTForClassification`] (arXiv:1909.02950).
 
     Args:
@@ -105,6 +107,13 @@ class MMBTConfig(PreTrainedConfig):
 
     def validate_labels(self) -> None:
         validate_label_options(self)
+
+    def _travels_as(self) -> dict[str, str]:
+        return {
+            "AutoConfig": "MMBTConfig",
+            "AutoModel": "MMBTModel",
+            "AutoModelForSequenceClassification": "MMBTForClassification",
+        }
 
     @classmethod
     def from_text_image_configs(

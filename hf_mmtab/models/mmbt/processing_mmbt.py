@@ -26,12 +26,13 @@ from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcess
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
 from .pretrained_parts import refuse_package_name
 from .text_encoding_mmbt import encode_texts, needed_lengths, pad_texts, texts_of
+from .travelling import TravellingMixin
 
 TORCHVISION_PREFIX = "torchvision:"
 DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len
 
 
-class MMBTProcessor(ProcessorMixin):
+class MMBTProcessor(TravellingMixin, ProcessorMixin):
     """Image processor and tokenizer of MMBT; either may be absent (image-only, text-only baselines).
 
     Text has no leading [CLS] by default, since the image part of MMBT owns it. A single text keeps its first
@@ -275,7 +276,8 @@ class MMBTProcessor(ProcessorMixin):
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides what an example becomes: the settings and the whole tokenizer."""
-        state = self.to_json_string()
+        settings = {name: value for name, value in self.to_dict().items() if name != "auto_map"}
+        state = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         if self.tokenizer is not None:
             backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
             backend.update(padding=None, truncation=None)  # moods of the last call, not settings
@@ -331,6 +333,9 @@ class MMBTProcessor(ProcessorMixin):
                 "single picture, e.g. preset='legacy'."
             )
         return pixels[0].to(torch.float32)
+
+    def _travels_as(self) -> dict[str, str]:
+        return {"AutoProcessor": "MMBTProcessor"}
 
     def to_dict(self) -> dict[str, Any]:
         settings = super().to_dict()

@@ -8,6 +8,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig
 
+from .travelling import TravellingMixin
+
 MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000
 WINDOW_LOSSES = ("cross_entropy", "focal", "rmse_one_hot", "mse", "rmse")
@@ -42,7 +44,7 @@ HEAD_SETTINGS = (
 
 
 @strict
-class TabBertConfig(PreTrainedConfig):
+class TabBertConfig(TravellingMixin, PreTrainedConfig):
     """Configuration of the TabBERT models.
 
     A table has one token per cell. `fields` names the columns in the order of the input, and
@@ -145,6 +147,17 @@ class TabBertConfig(PreTrainedConfig):
         if (kwargs.get("num_labels") or 0) > MOST_LABELS:  # a name is made up for each
             raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {kwargs['num_labels']}.")
         super().__post_init__(**kwargs)
+
+    def _travels_as(self) -> dict[str, str]:
+        saved = next(
+            (name for name in self.architectures or [] if name.endswith("SequenceClassification")), None
+        )
+        return {
+            "AutoConfig": "TabBertConfig",
+            "AutoModel": "TabBertModel",
+            "AutoModelForMaskedLM": "TabBertForMaskedLM",
+            "AutoModelForSequenceClassification": saved or "TabBertLstmForSequenceClassification",
+        }
 
     @property
     def cell_hidden_size(self) -> int:

@@ -29,6 +29,7 @@ from .fitting import (
     without_uncovered,
 )
 from .plan_presets import resolve_plan
+from .travelling import TravellingMixin
 from .values import as_table
 
 VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
@@ -37,7 +38,7 @@ SEP_FIELD = "[SEP]"
 BATCH_ROWS = 262_144
 
 
-class TabBertProcessor(FeatureExtractionMixin):
+class TabBertProcessor(TravellingMixin, FeatureExtractionMixin):
     """Turns rows of a table into token ids, one per field, and back.
 
     Fit it on training rows only, then encode any table with the same columns: a value that was not met
@@ -332,6 +333,9 @@ class TabBertProcessor(FeatureExtractionMixin):
         }
         words = {name: one[1] for name, one in states.items() if one[1] is not None}
         return plain, words, join_arrays([one[2] for one in states.values()])
+
+    def _travels_as(self) -> dict[str, str]:
+        return {"AutoProcessor": "TabBertProcessor", "AutoFeatureExtractor": "TabBertProcessor"}
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `preprocessor_config.json` holds: the plan and the ranges; values lie in files of their

@@ -1,0 +1,104 @@
+"""A checkpoint loads where transformers is imported and this package is not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from transformers import BertConfig, BertTokenizer, ResNetConfig, ViTImageProcessor, pipeline
+
+from hf_mmtab import (
+    MMBTConfig,
+    MMBTForClassification,
+    MMBTProcessor,
+    TabBertConfig,
+    TabBertMlpForSequenceClassification,
+    TabBertProcessor,
+)
+
+PICTURES, TABLES = "image-text-classification", "tabular-sequence-classification"
+EXAMPLE = {"image": None, "text": "a b"}
+HISTORY = {"who": [1, 1, 1], "amount": [1.0, 2.0, 3.0], "shop": ["a", "b", "a"]}
+STRANGER = """
+import json, sys
+from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
+if sys.argv[1] == "absent":
+    sys.modules["hf_mmtab"] = None  # as where it is not installed
+assert "hf_mmtab" not in sys.modules or sys.argv[1] == "absent"
+for folder in sys.argv[2:4]:
+    for auto in (AutoModelForSequenceClassification, AutoProcessor):
+        try:
+            print(type(auto.from_pretrained(folder, trust_remote_code=True)).__name__)
+        except ImportError as error:
+            print(error)
+if sys.argv[1] != "absent":
+    for task, folder, example in zip(sys.argv[4::2], sys.argv[2:4], sys.argv[5::2]):
+        answer = pipeline(task, model=folder, trust_remote_code=True, device="cpu")(json.loads(example))
+        print(json.dumps(answer))
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> list[str]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    torch.manual_seed(0)
+    text = BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    image = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    config = MMBTConfig(
+        text_config=text.to_dict(), image_config=image.to_dict(), cls_token_id=2, sep_token_id=3
+    )
+    MMBTForClassification(config).save_pretrained(root / "mmbt")
+    (root / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]))
+    reader = ViTImageProcessor(size={"height": 32, "width": 32})
+    MMBTProcessor(reader, BertTokenizer(str(root / "vocab.txt"))).save_pretrained(root / "mmbt")
+
+    plan = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 2}, "shop": {}}}
+    processor = TabBertProcessor(plan).fit(pl.DataFrame(HISTORY))
+    sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 8, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 8, "seq_len": 3, "window_label": "last"}
+    table = TabBertConfig(**processor.config_kwargs(), **sizes)
+    TabBertMlpForSequenceClassification(table).save_pretrained(root / "table")
+    processor.save_pretrained(root / "table")
+    return [str(root / "mmbt"), str(root / "table")]
+
+
+def as_a_stranger(mode, folders, tmp_path) -> list[str]:
+    given = [PICTURES, json.dumps(EXAMPLE), TABLES, json.dumps(HISTORY)]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path), "PYTHONPATH": root}
+    command = [sys.executable, "-c", STRANGER, mode, *folders, *given]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_checkpoint_loads_where_the_package_is_installed_and_not_imported(folders, tmp_path):
+    *classes, mmbt, table = as_a_stranger("installed", folders, tmp_path)
+    assert classes == [
+        "MMBTForClassification",
+        "MMBTProcessor",
+        "TabBertMlpForSequenceClassification",
+        "TabBertProcessor",
+    ]
+    assert json.loads(mmbt) == pipeline(PICTURES, model=folders[0], device="cpu")(EXAMPLE)
+    assert json.loads(table) == pipeline(TABLES, model=folders[1], device="cpu")(HISTORY)
+
+
+def test_where_the_package_is_absent_it_is_named(folders, tmp_path):
+    said = as_a_stranger("absent", folders, tmp_path)
+    assert len(said) == 4 and all("pip install hf-mmtab" in line for line in said), said
+
+
+def test_saving_again_and_loading_keep_fingerprint_and_names(folders, tmp_path):
+    again = MMBTProcessor.from_pretrained(folders[0])
+    before = again.fingerprint
+    again.save_pretrained(tmp_path)
+    assert MMBTProcessor.from_pretrained(tmp_path).fingerprint == before == again.fingerprint
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    assert saved["auto_map"] == {"AutoProcessor": "hf_mmtab_classes.MMBTProcessor"}
