@@ -278,7 +278,8 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         start, stop = bounds[:-1], bounds[1:]
         seq_len = self.model.config.seq_len or DEFAULT_SEQ_LEN
         if self.model.config.label_level == "row":
-            return cut_growing(start, stop, seq_len, max(1, seq_len // 2), start)
+            stride = min(self.model.config.eval_stride or max(1, seq_len // 2), seq_len)
+            return cut_growing(start, stop, seq_len, stride, start)
         return cut_windows(start, stop, seq_len, 1, start, align="end")
 
     def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from transformers.utils import logging
 
 from .encoded_rows import SPLITS, EncodedRows
-from .windows import WindowDataset, WindowIndex, WindowLabel, cut_windows
+from .windows import WindowDataset, WindowIndex, WindowLabel, cut_growing, cut_windows
 
 logger = logging.get_logger(__name__)
 
@@ -99,8 +99,12 @@ def windows(
     context: bool = True,
     max_gap: float | None = None,
     pad: bool = True,
+    judges: bool | None = None,
 ) -> WindowDataset:
     """Return the windows of one split.
+
+    With a label for every row, windows that judge are those of `predict`: they begin at every `stride`-th row of a
+    history, wherever the split begins, so that a row has the same rows before it in both.
 
     Args:
         split: "train", "validation" or "test".
@@ -112,6 +116,7 @@ def windows(
         context: let windows of later splits reach back into earlier rows of the same entity (time split).
         max_gap: seconds; a longer pause ends a history, no window spans it.
         pad: False leaves out short windows and rows left over (the original).
+        judges: whether the windows are for scores; None: those of validation and test are.
 
     Raises:
         ValueError: if there is no such split.
@@ -136,6 +141,11 @@ def windows(
     if not context or kind != "time" or rows.facts["order"] != "time":
         earliest = start
     mine = own[start] == SPLITS.index(split) if kind != "paper" else np.ones(len(start), dtype=bool)
+    judges = split != "train" if judges is None else judges
+    if judges and past and pad and align == "end" and kind != "paper" and stride <= seq_len:
+        return WindowDataset(
+            rows, cut_growing(start[mine], stop[mine], seq_len, stride, earliest[mine]), label
+        )
     index = cut_windows(start[mine], stop[mine], seq_len, stride, earliest[mine], align, pad)
     if label == "every" and align == "end" and kind != "paper":
         # a row that two windows hold belongs to the one in which more rows come before it, also in training: at the

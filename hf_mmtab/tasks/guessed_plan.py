@@ -10,6 +10,7 @@ LABEL_NAMES = re.compile(
     r"(is[ _-]?)?(label|labels|target|class|y|outcome|fraud|fraudulent|anomaly|default|defaulted|churn|churned)[?]?",
     re.IGNORECASE,
 )
+TIME_COLUMNS = ("year", "month", "day", "hour", "minute", "second")
 ENTITY_NAMES = re.compile(
     r"(.*[ _-])?(account|user|customer|client|card|person|member|device|entity|iban)s?([ _-]?(id|no|nr|number))?",
     re.IGNORECASE,
@@ -53,6 +54,13 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
         found.append(
             f"Column {' and '.join(map(repr, commas))} looks like numbers with a decimal comma, and became text: if "
             f"so, read it with types (`--types '{{{types}}}'`)."
+        )
+    parts = [name for name in columns if name.lower() in TIME_COLUMNS]
+    if {"month", "day"} <= {name.lower() for name in parts}:
+        found.append(
+            f"Columns {', '.join(parts)} look like the parts of one time, and became fields of their own, whose later "
+            "values (a new year) training never has. Join them into one column of timestamps, and name it with "
+            "time_column; hour, weekday and gap are then made from it."
         )
     if plan.time is None:
         dated = [name for name, kind in sample.schema.items() if kind in (pl.Datetime, pl.Date)]

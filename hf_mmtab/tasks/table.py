@@ -240,9 +240,14 @@ class TableTask:
         return plan.edit(fields=edits)
 
     def windows(
-        self, arguments: TableDataArguments, rows: EncodedRows, split: str, label: WindowLabel | None = None
+        self,
+        arguments: TableDataArguments,
+        rows: EncodedRows,
+        split: str,
+        label: WindowLabel | None = None,
+        judges: bool | None = None,
     ) -> WindowDataset:
-        """Return the windows of one split.
+        """Return the windows of one split; `judges` as in `hf_mmtab.data.splits.windows`.
 
         Raises:
             ValueError: if there are none.
@@ -256,6 +261,7 @@ class TableTask:
             label,
             max_gap=arguments.max_gap,
             pad=arguments.pad_windows,
+            judges=judges,
         )
         if not len(found):
             raise ValueError(

@@ -134,6 +134,7 @@ def head_settings(
         "classifier_dropout": arguments.classifier_dropout,
         "label_level": "row" if train.label == "every" else "window",
         "seq_len": data.seq_len,
+        "eval_stride": data.eval_stride if train.label == "every" else None,
         "window_label": train.label,
         "max_gap": data.max_gap,
         "threshold": None,

@@ -422,6 +422,17 @@ def test_a_guessed_plan_says_what_became_what_and_what_is_in_doubt(
     assert "rows of 1 history;" in said
 
 
+def test_a_guess_says_that_year_month_day_and_hour_are_one_time():
+    parts = {"Year": [2013, 2014], "Month": [1, 2], "Day": [3, 4], "hour": [5, 6]}
+    sample = pl.DataFrame(parts | {"amount": [1.5, 2.5]})
+    told = doubts(infer_plan(sample), sample)
+    assert any(
+        one.startswith("Columns Year, Month, Day, hour look like the parts of one time") for one in told
+    )
+    months = sample.select("Month", "amount")
+    assert not any("one time" in one for one in doubts(infer_plan(months), months))
+
+
 def test_a_guess_doubts_text_that_looks_like_decimal_commas():
     sample = pl.DataFrame(
         {"day": [1, 2, 3], "price": ["9,66", "1.234,50", None], "size": ["1,234", "5,678", "9,012"]}

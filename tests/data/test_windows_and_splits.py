@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from hf_mmtab.commands.tables.blocks import WindowCut
 from hf_mmtab.data import preparing
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.encoded_rows import SPLITS, EncodedRows
@@ -16,6 +17,7 @@ from hf_mmtab.data.simulated_cards import write_csv
 from hf_mmtab.data.simulated_world import World
 from hf_mmtab.data.splits import Split, leak_check, windows
 from hf_mmtab.data.windows import WindowDataset, cut_growing, cut_windows
+from hf_mmtab.evaluation.scored_rows import judged_rows
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
 START = datetime.datetime(2024, 1, 1)
@@ -135,6 +137,20 @@ def test_later_windows_may_look_back_but_are_not_judged_on_it(tmp_path):
     validation = windows(rows, "validation", seq_len=10, stride=10, label="every")
     for item in validation:
         assert (item["labels"][: item["label_start"]] == -100).all()
+
+
+@pytest.mark.parametrize("stride", [3, 5, 8])
+def test_evaluation_and_predict_give_each_row_the_same_rows_before_it(tmp_path, stride):
+    rows = prepare_rows(_events(), TabBertProcessor(PLAN), tmp_path / "rows", Split("time", (0.5, 0.2, 0.3)))
+    read = {}
+    for found, judged, _ in WindowCut(10, "row", every=True, stride=stride).blocks(rows):
+        read |= dict(zip(judged.row.tolist(), found.index.start[judged.window].tolist(), strict=True))
+    for split in ("validation", "test"):
+        cut = windows(rows, split, seq_len=10, stride=stride, label="every")
+        judged = judged_rows(cut)
+        mine = dict(zip(judged.row.tolist(), cut.index.start[judged.window].tolist(), strict=True))
+        assert sorted(mine) == np.flatnonzero(np.array(rows.split) == SPLITS.index(split)).tolist()
+        assert mine == {row: read[row] for row in mine}
 
 
 def test_entity_split_shares_no_entity(tmp_path):

@@ -104,12 +104,14 @@ class WindowCut:
         level: "row": each row is judged once. "window": windows lie side by side and are judged once each.
         every: whether one window judges all of its rows; then windows overlap by half.
         max_gap: seconds; no window spans a longer pause.
+        stride: rows between windows that judge all of their rows; None: half a window.
     """
 
     seq_len: int
     level: Level
     every: bool = False
     max_gap: float | None = None
+    stride: int | None = None
 
     def blocks(
         self, rows: EncodedRows, size: int = BLOCK_ROWS
@@ -138,7 +140,8 @@ class WindowCut:
         if self.level == "window":
             index = cut_windows(start, stop, self.seq_len, self.seq_len, earliest)
         elif self.every:
-            index = cut_growing(start, stop, self.seq_len, max(1, self.seq_len // 2), earliest)
+            stride = min(self.stride or max(1, self.seq_len // 2), self.seq_len)
+            index = cut_growing(start, stop, self.seq_len, stride, earliest)
         else:
             index = cut_windows(start, stop, self.seq_len, 1, earliest, align="end")
         windows = WindowDataset(rows, index)

@@ -104,14 +104,14 @@ def judged_windows(
     stride = recipe.get("stride") or apart
     data = replace(data, seq_len=seq_len, max_gap=config.max_gap, stride=stride)
     if data.eval_stride is None and data.split != "paper":
-        data.eval_stride = apart
+        data.eval_stride = config.eval_stride or apart
     split = options.split
     if split == ALL_ROWS:
         data = replace(data, split="time", split_fractions=[1.0, 0.0, 0.0], stride=data.eval_stride or stride)
         split = "train"
     table = task.prepare(data, scratch, options.checkpoint, needs_label=True)
     number_labels(table, config)
-    windows = task.windows(data, table.rows, split, label)
+    windows = task.windows(data, table.rows, split, label, judges=True)
     notes = seen_note(recipe.get("data"), options.data, options.split)
     if options.split in ("validation", "test"):
         leak = leak_check(task.windows(data, table.rows, "train", label), windows, options.split)

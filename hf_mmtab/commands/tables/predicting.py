@@ -35,7 +35,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
         raise ValueError(
             f"Expected --level row for {options.checkpoint!r}, which gives every row a score of its own, found window."
         )
-    cut = WindowCut(config.seq_len or DEFAULT_SEQ_LEN, level, every, config.max_gap)
+    cut = WindowCut(config.seq_len or DEFAULT_SEQ_LEN, level, every, config.max_gap, config.eval_stride)
     device = current_device()
     model = model.to(device).eval()
     bf16 = in_bf16(options, model, device)

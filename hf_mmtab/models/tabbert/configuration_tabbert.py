@@ -33,6 +33,7 @@ HEAD_SETTINGS = (
     "threshold",
     "row_inputs",
     "seq_len",
+    "eval_stride",
     "window_label",
     "max_gap",
     "target_mean",
@@ -140,6 +141,7 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     # settings of the trained model, kept for prediction
     threshold: float | None = None  # decision threshold on the positive class, tuned on validation
     seq_len: int | None = None  # rows of a window
+    eval_stride: int | None = None  # rows between windows that judge every row; None: half a window
     window_label: str | None = None  # "last" row, "any" row, or "every" row has a label of its own
     max_gap: float | int | None = None  # seconds; no window spans a longer pause
 
