@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import AutoModelForSequenceClassification, Pipeline
-from transformers.image_utils import load_image
+from transformers import AutoModelForSequenceClassification, AutoProcessor, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
+from .data.picture_addresses import fetch_picture, is_address
 from .data.windows import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
 from .models.mmbt import MMBTCollator
 from .models.tabbert.column_plan import ColumnPlan
@@ -24,6 +24,12 @@ from .models.tabbert.values import as_table, column, microseconds
 IMAGE_TEXT_TASK = "image-text-classification"
 TABULAR_TASK = "tabular-sequence-classification"
 KEYS = {"image", "text", "text_pair", "sentence1", "sentence2", "label", "labels", "id"}  # of an example
+# Parameter of the pipeline → of `fetch_picture`.
+DOWNLOAD = {
+    "download_seconds": "seconds",
+    "max_download_bytes": "max_bytes",
+    "allow_private_redirects": "allow_private",
+}
 DEFAULT_THRESHOLD = 0.5
 # The default of `top_k`: what the model decides at its own thresholds.
 DECIDED: Literal["decided"] = "decided"
@@ -128,10 +134,12 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
     array; None or left out: missing) and `text`, and `text_pair` for models of pairs; rows of our data sets too.
     Output: `{"label", "score"}` at the thresholds in the config; of a model with several labels a list of those that
     reach theirs. `top_k=3` gives the three best, `top_k=None` all.
+    A picture behind an address is fetched within `download_seconds=20` and `max_download_bytes=50_000_000`; a redirect
+    into the own network is refused unless `allow_private_redirects=True`.
 
     Raises:
         ValueError: if an input is no such mapping, lacks the text that the model reads, or has a picture that cannot
-            be read.
+            be read or fetched.
     """
 
     _load_processor = True
@@ -141,13 +149,14 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
         self.collator = MMBTCollator(self.processor)
         self.tokenizer = RightPadding(self.collator.pad_token_id)
 
-    def _sanitize_parameters(self, top_k: TopK = DECIDED, **unknown: Any) -> tuple[dict, dict, dict]:
-        refuse_unknown(unknown)
-        return {}, {}, {} if top_k == DECIDED else {"top_k": top_k}
+    def _sanitize_parameters(self, top_k: TopK = DECIDED, **others: Any) -> tuple[dict, dict, dict]:
+        download = {DOWNLOAD[name]: others.pop(name) for name in DOWNLOAD if name in others}
+        refuse_unknown(others)
+        return download, {}, {} if top_k == DECIDED else {"top_k": top_k}
 
-    def preprocess(self, example: Any) -> dict[str, torch.Tensor]:
+    def preprocess(self, example: Any, **download: Any) -> dict[str, torch.Tensor]:
         """Encode one example as a batch of one."""
-        row = as_row(example)
+        row = as_row(example, **download)
         if "sentence2" in row and getattr(self.model.config, "num_segments", 3) < 3:
             raise ValueError(
                 "Expected one text, found a pair, but the model was trained on single texts (num_segments 2 in its "
@@ -163,8 +172,13 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
         return answers(outputs["logits"][0], self.model.config, top_k)
 
 
-def as_row(example: Any) -> dict[str, Any]:
-    """Return an example of the pipeline as a row of a picture-and-text data set."""
+def as_row(example: Any, **download: Any) -> dict[str, Any]:
+    """Return an example of the pipeline as a row of a picture-and-text data set.
+
+    Args:
+        example: what a user passed.
+        download: of `fetch_picture`, where the picture is a web address.
+    """
     if not isinstance(example, Mapping):
         raise ValueError(
             'Expected a mapping such as {"image": "fork.png", "text": "a fork on a plate"}, found '
@@ -179,9 +193,8 @@ def as_row(example: Any) -> dict[str, Any]:
     row = {name: value for name, value in example.items() if name not in ("label", "labels")}
     if (second := row.pop("text_pair", None)) is not None:
         row |= {"sentence1": row.pop("text", ""), "sentence2": second}
-    image = row.get("image")
-    if isinstance(image, str) and image.startswith(("http://", "https://")):
-        row["image"] = load_image(image)
+    if is_address(row.get("image")):
+        row["image"] = fetch_picture(row["image"], **download)
     return row
 
 
@@ -214,10 +227,21 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
             not the one that the model was trained with.
     """
 
-    _load_feature_extractor: Any = True  # what transformers takes a processor of one kind of input for
+    # What transformers takes a processor of one kind of input for. None: it is loaded where there is one.
+    _load_feature_extractor: Any = None
 
-    def __init__(self, processor: Any = None, feature_extractor: Any = None, **kwargs: Any) -> None:
-        super().__init__(processor=processor or feature_extractor, **kwargs)
+    def __init__(
+        self, model: Any, processor: Any = None, feature_extractor: Any = None, **kwargs: Any
+    ) -> None:
+        processor = processor if processor is not None else feature_extractor
+        if processor is None and not model.name_or_path:
+            raise ValueError(
+                "Expected the processor that the model was trained with, found none: the model was not loaded from a "
+                "folder. Pass processor=TabBertProcessor.from_pretrained(...)."
+            )
+        if processor is None or isinstance(processor, str):
+            processor = AutoProcessor.from_pretrained(processor or model.name_or_path)
+        super().__init__(model=model, processor=processor, **kwargs)
         self.model.check_processor(self.processor.fingerprint)
         self.tokenizer = RightPadding(self.processor.pad_token_id)
 
@@ -287,7 +311,8 @@ def refuse_unknown(parameters: dict[str, Any]) -> None:
     """Raise a ValueError for parameters that no pipeline of the package has."""
     if parameters:
         raise ValueError(
-            f"Unknown parameters {sorted(parameters)}. The pipeline takes top_k, and rows for tables."
+            f"Unknown parameters {sorted(parameters)}. The pipelines take top_k, that of tables rows, that of pictures "
+            f"{', '.join(DOWNLOAD)}."
         )
 
 

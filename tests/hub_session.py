@@ -154,7 +154,7 @@ def test_mmbt_and_its_processor_come_back_by_name_bit_for_bit(run_folder, capsys
     config = AutoConfig.from_pretrained("acme/mmbt")
     assert type(config) is MMBTConfig and config.id2label == model.config.id2label
     reader = AutoProcessor.from_pretrained("acme/mmbt")
-    assert type(reader) is MMBTProcessor and reader.fingerprint() == processor.fingerprint()
+    assert type(reader) is MMBTProcessor and reader.fingerprint == processor.fingerprint
     batch = processor(images=[PICTURE, None], text=["a red cat", "cat"])
     again = reader(images=[PICTURE, None], text=["a red cat", "cat"])
     assert all(torch.equal(batch[name], again[name]) for name in batch)
@@ -188,7 +188,7 @@ def test_a_baseline_and_its_processor_come_back_by_name_bit_for_bit(run_folder):
     assert type(loaded) is MMBTBaselineForClassification and loaded.config.baseline == "concatbert"
     assert_same_weights(loaded, model)
     reader = AutoProcessor.from_pretrained("acme/concatbert")
-    assert reader.fingerprint() == processor.fingerprint()
+    assert reader.fingerprint == processor.fingerprint
     batch = reader(images=[PICTURE, None], text=["a red cat", "cat"])
     assert torch.equal(
         logits(loaded, batch), logits(model, processor(images=[PICTURE, None], text=["a red cat", "cat"]))
@@ -259,7 +259,7 @@ def test_backbones_of_a_new_model_load_by_name():
     assert_same_weights(model.model.image_model, image_model)
     assert (model.config.cls_token_id, model.config.sep_token_id) == (1, 2)
     processor = MMBTProcessor.from_text_image_pretrained("acme/text", "acme/image")
-    assert processor.fingerprint() == reader.fingerprint()
+    assert processor.fingerprint == reader.fingerprint
     assert logits(model, processor(images=PICTURE, text="a red cat")).shape == (1, 4)
 
 
@@ -342,7 +342,7 @@ def test_the_trainer_pushes_a_model_that_comes_back(tmp_path):
     trainer.push_to_hub(commit_message="After training")
     loaded = AutoModelForSequenceClassification.from_pretrained("acme/trained")
     assert_same_weights(loaded, trainer.model)
-    assert AutoProcessor.from_pretrained("acme/trained").fingerprint() == processor.fingerprint()
+    assert AutoProcessor.from_pretrained("acme/trained").fingerprint == processor.fingerprint
     assert not any("_feature_cache" in name for name in HfApi().list_repo_files("acme/trained"))
 
 

@@ -28,7 +28,18 @@ def run_session(tmp_path: Path, marks: str) -> None:
             "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS / "models" / "mmbt")]),
             "OMP_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", marks, str(SESSION)]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-n",
+            "0",
+            "-m",
+            marks,
+            str(SESSION),
+        ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=TESTS.parent)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert hub.repositories["acme/not-yours"].files() == {}

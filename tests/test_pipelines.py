@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    AutoModelForSequenceClassification,
     BertConfig,
     BertModel,
     BertTokenizer,
@@ -27,7 +29,7 @@ from hf_mmtab.models.tabbert import (
     TabBertLstmForSequenceClassification,
     TabBertPooledForSequenceClassification,
 )
-from hf_mmtab.pipelines import ImageTextClassificationPipeline, answers
+from hf_mmtab.pipelines import TABULAR_TASK, ImageTextClassificationPipeline, answers
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sea", "land", "a", "the", "old", "new"]
 NAMES = {0: "calm", 1: "wild", 2: "dry"}
@@ -140,6 +142,53 @@ def test_pictures_come_as_file_bytes_or_address(mmbt, tmp_path):
     assert scores == pytest.approx([scores[0]] * len(sources))
 
 
+class Misbehaving(SimpleHTTPRequestHandler):
+    """/drip sends a byte at a time without end, /large more than asked for, /inside leads into this machine."""
+
+    def do_GET(self):
+        self.send_response(302 if self.path.startswith("/to") else 404 if self.path == "/none" else 200)
+        if self.path.startswith("/to"):
+            self.send_header("location", self.path.removeprefix("/to?"))
+        self.end_headers()
+        try:
+            while self.path in ("/drip", "/large"):
+                self.wfile.write(b"x" * (1 if self.path == "/drip" else 100_000))
+                self.wfile.flush()
+                time.sleep(0.05 if self.path == "/drip" else 0)
+        except OSError:  # the reader has gone, as it should
+            pass
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/none", "found HTTP status 404"),
+        ("/drip", r"within 0\.5 seconds"),
+        ("/large", "at most 1,000,000 bytes"),
+        ("/to?/none", "inside of this network"),
+        ("/to?http://169.254.169.254/latest", "inside of this network"),
+        ("/to?file:///etc/hostname", "to http or https"),
+    ],
+)
+def test_an_address_that_misbehaves_is_left_in_time(mmbt, path, message):
+    classify = pipeline("image-text-classification", model=mmbt, device="cpu")
+    limits = {"download_seconds": 0.5, "max_download_bytes": 1_000_000}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}{path}"
+        with pytest.raises(ValueError, match=message):
+            classify({"image": address, "text": "sea"}, **limits)
+        server.shutdown()
+
+
+def test_a_plain_tokenizer_is_refused_where_it_would_answer_otherwise(mmbt):
+    with pytest.raises(ValueError, match='use pipeline\\("image-text-classification"\\)'):
+        pipeline("text-classification", model=mmbt, device="cpu")("sea")
+
+
 def test_of_several_labels_those_over_their_thresholds_are_named(tmp_path, parts):
     folder = save_mmbt(
         tmp_path, parts, problem_type="multi_label_classification", thresholds=[0.2, 0.999999, 0.5]
@@ -159,7 +208,7 @@ def test_of_several_labels_those_over_their_thresholds_are_named(tmp_path, parts
 def test_baselines_of_one_input_are_classified(tmp_path, parts):
     for name, inputs in (("bert", {"text": "the sea"}), ("img", {"image": picture(0)})):
         kept = (parts[0] if "text" in inputs else None, parts[1] if "image" in inputs else None)
-        model = MMBTBaselineForClassification.from_text_image_pretrained(*kept, num_labels=2)
+        model = MMBTBaselineForClassification.from_vision_text_pretrained(*kept[::-1], num_labels=2)
         model.save_pretrained(tmp_path / name)
         alone = {"leading_cls": True, "segment_offset": 0} if name == "bert" else {}
         MMBTProcessor.from_text_image_pretrained(*kept, **alone).save_pretrained(tmp_path / name)
@@ -281,6 +330,23 @@ def test_a_regression_gives_the_value_of_each_target(payments, tmp_path):
     found = pipeline("tabular-sequence-classification", model=folder, device="cpu")(payments[:3])
     assert [one["label"] for one in found] == ["heat", "wind"]
     assert 30 < found[0]["score"] < 70 and -11 < found[1]["score"] < 29
+
+
+def test_a_model_in_memory_brings_its_processor_or_finds_it_in_its_folder(payments, tmp_path):
+    folder = save_head(tmp_path, payments)
+    bob = payments.filter(pl.col("who") == "bob")
+    model, processor = (
+        AutoModelForSequenceClassification.from_pretrained(folder),
+        TabBertProcessor.from_pretrained(folder),
+    )
+    expected = pipeline(TABULAR_TASK, model=folder, device="cpu")(bob)
+    for given in ({"processor": processor}, {"processor": folder}, {"feature_extractor": processor}, {}):
+        assert pipeline(TABULAR_TASK, model=model, device="cpu", **given)(bob) == expected
+    model.config.name_or_path = ""
+    with pytest.raises(
+        ValueError, match="Expected the processor that the model was trained with, found none"
+    ):
+        pipeline(TABULAR_TASK, model=type(model)(model.config), device="cpu")
 
 
 def test_a_saved_table_pipeline_comes_back(payments, tmp_path):

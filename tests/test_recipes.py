@@ -1,5 +1,6 @@
 """Recipes: flat, typed, every key known."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from transformers import TrainingArguments
 
 from hf_mmtab.commands import pretrain
 from hf_mmtab.commands.finetune import load_recipe
+from hf_mmtab.commands.runs.recipe import ImageTextRecipe
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.models.tabbert.plan_presets import resolve_plan
@@ -78,6 +80,21 @@ def test_a_key_is_unset_on_the_command_line_and_its_default_holds(tmp_path):
     for key in ("plan", "simulate", "preset"):
         recipe = pretrain.load_recipe(["simulated_cards_pretrain", f"--{key}", "null"])
         assert getattr(recipe.model if key == "preset" else recipe.data, key) is None
+
+
+def test_variants_of_a_recipe_do_not_share_their_freeze_schedules(tmp_path):
+    schedule = {"image_encoder": "1 epoch", "text_encoder": "50%"}
+    given = ["openclipart", "--output_dir", str(tmp_path), "--freeze", json.dumps(schedule)]
+    recipe = ImageTextRecipe.read(given, "finetune")
+    one, other = (recipe.variant(None, architecture=name) for name in ("bert", "img"))
+    del one.training.freeze["image_encoder"]  # as a run does with a part that its model lacks
+    for kept in (
+        other.training.freeze,
+        recipe.training.freeze,
+        recipe.values["freeze"],
+        one.values["freeze"],
+    ):
+        assert kept == schedule
 
 
 def test_simulate_may_be_a_yaml_mapping(tmp_path):

@@ -79,7 +79,9 @@ class FinetuningArguments(RunArguments):
             "help": "Others to train under the same recipe, or to judge on the same rows, for the comparison table. "
             "Of pictures and texts also frozen_linear, frozen_linear_text and frozen_linear_image (logistic regression "
             "on frozen features); of tables also amount, boosted_rows and boosted_history (the last two need the extra "
-            "`boosting`)."
+            "`boosting`). "
+            "With push_to_hub each run gets a repository NAME-ARCHITECTURE-seedN, as with several `seeds`; NAME is "
+            "hub_model_id, or the name of output_dir."
         },
     )
     seeds: list[int] = field(

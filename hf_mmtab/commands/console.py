@@ -26,6 +26,11 @@ def say(text: str, speaks: bool = True) -> None:
         sys.stdout.flush()
 
 
+def rank() -> int:
+    """Return the number of this process among those that one launcher started."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def counted(number: int, one: str, several: str) -> str:
     """Return a number with its noun."""
     return f"{number:,} {one if number == 1 else several}"
@@ -57,7 +62,7 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
 
     With the environment variable `HF_MMTAB_TRACEBACK=1` the whole traceback is shown.
     """
-    speaks = os.environ.get("RANK", "0") == "0"  # of several processes one is enough
+    speaks = rank() == 0  # of several processes one is enough
     try:
         command(arguments)
     except FOR_A_PERSON as error:

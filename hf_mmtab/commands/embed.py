@@ -20,6 +20,7 @@ from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
+from .damaged_files import damage_named
 from .outputs import check_output_file
 from .tables.blocks import WindowCut, current_device, run_windows, scoring_into
 
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Embed as the command line says."""
     start_logging()
     options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
-    count, width, skipped = embed(options)
+    with damage_named(options.checkpoint):
+        count, width, skipped = embed(options)
     left_out = f", {skipped} bad rows left out (listed above)" if skipped else ""
     say(f"{count} embeddings of {width} numbers in {options.out}{left_out}")
 

@@ -23,10 +23,12 @@ from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from ..training.precision import in_bf16, precision_flags
-from .console import say, start_logging
+from .console import rank, say, start_logging
+from .damaged_files import damage_named
 from .outputs import check_output_folder
 from .runs.evaluation import finish_evaluation
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
+from .runs.lock import lock_folder
 from .runs.report import predictions_file
 from .tables.blocks import current_device
 from .tables.evaluating import evaluate_table
@@ -41,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(given)
     command = f"python -m hf_mmtab eval_checkpoint {shlex.join(given)}"
     check_output_folder(options.out, [options.data, options.checkpoint])
-    evaluate = evaluate_table if is_table_checkpoint(options.checkpoint) else evaluate_checkpoint
-    results = evaluate(options, command)
+    with lock_folder(Path(options.out), rank() == 0, "--out"), damage_named(options.checkpoint):
+        evaluate = evaluate_table if is_table_checkpoint(options.checkpoint) else evaluate_checkpoint
+        results = evaluate(options, command)
     say(results.summary, bool(results.summary))  # the first process alone has closing words
 
 

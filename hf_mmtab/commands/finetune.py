@@ -13,8 +13,9 @@ from ..evaluation.run_results import RunResults
 from ..recipes import read_recipe
 from ..tasks import ImageTextTask, TableTask, get_task
 from .console import say, start_logging
+from .damaged_files import damage_named
 from .runs.comparison import compare
-from .runs.folder import reads_of, refuse_shared_folder
+from .runs.folder import push_if_asked, reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
 from .runs.lock import lock_folder
 from .runs.own_files import is_run, remove_drafts, remove_run
@@ -52,11 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in architectures:
             for seed in seeds:
                 folder = str(root / f"{name}-seed{seed}")
-                variant = recipe.variant(root, architecture=name, seed=seed, output_dir=folder)
+                own = {"architecture": name, "seed": seed, "output_dir": folder}
+                if recipe.training.push_to_hub:
+                    own["hub_model_id"] = (
+                        f"{recipe.training.hub_model_id or root.resolve().name}-{name}-seed{seed}"
+                    )
+                variant = recipe.variant(root, **own)
                 runs[name, seed] = run_type(variant, is_reference=name == written_for)
                 finished[name].append(execute(runs[name, seed]))
         if speaks:
-            say(compare(runs[architectures[0], seeds[0]], root, finished))
+            with damage_named(root):
+                reference = runs[architectures[0], seeds[0]]
+                say(compare(reference, root, finished))
+                push_if_asked(reference.recipe)  # again: its report now has the comparison
 
 
 def architectures_of(

@@ -3,7 +3,8 @@
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,8 @@ import pyarrow.parquet as pq
 
 from ..evaluation.run_results import RESULT_FILE, RunResults
 from ..tasks.checkpoints import RECIPE_FILE
+from .runs.lock import lock_folder
+from .runs.own_files import LOCK_FILE, TABLE_FOLDER, is_run, remove_folder
 
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
@@ -46,7 +49,7 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
                 "another one."
             )
     for folder in (target, *target.resolve().parents):
-        if _is_run(folder):
+        if _is_run(folder) or (folder == target and target.is_dir() and is_run(target)):
             raise ValueError(
                 f"Expected an output outside of saved models and runs, found {str(out)!r} in {str(folder)!r}. Choose "
                 "another place."
@@ -97,21 +100,57 @@ def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLi
             )
 
 
+@contextmanager
+def draft_of(out: Path) -> Iterator[Path]:
+    """Yield a folder beside an output, for this process alone: `.NAME.draft`.
+
+    A file `NAME` that is written there replaces the output when the block ends without error. The folder goes in any
+    case; what a killed process left in it goes at the next start, as far as this package made it.
+
+    Raises:
+        BlockingIOError: if another process is writing this output.
+    """
+    folder = out.with_name(f".{out.name}.draft")
+    if folder.is_symlink():
+        raise ValueError(f"Expected a folder at {str(folder)!r}, found a link. Remove it.")
+    draft, locked = folder / out.name, False
+    try:
+        with lock_folder(folder, True, "output"):
+            locked = True
+            _clear(folder, draft)
+            yield folder
+            if draft.exists():
+                with open(draft, "rb+") as file:
+                    os.fsync(file.fileno())
+                os.replace(draft, out)
+    finally:
+        if locked:
+            _clear(folder, draft)
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+            with suppress(OSError):  # files of others stay
+                folder.rmdir()
+
+
+def _clear(folder: Path, draft: Path) -> None:
+    draft.unlink(missing_ok=True)
+    remove_folder(folder, TABLE_FOLDER)
+
+
 def _lies_in(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
 def _is_run(folder: Path) -> bool:
     has_model = (folder / "config.json").is_file() and any((folder / name).is_file() for name in MODEL_FILES)
-    return has_model or ((folder / RECIPE_FILE).is_file() and (folder / RESULT_FILE).is_file())
+    return has_model or ((folder / RECIPE_FILE).is_file() and is_run(folder))
 
 
 def _is_evaluation(folder: Path) -> bool:
-    """Whether a folder holds results of `eval_checkpoint`, or what a killed one left."""
+    """Whether a folder holds results of `eval_checkpoint`, or what a killed one left beside its lock."""
     try:
         results = RunResults.read(folder)
     except ValueError:
         return False
     if results is None:
-        return not (folder / RESULT_FILE).exists() and (folder / "predictions").is_dir()
+        return (folder / LOCK_FILE).is_file()
     return results.checkpoint is not None

@@ -23,8 +23,9 @@ from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint
 from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
+from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
-from .outputs import check_output_file
+from .outputs import check_output_file, draft_of
 from .tables.blocks import current_device
 from .tables.predicting import predict_table
 from .tables.writer import check_suffix, table_writer
@@ -38,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
     check_suffix(Path(options.out))
     check_output_file(options.out, [options.input, options.checkpoint])
-    judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
-    count, skipped = judge(options)
+    with damage_named(options.checkpoint):
+        judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
+        count, skipped = judge(options)
     left_out = f", {skipped} bad records left out (listed above)" if skipped else ""
     say(f"{count} predictions in {options.out}{left_out}")
 
@@ -96,11 +98,10 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     model = model.to(device).eval()
     bf16 = in_bf16(options, model, device)
 
-    partial = out.with_name(f".{out.name}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
     with (
+        draft_of(out) as draft,
         tqdm(total=len(rows), unit=" rows", desc="Predicting") as progress,
-        table_writer(partial, out.suffix, options.spreadsheet_safe) as write,
+        table_writer(draft / out.name, out.suffix, options.spreadsheet_safe) as write,
     ):
         for piece in batches(len(rows)):
             loader = DataLoader(
@@ -120,5 +121,4 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
                 progress.update(len(logits[-1]))
             probabilities = probabilities_from_logits(torch.cat(logits).numpy(), model.config.problem_type)
             write(prediction_table(rows.select(piece), probabilities, model.config, found.own_columns))
-    partial.replace(out)  # whole or not at all
     return len(rows), len(found.skipped)

@@ -28,6 +28,7 @@ from ..publishing import (
 )
 from ..publishing.run_files import CARD_NAME
 from .console import say
+from .damaged_files import damage_named, damaged_file
 
 logger = logging.get_logger(__name__)
 
@@ -90,11 +91,14 @@ def push_run(
 
     Raises:
         ValueError: if the folder holds no model or no processor of ours, nobody is logged in, or a public repository
-            exists where a private one is asked for.
+            exists where a private one is asked for, or a file is damaged.
         OSError: if the Hub refuses, or cannot be reached.
     """
     folder = Path(checkpoint)
-    files = files_to_push(folder, repo_id, examples)
+    with damage_named(folder):
+        if sentence := damaged_file(folder, needed=True):
+            raise ValueError(sentence)
+        files = files_to_push(folder, repo_id, examples)
     tell_what_is_sent(folder, files, repo_id, private)
     if dry_run:
         return "Nothing was sent (--dry_run)."

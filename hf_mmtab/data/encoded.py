@@ -72,7 +72,7 @@ class EncodedDataset(torch.utils.data.Dataset):
             digest.update(Hasher.hash(list(self.rows)).encode())
         owner = getattr(self.encode, "__self__", None)
         if owner is not None and hasattr(owner, "fingerprint"):
-            digest.update(owner.fingerprint().encode())
+            digest.update(owner.fingerprint.encode())
         else:
             digest.update(Hasher.hash(self.encode).encode())
         return digest.hexdigest()[:16]

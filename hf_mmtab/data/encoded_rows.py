@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from functools import cached_property
@@ -12,7 +13,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from ..files import read_json
+
 FACTS_FILE = "rows.json"
+_OWN = re.compile(
+    r"field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|entities\.arrow|rows\.json"
+)
 SPLITS = ("train", "validation", "test")
 
 
@@ -30,32 +36,55 @@ class EncodedRows:
         entity_starts: `(entities,)` int64, first row of each; rows of entity i end where i + 1 starts.
         entity_names: one row per entity.
         row_numbers: `(rows,)` int64, the row's number in the table that was read; None: the same.
+
+    Raises:
+        ValueError: if a file is absent or damaged; names it.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        with open(self.folder / FACTS_FILE, encoding="utf-8") as file:
-            self.facts: dict[str, Any] = json.load(file)
+        remedy = f"Delete the folder {str(self.folder)!r}: the same command encodes the rows anew."
+        self.facts = read_json(self.folder / FACTS_FILE, remedy)
+        if not self.facts:
+            raise ValueError(f"Expected {FACTS_FILE} in {str(self.folder)!r}, found none. {remedy}")
+        self._remedy, rows = remedy, self.facts["rows"]
         self.fields: list[str] = self.facts["fields"]
         self.label_names: list[str] = self.facts["label_names"]
         self.fingerprint: str = self.facts["fingerprint"]
         self.processor_fingerprint: str = self.facts["processor_fingerprint"]
         self._bases = np.array(self.facts["bases"], dtype=np.int64)
-        self.columns = [self._map(f"field{i}.bin", dtype) for i, dtype in enumerate(self.facts["dtypes"])]
-        self.time = self._map("time.bin", "int64")
-        self.split = self._map("split.bin", "uint8")
+        self.columns = [
+            self._map(f"field{i}.bin", dtype, rows) for i, dtype in enumerate(self.facts["dtypes"])
+        ]
+        self.time = self._map("time.bin", "int64", rows)
+        self.split = self._map("split.bin", "uint8", rows)
         targets = self.facts["num_targets"]
         self.labels: np.ndarray | None = None
         if targets is not None:
-            flat = self._map("labels.bin", "float32" if targets else "int16")
+            flat = self._map("labels.bin", "float32" if targets else "int16", rows * (targets or 1))
             self.labels = flat.reshape(-1, targets) if targets else flat
-        self.row_numbers = self._map("row_numbers.bin", "int64") if self.facts["reordered"] else None
-        self.entity_starts = np.array(self._map("entity_starts.bin", "int64"))
-        self.entity_names = pl.read_ipc(self.folder / "entities.arrow")
+        self.row_numbers = self._map("row_numbers.bin", "int64", rows) if self.facts["reordered"] else None
+        self.entity_names = self._read_names()
+        entities = self.entity_names.height if self.entity_names.width else min(rows, 1)
+        self.entity_starts = np.array(self._map("entity_starts.bin", "int64", entities))
 
-    def _map(self, name: str, dtype: str) -> np.ndarray:
-        path = self.folder / name
-        return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.empty(0, dtype=dtype)
+    def _map(self, name: str, dtype: str, length: int) -> np.ndarray:
+        path, wanted = self.folder / name, length * np.dtype(dtype).itemsize
+        found = path.stat().st_size if path.is_file() else 0
+        if found != wanted:
+            raise ValueError(
+                f"Expected {wanted:,} bytes in {str(path)!r}, found {found:,}: the file is damaged. {self._remedy}"
+            )
+        return np.memmap(path, dtype=dtype, mode="r") if wanted else np.empty(0, dtype=dtype)
+
+    def _read_names(self) -> pl.DataFrame:
+        path = self.folder / "entities.arrow"
+        try:
+            return pl.read_ipc(path)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise ValueError(
+                f"Expected the names of histories in {str(path)!r}, found {error}. {self._remedy}"
+            ) from error
 
     def __len__(self) -> int:
         return len(self.time)
@@ -96,8 +125,12 @@ class EncodedRows:
             field_ranges: field -> `[start, end)` that holds all its ids, those of unknown values included.
             entity: `(rows,)`; rows need not lie together.
             facts: kept in `rows.json`; `fingerprint` and `processor_fingerprint` must be among them.
+
+        Raises:
+            ValueError: if the folder holds files of others.
         """
         target = Path(folder)
+        refuse_foreign_files(target)
         draft = target.with_name(f"{target.name}.{os.getpid()}.part")
         draft.mkdir(parents=True)
         try:
@@ -139,6 +172,20 @@ class EncodedRows:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return cls(target)
+
+
+def refuse_foreign_files(folder: Path) -> None:
+    """Raise a ValueError if a folder that is to be replaced holds anything but encoded rows."""
+    foreign = (
+        sorted(path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name))
+        if folder.is_dir()
+        else []
+    )
+    if foreign:
+        raise ValueError(
+            f"Expected a folder for encoded rows alone, found {', '.join(foreign[:3])} in {str(folder)!r}, which "
+            "would be lost. Move that elsewhere, or choose another folder."
+        )
 
 
 def _layout(bounds: list[int]) -> tuple[str, int]:

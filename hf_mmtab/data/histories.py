@@ -66,7 +66,8 @@ def _stream(path: str) -> Iterator[pa.RecordBatch]:
         yield batch
         done = source.tell() // mmap.PAGESIZE * mmap.PAGESIZE
         if done - released >= RELEASED_BYTES:
-            mapped.madvise(mmap.MADV_DONTNEED, released, done - released)
+            if hasattr(mapped, "madvise"):  # not on Windows, which trims a process' mapped pages by itself
+                mapped.madvise(mmap.MADV_DONTNEED, released, done - released)
             released = done
 
 

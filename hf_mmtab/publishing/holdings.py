@@ -1,11 +1,12 @@
 """What of the data the files of a model hold: told before they are sent."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from transformers.utils import CONFIG_NAME
+
+from ..files import read_json
 
 # as TabBertProcessor names them
 _PROCESSOR, VALUES_NAME, ARRAYS_NAME = (
@@ -105,4 +106,4 @@ def _labels(config: dict[str, Any]) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path, "Save the model again.")

@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,7 @@ def _audit_png(audit_path: Path, records: list[dict[str, Any]], folder: Path) ->
     return path.read_bytes()
 
 
+@cache  # a template is compiled once in a process: both pages of a run, and all runs of a comparison
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

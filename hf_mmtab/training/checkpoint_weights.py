@@ -1,6 +1,5 @@
 """The weights of a saved checkpoint: read one tensor at a time, and loaded whole into a model that trains."""
 
-import json
 import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+from ..files import read_json
 
 
 class CheckpointWeights(Mapping):
@@ -91,7 +92,7 @@ def _empty_model(folder: Path) -> PreTrainedModel | None:
     """Return a model of the class and config that a checkpoint names, without memory for its weights."""
     if not (folder / "config.json").is_file():
         return None
-    names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    names = read_json(folder / "config.json", "Save the model again.").get("architectures") or [""]
     classes: dict[str, Any] = {one.__name__: one for one in _subclasses(PreTrainedModel)}
     model_class = classes.get(names[0]) or getattr(transformers, names[0], None)
     if model_class is None:

@@ -144,5 +144,5 @@ def _has_state(folder: Path) -> bool:
         return False
     try:
         return TrainerState.load_from_json(str(state)).global_step == int(folder.name.rpartition("-")[2])
-    except (json.JSONDecodeError, TypeError):
+    except (ValueError, TypeError):
         return False

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import SequentialSampler
-from transformers import ProgressCallback, get_scheduler
+from transformers import ProcessorMixin, ProgressCallback, get_scheduler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, _is_peft_model
 from transformers.utils import logging
 
@@ -76,6 +76,11 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         )
         self.choice = settle(model, args)
         super().__init__(model, args, *trainer_options, **kwargs)
+        # Trainer reads the special tokens of every processor; one of pictures alone has no tokenizer.
+        self._processor_without_tokenizer: ProcessorMixin | None = None
+        given = self.processing_class
+        if isinstance(given, ProcessorMixin) and getattr(given, "tokenizer", None) is None:
+            self._processor_without_tokenizer, self.processing_class = given, None
         self.parts = self._find_parts()
         if self.compute_loss_func is None:
             rows = num_examples if num_examples is not None else _length(self.train_dataset)
@@ -256,6 +261,12 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         if self.args.should_save:
             folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             write_manifest(Path(self._get_output_dir(trial=kwargs.get("trial"))) / folder)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save weights and processor."""
+        super()._save(output_dir, state_dict)
+        if self._processor_without_tokenizer is not None and self.args.should_save:
+            self._processor_without_tokenizer.save_pretrained(output_dir or self.args.output_dir)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Save the freeze schedule and the audit beside the optimizer."""

@@ -1,5 +1,6 @@
 """A tiny pretrained pair of models and a tiny data set whose label needs both inputs."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -7,10 +8,35 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
 from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizer, ResNetConfig, ResNetModel, ViTImageProcessor
 
+from hf_mmtab.commands import finetune
+
+# One white pixel.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8/5+hHgAHggJ/PchI7wAAAABJRU5ErkJggg=="
+)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sea", "land", "a", "the", "old", "new"]
+
+
+@pytest.fixture(autouse=True)
+def _blank_figures():
+    """Figures are built but not rendered, which is half of the time of a tiny run.
+
+    The runs of session fixtures start before this fixture, and render theirs; so do the tests of the report.
+    """
+
+    def save(figure, file, **options) -> None:
+        if hasattr(file, "write"):
+            file.write(PNG)
+        else:
+            Path(file).write_bytes(PNG)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -72,10 +98,23 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.fixture
 def recipe(tmp_path, tiny_text, tiny_image, pictures) -> Path:
     """A recipe of two epochs on the tiny data."""
+    return write_recipe(tmp_path, tiny_text, tiny_image, pictures)
+
+
+@pytest.fixture(scope="session")
+def finished_pictures(tmp_path_factory, tiny_text, tiny_image, pictures) -> Path:
+    """The folder of a finished run of one epoch on pictures and texts, which tests only read."""
+    folder = tmp_path_factory.mktemp("finished-pictures")
+    recipe = write_recipe(folder, tiny_text, tiny_image, pictures)
+    finetune.main([str(recipe), "--num_train_epochs", "1"])
+    return folder / "run"
+
+
+def write_recipe(folder: Path, tiny_text: str, tiny_image: str, pictures: Path) -> Path:
     values = {
         "task": "image_text",
         "data": str(pictures),
-        "output_dir": str(tmp_path / "run"),
+        "output_dir": str(folder / "run"),
         "text_model": tiny_text,
         "image_model": tiny_image,
         "num_image_embeds": 1,
@@ -90,9 +129,10 @@ def recipe(tmp_path, tiny_text, tiny_image, pictures) -> Path:
         "load_best_model_at_end": True,
         "logging_steps": 2,
         "report_to": "none",
-        "bootstrap": 100,
+        "bootstrap": 20,
+        "ablation": False,
         "seed": 1,
     }
-    path = tmp_path / "recipe.yaml"
+    path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(values))
     return path

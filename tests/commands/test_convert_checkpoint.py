@@ -23,13 +23,14 @@ from transformers import (
     ResNetModel,
 )
 
-from hf_mmtab.commands.convert_checkpoint import main, write_whole
+from hf_mmtab.commands.convert_checkpoint import main
 from hf_mmtab.commands.finetune import load_recipe
 from hf_mmtab.commands.finetune import main as finetune
+from hf_mmtab.converting.mmbt_weights import from_original
+from hf_mmtab.converting.torch_files import read_state_dict, read_torch_file
+from hf_mmtab.converting.writing import write_whole
 from hf_mmtab.data.card_transactions import CardTransactions
-from hf_mmtab.models.mmbt.converting_mmbt import from_original
 from hf_mmtab.tasks import place_convolutions
-from hf_mmtab.torch_files import read_state_dict, read_torch_file
 
 EXACT = {"rtol": 0, "atol": 1e-5}
 LABELS = ["L0", "L1", "L2", "L3", "L4"]
@@ -349,7 +350,7 @@ def test_damaged_and_extra_tensors_are_refused(convert, golden, tmp_path, monkey
     content = (run / "model_best.pt").read_bytes()
     # One number of the last tensor: which tensor is last, and so how long it is, is up to their addresses.
     (run / "model_best.pt").write_bytes(content[:-4])
-    with pytest.raises(ValueError, match="ends at least 4 bytes early, within its tensors"):
+    with pytest.raises(ValueError, match="expected 4 more bytes"):
         convert("mmbt", run, *HEADS)
 
 
@@ -670,7 +671,7 @@ def test_mixed_up_tabformer_files_are_refused_and_nothing_is_written(convert, go
             "--config",
             write_json(tmp_path / "config.json", {"hidden_size": 3}),
         ],
-        "Expected JSON in": [*table, "--config", write_text(tmp_path / "cut.json", '{"ncols":')],
+        "Expected a JSON mapping in": [*table, "--config", write_text(tmp_path / "cut.json", '{"ncols":')],
         "Expected a flat model, as config.json says, found a hierarchical one": [
             *table,
             "--config",

@@ -6,13 +6,12 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from hf_mmtab.commands import eval_checkpoint, finetune, predict
+from hf_mmtab.commands import eval_checkpoint, predict
 
 
 @pytest.fixture
-def run(recipe, tmp_path):
-    finetune.main([str(recipe), "--num_train_epochs", "1", "--ablation", "false"])
-    return tmp_path / "run"
+def run(finished_pictures):
+    return finished_pictures
 
 
 def test_evaluation_repeats_the_numbers_of_the_run(run, pictures, tmp_path):

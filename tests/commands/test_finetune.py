@@ -21,7 +21,7 @@ from hf_mmtab.training.features.cache import FeatureCache
 
 
 def test_a_recipe_becomes_a_saved_model_with_report_card_and_predictions(recipe, tmp_path, capsys):
-    main([str(recipe)])
+    main([str(recipe), "--ablation", "true"])
     run = tmp_path / "run"
     assert "Results on test (16 rows)" in capsys.readouterr().out
     results = json.loads((run / "results.json").read_text())
@@ -121,7 +121,8 @@ def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, 
 
     monkeypatch.setattr(FeatureCache, "_fill", counted)
     frozen = ["--freeze", "{image_encoder: forever}", "--num_train_epochs", "1", "--bootstrap", "0"]
-    main([str(recipe), *frozen, "--architecture", "mmbt", "--compare", "img", "concatbert"])
+    compared = ["--architecture", "mmbt", "--compare", "img", "concatbert", "--ablation", "true"]
+    main([str(recipe), *frozen, *compared])
     root, rows = tmp_path / "run", [len(Path(path).read_text().splitlines()) for path in splits_of(recipe)]
     # Each picture once, and one that is blank: no picture or text that is shuffled or blank computes any anew.
     assert sorted(filled) == sorted([*rows, 1])
@@ -174,20 +175,20 @@ def splits_of(recipe: Path) -> list[Path]:
 
 def test_a_run_of_a_recipe_that_said_bf16_goes_on(recipe, tmp_path):
     """The recipes that ship said `bf16: true` once, and today leave the precision open."""
-    main([str(recipe), "--num_train_epochs", "1", "--bf16", "true", "--ablation", "false"])
+    main([str(recipe), "--num_train_epochs", "1", "--bf16", "true"])
     before = json.loads((tmp_path / "run" / "results.json").read_text())
     (tmp_path / "run" / "results.json").unlink()
-    main([str(recipe), "--num_train_epochs", "1", "--ablation", "false"])
+    main([str(recipe), "--num_train_epochs", "1"])
     again = json.loads((tmp_path / "run" / "results.json").read_text())
     assert again["metrics"] == before["metrics"]
     with pytest.raises(ValueError, match="found bf16, precision different"):
-        main([str(recipe), "--num_train_epochs", "1", "--ablation", "false", "--precision", "fp32"])
+        main([str(recipe), "--num_train_epochs", "1", "--precision", "fp32"])
 
 
 def test_a_finished_run_says_when_its_files_are_others_now(recipe, pictures, tmp_path, caplog):
     data = tmp_path / "pictures"
     shutil.copytree(pictures, data)
-    arguments = [str(recipe), "--data", str(data), "--num_train_epochs", "1", "--ablation", "false"]
+    arguments = [str(recipe), "--data", str(data), "--num_train_epochs", "1"]
     main(arguments)
     main(arguments)
     assert "were changed or moved" not in caplog.text
@@ -221,9 +222,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkey
 
 
 def test_architectures_and_seeds_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
-    main([str(recipe), "--compare", "bert", "img", "--seeds", "1", "2", "--num_train_epochs", "1"])
+    main([str(recipe), "--compare", "bert", "--seeds", "1", "2", "--num_train_epochs", "1"])
     table = (tmp_path / "run" / "comparison.md").read_text().splitlines()
-    assert [line.split("|")[1].strip() for line in table[2:]] == ["mmbt", "bert", "img"]
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["mmbt", "bert"]
     assert "±" in table[2] and table[2].count("| 2 |") == 1
     assert table[0] in capsys.readouterr().out
     assert (tmp_path / "run" / "bert-seed2" / "model.safetensors").exists()

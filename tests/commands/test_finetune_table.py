@@ -267,6 +267,20 @@ def test_two_processes_train_and_judge_as_one(recipe, tmp_path):
     np.testing.assert_allclose(one.scores, two.scores, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_two_processes_compare_models_and_read_the_finished_runs_again(recipe, tmp_path):
+    several = ["--compare", "raw_lstm", "amount", "--num_train_epochs", "1", "--bootstrap", "0"]
+    several += ["--output_dir", str(tmp_path / "runs")]
+    said = run_on_two_processes("finetune", recipe, *several)
+    table = (tmp_path / "runs" / "comparison.md").read_text()
+    assert said.count(table) == 1
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["lstm", "raw_lstm", "amount"]
+    page = tmp_path / "runs" / "lstm-seed1" / "report" / "report.html"
+    page.unlink()
+    assert run_on_two_processes("finetune", recipe, *several).count(table) == 1
+    assert page.is_file()
+
+
 def load_windows(recipe: Path, run: Path, split: str):
     loaded = load_recipe([str(recipe), "--output_dir", str(run)])
     prepared = HeadRun(loaded)
@@ -501,7 +515,7 @@ def test_evaluation_repeats_the_numbers_of_the_run(finished, payments, strangers
     out = tmp_path / "eval"
     eval_checkpoint.main([str(finished), str(payments), "--out", str(out), "--bootstrap", "0"])
     assert results_of(out)["metrics"]["test"] == pytest.approx(results_of(finished)["metrics"]["test"])
-    assert (out / "report" / "report.html").exists() and not list(out.glob(".rows-*"))
+    assert (out / "report" / "report.html").exists() and not list(out.glob(".*.draft"))
     whole = tmp_path / "all"
     asked = ["--split", "all", "--out", str(whole), "--bootstrap", "50", "--resample_by", "row"]
     eval_checkpoint.main([str(finished), str(payments), *asked])

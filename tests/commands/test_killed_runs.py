@@ -39,7 +39,7 @@ def assert_same(run: Path, whole: Path) -> None:
 @pytest.fixture
 def commands(tmp_path, recipe, fixtures):
     """Kind of run → the function that starts it in a folder."""
-    values = yaml.safe_load(recipe.read_text()) | {"num_train_epochs": 1, "bootstrap": 0, "ablation": False}
+    values = yaml.safe_load(recipe.read_text()) | {"num_train_epochs": 1, "bootstrap": 0}
     recipe.write_text(yaml.safe_dump(values))
     table = yaml.safe_load((fixtures / "runs_0_1" / "pretrain.yaml").read_text())
     table |= {"data": str(fixtures / "runs_0_1" / "payments.csv"), "num_train_epochs": 1}

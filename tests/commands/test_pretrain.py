@@ -395,7 +395,9 @@ def test_a_plan_is_guessed_edited_and_written(recipe, tmp_path):
     assert sorted(rows.entity_names["who"].to_list()) == ["w1", "w5", "w9"]
 
 
-@pytest.mark.parametrize("unset", [("--plan", "null"), ("--plan=null",)])
+@pytest.mark.parametrize(
+    "unset", [("--plan", "null"), pytest.param(("--plan=null",), marks=pytest.mark.slow)], ids=["two", "one"]
+)
 def test_a_guessed_plan_says_what_became_what_and_what_is_in_doubt(
     recipe, table, tmp_path, caplog, capsys, unset
 ):

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from toy import toy_arguments
 from transformers import TrainerCallback
 
+from hf_mmtab.converting.mmbt_weights import config_from_original, from_original, to_original
 from hf_mmtab.models.mmbt.configuration_mmbt import MMBTConfig
-from hf_mmtab.models.mmbt.converting_mmbt import config_from_original, from_original, to_original
 from hf_mmtab.models.mmbt.modeling_mmbt import MMBTForClassification
 from hf_mmtab.training import BertAdam, MMTabTrainer
 from hf_mmtab.training.optimizers import warmup_linear

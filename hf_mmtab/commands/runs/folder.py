@@ -4,8 +4,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from ...evaluation.run_results import RunResults
@@ -36,19 +34,6 @@ from .recipe import Recipe, recorded
 logger = logging.get_logger(__name__)
 
 PER_PART = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
-
-
-class SaveProcessor(TrainerCallback):
-    """Save a processor without a tokenizer beside each checkpoint: Trainer itself takes a tokenizer for given."""
-
-    def __init__(self, processor: Any) -> None:
-        self.processor = processor
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self.processor.save_pretrained(
-                Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            )
 
 
 def inline_plan(recipe: Recipe) -> None:

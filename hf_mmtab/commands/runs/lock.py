@@ -12,12 +12,13 @@ from .own_files import LOCK_FILE
 
 
 @contextmanager
-def lock_folder(folder: Path, is_main_process: bool) -> Iterator[None]:
+def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") -> Iterator[None]:
     """Hold a folder for this process; the system releases it when the process ends, however it ends.
 
     Args:
         folder: made if needed.
         is_main_process: the other processes of a run do not lock.
+        key: what names the folder in the recipe or on the command line.
 
     Raises:
         BlockingIOError: if another process holds the folder; names it.
@@ -26,9 +27,7 @@ def lock_folder(folder: Path, is_main_process: bool) -> Iterator[None]:
         yield
         return
     if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
-        )
+        raise ValueError(f"Expected a folder as {key}, found a file at {str(folder)!r}. Choose another one.")
     folder.mkdir(parents=True, exist_ok=True)
     file, owner = folder / LOCK_FILE, folder / f"{LOCK_FILE}.owner"
     try:
@@ -42,5 +41,5 @@ def lock_folder(folder: Path, is_main_process: bool) -> Iterator[None]:
         name = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
         raise BlockingIOError(
             f"Expected {str(folder)!r} for this run alone, found that {name} is running there. Wait for it, or choose "
-            "another output_dir."
+            f"another {key}."
         ) from error

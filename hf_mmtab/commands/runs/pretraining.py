@@ -99,7 +99,14 @@ class PretrainingRun(Run[PretrainingRecipe]):
         saved = next((one for one in processors if (one / PROCESSOR_FILE).exists()), None)
         if self.recipe.run.overwrite or saved is None or not written.exists():
             return
-        if ColumnPlan.from_yaml(written).to_dict() != TabBertProcessor.from_pretrained(saved).plan.to_dict():
+        try:
+            plan = ColumnPlan.from_yaml(written)
+        except ValueError as error:
+            raise ValueError(
+                f"Expected the column plan of the run in {str(written)!r}, found {error} Correct that file, or "
+                "delete it."
+            ) from error
+        if plan.to_dict() != TabBertProcessor.from_pretrained(saved).plan.to_dict():
             raise ValueError(
                 f"Expected {written} as the run wrote it, found it edited; the run there has the plan from before. To "
                 f"train with the edited plan: {with_plan(folder)} To keep the run, choose another output_dir."

@@ -93,7 +93,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
     def prepare(self) -> Any:
         """Encode the table, cut labelled windows, and start the head."""
         recipe = self.recipe
-        self.read_table()
+        with recipe.training.main_process_first(desc="preparing the table"):
+            self.read_table()
         check_labels(self.windows)
         check_baselines(recipe, self.table)
         model: Any = head_model(recipe.data, recipe.model, self.table, self.windows["train"])
@@ -132,9 +133,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
             data.stride = apart
         if data.eval_stride is None and data.split != "paper":
             data.eval_stride = apart
-        with recipe.training.main_process_first(desc="preparing the table"):
-            folder = recipe.shared_folder / TABLE_FOLDER
-            self.table = task.prepare(data, folder, recipe.model.pretrained, needs_label=True)
+        folder = recipe.shared_folder / TABLE_FOLDER
+        self.table = task.prepare(data, folder, recipe.model.pretrained, needs_label=True)
         windows = {
             split: task.windows(data, self.table.rows, split, label) for split in ("train", *EVALUATED)
         }

@@ -19,8 +19,8 @@ from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint, record_files
 from ..console import say
+from ..damaged_files import damage_named, damaged_file
 from .folder import (
-    SaveProcessor,
     push_if_asked,
     refuse_folder,
     resume_or_refuse,
@@ -120,7 +120,7 @@ class Run(ABC, Generic[AnyRecipe]):
 
     @abstractmethod
     def restore(self) -> None:
-        """Read what `facts` needs of a finished run."""
+        """Read what `facts` needs of a finished run; the first process alone does it, so it must wait for no other."""
 
     def card_options(self) -> dict[str, Any]:
         """Return what the model card says beside the facts."""
@@ -135,11 +135,14 @@ def execute(run: Run) -> RunResults:
     """
     is_main_process = run.recipe.training.process_index == 0
     check_training(run.recipe)
-    run.check()
-    if is_main_process:
-        refuse_folder(run.recipe)
-    with lock_folder(run.recipe.folder, is_main_process):
-        return _execute(run)
+    model = run.recipe.model
+    starts = [getattr(model, name, None) for name in ("pretrained", "text_model", "image_model")]
+    with damage_named(run.recipe.folder, run.recipe.shared, *starts):
+        run.check()
+        if is_main_process:
+            refuse_folder(run.recipe)
+        with lock_folder(run.recipe.folder, is_main_process):
+            return _execute(run)
 
 
 def check_training(recipe: Recipe) -> None:
@@ -158,7 +161,7 @@ def _execute(run: Run) -> RunResults:
     if (done := resume_or_refuse(recipe)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         warn_if_data_changed(done, run.data_digest(), folder)
-        if training.world_size == 1:  # `restore` waits for all processes
+        if speaks:
             complete(run, done)
         push_if_asked(recipe)
         return done
@@ -179,8 +182,6 @@ def _execute(run: Run) -> RunResults:
     run.calibrate(trainer)
     trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()
-    if speaks:
-        run.processor.save_pretrained(folder)
     results = RunResults(
         **run.judge(trainer),
         data=recipe.data.data,
@@ -200,12 +201,10 @@ def _execute(run: Run) -> RunResults:
 
 
 def _trainer(run: Run, model: Any) -> MMTabTrainer:
-    tokenizes = getattr(run.processor, "tokenizer", None) is not None
     return run.trainer_type(
         model=model,
         args=run.recipe.training,
-        processing_class=run.processor if tokenizes else None,
-        callbacks=[] if tokenizes else [SaveProcessor(run.processor)],
+        processing_class=run.processor,  # saved beside the weights of every checkpoint
         **run.trainer_arguments(model),
     )
 
@@ -230,6 +229,7 @@ def complete(run: Run, results: RunResults) -> None:
 
     Raises:
         FileNotFoundError: if what only training or judging can make is gone.
+        ValueError: if it is damaged.
     """
     folder = run.recipe.folder
     needed = [folder / "config.json", *(predictions_file(folder, split) for split in run.predicted(results))]
@@ -239,13 +239,24 @@ def complete(run: Run, results: RunResults) -> None:
             f"delete {str(folder / RESULT_FILE)!r}: the same command then goes on from the last checkpoint, and judges "
             "anew."
         )
-    if not all(path.is_file() for path in (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)):
+    if sentence := damaged_file(folder, needed=True):
+        raise ValueError(sentence)
+    if not all(_is_whole(path) for path in (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)):
         logger.info(f"The report or the card in {folder} is gone; it is written again.")
         try:
-            run.restore()
-            write_run_report(run, results)
+            with damage_named(folder, run.recipe.shared):
+                run.restore()
+                write_run_report(run, results)
         except (OSError, ValueError) as error:  # the data of a finished run may be elsewhere by now
             logger.warning(f"The report or the card could not be written again: {error}")
+
+
+def _is_whole(text: Path) -> bool:
+    """Whether a report or a card is there, to its last line."""
+    if not text.is_file():
+        return False
+    content = text.read_bytes().rstrip()
+    return content.endswith(b"</html>") if text.suffix == ".html" else bool(content)
 
 
 def write_run_report(

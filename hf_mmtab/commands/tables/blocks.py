@@ -1,7 +1,6 @@
 """A table of any length through a saved TabBERT, block after block: nothing but the ids on disk grows with it."""
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import TableTask, get_task
 from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
+from ..outputs import draft_of
+from ..runs.own_files import TABLE_FOLDER
 from .writer import table_writer
 
 BLOCK_ROWS = 65_536
@@ -162,15 +163,10 @@ def scoring_into(
         The table, its blocks (with a progress bar), and a function that appends columns to the output.
     """
     out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    with (
-        tempfile.TemporaryDirectory(prefix=".rows-", dir=out.parent) as scratch,
-        table_writer(partial, out.suffix, spreadsheet_safe) as write,
-    ):
-        table = encode_table(
-            options.checkpoint, options.input, Path(scratch), options.task, options.on_bad_record
-        )
+    with draft_of(out) as draft, table_writer(draft / out.name, out.suffix, spreadsheet_safe) as write:
+        scratch = draft / TABLE_FOLDER
+        scratch.mkdir()
+        table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record)
         model.check_processor(table.processor.fingerprint)
         with tqdm(total=len(table.rows), unit=" rows", desc="Scoring", disable=None) as progress:
 
@@ -180,7 +176,6 @@ def scoring_into(
                     progress.update(covered)
 
             yield table, blocks(), lambda columns: write(pa.table(columns))
-    partial.replace(out)  # whole or not at all
 
 
 @torch.inference_mode()

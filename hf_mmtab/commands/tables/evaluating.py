@@ -1,7 +1,6 @@
 """`eval_checkpoint` for tables: a split of a table, or all of it, judged at the saved threshold."""
 
 import argparse
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,10 @@ from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
 from ...training import MMTabTrainer, MMTabTrainingArguments
 from ...training.precision import in_bf16
+from ..console import rank
+from ..outputs import draft_of
 from ..runs.evaluation import finish_evaluation
+from ..runs.own_files import TABLE_FOLDER
 from ..runs.report import predictions_file
 from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows
@@ -38,9 +40,10 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
     model = load_head(options.checkpoint)
     config, split = model.config, options.split
     folder = Path(options.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".rows-", dir=folder) as scratch:
-        table, windows, notes = judged_windows(options, config, Path(scratch))
+    with draft_of(folder / f"rows-{rank()}") as draft:
+        scratch = draft / TABLE_FOLDER
+        scratch.mkdir()
+        table, windows, notes = judged_windows(options, config, scratch)
         model.check_processor(table.processor.fingerprint)
         arguments = MMTabTrainingArguments(
             output_dir=options.out,

@@ -1,5 +1,12 @@
-"""`from_pretrained` that refuses what transformers only reports: missing and foreign keys."""
+"""`from_pretrained` that refuses what transformers only reports: missing and foreign keys.
 
+This file stands in both model folders, the same to the letter (a test compares them): each folder travels alone with
+its checkpoints.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import ERROR
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -19,6 +26,8 @@ class CheckedLoadingMixin:
 
     # First part of the keys that a head adds. A model without it may read the checkpoint with it.
     _head_prefixes: tuple[str, ...] = ()
+    # The method that puts a new head on pretrained weights, named in messages.
+    _builder = "from_pretrained"
 
     @classmethod
     def from_pretrained(  # type: ignore[no-untyped-def]
@@ -42,45 +51,56 @@ class CheckedLoadingMixin:
             ValueError: if keys are missing or foreign and that was not allowed; lists them. If the checkpoint
                 is one of another kind of model.
         """
+        name = pretrained_model_name_or_path
         if kwargs.get("config") is None:
-            config_class = cls.config_class  # type: ignore[attr-defined]
-            where_from = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
-            found = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **where_from)[0]
-            _require_model_type(pretrained_model_name_or_path, found, config_class.model_type)
+            where_from = {option: kwargs[option] for option in _HUB_OPTIONS if option in kwargs}
+            kind = PreTrainedConfig.get_config_dict(name, **where_from)[0].get("model_type")
+            expected = cls.config_class.model_type  # type: ignore[attr-defined]
+            if kind != expected:
+                raise ValueError(
+                    f"Expected a checkpoint of model_type {expected!r} in {name}, found {kind!r}. To start from other "
+                    f"pretrained weights use {cls._builder}."
+                )
         model, info = super().from_pretrained(  # type: ignore[misc]
-            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+            name, *model_args, output_loading_info=True, **kwargs
         )
-        missing = sorted(info["missing_keys"])
-        foreign = sorted(info["unexpected_keys"])
-        of_a_head = [key for key in foreign if key.startswith(cls._head_prefixes)]
-        foreign = [key for key in foreign if key not in of_a_head]
-        where = f"{pretrained_model_name_or_path} into {cls.__name__}"
+        missing, unknown = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+        of_a_head = [key for key in unknown if key.startswith(cls._head_prefixes)]
+        foreign = [key for key in unknown if key not in of_a_head]
+        where = f"{name} into {cls.__name__}"
         if missing and not allow_missing_keys:
             raise ValueError(
                 f"Loading {where}: {len(missing)} keys are missing from the checkpoint and would be random: "
-                f"{_shown(missing)}. Pass allow_missing_keys=True to initialise them anew, as for a new head."
+                f"{_shown(missing)}. Pass allow_missing_keys=True to initialise them anew, as for a new head, or put "
+                f"one on pretrained weights with {cls._builder}."
             )
         if foreign and not allow_unexpected_keys:
             raise ValueError(
                 f"Loading {where}: {len(foreign)} keys of the checkpoint belong to nothing in the model: "
-                f"{_shown(foreign)}. Load the class it was saved from, or pass allow_unexpected_keys=True."
+                f"{_shown(foreign)}. Load the class that it was saved from, or pass allow_unexpected_keys=True."
             )
-        if missing:
-            logger.warning(f"Loading {where}: initialised anew, as allowed: {_shown(missing)}.")
-        if foreign:
-            logger.warning(f"Loading {where}: ignored, as allowed: {_shown(foreign)}.")
-        if of_a_head:
-            logger.warning(f"Loading {where}: left out the head's {_shown(of_a_head)}.")
+        for what, keys in (
+            ("initialised anew, as allowed:", missing),
+            ("ignored, as allowed:", foreign),
+            ("left out the head's", of_a_head),
+        ):
+            if keys:
+                logger.warning(f"Loading {where}: {what} {_shown(keys)}.")
         return (model, info) if output_loading_info else model
 
 
-def _require_model_type(name_or_path: Any, found: dict[str, Any], model_type: str) -> None:
-    if found.get("model_type") != model_type:
-        raise ValueError(
-            f"Expected a checkpoint of model_type {model_type!r} in {name_or_path}, found "
-            f"{found.get('model_type')!r}. "
-            "To start from pretrained parts use from_text_image_pretrained."
-        )
+@contextmanager
+def without_report() -> Iterator[None]:
+    """Say nothing of keys that are left out on purpose; missing and foreign ones are errors all the same."""
+    loggers = [logging.get_logger("transformers"), logger]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def _shown(keys: list[Any], limit: int = 20) -> str:

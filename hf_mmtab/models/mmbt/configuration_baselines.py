@@ -6,7 +6,12 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .configuration_mmbt import refuse_unknown_fields, validate_label_options
+from .configuration_mmbt import (
+    refuse_absurd_depths,
+    refuse_absurd_labels,
+    refuse_unknown_fields,
+    validate_label_options,
+)
 
 
 @strict
@@ -66,6 +71,10 @@ class MMBTBaselineConfig(PreTrainedConfig):
     thresholds: list[float] | None = None
     initializer_range: float | int = 0.02
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        refuse_absurd_labels(kwargs)
+        super().__post_init__(**kwargs)
+
     @property
     def baseline(self) -> str:
         """Its name in the paper's code: `bow`, `img`, `bert`, `concatbow` or `concatbert`."""
@@ -88,6 +97,9 @@ class MMBTBaselineConfig(PreTrainedConfig):
         for name in ("modal_dropout", "modal_dropout_text", "word_dropout", "hidden_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be a probability between 0 and 1, got {getattr(self, name)}")
+
+    def validate_depths(self) -> None:
+        refuse_absurd_depths(self.text_config, self.image_config)
 
     def validate_labels(self) -> None:
         validate_label_options(self)

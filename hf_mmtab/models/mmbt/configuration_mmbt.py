@@ -10,6 +10,8 @@ from transformers.configuration_utils import SubConfigSpec
 # `google-bert/bert-base-uncased`, whose sizes the default `text_config` has.
 BERT_CLS_TOKEN_ID = 101
 BERT_SEP_TOKEN_ID = 102
+MOST_LAYERS = 1000
+MOST_LABELS = 1_000_000
 
 
 @strict
@@ -66,6 +68,7 @@ class MMBTConfig(PreTrainedConfig):
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
+        refuse_absurd_labels(kwargs)
         text = self.text_config
         if text is None:
             named: dict[str, Any] = {"cls_token_id": BERT_CLS_TOKEN_ID, "sep_token_id": BERT_SEP_TOKEN_ID}
@@ -97,6 +100,9 @@ class MMBTConfig(PreTrainedConfig):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be a probability between 0 and 1, got {getattr(self, name)}")
 
+    def validate_depths(self) -> None:
+        refuse_absurd_depths(self.text_config, self.image_config)
+
     def validate_labels(self) -> None:
         validate_label_options(self)
 
@@ -107,6 +113,26 @@ class MMBTConfig(PreTrainedConfig):
         """Compose two configurations; a misspelt keyword is an error, where plain construction keeps it."""
         refuse_unknown_fields(cls, kwargs)
         return cls(text_config=text_config.to_dict(), image_config=image_config.to_dict(), **kwargs)
+
+
+def refuse_absurd_labels(values: dict[str, Any]) -> None:
+    """Refuse more labels than there can be: transformers makes up a name for each."""
+    if (values.get("num_labels") or 0) > MOST_LABELS:
+        raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {values['num_labels']}.")
+
+
+def refuse_absurd_depths(*configs: Any) -> None:
+    """Refuse a part whose configuration claims more layers than any model has: building them would never end."""
+    for config in configs:
+        values = config if isinstance(config, dict) else config.to_dict() if config is not None else {}
+        for name, value in values.items():
+            depths = value if name == "depths" and isinstance(value, list) else [value]
+            numbers = [one for one in depths if isinstance(one, int)]
+            if (name == "depths" or name.endswith("layers")) and max(numbers, default=0) > MOST_LAYERS:
+                raise ValueError(
+                    f"Expected {name} of {values.get('model_type')} to be at most {MOST_LAYERS}, found {value}. Is "
+                    "its config.json damaged?"
+                )
 
 
 def validate_label_options(config: PreTrainedConfig) -> None:

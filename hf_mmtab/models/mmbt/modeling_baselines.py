@@ -8,17 +8,19 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils.generic import can_return_tuple
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .checked_loading import CheckedLoadingMixin
 from .classification_loss import classification_loss
 from .configuration_baselines import MMBTBaselineConfig
 from .configuration_mmbt import refuse_unknown_fields
-from .image_regions import build_image_model, image_feature_map, measure_image_hidden_size, pool_regions
+from .image_regions import build_image_model, measure_image_hidden_size
 from .modality_dropout import drop_modalities, drop_words
+from .picture_and_text_parts import FromVisionAndText, PictureAndTextParts
 from .pretrained_parts import load_image_model, load_text_model
-from .text_parts import FirstTokenPooler, has_pooler, has_segments, layer_path
+from .text_parts import FirstTokenPooler, has_pooler, has_segments, text_options
 from .word_vectors import load_word_vectors
 
 
@@ -37,10 +39,11 @@ class BatchNormOfAnyBatch(nn.BatchNorm1d):
         return super().forward(features)
 
 
-class MMBTBaselinePreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
+class MMBTBaselinePreTrainedModel(FromVisionAndText, CheckedLoadingMixin, PreTrainedModel):
     """Configuration and initialisation of the baselines."""
 
     config: MMBTBaselineConfig
+    _builder = "from_text_image_pretrained"
     main_input_name = "input_ids"
     input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
@@ -55,7 +58,7 @@ class MMBTBaselinePreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
             init.zeros_(module.word_vectors)
 
 
-class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
+class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedModel):
     """`bow`, `img`, `bert`, `concatbow` or `concatbert`, by which parts the configuration has.
 
     The text feature is the sum of frozen word vectors, or the pooled first position of a text encoder (by its
@@ -147,48 +150,6 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
             model.word_vectors.copy_(table)
         return model.eval()
 
-    def get_input_embeddings(self) -> nn.Module:
-        if self.text_model is None:
-            raise ValueError(f"The baseline {self.config.baseline!r} has no trained word embeddings.")
-        return self.text_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        if self.text_model is None:
-            raise ValueError(
-                f"The baseline {self.config.baseline!r} has no trained word embeddings to replace."
-            )
-        self.text_model.set_input_embeddings(value)
-
-    @property
-    def freezable_modules(self) -> dict[str, str]:
-        """Part name → module path, of the parts that this baseline has."""
-        parts = {}
-        if self.text_model is not None:
-            parts["text_encoder"] = f"text_model.{layer_path(self.text_model)}"
-        if self.image_model is not None:
-            parts["image_encoder"] = "image_model"
-        return parts
-
-    @property
-    def cacheable_features(self) -> dict[str, dict[str, Any]]:
-        """What may be computed once per example while a part is frozen: part → inputs, output, method."""
-        if self.image_model is None:
-            return {}
-        return {
-            "image_encoder": {
-                "inputs": ["pixel_values"],
-                "output": "image_regions",
-                "method": "get_image_features",
-                "computed_by": "image_model",  # so MMBT and its baselines share what the same encoder gave
-                "depends_on": ["image_config", "num_image_embeds", "image_pooling"],
-            }
-        }
-
-    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return the pooled regions of normalised pictures, `(batch, num_image_embeds, image_hidden)`."""
-        feature_map = image_feature_map(self.image_model, pixel_values.to(self.dtype))
-        return pool_regions(feature_map, self.config.num_image_embeds, self.config.image_pooling)
-
     def get_text_features(
         self,
         input_ids: torch.Tensor,
@@ -196,20 +157,34 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the feature of each text, `(batch, hidden)`: zero where `attention_mask` is all 0."""
+        return self.encode_texts(input_ids, attention_mask, token_type_ids).pooler_output  # type: ignore[return-value]
+
+    def encode_texts(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        **options: Any,
+    ) -> BaseModelOutputWithPooling:
+        """Return the feature of each text as `pooler_output`, and what else `options` ask the text encoder for."""
         if self.text_model is None:
             vectors = F.embedding(input_ids, self.word_vectors)  # (batch, seq, dim)
-            return (vectors * attention_mask[..., None].to(vectors.dtype)).sum(dim=1)
+            summed = (vectors * attention_mask[..., None].to(vectors.dtype)).sum(dim=1)
+            return BaseModelOutputWithPooling(pooler_output=summed)
         present = attention_mask.bool().any(dim=1)  # (batch,)
-        options = (
-            {"token_type_ids": token_type_ids} if self._has_segments and token_type_ids is not None else {}
-        )
+        if self._has_segments and token_type_ids is not None:
+            options["token_type_ids"] = token_type_ids
         # An empty text looks at its first token, so that no row of the attention is empty.
         first = torch.zeros_like(attention_mask)
         first[:, 0] = 1
         mask = torch.where(present[:, None], attention_mask, first)
         outputs = self.text_model(input_ids=input_ids, attention_mask=mask, return_dict=True, **options)
         pooled = outputs.pooler_output if self.pooler is None else self.pooler(outputs.last_hidden_state)
-        return torch.where(present[:, None], pooled, pooled.new_zeros(()))
+        return BaseModelOutputWithPooling(
+            pooler_output=torch.where(present[:, None], pooled, pooled.new_zeros(())),
+            hidden_states=outputs.get("hidden_states"),
+            attentions=outputs.get("attentions"),
+        )
 
     @can_return_tuple
     def forward(
@@ -221,6 +196,7 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
         image_mask: torch.Tensor | None = None,
         image_regions: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """Classify pictures with their texts. Inputs of a part that the baseline has not are not looked at.
 
@@ -232,9 +208,11 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
             image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: all 1.
             image_regions: what `get_image_features` returned, in place of `pixel_values`.
             labels: `(batch,)` integers, or `(batch, num_labels)` of 0 and 1 for several labels.
+            kwargs: of the text encoder, such as `output_hidden_states`.
 
         Returns:
-            `logits` `(batch, num_labels)`, and `loss` if labels are given.
+            `logits` `(batch, num_labels)`, and `loss` if labels are given; hidden states and attentions of a text
+            encoder.
 
         Raises:
             ValueError: if a part has no input, or the labels' shape does not fit `config.problem_type`.
@@ -257,15 +235,24 @@ class MMBTBaselineForClassification(MMBTBaselinePreTrainedModel):
         if self.training and reads_text:
             text_mask = drop_words(text_mask, self.config.word_dropout, self.text_model is not None)
 
-        features = []
+        features: list[Any] = []
+        text = BaseModelOutputWithPooling()
         if input_ids is not None and reads_text:
-            features.append(self.get_text_features(input_ids, text_mask, token_type_ids))
+            text = self.encode_texts(
+                input_ids, text_mask, token_type_ids, **text_options(self.config, kwargs)
+            )
+            features.append(text.pooler_output)
         if image_mask is not None and self.image_model is not None:
             present = image_mask.bool()[:, None, None]
             features.append(torch.where(present, regions, regions.new_zeros(())).flatten(1))
         logits = self.classifier(torch.cat(features, dim=1))  # (batch, num_labels)
         loss = None if labels is None else classification_loss(self.config, logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return SequenceClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=text.hidden_states,
+            attentions=text.attentions,
+        )
 
     def _require_inputs(
         self,

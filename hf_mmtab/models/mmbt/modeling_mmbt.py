@@ -7,7 +7,8 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
-from transformers.utils.generic import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .checked_loading import CheckedLoadingMixin
 from .classification_loss import classification_loss
@@ -15,11 +16,10 @@ from .configuration_mmbt import MMBTConfig, refuse_unknown_fields
 from .image_regions import (
     REGION_GRIDS,
     build_image_model,
-    image_feature_map,
     measure_image_hidden_size,
-    pool_regions,
 )
 from .modality_dropout import drop_modalities, drop_words
+from .picture_and_text_parts import FromVisionAndText, PictureAndTextParts
 from .pretrained_parts import (
     SegmentStart,
     load_image_model,
@@ -32,18 +32,19 @@ from .text_parts import (
     FirstTokenPooler,
     has_pooler,
     has_segments,
-    layer_path,
     max_positions,
     position_offset,
     require_text_encoder,
     takes,
+    text_options,
 )
 
 
-class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
+class MMBTPreTrainedModel(FromVisionAndText, CheckedLoadingMixin, PreTrainedModel):
     """What the MMBT models share: configuration, checked loading, start from two pretrained checkpoints."""
 
     config: MMBTConfig
+    _builder = "from_text_image_pretrained"
     base_model_prefix = "model"
     main_input_name = "input_ids"
     input_modalities = ["image", "text"]
@@ -111,7 +112,7 @@ class MMBTPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
         return model.eval()
 
 
-class MMBTModel(MMBTPreTrainedModel):
+class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
     """The encoder: `[CLS] regions [SEP]` and the words, in one pass through a text model.
 
     Positions restart for the words, at `text_position_start`. What a text model cannot be told is replaced as follows:
@@ -155,40 +156,8 @@ class MMBTModel(MMBTPreTrainedModel):
         self.max_part_length = max_positions(self.text_model)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.text_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.text_model.set_input_embeddings(value)
-
-    @property
-    def freezable_modules(self) -> dict[str, str]:
-        """Part name → module path. Embeddings, projection and pooler are in neither: they always train."""
-        return {"text_encoder": f"text_model.{layer_path(self.text_model)}", "image_encoder": "image_model"}
-
-    @property
-    def cacheable_features(self) -> dict[str, dict[str, Any]]:
-        """What may be computed once per example while a part is frozen: part → inputs, output, method."""
-        return {
-            "image_encoder": {
-                "inputs": ["pixel_values"],
-                "output": "image_regions",
-                "method": "get_image_features",
-                "computed_by": "image_model",  # so MMBT and its baselines share what the same encoder gave
-                "depends_on": ["image_config", "num_image_embeds", "image_pooling"],
-            }
-        }
-
-    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return the pooled regions of normalised pictures, `(batch, num_image_embeds, image_hidden)`.
-
-        With `image_pooling="none"`, all cells of the feature map: `(batch, rows * columns, image_hidden)`.
-        """
-        feature_map = image_feature_map(self.image_model, pixel_values.to(self.dtype))
-        return pool_regions(feature_map, self.config.num_image_embeds, self.config.image_pooling)
-
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # position_ids stands in TransformersKwargs too
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -198,8 +167,7 @@ class MMBTModel(MMBTPreTrainedModel):
         image_mask: torch.Tensor | None = None,
         image_regions: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode pictures and texts together.
 
@@ -214,15 +182,18 @@ class MMBTModel(MMBTPreTrainedModel):
                 image model still runs on the blank pixels, and in training its batch norm counts them.
             image_regions: what `get_image_features` returned, in place of `pixel_values`.
             inputs_embeds: word embeddings in place of `input_ids`, shape `(batch, seq, embedding)`.
-            output_attentions: of the text model; needs `attn_implementation="eager"`.
-            output_hidden_states: of the text model.
+            kwargs: of the text model, such as `output_hidden_states`, or `output_attentions`, which needs
+                `attn_implementation="eager"`.
 
         Returns:
             `last_hidden_state` `(batch, regions + 2 + seq, hidden)`, `pooler_output` `(batch, hidden)`.
 
         Raises:
-            ValueError: if words are given twice or not at all, or a part is longer than the position table.
+            ValueError: if words are given twice or not at all, a part is longer than the position table, or texts
+                without a picture begin with [CLS] as a plain tokenizer writes them.
         """
+        if pixel_values is None and image_regions is None:
+            self._refuse_plain_texts(input_ids)
         words = self._embed_words(input_ids, inputs_embeds)  # (batch, seq, embedding)
         text_mask = _default(attention_mask, torch.ones(words.shape[:2], device=words.device).long())
         regions, image_mask = self._read_regions(pixel_values, image_regions, image_mask, words)
@@ -247,14 +218,7 @@ class MMBTModel(MMBTPreTrainedModel):
         text_segments = _default(token_type_ids, torch.ones_like(text_positions))
         segments = torch.cat([torch.zeros_like(image_positions), text_segments], dim=1)
 
-        outputs = self._encode(
-            sequence,
-            mask,
-            positions,
-            segments,
-            output_attentions=_default(output_attentions, self.config.output_attentions),
-            output_hidden_states=_default(output_hidden_states, self.config.output_hidden_states),
-        )
+        outputs = self._encode(sequence, mask, positions, segments, **text_options(self.config, kwargs))
         states = outputs.last_hidden_state  # (batch, regions + 2 + seq, hidden)
         return BaseModelOutputWithPooling(
             last_hidden_state=states,
@@ -262,6 +226,18 @@ class MMBTModel(MMBTPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _refuse_plain_texts(self, input_ids: torch.Tensor | None) -> None:
+        """Refuse texts as a tokenizer alone gives them, for `pipeline("text-classification")` for example."""
+        opening = self.config.cls_token_id
+        if input_ids is None or opening is None or not input_ids.numel() or torch.compiler.is_compiling():
+            return
+        if bool(input_ids[:, 0].eq(opening).all()):
+            raise ValueError(
+                "Expected words without a leading [CLS], which opens the image part, found texts that all begin with "
+                "it, and no picture. Encode them with the MMBTProcessor, or use "
+                'pipeline("image-text-classification") with {"image": None, "text": ...}.'
+            )
 
     def _embed_words(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
@@ -377,7 +353,7 @@ class MMBTForClassification(MMBTPreTrainedModel):
         return self.model.get_image_features(pixel_values)
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # position_ids stands in TransformersKwargs too
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -388,8 +364,7 @@ class MMBTForClassification(MMBTPreTrainedModel):
         image_regions: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """Classify pictures with their texts.
 
@@ -412,9 +387,7 @@ class MMBTForClassification(MMBTPreTrainedModel):
             image_mask=image_mask,
             image_regions=image_regions,
             inputs_embeds=inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
+            **{**kwargs, "return_dict": True},
         )
         logits = self.classifier(self.dropout(outputs.pooler_output))  # (batch, num_labels)
         return SequenceClassifierOutput(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -156,6 +157,9 @@ class MMBTProcessor(ProcessorMixin):
         return_tensors: Literal["pt", "np"] | None = "pt",
         padding: bool | Literal["longest", "max_length"] = True,
         max_length: int | None = None,
+        truncation: bool = True,
+        text_kwargs: Mapping[str, Any] | None = None,
+        images_kwargs: Mapping[str, Any] | None = None,
     ) -> BatchFeature:
         """Encode one example or a batch.
 
@@ -166,15 +170,28 @@ class MMBTProcessor(ProcessorMixin):
             return_tensors: "pt", "np", or None for lists.
             padding: to the longest text of the batch, to `max_length`, or not at all (lists only).
             max_length: overrides the processor's.
+            truncation: cut texts to `max_length`; False keeps them whole.
+            text_kwargs: `padding`, `max_length` and `truncation`, as transformers groups them.
+            images_kwargs: of the image processor, for this call.
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`, `pixel_values` `(batch, 3, H, W)`
             and `image_mask` `(batch,)`, as far as the processor has a tokenizer and an image processor.
 
         Raises:
+            TypeError: if `text_kwargs` holds another keyword.
             ValueError: if the inputs have different lengths, a text is no string, or a picture cannot be
                 read.
         """
+        grouped = {
+            "padding": padding,
+            "max_length": max_length,
+            "truncation": truncation,
+            **(text_kwargs or {}),
+        }
+        if unknown := sorted(set(grouped) - {"padding", "max_length", "truncation"}):
+            raise TypeError(f"Expected padding, max_length and truncation in text_kwargs, found {unknown}.")
+        padding, max_length = grouped["padding"], grouped["max_length"]
         texts, pairs = _as_list(text, "text"), _as_list(text_pair, "text_pair")
         pictures = list(images) if isinstance(images, list | tuple) else None if images is None else [images]
         lengths = {
@@ -194,15 +211,15 @@ class MMBTProcessor(ProcessorMixin):
                 raise ValueError(
                     "Expected `text`, found None. Pass one text (it may be empty) for each picture."
                 )
-            limit = max_length or self.max_length
+            limit = (max_length or self.max_length) if grouped["truncation"] else sys.maxsize
             encoded = self._encode_texts(texts, pairs, limit)
             if padding:
-                length = limit if padding == "max_length" else None
+                length = max_length or self.max_length if padding == "max_length" else None
                 encoded = pad_texts(encoded, self.tokenizer.pad_token_id, length)
             data.update(encoded)
         if self.image_processor is not None:
             pictures = pictures if pictures is not None else [None] * batch_size
-            pixels = [self._encode_image(picture) for picture in pictures]
+            pixels = [self._encode_image(picture, **(images_kwargs or {})) for picture in pictures]
             data["pixel_values"] = torch.stack([p for p, _ in pixels])  # (batch, 3, H, W)
             data["image_mask"] = [mask for _, mask in pixels]
             if return_tensors != "pt":
@@ -255,6 +272,7 @@ class MMBTProcessor(ProcessorMixin):
         text = ["input_ids", "attention_mask", "token_type_ids"] if self.tokenizer is not None else []
         return text + (["pixel_values", "image_mask"] if self.image_processor is not None else [])
 
+    @property
     def fingerprint(self) -> str:
         """A hash of all that decides what an example becomes: the settings and the whole tokenizer."""
         state = self.to_json_string()
@@ -289,20 +307,23 @@ class MMBTProcessor(ProcessorMixin):
             segment_offset=self.segment_offset,
         )
 
-    def _encode_image(self, picture: Any) -> tuple[torch.Tensor, int]:
+    def _encode_image(self, picture: Any, **options: Any) -> tuple[torch.Tensor, int]:
         """Return pixels `(3, H, W)`, float32, and 1, or what stands for a missing picture."""
         if not is_missing(picture):
             background = 255 if self.transparency == "white" else None
             image = read_image(picture, background=background, upright=self.upright)
-            return self._to_pixels(crop_extreme_aspect(image)), 1
-        if self._blank_pixels is None:
+            return self._to_pixels(crop_extreme_aspect(image), **options), 1
+        if self._blank_pixels is None or options:
             grey = Image.fromarray(np.full((256, 256, 3), 128, dtype=np.uint8))
-            pixels = self._to_pixels(grey)
-            self._blank_pixels = pixels if self.missing_image == "grey" else torch.zeros_like(pixels)
+            pixels = self._to_pixels(grey, **options)
+            blank = pixels if self.missing_image == "grey" else torch.zeros_like(pixels)
+            if options:
+                return blank, int(self.missing_image == "grey")
+            self._blank_pixels = blank
         return self._blank_pixels.clone(), int(self.missing_image == "grey")
 
-    def _to_pixels(self, image: Image.Image) -> torch.Tensor:
-        pixels = self.image_processor(image, return_tensors="pt")["pixel_values"]
+    def _to_pixels(self, image: Image.Image, **options: Any) -> torch.Tensor:
+        pixels = self.image_processor(image, return_tensors="pt", **options)["pixel_values"]
         if pixels.ndim != 4 or pixels.shape[0] != 1:
             raise ValueError(
                 "Expected the image processor to give (1, 3, H, W) for one picture, found "

@@ -1,6 +1,8 @@
 """What differs between text models: names of parts, positions, segments, and the pooler that some lack."""
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,6 +46,17 @@ def require_text_encoder(text_model: PreTrainedModel) -> None:
             f"Expected a text encoder that takes inputs_embeds and attention_mask, found {type(text_model).__name__} "
             f"(model_type {config.model_type!r}). Use an encoder such as BERT, RoBERTa or ModernBERT."
         )
+
+
+def text_options(config: PreTrainedConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a call that go to the text model; what is not given is as the configuration says."""
+    options = {
+        "output_attentions": config.output_attentions,
+        "output_hidden_states": config.output_hidden_states,
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    not_of_it = ("return_dict", "num_items_in_batch")
+    return {name: value for name, value in options.items() if name not in not_of_it}
 
 
 def position_table(text_model: PreTrainedModel) -> nn.Embedding | None:

@@ -1,13 +1,20 @@
-"""`from_pretrained` that refuses what transformers only reports: missing and foreign keys."""
+"""`from_pretrained` that refuses what transformers only reports: missing and foreign keys.
+
+This file stands in both model folders, the same to the letter (a test compares them): each folder travels alone with
+its checkpoints.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import ERROR
 from typing import Any
 
+from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
+
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 class CheckedLoadingMixin:
@@ -17,8 +24,10 @@ class CheckedLoadingMixin:
     only when asked for by name, and logged.
     """
 
-    # First part of the keys that a head adds. The model without it may read the checkpoint with it.
+    # First part of the keys that a head adds. A model without it may read the checkpoint with it.
     _head_prefixes: tuple[str, ...] = ()
+    # The method that puts a new head on pretrained weights, named in messages.
+    _builder = "from_pretrained"
 
     @classmethod
     def from_pretrained(  # type: ignore[no-untyped-def]
@@ -34,41 +43,49 @@ class CheckedLoadingMixin:
 
         Args:
             pretrained_model_name_or_path: folder or Hub name.
-            allow_missing_keys: keys absent from the checkpoint are initialised anew and logged.
+            allow_missing_keys: keys absent from the checkpoint are initialised anew and logged: a new head.
             allow_unexpected_keys: keys that the model does not know are ignored and logged.
             output_loading_info: return `(model, info)`, as transformers does.
 
         Raises:
-            ValueError: if keys are missing or foreign and that was not allowed; lists them.
+            ValueError: if keys are missing or foreign and that was not allowed; lists them. If the checkpoint
+                is one of another kind of model.
         """
+        name = pretrained_model_name_or_path
+        if kwargs.get("config") is None:
+            where_from = {option: kwargs[option] for option in _HUB_OPTIONS if option in kwargs}
+            kind = PreTrainedConfig.get_config_dict(name, **where_from)[0].get("model_type")
+            expected = cls.config_class.model_type  # type: ignore[attr-defined]
+            if kind != expected:
+                raise ValueError(
+                    f"Expected a checkpoint of model_type {expected!r} in {name}, found {kind!r}. To start from other "
+                    f"pretrained weights use {cls._builder}."
+                )
         model, info = super().from_pretrained(  # type: ignore[misc]
-            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+            name, *model_args, output_loading_info=True, **kwargs
         )
-        missing = sorted(info["missing_keys"])
-        foreign = sorted(info["unexpected_keys"])
-        of_a_head = (
-            [key for key in foreign if key.startswith(cls._head_prefixes)] if cls._head_prefixes else []
-        )
-        foreign = [key for key in foreign if key not in of_a_head]
-        where = f"{pretrained_model_name_or_path} into {cls.__name__}"
+        missing, unknown = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+        of_a_head = [key for key in unknown if key.startswith(cls._head_prefixes)]
+        foreign = [key for key in unknown if key not in of_a_head]
+        where = f"{name} into {cls.__name__}"
         if missing and not allow_missing_keys:
             raise ValueError(
                 f"Loading {where}: {len(missing)} keys are missing from the checkpoint and would be random: "
-                f"{_shown(missing)}. To put a classifier on a pretrained encoder call "
-                "from_pretrained_encoder; pass allow_missing_keys=True to initialise them anew."
+                f"{_shown(missing)}. Pass allow_missing_keys=True to initialise them anew, as for a new head, or put "
+                f"one on pretrained weights with {cls._builder}."
             )
         if foreign and not allow_unexpected_keys:
             raise ValueError(
                 f"Loading {where}: {len(foreign)} keys of the checkpoint belong to nothing in the model: "
-                f"{_shown(foreign)}. Load the class that it was saved from, or pass "
-                "allow_unexpected_keys=True."
+                f"{_shown(foreign)}. Load the class that it was saved from, or pass allow_unexpected_keys=True."
             )
-        if missing:
-            logger.warning(f"Loading {where}: initialised anew, as allowed: {_shown(missing)}.")
-        if foreign:
-            logger.warning(f"Loading {where}: ignored, as allowed: {_shown(foreign)}.")
-        if of_a_head:
-            logger.warning(f"Loading {where}: left out the head's {_shown(of_a_head)}.")
+        for what, keys in (
+            ("initialised anew, as allowed:", missing),
+            ("ignored, as allowed:", foreign),
+            ("left out the head's", of_a_head),
+        ):
+            if keys:
+                logger.warning(f"Loading {where}: {what} {_shown(keys)}.")
         return (model, info) if output_loading_info else model
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig
 
+MOST_LAYERS = 1000
+MOST_LABELS = 1_000_000
 WINDOW_LOSSES = ("cross_entropy", "focal", "rmse_one_hot", "mse", "rmse")
 # What may be chosen anew when a head is put on a pretrained encoder.
 HEAD_SETTINGS = (
@@ -138,6 +140,11 @@ class TabBertConfig(PreTrainedConfig):
     seq_len: int | None = None  # rows of a window
     window_label: str | None = None  # "last" row, "any" row, or "every" row has a label of its own
     max_gap: float | int | None = None  # seconds; no window spans a longer pause
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if (kwargs.get("num_labels") or 0) > MOST_LABELS:  # a name is made up for each
+            raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {kwargs['num_labels']}.")
+        super().__post_init__(**kwargs)
 
     @property
     def cell_hidden_size(self) -> int:
@@ -283,6 +290,12 @@ class TabBertConfig(PreTrainedConfig):
             )
 
     def validate_sizes(self):
+        for name in ("num_hidden_layers", "field_num_layers", "lstm_num_layers"):
+            if not 0 <= getattr(self, name) <= MOST_LAYERS:
+                raise ValueError(
+                    f"Expected {name} to be at most {MOST_LAYERS}, found {getattr(self, name)}. Is the config.json of "
+                    "the checkpoint damaged?"
+                )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, "

@@ -120,6 +120,7 @@ class TabBertPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
     """What all TabBERT models share: strict loading, initialisation, the check of the processor."""
 
     config: TabBertConfig
+    _builder = "from_pretrained_encoder"
     base_model_prefix = "model"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True

@@ -362,7 +362,12 @@ class TabBertProcessor(FeatureExtractionMixin):
             with open(
                 str(cached_file(pretrained_model_name_or_path, VALUES_NAME, **hub)), encoding="utf-8"
             ) as file:
-                plain["_words"] = json.load(file)
+                try:
+                    plain["_words"] = json.load(file)
+                except ValueError as error:
+                    raise ValueError(
+                        f"Expected values as JSON in {file.name!r}, found {error}. Copy the processor again."
+                    ) from error
             plain["_arrays"] = load_file(str(cached_file(pretrained_model_name_or_path, ARRAYS_NAME, **hub)))
         return plain, rest
 

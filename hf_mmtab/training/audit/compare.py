@@ -1,6 +1,5 @@
 """Compare two saved checkpoints part by part."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ...files import read_json
 from ..checkpoint_weights import CheckpointWeights
 from ..checkpoints import SCHEDULE_NAME
 from ..parts import owner_by_path
@@ -116,7 +116,7 @@ def saved_parts(*folders: str | os.PathLike) -> dict[str, list[str]] | None:
     for folder in folders:
         for place in (Path(folder), Path(folder).parent):
             if (place / SCHEDULE_NAME).is_file():
-                return json.loads((place / SCHEDULE_NAME).read_text(encoding="utf-8"))["parts"]
+                return read_json(place / SCHEDULE_NAME, "Delete that file.")["parts"]
     return None
 
 

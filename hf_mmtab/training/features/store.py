@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...files import read_json
+
 META_NAME, INDEX_NAME, KEYS_NAME = "meta.json", "index.npy", "keys.json"
 _STORE = re.compile(
     r".+-[0-9a-f]{24}"
@@ -33,7 +35,7 @@ class FeatureStore:
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
-        meta = json.loads((self.folder / META_NAME).read_text(encoding="utf-8"))
+        meta = read_json(self.folder / META_NAME, f"Delete the folder {str(folder)!r}: it is made anew.")
         self.dtype, self.computed = getattr(torch, meta["dtype"]), getattr(torch, meta["computed"])
         self.tail, self.files = tuple(meta["tail"]), meta["files"]
         self.index = np.load(self.folder / INDEX_NAME)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hf_mmtab.converting.mmbt_weights import config_from_original, from_original, to_original
 from hf_mmtab.models.mmbt.configuration_baselines import MMBTBaselineConfig
 from hf_mmtab.models.mmbt.configuration_mmbt import MMBTConfig
-from hf_mmtab.models.mmbt.converting_mmbt import config_from_original, from_original, to_original
 from hf_mmtab.models.mmbt.modeling_baselines import MMBTBaselineForClassification
 from hf_mmtab.models.mmbt.modeling_mmbt import MMBTForClassification
 

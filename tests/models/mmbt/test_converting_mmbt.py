@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_mmtab.models.mmbt.converting_mmbt import KINDS, config_from_original, from_original, to_original
+from hf_mmtab.converting.mmbt_weights import KINDS, config_from_original, from_original, to_original
 
 
 def test_sizes_are_read_off_the_shapes(mmbt_golden):

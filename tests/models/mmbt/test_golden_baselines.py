@@ -5,7 +5,7 @@ import torch
 from golden_mmbt import check_gradients
 from torch.testing import assert_close
 
-from hf_mmtab.models.mmbt.converting_mmbt import from_original, to_original
+from hf_mmtab.converting.mmbt_weights import from_original, to_original
 from hf_mmtab.models.mmbt.word_vectors import load_word_vectors
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}

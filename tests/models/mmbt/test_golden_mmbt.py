@@ -6,7 +6,7 @@ from golden_mmbt import check_gradients
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from hf_mmtab.models.mmbt.converting_mmbt import from_original, to_original
+from hf_mmtab.converting.mmbt_weights import from_original, to_original
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 

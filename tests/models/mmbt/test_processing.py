@@ -129,7 +129,7 @@ def test_the_processor_can_be_sent_to_workers():
     before = processor(images=[None], text="a")
     again = pickle.loads(pickle.dumps(processor))
     assert torch.equal(again(images=[None], text="a")["pixel_values"], before["pixel_values"])
-    assert again.fingerprint() == processor.fingerprint()
+    assert again.fingerprint == processor.fingerprint
 
 
 def test_text_only_and_image_only_processors_give_their_half():
@@ -163,7 +163,7 @@ def test_saved_and_reloaded_gives_bit_equal_inputs(tmp_path, image_processor, wi
     processor.save_pretrained(tmp_path)
     again = AutoProcessor.from_pretrained(tmp_path)
     assert type(again) is MMBTProcessor and type(again.image_processor) is type(image_processor)
-    assert again.fingerprint() == processor.fingerprint() and again.to_dict() == processor.to_dict()
+    assert again.fingerprint == processor.fingerprint and again.to_dict() == processor.to_dict()
     inputs = {"images": [PICTURE, None]} if image_processor else {}
     inputs |= {"text": ["a cat", "dog"], "text_pair": ["dog", "a red red red red"]} if with_text else {}
     first, second = processor(**inputs), again(**inputs)
@@ -172,16 +172,16 @@ def test_saved_and_reloaded_gives_bit_equal_inputs(tmp_path, image_processor, wi
 
 def test_the_fingerprint_follows_settings_and_vocabulary_but_not_calls():
     processor = processor_of()
-    before = processor.fingerprint()
+    before = processor.fingerprint
     processor(text=["a", "red cat"])
     processor(images=[None], text="a")
-    assert processor.fingerprint() == before == processor_of().fingerprint()
+    assert processor.fingerprint == before == processor_of().fingerprint
     others = [
         processor_of(max_length=9),
         MMBTProcessor(ViTImageProcessor(size={"height": 16, "width": 16}), bert_tokenizer()),
         MMBTProcessor(vit_processor(), BertTokenizer(vocab={w: i for i, w in enumerate([*WORDS, "x"])})),
     ]
-    assert len({before, *(other.fingerprint() for other in others)}) == 4
+    assert len({before, *(other.fingerprint for other in others)}) == 4
 
 
 def test_presets(tmp_path):

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from hf_mmtab.models.tabbert.converting_tabbert import convert_config, convert_state_dict
+from hf_mmtab.converting.tabformer_config import convert_config
+from hf_mmtab.converting.tabformer_weights import convert_state_dict
 from hf_mmtab.models.tabbert.modeling_tabbert import TabBertForMaskedLM
 
 # Columns of `golden/tabformer/vocab20k/vocab.nb` in order; ids follow the lines of that file.
@@ -32,7 +33,7 @@ def convert(original, tensors, ranges, name):
     converted = convert_state_dict(tensors, config)
     model = TabBertForMaskedLM(config)
     model.load_state_dict(converted.state_dict, strict=True)
-    assert set(converted.fates) == set(tensors)
+    assert {fate.original for fate in converted.fates} == set(tensors)
     return model.eval()
 
 

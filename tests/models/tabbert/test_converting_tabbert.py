@@ -4,13 +4,9 @@ import pytest
 import torch
 from golden_tabbert import GOLDEN_FIELDS, GOLDEN_SPECIAL, convert
 
+from hf_mmtab.converting.tabformer_config import convert_config
+from hf_mmtab.converting.tabformer_weights import convert_state_dict, kind_of_state_dict, revert_state_dict
 from hf_mmtab.models.tabbert import TabBertForMaskedLM
-from hf_mmtab.models.tabbert.converting_tabbert import (
-    convert_config,
-    convert_state_dict,
-    kind_of_state_dict,
-    revert_state_dict,
-)
 
 NAMES = ["hier", "flat_field_ce", "flat_vanilla"]
 
@@ -73,15 +69,15 @@ def test_ids_move_to_a_layout_with_unknown_and_missing_values(name, golden_origi
 def test_report_names_the_fate_of_every_tensor(golden_original, golden_ranges):
     original, tensors, _ = golden_original("hier")
     config = convert_config(original, GOLDEN_FIELDS, golden_ranges, **GOLDEN_SPECIAL)
-    fates = convert_state_dict(tensors, config).fates
+    fates = {fate.original: fate for fate in convert_state_dict(tensors, config).fates}
     assert set(fates) == set(tensors)
-    assert fates["tb_model.bert.pooler.dense.weight"].startswith("dropped: pooler")
-    assert fates["tb_model.cls.predictions.decoder.weight"].endswith(
+    assert fates["tb_model.bert.pooler.dense.weight"].reason.startswith("dropped: pooler")
+    assert fates["tb_model.cls.predictions.decoder.weight"].reason.endswith(
         "rows of 2 ids that no column can hold are dropped"
     )
-    assert fates["tb_model.bert.embeddings.word_embeddings.weight"].startswith("tied to")
-    kept = "kept as model.field_encoder.layer.0.qkv.weight"
-    assert fates["tab_embeddings.transformer_encoder.layers.0.self_attn.in_proj_weight"] == kept
+    assert fates["tb_model.bert.embeddings.word_embeddings.weight"].reason.startswith("tied to")
+    kept = "model.field_encoder.layer.0.qkv.weight"
+    assert fates["tab_embeddings.transformer_encoder.layers.0.self_attn.in_proj_weight"].ours == kept
 
 
 def test_gpt2_is_refused_with_its_reason(golden_original):

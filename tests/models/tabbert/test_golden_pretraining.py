@@ -6,11 +6,8 @@ import pytest
 import torch
 from golden_tabbert import GOLDEN_FIELDS, GOLDEN_SPECIAL, OldAdamW, convert
 
-from hf_mmtab.models.tabbert.converting_tabbert import (
-    convert_config,
-    convert_state_dict,
-    revert_state_dict,
-)
+from hf_mmtab.converting.tabformer_config import convert_config
+from hf_mmtab.converting.tabformer_weights import convert_state_dict, revert_state_dict
 from hf_mmtab.models.tabbert.modeling_tabbert import TabBertForMaskedLM
 
 MODELS = ["hier", "flat_field_ce", "flat_vanilla"]

@@ -1,5 +1,6 @@
 """What a checkpoint or an option claims and cannot be is refused early, in words, and nothing is written."""
 
+import argparse
 import json
 import pickle
 import shutil
@@ -15,9 +16,11 @@ from safetensors.torch import load_file
 from transformers import BertTokenizer
 
 from hf_mmtab.commands.console import run
-from hf_mmtab.commands.convert_checkpoint import load_tokenizer, main, require_empty, write_whole
+from hf_mmtab.commands.convert_checkpoint import main
 from hf_mmtab.commands.eval_checkpoint import main as evaluate
-from hf_mmtab.commands.original_files import (
+from hf_mmtab.converting.mmbt_args import run_from_args
+from hf_mmtab.converting.mmbt_run import convert_run
+from hf_mmtab.converting.original_files import (
     read_encoders,
     read_labels,
     read_mmbt_run,
@@ -25,9 +28,9 @@ from hf_mmtab.commands.original_files import (
     read_words,
     require_numbers,
 )
-from hf_mmtab.commands.original_recipe import mmbt_recipe
-from hf_mmtab.models.mmbt.converting_run_mmbt import convert_run, run_from_args
-from hf_mmtab.models.tabbert.converting_run_tabbert import convert_tabformer
+from hf_mmtab.converting.tabformer_run import convert_tabformer
+from hf_mmtab.converting.to_ours import load_tokenizer
+from hf_mmtab.converting.writing import require_empty, write_whole
 
 LABELS = ["L0", "L1", "L2", "L3", "L4"]
 ARGS = {
@@ -146,12 +149,18 @@ def test_attention_heads_and_their_source_are_told(golden, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_image_embeds": 0}, "Expected num_image_embeds to be a whole number from 1 to 9, found 0"),
+        (
+            {"num_image_embeds": 0},
+            "Expected num_image_embeds of args.pt to be a whole number from 1 to 9, found 0",
+        ),
         ({"num_image_embeds": 10}, "from 1 to 9, found 10.*pass --num_image_embeds"),
         ({"num_image_embeds": -3}, "from 1 to 9, found -3"),
         ({"num_image_embeds": [3]}, r"from 1 to 9, found \[3\]"),
-        ({"max_seq_len": 0}, "Expected max_seq_len to be a whole number of at least 1, found 0"),
-        ({"max_seq_len": "x"}, "Expected max_seq_len to be a whole number .*'x'.*or pass --max_seq_len"),
+        ({"max_seq_len": 0}, "Expected max_seq_len of args.pt to be a whole number of at least 1, found 0"),
+        (
+            {"max_seq_len": "x"},
+            "Expected max_seq_len of args.pt to be a whole number .*'x'.*or pass --max_seq_len",
+        ),
         (
             {"max_seq_len": 100_000},
             "Expected max_seq_len of at most 64, the positions .* Pass --max_seq_len 64",
@@ -165,10 +174,13 @@ def test_attention_heads_and_their_source_are_told(golden, tmp_path, capsys):
             "Expected label_freqs of 'L0' to be .* at least 1, found 0",
         ),
         ({"label_freqs": dict.fromkeys(LABELS, "3")}, "Expected label_freqs of 'L0' to be .*, found '3'"),
-        ({"train_data_len": "12"}, "Expected train_data_len to be a whole number of at least 1, found '12'"),
-        ({"dropout": 2}, "Expected dropout to be a number from 0 to 1, found 2"),
-        ({"bert_model": ["x"]}, r"Expected bert_model to be a name, found \['x'\]"),
-        ({"weight_classes": "no"}, "Expected weight_classes to be 0 or 1, found 'no'"),
+        (
+            {"train_data_len": "12"},
+            "Expected train_data_len of args.pt to be a whole number of at least 1, found '12'",
+        ),
+        ({"dropout": 2}, "Expected dropout of args.pt to be a number from 0 to 1, found 2"),
+        ({"bert_model": ["x"]}, r"Expected bert_model of args.pt to be text, found \['x'\]"),
+        ({"weight_classes": "no"}, "Expected weight_classes of args.pt to be 0 or 1, found 'no'"),
     ],
 )
 def test_args_of_the_wrong_type_or_range_are_refused(changes, message, mmbt):
@@ -180,17 +192,17 @@ def test_args_of_the_wrong_type_or_range_are_refused(changes, message, mmbt):
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("lr", "x", "Expected lr of args.pt to be a number at least 0, found 'x'"),
-        ("batch_sz", 0, "Expected batch_sz of args.pt to be a whole number at least 1, found 0"),
+        ("lr", "x", "Expected lr of args.pt to be a number of at least 0, found 'x'"),
+        ("batch_sz", 0, "Expected batch_sz of args.pt to be a whole number of at least 1, found 0"),
         ("warmup", float("nan"), "Expected warmup"),
-        ("drop_img_percent", 3, "a number at least 0 and at most 1, found 3"),
+        ("drop_img_percent", 3, "a number from 0 to 1, found 3"),
         ("hidden", ["wide"], r"a list of whole numbers above 0, found \['wide'\]"),
         ("savedir", 7, "Expected savedir of args.pt to be text, found 7. The file was changed"),
     ],
 )
 def test_flags_that_a_recipe_takes_over_are_checked(flag, value, message):
     with pytest.raises(ValueError, match=message):
-        mmbt_recipe({**ARGS, flag: value})
+        run_from_args({**ARGS, flag: value})
 
 
 # --- TabFormer
@@ -464,7 +476,9 @@ def test_the_way_back_needs_a_folder_of_ours(golden, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"Expected the config\.json of one of our models at"):
+    with pytest.raises(
+        ValueError, match=r"Expected a JSON mapping in .*config\.json.* With --reverse SRC is ours"
+    ):
         main(["mmbt", str(other), str(tmp_path / "out"), "--reverse"])
     assert not (tmp_path / "out").exists()
 
@@ -480,3 +494,45 @@ def test_a_checkpoint_that_is_not_there_is_said_to_be_absent(tmp_path):
             FileNotFoundError, match=rf"Expected a saved model .*, found {found}, .* Pass the folder"
         ):
             evaluate([str(name), "sample:openclipart", "--out", str(tmp_path / "out")])
+
+
+def nested(depth):
+    """A list that holds itself-like lists twice at each depth: 2 kB in a file, 2 ** depth when written out."""
+    value = ["label"]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+HOSTILE_ARGS = {
+    "labels that unfold": {"labels": nested(90)},
+    "labels that unfold to a depth that is read": {"labels": nested(14)},
+    "counts that unfold": {"label_freqs": {label: nested(14) for label in LABELS}},
+    "a flag that unfolds": {"lr": nested(14)},
+    "a flag of a million": {"hidden": ["wide"] * 1_000_000},
+    "a number of many digits": {"lr": 10**10_000},
+    "many flags": {"labels": None, **{f"flag{n}": n for n in range(50_000)}},
+    "a long label": {"labels": ["x" * 1_000_000] * 2},
+    "a long name of a model": {"model": "x" * 1_000_000},
+}
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("name", list(HOSTILE_ARGS))
+def test_hostile_args_end_soon_in_a_short_message(name, old, golden, tmp_path):
+    shutil.copy(golden / "mmbt" / "run_dir" / "model_best.pt", tmp_path)
+    args = argparse.Namespace(**{**ARGS, **HOSTILE_ARGS[name]})
+    torch.save(args, tmp_path / "args.pt", _use_new_zipfile_serialization=not old)
+    before = time.monotonic()
+    with pytest.raises(ValueError, match=r"args|label|model") as error:
+        main(["mmbt", str(tmp_path), str(tmp_path / "out"), "--num_attention_heads", "4"])
+    assert time.monotonic() - before < 20 and len(str(error.value)) < 5000
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("token2id", [{"A" * 10_000: {n: [n, n] for n in range(100)}}, {"A": nested(80)}])
+def test_a_vocabulary_that_unfolds_is_refused(token2id, tmp_path):
+    (tmp_path / "vocab").write_bytes(pickle.dumps(token2id, 4))
+    with pytest.raises(ValueError, match=r"map field → token|too many when written out") as error:
+        read_vocabulary(tmp_path / "vocab")
+    assert len(str(error.value)) < 1000

@@ -6,19 +6,14 @@ from typing import Any
 
 import torch
 
-from .configuration_tabbert import TabBertConfig
-from .converting_checks_tabbert import require_fit, require_settings, require_sizes, shape_of
-from .converting_tabbert import (
-    convert_config,
-    convert_state_dict,
-    kind_of_state_dict,
-    name_parts,
-    revert_state_dict,
-)
-from .converting_vocabulary_tabbert import OriginalEncoders, processor_from_original
-from .modeling_tabbert import TabBertForMaskedLM, TabBertPreTrainedModel
-from .modeling_tabbert_lstm import TabBertLstmForSequenceClassification
-from .processing_tabbert import TabBertProcessor
+from ..models.tabbert.configuration_tabbert import TabBertConfig
+from ..models.tabbert.modeling_tabbert import TabBertForMaskedLM, TabBertPreTrainedModel
+from ..models.tabbert.modeling_tabbert_lstm import TabBertLstmForSequenceClassification
+from ..models.tabbert.processing_tabbert import TabBertProcessor
+from .checks import TensorFate, require_fit, shape_of
+from .tabformer_config import convert_config, require_settings, require_sizes, revert_config
+from .tabformer_vocabulary import OriginalEncoders, processor_from_original
+from .tabformer_weights import convert_state_dict, kind_of_state_dict, name_parts, revert_state_dict
 
 
 @dataclass
@@ -27,7 +22,7 @@ class ConvertedTabFormer:
 
     model: TabBertPreTrainedModel
     processor: TabBertProcessor
-    fates: dict[str, str]
+    fates: list[TensorFate]
     id_map: torch.Tensor
 
 
@@ -82,20 +77,12 @@ def convert_tabformer(
         model_class = TabBertLstmForSequenceClassification
         config = _lstm_config(config, state_dict, labels)
     converted = convert_state_dict(state_dict, config, id_map)
-    names = {ours: name for name, fate in converted.fates.items() if (ours := _kept_name(fate)) is not None}
-    require_fit(
-        lambda: model_class(config),
-        converted.state_dict,
-        names,
-        "The weights do not fit config.json, or some are missing",
-    )
+    names = {fate.ours: fate.original for fate in converted.fates if fate.ours is not None}
+    what = "The weights do not fit config.json, or some are missing"
+    require_fit(lambda: model_class(config), converted.state_dict, names, what)
     model = model_class(config)
     model.load_state_dict(converted.state_dict, strict=True)
     return ConvertedTabFormer(model.eval(), processor, converted.fates, id_map)
-
-
-def _kept_name(fate: str) -> str | None:
-    return fate.removeprefix("kept as ").split(";")[0] if fate.startswith("kept as ") else None
 
 
 def _lstm_config(
@@ -135,33 +122,4 @@ def revert_tabformer(
     Raises:
         ValueError: if the original has no such model.
     """
-    if config.flatten:
-        architecture = "TabFormerBertForMaskedLM" if config.mlm_loss == "field" else "BertForMaskedLM"
-    else:
-        architecture = "TabFormerHierarchicalLM"
-    same = (
-        "attention_probs_dropout_prob",
-        "field_hidden_size",
-        "flatten",
-        "hidden_act",
-        "hidden_dropout_prob",
-        "hidden_size",
-        "initializer_range",
-        "intermediate_size",
-        "layer_norm_eps",
-        "max_position_embeddings",
-        "num_attention_heads",
-        "num_hidden_layers",
-        "type_vocab_size",
-    )
-    original = {
-        "architectures": [architecture],
-        "model_type": "bert",
-        "ncols": config.num_fields,
-        "pad_token_id": 0,  # as the original has it: the id of its [UNK]
-        "vocab_size": len(id_map),
-        **{name: getattr(config, name) for name in same},
-    }
-    if not config.flatten:
-        original |= {"nhead": config.field_num_heads, "num_layers": config.field_num_layers}
-    return original, revert_state_dict(state_dict, config, id_map)
+    return revert_config(config, len(id_map)), revert_state_dict(state_dict, config, id_map)

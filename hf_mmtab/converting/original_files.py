@@ -1,6 +1,5 @@
 """The files that the originals left behind, read safely into plain values and tensors."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,16 @@ from typing import Any
 
 import torch
 
+from ..files import read_json
 from ..models.mmbt.glove_mmbt import SPECIAL_TOKENS, read_glove_words
-from ..models.tabbert.converting_tabbert import kind_of_state_dict
-from ..models.tabbert.converting_vocabulary_tabbert import BINNED_FIELDS, CARD_FIELDS, OriginalEncoders
-from ..torch_files import load_tensors, read_state_dict, read_torch_file
-from ..torch_files.safe_pickle import read_pickle
-from ..torch_files.safe_values import Array, Record
+from .checks import shown
+from .pickles import read_pickle
+from .stand_ins import Array, Record
+from .tabformer_vocabulary import BINNED_FIELDS, CARD_FIELDS, OriginalEncoders
+from .tabformer_weights import kind_of_state_dict
+from .torch_files import load_tensors, read_state_dict, read_torch_file
 
+MAX_NAME = 100  # characters of a column; it is repeated for every token
 COUNTERS = ("num_batches_tracked", "position_ids")  # what is whole numbers in a state dict
 PICKLES = (b"\x80", b"(", b"}", b"ccollections\n", b"ccopy_reg\n")  # how one begins, of any protocol
 RUN_FILES = ("model_best.pt", "checkpoint.pt")  # the best epoch of an MMBT run, else its last
@@ -43,6 +45,12 @@ def find_file(source: Path, names: tuple[str, ...], what: str) -> Path:
             return source / name
     found = sorted(path.name for path in source.iterdir())[:10] if source.is_dir() else "no such folder"
     raise FileNotFoundError(f"Expected {what} ({' or '.join(names)}) in {str(source)!r}, found {found}.")
+
+
+def require_file(path: Path, what: str, remedy: str) -> None:
+    """Raise a FileNotFoundError unless a file is there; `remedy` is an option and what it takes."""
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected {what}, found none at {str(path)!r}. Pass {remedy}")
 
 
 def require_numbers(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
@@ -114,17 +122,14 @@ def read_labels(given: list[str] | None) -> list[str] | None:
 def read_mmbt_run(source: Path, args_file: Path | None) -> OriginalFiles:
     """Read `model_best.pt` (a state dict alone will do, too) and `args.pt` beside it, if it is there."""
     weights = find_file(source, RUN_FILES, "a checkpoint of the original MMBT")
-    checkpoint = read_torch_file(weights)
-    if isinstance(checkpoint, Record):
+    state = read_torch_file(weights)
+    if isinstance(state, Record):
         raise ValueError(
-            f"Expected a checkpoint in {str(weights)!r}, found a {checkpoint.class_name}. Is it args.pt? "
+            f"Expected a checkpoint in {str(weights)!r}, found a {state.class_name}. Is it args.pt? "
             "Pass the run's folder, or model_best.pt."
         )
-    state = (
-        checkpoint["state_dict"]
-        if isinstance(checkpoint, Mapping) and "state_dict" in checkpoint
-        else checkpoint
-    )
+    if isinstance(state, Mapping) and "state_dict" in state:
+        state = state["state_dict"]
     tensors = require_numbers(load_tensors(state, weights), weights)
     beside = args_file or weights.parent / "args.pt"
     if args_file is None and not beside.is_file():
@@ -139,10 +144,10 @@ def read_args(path: Path) -> dict[str, Any]:
         ValueError: if it is another file, or its vocabulary has gaps.
     """
     args = read_torch_file(path)
-    if not isinstance(args, Record) or args.class_name != "argparse.Namespace":
+    if getattr(args, "class_name", None) != "argparse.Namespace":
         raise ValueError(
             f"Expected the flags of a run (argparse.Namespace) in {str(path)!r}, found "
-            f"{args.class_name if isinstance(args, Record) else type(args).__name__}. Pass args.pt."
+            f"{getattr(args, 'class_name', type(args).__name__)}. Pass args.pt."
         )
     settings = dict(args.attributes)
     vocabulary = settings.pop("vocab", None)
@@ -172,16 +177,8 @@ def read_tabformer(source: Path, config: Path | None) -> OriginalFiles:
     beside = config or weights.parent / "config.json"
     if beside.is_dir():
         beside = beside / "config.json"
-    if not beside.is_file():
-        raise FileNotFoundError(
-            f"Expected the config.json of the pretraining, found none at {str(beside)!r}. Pass --config FILE_OR_FOLDER."
-        )
-    try:
-        settings = json.loads(beside.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"Expected JSON in {str(beside)!r}, found: {error}. Copy the file again.") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"Expected a mapping in {str(beside)!r}, found {type(settings).__name__}.")
+    require_file(beside, "the config.json of the pretraining", "--config FILE_OR_FOLDER.")
+    settings = read_json(beside, "Copy the file again.")
     tensors = read_state_dict(weights)
     kind_of_state_dict(tensors)  # another model altogether: say that first
     require_numbers(tensors, weights)
@@ -195,11 +192,8 @@ def read_vocabulary(path: Path) -> list[str]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is another file, or its ids have gaps.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Expected the vocabulary of the run, found none at {str(path)!r}. Pass --vocab FILE: vocab.nb of "
-            "the output folder, or a vocab_token2id.bin."
-        )
+    remedy = "--vocab FILE: vocab.nb of the output folder, or a vocab_token2id.bin."
+    require_file(path, "the vocabulary of the run", remedy)
     with open(path, "rb") as file:
         pickled = file.read(16).startswith(PICKLES)
     if not pickled:
@@ -208,8 +202,10 @@ def read_vocabulary(path: Path) -> list[str]:
     ids: dict[int, str] = {}
     try:
         for field, tokens in token2id.items():
+            if len(field) > MAX_NAME:
+                raise ValueError(f"a field {field[:MAX_NAME]!r}…")
             for token, (place, _) in tokens.items():
-                ids[place] = f"{field}_{token}"
+                ids[int(place)] = f"{field}_{token}"
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"Expected {str(path)!r} to map field → token → [id, id inside the field], found something else "
@@ -227,31 +223,28 @@ def read_encoders(path: Path) -> OriginalEncoders:
         FileNotFoundError: if there is no such file.
         ValueError: if it is another file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Expected the encoders of the run, found none at {str(path)!r}. Pass --encoder_fit FILE: "
-            "DATA_ROOT/preprocessed/NAME.encoder_fit.pkl. Without it no value of a table can be given its id."
-        )
+    remedy = "--encoder_fit FILE: DATA_ROOT/preprocessed/NAME.encoder_fit.pkl. Without it no value of a table can be "
+    require_file(path, "the encoders of the run", remedy + "given its id.")
     fitted = read_pickle(path)
+
+    def array(of: str, name: str | int) -> Any:
+        """Return an attribute of an encoder, or a part of a tuple, that must be an array."""
+        value = fitted[of].attributes[name] if isinstance(name, str) else fitted[of][name]
+        if not isinstance(value, Array) or value.values is None:
+            raise TypeError(f"no array, but {type(value).__name__}")
+        return value.values
+
     try:
-        time = fitted["Timestamp"]
-        scaled = [float(_array(time.attributes[name])[0]) for name in ("data_min_", "data_max_")]
         labelled = [name for name in CARD_FIELDS if name not in ("User", "Card", *BINNED_FIELDS)]
         return OriginalEncoders(
-            classes={name: _array(fitted[name].attributes["classes_"]).tolist() for name in labelled},
-            edges={name: _array(fitted[f"{name}-Quant"][0]) for name in BINNED_FIELDS},
-            first=scaled[0],
-            last=scaled[1],
-            rows=int(time.attributes.get("n_samples_seen_", 0)),
+            classes={name: array(name, "classes_").tolist() for name in labelled},
+            edges={name: array(f"{name}-Quant", 0) for name in BINNED_FIELDS},
+            first=float(array("Timestamp", "data_min_")[0]),
+            last=float(array("Timestamp", "data_max_")[0]),
+            rows=int(fitted["Timestamp"].attributes.get("n_samples_seen_", 0)),
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Expected the encoders of TabFormer's card table in {str(path)!r}, found something else ({error!r}). "
+            f"Expected the encoders of TabFormer's card table in {str(path)!r}, found something else ({shown(error)}). "
             "Pass the encoder_fit.pkl of the run."
         ) from error
-
-
-def _array(value: Any) -> Any:
-    if not isinstance(value, Array) or value.values is None:
-        raise TypeError(f"no array, but {type(value).__name__}")
-    return value.values

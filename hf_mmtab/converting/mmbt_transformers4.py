@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-from .converting_mmbt import TensorFate, from_original
+from .checks import TensorFate
 
 # Source: transformers 4.x, models/mmbt/modeling_mmbt.py (MMBTForClassification around a BERT), and the image
 # encoder of its example run_mmimdb.py: `nn.Sequential` of a torchvision ResNet's children.
@@ -66,14 +66,12 @@ def original_names(
 
 
 def fates_in_their_names(
-    renamed: dict[str, torch.Tensor], names: Mapping[str, str], dropped: list[TensorFate]
+    fates: list[TensorFate], names: Mapping[str, str], dropped: list[TensorFate]
 ) -> list[TensorFate]:
     """Return what becomes of every tensor, under the names of the transformers-4 checkpoint."""
-    fates = []
-    for fate in from_original("mmbt", renamed)[1]:
-        reason = fate.reason
-        for original, theirs in names.items():
-            if reason.endswith(f" {original}"):
-                reason = reason.removesuffix(original) + theirs
-        fates.append(TensorFate(names[fate.original], fate.ours, reason))
-    return fates + dropped
+    renamed = []
+    for fate in fates:
+        start, _, twin = fate.reason.rpartition(" ")
+        reason = f"{start} {names[twin]}" if twin in names else fate.reason
+        renamed.append(TensorFate(names[fate.original], fate.ours, reason))
+    return renamed + dropped

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .column_plan import ORIGINAL_SPECIAL_TOKENS
-from .field import Field
-from .field_kinds import make_fields
-from .plan_presets import PRSA_NUMBERS, paper_card_plan
-from .processing_tabbert import TabBertProcessor
+from ..models.tabbert.column_plan import ORIGINAL_SPECIAL_TOKENS
+from ..models.tabbert.field import Field
+from ..models.tabbert.field_kinds import make_fields
+from ..models.tabbert.plan_presets import PRSA_NUMBERS, paper_card_plan
+from ..models.tabbert.processing_tabbert import TabBertProcessor
 
 SPECIAL_FIELD, LABEL_FIELD = "SPECIAL", "Is Fraud?"
 # Source: IBM/TabFormer at ebb7cd6, dataset/card.py: columns_to_select, then the columns that LabelEncoder numbers.

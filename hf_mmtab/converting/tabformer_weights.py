@@ -1,17 +1,16 @@
 """Weights of IBM/TabFormer and of the published fine-tuning model, renamed to ours and back.
 
-Only tensors and plain values pass through here: opening files safely is the caller's part.
+Only tensors and plain values pass through here: `original_files` opens the files.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
-from .configuration_tabbert import TabBertConfig
-from .converting_checks_tabbert import shape_of
+from ..models.tabbert.configuration_tabbert import TabBertConfig
+from .checks import TensorFate, shape_of
 
 # Ids that the original lacks ([UNK] and [MISSING] of a field) are scored so low that no probability
 # changes in float32 (e^-30 = 1e-13), yet can still be learned.
@@ -19,41 +18,36 @@ NEW_ID_BIAS = -30.0
 
 # NOTE[DIFF] The pooler that the original builds for pretraining, and never uses nor trains, is left out.
 _UNUSED = {
-    "pooler.dense.weight": "pooler, which pretraining never uses",
-    "pooler.dense.bias": "pooler, which pretraining never uses",
-    "embeddings.position_ids": "constant 0, 1, 2, …",
-}
-_FIELD_LAYER = {
-    "self_attn.in_proj_weight": "qkv.weight",
-    "self_attn.in_proj_bias": "qkv.bias",
-    "self_attn.out_proj.weight": "output.weight",
-    "self_attn.out_proj.bias": "output.bias",
-    "norm1.weight": "attention_norm.weight",
-    "norm1.bias": "attention_norm.bias",
-    "linear1.weight": "up.weight",
-    "linear1.bias": "up.bias",
-    "linear2.weight": "down.weight",
-    "linear2.bias": "down.bias",
-    "norm2.weight": "output_norm.weight",
-    "norm2.bias": "output_norm.bias",
+    **dict.fromkeys(
+        ("pooler.dense.weight", "pooler.dense.bias"), "dropped: pooler, which pretraining never uses"
+    ),
+    "embeddings.position_ids": "dropped: constant 0, 1, 2, …",
 }
 _FIELD_PREFIX = "tab_embeddings.transformer_encoder.layers."
-_TRANSFORM = re.compile(r"transform\.(dense|LayerNorm)\.(weight|bias)")
-
-_BERT = re.compile(
+_FIELD_LAYER = {
+    "self_attn.in_proj_": "qkv.",
+    "self_attn.out_proj.": "output.",
+    "norm1.": "attention_norm.",
+    "linear1.": "up.",
+    "linear2.": "down.",
+    "norm2.": "output_norm.",
+}
+_BOTH = r"(weight|bias)"
+_FIELD = re.compile(re.escape(_FIELD_PREFIX) + rf"(\d+)\.({'|'.join(map(re.escape, _FIELD_LAYER))}){_BOTH}")
+_BERT = (
     r"embeddings\.((position|token_type)_embeddings\.weight|LayerNorm\.(weight|bias))|encoder\.layer\.\d+\."
     r"(attention\.(self\.(query|key|value)|output\.(dense|LayerNorm))|(intermediate|output)\.dense|output\.LayerNorm)"
-    r"\.(weight|bias)"
+    rf"\.{_BOTH}"
 )
 
 
 @dataclass
 class ConvertedTabBert:
-    """Our config and tensors, and the fate of each source tensor: "kept as …", "tied to …", "dropped: …"."""
+    """Our config and tensors, and the fate of each source tensor."""
 
     config: TabBertConfig
     state_dict: dict[str, torch.Tensor]
-    fates: dict[str, str] = field(default_factory=dict)
+    fates: list[TensorFate] = field(default_factory=list)
 
 
 def kind_of_state_dict(state_dict: Mapping[str, torch.Tensor]) -> str:
@@ -81,95 +75,36 @@ def kind_of_state_dict(state_dict: Mapping[str, torch.Tensor]) -> str:
 
 def name_parts(kind: str) -> tuple[str, str, str | None]:
     """Return the prefix of the BERT, the name of the word embedding and the prefix of the head, if there is one."""
+    words = "embeddings.word_embeddings.weight"
     return {
         "hierarchical": (
             "tb_model.bert.",
             "tab_embeddings.word_embeddings.weight",
             "tb_model.cls.predictions.",
         ),
-        "flat": ("bert.", "bert.embeddings.word_embeddings.weight", "cls.predictions."),
-        "lstm": ("model.", "model.embeddings.word_embeddings.weight", None),
+        "flat": ("bert.", f"bert.{words}", "cls.predictions."),
+        "lstm": ("model.", f"model.{words}", None),
     }[kind]
 
 
-def convert_config(
-    original: Mapping[str, Any],
-    fields: list[str],
-    field_ranges: list[list[int]],
-    field_ce: bool | None = None,
-    **special: Any,
-) -> TabBertConfig:
-    """Return our config for the `config.json` of a TabFormer checkpoint.
-
-    Args:
-        original: the parsed `config.json`.
-        fields: columns in input order, `[SEP]` column included.
-        field_ranges: `[start, end)` of each column in our ids.
-        field_ce: whether the flat model was trained with `--field_ce`; read from `architectures` if left out.
-        special: `vocab_size`, `pad_token_id`, `mask_token_id`, … of our ids.
-
-    Raises:
-        ValueError: if the columns do not fit, or it cannot be told which loss the model was trained with.
-    """
-    if original.get("ncols") != len(fields):
-        raise ValueError(
-            f"Expected {original.get('ncols')!r} columns (ncols of config.json), found {len(fields)} in the "
-            f"vocabulary: {', '.join(fields)}. Pass the config.json and the vocabulary of the same run."
-        )
-    flatten = bool(original["flatten"])
-    field_ce = _trained_with_field_ce(original, flatten, field_ce)
-    hidden_size = original["hidden_size"]
-    same = (
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "hidden_act",
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-        "max_position_embeddings",
-        "type_vocab_size",
-        "initializer_range",
-        "layer_norm_eps",
-    )
-    return TabBertConfig(
-        fields=fields,
-        field_ranges=field_ranges,
-        flatten=flatten,
-        hidden_size=hidden_size,
-        field_hidden_size=original["field_hidden_size"],
-        field_num_layers=original.get("num_layers", 1),
-        field_num_heads=original.get("nhead", 1 if flatten else 8),
-        tie_word_embeddings=flatten,
-        head_hidden_size=hidden_size,
-        cell_states="slice",
-        mlm_loss="field" if field_ce else "vocab",
-        **{name: original[name] for name in same},
-        **{"vocab_size": original["vocab_size"], **special},
-    )
+def _renamed(kind: str) -> list[tuple[str, str, str]]:
+    """Return prefixes of the original and ours, and the pattern of what may follow."""
+    prefix, _, head = name_parts(kind)
+    own = [("lstm.", "lstm.", ".*"), ("regressor.", "classifier.", _BOTH)]
+    if head is not None:
+        own = [(f"{head}transform.", "head.transform.", rf"(dense|LayerNorm)\.{_BOTH}")]
+    projection = ("tab_embeddings.lin_proj.", "model.field_encoder.projection.", _BOTH)
+    return [projection, (prefix, "model.row_encoder.", _BERT), *own]
 
 
-def _trained_with_field_ce(original: Mapping[str, Any], flatten: bool, said: bool | None) -> bool:
-    """Return whether a model was trained with `--field_ce`, as `architectures` and the user say."""
-    named = set(original.get("architectures") or [])
-    known: bool | None = True
-    source = "a hierarchical model always is"
-    if flatten:
-        told = {"TabFormerBertForMaskedLM": True, "BertForMaskedLM": False}
-        found = [name for name in told if name in named]
-        known = told[found[0]] if found else None
-        source = f"architectures: {found}"
-    if known is None and said is None:
-        raise ValueError(
-            "The config of this flat TabFormer model does not tell its loss (no known class in architectures): pass "
-            "--field_ce if it was trained with --field_ce, else --no-field_ce (in Python field_ce=True or False)."
-        )
-    if known is not None and said is not None and known != said:
-        raise ValueError(
-            f"Expected a model trained {'with' if said else 'without'} --field_ce, as was passed, found one trained "
-            f"{'with' if known else 'without'} in its config.json ({source}). Leave out "
-            f"{'--field_ce' if said else '--no-field_ce'} (in Python field_ce), or pass the config.json of this model."
-        )
-    return bool(said if known is None else known)
+def _our_name(name: str, kind: str) -> str | None:
+    """Return our name of a tensor that is the same here; None for the word embedding, its head and foreign ones."""
+    if match := _FIELD.fullmatch(name):
+        return f"model.field_encoder.layer.{match[1]}.{_FIELD_LAYER[match[2]]}{match[3]}"
+    for theirs, ours, pattern in _renamed(kind):
+        if name.startswith(theirs) and re.fullmatch(pattern, name.removeprefix(theirs)):
+            return ours + name.removeprefix(theirs)
+    return None
 
 
 def convert_state_dict(
@@ -188,73 +123,40 @@ def convert_state_dict(
             the ones that lack.
     """
     kind = kind_of_state_dict(state_dict)
-    result = ConvertedTabBert(config, {})
     prefix, words_name, head = name_parts(kind)
     ids = _Ids(config, shape_of(state_dict, words_name, 2)[0], id_map)
-    tied = {f"{prefix}embeddings.word_embeddings.weight", words_name}
+    tied = {}
+    if kind == "flat":
+        tied = {f"{head}bias": f"{head}decoder.bias", f"{head}decoder.weight": words_name}
+    elif kind == "hierarchical":
+        scores = f"{prefix}embeddings.word_embeddings.weight"
+        tied = {f"{head}bias": f"{head}decoder.bias", scores: f"{head}decoder.weight"}
+    ours: dict[str, torch.Tensor] = {}
+    fates = []
     for name, tensor in state_dict.items():
+        target, reason = _our_name(name, kind), "kept"
         if name == words_name:
-            result.state_dict["model.embeddings.word_embeddings.weight"] = ids.embeddings(name, tensor)
-            result.fates[name] = "kept as model.embeddings.word_embeddings.weight"
-        elif head is not None and name.startswith(head):
-            _convert_head(name.removeprefix(head), name, tensor, result, ids, state_dict, head, kind)
+            target = "model.embeddings.word_embeddings.weight"
+            ours[target] = ids.embeddings(name, tensor)
         elif name in tied:
-            _require_equal(state_dict, name, f"{head}decoder.weight")
-            result.fates[name] = f"tied to {head}decoder.weight"
-        else:
-            target = _encoder_name(name, prefix, kind)
-            if target is None and name.removeprefix(prefix) in _UNUSED:
-                result.fates[name] = f"dropped: {_UNUSED[name.removeprefix(prefix)]}"
-            elif target is None:
-                raise ValueError(
-                    f"Expected only tensors of a {kind} TabFormer model, found {name!r}: "
-                    "nothing was converted."
-                )
-            else:
-                result.state_dict[target] = tensor.clone()
-                result.fates[name] = f"kept as {target}"
-    return result
-
-
-def _encoder_name(name: str, prefix: str, kind: str) -> str | None:
-    if name.startswith(_FIELD_PREFIX):
-        layer, _, rest = name.removeprefix(_FIELD_PREFIX).partition(".")
-        return f"model.field_encoder.layer.{layer}.{_FIELD_LAYER[rest]}" if rest in _FIELD_LAYER else None
-    if name in ("tab_embeddings.lin_proj.weight", "tab_embeddings.lin_proj.bias"):
-        return "model.field_encoder.projection." + name.rpartition(".")[2]
-    if kind == "lstm" and name.startswith("lstm."):
-        return name
-    if kind == "lstm" and name in ("regressor.weight", "regressor.bias"):
-        return "classifier." + name.rpartition(".")[2]
-    if name.startswith(prefix) and _BERT.fullmatch(name.removeprefix(prefix)):
-        return "model.row_encoder." + name.removeprefix(prefix)
-    return None
-
-
-def _convert_head(part, name, tensor, result, ids, state_dict, head, kind):
-    """Place one tensor of the masked-cell head."""
-    if _TRANSFORM.fullmatch(part):
-        result.state_dict[f"head.{part}"] = tensor.clone()
-        result.fates[name] = f"kept as head.{part}"
-    elif part == "bias":
-        _require_equal(state_dict, name, f"{head}decoder.bias")
-        result.fates[name] = f"tied to {head}decoder.bias"
-    elif part == "decoder.weight" and kind == "flat":
-        _require_equal(state_dict, name, "bert.embeddings.word_embeddings.weight")
-        result.fates[name] = "tied to bert.embeddings.word_embeddings.weight"
-    elif part == "decoder.bias" and kind == "flat":
-        result.state_dict["head.bias"] = ids.rows(name, tensor, NEW_ID_BIAS)
-        result.fates[name] = "kept as head.bias"
-    elif part in ("decoder.weight", "decoder.bias"):
-        fill, what = (0.0, "weight") if part == "decoder.weight" else (NEW_ID_BIAS, "bias")
-        rows = ids.rows(name, tensor, fill)
-        for index, (start, end) in enumerate(result.config.field_ranges):
-            result.state_dict[f"head.decoder.{index}.{what}"] = rows[start:end].clone()
-        result.fates[name] = f"kept as head.decoder.*.{what}, one per column" + ids.given_up()
-    else:
-        raise ValueError(
-            f"Expected only tensors of a {kind} TabFormer model, found {name!r}: nothing was converted."
-        )
+            _require_equal(state_dict, name, tied[name])
+            reason = f"tied to {tied[name]}"
+        elif name == f"{head}decoder.bias" and kind == "flat":
+            ours[target := "head.bias"] = ids.rows(name, tensor, NEW_ID_BIAS)
+        elif name in (f"{head}decoder.weight", f"{head}decoder.bias"):
+            what = name.rpartition(".")[2]
+            rows = ids.rows(name, tensor, NEW_ID_BIAS if what == "bias" else 0.0)
+            for index, (start, end) in enumerate(config.field_ranges):
+                ours[f"head.decoder.{index}.{what}"] = rows[start:end].clone()
+            target, reason = f"head.decoder.*.{what}, one per column", "kept" + ids.given_up()
+        elif target is not None:
+            ours[target] = tensor.clone()
+        elif (reason := _UNUSED.get(name.removeprefix(prefix), "")) == "":
+            raise ValueError(
+                f"Expected only tensors of a {kind} TabFormer model, found {name!r}: nothing was converted."
+            )
+        fates.append(TensorFate(name, target, reason))
+    return ConvertedTabBert(config, ours, fates)
 
 
 def _require_equal(state_dict: Mapping[str, torch.Tensor], name: str, other: str) -> None:
@@ -353,20 +255,17 @@ def revert_state_dict(
         moved[kept] = rows[where[kept]]
         return moved
 
-    bert = "bert." if config.flatten else "tb_model.bert."
-    head = "cls.predictions." if config.flatten else "tb_model.cls.predictions."
+    kind = "flat" if config.flatten else "hierarchical"
+    bert, _, head = name_parts(kind)
     layer = {ours: theirs for theirs, ours in _FIELD_LAYER.items()}
     original: dict[str, torch.Tensor] = {}
     for name, tensor in state_dict.items():
-        if name.startswith("model.row_encoder."):
-            original[bert + name.removeprefix("model.row_encoder.")] = tensor
-        elif name.startswith("model.field_encoder.projection."):
-            original["tab_embeddings.lin_proj." + name.rpartition(".")[2]] = tensor
-        elif name.startswith("model.field_encoder.layer."):
-            number, _, rest = name.removeprefix("model.field_encoder.layer.").partition(".")
-            original[f"{_FIELD_PREFIX}{number}.{layer[rest]}"] = tensor
-        elif name.startswith("head.transform."):
-            original[head + name.removeprefix("head.")] = tensor
+        if name.startswith("model.field_encoder.layer."):
+            number, part, what = name.split(".")[-3:]
+            original[f"{_FIELD_PREFIX}{number}.{layer[f'{part}.']}{what}"] = tensor
+        for theirs, ours, _ in _renamed(kind):
+            if name.startswith(ours):
+                original[theirs + name.removeprefix(ours)] = tensor
     words = back(state_dict["model.embeddings.word_embeddings.weight"])
     if config.flatten:
         scores, bias = words, back(state_dict["head.bias"])

@@ -1,0 +1,1 @@
+"""Checkpoints of the original implementations, read safely and turned into ours, and back."""

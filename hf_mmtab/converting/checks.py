@@ -1,0 +1,107 @@
+"""What becomes of a tensor, and: is what a file of an original claims possible? Asked before anything is built."""
+
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+MOST_NAMED = 5  # tensors that a message names
+CHANGED = "The file was changed: take the one that the original wrote."
+
+
+@dataclass(frozen=True)
+class TensorFate:
+    """What became of one tensor of the original checkpoint."""
+
+    original: str
+    ours: str | None  # None: dropped
+    reason: str
+
+
+def shown(value: Any, most: int = 200) -> str:
+    """Return the repr of a value from a file, cut short: it may be of any length."""
+    try:
+        text = reprlib.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def shape_of(state_dict: Mapping[str, torch.Tensor], name: str, dims: int) -> tuple[int, ...]:
+    """Return the shape of a tensor that sizes are read off.
+
+    Raises:
+        ValueError: if it is absent, empty or has another number of dimensions.
+    """
+    if name not in state_dict:
+        raise ValueError(
+            f"Expected a tensor {name!r} in the checkpoint, found none. Are the files of the same run, and is the "
+            "checkpoint whole?"
+        )
+    shape = tuple(state_dict[name].shape)
+    if len(shape) != dims or 0 in shape:
+        raise ValueError(
+            f"Expected {name!r} to have {dims} dimensions, none of them empty, found shape {shape}. The checkpoint "
+            "was changed or is damaged: copy it again."
+        )
+    return shape
+
+
+def require_fit(
+    build: Callable[[], PreTrainedModel],
+    tensors: Mapping[str, torch.Tensor],
+    names: Mapping[str, str],
+    what: str,
+) -> None:
+    """Compare the shapes of converted tensors with the model's, without memory for its weights.
+
+    Args:
+        build: makes the model; called on the meta device.
+        tensors: under our names.
+        names: our name → the original's, for messages.
+        what: begins the message.
+
+    Raises:
+        ValueError: names the tensors that lack, are too many or have other shapes.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+    wrong = {
+        "missing": [names.get(name, name) for name in expected if name not in tensors],
+        "unexpected": [names.get(name, name) for name in tensors if name not in expected],
+        "of other shapes": [
+            f"{names.get(name, name)} {tuple(tensors[name].shape)} in place of {shape}"
+            for name, shape in expected.items()
+            if name in tensors and tuple(tensors[name].shape) != shape
+        ],
+    }
+    found = [
+        f"{kind}: {', '.join(which[:MOST_NAMED])}"
+        + (f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else "")
+        for kind, which in wrong.items()
+        if which
+    ]
+    if found:
+        raise ValueError(f"{what}; found {'; '.join(found)}. Are the files of the same run, and whole?")
+
+
+def require_number(
+    name: str,
+    value: Any,
+    least: float | None,
+    most: float | None = None,
+    kind: type = int,
+    remedy: str = CHANGED,
+) -> None:
+    """Raise a ValueError unless `value` is a finite number of the kind (an int will do for a float) in the range."""
+    right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    low, high = -float("inf") if least is None else least, float("inf") if most is None else most
+    if right and low <= value <= high and abs(value) < float("inf"):
+        return
+    wanted = "a whole number" if kind is int else "a number"
+    if least is not None:
+        wanted += f" of at least {least}" if most is None else f" from {least} to {most}"
+    raise ValueError(f"Expected {name} to be {wanted}, found {shown(value)}. {remedy}")

@@ -1,0 +1,78 @@
+"""What MMBT's encoder and the baselines share: a text part and an image part, to freeze, store and start from."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .image_regions import image_feature_map, pool_regions
+from .text_parts import layer_path
+
+
+class FromVisionAndText:
+    """Mixin for models that start from two checkpoints."""
+
+    @classmethod
+    def from_vision_text_pretrained(cls, vision: str | None, text: str | None, **kwargs: Any) -> Any:
+        """Start from two checkpoints in the order of transformers' dual encoders; see `from_text_image_pretrained`."""
+        return cls.from_text_image_pretrained(text, vision, **kwargs)  # type: ignore[attr-defined]
+
+
+class PictureAndTextParts:
+    """Mixin for models with a `text_model` and an `image_model`; a baseline may lack either (None)."""
+
+    config: Any
+    dtype: torch.dtype
+    text_model: Any
+    image_model: Any
+
+    @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path, of the parts that there are. Embeddings, projection and pooler always train."""
+        parts = {}
+        if self.text_model is not None:
+            parts["text_encoder"] = f"text_model.{layer_path(self.text_model)}"
+        if self.image_model is not None:
+            parts["image_encoder"] = "image_model"
+        return parts
+
+    @property
+    def cacheable_features(self) -> dict[str, dict[str, Any]]:
+        """What may be computed once per example while a part is frozen: part → inputs, output, method."""
+        if self.image_model is None:
+            return {}
+        return {
+            "image_encoder": {
+                "inputs": ["pixel_values"],
+                "output": "image_regions",
+                "method": "get_image_features",
+                "computed_by": "image_model",  # so MMBT and its baselines share what the same encoder gave
+                "depends_on": ["image_config", "num_image_embeds", "image_pooling"],
+            }
+        }
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the pooled regions of normalised pictures, `(batch, num_image_embeds, image_hidden)`.
+
+        With `image_pooling="none"`, all cells of the feature map: `(batch, rows * columns, image_hidden)`.
+        """
+        feature_map = image_feature_map(self.image_model, pixel_values.to(self.dtype))
+        return pool_regions(feature_map, self.config.num_image_embeds, self.config.image_pooling)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the word embeddings.
+
+        Raises:
+            ValueError: if there is no text encoder.
+        """
+        self._require_text_model()
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embeddings."""
+        self._require_text_model()
+        self.text_model.set_input_embeddings(value)
+
+    def _require_text_model(self) -> None:
+        if self.text_model is None:
+            raise ValueError(f"The baseline {self.config.baseline!r} has no trained word embeddings.")

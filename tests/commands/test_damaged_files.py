@@ -1,0 +1,184 @@
+"""A damaged file of a run or a saved model is named with its folder and a remedy, whichever command meets it."""
+
+import json
+import os
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from hf_mmtab.commands import finetune
+from hf_mmtab.commands.damaged_files import damage_named, damaged_file
+from hf_mmtab.commands.outputs import check_output_folder, draft_of
+from hf_mmtab.commands.runs.lock import lock_folder
+from hf_mmtab.data.encoded_rows import EncodedRows
+from hf_mmtab.training.checkpoints import MANIFEST_NAME, damaged_files, last_complete_checkpoint
+
+DATA = {"mmbt": ("pictures/test.jsonl", "pictures"), "lstm": ("payments.csv", "payments.csv")}
+RECIPES = {"mmbt": "pictures.yaml", "lstm": "lstm.yaml", "tabbert": "pretrain.yaml"}
+READABLE = (".json", ".jsonl", ".yaml", ".safetensors", ".parquet", ".arrow")
+
+
+@pytest.fixture
+def runs(tmp_path, fixtures, monkeypatch) -> Path:
+    """A copy of finished runs of every kind, as the working folder."""
+    folder = tmp_path / "runs"
+    shutil.copytree(fixtures / "runs_0_1", folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def command(name: str, *arguments: str) -> None:
+    import_module(f"hf_mmtab.commands.{name}").main(list(arguments))
+
+
+def readers(run: str):
+    """The commands that read a run: its own, and those for a saved model."""
+    yield ("pretrain" if run == "tabbert" else "finetune"), RECIPES[run]
+    yield "push_to_hub", run, "a/b", "--dry_run"
+    if run == "tabbert":
+        yield "embed", run, "payments.csv", "out.parquet"
+    else:
+        new, split = DATA[run]
+        yield "predict", run, new, "out.csv"
+        yield "eval_checkpoint", run, split, "--out", "judged", "--no_ablation", "--bootstrap", "0"
+
+
+@pytest.mark.parametrize("run", RECIPES)
+def test_every_file_of_a_run_that_is_cut_or_empty_is_found(runs, run):
+    files = [path for path in sorted((runs / run).rglob("*")) if path.suffix in READABLE]
+    assert len(files) > 8 and damaged_file(runs / run) is None
+    for path in files:
+        content, name = path.read_bytes(), path.relative_to(runs / run).as_posix()
+        for size in (0, len(content) // 2):
+            path.write_bytes(content[:size])
+            if size and path.suffix in (".yaml", ".jsonl"):
+                continue  # half of the lines may be whole lines
+            sentence = damaged_file(runs / run)
+            assert sentence is not None and f"found {name} damaged" in sentence and run in sentence
+            assert "Delete" in sentence or "Write it again" in sentence or "Correct" in sentence
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("run", RECIPES)
+@pytest.mark.parametrize("name", ["config.json", "processor", "model.safetensors", "recipe.yaml"])
+def test_every_command_names_the_damaged_file_that_it_meets(runs, run, name):
+    found = {"processor": "processor_config.json" if run == "mmbt" else "tabbert_values.json"}.get(name, name)
+    path = runs / run / found
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for arguments in readers(run):
+        with pytest.raises(ValueError, match=r"Expected .*") as raised:
+            command(*arguments)
+        assert found in str(raised.value) and run in str(raised.value), arguments
+
+
+@pytest.mark.parametrize("run", ["lstm", "mmbt"])
+@pytest.mark.parametrize("size", [0, 700])
+def test_damaged_predictions_and_results_are_named_by_the_runs_own_command(runs, run, size):
+    for name in ("predictions/test.parquet", "results.json"):
+        content = (runs / run / name).read_bytes()
+        (runs / run / name).write_bytes(content[:size])
+        with pytest.raises(ValueError, match=rf"{Path(name).name}.*Delete"):
+            command("finetune", RECIPES[run])
+        (runs / run / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.json", "time.bin", "field1.bin", "entity_starts.bin", "entities.arrow"]
+)
+def test_damaged_rows_are_named_with_the_folder_to_delete(runs, name):
+    rows = runs / "lstm" / "_table" / "rows"
+    for size in (rows.joinpath(name).stat().st_size // 2, 0):
+        os.truncate(rows / name, size)
+        with pytest.raises(ValueError, match=rf"{name}.*Delete the folder .*rows"):
+            EncodedRows(rows)
+
+
+def test_an_error_of_something_else_stays_as_it_is(runs):
+    with pytest.raises(KeyError, match="mine"), damage_named(runs / "lstm", None, "user/model"):
+        raise KeyError("mine")
+    (runs / "lstm" / "config.json").write_text("")
+    with pytest.raises(ValueError, match="Expected rows"), damage_named(runs / "lstm"):
+        raise ValueError("Expected rows, found none.")
+
+
+@pytest.mark.parametrize(
+    "more", [["lstm.yaml"], ["pictures.yaml", "--architecture", "img", "--ablation", "false"]]
+)
+def test_a_checkpoint_without_its_processor_is_not_whole(runs, more):
+    command("finetune", *more, "--output_dir", "new", "--max_steps", "2", "--bootstrap", "0")
+    checkpoint = Path(last_complete_checkpoint("new") or "")
+    name = "preprocessor_config.json" if more[0] == "lstm.yaml" else "processor_config.json"
+    assert name in json.loads((checkpoint / MANIFEST_NAME).read_text())
+    (checkpoint / name).unlink()
+    assert damaged_files(checkpoint) == [f"no {name}"]
+
+
+# ---- Drafts and locks of predict, embed and eval_checkpoint ----
+
+
+class Killed(BaseException):
+    """Stands for signal 9."""
+
+
+def leave_draft(out: Path) -> Path:
+    """What a killed `predict` leaves beside its output, and a file of somebody else among it."""
+    draft = out.with_name(f".{out.name}.draft")
+    (draft / "_table" / "rows.17.part").mkdir(parents=True)
+    for name in (".lock", out.name, "_table/rows.17.part/time.bin"):
+        (draft / name).write_bytes(b"half")
+    return draft
+
+
+def test_what_a_killed_command_left_beside_its_output_goes_at_the_next_start(runs):
+    other = leave_draft(runs / "other.csv")
+    mine = leave_draft(runs / "out.csv")
+    command("predict", "lstm", "payments.csv", "out.csv")
+    assert (runs / "out.csv").stat().st_size > 100 and not mine.exists()
+    assert (other / "_table" / "rows.17.part" / "time.bin").exists()
+    (leave_draft(runs / "out.csv") / "thesis.tex").write_text("mine")
+    command("predict", "lstm", "payments.csv", "out.csv")
+    assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
+
+
+def test_an_output_is_whole_or_not_there_and_written_by_one_process(tmp_path):
+    out = tmp_path / "out.csv"
+    with pytest.raises(Killed), draft_of(out) as draft:
+        (draft / out.name).write_text("half")
+        with pytest.raises(BlockingIOError, match="Wait for it, or choose another output"), draft_of(out):
+            pass
+        raise Killed
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_evaluations_in_one_folder_and_folders_of_others_are_refused(runs):
+    with lock_folder(runs / "judged", True), pytest.raises(BlockingIOError, match="choose another --out"):
+        command("eval_checkpoint", "lstm", "payments.csv", "--out", "judged", "--bootstrap", "0")
+    check_output_folder("judged", [])
+    (runs / "mine" / "predictions").mkdir(parents=True)
+    with pytest.raises(ValueError, match="found 'predictions' of something else"):
+        check_output_folder("mine", [])
+    for place in ("lstm-interrupted", "lstm-interrupted/judged"):
+        with pytest.raises(ValueError, match="outside of saved models and runs"):
+            check_output_folder(place, [])
+
+
+@pytest.mark.parametrize(("given", "name"), [([], "several"), (["--hub_model_id", "acme/x"], "acme/x")])
+def test_each_of_several_runs_is_sent_to_a_repository_of_its_own(runs, monkeypatch, given, name):
+    sent = []
+    for step in ("execute", "push_if_asked"):
+        monkeypatch.setattr(
+            finetune, step, lambda one: sent.append(getattr(one, "recipe", one).training.hub_model_id)
+        )
+    monkeypatch.setattr(finetune, "compare", lambda *_: "")
+    several = ["--seeds", "1", "2", "--compare", "bert", "--push_to_hub", "true", *given]
+    command("finetune", "pictures.yaml", "--output_dir", "several", *several)
+    ends = [
+        "mmbt-seed1",
+        "mmbt-seed2",
+        "bert-seed1",
+        "bert-seed2",
+        "mmbt-seed1",
+    ]  # the first one with the comparison
+    assert sent == [f"{name}-{end}" for end in ends]
