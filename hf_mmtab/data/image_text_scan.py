@@ -16,6 +16,7 @@ from .image_text_config import ImageTextConfig
 from .image_text_files import ALL, Source
 from .image_text_types import note_type, type_of, type_of_texts
 from .image_text_values import ValueProblem, label_values, order_labels, picture_value, text_value
+from .record_files import file_suffix
 from .records import BadRecord, BadRecords, shorten
 from .stratified import rarest_label, stratified_split
 
@@ -144,7 +145,8 @@ def _typed_records(
     if config.keep_input_columns:
         used = {name for name, column in columns.text_features.items() if name == column}
     schema = source.schema
-    if schema is not None:
+    only_texts = source.rows is None and file_suffix(source.path) in (".csv", ".tsv")
+    if schema is not None and not only_texts:
         heavy = [f.name for f in schema if f.name == columns.image and not pa.types.is_string(f.type)]
         for one in schema:
             if one.name not in used and one.name not in heavy:
@@ -152,7 +154,7 @@ def _typed_records(
         yield from source.records(bad, skip_columns=heavy)
         return
     records = source.records(bad)
-    kind_of = type_of_texts if source.path.suffix.lower() in (".csv", ".tsv") else type_of
+    kind_of = type_of_texts if only_texts else type_of
     while sample := list(islice(records, TYPE_SAMPLE)):
         for name in dict.fromkeys(name for _, record in sample for name in record if name not in used):
             note_type(found.own_types, name, kind_of([record.get(name) for _, record in sample]))

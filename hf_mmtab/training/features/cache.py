@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
+from ...files import read_json
 from ..random_state import keep_random_state
 from .store import (
     KEYS_NAME,
@@ -192,7 +193,8 @@ class FeatureCache:
         needed = set(wanted)
         for folder in sorted(self.folder.glob(f"{key}-*")):
             if folder.suffix != ".tmp" and (folder / META_NAME).is_file():
-                names = json.loads((folder / KEYS_NAME).read_text(encoding="utf-8"))
+                remedy = "Delete its folder: the features are computed again."
+                names = read_json(folder / KEYS_NAME, remedy).get("rows", [])
                 found |= {name: (folder.name, row) for row, name in enumerate(names) if name in needed}
         return found
 
@@ -271,7 +273,7 @@ class FeatureCache:
         problems = [text for text in gather_object([problem]) if text]
         if not problems and self.accelerator.is_main_process:
             if keys is not None:
-                (temporary / KEYS_NAME).write_text(json.dumps(keys), encoding="utf-8")
+                (temporary / KEYS_NAME).write_text(json.dumps({"rows": list(keys)}), encoding="utf-8")
             finish_store(temporary, final, len(rows))
             # Another run may have filled the same room meanwhile; what it reads stays mapped.
             make_room(self.folder, 0, self.budget, [*self._used(), *holding, final])
