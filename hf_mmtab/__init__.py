@@ -1,70 +1,32 @@
 """MMBT and TabBERT, native to Hugging Face Transformers.
 
-Importing the package makes the Auto classes and `transformers.pipeline` know both.
+Importing the package makes the Auto classes and `transformers.pipeline` know both. Only the command line puts that off:
+it answers `--help` without torch and transformers.
 """
 
-from . import pipelines
-from .data.card_transactions import CardTransactions
-from .data.image_text import ImageText
-from .data.original_tasks import MMIMDB, VSNLI, Food101
-from .data.prsa import PRSA
-from .data.table import Table
-from .models import mmbt, tabbert
-from .models.mmbt import (
-    MMBTBaselineConfig,
-    MMBTBaselineForClassification,
-    MMBTCollator,
-    MMBTConfig,
-    MMBTForClassification,
-    MMBTImageProcessor,
-    MMBTModel,
-    MMBTProcessor,
-)
-from .models.tabbert import (
-    TabBertCollator,
-    TabBertConfig,
-    TabBertForMaskedLM,
-    TabBertLstmForSequenceClassification,
-    TabBertMlpForSequenceClassification,
-    TabBertModel,
-    TabBertPooledForSequenceClassification,
-    TabBertProcessor,
-    TabBertRawLstmForSequenceClassification,
-)
-from .training import FreezeSchedule, MMTabTrainer, MMTabTrainingArguments
+import sys
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "MMIMDB",
-    "PRSA",
-    "VSNLI",
-    "CardTransactions",
-    "Food101",
-    "FreezeSchedule",
-    "ImageText",
-    "MMBTBaselineConfig",
-    "MMBTBaselineForClassification",
-    "MMBTCollator",
-    "MMBTConfig",
-    "MMBTForClassification",
-    "MMBTImageProcessor",
-    "MMBTModel",
-    "MMBTProcessor",
-    "MMTabTrainer",
-    "MMTabTrainingArguments",
-    "TabBertCollator",
-    "TabBertConfig",
-    "TabBertForMaskedLM",
-    "TabBertLstmForSequenceClassification",
-    "TabBertMlpForSequenceClassification",
-    "TabBertModel",
-    "TabBertPooledForSequenceClassification",
-    "TabBertProcessor",
-    "TabBertRawLstmForSequenceClassification",
-    "Table",
-]
 
-mmbt.register()
-tabbert.register()
-pipelines.register()
+def _is_command_line() -> bool:
+    """Whether this process is `hf-mmtab …` or `python -m hf_mmtab …`."""
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # the module that python runs is being looked up
+        given = sys.orig_argv
+        return "-m" in given and given[given.index("-m") + 1 :][:1] == ["hf_mmtab"]
+    return program.replace("\\", "/").rpartition("/")[2].removesuffix(".exe") == "hf-mmtab"
+
+
+if not _is_command_line():
+    from .api import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """Find in the command line's process what is not imported yet."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    from . import api
+
+    return getattr(api, name)

@@ -1,9 +1,10 @@
 """`python -m hf_mmtab COMMAND …`: what the scripts do, without the checkout."""
 
+import difflib
 import sys
 from importlib import import_module
 
-from hf_mmtab.commands.console import run
+from hf_mmtab import __version__
 
 # command → what it does; each is a module of hf_mmtab.commands with `main(arguments)`.
 COMMANDS = {
@@ -15,20 +16,38 @@ COMMANDS = {
     "convert_checkpoint": "bring a checkpoint of an original over, or back: KIND SRC DST [--reverse]",
     "push_to_hub": "upload a run's model, processor, card and report: CHECKPOINT REPO_ID [--public]",
 }
+USAGE = "\n".join(
+    [
+        "usage: hf-mmtab COMMAND ...",
+        "       accelerate launch -m hf_mmtab COMMAND ...   (several processes)",
+        "",
+        *(f"  {name:18} {text}" for name, text in COMMANDS.items()),
+        "  --version          print the version",
+        "",
+        "`hf-mmtab COMMAND --help` lists the options of a command, `hf-mmtab finetune RECIPE.yaml --help` its keys.",
+        "Exit status: 0 done, 1 an error in input or files (one message), 2 a wrong command line, 130 interrupted.",
+        "",
+    ]
+)
 
 
 def main() -> None:
     """Run one command; `accelerate launch -m hf_mmtab COMMAND …` runs it on several processes."""
-    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        lines = [f"  {name:16} {text}" for name, text in COMMANDS.items()]
-        given = (
-            f"unknown command {sys.argv[1]!r}\n"
-            if len(sys.argv) > 1 and sys.argv[1] not in ("-h", "--help")
-            else ""
-        )
-        sys.stderr.write(given + "usage: python -m hf_mmtab COMMAND ...\n" + "\n".join(lines) + "\n")
-        raise SystemExit(2 if given or len(sys.argv) < 2 else 0)
-    run(import_module(f"hf_mmtab.commands.{sys.argv[1]}").main, sys.argv[2:])
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in ("-h", "--help", "--version", "-V"):
+        sys.stdout.write(USAGE if name in ("-h", "--help") else f"hf-mmtab {__version__}\n")
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name.replace("-", "_"), COMMANDS, n=1, cutoff=0.4)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        given = f"Expected a command, found {name!r}.{meant}\n" if name else ""
+        sys.stderr.write(given + USAGE)
+        raise SystemExit(2)
+    # torch and transformers are imported from here on
+    from hf_mmtab import api  # noqa: F401 - registers both families
+    from hf_mmtab.commands.console import run
+
+    run(import_module(f"hf_mmtab.commands.{name}").main, sys.argv[2:])
 
 
 if __name__ == "__main__":

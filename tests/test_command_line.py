@@ -1,0 +1,43 @@
+"""`hf-mmtab` before a command runs: help, version, misspelt commands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hf_mmtab
+from hf_mmtab.__main__ import COMMANDS
+
+ROOT = Path(hf_mmtab.__file__).parents[1]
+
+
+def hf_mmtab_says(*arguments):
+    command = [sys.executable, "-X", "importtime", "-m", "hf_mmtab", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    imported = {
+        line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")
+    }
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("import time")]
+    assert "hf_mmtab" in imported and not imported & {"torch", "transformers", "numpy", "datasets"}
+    return done.returncode, done.stdout, "\n".join(errors)
+
+
+def test_help_and_version_are_told_without_heavy_imports():
+    code, out, _ = hf_mmtab_says("--help")
+    assert code == 0 and all(f"  {name} " in out for name in COMMANDS) and "Exit status" in out
+    assert hf_mmtab_says("--version")[:2] == (0, f"hf-mmtab {hf_mmtab.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("finetun", "finetune"), ("eval-checkpoint", "eval_checkpoint"), ("pushtohub", "push_to_hub")],
+)
+def test_a_misspelt_command_is_told_with_the_one_that_was_meant(given, meant):
+    code, out, errors = hf_mmtab_says(given, "recipe.yaml")
+    assert (code, out) == (2, "") and f"found {given!r}. Did you mean {meant}?" in errors
+
+
+def test_without_a_command_the_usage_is_an_error():
+    code, _, errors = hf_mmtab_says()
+    assert code == 2 and errors.startswith("usage: hf-mmtab COMMAND")
