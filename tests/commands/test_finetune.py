@@ -157,7 +157,8 @@ def test_an_ablation_and_an_evaluation_compute_no_picture_again(recipe, tmp_path
         return plain(self, pixel_values)
 
     monkeypatch.setattr(MMBTForClassification, "get_image_features", counted)
-    main([str(recipe), "--freeze", freeze, "--num_train_epochs", "1", "--bootstrap", "0"])
+    options = ["--num_train_epochs", "1", "--bootstrap", "0", "--ablation", "true"]
+    main([str(recipe), "--freeze", freeze, *options])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     calls.clear()
     options = ["--split", "test", "--bootstrap", "0", "--out", str(tmp_path / "again")]
