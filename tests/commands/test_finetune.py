@@ -157,7 +157,8 @@ def test_an_ablation_and_an_evaluation_compute_no_picture_again(recipe, tmp_path
         return plain(self, pixel_values)
 
     monkeypatch.setattr(MMBTForClassification, "get_image_features", counted)
-    main([str(recipe), "--freeze", freeze, "--num_train_epochs", "1", "--bootstrap", "0"])
+    options = ["--num_train_epochs", "1", "--bootstrap", "0", "--ablation", "true"]
+    main([str(recipe), "--freeze", freeze, *options])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     calls.clear()
     options = ["--split", "test", "--bootstrap", "0", "--out", str(tmp_path / "again")]
@@ -166,6 +167,25 @@ def test_an_ablation_and_an_evaluation_compute_no_picture_again(recipe, tmp_path
     again = json.loads((tmp_path / "again" / "results.json").read_text())
     for before, after in zip(results["ablation"], again["ablation"], strict=True):
         assert after == pytest.approx(before, abs=1e-6)
+
+
+def test_a_regression_of_several_labels_has_thresholds_of_its_own(recipe, tmp_path, pictures):
+    data = tmp_path / "several"
+    data.mkdir()
+    (data / "img").symlink_to(pictures / "img")
+    for split in ("train", "dev", "test"):
+        lines = [json.loads(line) for line in (pictures / f"{split}.jsonl").read_text().splitlines()]
+        for index, line in enumerate(lines):
+            line["label"] = [line["label"]] + (["rare"] if index % 5 == 0 else [])
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    main([str(recipe), "--data", str(data), "--num_train_epochs", "1", "--compare", "frozen_linear"])
+    table = (tmp_path / "run" / "comparison.md").read_text()
+    assert (
+        "| frozen_linear | " in table and "| majority | " in table and "than frozen_linear: micro-F1" in table
+    )
+    rows = pq.read_table(tmp_path / "run" / "majority-seed1" / "predictions" / "test.parquet").to_pylist()
+    assert len({tuple(row["prediction"]) for row in rows}) == 1
+    assert rows[0]["probability_rare"] == pytest.approx(10 / 48)
 
 
 def splits_of(recipe: Path) -> list[Path]:
@@ -224,7 +244,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkey
 def test_architectures_and_seeds_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
     main([str(recipe), "--compare", "bert", "--seeds", "1", "2", "--num_train_epochs", "1"])
     table = (tmp_path / "run" / "comparison.md").read_text().splitlines()
-    assert [line.split("|")[1].strip() for line in table[2:]] == ["mmbt", "bert"]
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["mmbt", "bert", "majority"]
     assert "±" in table[2] and table[2].count("| 2 |") == 1
     assert table[0] in capsys.readouterr().out
     assert (tmp_path / "run" / "bert-seed2" / "model.safetensors").exists()

@@ -22,6 +22,7 @@ class Encoder:
         encoded = {"x": row["x"] * self.scale, "y": row["x"]}
         return {name: value for name, value in encoded.items() if name not in skip}
 
+    @property
     def fingerprint(self) -> str:
         return f"scale {self.scale}"
 

@@ -62,8 +62,9 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     )
     for result in compared:
         result.is_baseline = result.name in named
+    sentences = lead_sentences(compared, metrics[0])
     text = "\n".join(
-        [comparison_markdown(compared, metrics, split), "", *lead_sentences(compared, metrics[0])]
+        [comparison_markdown(compared, metrics, split), *([""] if sentences else []), *sentences]
     )
     write_whole(root / COMPARISON_FILE, text + "\n")
     own = recipe.model.architecture  # the curve of a constant score tells nothing
