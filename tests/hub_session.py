@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hub_server import EXPIRED_TOKEN
@@ -55,7 +57,7 @@ ROWS = {
 }
 HISTORIES = [{name: values[i : i + 3] for name, values in ROWS.items()} for i in (0, 3)]
 COLUMNS = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 3}, "shop": {}}}
-MODEL_FILES = {"config.json", "model.safetensors"}
+MODEL_FILES = {"config.json", "hf_mmtab_classes.py", "model.safetensors"}
 MMBT_PROCESSOR_FILES = {"processor_config.json", "tokenizer.json", "tokenizer_config.json"}
 TABBERT_PROCESSOR_FILES = {"preprocessor_config.json", "tabbert_arrays.safetensors", "tabbert_values.json"}
 
@@ -95,7 +97,7 @@ def run_folder(tmp_path):
         processor.save_pretrained(run)
         (run / "report" / "figures").mkdir(parents=True)
         for name in ("README.md", "recipe.yaml", "report/report_public.html", "report/figures/confusion.png"):
-            (run / name).write_text(f"content of {name}\n")
+            (run / name).write_text(f"content: of {name}\n")
         (run / "results.json").write_text('{"seed": 1, "cell_errors": ["of the data"]}')
         for name in (
             "checkpoint-3/optimizer.pt",
@@ -108,13 +110,14 @@ def run_folder(tmp_path):
             "training_args.bin",
             "trainer_state.json",
             "update_audit.jsonl",
-            "predictions/test.parquet",
             "report/report.html",
             "report/figures/mine.png",
             "clean_customers.py",
         ):
             (run / name).parent.mkdir(exist_ok=True)
-            (run / name).write_text("of the run")
+            (run / name).write_text("{}" if "json" in name else "of the run")
+        (run / "predictions").mkdir()
+        pq.write_table(pa.table({"row": [1]}), run / "predictions" / "test.parquet")
         return run
 
     return save

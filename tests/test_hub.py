@@ -95,6 +95,7 @@ def test_only_what_others_need_is_uploaded(run):
     assert [file.name for file in files_to_push(run)] == [
         "config.json",
         "model.safetensors",
+        "hf_mmtab_classes.py",
         "processor_config.json",
         "tokenizer.json",
         "tokenizer_config.json",

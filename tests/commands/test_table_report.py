@@ -156,7 +156,7 @@ def test_the_report_has_the_models_side_by_side_and_the_histories_of_the_errors(
     assert html.count('<tr class="judged">') == 24
     assert "&lt;grocer&gt; &amp; $on" in html and "<grocer>" not in html
     assert "Brier score" in html
-    assert "amount: share of positives by amount. " in html
+    assert "amount: boosted trees on the amount alone. " in html
 
 
 def test_the_report_of_several_targets_names_each_of_them(dataset, tmp_path):

@@ -78,6 +78,8 @@ def refuse_folder(recipe: Recipe) -> None:
 
 def _continues(folder: Path, names: set[str]) -> bool:
     """Whether a folder without `overwrite` may be used: it holds a run, or no more than an early start left."""
+    if names == {f".{RECIPE_FILE}{PARTIAL_SUFFIX}"}:  # killed in its first write
+        return True
     early = {name for name in names if not name.endswith(PARTIAL_SUFFIX)} <= {RECIPE_FILE, TABLE_FOLDER}
     return RECIPE_FILE in names and (early or is_run(folder))
 

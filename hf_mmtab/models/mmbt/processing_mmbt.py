@@ -88,6 +88,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         # ProcessorMixin takes every part of the signature for given: tell it which ones this processor has.
         self.__dict__["get_attributes"] = partial(list, list(present))
         super().__init__(**present)
+        self.auto_map = self.auto_classes()
 
     @classmethod
     def from_text_image_pretrained(

@@ -36,10 +36,14 @@ class TravellingMixin:
         """Return Auto class → name of the class that it gives for this checkpoint."""
         raise NotImplementedError
 
+    def auto_classes(self) -> dict[str, str]:
+        """Return Auto class → where it finds the class, as `auto_map` says it."""
+        return {auto: f"{LOADER_NAME}.{name}" for auto, name in self._travels_as().items()}
+
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, with the names of the classes and the file that imports them."""
         if self._auto_class is None and not os.path.isfile(save_directory):
-            self.auto_map = {auto: f"{LOADER_NAME}.{name}" for auto, name in self._travels_as().items()}
+            self.auto_map = self.auto_classes()
             Path(save_directory).mkdir(parents=True, exist_ok=True)
             (Path(save_directory) / f"{LOADER_NAME}.py").write_text(LOADER, encoding="utf-8")
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]

@@ -112,7 +112,7 @@ def test_head_on_a_pretrained_encoder_keeps_every_encoder_weight(name, small_con
         kind.from_pretrained_encoder(tmp_path, processor_fingerprint="xyz")
     with pytest.raises(ValueError, match=r"Expected settings of a head .* found \['hidden_size'\]"):
         kind.from_pretrained_encoder(tmp_path, hidden_size=32)
-    with pytest.raises(ValueError, match="call from_pretrained_encoder"):
+    with pytest.raises(ValueError, match="with from_pretrained_encoder"):
         kind.from_pretrained(tmp_path)
 
 

@@ -301,7 +301,7 @@ def test_saved_processor_comes_back_equal(auto, processor, cards, tmp_path):
     assert loaded.fingerprint == processor.fingerprint
     assert loaded.encode(table).equals(processor.encode(table))
     assert loaded.config_kwargs() == processor.config_kwargs()
-    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".json", ".safetensors"]
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".json", ".py", ".safetensors"]
     assert json.loads((tmp_path / "preprocessor_config.json").read_text())["plan"]["time"] == "Timestamp"
 
 
