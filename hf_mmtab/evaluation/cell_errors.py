@@ -10,7 +10,7 @@ from ..data.encoded_rows import EncodedRows
 from ..data.windows import WindowDataset
 from ..models.tabbert import TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import IGNORED, TabBertCollator
-from ..models.tabbert.processing_tabbert import SEP_FIELD
+from ..models.tabbert.field_ids import SEP_FIELD
 from .decoded_histories import HistoryTable, as_text
 
 MOST_WINDOWS = 256  # that are searched, evenly spread

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import datasets
 import numpy as np
 import torch
 from PIL import Image
@@ -254,7 +253,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             encoded["labels"] = label
         return {name: value for name, value in encoded.items() if name not in skip}
 
-    def text_lengths(self, rows: datasets.Dataset) -> np.ndarray | None:
+    def text_lengths(self, rows: Any) -> np.ndarray | None:
         """Return for each row the smallest `max_length` that cuts nothing off its text, `(rows,)` int64.
 
         Only the text columns are read. None: the processor reads no text.

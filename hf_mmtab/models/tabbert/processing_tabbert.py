@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import polars as pl
 import pyarrow as pa
 from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from .column_plan import ColumnPlan
 from .entity_history import EntityHistory, check_history
 from .field import Field
+from .field_ids import SEP_FIELD, FieldIds
 from .field_kinds import make_fields
 from .fitting import (
     TabBertStatistics,
@@ -32,13 +33,14 @@ from .plan_presets import resolve_plan
 from .travelling import TravellingMixin
 from .values import as_table
 
+logger = logging.get_logger(__name__)
+
 VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
 ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, counts
-SEP_FIELD = "[SEP]"
 BATCH_ROWS = 262_144
 
 
-class TabBertProcessor(TravellingMixin, FeatureExtractionMixin):
+class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
     """Turns rows of a table into token ids, one per field, and back.
 
     Fit it on training rows only, then encode any table with the same columns: a value that was not met
@@ -108,125 +110,6 @@ class TabBertProcessor(TravellingMixin, FeatureExtractionMixin):
         self._fitted, self.rows_fitted = fitted, statistics.rows
         return self
 
-    # -- what the model needs to know
-    # ----------------------------------------------------------------------------------
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether `fit`, `finish` or loading has given out ids."""
-        return bool(self._fitted)
-
-    def _require_fitted(self) -> None:
-        if not self._fitted:
-            raise ValueError(
-                "This TabBertProcessor is not fitted yet. Call `fit(rows)` with the training rows first."
-            )
-
-    @property
-    def fields(self) -> list[str]:
-        """Names of the columns of `input_ids`, in order."""
-        return [f.name for f in self.plan.fields] + ([SEP_FIELD] if self.plan.sep_column else [])
-
-    @property
-    def field_ranges(self) -> list[list[int]]:
-        """`[start, end)` of the ids of each column; a [SEP] column has the special tokens."""
-        self._require_fitted()
-        ranges = [[f.start, f.end] for f in self._fitted]
-        return ranges + ([[0, len(self.plan.special_tokens)]] if self.plan.sep_column else [])
-
-    @property
-    def numeric_ranges(self) -> dict[str, list[int]]:
-        """`[start, end)` of the ids that are increasing bins, for each binned field."""
-        return {f.plan.name: [f.first_value_id, f.end] for f in self._fitted if f.edges is not None}
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids."""
-        self._require_fitted()
-        return self._fitted[-1].end + self.plan.label_ids
-
-    @property
-    def pad_token_id(self) -> int:
-        """Id of [PAD]."""
-        return self.plan.special_tokens.index("[PAD]")
-
-    @property
-    def cls_token_id(self) -> int:
-        """Id of [CLS]."""
-        return self.plan.special_tokens.index("[CLS]")
-
-    @property
-    def sep_token_id(self) -> int:
-        """Id of [SEP]."""
-        return self.plan.special_tokens.index("[SEP]")
-
-    @property
-    def mask_token_id(self) -> int:
-        """Id of [MASK]."""
-        return self.plan.special_tokens.index("[MASK]")
-
-    def config_kwargs(self) -> dict[str, Any]:
-        """Return what `TabBertConfig(**kwargs)` must share with this processor."""
-        return {
-            "fields": self.fields,
-            "field_ranges": self.field_ranges,
-            "numeric_ranges": self.numeric_ranges,
-            "vocab_size": self.vocab_size,
-            "pad_token_id": self.pad_token_id,
-            "cls_token_id": self.cls_token_id,
-            "sep_token_id": self.sep_token_id,
-            "mask_token_id": self.mask_token_id,
-            "processor_fingerprint": self.fingerprint,
-        }
-
-    def value_ranges(self) -> list[list[int]]:
-        """Return `[start, end)` of the ids of each column that are values or bins: what masking replaces
-        with.
-        """
-        self._require_fitted()
-        ranges = [[f.first_value_id, f.end] for f in self._fitted]
-        return ranges + ([[0, 0]] if self.plan.sep_column else [])
-
-    def unknown_ids(self) -> list[int]:
-        """Return the id of an unknown value of each column."""
-        self._require_fitted()
-        return [f.unknown_id for f in self._fitted] + ([self.sep_token_id] if self.plan.sep_column else [])
-
-    def ids_without_rows(self) -> list[int]:
-        """Return for each column the id that new rows may have and no training row had: [MISSING], else [UNK]."""
-        self._require_fitted()
-        found = [f.unknown_id if f.missing_rate else f.missing_id for f in self._fitted]
-        return found + [self.sep_token_id] * self.plan.sep_column
-
-    def unknown_shares(self) -> list[float]:
-        """Return the share of [UNK] among the training rows of each column."""
-        self._require_fitted()
-        return [f.unknown_share(self.rows_fitted) for f in self._fitted] + [0.0] * self.plan.sep_column
-
-    def static_fields(self) -> list[bool]:
-        """Return for each column whether it is the same in all rows of an entity."""
-        return [f.static for f in self.plan.fields] + ([False] if self.plan.sep_column else [])
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the plan and everything fitted: 16 hexadecimal digits, equal if and only if the ids are."""
-        self._require_fitted()
-        plain, words, arrays = self._state()
-        digest = hashlib.sha256(json.dumps([plain, words], sort_keys=True, ensure_ascii=False).encode())
-        for name in sorted(arrays):
-            digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
-        return digest.hexdigest()[:16]
-
-    def check_config(self, config: Any) -> None:
-        """Raise a ValueError if a model's config was built with another processor's ids."""
-        theirs = getattr(config, "processor_fingerprint", None)
-        if theirs is not None and theirs != self.fingerprint:
-            raise ValueError(
-                f"The model was trained with the ids of processor {theirs}, found processor"
-                f" {self.fingerprint}: every id would mean something else. Load the processor that was saved"
-                " with the checkpoint."
-            )
-
     # -- rows to ids and back
     # ------------------------------------------------------------------------------------------
 
@@ -245,6 +128,12 @@ class TabBertProcessor(TravellingMixin, FeatureExtractionMixin):
             ValueError: if a column is absent or holds what its field cannot read.
         """
         self._require_fitted()
+        batch_of_map = isinstance(rows, Mapping) and not isinstance(rows, dict)
+        if history is None and self.plan.reads_gaps and batch_of_map:
+            logger.warning_once(
+                "Dataset.map encodes batch by batch: where a history crosses two batches, the first row of the second "
+                "gets no time gap. Use TabBertProcessor.encode_dataset, which carries the times from batch to batch."
+            )
         batch = read_batch(self.plan, rows, history if history is not None else self.new_history())
         columns = for_each_field(lambda field: field.encode(batch), self._fitted, batch)
         if self.plan.sep_column:
@@ -256,6 +145,32 @@ class TabBertProcessor(TravellingMixin, FeatureExtractionMixin):
         history = self.new_history()
         for batch in rows:
             yield self.encode(batch, history)
+
+    def encode_dataset(self, dataset: Any, batch_size: int = BATCH_ROWS) -> Any:
+        """Return a dataset of ids, row for row, whatever the size of a batch.
+
+        The plain way, `dataset.map(processor.encode, batched=True)`, loses the time gap of a row whose earlier row was
+        in the batch before.
+
+        Args:
+            dataset: `datasets.Dataset`, the rows of a table, each entity's in the order of time.
+            batch_size: rows that are encoded at once.
+
+        Returns:
+            A `datasets.Dataset` with a column of ids per field, stored as `map` does, under the fingerprints of both.
+        """
+        history = self.new_history()
+        encoded = dataset.with_format("arrow").map(
+            lambda rows: self.encode(rows, history),
+            batched=True,
+            batch_size=batch_size,
+            remove_columns=dataset.column_names,
+            new_fingerprint=hashlib.sha256(f"{dataset._fingerprint} {self.fingerprint}".encode()).hexdigest()[
+                :16
+            ],
+            desc="Encoding rows",
+        )
+        return encoded.with_format(None)
 
     def new_history(self) -> EntityHistory | None:
         """Return an empty memory of entities for `encode`; None if no field needs one."""

@@ -3,6 +3,7 @@
 # A DataLoader's worker is a fork of its parent, in which the threads of polars do not run: whatever waits for them
 # waits for ever. Encoding therefore reads and computes with pyarrow and NumPy only.
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,21 @@ FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3) 
 
 
 def as_table(rows: Any) -> pa.Table:
-    """Return a batch of rows as a pyarrow Table: Table, RecordBatch, polars or pandas frame, dict of lists,
-    Dataset.
+    """Return a batch of rows as a pyarrow Table: Table, RecordBatch, polars (lazy too) or pandas frame, mapping of
+    columns to lists, Dataset.
     """
     if isinstance(rows, pa.Table):
         return rows
     if isinstance(rows, pa.RecordBatch):
         return pa.Table.from_batches([rows])
+    if isinstance(rows, pl.LazyFrame):
+        rows = rows.collect()
     if isinstance(rows, pl.DataFrame):
         # column by column: `DataFrame.to_arrow` may wait for polars' threads, which a forked process has not
         oldest = pl.CompatLevel.oldest()
         return pa.table({one.name: one.to_arrow(compat_level=oldest) for one in rows})
-    if isinstance(rows, dict):
+    if isinstance(rows, Mapping):  # of `datasets.Dataset.map` too
+        rows = dict(rows)
         single = [
             name for name, values in rows.items() if isinstance(values, str) or not hasattr(values, "__len__")
         ]
@@ -44,7 +48,7 @@ def as_table(rows: Any) -> pa.Table:
         return pa.Table.from_pandas(rows, preserve_index=False)
     raise TypeError(
         "Expected rows as a pyarrow Table or RecordBatch, a polars or pandas DataFrame, a datasets.Dataset"
-        f" or a dict of lists, found {type(rows).__name__}."
+        f" or a mapping of columns to lists, found {type(rows).__name__}."
     )
 
 
