@@ -34,6 +34,7 @@ from .text_parts import (
     has_segments,
     max_positions,
     position_offset,
+    refuse_plain_texts,
     require_text_encoder,
     takes,
     text_options,
@@ -193,7 +194,7 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
                 without a picture begin with [CLS] as a plain tokenizer writes them.
         """
         if pixel_values is None and image_regions is None:
-            self._refuse_plain_texts(input_ids)
+            refuse_plain_texts(input_ids, self.config.cls_token_id)
         words = self._embed_words(input_ids, inputs_embeds)  # (batch, seq, embedding)
         text_mask = _default(attention_mask, torch.ones(words.shape[:2], device=words.device).long())
         regions, image_mask = self._read_regions(pixel_values, image_regions, image_mask, words)
@@ -226,18 +227,6 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def _refuse_plain_texts(self, input_ids: torch.Tensor | None) -> None:
-        """Refuse texts as a tokenizer alone gives them, for `pipeline("text-classification")` for example."""
-        opening = self.config.cls_token_id
-        if input_ids is None or opening is None or not input_ids.numel() or torch.compiler.is_compiling():
-            return
-        if bool(input_ids[:, 0].eq(opening).all()):
-            raise ValueError(
-                "Expected words without a leading [CLS], which opens the image part, found texts that all begin with "
-                "it, and no picture. Encode them with the MMBTProcessor, or use "
-                'pipeline("image-text-classification") with {"image": None, "text": ...}.'
-            )
 
     def _embed_words(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None

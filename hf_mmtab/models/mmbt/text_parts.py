@@ -48,6 +48,26 @@ def require_text_encoder(text_model: PreTrainedModel) -> None:
         )
 
 
+def refuse_plain_texts(input_ids: torch.Tensor | None, opening: int | None) -> None:
+    """Refuse texts as a tokenizer alone gives them, for `pipeline("text-classification")` for example.
+
+    Args:
+        input_ids: shape `(batch, seq)`.
+        opening: id of [CLS], which MMBT puts before the picture.
+
+    Raises:
+        ValueError: if every text begins with [CLS].
+    """
+    if input_ids is None or opening is None or not input_ids.numel() or torch.compiler.is_compiling():
+        return
+    if bool(input_ids[:, 0].eq(opening).all()):
+        raise ValueError(
+            "Expected words without a leading [CLS], which opens the image part, found texts that all begin with it, "
+            "and no picture. Encode them with the MMBTProcessor, or use "
+            'pipeline("image-text-classification") with {"image": None, "text": ...}.'
+        )
+
+
 def text_options(config: PreTrainedConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords of a call that go to the text model; what is not given is as the configuration says."""
     options = {

@@ -205,9 +205,8 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             encoder.check_processor(processor_fingerprint)
         settings = encoder.config.to_dict()
         if {"num_labels", "id2label", "label2id"} & set(head_settings):
-            settings = {
-                name: value for name, value in settings.items() if name not in ("id2label", "label2id")
-            }
+            for name in ("id2label", "label2id"):
+                settings.pop(name, None)
         model = cls(TabBertConfig.from_dict({**settings, **head_settings})).to(encoder.dtype)
         weights = encoder.state_dict()
         if model.config.row_inputs == "states":
