@@ -5,6 +5,7 @@ it answers `--help` without torch and transformers.
 """
 
 import sys
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
@@ -27,6 +28,4 @@ def __getattr__(name: str) -> Any:
     """Find in the command line's process what is not imported yet."""
     if name.startswith("__"):
         raise AttributeError(name)
-    from . import api
-
-    return getattr(api, name)
+    return getattr(import_module(".api", __name__), name)

@@ -44,7 +44,7 @@ def main() -> None:
         sys.stderr.write(given + USAGE)
         raise SystemExit(2)
     # torch and transformers are imported from here on
-    from hf_mmtab import api  # noqa: F401 - registers both families
+    import_module("hf_mmtab.api")  # registers both families
     from hf_mmtab.commands.console import run
 
     run(import_module(f"hf_mmtab.commands.{name}").main, sys.argv[2:])

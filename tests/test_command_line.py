@@ -41,3 +41,16 @@ def test_a_misspelt_command_is_told_with_the_one_that_was_meant(given, meant):
 def test_without_a_command_the_usage_is_an_error():
     code, _, errors = hf_mmtab_says()
     assert code == 2 and errors.startswith("usage: hf-mmtab COMMAND")
+
+
+def test_a_command_runs_with_the_classes_registered():
+    code = (
+        "import sys; sys.argv = ['hf-mmtab', 'predict', '--help']; import hf_mmtab.__main__ as main\n"
+        "assert 'torch' not in sys.modules\n"
+        "try:\n    main.main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "from transformers import CONFIG_MAPPING; assert 'mmbt' in CONFIG_MAPPING\n"
+        "import hf_mmtab; assert hf_mmtab.MMBTProcessor.__name__ == 'MMBTProcessor'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "usage: " in done.stdout
