@@ -3,7 +3,7 @@
 import itertools
 import math
 from dataclasses import field
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig
@@ -12,7 +12,6 @@ from .travelling import TravellingMixin
 
 MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000
-WINDOW_LOSSES = ("cross_entropy", "focal", "rmse_one_hot", "mse", "rmse")
 # What may be chosen anew when a head is put on a pretrained encoder.
 HEAD_SETTINGS = (
     "num_labels",
@@ -101,12 +100,10 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     next_row: bool = False
 
     # masked-cell heads
-    mlm_loss: str = (
-        "field"  # "field": sum over fields, each over its own ids. "vocab": one softmax over all ids
-    )
-    cell_states: str = (
-        "linear"  # hierarchical: "linear" map of the row to its cells, or "slice" of it (original)
-    )
+    # "field": sum over fields, each over its own ids. "vocab": one softmax over all ids
+    mlm_loss: Literal["field", "vocab"] = "field"
+    # hierarchical: "linear" map of the row to its cells, or "slice" of it (original)
+    cell_states: Literal["linear", "slice"] = "linear"
     head_hidden_size: int | None = None  # None: width of the cell embeddings
     tie_word_embeddings: bool = True  # score cells with their own embeddings
     adaptive_softmax_threshold: int | None = None  # fields with more ids use an adaptive softmax; None: never
@@ -125,13 +122,16 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     lstm_bidirectional: bool = False
     lstm_dropout: float | int = 0.0  # between LSTM layers
     mlp_hidden_sizes: list[int] | None = None  # None: [hidden_size]
-    pooling: str = "last"  # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
-    classifier_dropout: float | int = 0.0
-    row_inputs: str = (
-        "states"  # what heads get of a row: its "states"; with `next_row` its "surprise", or "both"
+    pooling: Literal["last", "mean"] = (
+        "last"  # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
     )
-    label_level: str = "window"  # "window": one label. "row": one label per row
-    classification_loss: str | None = None  # None: cross_entropy, or rmse for regression
+    classifier_dropout: float | int = 0.0
+    # what heads get of a row: its "states"; with `next_row` its "surprise", or "both"
+    row_inputs: Literal["states", "surprise", "both"] = "states"
+    label_level: Literal["window", "row"] = "window"  # one label, or one label per row
+    classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = (
+        None  # None: cross_entropy, or rmse for regression
+    )
     focal_gamma: float | int = 2.0
     class_weights: list[float] | None = None
 
@@ -142,7 +142,9 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     threshold: float | None = None  # decision threshold on the positive class, tuned on validation
     seq_len: int | None = None  # rows of a window
     eval_stride: int | None = None  # rows between windows that judge every row; None: half a window
-    window_label: str | None = None  # "last" row, "any" row, or "every" row has a label of its own
+    window_label: Literal["last", "any", "every"] | None = (
+        None  # "last" row, "any" row, or "every" row has a label of its own
+    )
     max_gap: float | int | None = None  # seconds; no window spans a longer pause
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -348,18 +350,6 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
             )
 
     def validate_choices(self):
-        choices = {
-            "mlm_loss": ("field", "vocab"),
-            "cell_states": ("linear", "slice"),
-            "row_inputs": ("states", "surprise", "both"),
-            "pooling": ("last", "mean"),
-            "label_level": ("window", "row"),
-            "classification_loss": (None, *WINDOW_LOSSES),
-            "window_label": (None, "last", "any", "every"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
         if self.mlm_loss == "vocab" and (
             self.adaptive_softmax_threshold is not None or self.neighbor_smoothing
         ):

@@ -51,7 +51,7 @@ def test_round_trip_through_json(tmp_path):
             {"head_hidden_size": 256},
             "tie_word_embeddings needs head_hidden_size = width of the cell embeddings",
         ),
-        ({"pooling": "max"}, r"pooling must be one of \('last', 'mean'\), got 'max'"),
+        ({"pooling": "max"}, r"Field 'pooling' expected one of \('last', 'mean'\), got max"),
         (
             {"adaptive_softmax_threshold": 9, "field_hidden_size": 8},
             "adaptive softmax would have no width: head_hidden_size=8",
