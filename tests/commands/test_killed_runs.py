@@ -75,7 +75,7 @@ def last_writes(told: list[str]) -> list[int]:
     return [checkpoint, page + 1, results[-1]]
 
 
-@pytest.mark.parametrize("kind", ["finetune", "pretrain"])
+@pytest.mark.parametrize("kind", ["finetune", pytest.param("pretrain", marks=pytest.mark.slow)])
 def test_a_kill_at_a_write_that_matters_is_finished_by_the_same_command(commands, tmp_path, kind):
     kill_and_finish(commands, kind, tmp_path, last_writes)
 

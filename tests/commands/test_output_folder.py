@@ -91,6 +91,7 @@ def test_overwrite_replaces_a_run_and_leaves_every_other_file(runs, caplog):
     assert "that no run made are left there" in caplog.text
 
 
+@pytest.mark.slow
 def test_overwrite_of_several_runs_leaves_every_other_file(runs):
     several = ("--seeds", "1", "2", "--output_dir", "several", *SHORT)
     command("finetune", "pictures.yaml", *several)

@@ -90,6 +90,7 @@ def test_a_checkpoint_loads_where_the_package_is_installed_and_not_imported(fold
     assert json.loads(table) == pipeline(TABLES, model=folders[1], device="cpu")(HISTORY)
 
 
+@pytest.mark.slow
 def test_where_the_package_is_absent_it_is_named(folders, tmp_path):
     said = as_a_stranger("absent", folders, tmp_path)
     assert len(said) == 4 and all("pip install hf-mmtab" in line for line in said), said
