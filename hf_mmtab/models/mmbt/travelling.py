@@ -43,7 +43,9 @@ class TravellingMixin:
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, with the names of the classes and the file that imports them."""
         if self._auto_class is None and not os.path.isfile(save_directory):
-            self.auto_map = self.auto_classes()
+            before = getattr(self, "auto_map", None) or {}
+            copied = {auto: where for auto, where in before.items() if LOADER_NAME not in str(where)}
+            self.auto_map = {**self.auto_classes(), **copied}  # code that transformers copied goes first
             Path(save_directory).mkdir(parents=True, exist_ok=True)
             (Path(save_directory) / f"{LOADER_NAME}.py").write_text(LOADER, encoding="utf-8")
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
