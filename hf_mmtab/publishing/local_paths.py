@@ -70,7 +70,11 @@ class LocalPaths:
             return value
         if key in _OUTPUTS:
             return OUTPUT
-        return file_name(value) if key in _PATHS or self._is_local(value, key in _MODELS) else value
+        if value in self.names:
+            return self.names[value]
+        if key in _MODELS and self._is_local(value, True):
+            return key  # another run's folder, whose name may be a customer's too
+        return file_name(value) if key in _PATHS or self._is_local(value) else value
 
     def _is_local(self, text: str, names_model: bool = False) -> bool:
         if re.match(r"/[^/]+.*\w|~[/\\]|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\\w|file:/", text):

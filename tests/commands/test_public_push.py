@@ -15,6 +15,7 @@ from hub_server import HubServer, Repository
 from PIL import Image
 
 from hf_mmtab.publishing import hub_errors, vocabulary_warnings
+from hf_mmtab.publishing.local_paths import LocalPaths
 
 TESTS = Path(__file__).resolve().parents[1]
 CUSTOMER = "Mustermann"  # in every entity and every text
@@ -265,3 +266,23 @@ def test_a_hub_that_dies_in_mid_upload_is_told(error):
     )
     with told, hub_errors("run", "acme/x"):
         raise error
+
+
+def test_the_folder_of_another_run_is_told_by_what_it_was_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "ZQACME Bank").mkdir(parents=True)
+    recipe = {
+        "pretrained": "outputs/ZQACME Bank",
+        "text_model": "bert-base-uncased",
+        "output_dir": "outputs/ZQBETA",
+    }
+    paths = LocalPaths(recipe, "outputs/ZQBETA")
+    assert paths.recipe(recipe) == {
+        "pretrained": "pretrained",
+        "text_model": "bert-base-uncased",
+        "output_dir": "run",
+    }
+    said = paths.text("Encoder: outputs/ZQACME Bank") + paths.command(
+        "hf-mmtab x --pretrained 'outputs/ZQACME Bank'"
+    )
+    assert "ZQ" not in said + str(paths.value("encoder", "outputs/ZQACME Bank"))

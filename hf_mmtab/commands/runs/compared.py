@@ -38,11 +38,13 @@ class ComparedRun(Run[AnyRecipe]):
         architectures: that can be trained.
         baselines: names in `compare` that are fitted and not trained; `majority` is added to every comparison.
         without_seed: baselines in which nothing is random.
+        baselines_need_one_process: whether fitting them waits for every process.
     """
 
     architectures: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
     without_seed: tuple[str, ...] = ()
+    baselines_need_one_process: bool = True
 
     @property
     def resample_by(self) -> Any:

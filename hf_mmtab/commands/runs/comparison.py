@@ -40,7 +40,7 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
         thresholds[name] = [one.thresholds for one in found]
         minutes[name] = [one.minutes for one in found]
     named = [name for name in dict.fromkeys(recipe.run.compare) if name in run.baselines]
-    if named and recipe.training.world_size > 1:
+    if named and run.baselines_need_one_process and recipe.training.world_size > 1:
         logger.warning(
             f"{', '.join(named)} left out: baselines are fitted by one process. Give the same command again without "
             "torchrun; the finished runs are only read."

@@ -66,6 +66,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
     trainer_type = WindowTrainer
     architectures = tuple(HEADS)
     baselines = BASELINES
+    baselines_need_one_process = False  # they read the encoded rows alone
     without_seed = (AMOUNT,)
 
     table: PreparedTable
