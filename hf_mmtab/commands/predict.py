@@ -49,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hf_mmtab predict", description=__doc__)
     parser.add_argument("checkpoint", help="folder or Hub name of a model saved with its processor")
-    parser.add_argument("input", help="JSONL, CSV or Parquet file, or a folder of it; labels are not needed")
+    parser.add_argument(
+        "input",
+        help="of pictures and texts: JSONL, CSV or Parquet; of tables: CSV (.gz), Parquet or Arrow; a folder of them. "
+        "Labels are not needed",
+    )
     parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")
     parser.add_argument("--batch_size", type=int, default=32, help="default: 32")
     parser.add_argument(

@@ -232,8 +232,6 @@ class HeadRun(ComparedRun[HeadRecipe]):
             "window": f"{self.recipe.data.seq_len} rows",
         }
         encoder = self.recipe.model.pretrained
-        if encoder and Path(encoder).is_dir():
-            encoder = Path(encoder).resolve().name  # the card is for others, who have other folders
         return details | ({"encoder": encoder} if encoder else {})
 
     def write_predictions(self) -> None:
