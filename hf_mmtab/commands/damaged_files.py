@@ -83,6 +83,8 @@ def _damage(path: Path) -> str:
         return "an empty file"
     try:
         _READERS[path.suffix](path)
+    except (MemoryError, PermissionError):  # of the machine, not of the file: the first error stands
+        return ""
     except Exception as error:  # each library has types of its own
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_mmtab.commands import damaged_files as damaged_files_of_runs
 from hf_mmtab.commands import finetune
 from hf_mmtab.commands.damaged_files import damage_named, damaged_file
 from hf_mmtab.commands.outputs import check_output_folder, draft_of
@@ -182,3 +183,16 @@ def test_each_of_several_runs_is_sent_to_a_repository_of_its_own(runs, monkeypat
         "mmbt-seed1",
     ]  # the first one with the comparison
     assert sent == [f"{name}-{end}" for end in ends]
+
+
+@pytest.mark.parametrize("error", [MemoryError("out of memory"), PermissionError("not allowed")])
+def test_a_file_that_the_machine_cannot_read_is_not_called_damaged(tmp_path, monkeypatch, error):
+    (tmp_path / "config.json").write_text("{}")
+
+    def fail(path):
+        raise error
+
+    monkeypatch.setitem(damaged_files_of_runs._READERS, ".json", fail)
+    assert damaged_file(tmp_path) is None
+    with pytest.raises(type(error), match=str(error)), damage_named(tmp_path):
+        raise error

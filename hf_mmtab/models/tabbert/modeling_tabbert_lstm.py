@@ -187,8 +187,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             head_settings: `num_labels`, `id2label`, `lstm_hidden_size`, … (`HEAD_SETTINGS`).
 
         Raises:
-            ValueError: if a setting is not one of a head, the processor is another one, or encoder weights
-                are missing.
+            ValueError: if a setting is not one of a head, the processor is another one, or encoder weights are missing.
 
         Example:
 
