@@ -28,6 +28,7 @@ from .models.tabbert import (
     TabBertProcessor,
     TabBertRawLstmForSequenceClassification,
 )
+from .publishing import make_standalone
 from .training import FreezeSchedule, MMTabTrainer, MMTabTrainingArguments
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "TabBertProcessor",
     "TabBertRawLstmForSequenceClassification",
     "Table",
+    "make_standalone",
 ]
 
 mmbt.register()

@@ -62,6 +62,13 @@ class RunArguments:
         },
     )
     license: str | None = field(default=None, metadata={"help": "Licence named in the model card."})
+    standalone: bool = field(
+        default=False,
+        metadata={
+            "help": "Put the code of the model's classes beside its weights: the folder then loads without this "
+            "package, by trust_remote_code=True."
+        },
+    )
     examples: bool = field(
         default=False,
         metadata={"help": "push_to_hub: the report that is sent shows rows, texts and pictures of the data."},

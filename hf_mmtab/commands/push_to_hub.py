@@ -20,6 +20,7 @@ from ..publishing import (
     PublicFile,
     create_repository,
     listing,
+    make_standalone,
     model_files,
     public_files,
     saved_names,
@@ -61,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="send the report with its examples: rows, texts and pictures of the data; default: without",
     )
+    parser.add_argument(
+        "--standalone",
+        action="store_true",
+        help="put the code of the model's classes into the folder and send it too: it then loads without this package",
+    )
     parser.add_argument("--dry_run", action="store_true", help="list what would be sent, and stop")
     parser.add_argument("--revision", help="branch to commit to, created if need be; default: main")
     parser.add_argument("--commit_message", help="default: Upload model and processor")
@@ -76,6 +82,7 @@ def push_run(
     token: str | None = None,
     examples: bool = False,
     dry_run: bool = False,
+    standalone: bool = False,
 ) -> str:
     """List what of a run folder is sent, and upload it in one commit; returns the address of the commit.
 
@@ -88,6 +95,7 @@ def push_run(
         token: of the Hub; default: that of `hf auth login` or HF_TOKEN.
         examples: whether the report may show rows, texts and pictures of the data.
         dry_run: only list; returns a line that says so.
+        standalone: first put the code of the model's classes into the folder, see `make_standalone`.
 
     Raises:
         ValueError: if the folder holds no model or no processor of ours, nobody is logged in, or a public repository
@@ -98,6 +106,9 @@ def push_run(
     with damage_named(folder):
         if sentence := damaged_file(folder, needed=True):
             raise ValueError(sentence)
+        files_to_push(folder)
+        if standalone:
+            make_standalone(folder)
         files = files_to_push(folder, repo_id, examples)
     tell_what_is_sent(folder, files, repo_id, private)
     if dry_run:

@@ -2,6 +2,7 @@
 
 from .holdings import vocabulary_warnings
 from .public_files import PublicFile, listing, model_files, public_files, saved_names
+from .standalone import make_standalone
 from .uploading import create_repository, hub_errors, upload
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "create_repository",
     "hub_errors",
     "listing",
+    "make_standalone",
     "model_files",
     "public_files",
     "saved_names",

@@ -168,7 +168,7 @@ def test_two_evaluations_in_one_folder_and_folders_of_others_are_refused(runs):
 @pytest.mark.parametrize(("given", "name"), [([], "several"), (["--hub_model_id", "acme/x"], "acme/x")])
 def test_each_of_several_runs_is_sent_to_a_repository_of_its_own(runs, monkeypatch, given, name):
     sent = []
-    for step in ("execute", "push_if_asked"):
+    for step in ("execute", "publish"):
         monkeypatch.setattr(
             finetune, step, lambda one: sent.append(getattr(one, "recipe", one).training.hub_model_id)
         )

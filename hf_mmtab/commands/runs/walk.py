@@ -21,7 +21,7 @@ from ...training.checkpoints import last_complete_checkpoint, record_files
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import (
-    push_if_asked,
+    publish,
     refuse_folder,
     resume_or_refuse,
     select_by,
@@ -163,7 +163,7 @@ def _execute(run: Run) -> RunResults:
         warn_if_data_changed(done, run.data_digest(), folder)
         if speaks:
             complete(run, done)
-        push_if_asked(recipe)
+        publish(recipe)
         return done
     started = time.time()
     set_seed(training.seed)
@@ -195,7 +195,7 @@ def _execute(run: Run) -> RunResults:
     )
     if speaks:
         finish(run, trainer, results)
-    push_if_asked(recipe)
+    publish(recipe)
     trainer.accelerator.wait_for_everyone()
     return results
 
