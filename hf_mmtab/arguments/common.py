@@ -46,6 +46,13 @@ class ModelArguments:
         default=None,
         metadata={"help": "Hub name or folder of a whole saved model to start from, with its processor."},
     )
+    lora: dict | None = field(
+        default=None,
+        metadata={
+            "help": "Train LoRA adapters in place of the encoders' weights: settings of peft.LoraConfig, e.g. "
+            "{r: 8, lora_alpha: 16}; {} takes the defaults. They are merged at the end. Needs the extra `lora`."
+        },
+    )
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa (default), eager, …"})
 
 

@@ -34,7 +34,7 @@ _RUN = (
     rf"predictions/({'|'.join(SPLIT_ORDER)})\.parquet|runs/[^/]+/events\.out\.tfevents[^/]*"
 )
 _CHECKPOINT = (
-    r"optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|update_audit_\d+\.safetensors|"
+    r"adapter_(config\.json|model\.safetensors)|optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|update_audit_\d+\.safetensors|"
     r"files\.json|precision\.json"
 )
 _TABLE = (

@@ -17,6 +17,7 @@ from ...files import write_whole
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
+from ...training.adapters import merged, with_lora
 from ...training.checkpoints import last_complete_checkpoint, record_files
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
@@ -171,6 +172,8 @@ def _execute(run: Run) -> RunResults:
     select_by(training, *run.selection, known=run.known_metrics)
     if description := run.describe(model):
         say(description, speaks)
+    if recipe.model.lora is not None:
+        model = with_lora(model, recipe.model.lora)
     trainer = _trainer(run, model)
     run.adjust(trainer)
     checkpoint = last_complete_checkpoint(folder)
@@ -179,6 +182,7 @@ def _execute(run: Run) -> RunResults:
     begun = time.time()
     trainer.train(resume_from_checkpoint=checkpoint)
     trained = (time.time() - begun) / 60
+    trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.calibrate(trainer)
     trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()

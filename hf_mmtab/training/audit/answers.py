@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.trainer_utils import _is_peft_model
 
 from ..freezing import FreezePlan
 from ..parts import find_part, has_part
@@ -108,6 +109,8 @@ class AuditAnswers:
         units = units or self._units_around(params)
         thaw = min((unit.next_thaw(position.step) for unit in units), default=None)
         if thaw is None or {id(p) for p in params} <= plan.kept_frozen():
+            if _is_peft_model(self.model):
+                return "frozen by peft: it has no adapter"
             return "requires_grad is False, and not by the freeze schedule: it was frozen elsewhere"
         again = max((unit.frozen_since(position.step) for unit in units), default=0)
         since = f"frozen again since {plan.describe(again)}" if again else "frozen"
