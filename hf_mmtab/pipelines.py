@@ -19,7 +19,7 @@ from .data.picture_addresses import fetch_picture, is_address
 from .data.windows import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
 from .models.mmbt import MMBTCollator
 from .models.tabbert.column_plan import ColumnPlan
-from .models.tabbert.values import as_table, column, microseconds
+from .models.tabbert.values import as_table, column, in_unit, microseconds
 
 IMAGE_TEXT_TASK = "image-text-classification"
 TABULAR_TASK = "tabular-sequence-classification"
@@ -304,7 +304,8 @@ def segments_of(table: pa.Table, plan: ColumnPlan, max_gap: float | None) -> np.
     bounds = np.array([0, table.num_rows])
     if max_gap is None:
         return bounds
-    pauses = np.diff(microseconds(column(table, str(plan.time)))) > max_gap * 1e6
+    moments = in_unit(column(table, str(plan.time)), plan.time_unit)
+    pauses = np.diff(microseconds(moments)) > max_gap * 1e6
     return np.insert(bounds, 1, np.flatnonzero(pauses) + 1)
 
 

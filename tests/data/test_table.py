@@ -99,7 +99,7 @@ BROKEN = {
     "mixed types": (
         "seven,2024-01-01 10:00:00,1.5,x\n",
         "id",
-        "Expected a value of type int64, found 'seven'",
+        "Expected a value of type int64 without leading zeros, found 'seven'",
     ),
     "no number": ("7,2024-01-01 10:00:00,cheap,x\n", "price", "a value of type float64, found 'cheap'"),
     "no date": ("7,yesterday,1.5,x\n", "when", "Expected a value of type timestamp, found 'yesterday'"),
