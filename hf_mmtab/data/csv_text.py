@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +207,8 @@ class _Parser:
             ragged.append(row.number - 1 if row.number else -1)
             return "skip"
 
+        if block.startswith(BOM_UTF8):  # of the first cell; Arrow takes one away
+            block = BOM_UTF8 + block
         table = pyarrow.csv.read_csv(
             pa.BufferReader(block),
             # one block, so that a row of any length is whole

@@ -63,6 +63,12 @@ CASES = {
         [4, 7],
         [(2, "2 cells"), (3, "2 cells"), (5, "UTF-8 text"), (6, "UTF-8 text")],
     ),
+    "byte order marks of cells": (
+        b'\xef\xbb\xbf1,a\n2,\xef\xbb\xbfb\n\xef\xbb\xbf,c\n\xef\xbb\xbf\n',
+        [("\ufeff1", "a"), ("2", "\ufeffb"), ("\ufeff", "c")],
+        [2, 3, 4],
+        [(5, "2 cells")],
+    ),
     "empty lines": (
         b'1,"a\n\nb"\n\n2,c\n\n\n\n',
         [("1", "a\n\nb"), ("2", "c")],
