@@ -21,6 +21,13 @@ class TableFileArguments:
         },
     )
     separator: str | None = field(default=None, metadata={"help": "Of CSV files; default by their ending."})
+    missing: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Texts that stand for a missing value, beside the empty cell; default NA, N/A, NaN, nan, "
+            "null, NULL. []: none."
+        },
+    )
 
 
 @strict

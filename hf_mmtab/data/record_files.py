@@ -120,7 +120,7 @@ def _iter_json(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any
 
 
 def _iter_csv(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]]]:
-    for block in read_text_blocks(path, separator_of(path), bad, skip_empty_lines=True):
+    for block in read_text_blocks(path, separator_of(path), bad):
         yield from zip(block.lines.tolist(), block.table.to_pylist(), strict=True)
 
 
