@@ -1,5 +1,6 @@
-"""A value of a YAML file or of the command line as the type that a dataclass field is annotated with."""
+"""Recipe keys: dataclass fields with a help text, and values of YAML or the command line as the types they ask for."""
 
+import dataclasses
 import types
 from collections.abc import Sequence
 from enum import Enum
@@ -17,6 +18,20 @@ _NAMES = {
     list: "a list",
 }
 _NOTHING = object()  # the value is not of the type
+
+
+def key(default: Any, help: str, **limits: float) -> Any:
+    """Return a dataclass field that is a recipe key.
+
+    Args:
+        default: `dataclasses.MISSING` for a key that every recipe needs.
+        help: for `--help`.
+        limits: `least` and `most`, both included.
+    """
+    metadata = {"help": help, **limits}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def typed_value(value: Any, annotation: Any, name: str) -> Any:

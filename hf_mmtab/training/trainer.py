@@ -11,7 +11,7 @@ from transformers import ProcessorMixin, ProgressCallback, get_scheduler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, _is_peft_model
 from transformers.utils import logging
 
-from .arguments import MMTabTrainingArguments
+from .arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
 from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
@@ -31,8 +31,6 @@ from .pushing import PublicPushTrainer
 from .random_state import keep_random_state
 
 logger = logging.get_logger(__name__)
-
-PART_ARGUMENTS = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
 
 
 class MMTabTrainer(FeatureTrainer, PublicPushTrainer):

@@ -11,7 +11,7 @@ from ...files import PARTIAL_SUFFIX
 from ...models.tabbert.plan_presets import resolve_plan
 from ...recipes import read_recipe, write_recipe
 from ...tasks.checkpoints import RECIPE_FILE
-from ...training import MMTabTrainingArguments
+from ...training.arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from ...training.parts import has_part
 from ...training.precision import go_on_as_before
 from ..console import say
@@ -32,8 +32,6 @@ from .own_files import (
 from .recipe import Recipe, recorded
 
 logger = logging.get_logger(__name__)
-
-PER_PART = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
 
 
 def inline_plan(recipe: Recipe) -> None:
@@ -222,7 +220,7 @@ def leave_out_absent_parts(recipe: Recipe, known: Sequence[str], model: Any, is_
         is_reference: whether the recipe was written for this architecture; for another one every part that it
             lacks is left out.
     """
-    for name in PER_PART:
+    for name in PART_ARGUMENTS:
         entries = getattr(recipe.training, name)
         for part in list(entries or {}):
             lacks = part in known and part not in model.freezable_modules
