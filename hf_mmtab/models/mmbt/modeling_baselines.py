@@ -268,6 +268,3 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
                 f"Expected pixel_values or image_regions for the baseline {self.config.baseline!r}, found "
                 "none. For a batch without pictures pass blank ones and image_mask of zeros."
             )
-
-
-__all__ = ["MMBTBaselineForClassification", "MMBTBaselinePreTrainedModel"]

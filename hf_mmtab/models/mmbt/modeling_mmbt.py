@@ -14,7 +14,6 @@ from .checked_loading import CheckedLoadingMixin
 from .classification_loss import classification_loss
 from .configuration_mmbt import MMBTConfig, refuse_unknown_fields
 from .image_regions import (
-    REGION_GRIDS,
     build_image_model,
     measure_image_hidden_size,
 )
@@ -394,6 +393,3 @@ def _default(given: Any, otherwise: Any) -> Any:
 def _count_up_to(length: int, like: torch.Tensor) -> torch.Tensor:
     """Positions 0 … length − 1 for each example, `(batch, length)`."""
     return torch.arange(length, device=like.device).expand(like.shape[0], -1)
-
-
-__all__ = ["REGION_GRIDS", "MMBTForClassification", "MMBTModel", "MMBTPreTrainedModel"]
