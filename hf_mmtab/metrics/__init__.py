@@ -7,7 +7,7 @@ from .calibration import brier_score, calibration_bins, expected_calibration_err
 from .decisions import decide, probabilities_from_logits, tune_thresholds
 from .evaluate_metrics import BinaryMetric, MultiLabelMetric, RegressionMetric, SingleLabelMetric
 from .for_trainer import compute_metrics_for
-from .priors import correct_prior, effective_prior, prior_log_ratios
+from .priors import effective_prior, prior_log_ratios
 from .scores import (
     binary_scores,
     metric_names,

@@ -12,7 +12,6 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from .checked_loading import CheckedLoadingMixin
 from .classification_loss import classification_loss
 from .configuration_baselines import MMBTBaselineConfig
 from .configuration_mmbt import refuse_unknown_fields
@@ -39,17 +38,10 @@ class BatchNormOfAnyBatch(nn.BatchNorm1d):
         return super().forward(features)
 
 
-class MMBTBaselinePreTrainedModel(FromVisionAndText, CheckedLoadingMixin, PreTrainedModel):
+class MMBTBaselinePreTrainedModel(FromVisionAndText, PreTrainedModel):
     """Configuration and initialisation of the baselines."""
 
     config: MMBTBaselineConfig
-    _builder = "from_text_image_pretrained"
-    main_input_name = "input_ids"
-    input_modalities = ["image", "text"]
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_attention_backend = True
-    accepts_loss_kwargs = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

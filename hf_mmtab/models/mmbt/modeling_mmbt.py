@@ -10,7 +10,6 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from .checked_loading import CheckedLoadingMixin
 from .classification_loss import classification_loss
 from .configuration_mmbt import MMBTConfig, refuse_unknown_fields
 from .image_regions import (
@@ -40,19 +39,11 @@ from .text_parts import (
 )
 
 
-class MMBTPreTrainedModel(FromVisionAndText, CheckedLoadingMixin, PreTrainedModel):
+class MMBTPreTrainedModel(FromVisionAndText, PreTrainedModel):
     """What the MMBT models share: configuration, checked loading, start from two pretrained checkpoints."""
 
     config: MMBTConfig
-    _builder = "from_text_image_pretrained"
     base_model_prefix = "model"
-    main_input_name = "input_ids"
-    input_modalities = ["image", "text"]
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_attention_backend = True
-    # The loss is a plain mean: without this, Trainer would leave out the division by accumulation steps.
-    accepts_loss_kwargs = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
