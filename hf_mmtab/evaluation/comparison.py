@@ -79,10 +79,10 @@ def compare_scored(
     groups, _ = resampling_groups(models[first][0].labelled, resample_by)
     defined = [name for name in wanted if name in BOOTSTRAP_METRICS and name in judged[first][0]]
     resamples = bootstrap if wanted[0] in defined else 0  # else a single class: nothing to resample
-    drawn: dict[str, Any] = {"groups": groups, "num_resamples": resamples}
     probabilities = {name: [one.labelled.probabilities for one in seeds] for name, seeds in models.items()}
     results = []
     for name, own in probabilities.items():
+        drawn: dict[str, Any] = {"groups": groups, "num_resamples": resamples}
         spent = (minutes or {}).get(name, ())
         result = ModelResult(
             name,
@@ -92,15 +92,13 @@ def compare_scored(
         )
         if resamples:
             result.intervals = {
-                one: bootstrap_interval(one, labels, own, problem_type, thresholds=cuts[name], **drawn)
+                one: bootstrap_interval(one, labels, own, problem_type, **drawn, thresholds=cuts[name])
                 for one in defined
             }
         if resamples and name != first:
-            both, cut = (
-                (probabilities[first], own),
-                {"thresholds": cuts[first], "other_thresholds": cuts[name]},
-            )
-            difference = paired_bootstrap(wanted[0], labels, *both, problem_type, **cut, **drawn)
+            drawn |= {"thresholds": cuts[first], "other_thresholds": cuts[name]}
+            both = (probabilities[first], own)
+            difference = paired_bootstrap(wanted[0], labels, *both, problem_type, **drawn)
             result.differences = {wanted[0]: difference}
         results.append(result)
     return results

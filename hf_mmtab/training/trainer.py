@@ -42,7 +42,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         trainer_options: what `Trainer` takes by position after these two (`data_collator`, `train_dataset`, …).
         label_counts: training examples per class, for `class_weights: balanced` and `pos_weight` by rule.
         num_examples: training examples in all, for `pos_weight` by rule; by default the length of the train set.
-        kwargs: everything else that `Trainer` takes.
+        train_sampler: of the training examples, in place of Trainer's.
+        kwargs: everything else that `Trainer` takes, and `eval_collator`, see `FeatureTrainer`.
 
     Example:
         >>> args = MMTabTrainingArguments("run", freeze={"bert": "1 epoch"})
@@ -61,6 +62,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         *trainer_options: Any,
         label_counts: Sequence[int] | None = None,
         num_examples: int | None = None,
+        train_sampler: Any = None,
         **kwargs: Any,
     ):
         args = MMTabTrainingArguments("tmp_trainer") if args is None else args  # as Trainer
@@ -73,6 +75,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
             args.mapping("freeze"), args.mapping("gradual_unfreezing"), args.frozen_mode
         )
         self.choice = settle(model, args)
+        self.train_sampler = train_sampler
         super().__init__(model, args, *trainer_options, **kwargs)
         # Trainer reads the special tokens of every processor; one of pictures alone has no tokenizer.
         self._processor_without_tokenizer: ProcessorMixin | None = None
@@ -188,7 +191,9 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Return Trainer's sampler; to group by length, one that asks the rows for their lengths, if they know them."""
+        """Return the given sampler or Trainer's; to group by length, one that asks the rows for their lengths."""
+        if self.train_sampler is not None:
+            return self.train_sampler
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         rows = dataset.dataset if isinstance(dataset, FeatureView) else dataset
         if self.args.train_sampling_strategy == "group_by_length" and hasattr(rows, "lengths"):

@@ -1,5 +1,7 @@
 """A `Trainer` that serves stored features of the parts that are frozen."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ class FeatureTrainer(Trainer):
 
     Args:
         args, kwargs: as `Trainer` takes them.
+        eval_collator: of evaluations and predictions; None: `data_collator`.
     """
 
     args: MMTabTrainingArguments
@@ -32,13 +35,26 @@ class FeatureTrainer(Trainer):
     plan: FreezePlan
     parts: dict[str, tuple[str, ...]]
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, eval_collator: Any = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.eval_collator = eval_collator
         self.features: FeatureCache | None = None
         # Adapters are not modules of the part whose weights name the store.
         cacheable = getattr(self.model, "cacheable_features", None) and not _is_peft_model(self.model)
         if self.args.feature_cache and cacheable:
-            self.data_collator = FeatureCollator(self.data_collator, self.model.cacheable_features)
+            specs = self.model.cacheable_features
+            self.data_collator = FeatureCollator(self.data_collator, specs)
+            self.eval_collator = eval_collator and FeatureCollator(eval_collator, specs)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Collate with the collator of evaluations."""
+        training = self.data_collator
+        self.data_collator = self.eval_collator or training
+        try:
+            yield
+        finally:
+            self.data_collator = training
 
     def get_train_dataloader(self) -> Any:
         """Return the loader of the train set, whose rows can carry stored features."""
@@ -54,6 +70,10 @@ class FeatureTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Return the loader of an evaluation set, with stored features of the parts that have not moved."""
+        with self._evaluating():
+            return self._eval_dataloader(eval_dataset)
+
+    def _eval_dataloader(self, eval_dataset: Any) -> Any:
         if self.features is None:
             return super().get_eval_dataloader(eval_dataset)
         plain, by_name = self.eval_dataset, isinstance(eval_dataset, str)
@@ -70,8 +90,9 @@ class FeatureTrainer(Trainer):
         never_trained = self.features is None and self.plan is None
         if never_trained and self.args.feature_cache_dir and isinstance(self.data_collator, FeatureCollator):
             self.features = self._create_feature_cache()
-        rows = test_dataset if self.features is None else self._serve_unmoved(self.features, test_dataset)
-        return super().get_test_dataloader(rows)
+        with self._evaluating():
+            rows = test_dataset if self.features is None else self._serve_unmoved(self.features, test_dataset)
+            return super().get_test_dataloader(rows)
 
     def frozen_features(self, rows: Any, part: str) -> FeatureStore | JoinedStore | None:
         """Return what a part gives for all rows as it is now, computed where it is not stored yet.
@@ -102,6 +123,9 @@ class FeatureTrainer(Trainer):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Run an epoch, unless the run had already been stopped when the checkpoint it resumes was written."""
         self.enter_epoch()
+        collator = getattr(self.data_collator, "collator", self.data_collator)
+        if hasattr(collator, "set_epoch"):  # what it draws follows from the epoch and its seed alone
+            collator.set_epoch(self.state.global_step // self.plan.steps_per_epoch)
         if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
 
