@@ -24,8 +24,7 @@ class TabBertHeadArguments(ModelArguments):
     )
     classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = key(
         None,
-        "Classes: cross_entropy (default), focal, or rmse_one_hot as published. Numbers: rmse (default) "
-        "or mse.",
+        "Classes: cross_entropy (default), focal, or rmse_one_hot as published. Numbers: rmse (default) or mse.",
     )
     lstm_hidden_size: int | None = key(None, "Width of the LSTM; default the encoder's.", least=1)
     lstm_num_layers: int = key(1, "Layers of the LSTM.", least=1)

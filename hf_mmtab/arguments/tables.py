@@ -16,8 +16,7 @@ class TableFileArguments:
 
     types: dict | None = key(
         None,
-        "Column → string, int, float, bool, date, timestamp, or a format such as '%d/%m/%Y %H:%M'. "
-        "Default: guessed.",
+        "Column → string, int, float, bool, date, timestamp, or a format such as '%d/%m/%Y %H:%M'. Default: guessed.",
     )
     separator: str | None = key(None, "Of CSV files; default by their ending.")
 
@@ -65,8 +64,7 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
     seq_len: int = key(10, "Rows of a window.", least=1)
     stride: int = key(
         5,
-        "Rows between training windows. Fine-tuning's own default: 1 where the last row is judged, else "
-        "seq_len.",
+        "Rows between training windows. Fine-tuning's own default: 1 where the last row is judged, else seq_len.",
         least=1,
     )
     eval_stride: int | None = key(
@@ -118,8 +116,7 @@ class TabBertSizes:
     )
     next_row: bool | None = key(
         None,
-        "Each row sees earlier rows only and is predicted from them whole; nothing is masked. Set "
-        "mask_unknown too.",
+        "Each row sees earlier rows only and is predicted from them whole; nothing is masked. Set mask_unknown too.",
     )
 
 

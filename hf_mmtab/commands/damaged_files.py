@@ -70,10 +70,7 @@ def damaged_file(folder: Path, needed: bool = False) -> str | None:
         if _OF_CHECKPOINT.fullmatch(name) or (needed and _DERIVED.fullmatch(name)):
             continue
         if path.suffix in _READERS and path.is_file() and (reason := _damage(path)):
-            return (
-                f"Expected whole files in {str(folder)!r}, found {name} damaged ({reason}). "
-                f"{_remedy(folder, name)}"
-            )
+            return f"Expected whole files in {str(folder)!r}, found {name} damaged ({reason}). {_remedy(folder, name)}"
     return None
 
 

@@ -117,10 +117,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
             logits = []
             for batch in loader:
                 batch.pop("labels", None)
-                with (
-                    torch.inference_mode(),
-                    torch.autocast(device.type, torch.bfloat16, enabled=bf16),
-                ):
+                with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     logits.append(model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu())
                 progress.update(len(logits[-1]))
             probabilities = probabilities_from_logits(torch.cat(logits).numpy(), model.config.problem_type)

@@ -7,10 +7,7 @@ from typing import Any
 from .checks import CHANGED, require_number, shown
 from .mmbt_weights import KINDS
 
-PROBLEM_TYPES = {
-    "multilabel": "multi_label_classification",
-    "classification": "single_label_classification",
-}
+PROBLEM_TYPES = {"multilabel": "multi_label_classification", "classification": "single_label_classification"}
 CHOICES = {
     "model": KINDS,
     "task_type": tuple(PROBLEM_TYPES),

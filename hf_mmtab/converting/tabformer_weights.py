@@ -223,9 +223,7 @@ class _Ids:
 
 
 def revert_state_dict(
-    state_dict: Mapping[str, torch.Tensor],
-    config: TabBertConfig,
-    id_map: torch.Tensor | None = None,
+    state_dict: Mapping[str, torch.Tensor], config: TabBertConfig, id_map: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
     """Rename the tensors of `TabBertForMaskedLM` back for the original code, with tied tensors repeated.
 

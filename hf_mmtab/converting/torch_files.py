@@ -51,8 +51,7 @@ def read_torch_file(path: str | Path) -> Any:
         if not head.startswith((b"PK\x03\x04", b"\x80")):
             kind = _looks_like(head)
             raise refused(
-                path,
-                f"expected a file of torch.save, found {kind}. Pass the checkpoint file of the original",
+                path, f"expected a file of torch.save, found {kind}. Pass the checkpoint file of the original"
             )
         is_archive = head[:1] == b"P"
         (_check_archive if is_archive else _check_legacy)(path, file)

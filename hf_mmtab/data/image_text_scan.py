@@ -190,12 +190,7 @@ def _bad(path: Path, line: int, column: str | None, record: dict[str, Any], erro
 
 
 def _label_problem(
-    source: Source,
-    line: int,
-    column: str,
-    labels: list[str],
-    counts: dict[str, int],
-    config: ImageTextConfig,
+    source: Source, line: int, column: str, labels: list[str], counts: dict[str, int], config: ImageTextConfig
 ) -> BadRecord | None:
     place = (str(source.path), line, column)
     if config.multi_label is False and len(labels) != 1:

@@ -41,8 +41,7 @@ def cells_of(
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if len(labels) != len(probabilities) or len(labels) == 0:
         raise ValueError(
-            f"Expected as many labels as predictions and at least one, found {len(labels)} and "
-            f"{len(probabilities)}."
+            f"Expected as many labels as predictions and at least one, found {len(labels)} and {len(probabilities)}."
         )
     kinds = CELL_METRICS.get(metric, {})
     kind = problem_type

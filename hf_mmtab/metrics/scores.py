@@ -159,9 +159,8 @@ def binary_scores(
     found = {"positive_rate": positives / max(1, len(labels)), "threshold": float(threshold)}
     if positives == 0 or negatives == 0:
         logger.warning(
-            f"{positives} positive and {negatives} negative rows: average precision, ROC-AUC and recall at a "
-            "false positive "
-            "rate are not defined and are left out."
+            f"{positives} positive and {negatives} negative rows: average precision, ROC-AUC and recall at a false "
+            "positive rate are not defined and are left out."
         )
     if positives or predictions.any():
         found["f1"] = float(f1_score(labels, predictions, zero_division=0.0))

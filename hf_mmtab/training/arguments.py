@@ -93,8 +93,7 @@ class MMTabTrainingArguments(TrainingArguments):
     )
     thaw_warmup: dict | str | None = key(
         None,
-        "Part → linear warm-up of its learning rate right after it thaws, e.g. "
-        "{'text_encoder': '100 steps'}.",
+        "Part → linear warm-up of its learning rate right after it thaws, e.g. {'text_encoder': '100 steps'}.",
     )
     optim_preset: Literal["bertadam"] | None = key(
         None,
@@ -143,8 +142,7 @@ class MMTabTrainingArguments(TrainingArguments):
     )
 
     feature_cache_dtype: Literal["float16", "bfloat16", "float32"] | None = key(
-        None,
-        "Store features in fewer bits than they are computed in; default: exactly as computed.",
+        None, "Store features in fewer bits than they are computed in; default: exactly as computed."
     )
 
     def __post_init__(self):

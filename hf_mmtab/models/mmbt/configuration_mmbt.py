@@ -122,8 +122,7 @@ class MMBTConfig(PictureAndTextConfig):
     def validate_num_segments(self) -> None:
         if self.num_segments < 2:
             raise ValueError(
-                "num_segments must be at least 2 (image 0, text 1; 3 for sentence pairs), "
-                f"got {self.num_segments}"
+                f"num_segments must be at least 2 (image 0, text 1; 3 for sentence pairs), got {self.num_segments}"
             )
 
     def validate_text_position_start(self) -> None:

@@ -240,10 +240,7 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         logits = self.classifier(torch.cat(features, dim=1))  # (batch, num_labels)
         loss = None if labels is None else classification_loss(self.config, logits, labels)
         return SequenceClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=text.hidden_states,
-            attentions=text.attentions,
+            loss=loss, logits=logits, hidden_states=text.hidden_states, attentions=text.attentions
         )
 
     def _require_inputs(

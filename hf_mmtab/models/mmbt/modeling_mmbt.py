@@ -12,10 +12,7 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .classification_loss import classification_loss
 from .configuration_mmbt import MMBTConfig, refuse_unknown_fields
-from .image_regions import (
-    build_image_model,
-    measure_image_hidden_size,
-)
+from .image_regions import build_image_model, measure_image_hidden_size
 from .modality_dropout import drop_modalities, drop_words
 from .picture_and_text_parts import FromVisionAndText, PictureAndTextParts
 from .pretrained_parts import (
@@ -299,10 +296,9 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         start = self.config.text_position_start
         if longest is not None and max(image_length, start + text_length) > longest:
             raise ValueError(
-                f"Expected at most {longest} tokens in each part, the text model's positions, found "
-                f"{image_length} in the image part and {text_length} in the text part"
-                f"{f', which starts at position {start}' if start else ''}. "
-                "Truncate the text, or pool the regions."
+                f"Expected at most {longest} tokens in each part, the text model's positions, found {image_length} "
+                f"in the image part and {text_length} in the text part"
+                f"{f', which starts at position {start}' if start else ''}. Truncate the text, or pool the regions."
             )
 
 
