@@ -79,9 +79,7 @@ def decide(
         return probabilities
     num_labels = probabilities.shape[-1]
     if problem_type == "multi_label_classification":
-        cuts = np.atleast_1d(
-            np.asarray(DEFAULT_THRESHOLD if thresholds is None else thresholds, dtype=np.float64)
-        )
+        cuts = np.atleast_1d(np.asarray(DEFAULT_THRESHOLD if thresholds is None else thresholds, float))
         if len(cuts) not in (1, num_labels):
             raise ValueError(f"Expected 1 or {num_labels} thresholds, one per label, found {len(cuts)}.")
         return (probabilities >= cuts).astype(np.int64)

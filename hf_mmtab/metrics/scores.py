@@ -71,18 +71,19 @@ def per_class_table(
         truth, chosen, average=None, zero_division=0.0
     )
     predicted = chosen.sum(axis=0)
+    precisions = {
+        int(i): float(average_precision_score(truth[:, i], probabilities[:, i])) for i in np.flatnonzero(support)
+    }
     table = []
     for i in range(len(id2label)):
-        known = support[i] > 0
+        known = i in precisions
         table.append(
             {
                 "label": id2label[i],
                 "precision": float(precision[i]) if predicted[i] else None,
                 "recall": float(recall[i]) if known else None,
                 "f1": float(f1[i]) if known or predicted[i] else None,
-                "average_precision": float(average_precision_score(truth[:, i], probabilities[:, i]))
-                if known
-                else None,
+                "average_precision": precisions.get(i),
                 "support": int(support[i]),
                 "predicted": int(predicted[i]),
             }

@@ -19,7 +19,7 @@ from ..files import whole_file
 from ..metrics.names import metric_name
 from ..publishing.run_files import CARD_NAME
 from ..reports.facts import MASKED_LM, RunFacts
-from ..reports.page import duration, number, quantity, signed
+from ..reports.page import FILTERS
 from ..reports.plots_training import audit_rows
 from ..reports.public_facts import public_facts
 from ..reports.tables import comparison_rows, split_table
@@ -144,8 +144,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=plain,  # every value; what is Markdown by itself says so by `own`, `code` or `fenced`
     )
-    environment.filters |= {"number": number, "signed": signed, "quantity": quantity, "duration": duration}
-    environment.filters |= {"code": code, "fenced": fenced, "own": Markup}
+    environment.filters |= {**FILTERS, "code": code, "fenced": fenced, "own": Markup}
     return environment
 
 

@@ -72,6 +72,17 @@ def unit_axes(axes: Axes, x: str, y: str) -> None:
     axes.grid(True)
 
 
+def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float], **options: Any) -> None:
+    """Write a text `offset` points away from a place of the axes."""
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 8, **options})
+
+
+def margin_note(axes: Axes, text: str, y: float, **options: Any) -> None:
+    """Write a text to the right of the axes, beside a value of the y axis."""
+    options |= {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+    note(axes, text, (1.0, y), (8, 0), **options)
+
+
 def plain_log_ticks(axis: Axis, only_decades: bool = False) -> None:
     """Write the ticks of a logarithmic axis as plain numbers; where it spans few decades, also at 2 and 5.
 
