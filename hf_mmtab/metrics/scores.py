@@ -72,7 +72,8 @@ def per_class_table(
     )
     predicted = chosen.sum(axis=0)
     precisions = {
-        int(i): float(average_precision_score(truth[:, i], probabilities[:, i])) for i in np.flatnonzero(support)
+        int(i): float(average_precision_score(truth[:, i], probabilities[:, i]))
+        for i in np.flatnonzero(support)
     }
     table = []
     for i in range(len(id2label)):

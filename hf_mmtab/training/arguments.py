@@ -188,16 +188,13 @@ class MMTabTrainingArguments(TrainingArguments):
                     "Write for example '100 steps'."
                 )
         for name, most in (("part_learning_rates", math.inf), ("layerwise_lr_decay", 1.0)):
-            numbers = {
-                part: _number(x, f"{name} of {part!r}", most) for part, x in self.mapping(name).items()
-            }
-            setattr(self, name, numbers or None)
-        if self.early_stopping_patience is not None and (
-            self.metric_for_best_model is None or self.eval_strategy == "no"
-        ):
+            given = self.mapping(name).items()
+            setattr(self, name, {part: _number(x, f"{name} of {part!r}", most) for part, x in given} or None)
+        watches = self.metric_for_best_model is not None and self.eval_strategy != "no"
+        if self.early_stopping_patience is not None and not watches:
             raise ValueError(
-                "early_stopping_patience needs an evaluation to watch: set eval_strategy to 'epoch' or "
-                "'steps' and metric_for_best_model"
+                "early_stopping_patience needs an evaluation to watch: set eval_strategy to 'epoch' or 'steps' and "
+                "metric_for_best_model"
             )
         stackable = ("linear", "constant", "reduce_lr_on_plateau")  # the first two add nothing
         if self.optim_preset == "bertadam" and self.lr_scheduler_type not in stackable:

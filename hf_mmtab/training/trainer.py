@@ -71,9 +71,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
                 f"MMTabTrainer expects MMTabTrainingArguments, found {type(args).__name__}. MMTabTrainingArguments "
                 "takes every keyword of TrainingArguments: change the class where the arguments are created."
             )
-        schedule = FreezeSchedule(
-            args.mapping("freeze"), args.mapping("gradual_unfreezing"), args.frozen_mode
-        )
+        freeze, gradual = args.mapping("freeze"), args.mapping("gradual_unfreezing")
+        schedule = FreezeSchedule(freeze, gradual, args.frozen_mode)
         self.choice = settle(model, args)
         self.train_sampler = train_sampler
         super().__init__(model, args, *trainer_options, **kwargs)
@@ -154,7 +153,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         plateau = self.args.lr_scheduler_type == "reduce_lr_on_plateau" and self.args.optim_preset is None
         start_steps = (
             self.args.get_warmup_steps(total_steps) if plateau else 0
-        )  # plateau has no warm-up of its own
+        )  # it has no warm-up of its own
         self.warmup.begin(plan, start_steps, self.args.mapping("thaw_warmup"))
         return values
 

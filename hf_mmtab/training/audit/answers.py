@@ -80,9 +80,7 @@ class AuditAnswers:
             groups = self._groups[part]
             if not any(group.get("initial_lr", group["lr"]) for group in groups):
                 return "its learning rate is set to 0"
-            if status.learning_rate_seen or (
-                self.plan.total_steps and position.step >= self.plan.total_steps
-            ):
+            if status.learning_rate_seen or 0 < self.plan.total_steps <= position.step:
                 return (
                     f"the learning rate is 0 since step {status.zero_rate_since}: its schedule is at its end"
                 )
@@ -192,17 +190,13 @@ class AuditAnswers:
         sample = self._samples[part]
         pairs = zip(sample.pieces(self._start[part]), sample.pieces(sample.read()), inside, strict=True)
         chosen = [(start, now) for start, now, chosen in pairs if chosen]
-        moved = relative_change(
-            torch.cat([start for start, _ in chosen]), torch.cat([now for _, now in chosen])
-        )
+        moved = relative_change(*map(torch.cat, zip(*chosen, strict=True)))
         params = [p for p, chosen in zip(self.parts[part], inside, strict=True) if chosen]
         steps = self.position.step
         if moved == 0:
             return f"{label} has not moved in {steps} optimizer steps: {self.reason(part, params)}."
-        return (
-            f"{label} has moved by {short_change(moved)} of its norm in {steps} optimizer steps, "
-            f"as a piece of {part}. {self._explain_part(part)}"
-        )
+        by = f"{short_change(moved)} of its norm in {steps} optimizer steps"
+        return f"{label} has moved by {by}, as a piece of {part}. {self._explain_part(part)}"
 
     def _explain_part(self, part: str) -> str:
         status, position = self.position.statuses[part], self.position
@@ -234,22 +228,16 @@ class AuditAnswers:
 
     def table(self) -> str:
         """Return one row per part: since when it trains, how far it moved, and why not if it did not."""
-        rows = [("part", "weights", "trains since", "moved since start", "statistics", "last gradient", "")]
+        rows: list[tuple[str, ...]] = [
+            ("part", "weights", "trains since", "moved since start", "statistics", "last gradient", "")
+        ]
         for part, status in self.position.statuses.items():
-            moved = status.change_since_start
-            rows.append(
-                (
-                    part,
-                    short_count(sum(p.numel() for p in self.parts[part])),
-                    "never" if moved == 0 else f"step {status.trains_since or 0}",
-                    short_change(moved) if moved else "0",
-                    ""
-                    if status.statistics_since_start is None
-                    else short_change(status.statistics_since_start),
-                    "none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}",
-                    "; ".join(self._remarks(part)),
-                )
-            )
+            moved, statistics = status.change_since_start, status.statistics_since_start
+            row = [part, short_count(sum(p.numel() for p in self.parts[part]))]
+            row += [f"step {status.trains_since or 0}", short_change(moved)] if moved else ["never", "0"]
+            row.append("" if statistics is None else short_change(statistics))
+            row.append("none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}")
+            rows.append((*row, "; ".join(self._remarks(part))))
         return format_table(rows)
 
     def _remarks(self, part: str) -> list[str]:

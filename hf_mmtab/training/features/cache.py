@@ -133,11 +133,8 @@ class FeatureCache:
             return
         key = self._key(view.dataset, part, modules)
         rows = self._row_keys(view.dataset, part)
-        store = (
-            self._whole(view, collator, part, key, fill)
-            if rows is None
-            else self._joined(view, collator, part, key, fill)
-        )
+        open_store: Any = self._whole if rows is None else self._joined
+        store = open_store(view, collator, part, key, fill)
         if store is not None:
             view.stores[part], view.keys[part] = store, key
             if self.accelerator.is_main_process:
@@ -265,9 +262,8 @@ class FeatureCache:
         if not problem:
             try:
                 temporary.mkdir(parents=True, exist_ok=True)
-                self._write_share(
-                    StoreWriter(temporary, rank, self.dtype), view.dataset, collator, spec, rows
-                )
+                writer = StoreWriter(temporary, rank, self.dtype)
+                self._write_share(writer, view.dataset, collator, spec, rows)
             except (OSError, ValueError) as error:
                 problem = f"storing failed: {error}"
         problems = [text for text in gather_object([problem]) if text]
@@ -308,9 +304,8 @@ class FeatureCache:
         width = (self.dtype or features[0].dtype).itemsize
         needed = sum(piece.numel() * width for piece in features) * len(rows) // len(features)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.accelerator.is_main_process or make_room(
-            self.folder, needed, self.budget, [*self._used(), *holding]
-        ):
+        kept = [*self._used(), *holding]
+        if not self.accelerator.is_main_process or make_room(self.folder, needed, self.budget, kept):
             return ""
         return (
             f"{len(rows)} rows need {needed / 2**20:.0f} MB, which feature_cache_budget "

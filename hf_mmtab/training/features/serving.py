@@ -137,15 +137,11 @@ class FeatureTrainer(Trainer):
         all parts that read pictures, which an ablation reads again.
         """
         last = max(0, self.state.global_step - 1)  # a part that thaws at this very step has not moved yet
-        frozen = (
-            {} if self.plan is None else self._frozen_parts(features, last if self.is_in_train else 0, last)
-        )
+        first = last if self.is_in_train else 0
+        frozen = {} if self.plan is None else self._frozen_parts(features, first, last)
         if not self.is_in_train and self.args.feature_cache_dir:
-            frozen |= {
-                part: held
-                for part, held in self._modules(features).items()
-                if features.shares_rows(rows, part)
-            }
+            modules = self._modules(features)
+            frozen |= {part: held for part, held in modules.items() if features.shares_rows(rows, part)}
         fill = self.is_in_train or self.args.feature_cache_dir is not None
         features.serve(rows, self.data_collator.collator, frozen, fill=fill, verify=not self.is_in_train)
         return features.view(rows)
