@@ -23,18 +23,9 @@ from .text_files import is_visible, separator_of
 logger = logging.get_logger(__name__)
 
 ALL = "all"  # one file for everything: split by seed
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "dev": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "test_hard": "test_hard",
-    "test_hard_gt": "test_hard_gt",
-}
 SPLIT_ORDER = ["train", "validation", "test", "test_hard", "test_hard_gt"]
+SPLIT_NAMES = {name: name for name in SPLIT_ORDER} | dict.fromkeys(("dev", "val", "valid"), "validation")
+SPLIT_NAMES["training"] = "train"
 # Change them when the same files shall give other rows, so that old caches are not used.
 FORMAT_VERSIONS: dict[OnBadRecord, str] = {"raise": "3", "skip": "4"}
 Splits = Mapping[str, str | Sequence[str]]

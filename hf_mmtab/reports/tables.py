@@ -15,7 +15,7 @@ _SECOND = {
     "regression": ("rmse", "mae", "r2"),
     MASKED_LM: ("accuracy", "masked_loss"),
 }
-_BINARY = (
+_BINARY: tuple[str, ...] = (
     "average_precision",
     "roc_auc",
     "f1",
@@ -23,11 +23,8 @@ _BINARY = (
     "recall",
     "recall_at_fpr_0.001",
     "recall_at_fpr_0.01",
-    "accuracy",
-    "macro_f1",
-    "brier",
-    "calibration_error",
 )
+_BINARY += ("accuracy", "macro_f1", "brier", "calibration_error")
 _BINARY_HEAD = ("average_precision", "roc_auc", "f1", "recall_at_fpr_0.001", "accuracy")
 _BESIDES = ("loss", "mean_score", "positive_rate", "threshold", "classes_without_positive")
 
