@@ -68,10 +68,8 @@ def typed_value(value: Any, annotation: Any, name: str) -> Any:
 
 def _options(annotation: Any) -> list[Any]:
     """Return the types of a union, text last: every text is a text."""
-    options = (
-        list(get_args(annotation)) if get_origin(annotation) in (Union, types.UnionType) else [annotation]
-    )
-    return sorted(options, key=lambda option: option is str)
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    return sorted(get_args(annotation) if is_union else [annotation], key=lambda option: option is str)
 
 
 def _kind(option: Any) -> Any:

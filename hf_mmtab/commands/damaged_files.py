@@ -27,27 +27,17 @@ _DERIVED = re.compile(
 )
 
 
-def _read_lines(path: Path) -> None:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        json.loads(line)
-
-
 def _read_mapping(path: Path) -> None:
     if not isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict):
         raise ValueError("no YAML mapping")
 
 
-def _open_tensors(path: Path) -> None:
-    with safe_open(str(path), framework="numpy"):
-        pass
-
-
 # Weights and tables are opened, and not read: a file that is cut off shows it at once.
 _READERS: dict[str, Callable[[Path], Any]] = {
     ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
-    ".jsonl": _read_lines,
+    ".jsonl": lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()],
     ".yaml": _read_mapping,
-    ".safetensors": _open_tensors,
+    ".safetensors": lambda path: safe_open(str(path), framework="numpy"),
     ".parquet": pq.read_metadata,
     ".arrow": pl.read_ipc_schema,
     ".npy": lambda path: np.load(path, mmap_mode="r"),

@@ -70,13 +70,11 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
             f"Expected a TabBERT with an encoder in {options.checkpoint!r}, found an LSTM on raw cells, which has "
             "none. Name a pretrained encoder, or a head on one."
         )
-    model: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder(
-        options.checkpoint, row_inputs="states"
-    )
+    build: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder
+    model = build(options.checkpoint, row_inputs="states")
     config = model.config
-    seq_len = (
-        options.seq_len or config.seq_len or recipe_of(options.checkpoint).get("seq_len") or DEFAULT_SEQ_LEN
-    )
+    seq_len = options.seq_len or config.seq_len or recipe_of(options.checkpoint).get("seq_len")
+    seq_len = seq_len or DEFAULT_SEQ_LEN
     # An encoder that sees nothing later embeds all rows of a window at once.
     cut = WindowCut(seq_len, options.level, every=config.next_row, max_gap=config.max_gap)
     device = current_device()

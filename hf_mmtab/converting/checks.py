@@ -78,12 +78,10 @@ def require_fit(
             if name in tensors and tuple(tensors[name].shape) != shape
         ],
     }
-    found = [
-        f"{kind}: {', '.join(which[:MOST_NAMED])}"
-        + (f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else "")
-        for kind, which in wrong.items()
-        if which
-    ]
+    found = []
+    for kind, which in wrong.items():
+        more = f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else ""
+        found += [f"{kind}: {', '.join(which[:MOST_NAMED])}{more}"] if which else []
     if found:
         raise ValueError(f"{what}; found {'; '.join(found)}. Are the files of the same run, and whole?")
 

@@ -14,12 +14,8 @@ _RENAMED = (
     (re.compile(r"mmbt\.transformer\.(encoder|pooler)\."), r"enc.\1."),
     (re.compile(r"mmbt\.modal_encoder\.encoder\.model\."), "enc.img_encoder.model."),
     (re.compile(r"mmbt\.modal_encoder\.proj_embeddings\."), "enc.img_embeddings.img_embeddings."),
-    (
-        re.compile(
-            r"mmbt\.modal_encoder\.(?=(position|token_type|word)_embeddings\.|LayerNorm\.(weight|bias)$)"
-        ),
-        "enc.img_embeddings.",
-    ),
+    (re.compile(r"mmbt\.modal_encoder\.(?=(position|token_type|word)_embeddings\.)"), "enc.img_embeddings."),
+    (re.compile(r"mmbt\.modal_encoder\.(?=LayerNorm\.(weight|bias)$)"), "enc.img_embeddings."),
     (re.compile(r"classifier\.(?=(weight|bias)$)"), "clf."),
 )
 _POSITION_IDS = re.compile(r"mmbt\.transformer\.embeddings\.position_ids")

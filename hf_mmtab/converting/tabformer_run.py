@@ -94,19 +94,16 @@ def _lstm_config(
         raise ValueError(
             f"Expected {outputs} labels, as the model has outputs, found {list(labels)}. Pass --labels."
         )
-    settings = {key: value for key, value in config.to_dict().items() if key not in ("id2label", "label2id")}
-    return TabBertConfig.from_dict(
-        {
-            **settings,
-            "lstm_hidden_size": shape_of(state_dict, "lstm.weight_hh_l0", 2)[1],
-            "lstm_num_layers": len(layers),
-            "lstm_bidirectional": "lstm.weight_ih_l0_reverse" in state_dict,
-            "classification_loss": "rmse_one_hot",
-            "problem_type": "single_label_classification",
-            "id2label": dict(enumerate(labels)),
-            "label2id": {label: index for index, label in enumerate(labels)},
-        }
-    )
+    settings = config.to_dict() | {
+        "lstm_hidden_size": shape_of(state_dict, "lstm.weight_hh_l0", 2)[1],
+        "lstm_num_layers": len(layers),
+        "lstm_bidirectional": "lstm.weight_ih_l0_reverse" in state_dict,
+        "classification_loss": "rmse_one_hot",
+        "problem_type": "single_label_classification",
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+    return TabBertConfig.from_dict(settings)
 
 
 def revert_tabformer(

@@ -17,12 +17,9 @@ from .checks import TensorFate, shape_of
 NEW_ID_BIAS = -30.0
 
 # NOTE[DIFF] The pooler that the original builds for pretraining, and never uses nor trains, is left out.
-_UNUSED = {
-    **dict.fromkeys(
-        ("pooler.dense.weight", "pooler.dense.bias"), "dropped: pooler, which pretraining never uses"
-    ),
-    "embeddings.position_ids": "dropped: constant 0, 1, 2, …",
-}
+_POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+_UNUSED = dict.fromkeys(_POOLER, "dropped: pooler, which pretraining never uses")
+_UNUSED["embeddings.position_ids"] = "dropped: constant 0, 1, 2, …"
 _FIELD_PREFIX = "tab_embeddings.transformer_encoder.layers."
 _FIELD_LAYER = {
     "self_attn.in_proj_": "qkv.",
@@ -76,15 +73,10 @@ def kind_of_state_dict(state_dict: Mapping[str, torch.Tensor]) -> str:
 def name_parts(kind: str) -> tuple[str, str, str | None]:
     """Return the prefix of the BERT, the name of the word embedding and the prefix of the head, if there is one."""
     words = "embeddings.word_embeddings.weight"
-    return {
-        "hierarchical": (
-            "tb_model.bert.",
-            "tab_embeddings.word_embeddings.weight",
-            "tb_model.cls.predictions.",
-        ),
-        "flat": ("bert.", f"bert.{words}", "cls.predictions."),
-        "lstm": ("model.", f"model.{words}", None),
-    }[kind]
+    if kind == "hierarchical":
+        return "tb_model.bert.", "tab_embeddings.word_embeddings.weight", "tb_model.cls.predictions."
+    bert = {"flat": "bert.", "lstm": "model."}[kind]
+    return bert, f"{bert}{words}", "cls.predictions." if kind == "flat" else None
 
 
 def _renamed(kind: str) -> list[tuple[str, str, str]]:

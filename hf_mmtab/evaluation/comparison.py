@@ -118,10 +118,8 @@ def _require_same_rows(first: str, reference: ScoredRows, name: str, scored: Sco
             f"{shared} of them shared. Compare runs with the same table, split, windows and label."
         )
     mine, theirs = reference.labels, scored.labels
-    is_float = mine is not None and np.issubdtype(mine.dtype, np.floating)
-    if (mine is None) != (theirs is None) or (
-        mine is not None and not np.array_equal(mine, theirs, equal_nan=is_float)  # type: ignore[arg-type]
-    ):
+    one, other = (np.empty(0) if labels is None else labels for labels in (mine, theirs))
+    if not np.array_equal(one, other, equal_nan=np.issubdtype(one.dtype, np.floating)):
         raise ValueError(
             f"Expected {name} to be judged by the labels of {first}, found others on the same {len(reference)} rows. "
             "Compare runs with the same label columns."
@@ -153,12 +151,9 @@ def comparison_markdown(results: Sequence[ModelResult], metrics: Sequence[str], 
             spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.3f}{spread}" if len(values) else "–")
         difference = result.differences.get(metrics[0])
+        cells.append("–" if difference is None else f"{difference} {in_words(difference, metrics[0])}")
         minutes = "–" if result.seconds is None else f"{result.seconds / 60:.1f}"
-        cells += [
-            "–" if difference is None else f"{difference} {in_words(difference, metrics[0])}",
-            str(len(result.scores[metrics[0]])),
-            minutes,
-        ]
+        cells += [str(len(result.scores[metrics[0]])), minutes]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -170,25 +170,19 @@ def _header(
     if "accuracy" in scores:
         skipped.append("micro_f1")  # the same number
     if facts.is_binary:
-        skipped += [
-            "macro_average_precision",
-            "macro_f1",
-            "micro_f1",
-            "weighted_f1",
-        ]  # of both classes: says little
+        # of both classes: says little
+        skipped += ["macro_average_precision", "macro_f1", "micro_f1", "weighted_f1"]
     ranked = sorted(scores.items(), key=lambda item: item[0] != facts.main_metric)
+    shared: dict[str, Any] = {"task_type": task, "dataset_name": data_name, "dataset_split": facts.main_split}
+    shared["dataset_type"] = re.sub(r"[^\w./-]+", "-", data_name).strip("-").lower()
+    ends = {name: [round(one.low, 4), round(one.high, 4)] for name, one in intervals.items()}
     results = [
         EvalResult(
-            task_type=task,
-            dataset_type=re.sub(r"[^\w./-]+", "-", data_name).strip("-").lower(),
-            dataset_name=data_name,
-            dataset_split=facts.main_split,
+            **shared,
             metric_type=name,
             metric_name=metric_name(name),
             metric_value=round(value, 4),
-            metric_args={"interval_95": [round(intervals[name].low, 4), round(intervals[name].high, 4)]}
-            if name in intervals
-            else None,
+            metric_args={"interval_95": ends[name]} if name in ends else None,
         )
         for name, value in ranked
         if "/" not in name and name not in skipped
@@ -210,11 +204,7 @@ def _header(
 
 def _head(facts: RunFacts, config: Mapping[str, Any]) -> str:
     if facts.problem_type == MASKED_LM:
-        return (
-            "guesses the cells of the next row"
-            if config.get("next_row")
-            else "guesses the cells that are masked"
-        )
+        return f"guesses the cells {'of the next row' if config.get('next_row') else 'that are masked'}"
     level = "each row" if config.get("label_level") == "row" else "the window"
     return f"{'estimates numbers for' if facts.problem_type == 'regression' else 'classifies'} {level}"
 

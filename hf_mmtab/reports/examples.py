@@ -76,9 +76,8 @@ def _single_label_errors(facts: RunFacts, predictions: SplitPredictions, most: i
     wrong = np.flatnonzero(decided != labels)
     if facts.is_binary:  # how far the probability lies on the wrong side, both kinds of error alike
         cut, scores = facts.binary_cut, probabilities[wrong, 1]
-        sureness = np.where(
-            decided[wrong] == 1, (scores - cut) / max(1 - cut, 1e-12), (cut - scores) / max(cut, 1e-12)
-        )
+        over, under = (scores - cut) / max(1 - cut, 1e-12), (cut - scores) / max(cut, 1e-12)
+        sureness = np.where(decided[wrong] == 1, over, under)
         wrong = _interleave(wrong[np.argsort(-sureness, kind="stable")], labels, most)
     else:
         wrong = wrong[np.argsort(-probabilities[wrong, decided[wrong]], kind="stable")]
@@ -107,9 +106,7 @@ def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: in
     names, labels, probabilities = facts.id2label, predictions.labels, predictions.probabilities
     assert labels is not None
     decided = facts.decisions(predictions)
-    cuts = np.broadcast_to(
-        np.asarray(0.5 if facts.thresholds is None else facts.thresholds, float), labels.shape[1:]
-    )
+    cuts = np.broadcast_to(0.5 if facts.thresholds is None else facts.thresholds, labels.shape[1:])
     over = (probabilities - cuts) / np.maximum(1 - cuts, 1e-12)
     under = (cuts - probabilities) / np.maximum(cuts, 1e-12)
     sureness = np.where(decided != labels, np.where(decided == 1, over, under), -1.0)

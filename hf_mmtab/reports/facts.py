@@ -50,9 +50,8 @@ class SplitPredictions:
         for name in ("labels", "rows", "times", "groups"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.probabilities):
-                raise ValueError(
-                    f"Expected {len(self.probabilities)} {name}, one per prediction, found {len(value)}."
-                )
+                expected = f"{len(self.probabilities)} {name}, one per prediction"
+                raise ValueError(f"Expected {expected}, found {len(value)}.")
         for name, scores in self.others.items():
             if np.shape(scores) != self.probabilities.shape:
                 raise ValueError(

@@ -112,21 +112,13 @@ def _draw(
 ) -> dict[str, Picture]:
     page, metric = Page(), _main_metric(facts)
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
-    page.draw(
-        "learning_curves",
-        curve,
-        learning_curves,
-        facts.log_history,
-        metric,
-        thaw_epochs(records),
-        facts.kept_step,
-    )
+    logged = (facts.log_history, metric, thaw_epochs(records), facts.kept_step)
+    page.draw("learning_curves", curve, learning_curves, *logged)
     page.draw("freezing", "When each part was frozen and how far it moved", movement, records)
     if records:
         alt = "Relative change, gradient norm and learning rate of each part"
-        page.pictures["update_audit"] = Picture(
-            "update_audit", alt, _audit_png(Path(str(facts.audit_path)), records, folder)
-        )
+        drawn = _audit_png(Path(str(facts.audit_path)), records, folder)
+        page.pictures["update_audit"] = Picture("update_audit", alt, drawn)
     page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
     page.draw("ablation", "The metric without each input", ablation_bars, facts.ablation, metric)
     for name, (alt, plot, *args) in results.figures.items():

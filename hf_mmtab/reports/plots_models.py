@@ -28,9 +28,8 @@ def comparison_plot(models: Sequence[ModelResult], metric: str) -> Figure | None
         if metric in model.intervals:
             interval = model.intervals[metric]
             axes.plot([interval.low, interval.high], [i, i], color=colour, linewidth=5, alpha=0.25)
-        axes.plot(
-            values, np.full(len(values), i), "o", color=colour, markersize=5, alpha=0.75, markeredgewidth=0
-        )
+        dots: Any = {"color": colour, "markersize": 5, "alpha": 0.75, "markeredgewidth": 0}
+        axes.plot(values, np.full(len(values), i), "o", **dots)
         axes.plot(values.mean(), i, "|", color=colour, markersize=15, markeredgewidth=2.4)
         weight = "bold" if model.is_own else "normal"
         margin_note(axes, f"{values.mean():.3f}", i, fontsize=8.5, color=colour, fontweight=weight)

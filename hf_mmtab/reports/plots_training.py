@@ -33,9 +33,8 @@ Records = Sequence[dict[str, Any]]
 
 def series(log_history: Records, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs and finite values of one key of Trainer's log."""
-    points = [
-        (e["epoch"], e[key]) for e in log_history if key in e and "epoch" in e and math.isfinite(e[key])
-    ]
+    logged = [e for e in log_history if key in e and "epoch" in e]
+    points = [(e["epoch"], e[key]) for e in logged if math.isfinite(e[key])]
     epochs, values = zip(*points, strict=True) if points else ((), ())
     return np.array(epochs, dtype=float), np.array(values, dtype=float)
 
@@ -135,9 +134,8 @@ def learning_curves(
 
 def _place_of(step: int | None, log_history: Records, epochs: np.ndarray) -> int:
     """Return which of the evaluations at these epochs was made at a step; the last one for None."""
-    epoch = next(
-        (entry["epoch"] for entry in log_history if entry.get("step") == step and "epoch" in entry), None
-    )
+    logged = [entry["epoch"] for entry in log_history if entry.get("step") == step and "epoch" in entry]
+    epoch = logged[0] if logged else None
     return len(epochs) - 1 if step is None or epoch is None else int(np.abs(epochs - epoch).argmin())
 
 

@@ -16,6 +16,7 @@ from ...training.parts import has_part
 from ...training.precision import go_on_as_before
 from ..console import say
 from ..push_to_hub import push_run
+from .lock import refuse_file
 from .own_files import (
     CACHE_FOLDER,
     COMPARISON_FILE,
@@ -45,11 +46,8 @@ def inline_plan(recipe: Recipe) -> None:
 
 def _names_in(folder: Path) -> set[str]:
     """Return what lies in a folder, without the lock."""
-    return (
-        {path.name for path in folder.iterdir() if not path.name.startswith(LOCK_FILE)}
-        if folder.exists()
-        else set()
-    )
+    paths = folder.iterdir() if folder.exists() else ()
+    return {path.name for path in paths if not path.name.startswith(LOCK_FILE)}
 
 
 def refuse_folder(recipe: Recipe) -> None:
@@ -59,10 +57,7 @@ def refuse_folder(recipe: Recipe) -> None:
         ValueError: if it is a file, or holds something else than a run.
     """
     folder = recipe.folder
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
-        )
+    refuse_file(folder)
     inline_plan(recipe)
     names = _names_in(folder)
     if names and recipe.run.overwrite:
@@ -89,10 +84,7 @@ def refuse_shared_folder(recipe: Recipe) -> None:
         ValueError: naming the files.
     """
     folder = recipe.folder
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
-        )
+    refuse_file(folder)
     names = _names_in(folder)
     if names and recipe.run.overwrite:
         refuse_removal(folder, reads_of(recipe))

@@ -137,9 +137,8 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         bootstrap = recipe.run.bootstrap if trainer.is_world_process_zero() else 0
         results = judge_image_text(self.scored, self.config, main, bootstrap)
         if recipe.run.ablation:
-            results["ablation"] = ablate_modalities(
-                task, trainer, rows[main], self.processor, results["metrics"][main]
-            )
+            intact = results["metrics"][main]
+            results["ablation"] = ablate_modalities(task, trainer, rows[main], self.processor, intact)
         return {
             **results,
             "architecture": recipe.model.architecture,
@@ -215,12 +214,9 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
     def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
         """Read the predictions of a finished run."""
         names = label_names(self.config)
-        return {
-            split: ScoredRows(
-                read_probabilities(predictions_file(folder, split), names), gold_labels(rows, len(names))
-            )
-            for split, rows in self.evaluated.items()
-        }
+        read = {split: read_probabilities(predictions_file(folder, split), names) for split in self.evaluated}
+        rows = self.evaluated
+        return {split: ScoredRows(one, gold_labels(rows[split], len(names))) for split, one in read.items()}
 
 
 def predict_rows(
@@ -265,9 +261,8 @@ def ablate_modalities(
         scored = predict_rows(trainer, task, ablated, processor)
         assert scored.labels is not None
         thresholds = getattr(config, "thresholds", None)
-        return scores_for(
-            config.problem_type, scored.labels, scored.probabilities, config.id2label, thresholds
-        )
+        judged = (scored.labels, scored.probabilities, config.id2label, thresholds)
+        return scores_for(config.problem_type, *judged)
 
     return ablation_table(scores, rows, modalities, HEADLINE[config.problem_type], intact=intact)
 

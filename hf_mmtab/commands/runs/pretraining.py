@@ -92,12 +92,10 @@ class PretrainingRun(Run[PretrainingRecipe]):
             folder = recipe.folder / TABLE_FOLDER
             self.table = task.prepare(recipe.data, folder, recipe.model.pretrained)
         self.processor = self.table.processor
-        self.windows = {
-            split: task.windows(recipe.data, self.table.rows, split) for split in ("train", *EVALUATED)
-        }
-        self.leaks = {
-            split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED
-        }
+        rows = self.table.rows
+        self.windows = {split: task.windows(recipe.data, rows, split) for split in ("train", *EVALUATED)}
+        windows = self.windows
+        self.leaks = {split: leak_check(windows["train"], windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
         model = task.masked_lm(recipe.data, recipe.model, self.processor)
         self.config = model.config

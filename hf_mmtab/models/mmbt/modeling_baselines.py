@@ -128,11 +128,8 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
                 word_vectors = load_word_vectors(word_vectors)
             table = word_vectors  # (words, dim)
             config_kwargs |= {"bow_vocab_size": table.shape[0], "bow_embedding_size": table.shape[1]}
-        config = MMBTBaselineConfig.from_text_image_configs(
-            None if text_model is None else text_model.config,
-            None if image_model is None else image_model.config,
-            **config_kwargs,
-        )
+        configs = [None if model is None else model.config for model in (text_model, image_model)]
+        config = MMBTBaselineConfig.from_text_image_configs(*configs, **config_kwargs)
         model = cls(config)
         if text_model is not None:
             model.text_model.load_state_dict(text_model.state_dict())
@@ -230,9 +227,8 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         features: list[Any] = []
         text = BaseModelOutputWithPooling()
         if input_ids is not None and reads_text:
-            text = self.encode_texts(
-                input_ids, text_mask, token_type_ids, **text_options(self.config, kwargs)
-            )
+            options = text_options(self.config, kwargs)
+            text = self.encode_texts(input_ids, text_mask, token_type_ids, **options)
             features.append(text.pooler_output)
         if image_mask is not None and self.image_model is not None:
             present = image_mask.bool()[:, None, None]

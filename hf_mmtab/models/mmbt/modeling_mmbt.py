@@ -84,11 +84,8 @@ class MMBTPreTrainedModel(FromVisionAndText, PreTrainedModel):
         segments = start_segment_table(
             text_model, config_kwargs.get("num_segments", MMBTConfig.num_segments), segment_start
         )
-        config = MMBTConfig.from_text_image_configs(
-            text_model.config,
-            image_model.config,
-            **{**special_token_ids(text, text_model.config), **config_kwargs},
-        )
+        config_kwargs = {**special_token_ids(text, text_model.config), **config_kwargs}
+        config = MMBTConfig.from_text_image_configs(text_model.config, image_model.config, **config_kwargs)
         model = cls(config)
         base: Any = model.base_model
         base.text_model.load_state_dict(

@@ -72,9 +72,8 @@ def special_token_ids(name_or_path: str, text_config: PreTrainedConfig) -> dict[
         return {}
     tokenizer: Any = AutoTokenizer.from_pretrained(name_or_path)
     ids = {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
-    return {
-        name: index for name, index in ids.items() if index is not None and index < text_config.vocab_size
-    }
+    known = text_config.vocab_size
+    return {name: index for name, index in ids.items() if index is not None and index < known}
 
 
 def _has_file(name_or_path: str, file: str) -> bool:
