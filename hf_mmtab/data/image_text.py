@@ -40,7 +40,7 @@ class ImageText(datasets.ArrowBasedBuilder):
         >>> builder = ImageText(data_root="products", label_column="category")
         >>> builder.download_and_prepare()
         >>> rows = builder.as_dataset()  # DatasetDict with train, validation, test
-        >>> builder.skipped  # under on_bad_record="skip": what was left out, and why
+        >>> left_out = builder.skipped  # under on_bad_record="skip": what was left out, and why
     """
 
     BUILDER_CONFIG_CLASS = ImageTextConfig

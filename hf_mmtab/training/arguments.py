@@ -41,7 +41,7 @@ class MMTabTrainingArguments(TrainingArguments):
     `max_grad_norm` clips each parameter on its own under `optim_preset: bertadam`, all together otherwise.
 
     Example:
-        >>> MMTabTrainingArguments("run", freeze={"image_encoder": "3 epochs", "text_encoder": "5 epochs"})
+        >>> args = MMTabTrainingArguments("run", freeze={"image_encoder": "3 epochs", "text_encoder": "5 epochs"})
     """
 
     _VALID_DICT_FIELDS = [

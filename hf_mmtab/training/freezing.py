@@ -54,7 +54,7 @@ class FreezeSchedule:
             run, as the original MMBT code does.
 
     Example:
-        >>> FreezeSchedule({"image_encoder": "3 epochs", "text_encoder": "forever"})
+        >>> schedule = FreezeSchedule({"image_encoder": "3 epochs", "text_encoder": "forever"})
     """
 
     freeze: dict[str, Any] = field(default_factory=dict)

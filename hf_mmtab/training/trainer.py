@@ -46,10 +46,10 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         kwargs: everything else that `Trainer` takes, and `eval_collator`, see `FeatureTrainer`.
 
     Example:
-        >>> args = MMTabTrainingArguments("run", freeze={"bert": "1 epoch"})
-        >>> trainer = MMTabTrainer(model, args, train_dataset=rows)
-        >>> trainer.train()
-        >>> trainer.audit.explain("bert")
+        >>> args = MMTabTrainingArguments("run", freeze={"text_encoder": "1 epoch"})
+        >>> trainer = MMTabTrainer(model, args, data_collator=collator, train_dataset=rows)
+        >>> output = trainer.train()
+        >>> sentence = trainer.audit.explain("text_encoder")
     """
 
     lr_scheduler: Any
