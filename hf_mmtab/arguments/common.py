@@ -39,9 +39,7 @@ class DataArguments:
 class ModelArguments:
     """Which model."""
 
-    pretrained: str | None = key(
-        None, "Hub name or folder of a whole saved model to start from, with its processor."
-    )
+    pretrained: str | None = key(None, "Hub name or folder of a model to start from, with its processor.")
     attn_implementation: str | None = key(None, "sdpa (default), eager, …")
 
 
@@ -56,9 +54,7 @@ class RunArguments:
         "and any other is an error.",
     )
     license: str | None = key(None, "Licence named in the model card.")
-    examples: bool = key(
-        False, "push_to_hub: the report that is sent shows rows, texts and pictures of the data."
-    )
+    examples: bool = key(False, "push_to_hub: the report that is sent shows rows and pictures of the data.")
 
 
 @strict
@@ -88,9 +84,5 @@ class FinetuningArguments(RunArguments):
         "`boosting`). With push_to_hub each run gets a repository NAME-ARCHITECTURE-seedN, as with several "
         "`seeds`; NAME is hub_model_id, or the name of output_dir.",
     )
-    seeds: list[int] = key(
-        [], "Train once with each of these seeds; the table has mean and spread. Default: `seed`."
-    )
-    bootstrap: int = key(
-        1000, "Resamples behind the 95 % intervals of test metrics; 0 leaves them out.", least=0
-    )
+    seeds: list[int] = key([], "Train once with each of these seeds, for mean and spread. Default: `seed`.")
+    bootstrap: int = key(1000, "Resamples behind the 95 % intervals of test metrics; 0: none.", least=0)

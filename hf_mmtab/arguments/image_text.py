@@ -47,9 +47,7 @@ class MMBTModelArguments(ModelArguments):
     """MMBT or one of its baselines."""
 
     architecture: str = key("mmbt", f"One of {', '.join(IMAGE_TEXT_ARCHITECTURES)}.")
-    text_model: str | None = key(
-        "google-bert/bert-base-uncased", "Hub name, folder or package:NAME of the text model."
-    )
+    text_model: str | None = key("google-bert/bert-base-uncased", "Hub name, folder or package:NAME.")
     image_model: str | None = key(
         "torchvision:resnet152", "Hub name, folder, package:NAME or torchvision:NAME of the image model."
     )
@@ -88,6 +86,4 @@ class MMBTModelArguments(ModelArguments):
 class ImageTextRunArguments(FinetuningArguments):
     """What fine-tuning on pictures with texts does around its training."""
 
-    ablation: bool = key(
-        True, "After training, blank and shuffle one input at a time and report how far metrics fall."
-    )
+    ablation: bool = key(True, "After training, report how far metrics fall without one input at a time.")

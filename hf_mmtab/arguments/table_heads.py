@@ -31,9 +31,7 @@ class TabBertHeadArguments(ModelArguments):
     lstm_bidirectional: bool = key(False, "Read windows both ways.")
     lstm_dropout: float = key(0.0, "Between layers of the LSTM.", least=0, most=1)
     mlp_hidden_sizes: list[int] = key([], "Hidden layers of mlp; default one of the encoder's width.")
-    pooling: Literal["last", "mean"] = key(
-        "last", "mlp and pooled read the last row, or the mean of the rows."
-    )
+    pooling: Literal["last", "mean"] = key("last", "mlp and pooled read the last row, or the mean of all.")
     classifier_dropout: float = key(0.0, "Before the last layer.", least=0, most=1)
     encoder_dropout: float | None = key(
         None,
@@ -47,9 +45,7 @@ class TabBertHeadArguments(ModelArguments):
         "was (needs an encoder pretrained with next_row), or both. auto: the head is trained on each, and the one "
         "that is best on validation is taken; without next_row the states.",
     )
-    field_hidden_size: int | None = key(
-        None, "Width of a cell of raw_lstm without `pretrained` (64).", least=1
-    )
+    field_hidden_size: int | None = key(None, "Width of raw_lstm's cells without `pretrained` (64).", least=1)
 
 
 @strict
@@ -68,9 +64,7 @@ class TableRunArguments(FinetuningArguments, UnknownArguments):
         "Share of positives among the windows of a training epoch: positives are repeated, negatives are "
         "not. Validation and test stay as they are.",
     )
-    negatives_per_epoch: float = key(
-        1.0, "Share of the negative training windows that an epoch draws, others each time."
-    )
+    negatives_per_epoch: float = key(1.0, "Share of the negative windows that an epoch draws anew.")
     correct_prior: bool = key(
         True,
         "After sampling or class weights, bring probabilities back to how often each class occurs in "

@@ -58,9 +58,7 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
         "time: earlier rows train, later ones test. entity: no entity in two splits. paper: random "
         "windows, which leak.",
     )
-    split_fractions: list[float] = key(
-        [], "Train, validation and test; default .7 .1 .2, for paper .6 .2 .2."
-    )
+    split_fractions: list[float] = key([], "Train, validation, test; default .7 .1 .2, for paper .6 .2 .2.")
     seq_len: int = key(10, "Rows of a window.", least=1)
     stride: int = key(
         5,
@@ -74,9 +72,7 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
         least=1,
     )
     max_gap: float | None = key(None, "Seconds; a longer pause ends a history, no window spans it.")
-    pad_windows: bool = key(
-        True, "Pad histories shorter than a window; false leaves them out, as the original."
-    )
+    pad_windows: bool = key(True, "Pad histories shorter than a window; false leaves them out (original).")
 
     def validate_max_gap(self):
         if self.max_gap is not None and self.max_gap <= 0:
@@ -101,9 +97,7 @@ class TabBertSizes:
     position_initializer_range: float | None = key(
         None, "Size of position embeddings at the start; default: that of the row vectors."
     )
-    mlm_loss: Literal["field", "vocab"] | None = key(
-        None, "Softmax over the ids of a cell's field, or over all ids."
-    )
+    mlm_loss: Literal["field", "vocab"] | None = key(None, "Softmax over the ids of a field, or over all.")
     tie_word_embeddings: bool | None = key(None, "Score cells with their own embeddings.")
     adaptive_softmax_threshold: int | None = key(
         None,
@@ -150,9 +144,7 @@ class PretrainingArguments(RunArguments, UnknownArguments):
     """What pretraining on a table masks, and what a run does around its training."""
 
     mlm_probability: float = key(0.15, "Share of the cells that are masked and predicted.", least=0, most=1)
-    whole_row_masking: float = key(
-        0.0, "Probability that a row is masked as a whole, on top.", least=0, most=1
-    )
+    whole_row_masking: float = key(0.0, "Probability to mask a row as a whole, on top.", least=0, most=1)
     mask_share: float = key(0.8, "Of the masked cells: become [MASK].", least=0, most=1)
     random_share: float = key(
         0.1, "Of the masked cells: become another value of the field; the rest stay.", least=0, most=1

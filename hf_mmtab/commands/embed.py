@@ -41,9 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("input", help="CSV, TSV, Parquet or Arrow file, or a folder of them")
     parser.add_argument("out", help="Parquet file to write")
     parser.add_argument("--level", choices=["row", "window"], default="row", help="default: row")
-    parser.add_argument(
-        "--seq_len", type=int, help="rows of a window; default: as the checkpoint was trained"
-    )
+    parser.add_argument("--seq_len", type=int, help="rows of a window; default: as trained")
     parser.add_argument("--batch_size", type=int, default=256, help="windows at a time; default: 256")
     parser.add_argument("--float16", action="store_true", help="half the bytes: embeddings in float16")
     precision_flags(parser)

@@ -59,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, help="folder for metrics, predictions and report")
     parser.add_argument("--task", help="default: that of the checkpoint's recipe, else image_text")
     parser.add_argument("--batch_size", type=int, default=32, help="per device; default: 32")
-    parser.add_argument(
-        "--num_workers", type=int, default=0, help="processes that decode pictures; default: 0"
-    )
+    parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures (0)")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0: none")
     drawn = "what the intervals of a table draw; default: auto"
     parser.add_argument("--resample_by", choices=RESAMPLED, default="auto", help=drawn)

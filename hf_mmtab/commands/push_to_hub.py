@@ -38,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(_parser().parse_args(list(sys.argv[1:] if arguments is None else arguments)))
     public, must_be_private = options.pop("public"), options.pop("private")
     if public and must_be_private:
-        raise ValueError(
-            "Expected --public or --private, found both. Without either the repository is private."
-        )
+        raise ValueError("Expected --public or --private, found both. The default is private.")
     say(push_run(**options, private=not public))
 
 

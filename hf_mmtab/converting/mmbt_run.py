@@ -85,12 +85,9 @@ def convert_run(
     tensors = dict(state_dict)
     renamed, fates = from_original(run.model, tensors)
     if num_attention_heads is not None:
-        require_number(
-            "num_attention_heads", num_attention_heads, 1, remedy="Pass the number that the BERT has."
-        )
-    sizes = config_from_original(
-        run.model, tensors, num_attention_heads=num_attention_heads, dropout=BERT_DROPOUT
-    )
+        require_number("num_attention_heads", num_attention_heads, 1, remedy="Pass that of the BERT.")
+    told: dict[str, Any] = {"num_attention_heads": num_attention_heads, "dropout": BERT_DROPOUT}
+    sizes = config_from_original(run.model, tensors, **told)
     if (outputs := sizes.pop("num_labels")) != len(run.labels):
         raise ValueError(
             f"Expected {outputs} labels, as the checkpoint has outputs, found {len(run.labels)}: {shown(run.labels)}. "

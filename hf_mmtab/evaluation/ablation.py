@@ -57,9 +57,7 @@ def ablate(
     if how not in HOWS:
         raise ValueError(f"how must be 'blank' or 'shuffle', got {how!r}.")
     if missing := [name for name in columns if name not in rows.column_names]:
-        raise ValueError(
-            f"Expected columns {missing} in the rows to ablate, found {sorted(rows.column_names)}."
-        )
+        raise ValueError(f"Expected columns {missing} in the rows to ablate, found {sorted(rows.features)}.")
     kept, given = rows.remove_columns(list(columns)), rows.select_columns(list(columns))
     if how == "shuffle":
         given = given.select(other_rows(len(rows), seed))

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..data.encoded_rows import SPLITS, EncodedRows
-from ..data.windows import WindowDataset
+from ..data.windows import IGNORED, WindowDataset
 
-IGNORED = -100
 WINDOWS_PER_BATCH = 1024
 ROWS_PER_BATCH = 262_144
 

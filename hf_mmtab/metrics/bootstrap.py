@@ -156,9 +156,7 @@ def _resample(
     """For each side the mean score of its models in every resample, all models seeing the same draws."""
     models = [m for side in sides for m in side]
     if len({len(m.cells) for m in models}) != 1:
-        raise ValueError(
-            f"Expected predictions for the same rows, found {[len(m.cells) for m in models]} rows."
-        )
+        raise ValueError(f"Expected predictions for the same rows, found {[len(m.cells) for m in models]}.")
     joint, cells_of_joint = _joint_cells(models)
     num_joint = len(cells_of_joint)
     totals = [

@@ -175,9 +175,8 @@ def _macro_average_precision(labels: np.ndarray, probabilities: np.ndarray, pred
 
 def _multi_label(average: str) -> Callable[..., Cells]:
     def build(labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray) -> Cells:
-        patterns, cells = np.unique(
-            np.hstack([labels, predictions]).astype(np.int8), axis=0, return_inverse=True
-        )
+        both = np.hstack([labels, predictions]).astype(np.int8)
+        patterns, cells = np.unique(both, axis=0, return_inverse=True)
         truth, chosen = np.split(patterns.astype(np.float64), 2, axis=1)
 
         def score(counts: np.ndarray) -> np.ndarray:

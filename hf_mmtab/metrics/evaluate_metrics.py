@@ -62,9 +62,7 @@ class BinaryMetric(evaluate.Metric):
     """Predictions: the score of class 1; references: 0 or 1. See `binary_scores`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        description = (
-            "Average precision, ROC-AUC, F1 at a threshold, recall at 0.1 % and 1 % false positives."
-        )
+        description = "Average precision, ROC-AUC, F1 at a threshold, recall at fixed false positive rates."
         return _info(description, datasets.Value("float64"), datasets.Value("int64"))
 
     def _compute(

@@ -67,9 +67,8 @@ def per_class_table(
         Dicts in the order of the ids. An undefined number is None (see the head of this module).
     """
     truth, chosen = _as_indicators(labels, len(id2label)), _as_indicators(predictions, len(id2label))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, chosen, average=None, zero_division=0.0
-    )
+    of_classes = precision_recall_fscore_support(truth, chosen, average=None, zero_division=0.0)
+    precision, recall, f1, support = of_classes
     predicted = chosen.sum(axis=0)
     precisions = {
         int(i): float(average_precision_score(truth[:, i], probabilities[:, i]))

@@ -223,9 +223,7 @@ def _limits(facts: RunFacts) -> list[str]:
     """What follows from the facts alone."""
     limits = []
     if facts.problem_type == "single_label_classification":
-        limits.append(
-            "It always answers with one of its labels, also for an input that belongs to none of them."
-        )
+        limits.append("It always answers with one of its labels, also for an input that belongs to none.")
     predictions = facts.main_predictions
     if predictions is None or facts.problem_type == "regression":
         return limits

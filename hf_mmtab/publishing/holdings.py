@@ -13,9 +13,8 @@ _PROCESSOR = "preprocessor_config.json"
 VALUES_NAME, ARRAYS_NAME = "tabbert_values.json", "tabbert_arrays.safetensors"
 SHOWN = 5  # names of labels
 NEARLY_ALL = 0.5  # values per row from which on a field looks like a name of the row
-STATIC_VALUES = (
-    50  # of a field that never changes in an entity, from which on it looks like a name of the entity
-)
+# Values of a field that never changes in an entity, from which on it looks like a name of the entity.
+STATIC_VALUES = 50
 
 _HELD = {
     "README.md": "metrics, names of labels and fields, the recipe",

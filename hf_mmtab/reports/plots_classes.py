@@ -9,6 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from ..evaluation.decoded_histories import as_text
 from .style import (
     BLUE,
     COLOURS,
@@ -50,7 +51,7 @@ def confusion_matrix(counts: np.ndarray, names: Mapping[int, str]) -> Figure:
     size = len(counts)
     few = size <= FEW_CLASSES
     inches = max(0.42 * size, 1.4) if few else 0.2 * size
-    longest = max(len(_short(name)) for name in names.values())
+    longest = max(len(as_text(name)) for name in names.values())
     margin = 0.9 + 0.065 * longest
     figure = new_figure(inches + margin, max(3.2, inches + margin + 0.6))
     axes = figure.add_subplot()
@@ -60,7 +61,7 @@ def confusion_matrix(counts: np.ndarray, names: Mapping[int, str]) -> Figure:
     for t, p in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[t, p] > 0.65 else INK
         axes.text(p, t, f"{counts[t, p]:,}", ha="center", va="center", fontsize=font, color=colour)
-    labels = [_short(names[i]) for i in range(size)]
+    labels = [as_text(names[i]) for i in range(size)]
     font = 8.5 if few else 6.5
     rotation, side = (90, "center") if size > 6 else (35, "right")
     axes.set_xticks(range(size), labels, rotation=rotation, ha=side, fontsize=font)
@@ -93,7 +94,7 @@ def label_bars(table: Sequence[Mapping[str, Any]]) -> Figure:
             axes.plot(row["average_precision"], i, "D", color=ORANGE, markersize=5, label=label)
         margin_note(axes, f"{row['support']:,}", i, color=GREY)
     margin_note(axes, "rows", -0.9, color=GREY)
-    axes.set_yticks(range(len(rows)), [_short(row["label"]) for row in rows])
+    axes.set_yticks(range(len(rows)), [as_text(row["label"]) for row in rows])
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.7))
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
@@ -120,7 +121,7 @@ def precision_recall(
             axes.step(recall, precision, where="post", color=PALE, linewidth=0.9)
     for colour, i in zip(COLOURS, named, strict=False):
         precision, recall, _ = precision_recall_curve(truth[:, i], probabilities[:, i])
-        label = f"{_short(table[i]['label'])}  {table[i]['average_precision']:.2f}"
+        label = f"{as_text(table[i]['label'])}  {table[i]['average_precision']:.2f}"
         axes.step(recall, precision, where="post", color=colour, label=label)
     unit_axes(axes, "recall", "precision")
     some = "" if len(named) == len(shown) else "\nbest two, middle, worst two"
@@ -147,7 +148,7 @@ def binary_precision_recall(
     ranked = sorted((others or {}).items(), key=lambda one: -average_precision_score(labels, one[1]))
     for colour, (name, other) in zip((*COLOURS[2:], INK, *[GREY] * len(ranked)), ranked, strict=False):
         theirs, reached, _ = precision_recall_curve(labels, other)
-        label = f"{_short(name)}  {average_precision_score(labels, other):.3f}"
+        label = f"{as_text(name)}  {average_precision_score(labels, other):.3f}"
         axes.step(reached, theirs, where="post", color=colour, linewidth=1.3, label=label)
     own = f"this model  {average_precision_score(labels, scores):.3f}"
     axes.step(recall, precision, where="post", color=BLUE, linewidth=2.2 if others else 1.8, label=own)
@@ -173,7 +174,3 @@ def binary_precision_recall(
 
 def _legend_beside(axes: Axes, title: str, *entries: Any) -> None:
     axes.legend(*entries, loc="center left", bbox_to_anchor=(1.02, 0.5), title=title, alignment="left")
-
-
-def _short(name: str, length: int = 28) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"

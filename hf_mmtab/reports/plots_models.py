@@ -102,9 +102,7 @@ def field_accuracies(fields: Sequence[FieldScore]) -> Figure | None:
         colour = BLUE if field.lead > 0 else GREY
         margin_note(axes, f"{field.accuracy:.3f}", i, fontsize=8.5, color=colour)
     axes.set_yticks(places, [field.field for field in fields])
-    axes.set(
-        xlim=(-0.02, 1.02), ylim=(len(fields) - 0.4, -0.6), xlabel="share of the judged cells that is right"
-    )
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(fields) - 0.4, -0.6), xlabel="share of judged cells that is right")
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
     figure.legend(loc="outside upper left", ncols=3)

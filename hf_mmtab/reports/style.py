@@ -21,9 +21,8 @@ COLOURS = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
 INK, GREY, PALE = "#243038", "#7b8790", "#d9dee2"
 WIDTH = 7.6  # inches; at 144 dpi about 1,100 pixels, sharp at the page's 740
 
-STYLE = matplotlib.rc_params_from_file(
-    Path(__file__).with_name("report.mplstyle"), use_default_template=False
-)
+_STYLE_FILE = Path(__file__).with_name("report.mplstyle")
+STYLE = matplotlib.rc_params_from_file(_STYLE_FILE, use_default_template=False)
 
 
 def styled(plot: Callable[P, R]) -> Callable[P, R]:

@@ -100,22 +100,16 @@ class MMTabTrainingArguments(TrainingArguments):
         "'bertadam': the original MMBT optimizer (no bias correction; clipping, step count and "
         "linear warm-up and decay per parameter). Overrides `optim`.",
     )
-    plateau_factor: float = key(
-        0.5, "Factor on the learning rate when the metric stalls (reduce_lr_on_plateau)."
-    )
+    plateau_factor: float = key(0.5, "Factor on the learning rate when the metric stalls (plateau).")
     plateau_patience: int = key(2, "Evaluations without improvement before the learning rate falls.")
-    early_stopping_patience: int | None = key(
-        None, "Evaluations without improvement after which training stops."
-    )
+    early_stopping_patience: int | None = key(None, "Evaluations without improvement until training stops.")
     early_stopping_threshold: float = key(0.0, "Improvement of the metric that counts as one.")
     loss: str = key(
         "model",
         "'model': the loss the model computes. The others replace it and do not depend on "
         "accumulation or the number of processes.",
     )
-    class_weights: dict | str | None = key(
-        None, "'balanced', or class name → weight (one class per example)."
-    )
+    class_weights: dict | str | None = key(None, "'balanced', or class → weight (one class per example).")
     pos_weight: dict | str | None = key(
         None,
         "'total_over_positives' (original MMBT), 'negatives_over_positives', or label name → "
@@ -123,23 +117,15 @@ class MMTabTrainingArguments(TrainingArguments):
     )
     focal_gamma: float = key(2.0, "Exponent of the focal loss.")
     audit: bool = key(True, "Record per part whether, and by how much, it moves.")
-    audit_steps: int = key(
-        10, "Optimizer steps between two records; thaws and the first step are always recorded."
-    )
-    audit_samples: int = key(
-        16384, "Weights of each part that are compared (evenly spaced over its tensors)."
-    )
+    audit_steps: int = key(10, "Optimizer steps between two records; each thaw and the first are recorded.")
+    audit_samples: int = key(16384, "Weights of each part that are compared (evenly spaced).")
     audit_plot: bool = key(True, "Draw the audit as `update_audit.png` at the end.")
     show_freeze_report: bool = key(True, "Show the timeline before training and the audit table after it.")
-    feature_cache: bool = key(
-        True, "Compute the outputs of a frozen part once and reuse them until it thaws."
-    )
+    feature_cache: bool = key(True, "Compute outputs of a frozen part once and reuse them until it thaws.")
     feature_cache_dir: str | None = key(
         None, "Folder of the feature cache; by default `_feature_cache` in output_dir."
     )
-    feature_cache_budget: str = key(
-        "20GB", "Largest size of that folder; what does not fit is computed every time."
-    )
+    feature_cache_budget: str = key("20GB", "Largest size of that folder; the rest is computed every time.")
 
     feature_cache_dtype: Literal["float16", "bfloat16", "float32"] | None = key(
         None, "Store features in fewer bits than they are computed in; default: exactly as computed."

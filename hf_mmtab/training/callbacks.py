@@ -201,6 +201,5 @@ class AuditCallback(TrainerCallback):
             if records:
                 plot_audit(records, folder / "update_audit.png", self.freezing.plan.boundaries())
         except Exception:
-            logger.warning(
-                f"update_audit.png was not drawn; its numbers are in {RECORDS_NAME}", exc_info=True
-            )
+            told = f"update_audit.png was not drawn; its numbers are in {RECORDS_NAME}"
+            logger.warning(told, exc_info=True)

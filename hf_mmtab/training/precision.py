@@ -202,9 +202,7 @@ def choose_for(
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return ComputeChoice("bf16", layout, "this GPU has units for it")
     if device.type == "cpu":
-        return ComputeChoice(
-            "fp32", layout, "the layers of this model are too small for another to be faster"
-        )
+        return ComputeChoice("fp32", layout, "this model's layers are too small for another to be faster")
     return ComputeChoice("fp32", layout, f"no units for bfloat16 are known on this device, {device.type}")
 
 

@@ -183,9 +183,10 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         plateau = self.args.lr_scheduler_type == "reduce_lr_on_plateau"
         if self.lr_scheduler is None and (plateau or self.args.optim_preset):
             optimizer = self.optimizer if optimizer is None else optimizer
-            self.lr_scheduler = (
-                plateau_scheduler(optimizer, self.args) if plateau else get_scheduler("constant", optimizer)
-            )
+            if plateau:
+                self.lr_scheduler = plateau_scheduler(optimizer, self.args)
+            else:
+                self.lr_scheduler = get_scheduler("constant", optimizer)
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
@@ -230,9 +231,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
             num_items_in_batch = None
         if model.training and self.is_in_train:
             self.freezing.plan.hold_still(self.state.global_step)
-        return super().compute_loss(
-            model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
-        )
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def _clip_grad_norm(self, model):
         """Clip all gradients together, except for BertAdam, which clips each parameter on its own."""

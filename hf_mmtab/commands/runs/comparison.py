@@ -56,9 +56,8 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     for result in compared:
         result.is_baseline = result.name in named
     sentences = lead_sentences(compared, metrics[0])
-    text = "\n".join(
-        [comparison_markdown(compared, metrics, split), *([""] if sentences else []), *sentences]
-    )
+    lines = ["", *sentences] if sentences else []
+    text = "\n".join([comparison_markdown(compared, metrics, split), *lines])
     write_whole(root / COMPARISON_FILE, text + "\n")
     own = recipe.model.architecture  # the curve of a constant score tells nothing
     others = {name: scored[0] for name, scored in models.items() if name not in (own, MAJORITY)}

@@ -32,9 +32,8 @@ class BatchNormOfAnyBatch(nn.BatchNorm1d):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         if self.training and features.shape[0] == 1:
-            return F.batch_norm(
-                features, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
+            learned = (self.running_mean, self.running_var, self.weight, self.bias)
+            return F.batch_norm(features, *learned, training=False, eps=self.eps)
         return super().forward(features)
 
 

@@ -48,9 +48,8 @@ def load_image_model(name_or_path: str) -> PreTrainedModel:
 
 
 def _load_whole(name_or_path: str, config: PreTrainedConfig) -> PreTrainedModel:
-    model, info = AutoModel.from_pretrained(
-        name_or_path, config=config, dtype=torch.float32, output_loading_info=True
-    )
+    options = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    model, info = AutoModel.from_pretrained(name_or_path, **options)
     new = sorted(info["missing_keys"])
     lost = [key for key in new if not key.startswith("pooler.")]
     if lost:

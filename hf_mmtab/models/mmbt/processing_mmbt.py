@@ -340,9 +340,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         backend = processor_dict.pop("image_backend", None)
         image_processor = tokenizer = None
         if processor_dict.get("image_processor") is not None:
-            image_processor = AutoImageProcessor.from_pretrained(
-                pretrained_model_name_or_path, backend=backend, **kwargs
-            )
+            name = pretrained_model_name_or_path
+            image_processor = AutoImageProcessor.from_pretrained(name, backend=backend, **kwargs)
         if "tokenizer" not in processor_dict:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
         return [image_processor, tokenizer]

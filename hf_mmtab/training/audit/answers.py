@@ -81,9 +81,8 @@ class AuditAnswers:
             if not any(group.get("initial_lr", group["lr"]) for group in groups):
                 return "its learning rate is set to 0"
             if status.learning_rate_seen or 0 < self.plan.total_steps <= position.step:
-                return (
-                    f"the learning rate is 0 since step {status.zero_rate_since}: its schedule is at its end"
-                )
+                since = status.zero_rate_since
+                return f"the learning rate is 0 since step {since}: its schedule is at its end"
             return "the learning rate is still 0 (warm-up)"
         if status.gradient_norm is None:
             return "its gradient is None: no path leads from the loss to it (cut graph: detach or no_grad)"
@@ -212,9 +211,8 @@ class AuditAnswers:
         notes = "".join(f"; {note}" for note in self.notes(part))
         if status.not_finite_since is not None:
             return f"{since}{notes}."
-        text = (
-            f"{since} and has moved by {short_change(status.change_since_start)} of its norm since the start"
-        )
+        moved = short_change(status.change_since_start)
+        text = f"{since} and has moved by {moved} of its norm since the start"
         if status.change_since_start < 1e-5:
             text += " (less than torch.allclose notices: its default tolerance is 1e-5)"
         if status.change == 0:

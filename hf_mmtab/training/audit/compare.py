@@ -40,9 +40,8 @@ class PartDifference:
     def note(self) -> str:
         """Return the numbers in words."""
         if self.by_reference:
-            return (
-                f"the same tensor was saved twice: {self.by_reference} share memory, clone() before training"
-            )
+            shared = f"{self.by_reference} share memory"
+            return f"the same tensor was saved twice: {shared}, clone() before training"
         if self.reshaped:
             return f"{self.reshaped} tensors have another shape"
         if self.not_finite:
