@@ -1,6 +1,4 @@
-"""A table of events to a fitted processor and encoded rows on disk, in memory that does not grow with the
-table.
-"""
+"""A table of events to a fitted processor and encoded rows on disk, in memory that does not grow with the table."""
 
 import hashlib
 import json

@@ -20,9 +20,7 @@ HOWS = ("blank", "shuffle")
 
 @dataclass(frozen=True)
 class AblationRow:
-    """One number of an ablation. `fall` is intact minus ablated: for an error such as RMSE, negative is
-    worse.
-    """
+    """One number of an ablation. `fall` is intact minus ablated: for an error such as RMSE, negative is worse."""
 
     modality: str
     how: str

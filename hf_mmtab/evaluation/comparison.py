@@ -14,8 +14,7 @@ from .scored_rows import ScoredRows
 
 @dataclass
 class ModelResult:
-    """One line of the comparison: a model, its test scores per seed, and how far the run's own model is
-    ahead.
+    """One line of the comparison: a model, its test scores per seed, and how far the run's own model is ahead.
 
     Args:
         name: e.g. "bert (text only)".

@@ -1,6 +1,4 @@
-"""Metrics, decisions, thresholds and uncertainty. Everything here works offline, over scikit-learn and
-numpy.
-"""
+"""Metrics, decisions, thresholds and uncertainty. Everything here works offline, over scikit-learn and numpy."""
 
 from .bootstrap import BOOTSTRAP_METRICS, Interval, PairedDifference, bootstrap_interval, paired_bootstrap
 from .calibration import brier_score, calibration_bins, expected_calibration_error

@@ -21,9 +21,7 @@ _CHUNK = 2_000_000  # numbers per block: bounds memory to some tens of MB
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric with its percentile interval. `undefined_resamples`: draws without e.g. any positive, left
-    out.
-    """
+    """A metric with its percentile interval. `undefined_resamples`: draws without e.g. any positive, left out."""
 
     value: float
     low: float
@@ -37,9 +35,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """First model minus second on the same rows; `share_above_zero`: resamples in which the first was
-    better.
-    """
+    """First model minus second on the same rows; `share_above_zero`: resamples in which the first was better."""
 
     difference: float
     low: float
@@ -178,9 +174,7 @@ def _resample(
 
 
 def _joint_cells(models: list[Cells]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that fall into the same cell in every model, as one: (joint cell of each row, its cell in each
-    model).
-    """
+    """Rows that fall into the same cell in every model, as one: (joint cell of each row, its cell in each model)."""
     joint = models[0].cells
     for m in models[1:]:
         joint = np.unique(joint.astype(np.int64) * m.num_cells + m.cells, return_inverse=True)[1]

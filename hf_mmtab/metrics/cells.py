@@ -79,9 +79,7 @@ def _confusion(average: str) -> Callable[..., Cells]:
 
 
 def _mean_f1(hits: np.ndarray, predicted: np.ndarray, actual: np.ndarray, average: str) -> np.ndarray:
-    """F1 from counts `(resamples, classes)`; classes neither present nor predicted are left out of the
-    mean.
-    """
+    """F1 from counts `(resamples, classes)`; classes neither present nor predicted are left out of the mean."""
     if average == "micro":
         hits, predicted, actual = (a.sum(axis=1, keepdims=True) for a in (hits, predicted, actual))
     elif average == "positive":
@@ -149,9 +147,7 @@ def _positive_class(score: Callable[[np.ndarray], np.ndarray]) -> Callable[..., 
 
 
 def _macro_average_precision(labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray) -> Cells:
-    """One ranking per class over the same rows; classes without a positive in a resample are left out of its
-    mean.
-    """
+    """One ranking per class over the same rows; classes without a positive in a resample are left out of its mean."""
     rows = len(labels)
     truth = labels if labels.ndim == 2 else labels[:, None] == np.arange(probabilities.shape[1])
     rankings = [_ranking(truth[:, i], probabilities[:, i]) for i in range(truth.shape[1])]

@@ -23,8 +23,7 @@ def check_problem_type(problem_type: str) -> None:
 
 
 def probabilities_from_logits(logits: np.ndarray, problem_type: str) -> np.ndarray:
-    """Softmax over the last axis (single label), sigmoid (multi label), or the values themselves
-    (regression).
+    """Softmax over the last axis (single label), sigmoid (multi label), or the values themselves (regression).
 
     Args:
         logits: shape `(rows, num_labels)` or `(rows, steps, num_labels)`; any float type.

@@ -45,9 +45,7 @@ def metric_names(problem_type: str, id2label: Mapping[int, str]) -> set[str]:
 
 
 def recall_at_false_positive_rate(labels: np.ndarray, scores: np.ndarray, rate: float) -> float:
-    """The highest recall of any threshold whose false positive rate is at most `rate` (nothing
-    interpolated).
-    """
+    """The highest recall of any threshold whose false positive rate is at most `rate` (nothing interpolated)."""
     false_positive_rates, recalls, _ = roc_curve(labels, scores, drop_intermediate=False)
     return float(recalls[false_positive_rates <= rate].max())
 
@@ -144,8 +142,7 @@ def multi_label_scores(
 def binary_scores(
     labels: np.ndarray, scores: np.ndarray, threshold: float = DEFAULT_THRESHOLD
 ) -> dict[str, float]:
-    """Average precision, ROC-AUC, F1, precision and recall at `threshold`, recall at fixed false positive
-    rates.
+    """Average precision, ROC-AUC, F1, precision and recall at `threshold`, recall at fixed false positive rates.
 
     Args:
         labels: 0 and 1, shape `(rows,)`.

@@ -92,9 +92,7 @@ def _single_label_errors(facts: RunFacts, predictions: SplitPredictions, most: i
 
 
 def _interleave(ranked: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
-    """Missed positives and false alarms in turn, so that the many false alarms do not hide the missed
-    ones.
-    """
+    """Missed positives and false alarms in turn, so that the many false alarms do not hide the missed ones."""
     missed, alarms = ranked[labels[ranked] == 1], ranked[labels[ranked] == 0]
     half = most // 2
     num_missed = min(len(missed), max(half, most - len(alarms)))

@@ -184,9 +184,7 @@ def movement(records: Records) -> Figure | None:
 
 
 def audit_rows(records: Records) -> list[dict[str, Any]]:
-    """The last record of each part, with the epoch of its thaw and whether its batch-norm statistics
-    moved.
-    """
+    """The last record of each part, with the epoch of its thaw and whether its batch-norm statistics moved."""
     thawed = thaw_epochs(records)
     last, first = ({one["part"]: one for one in ordered} for ordered in (records, reversed(records)))
     return [

@@ -72,9 +72,7 @@ def split_table(facts: RunFacts) -> dict[str, Any]:
 
 
 def comparison_rows(facts: RunFacts) -> dict[str, Any]:
-    """One row per model: mean and spread over seeds for each metric, and the paired difference of the main
-    one.
-    """
+    """One row per model: mean and spread over seeds for each metric, and the paired difference of the main one."""
     if not facts.comparison:
         return {}
     metrics = list(dict.fromkeys(m for model in facts.comparison for m in model.scores))
