@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import BertTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..models.mmbt.configuration_baselines import MMBTBaselineConfig
@@ -17,7 +16,7 @@ from ..models.mmbt.image_processing_mmbt import MMBTImageProcessor
 from ..models.mmbt.modeling_baselines import MMBTBaselineForClassification
 from ..models.mmbt.modeling_mmbt import MMBTForClassification
 from ..models.mmbt.processing_mmbt import MMBTProcessor
-from .checks import TensorFate, require_fit, require_number, shown
+from .checks import TensorFate, Tensors, require_fit, require_number, shown
 from .mmbt_args import PROBLEM_TYPES, READS_BERT_TEXT, READS_PICTURES, OriginalRun
 from .mmbt_weights import config_from_original, from_original
 
@@ -65,7 +64,7 @@ class ConvertedRun:
 
 def convert_run(
     run: OriginalRun,
-    state_dict: Mapping[str, torch.Tensor],
+    state_dict: Tensors,
     tokenizer: PreTrainedTokenizerBase | None = None,
     num_attention_heads: int | None = None,
     **config_kwargs: Any,

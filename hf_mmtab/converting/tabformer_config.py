@@ -4,11 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from transformers.activations import ACT2FN
 
 from ..models.tabbert.configuration_tabbert import TabBertConfig
-from .checks import require_number, shape_of, shown
+from .checks import Tensors, require_number, shape_of, shown
 
 _SIZES = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "type_vocab_size"),
@@ -69,9 +68,7 @@ def require_settings(original: Mapping[str, Any]) -> None:
         )
 
 
-def require_sizes(
-    original: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor], prefix: str, words: str
-) -> None:
+def require_sizes(original: Mapping[str, Any], state_dict: Tensors, prefix: str, words: str) -> None:
     """Compare the sizes of `config.json` with the tensors that show them.
 
     Args:

@@ -4,13 +4,12 @@ Only tensors and plain values pass through here: `original_files` opens the file
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from ..models.tabbert.configuration_tabbert import TabBertConfig
-from .checks import TensorFate, shape_of
+from .checks import TensorFate, Tensors, shape_of
 
 # Ids that the original lacks ([UNK] and [MISSING] of a field) are scored so low that no probability
 # changes in float32 (e^-30 = 1e-13), yet can still be learned.
@@ -47,7 +46,7 @@ class ConvertedTabBert:
     fates: list[TensorFate] = field(default_factory=list)
 
 
-def kind_of_state_dict(state_dict: Mapping[str, torch.Tensor]) -> str:
+def kind_of_state_dict(state_dict: Tensors) -> str:
     """Return "hierarchical", "flat" or "lstm" (the published BertModel + LSTM + Linear).
 
     Raises:
@@ -100,7 +99,7 @@ def _our_name(name: str, kind: str) -> str | None:
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, torch.Tensor], config: TabBertConfig, id_map: torch.Tensor | None = None
+    state_dict: Tensors, config: TabBertConfig, id_map: torch.Tensor | None = None
 ) -> ConvertedTabBert:
     """Rename a TabFormer or published LSTM model for `TabBertForMaskedLM` or the LSTM classifier.
 
@@ -151,7 +150,7 @@ def convert_state_dict(
     return ConvertedTabBert(config, ours, fates)
 
 
-def _require_equal(state_dict: Mapping[str, torch.Tensor], name: str, other: str) -> None:
+def _require_equal(state_dict: Tensors, name: str, other: str) -> None:
     if other not in state_dict:
         raise ValueError(
             f"Expected {other!r} beside {name!r}, to which the original ties it, found none. The checkpoint is not "
@@ -215,7 +214,7 @@ class _Ids:
 
 
 def revert_state_dict(
-    state_dict: Mapping[str, torch.Tensor], config: TabBertConfig, id_map: torch.Tensor | None = None
+    state_dict: Tensors, config: TabBertConfig, id_map: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
     """Rename the tensors of `TabBertForMaskedLM` back for the original code, with tied tensors repeated.
 
