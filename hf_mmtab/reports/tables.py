@@ -5,16 +5,13 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.comparison import in_words, lead_sentences
+from ..evaluation.row_evaluation import HEADLINE
 from ..metrics import PairedDifference, per_class_table
 from ..metrics.names import metric_name
 from .facts import MASKED_LM, RunFacts
 
-_SECOND = {
-    "single_label_classification": ("accuracy", "macro_f1", "macro_average_precision"),
-    "multi_label_classification": ("micro_f1", "macro_f1", "macro_average_precision"),
-    "regression": ("rmse", "mae", "r2"),
-    MASKED_LM: ("accuracy", "masked_loss"),
-}
+_SECOND: dict[str, tuple[str, ...]] = {**HEADLINE, MASKED_LM: ("accuracy", "masked_loss")}
+_SECOND["regression"] += ("r2",)
 _BINARY: tuple[str, ...] = (
     "average_precision",
     "roc_auc",

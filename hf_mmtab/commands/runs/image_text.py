@@ -41,7 +41,6 @@ from .own_files import CACHE_FOLDER
 from .recipe import ImageTextRecipe
 from .report import predictions_file
 
-SELECTION_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "micro_f1"}
 ONE_INPUT = ("bow", "img", "bert")  # architectures that read the text or the picture alone
 _SENTENCES = {
     "single_label_classification": "One of {labels} classes from {inputs}.",
@@ -79,7 +78,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         if self.processor.tokenizer is not None and "train_sampling_strategy" not in recipe.values:
             recipe.training.train_sampling_strategy = "group_by_length"  # else most of a batch is padding
         self.known_metrics = metric_names(problem_type, model.config.id2label)
-        self.selection = (SELECTION_METRIC[problem_type], True)
+        self.selection = (HEADLINE[problem_type][0], True)
         return model
 
     def _start(self, problem_type: str, names: list[str]) -> Any:

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import Trainer
 from transformers.trainer_utils import _is_peft_model
 
-from ..arguments import MMTabTrainingArguments, parse_size
+from ..arguments import MMTabTrainingArguments
 from ..callbacks import show
 from ..freezing import FreezePlan
 from .cache import FeatureCache
@@ -168,18 +166,7 @@ class FeatureTrainer(Trainer):
 
     def _create_feature_cache(self) -> FeatureCache | None:
         """Return a new cache, None under FSDP, where a part cannot be called by itself."""
-        args = self.args
         if self.is_fsdp_enabled:
-            show(args, "Feature cache off: under FSDP a part cannot be called by itself")
+            show(self.args, "Feature cache off: under FSDP a part cannot be called by itself")
             return None
-        return FeatureCache(
-            self.accelerator.unwrap_model(self.model),
-            args.feature_cache_dir or Path(args.output_dir) / "_feature_cache",  # never pushed to the Hub
-            parse_size(args.feature_cache_budget),
-            self.accelerator,
-            args.per_device_eval_batch_size,
-            int(args.dataloader_num_workers),
-            lambda text: show(args, text),
-            getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None,
-            progress=not args.disable_tqdm,
-        )
+        return FeatureCache(self.accelerator.unwrap_model(self.model), self.args, self.accelerator)
