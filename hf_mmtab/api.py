@@ -1,12 +1,10 @@
 """What `import hf_mmtab` offers; importing this registers both families with transformers."""
 
-from . import pipelines
 from .data.card_transactions import CardTransactions
 from .data.image_text import ImageText
 from .data.original_tasks import MMIMDB, VSNLI, Food101
 from .data.prsa import PRSA
 from .data.table import Table
-from .models import mmbt, tabbert
 from .models.mmbt import (
     MMBTBaselineConfig,
     MMBTBaselineForClassification,
@@ -17,6 +15,7 @@ from .models.mmbt import (
     MMBTModel,
     MMBTProcessor,
 )
+from .models.mmbt import register as _register_mmbt
 from .models.tabbert import (
     TabBertCollator,
     TabBertConfig,
@@ -28,40 +27,11 @@ from .models.tabbert import (
     TabBertProcessor,
     TabBertRawLstmForSequenceClassification,
 )
+from .models.tabbert import register as _register_tabbert
+from .pipelines import register as _register_pipelines
 from .publishing import make_standalone
 from .training import FreezeSchedule, MMTabTrainer, MMTabTrainingArguments
 
-__all__ = [
-    "MMIMDB",
-    "PRSA",
-    "VSNLI",
-    "CardTransactions",
-    "Food101",
-    "FreezeSchedule",
-    "ImageText",
-    "MMBTBaselineConfig",
-    "MMBTBaselineForClassification",
-    "MMBTCollator",
-    "MMBTConfig",
-    "MMBTForClassification",
-    "MMBTImageProcessor",
-    "MMBTModel",
-    "MMBTProcessor",
-    "MMTabTrainer",
-    "MMTabTrainingArguments",
-    "TabBertCollator",
-    "TabBertConfig",
-    "TabBertForMaskedLM",
-    "TabBertLstmForSequenceClassification",
-    "TabBertMlpForSequenceClassification",
-    "TabBertModel",
-    "TabBertPooledForSequenceClassification",
-    "TabBertProcessor",
-    "TabBertRawLstmForSequenceClassification",
-    "Table",
-    "make_standalone",
-]
-
-mmbt.register()
-tabbert.register()
-pipelines.register()
+_register_mmbt()
+_register_tabbert()
+_register_pipelines()

@@ -77,9 +77,12 @@ def _thin_resnet() -> Path:
             made = Path(scratch) / folder.name
             model.save_pretrained(made)
             # Its input is RGB in 0…255 minus the channel means; the whole picture, squashed to 224 × 224.
-            ViTImageProcessor(
-                rescale_factor=1.0, image_mean=[123.0, 117.0, 104.0], image_std=[1.0, 1.0, 1.0]
-            ).save_pretrained(made)
+            scale: dict[str, Any] = {
+                "rescale_factor": 1.0,
+                "image_mean": [123.0, 117.0, 104.0],
+                "image_std": [1.0, 1.0, 1.0],
+            }
+            ViTImageProcessor(**scale).save_pretrained(made)
             try:
                 made.rename(folder)  # whole or not at all, also with several processes
             except OSError:
@@ -119,26 +122,18 @@ def _resnet_from_onnx(path: Path) -> ResNetModel:
         return found
 
     depths = [3, 4, 6, 3]
-    config = ResNetConfig(
-        embedding_size=64,
-        hidden_sizes=[128, 256, 512, 1024],
-        depths=depths,
-        layer_type="bottleneck",
-        downsample_in_bottleneck=True,
-    )
+    sizes: dict[str, Any] = {"embedding_size": 64, "hidden_sizes": [128, 256, 512, 1024], "depths": depths}
+    config = ResNetConfig(**sizes, layer_type="bottleneck", downsample_in_bottleneck=True)
     model = ResNetModel(config).eval()
-    state = {
-        name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")
-    }
+    state = {name: one for name, one in model.state_dict().items() if name.endswith("num_batches_tracked")}
 
     def put(prefix: str, kernel: torch.Tensor, bias: torch.Tensor) -> None:
         state[f"{prefix}.convolution.weight"] = kernel
         state[f"{prefix}.normalization.weight"] = torch.ones(len(bias))
         state[f"{prefix}.normalization.bias"] = bias
         state[f"{prefix}.normalization.running_mean"] = torch.zeros(len(bias))
-        state[f"{prefix}.normalization.running_var"] = torch.full(
-            (len(bias),), 1 - 1e-5
-        )  # 1 with the epsilon
+        # 1 with the epsilon
+        state[f"{prefix}.normalization.running_var"] = torch.full((len(bias),), 1 - 1e-5)
 
     stem = next(n for n in graph.node if n.op_type == "Conv" and weights[n.input[1]].shape[-1] == 7)
     put("embedder.embedder", weights[stem.input[1]].flip(1), weights[stem.input[2]])  # BGR → RGB

@@ -1,5 +1,6 @@
-"""A value of a YAML file or of the command line as the type that a dataclass field is annotated with."""
+"""Recipe keys: dataclass fields with a help text, and values of YAML or the command line as the types they ask for."""
 
+import dataclasses
 import types
 from collections.abc import Sequence
 from enum import Enum
@@ -20,6 +21,20 @@ _NAMES = {
 }
 _LISTS = (list, tuple, Sequence)
 _NOTHING = object()  # the value is not of the type
+
+
+def key(default: Any, help: str, **limits: float) -> Any:
+    """Return a dataclass field that is a recipe key.
+
+    Args:
+        default: `dataclasses.MISSING` for a key that every recipe needs.
+        help: for `--help`.
+        limits: `least` and `most`, both included.
+    """
+    metadata = {"help": help, **limits}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def typed_value(value: Any, annotation: Any, name: str) -> Any:
@@ -57,10 +72,8 @@ def typed_value(value: Any, annotation: Any, name: str) -> Any:
 
 def _options(annotation: Any) -> list[Any]:
     """Return the types of a union, text last: every text is a text."""
-    options = (
-        list(get_args(annotation)) if get_origin(annotation) in (Union, types.UnionType) else [annotation]
-    )
-    return sorted(options, key=lambda option: option is str)
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    return sorted(get_args(annotation) if is_union else [annotation], key=lambda option: option is str)
 
 
 def _kind(option: Any) -> Any:

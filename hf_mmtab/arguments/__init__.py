@@ -10,21 +10,3 @@ from .image_text import (
 )
 from .table_heads import TabBertHeadArguments, TableRunArguments
 from .tables import PlanArguments, PretrainingArguments, TabBertModelArguments, TableDataArguments
-
-__all__ = [
-    "IMAGE_TEXT_ARCHITECTURES",
-    "DataArguments",
-    "FinetuningArguments",
-    "ImageTextColumns",
-    "ImageTextDataArguments",
-    "ImageTextRunArguments",
-    "MMBTModelArguments",
-    "ModelArguments",
-    "PlanArguments",
-    "PretrainingArguments",
-    "RunArguments",
-    "TabBertHeadArguments",
-    "TabBertModelArguments",
-    "TableDataArguments",
-    "TableRunArguments",
-]

@@ -1,10 +1,11 @@
 """Recipe keys of fine-tuning on tables: which head, which rows a window is judged on, how rare positives are met."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
+from ..typed_values import key
 from .common import FinetuningArguments, ModelArguments, UnknownArguments
 
 
@@ -13,59 +14,38 @@ from .common import FinetuningArguments, ModelArguments, UnknownArguments
 class TabBertHeadArguments(ModelArguments):
     """A head over windows of rows, on a pretrained encoder or on raw cells."""
 
-    architecture: Literal["lstm", "mlp", "pooled", "raw_lstm"] = field(
-        default="lstm",
-        metadata={
-            "help": "On the encoder's rows: lstm, mlp or pooled (a linear layer). raw_lstm: an LSTM on raw cells, "
-            "nothing pretrained."
-        },
+    architecture: Literal["lstm", "mlp", "pooled", "raw_lstm"] = key(
+        "lstm",
+        "On the encoder's rows: lstm, mlp or pooled (a linear layer). raw_lstm: an LSTM on raw cells, "
+        "nothing pretrained.",
     )
-    problem_type: Literal["single_label_classification", "regression"] | None = field(
-        default=None, metadata={"help": "Default: what the label columns hold, classes or numbers."}
+    problem_type: Literal["single_label_classification", "regression"] | None = key(
+        None, "Default: what the label columns hold, classes or numbers."
     )
-    classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = field(
-        default=None,
-        metadata={
-            "help": "Classes: cross_entropy (default), focal, or rmse_one_hot as published. Numbers: rmse (default) "
-            "or mse."
-        },
+    classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = key(
+        None,
+        "Classes: cross_entropy (default), focal, or rmse_one_hot as published. Numbers: rmse (default) or mse.",
     )
-    lstm_hidden_size: int | None = field(
-        default=None, metadata={"least": 1, "help": "Width of the LSTM; default the encoder's."}
+    lstm_hidden_size: int | None = key(None, "Width of the LSTM; default the encoder's.", least=1)
+    lstm_num_layers: int = key(1, "Layers of the LSTM.", least=1)
+    lstm_bidirectional: bool = key(False, "Read windows both ways.")
+    lstm_dropout: float = key(0.0, "Between layers of the LSTM.", least=0, most=1)
+    mlp_hidden_sizes: list[int] = key([], "Hidden layers of mlp; default one of the encoder's width.")
+    pooling: Literal["last", "mean"] = key("last", "mlp and pooled read the last row, or the mean of all.")
+    classifier_dropout: float = key(0.0, "Before the last layer.", least=0, most=1)
+    encoder_dropout: float | None = key(
+        None,
+        "Everywhere in the encoder once it is thawed; default as pretrained. A frozen one has none.",
+        least=0,
+        most=1,
     )
-    lstm_num_layers: int = field(default=1, metadata={"least": 1, "help": "Layers of the LSTM."})
-    lstm_bidirectional: bool = field(default=False, metadata={"help": "Read windows both ways."})
-    lstm_dropout: float = field(
-        default=0.0, metadata={"least": 0, "most": 1, "help": "Between layers of the LSTM."}
+    row_inputs: Literal["auto", "states", "surprise", "both"] = key(
+        "auto",
+        "What a head gets of each row: the encoder's state, or a few numbers that say how unexpected it "
+        "was (needs an encoder pretrained with next_row), or both. auto: the head is trained on each, and the one "
+        "that is best on validation is taken; without next_row the states.",
     )
-    mlp_hidden_sizes: list[int] = field(
-        default_factory=list, metadata={"help": "Hidden layers of mlp; default one of the encoder's width."}
-    )
-    pooling: Literal["last", "mean"] = field(
-        default="last", metadata={"help": "mlp and pooled read the last row, or the mean of the rows."}
-    )
-    classifier_dropout: float = field(
-        default=0.0, metadata={"least": 0, "most": 1, "help": "Before the last layer."}
-    )
-    encoder_dropout: float | None = field(
-        default=None,
-        metadata={
-            "least": 0,
-            "most": 1,
-            "help": "Everywhere in the encoder once it is thawed; default as pretrained. A frozen one has none.",
-        },
-    )
-    row_inputs: Literal["auto", "states", "surprise", "both"] = field(
-        default="auto",
-        metadata={
-            "help": "What a head gets of each row: the encoder's state, or a few numbers that say how unexpected it "
-            "was (needs an encoder pretrained with next_row), or both. auto: the head is trained on each, and the one "
-            "that is best on validation is taken; without next_row the states."
-        },
-    )
-    field_hidden_size: int | None = field(
-        default=None, metadata={"least": 1, "help": "Width of a cell of raw_lstm without `pretrained` (64)."}
-    )
+    field_hidden_size: int | None = key(None, "Width of raw_lstm's cells without `pretrained` (64).", least=1)
 
 
 @strict
@@ -73,37 +53,25 @@ class TabBertHeadArguments(ModelArguments):
 class TableRunArguments(FinetuningArguments, UnknownArguments):
     """What windows are judged on, how training meets rare positives, and what a run does around its training."""
 
-    window_label: Literal["last", "any", "every"] = field(
-        default="last",
-        metadata={
-            "help": "last: the label of a window's last row, which sees nothing later. any: 1 if a row of the window "
-            "is positive (the paper). every: one label per row; the row also sees those after it in its window, unless "
-            "the encoder was pretrained with next_row."
-        },
+    window_label: Literal["last", "any", "every"] = key(
+        "last",
+        "last: the label of a window's last row, which sees nothing later. any: 1 if a row of the window "
+        "is positive (the paper). every: one label per row; the row also sees those after it in its window, unless "
+        "the encoder was pretrained with next_row.",
     )
-    upsample_positives: float | None = field(
-        default=None,
-        metadata={
-            "help": "Share of positives among the windows of a training epoch: positives are repeated, negatives are "
-            "not. Validation and test stay as they are."
-        },
+    upsample_positives: float | None = key(
+        None,
+        "Share of positives among the windows of a training epoch: positives are repeated, negatives are "
+        "not. Validation and test stay as they are.",
     )
-    negatives_per_epoch: float = field(
-        default=1.0,
-        metadata={"help": "Share of the negative training windows that an epoch draws, others each time."},
+    negatives_per_epoch: float = key(1.0, "Share of the negative windows that an epoch draws anew.")
+    correct_prior: bool = key(
+        True,
+        "After sampling or class weights, bring probabilities back to how often each class occurs in "
+        "training (cross_entropy only). It is written into the classifier's bias.",
     )
-    correct_prior: bool = field(
-        default=True,
-        metadata={
-            "help": "After sampling or class weights, bring probabilities back to how often each class occurs in "
-            "training (cross_entropy only). It is written into the classifier's bias."
-        },
-    )
-    resample_by: Literal["auto", "entity", "day", "row"] = field(
-        default="auto",
-        metadata={
-            "help": "What they draw: whole histories or days (auto: whichever are fewer), or single rows."
-        },
+    resample_by: Literal["auto", "entity", "day", "row"] = key(
+        "auto", "What they draw: whole histories or days (auto: whichever are fewer), or single rows."
     )
 
     def __post_init__(self) -> None:

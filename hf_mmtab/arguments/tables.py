@@ -1,10 +1,11 @@
 """Recipe keys of tables: how rows are read, encoded, split and cut into windows; pretraining on them."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
+from ..typed_values import key
 from .common import DataArguments, ModelArguments, RunArguments, UnknownArguments
 
 
@@ -13,20 +14,14 @@ from .common import DataArguments, ModelArguments, RunArguments, UnknownArgument
 class TableFileArguments:
     """How files of tables are read."""
 
-    types: dict | None = field(
-        default=None,
-        metadata={
-            "help": "Column → string, int, float, bool, date, timestamp, or a format such as '%d/%m/%Y %H:%M'. "
-            "Default: guessed."
-        },
+    types: dict | None = key(
+        None,
+        "Column → string, int, float, bool, date, timestamp, or a format such as '%d/%m/%Y %H:%M'. Default: guessed.",
     )
-    separator: str | None = field(default=None, metadata={"help": "Of CSV files; default by their ending."})
-    missing: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Texts that stand for a missing value, beside the empty cell; default NA, N/A, NaN, nan, "
-            "null, NULL. []: none."
-        },
+    separator: str | None = key(None, "Of CSV files; default by their ending.")
+    missing: list[str] | None = key(
+        None,
+        "Texts that stand for a missing value, beside the empty cell; default NA, N/A, NaN, nan, null, NULL. []: none.",
     )
 
 
@@ -35,31 +30,18 @@ class TableFileArguments:
 class PlanArguments:
     """The column plan: what each column is to the model."""
 
-    plan: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Column plan: card, paper_card, prsa, paper_prsa, a YAML file, or a mapping. Default: the "
-            "task's own; for `table`, guessed from its first rows and written to `column_plan.yaml`."
-        },
+    plan: dict | str | None = key(
+        None,
+        "Column plan: card, paper_card, prsa, paper_prsa, a YAML file, or a mapping. Default: the "
+        "task's own; for `table`, guessed from its first rows and written to `column_plan.yaml`.",
     )
-    plan_edits: dict | None = field(
-        default=None,
-        metadata={"help": "Field → settings that change in the plan; null removes the field."},
+    plan_edits: dict | None = key(None, "Field → settings that change in the plan; null removes the field.")
+    num_bins: int | None = key(None, "Quantile bins of every numeric field; default the plan's.", least=1)
+    entity_columns: list[str] = key(
+        [], "Whose history a row belongs to; default the plan's, else the table is one history."
     )
-    num_bins: int | None = field(
-        default=None,
-        metadata={"least": 1, "help": "Quantile bins of every numeric field; default the plan's."},
-    )
-    entity_columns: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Whose history a row belongs to; default the plan's, else the table is one history."
-        },
-    )
-    time_column: str | None = field(default=None, metadata={"help": "Orders the rows; default the plan's."})
-    label_columns: list[str] = field(
-        default_factory=list, metadata={"help": "Never an input; default the plan's."}
-    )
+    time_column: str | None = key(None, "Orders the rows; default the plan's.")
+    label_columns: list[str] = key([], "Never an input; default the plan's.")
 
     def given_plan(self) -> list[str]:
         """Return the keys of the plan that the recipe gives."""
@@ -71,49 +53,30 @@ class PlanArguments:
 class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
     """A table of events: which rows, which columns, how it is split and cut into windows."""
 
-    simulate: dict | None = field(
-        default=None,
-        metadata={"help": "For simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0)."},
+    simulate: dict | None = key(
+        None, "For simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0)."
     )
-    entities: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Keep only rows whose first entity column is one of these (--user_ids)."},
+    entities: list[str] = key([], "Keep only rows whose first entity column is one of these (--user_ids).")
+    split: Literal["time", "entity", "paper"] = key(
+        "time",
+        "time: earlier rows train, later ones test. entity: no entity in two splits. paper: random "
+        "windows, which leak.",
     )
-    split: Literal["time", "entity", "paper"] = field(
-        default="time",
-        metadata={
-            "help": "time: earlier rows train, later ones test. entity: no entity in two splits. paper: random "
-            "windows, which leak."
-        },
+    split_fractions: list[float] = key([], "Train, validation, test; default .7 .1 .2, for paper .6 .2 .2.")
+    seq_len: int = key(10, "Rows of a window.", least=1)
+    stride: int = key(
+        5,
+        "Rows between training windows. Fine-tuning's own default: 1 where the last row is judged, else seq_len.",
+        least=1,
     )
-    split_fractions: list[float] = field(
-        default_factory=list,
-        metadata={"help": "Train, validation and test; default .7 .1 .2, for paper .6 .2 .2."},
+    eval_stride: int | None = key(
+        None,
+        "Rows between validation and test windows; default seq_len, for paper `stride`, and 1 where the "
+        "last row is judged.",
+        least=1,
     )
-    seq_len: int = field(default=10, metadata={"least": 1, "help": "Rows of a window."})
-    stride: int = field(
-        default=5,
-        metadata={
-            "least": 1,
-            "help": "Rows between training windows. Fine-tuning's own default: 1 where the last row is judged, else "
-            "seq_len.",
-        },
-    )
-    eval_stride: int | None = field(
-        default=None,
-        metadata={
-            "least": 1,
-            "help": "Rows between validation and test windows; default seq_len, for paper `stride`, and 1 where the "
-            "last row is judged.",
-        },
-    )
-    max_gap: float | None = field(
-        default=None, metadata={"help": "Seconds; a longer pause ends a history, no window spans it."}
-    )
-    pad_windows: bool = field(
-        default=True,
-        metadata={"help": "Pad histories shorter than a window; false leaves them out, as the original."},
-    )
+    max_gap: float | None = key(None, "Seconds; a longer pause ends a history, no window spans it.")
+    pad_windows: bool = key(True, "Pad histories shorter than a window; false leaves them out (original).")
 
     def validate_max_gap(self):
         if self.max_gap is not None and self.max_gap <= 0:
@@ -127,60 +90,31 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
 class TabBertSizes:
     """TabBERT's sizes and loss. What is left out is the configuration's default, or the preset's."""
 
-    flatten: bool | None = field(
-        default=None, metadata={"help": "One sequence of all cells in place of the hierarchy."}
+    flatten: bool | None = key(None, "One sequence of all cells in place of the hierarchy.")
+    field_hidden_size: int | None = key(None, "Width of a cell (64).", least=1)
+    field_num_layers: int | None = key(None, "Layers over the fields of a row (1).", least=1)
+    field_num_heads: int | None = key(None, "Heads of those layers (8).", least=1)
+    hidden_size: int | None = key(None, "Width of a row (256).", least=1)
+    num_hidden_layers: int | None = key(None, "Layers over the rows (4).", least=1)
+    num_attention_heads: int | None = key(None, "Heads of those layers (4).", least=1)
+    intermediate_size: int | None = key(None, "Feed-forward width (1024).", least=1)
+    position_initializer_range: float | None = key(
+        None, "Size of position embeddings at the start; default: that of the row vectors."
     )
-    field_hidden_size: int | None = field(
-        default=None, metadata={"least": 1, "help": "Width of a cell (64)."}
+    mlm_loss: Literal["field", "vocab"] | None = key(None, "Softmax over the ids of a field, or over all.")
+    tie_word_embeddings: bool | None = key(None, "Score cells with their own embeddings.")
+    adaptive_softmax_threshold: int | None = key(
+        None,
+        "Fields with more ids use an adaptive softmax. For thousands of them: rarer ids are scored in a "
+        "4 and 16 times narrower space.",
+        least=1,
     )
-    field_num_layers: int | None = field(
-        default=None, metadata={"least": 1, "help": "Layers over the fields of a row (1)."}
+    neighbor_smoothing: float | None = key(
+        None, "Share of the target that goes to the adjacent bins of a number.", least=0, most=1
     )
-    field_num_heads: int | None = field(
-        default=None, metadata={"least": 1, "help": "Heads of those layers (8)."}
-    )
-    hidden_size: int | None = field(default=None, metadata={"least": 1, "help": "Width of a row (256)."})
-    num_hidden_layers: int | None = field(
-        default=None, metadata={"least": 1, "help": "Layers over the rows (4)."}
-    )
-    num_attention_heads: int | None = field(
-        default=None, metadata={"least": 1, "help": "Heads of those layers (4)."}
-    )
-    intermediate_size: int | None = field(
-        default=None, metadata={"least": 1, "help": "Feed-forward width (1024)."}
-    )
-    position_initializer_range: float | None = field(
-        default=None,
-        metadata={"help": "Size of position embeddings at the start; default: that of the row vectors."},
-    )
-    mlm_loss: Literal["field", "vocab"] | None = field(
-        default=None, metadata={"help": "Softmax over the ids of a cell's field, or over all ids."}
-    )
-    tie_word_embeddings: bool | None = field(
-        default=None, metadata={"help": "Score cells with their own embeddings."}
-    )
-    adaptive_softmax_threshold: int | None = field(
-        default=None,
-        metadata={
-            "least": 1,
-            "help": "Fields with more ids use an adaptive softmax. For thousands of them: rarer ids are scored in a "
-            "4 and 16 times narrower space.",
-        },
-    )
-    neighbor_smoothing: float | None = field(
-        default=None,
-        metadata={
-            "least": 0,
-            "most": 1,
-            "help": "Share of the target that goes to the adjacent bins of a number.",
-        },
-    )
-    next_row: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Each row sees earlier rows only and is predicted from them whole; nothing is masked. Set "
-            "mask_unknown too."
-        },
+    next_row: bool | None = key(
+        None,
+        "Each row sees earlier rows only and is predicted from them whole; nothing is masked. Set mask_unknown too.",
     )
 
 
@@ -189,15 +123,10 @@ class TabBertSizes:
 class TabBertModelArguments(ModelArguments, TabBertSizes):
     """TabBERT for pretraining."""
 
-    preset: Literal["paper"] | None = field(
-        default=None,
-        metadata={
-            "help": "paper: 12 layers, as many heads as columns, hidden size columns × field_hidden_size."
-        },
+    preset: Literal["paper"] | None = key(
+        None, "paper: 12 layers, as many heads as columns, hidden size columns × field_hidden_size."
     )
-    dropout: float | None = field(
-        default=None, metadata={"least": 0, "most": 1, "help": "Everywhere in the encoder (0.1)."}
-    )
+    dropout: float | None = key(None, "Everywhere in the encoder (0.1).", least=0, most=1)
 
     def given_sizes(self) -> list[str]:
         """Return the keys of sizes that the recipe gives."""
@@ -218,25 +147,10 @@ class TabBertModelArguments(ModelArguments, TabBertSizes):
 class PretrainingArguments(RunArguments, UnknownArguments):
     """What pretraining on a table masks, and what a run does around its training."""
 
-    mlm_probability: float = field(
-        default=0.15,
-        metadata={"least": 0, "most": 1, "help": "Share of the cells that are masked and predicted."},
+    mlm_probability: float = key(0.15, "Share of the cells that are masked and predicted.", least=0, most=1)
+    whole_row_masking: float = key(0.0, "Probability to mask a row as a whole, on top.", least=0, most=1)
+    mask_share: float = key(0.8, "Of the masked cells: become [MASK].", least=0, most=1)
+    random_share: float = key(
+        0.1, "Of the masked cells: become another value of the field; the rest stay.", least=0, most=1
     )
-    whole_row_masking: float = field(
-        default=0.0,
-        metadata={"least": 0, "most": 1, "help": "Probability that a row is masked as a whole, on top."},
-    )
-    mask_share: float = field(
-        default=0.8, metadata={"least": 0, "most": 1, "help": "Of the masked cells: become [MASK]."}
-    )
-    random_share: float = field(
-        default=0.1,
-        metadata={
-            "least": 0,
-            "most": 1,
-            "help": "Of the masked cells: become another value of the field; the rest stay.",
-        },
-    )
-    mask_unknown: bool = field(
-        default=False, metadata={"help": "Also predict cells whose value is not in the vocabulary ([UNK])."}
-    )
+    mask_unknown: bool = key(False, "Also predict cells whose value is not in the vocabulary ([UNK]).")

@@ -70,9 +70,8 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
             raise
         cause = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
         if speaks:
-            sys.stderr.write(
-                f"\n{type(cause).__name__}: {cause}\n(HF_MMTAB_TRACEBACK=1 shows where in the code.)\n"
-            )
+            shown = "(HF_MMTAB_TRACEBACK=1 shows where in the code.)"
+            sys.stderr.write(f"\n{type(cause).__name__}: {cause}\n{shown}\n")
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
         if speaks:

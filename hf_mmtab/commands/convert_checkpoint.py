@@ -50,9 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     mmbt.add_argument("--model", help="mmbt, bow, img, bert, concatbow or concatbert")
     mmbt.add_argument("--task", help="mmimdb, food101 or vsnli")
     mmbt.add_argument("--task_type", help="multilabel or classification")
-    mmbt.add_argument(
-        "--labels", nargs="+", help="names in the order of the outputs, or a file of one a line"
-    )
+    mmbt.add_argument("--labels", nargs="+", help="names in the order of outputs, or a file of one a line")
     mmbt.add_argument("--tokenizer", help="folder or Hub name, in place of the run's vocabulary")
     mmbt.add_argument("--num_image_embeds", type=int)
     mmbt.add_argument("--img_embed_pool_type", choices=["avg", "max"])
@@ -60,9 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     mmbt.add_argument("--num_attention_heads", type=int, help="of a BERT that is neither base nor large")
     table = parser.add_argument_group("tabformer, lstm")
     table.add_argument("--config", type=Path, help="config.json of the pretraining, or its folder")
-    table.add_argument(
-        "--vocab", type=Path, help="vocab.nb or vocab_token2id.bin; of mmbt: vocab.txt, GloVe file"
-    )
+    table.add_argument("--vocab", type=Path, help="vocab.nb, vocab_token2id.bin; mmbt: vocab.txt, GloVe")
     table.add_argument("--encoder_fit", type=Path, help="encoder_fit.pkl of the run")
     table.add_argument(
         "--field_ce", action=argparse.BooleanOptionalAction, help="how a flat model was trained, if unknown"

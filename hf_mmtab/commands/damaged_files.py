@@ -27,11 +27,6 @@ _DERIVED = re.compile(
 )
 
 
-def _read_lines(path: Path) -> None:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        json.loads(line)
-
-
 def _read_mapping(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     if not isinstance(yaml.safe_load(text), dict):
@@ -40,17 +35,12 @@ def _read_mapping(path: Path) -> None:
         raise ValueError("its last line is cut off")
 
 
-def _open_tensors(path: Path) -> None:
-    with safe_open(str(path), framework="numpy"):
-        pass
-
-
 # Weights and tables are opened, and not read: a file that is cut off shows it at once.
 _READERS: dict[str, Callable[[Path], Any]] = {
     ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
-    ".jsonl": _read_lines,
+    ".jsonl": lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()],
     ".yaml": _read_mapping,
-    ".safetensors": _open_tensors,
+    ".safetensors": lambda path: safe_open(str(path), framework="numpy"),
     ".parquet": pq.read_metadata,
     ".arrow": pl.read_ipc_schema,
     ".npy": lambda path: np.load(path, mmap_mode="r"),
@@ -73,10 +63,7 @@ def damaged_file(folder: Path, needed: bool = False) -> str | None:
         if _OF_CHECKPOINT.fullmatch(name) or (needed and _DERIVED.fullmatch(name)):
             continue
         if path.suffix in _READERS and path.is_file() and (reason := _damage(path)):
-            return (
-                f"Expected whole files in {str(folder)!r}, found {name} damaged ({reason}). "
-                f"{_remedy(folder, name)}"
-            )
+            return f"Expected whole files in {str(folder)!r}, found {name} damaged ({reason}). {_remedy(folder, name)}"
     return None
 
 

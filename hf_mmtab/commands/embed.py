@@ -41,9 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("input", help="CSV, TSV, Parquet or Arrow file, or a folder of them")
     parser.add_argument("out", help="Parquet file to write")
     parser.add_argument("--level", choices=["row", "window"], default="row", help="default: row")
-    parser.add_argument(
-        "--seq_len", type=int, help="rows of a window; default: as the checkpoint was trained"
-    )
+    parser.add_argument("--seq_len", type=int, help="rows of a window; default: as trained")
     parser.add_argument("--batch_size", type=int, default=256, help="windows at a time; default: 256")
     parser.add_argument("--float16", action="store_true", help="half the bytes: embeddings in float16")
     precision_flags(parser)
@@ -70,13 +68,11 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
             f"Expected a TabBERT with an encoder in {options.checkpoint!r}, found an LSTM on raw cells, which has "
             "none. Name a pretrained encoder, or a head on one."
         )
-    model: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder(
-        options.checkpoint, row_inputs="states"
-    )
+    build: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder
+    model = build(options.checkpoint, row_inputs="states")
     config = model.config
-    seq_len = (
-        options.seq_len or config.seq_len or recipe_of(options.checkpoint).get("seq_len") or DEFAULT_SEQ_LEN
-    )
+    seq_len = options.seq_len or config.seq_len or recipe_of(options.checkpoint).get("seq_len")
+    seq_len = seq_len or DEFAULT_SEQ_LEN
     # An encoder that sees nothing later embeds all rows of a window at once.
     cut = WindowCut(seq_len, options.level, every=config.next_row, max_gap=config.max_gap)
     device = current_device()

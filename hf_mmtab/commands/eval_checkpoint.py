@@ -59,16 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, help="folder for metrics, predictions and report")
     parser.add_argument("--task", help="default: that of the checkpoint's recipe, else image_text")
     parser.add_argument("--batch_size", type=int, default=32, help="per device; default: 32")
-    parser.add_argument(
-        "--num_workers", type=int, default=0, help="processes that decode pictures; default: 0"
-    )
+    parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures (0)")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0: none")
-    parser.add_argument(
-        "--resample_by",
-        choices=RESAMPLED,
-        default="auto",
-        help="what the intervals of a table draw; default: auto",
-    )
+    drawn = "what the intervals of a table draw; default: auto"
+    parser.add_argument("--resample_by", choices=RESAMPLED, default="auto", help=drawn)
     precision_flags(parser)
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
     for name in COLUMNS:
@@ -102,12 +96,8 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
     task = get_task(options.task or recipe.get("task", "image_text"), ImageTextTask)
     given = {f"{name}_column": getattr(options, f"{name}_column") for name in COLUMNS}
     values = {**recipe, **{key: value for key, value in given.items() if value is not None}}
-    values |= {
-        "task": task.name,
-        "data": options.data,
-        "on_bad_record": options.on_bad_record,
-        "max_rows": None,
-    }
+    values |= {"task": task.name, "data": options.data, "max_rows": None}
+    values["on_bad_record"] = options.on_bad_record
     values |= {"allow_empty_text": True} if options.allow_empty_text else {}
     data: ImageTextDataArguments = build([ImageTextDataArguments], values)[0]
     rows, skipped = task.load_split(data, split, config)

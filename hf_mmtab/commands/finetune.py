@@ -55,9 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 folder = str(root / f"{name}-seed{seed}")
                 own = {"architecture": name, "seed": seed, "output_dir": folder}
                 if recipe.training.push_to_hub:
-                    own["hub_model_id"] = (
-                        f"{recipe.training.hub_model_id or root.resolve().name}-{name}-seed{seed}"
-                    )
+                    base = recipe.training.hub_model_id or root.resolve().name
+                    own["hub_model_id"] = f"{base}-{name}-seed{seed}"
                 variant = recipe.variant(root, **own)
                 runs[name, seed] = run_type(variant, is_reference=name == written_for)
                 finished[name].append(execute(runs[name, seed]))

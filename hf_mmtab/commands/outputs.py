@@ -43,7 +43,7 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
                 f"Expected an output outside the folder {str(name)!r}, which this command reads, found {str(out)!r}. "
                 "Choose another place: the next command would read the output as input."
             )
-        if target.is_dir() and _lies_in(source, target):
+        if target.is_dir() and source.resolve().is_relative_to(target.resolve()):
             raise ValueError(
                 f"Expected an output folder that does not hold the input {str(name)!r}, found {str(out)!r}. Choose "
                 "another one."
@@ -134,10 +134,6 @@ def draft_of(out: Path) -> Iterator[Path]:
 def _clear(folder: Path, draft: Path) -> None:
     draft.unlink(missing_ok=True)
     remove_folder(folder, TABLE_FOLDER)
-
-
-def _lies_in(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _is_run(folder: Path) -> bool:

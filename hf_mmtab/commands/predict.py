@@ -56,14 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")
     parser.add_argument("--batch_size", type=int, default=32, help="default: 32")
-    parser.add_argument(
-        "--num_workers", type=int, default=0, help="processes that decode pictures; default: 0"
-    )
+    parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures (0)")
     precision_flags(parser)
     for name in ("image", "text", "text_pair"):
-        parser.add_argument(
-            f"--{name}_column", help="default: as in the checkpoint's recipe, else found by its name"
-        )
+        parser.add_argument(f"--{name}_column", help="default: as the recipe says, else found by its name")
     parser.add_argument("--allow_empty_text", action="store_true", help="keep records without a text")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     parser.add_argument(
@@ -71,9 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="CSV: put ' before each text that a spreadsheet would run as a formula (=, +, -, @); default: as it is",
     )
-    parser.add_argument(
-        "--task", help="tables: which reader; default: that of the checkpoint's recipe, else table"
-    )
+    parser.add_argument("--task", help="tables: which reader; default: the recipe's, else table")
     parser.add_argument(
         "--level",
         choices=["row", "window"],
@@ -117,10 +111,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
             logits = []
             for batch in loader:
                 batch.pop("labels", None)
-                with (
-                    torch.inference_mode(),
-                    torch.autocast(device.type, torch.bfloat16, enabled=bf16),
-                ):
+                with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     logits.append(model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu())
                 progress.update(len(logits[-1]))
             probabilities = probabilities_from_logits(torch.cat(logits).numpy(), model.config.problem_type)

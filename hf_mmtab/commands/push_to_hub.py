@@ -39,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(_parser().parse_args(list(sys.argv[1:] if arguments is None else arguments)))
     public, must_be_private = options.pop("public"), options.pop("private")
     if public and must_be_private:
-        raise ValueError(
-            "Expected --public or --private, found both. Without either the repository is private."
-        )
+        raise ValueError("Expected --public or --private, found both. The default is private.")
     say(push_run(**options, private=not public))
 
 
@@ -49,25 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hf_mmtab push_to_hub", description=__doc__)
     parser.add_argument("checkpoint", help="folder of a run, or of one of its checkpoints")
     parser.add_argument("repo_id", help="repository on the Hub: USER/NAME, or NAME for one of your own")
-    parser.add_argument(
-        "--public",
-        action="store_true",
-        help="create a public repository, or push to one that is public; without it the repository is private",
-    )
-    parser.add_argument(
-        "--private", action="store_true", help="the default: an existing public one is refused"
-    )
-    parser.add_argument(
-        "--examples",
-        action="store_true",
-        help="send the report with its examples: rows, texts and pictures of the data; default: without",
-    )
-    parser.add_argument(
-        "--standalone",
-        action="store_true",
-        help="put the code of the model's classes into the folder and send it too: it then loads without this package",
-    )
-    parser.add_argument("--dry_run", action="store_true", help="list what would be sent, and stop")
+    switches = {
+        "public": "create a public repository, or push to one that is public; without it the repository is private",
+        "private": "the default: an existing public one is refused",
+        "examples": "send the report with its examples: rows, texts and pictures of the data; default: without",
+        "standalone": "put the code of the model's classes into the folder and send it too: it then loads without this "
+        "package",
+        "dry_run": "list what would be sent, and stop",
+    }
+    for name, help in switches.items():
+        parser.add_argument(f"--{name}", action="store_true", help=help)
     parser.add_argument("--revision", help="branch to commit to, created if need be; default: main")
     parser.add_argument("--commit_message", help="default: Upload model and processor")
     return parser
@@ -128,14 +117,9 @@ def tell_what_is_sent(folder: Path, files: Sequence[PublicFile], repo_id: str, p
     """List the files with their sizes and what of the data is in them; warn where that may name somebody."""
     if CARD_NAME not in [file.name for file in files]:
         logger.warning(f"{folder} has no {CARD_NAME}: the model page will be empty.")
-    readers = (
-        "private, for you alone or your organisation; --public opens it"
-        if private
-        else "PUBLIC, for everyone"
-    )
-    say(
-        f"To {repo_id} ({readers}) go these files; behind each stands what of the data is in it:\n{listing(files)}"
-    )
+    mine = "private, for you alone or your organisation; --public opens it"
+    head = f"To {repo_id} ({mine if private else 'PUBLIC, for everyone'}) go these files"
+    say(f"{head}; behind each stands what of the data is in it:\n{listing(files)}")
     for warning in vocabulary_warnings(folder):
         logger.warning(warning)
 

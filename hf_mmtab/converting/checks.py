@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+Tensors = Mapping[str, torch.Tensor]
 MOST_NAMED = 5  # tensors that a message names
 CHANGED = "The file was changed: take the one that the original wrote."
 
@@ -30,7 +31,7 @@ def shown(value: Any, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def shape_of(state_dict: Mapping[str, torch.Tensor], name: str, dims: int) -> tuple[int, ...]:
+def shape_of(state_dict: Tensors, name: str, dims: int) -> tuple[int, ...]:
     """Return the shape of a tensor that sizes are read off.
 
     Raises:
@@ -51,10 +52,7 @@ def shape_of(state_dict: Mapping[str, torch.Tensor], name: str, dims: int) -> tu
 
 
 def require_fit(
-    build: Callable[[], PreTrainedModel],
-    tensors: Mapping[str, torch.Tensor],
-    names: Mapping[str, str],
-    what: str,
+    build: Callable[[], PreTrainedModel], tensors: Tensors, names: Mapping[str, str], what: str
 ) -> None:
     """Compare the shapes of converted tensors with the model's, without memory for its weights.
 
@@ -78,12 +76,10 @@ def require_fit(
             if name in tensors and tuple(tensors[name].shape) != shape
         ],
     }
-    found = [
-        f"{kind}: {', '.join(which[:MOST_NAMED])}"
-        + (f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else "")
-        for kind, which in wrong.items()
-        if which
-    ]
+    found = []
+    for kind, which in wrong.items():
+        more = f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else ""
+        found += [f"{kind}: {', '.join(which[:MOST_NAMED])}{more}"] if which else []
     if found:
         raise ValueError(f"{what}; found {'; '.join(found)}. Are the files of the same run, and whole?")
 

@@ -7,10 +7,7 @@ from typing import Any
 from .checks import CHANGED, require_number, shown
 from .mmbt_weights import KINDS
 
-PROBLEM_TYPES = {
-    "multilabel": "multi_label_classification",
-    "classification": "single_label_classification",
-}
+PROBLEM_TYPES = {"multilabel": "multi_label_classification", "classification": "single_label_classification"}
 CHOICES = {
     "model": KINDS,
     "task_type": tuple(PROBLEM_TYPES),
@@ -19,9 +16,8 @@ CHOICES = {
 }
 # Flag → kind, least and most value; None: any.
 NUMBERS: dict[str, tuple[type, float | None, float | None]] = {
-    **dict.fromkeys(
-        ("max_seq_len", "train_data_len", "batch_sz", "gradient_accumulation_steps"), (int, 1, None)
-    ),
+    **dict.fromkeys(("max_seq_len", "train_data_len", "batch_sz"), (int, 1, None)),
+    "gradient_accumulation_steps": (int, 1, None),
     **dict.fromkeys(("lr_patience", "max_epochs", "n_workers", "patience"), (int, 0, None)),
     **dict.fromkeys(("freeze_img", "freeze_txt"), (int, 0, None)),
     **dict.fromkeys(("dropout", "lr_factor", "drop_img_percent"), (float, 0, 1)),
@@ -141,15 +137,10 @@ def _require_flags(given: Mapping[str, Any]) -> None:
             remedy = f"{CHANGED[:-1]}, or pass --{name}." if optional else CHANGED
             require_number(f"{name} of args.pt", given[name], least, most, kind, remedy)
     hidden = given.get("hidden", [])
-    rules = [
-        *((name, given.get(name, 0) in (0, 1), "0 or 1") for name in SWITCHES),
-        *((name, isinstance(given.get(name, ""), str), "text") for name in TEXTS),
-        (
-            "hidden",
-            isinstance(hidden, list) and all(type(n) is int and n > 0 for n in hidden),
-            "a list of whole numbers above 0",
-        ),
-    ]
+    sizes = isinstance(hidden, list) and all(type(n) is int and n > 0 for n in hidden)
+    rules = [("hidden", sizes, "a list of whole numbers above 0")]
+    rules += [(name, given.get(name, 0) in (0, 1), "0 or 1") for name in SWITCHES]
+    rules += [(name, isinstance(given.get(name, ""), str), "text") for name in TEXTS]
     for name, right, wanted in rules:
         if not right:
             raise ValueError(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import BertTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..models.mmbt.configuration_baselines import MMBTBaselineConfig
@@ -17,7 +16,7 @@ from ..models.mmbt.image_processing_mmbt import MMBTImageProcessor
 from ..models.mmbt.modeling_baselines import MMBTBaselineForClassification
 from ..models.mmbt.modeling_mmbt import MMBTForClassification
 from ..models.mmbt.processing_mmbt import MMBTProcessor
-from .checks import TensorFate, require_fit, require_number, shown
+from .checks import TensorFate, Tensors, require_fit, require_number, shown
 from .mmbt_args import PROBLEM_TYPES, READS_BERT_TEXT, READS_PICTURES, OriginalRun
 from .mmbt_weights import config_from_original, from_original
 
@@ -65,7 +64,7 @@ class ConvertedRun:
 
 def convert_run(
     run: OriginalRun,
-    state_dict: Mapping[str, torch.Tensor],
+    state_dict: Tensors,
     tokenizer: PreTrainedTokenizerBase | None = None,
     num_attention_heads: int | None = None,
     **config_kwargs: Any,
@@ -85,12 +84,9 @@ def convert_run(
     tensors = dict(state_dict)
     renamed, fates = from_original(run.model, tensors)
     if num_attention_heads is not None:
-        require_number(
-            "num_attention_heads", num_attention_heads, 1, remedy="Pass the number that the BERT has."
-        )
-    sizes = config_from_original(
-        run.model, tensors, num_attention_heads=num_attention_heads, dropout=BERT_DROPOUT
-    )
+        require_number("num_attention_heads", num_attention_heads, 1, remedy="Pass that of the BERT.")
+    told: dict[str, Any] = {"num_attention_heads": num_attention_heads, "dropout": BERT_DROPOUT}
+    sizes = config_from_original(run.model, tensors, **told)
     if (outputs := sizes.pop("num_labels")) != len(run.labels):
         raise ValueError(
             f"Expected {outputs} labels, as the checkpoint has outputs, found {len(run.labels)}: {shown(run.labels)}. "

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-from .checks import TensorFate
+from .checks import TensorFate, Tensors
 
 # Source: transformers 4.x, models/mmbt/modeling_mmbt.py (MMBTForClassification around a BERT), and the image
 # encoder of its example run_mmimdb.py: `nn.Sequential` of a torchvision ResNet's children.
@@ -14,25 +14,19 @@ _RENAMED = (
     (re.compile(r"mmbt\.transformer\.(encoder|pooler)\."), r"enc.\1."),
     (re.compile(r"mmbt\.modal_encoder\.encoder\.model\."), "enc.img_encoder.model."),
     (re.compile(r"mmbt\.modal_encoder\.proj_embeddings\."), "enc.img_embeddings.img_embeddings."),
-    (
-        re.compile(
-            r"mmbt\.modal_encoder\.(?=(position|token_type|word)_embeddings\.|LayerNorm\.(weight|bias)$)"
-        ),
-        "enc.img_embeddings.",
-    ),
+    (re.compile(r"mmbt\.modal_encoder\.(?=(position|token_type|word)_embeddings\.)"), "enc.img_embeddings."),
+    (re.compile(r"mmbt\.modal_encoder\.(?=LayerNorm\.(weight|bias)$)"), "enc.img_embeddings."),
     (re.compile(r"classifier\.(?=(weight|bias)$)"), "clf."),
 )
 _POSITION_IDS = re.compile(r"mmbt\.transformer\.embeddings\.position_ids")
 
 
-def is_transformers4(state_dict: Mapping[str, torch.Tensor]) -> bool:
+def is_transformers4(state_dict: Tensors) -> bool:
     """Whether the names are those of transformers' former MMBT."""
     return any(name.startswith("mmbt.transformer.") for name in state_dict)
 
 
-def original_names(
-    state_dict: Mapping[str, torch.Tensor],
-) -> tuple[dict[str, torch.Tensor], dict[str, str], list[TensorFate]]:
+def original_names(state_dict: Tensors) -> tuple[dict[str, torch.Tensor], dict[str, str], list[TensorFate]]:
     """Rename to the original code's names.
 
     Returns:

@@ -215,7 +215,7 @@ def _bert_config(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         num_hidden_layers=len(
-            {key.removeprefix(layer).split(".")[0] for key in state_dict if key.startswith(layer)}
+            {key[len(layer) :].split(".")[0] for key in state_dict if key.startswith(layer)}
         ),
         num_attention_heads=heads,
         intermediate_size=shape_of(state_dict, f"{layer}0.intermediate.dense.weight", 2)[0],

@@ -109,13 +109,10 @@ class _Check:
             raise self.refuse(f"its pickle {what} {_described(target)}, not of a {kind}")
         if kind == "dict":
             for key in added[::2]:
-                self.require_key(key)
+                if isinstance(key, _Made) and key.kind != "number":
+                    raise self.refuse(f"it uses {key} as the key of a dict")
         target.length += len(added)
         return target
-
-    def require_key(self, key: Any) -> None:
-        if isinstance(key, _Made) and key.kind != "number":
-            raise self.refuse(f"it uses {key} as the key of a dict")
 
     def name(self, name: str) -> _Made:
         if name not in self.names:
@@ -217,9 +214,8 @@ def load_pickle(stream: BinaryIO, path: str) -> Any:
     try:
         value = _Unpickler(io.BytesIO(stream.read(end - start))).load()
     except Exception as error:  # whatever arguments that do not fit make pickle raise
-        raise refused(
-            path, f"no readable pickle ({str(error)[:200]}): it is damaged or made by hand"
-        ) from error
+        reason = str(error)[:200]
+        raise refused(path, f"no readable pickle ({reason}): it is damaged or made by hand") from error
     require_plain(value, path)
     return value
 
@@ -252,9 +248,8 @@ def require_plain(value: Any, path: str) -> None:
         elif isinstance(one, torch.Tensor):
             tensors[id(one)] = one
         elif type(one) not in PLAIN and type(one) is not Array:
-            raise refused(
-                path, f"it holds a value of type {type(one).__name__}, which no known checkpoint needs"
-            )
+            kind = type(one).__name__
+            raise refused(path, f"it holds a value of type {kind}, which no known checkpoint needs")
         if not inside or (id(one) in sizes and not done):
             continue
         if done:
@@ -271,8 +266,6 @@ def require_plain(value: Any, path: str) -> None:
             open_.add(id(one))
             todo.append((one, True))
             todo += [(child, False) for child in inside]
-    if (
-        sum(one.numel() * one.itemsize for one in tensors.values())
-        > MAX_UNFOLDING * Path(path).stat().st_size
-    ):
+    unfolded = sum(one.numel() * one.itemsize for one in tensors.values())
+    if unfolded > MAX_UNFOLDING * Path(path).stat().st_size:
         raise refused(path, f"its tensors unfold into more than {MAX_UNFOLDING} times the size of the file")

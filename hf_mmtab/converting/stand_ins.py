@@ -88,15 +88,12 @@ def scalar(dtype: Dtype, content: bytes) -> Any:
     return value.item()
 
 
+_RATES = ("Constant", "Cosine", "Linear", "CosineWithHardRestarts", "CosineWithWarmupRestarts")
 RECORD_CLASSES = (
     "argparse.Namespace",  # args.pt of MMBT
     "mmbt.data.vocab.Vocab",
-    *(  # in the optimizer state of model_best.pt
-        f"pytorch_pretrained_bert.optimization.{name}"
-        for name in ("ConstantLR", *(f"Warmup{kind}Schedule" for kind in ("Constant", "Cosine", "Linear")))
-    ),
-    "pytorch_pretrained_bert.optimization.WarmupCosineWithHardRestartsSchedule",
-    "pytorch_pretrained_bert.optimization.WarmupCosineWithWarmupRestartsSchedule",
+    "pytorch_pretrained_bert.optimization.ConstantLR",  # in the optimizer state of model_best.pt
+    *(f"pytorch_pretrained_bert.optimization.Warmup{kind}Schedule" for kind in _RATES),
     # encoder_fit.pkl of TabFormer; scikit-learn renamed the modules
     *(f"sklearn.preprocessing.{module}.LabelEncoder" for module in ("_label", "label")),
     *(f"sklearn.preprocessing.{module}.MinMaxScaler" for module in ("_data", "data")),

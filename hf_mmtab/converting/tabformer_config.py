@@ -4,11 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from transformers.activations import ACT2FN
 
 from ..models.tabbert.configuration_tabbert import TabBertConfig
-from .checks import require_number, shape_of, shown
+from .checks import Tensors, require_number, shape_of, shown
 
 _SIZES = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "type_vocab_size"),
@@ -19,14 +18,8 @@ _SMALL = ("initializer_range", "layer_norm_eps")
 _OF_FIELDS = ("nhead", "num_layers")  # of the encoder of columns; absent where it has their defaults
 # What our configuration calls by the same name.
 _SAME = (
-    *(
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "hidden_act",
-        "max_position_embeddings",
-    ),
-    *("type_vocab_size", "hidden_size", "field_hidden_size", "flatten", *_SHARES, *_SMALL),
+    *("num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "type_vocab_size"),
+    *("max_position_embeddings", "hidden_size", "field_hidden_size", "flatten", *_SHARES, *_SMALL),
 )
 COPY_IT = "Pass the config.json that the original wrote beside pytorch_model.bin of the pretraining."
 
@@ -48,19 +41,18 @@ def require_settings(original: Mapping[str, Any]) -> None:
         require_number(f"{name} of config.json", original[name], 0, 1, float, COPY_IT)
     act, classes = original["hidden_act"], original.get("architectures") or []
     is_list = type(classes) is list and all(type(one) is str for one in classes)
-    above_0 = [
-        (name, type(original[name]) in (int, float) and 0 < original[name] < float("inf")) for name in _SMALL
-    ]
+    small = {
+        name: type(original[name]) in (int, float) and 0 < original[name] < float("inf") for name in _SMALL
+    }
     for name, right, wanted in (
-        *((*one, "a number above 0") for one in above_0),
+        *((name, right, "a number above 0") for name, right in small.items()),
         ("flatten", type(original["flatten"]) is bool, "true or false"),
         ("hidden_act", type(act) is str and act in ACT2FN, f"one of {', '.join(sorted(ACT2FN))}"),
         ("architectures", is_list, "a list of names of classes"),
     ):
         if not right:
-            raise ValueError(
-                f"Expected {name} of config.json to be {wanted}, found {shown(original[name])}. {COPY_IT}"
-            )
+            found = shown(original[name])
+            raise ValueError(f"Expected {name} of config.json to be {wanted}, found {found}. {COPY_IT}")
     of_fields = [] if original["flatten"] else [("field_hidden_size", "nhead")]
     for width, parts in [("hidden_size", "num_attention_heads"), *of_fields]:
         if original[width] % original.get(parts, 8):
@@ -76,9 +68,7 @@ def require_settings(original: Mapping[str, Any]) -> None:
         )
 
 
-def require_sizes(
-    original: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor], prefix: str, words: str
-) -> None:
+def require_sizes(original: Mapping[str, Any], state_dict: Tensors, prefix: str, words: str) -> None:
     """Compare the sizes of `config.json` with the tensors that show them.
 
     Args:

@@ -10,7 +10,7 @@ from ..models.tabbert.configuration_tabbert import TabBertConfig
 from ..models.tabbert.modeling_tabbert import TabBertForMaskedLM, TabBertPreTrainedModel
 from ..models.tabbert.modeling_tabbert_lstm import TabBertLstmForSequenceClassification
 from ..models.tabbert.processing_tabbert import TabBertProcessor
-from .checks import TensorFate, require_fit, shape_of
+from .checks import TensorFate, Tensors, require_fit, shape_of
 from .tabformer_config import convert_config, require_settings, require_sizes, revert_config
 from .tabformer_vocabulary import OriginalEncoders, processor_from_original
 from .tabformer_weights import convert_state_dict, kind_of_state_dict, name_parts, revert_state_dict
@@ -28,7 +28,7 @@ class ConvertedTabFormer:
 
 def convert_tabformer(
     original: Mapping[str, Any],
-    state_dict: Mapping[str, torch.Tensor],
+    state_dict: Tensors,
     tokens: Sequence[str],
     encoders: OriginalEncoders,
     field_ce: bool | None = None,
@@ -85,32 +85,27 @@ def convert_tabformer(
     return ConvertedTabFormer(model.eval(), processor, converted.fates, id_map)
 
 
-def _lstm_config(
-    config: TabBertConfig, state_dict: Mapping[str, torch.Tensor], labels: Sequence[str]
-) -> TabBertConfig:
+def _lstm_config(config: TabBertConfig, state_dict: Tensors, labels: Sequence[str]) -> TabBertConfig:
     layers = [name for name in state_dict if name.startswith("lstm.weight_ih_l") and "reverse" not in name]
     outputs = shape_of(state_dict, "regressor.weight", 2)[0]
     if len(labels) != outputs:
         raise ValueError(
             f"Expected {outputs} labels, as the model has outputs, found {list(labels)}. Pass --labels."
         )
-    settings = {key: value for key, value in config.to_dict().items() if key not in ("id2label", "label2id")}
-    return TabBertConfig.from_dict(
-        {
-            **settings,
-            "lstm_hidden_size": shape_of(state_dict, "lstm.weight_hh_l0", 2)[1],
-            "lstm_num_layers": len(layers),
-            "lstm_bidirectional": "lstm.weight_ih_l0_reverse" in state_dict,
-            "classification_loss": "rmse_one_hot",
-            "problem_type": "single_label_classification",
-            "id2label": dict(enumerate(labels)),
-            "label2id": {label: index for index, label in enumerate(labels)},
-        }
-    )
+    settings = config.to_dict() | {
+        "lstm_hidden_size": shape_of(state_dict, "lstm.weight_hh_l0", 2)[1],
+        "lstm_num_layers": len(layers),
+        "lstm_bidirectional": "lstm.weight_ih_l0_reverse" in state_dict,
+        "classification_loss": "rmse_one_hot",
+        "problem_type": "single_label_classification",
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+    return TabBertConfig.from_dict(settings)
 
 
 def revert_tabformer(
-    state_dict: Mapping[str, torch.Tensor], config: TabBertConfig, id_map: torch.Tensor
+    state_dict: Tensors, config: TabBertConfig, id_map: torch.Tensor
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return `config.json` and tensors for the original code.
 

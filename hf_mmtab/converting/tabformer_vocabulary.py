@@ -25,20 +25,13 @@ NUMBERED_AS_THEY_ARE = ("User", "Card")
 NANOSECONDS_OF_1990 = 631_152_000 * 10**9
 
 
-def _text(value: Any) -> str:
-    return str(value)
-
-
 # What a raw value of the original's file is in a table that `CardTransactions` read: both of IBM's dialects become
 # the same text, and identifiers are whole numbers.
 _OUR_VALUE: dict[str, Callable[[Any], str | int]] = {
-    "Use Chip": _text,
-    "Merchant Name": int,
-    "Merchant City": lambda value: _text(value).strip(),
-    "Merchant State": _text,
-    "Zip": int,
-    "MCC": int,
-    "Errors?": lambda value: _text(value).strip(" ,"),
+    **dict.fromkeys(("Merchant Name", "Zip", "MCC"), int),
+    **dict.fromkeys(("Use Chip", "Merchant State"), str),
+    "Merchant City": lambda value: str(value).strip(),
+    "Errors?": lambda value: str(value).strip(" ,"),
 }
 
 

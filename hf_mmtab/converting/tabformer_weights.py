@@ -4,25 +4,21 @@ Only tensors and plain values pass through here: `original_files` opens the file
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from ..models.tabbert.configuration_tabbert import TabBertConfig
-from .checks import TensorFate, shape_of
+from .checks import TensorFate, Tensors, shape_of
 
 # Ids that the original lacks ([UNK] and [MISSING] of a field) are scored so low that no probability
 # changes in float32 (e^-30 = 1e-13), yet can still be learned.
 NEW_ID_BIAS = -30.0
 
 # NOTE[DIFF] The pooler that the original builds for pretraining, and never uses nor trains, is left out.
-_UNUSED = {
-    **dict.fromkeys(
-        ("pooler.dense.weight", "pooler.dense.bias"), "dropped: pooler, which pretraining never uses"
-    ),
-    "embeddings.position_ids": "dropped: constant 0, 1, 2, …",
-}
+_POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+_UNUSED = dict.fromkeys(_POOLER, "dropped: pooler, which pretraining never uses")
+_UNUSED["embeddings.position_ids"] = "dropped: constant 0, 1, 2, …"
 _FIELD_PREFIX = "tab_embeddings.transformer_encoder.layers."
 _FIELD_LAYER = {
     "self_attn.in_proj_": "qkv.",
@@ -50,7 +46,7 @@ class ConvertedTabBert:
     fates: list[TensorFate] = field(default_factory=list)
 
 
-def kind_of_state_dict(state_dict: Mapping[str, torch.Tensor]) -> str:
+def kind_of_state_dict(state_dict: Tensors) -> str:
     """Return "hierarchical", "flat" or "lstm" (the published BertModel + LSTM + Linear).
 
     Raises:
@@ -76,15 +72,10 @@ def kind_of_state_dict(state_dict: Mapping[str, torch.Tensor]) -> str:
 def name_parts(kind: str) -> tuple[str, str, str | None]:
     """Return the prefix of the BERT, the name of the word embedding and the prefix of the head, if there is one."""
     words = "embeddings.word_embeddings.weight"
-    return {
-        "hierarchical": (
-            "tb_model.bert.",
-            "tab_embeddings.word_embeddings.weight",
-            "tb_model.cls.predictions.",
-        ),
-        "flat": ("bert.", f"bert.{words}", "cls.predictions."),
-        "lstm": ("model.", f"model.{words}", None),
-    }[kind]
+    if kind == "hierarchical":
+        return "tb_model.bert.", "tab_embeddings.word_embeddings.weight", "tb_model.cls.predictions."
+    bert = {"flat": "bert.", "lstm": "model."}[kind]
+    return bert, f"{bert}{words}", "cls.predictions." if kind == "flat" else None
 
 
 def _renamed(kind: str) -> list[tuple[str, str, str]]:
@@ -108,7 +99,7 @@ def _our_name(name: str, kind: str) -> str | None:
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, torch.Tensor], config: TabBertConfig, id_map: torch.Tensor | None = None
+    state_dict: Tensors, config: TabBertConfig, id_map: torch.Tensor | None = None
 ) -> ConvertedTabBert:
     """Rename a TabFormer or published LSTM model for `TabBertForMaskedLM` or the LSTM classifier.
 
@@ -159,7 +150,7 @@ def convert_state_dict(
     return ConvertedTabBert(config, ours, fates)
 
 
-def _require_equal(state_dict: Mapping[str, torch.Tensor], name: str, other: str) -> None:
+def _require_equal(state_dict: Tensors, name: str, other: str) -> None:
     if other not in state_dict:
         raise ValueError(
             f"Expected {other!r} beside {name!r}, to which the original ties it, found none. The checkpoint is not "
@@ -223,9 +214,7 @@ class _Ids:
 
 
 def revert_state_dict(
-    state_dict: Mapping[str, torch.Tensor],
-    config: TabBertConfig,
-    id_map: torch.Tensor | None = None,
+    state_dict: Tensors, config: TabBertConfig, id_map: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
     """Rename the tensors of `TabBertForMaskedLM` back for the original code, with tied tensors repeated.
 

@@ -50,10 +50,8 @@ def read_torch_file(path: str | Path) -> Any:
         file.seek(0)
         if not head.startswith((b"PK\x03\x04", b"\x80")):
             kind = _looks_like(head)
-            raise refused(
-                path,
-                f"expected a file of torch.save, found {kind}. Pass the checkpoint file of the original",
-            )
+            what = f"expected a file of torch.save, found {kind}. Pass the checkpoint file of the original"
+            raise refused(path, what)
         is_archive = head[:1] == b"P"
         (_check_archive if is_archive else _check_legacy)(path, file)
         file.seek(0)
@@ -74,10 +72,9 @@ def load_tensors(value: Any, path: str | Path) -> dict[str, torch.Tensor]:
         raise refused(path, f"expected a state dict, found {_described(value)}")
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            found = f"{_described(tensor)} under {str(name)[:100]!r}"
             raise refused(
-                path,
-                f"expected a state dict of tensors, found {_described(tensor)} under {str(name)[:100]!r}. Is it "
-                "another file of the run?",
+                path, f"expected a state dict of tensors, found {found}. Is it another file of the run?"
             )
     return {name: tensor.detach().contiguous() for name, tensor in value.items()}
 
@@ -100,9 +97,8 @@ def _load(path: Path, file: BinaryIO) -> Any:
     except Exception as error:  # whatever a damaged file makes torch raise
         # torch's text on what it does not know advises to switch the safety off
         reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({str(error)[:200].rstrip('.')})"
-        raise refused(
-            path, f"no whole file of torch.save{reason}. It is truncated or damaged: copy it again"
-        ) from error
+        what = f"no whole file of torch.save{reason}. It is truncated or damaged: copy it again"
+        raise refused(path, what) from error
 
 
 def _check_legacy(path: Path, file: BinaryIO) -> None:
@@ -130,11 +126,8 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             members = archive.infolist()
             for member in members:
                 if member.compress_type or member.file_size != member.compress_size or member.flag_bits & 1:
-                    raise refused(
-                        path,
-                        f"{member.filename[:100]!r} in it is compressed, which torch.save never does: it could unfold "
-                        "into any size",
-                    )
+                    what = "is compressed, which torch.save never does: it could unfold into any size"
+                    raise refused(path, f"{member.filename[:100]!r} in it {what}")
             names = {member.filename.lower() for member in members}  # torch finds records in any case
             if len(names) != len(members):
                 raise refused(path, "its archive has several records of one name")
@@ -151,9 +144,8 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
         if isinstance(error, RefusedFileError):
             raise
-        raise refused(
-            path, f"no readable archive of torch.save ({error}). It is truncated or damaged: copy it again"
-        ) from error
+        what = f"no readable archive of torch.save ({error}). It is truncated or damaged: copy it again"
+        raise refused(path, what) from error
     check_pickle(io.BytesIO(content), str(path), TORCH_NAMES, {})
 
 
@@ -167,21 +159,14 @@ def _check_directory(path: Path, file: BinaryIO, size: int) -> None:
     is_large = locator[:4] == b"PK\x06\x07"
     if is_large:
         length = max(length, int.from_bytes(large[40:48], "little"))
-    misplaced = is_large and (
-        large[:4] != b"PK\x06\x06" or int.from_bytes(locator[8:16], "little") != size - 98
-    )
+    right = large[:4] == b"PK\x06\x06" and int.from_bytes(locator[8:16], "little") == size - 98
+    misplaced = is_large and not right
     if end[:4] != b"PK\x05\x06" or end[-2:] != b"\0\0" or misplaced:
-        raise refused(
-            path,
-            "no readable archive of torch.save (it does not end with the directory of its records). It is truncated or "
-            "damaged: copy it again",
-        )
+        what = "no readable archive of torch.save (it does not end with the directory of its records)"
+        raise refused(path, f"{what}. It is truncated or damaged: copy it again")
     if length > MAX_DIRECTORY:
-        raise refused(
-            path,
-            f"the directory of its archive takes {length:,} bytes, more than {MAX_DIRECTORY:,}: no checkpoint has that "
-            "many records",
-        )
+        what = f"the directory of its archive takes {length:,} bytes, more than {MAX_DIRECTORY:,}"
+        raise refused(path, f"{what}: no checkpoint has that many records")
 
 
 def _looks_like(head: bytes) -> str:

@@ -89,17 +89,11 @@ class CardTransactions(Table):
             )
         clock = pl.col("Time").str  # 06:21
         hours, minutes = (part.cast(pl.Int64, strict=False) for part in (clock.head(2), clock.tail(2)))
-        derived = {
-            "User": pl.col("User"),
-            "Card": pl.col("Card"),
+        derived = {name: pl.col(name) for name in KINDS} | {
             "Timestamp": moment("Year", "Month", "Day", hours * 60 + minutes),
             "Amount": pl.col("Amount").str.strip_prefix("$").cast(pl.Float64, strict=False),
-            "Use Chip": pl.col("Use Chip"),
-            "Merchant Name": pl.col("Merchant Name"),
             "Merchant City": pl.col("Merchant City").str.strip_chars(),
-            "Merchant State": pl.col("Merchant State"),
             "Zip": pl.col("Zip").cast(pl.Int32, strict=False),
-            "MCC": pl.col("MCC"),
             "Errors?": pl.col("Errors?").str.strip_chars(" ,"),
         }
         if LABEL in names:

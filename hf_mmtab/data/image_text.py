@@ -40,7 +40,7 @@ class ImageText(datasets.ArrowBasedBuilder):
         >>> builder = ImageText(data_root="products", label_column="category")
         >>> builder.download_and_prepare()
         >>> rows = builder.as_dataset()  # DatasetDict with train, validation, test
-        >>> builder.skipped  # under on_bad_record="skip": what was left out, and why
+        >>> left_out = builder.skipped  # under on_bad_record="skip": what was left out, and why
     """
 
     BUILDER_CONFIG_CLASS = ImageTextConfig
@@ -86,9 +86,8 @@ class ImageText(datasets.ArrowBasedBuilder):
     @classmethod
     def sources_in(cls, root: Path, splits: Splits | None = None) -> list[Source]:
         """Return the data files under a folder, as this layout has them."""
-        return find_sources(
-            root / cls.FOLDER if cls.FOLDER and (root / cls.FOLDER).is_dir() else root, splits
-        )
+        has_own = cls.FOLDER and (root / cls.FOLDER).is_dir()
+        return find_sources(root / str(cls.FOLDER) if has_own else root, splits)
 
     def _info(self) -> datasets.DatasetInfo:
         self._scan: ImageTextScan = scan(self._sources, cast(ImageTextConfig, self.config), self._bad)
@@ -98,12 +97,9 @@ class ImageText(datasets.ArrowBasedBuilder):
         training = [source for source in self._sources if source.split in ("train", ALL)]
         parts: list[tuple[str, list[Source], int | None]]
         parts = [(name, training, index) for index, name in enumerate(self._scan.part_names)]
-        others = list(dict.fromkeys(source.split for source in self._sources))
-        parts += [
-            (name, [source for source in self._sources if source.split == name], None)
-            for name in others
-            if name not in self._scan.part_names and name != ALL
-        ]
+        for name in dict.fromkeys(source.split for source in self._sources):
+            if name not in (ALL, *self._scan.part_names):
+                parts.append((name, [source for source in self._sources if source.split == name], None))
         if self._scan.parts is not None:
             parts = [one for one in parts if one[2] is None or (self._scan.parts == one[2]).any()]
         return [
@@ -167,18 +163,18 @@ class ImageText(datasets.ArrowBasedBuilder):
             ]
         if self._scan.label_names is not None:
             labels = [self._labels(source, record) for source, _, record in records]
-            values["labels" if self._scan.several else "label"] = (
-                labels if self._scan.several else [one[0] for one in labels]
-            )
+            if self._scan.several:
+                values["labels"] = labels
+            else:
+                values["label"] = [one[0] for one in labels]
         schema = features.arrow_schema
         return pa.table([pa.array(values[one.name], one.type) for one in schema], schema=schema)
 
     def _labels(self, source: Source, record: dict[str, Any]) -> list[int]:
         separator = cast(ImageTextConfig, self.config).label_separator
         column = self._scan.columns[source.path].label
-        names, _ = label_values(
-            record.get(column or ""), separator, self._scan.number_names[source.path] or None
-        )
+        numbered = self._scan.number_names[source.path] or None
+        names, _ = label_values(record.get(column or ""), separator, numbered)
         return [self._scan.label_ids[name] for name in names]
 
     @property

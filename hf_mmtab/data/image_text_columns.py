@@ -9,34 +9,18 @@ logger = logging.get_logger(__name__)
 
 AUTO = "auto"
 # Usual names, the likeliest first. The original's reader wants `img`; its own MM-IMDB script writes `image`.
-IMAGE_NAMES = (
-    "image",
-    "img",
-    "image_path",
-    "img_path",
-    "image_file",
-    "picture",
-    "photo",
-    "file_name",
-    "filename",
-)
-TEXT_NAMES: tuple[str, ...] = (
-    *(
-        "text",
-        "description",
-        "caption",
-        "sentence",
-        "content",
-        "body",
-        "plot",
-        "overview",
-        "synopsis",
-        "title",
-    ),
-    *("product_description", "product_title", "product_name"),
-)
+IMAGE_NAMES = [
+    "image", "img", "image_path", "img_path", "image_file", "picture", "photo", "file_name", "filename",
+]  # fmt: skip
+TEXT_NAMES = [
+    "text", "description", "caption", "sentence", "content", "body", "plot", "overview", "synopsis",
+    "title",
+]  # fmt: skip
+TEXT_NAMES += ["product_description", "product_title", "product_name"]
 PAIR_NAMES = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("text1", "text2"), ("text_a", "text_b"))
-LABEL_NAMES = ("label", "labels", "class", "category", "categories", "target", "genre", "genres", "tags")
+LABEL_NAMES = [
+    "label", "labels", "class", "category", "categories", "target", "genre", "genres", "tags",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,9 +72,9 @@ def find_columns(
     columns = Columns(
         image=_choose(found, where, "image", "picture", image, IMAGE_NAMES),
         text=_choose(found, where, "text", "text", text, TEXT_NAMES),
-        text_pair=None
-        if text_pair == AUTO
-        else _choose(found, where, "text_pair", "second text", text_pair, ()),
+        text_pair=_choose(
+            found, where, "text_pair", "second text", None if text_pair == AUTO else text_pair, ()
+        ),
         label=_choose(found, where, "label", "label(s)", label, LABEL_NAMES),
     )
     if columns.image is None and columns.text is None:

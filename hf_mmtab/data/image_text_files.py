@@ -23,18 +23,9 @@ from .text_files import is_visible, separator_of
 logger = logging.get_logger(__name__)
 
 ALL = "all"  # one file for everything: split by seed
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "dev": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "test_hard": "test_hard",
-    "test_hard_gt": "test_hard_gt",
-}
 SPLIT_ORDER = ["train", "validation", "test", "test_hard", "test_hard_gt"]
+SPLIT_NAMES = {name: name for name in SPLIT_ORDER} | dict.fromkeys(("dev", "val", "valid"), "validation")
+SPLIT_NAMES["training"] = "train"
 # Change them when the same files shall give other rows, so that old caches are not used.
 FORMAT_VERSIONS: dict[OnBadRecord, str] = {"raise": "3", "skip": "4"}
 Splits = Mapping[str, str | Sequence[str]]
@@ -55,9 +46,8 @@ class Source:
             return self.rows.features.arrow_schema
         suffix = file_suffix(self.path)
         if suffix in (".csv", ".tsv"):
-            return pa.schema(
-                [(name, pa.string()) for name in read_header(self.path, separator_of(self.path))]
-            )
+            names = read_header(self.path, separator_of(self.path))
+            return pa.schema([(name, pa.string()) for name in names])
         with plain_errors(self.path):
             return pq.read_schema(self.path) if suffix == ".parquet" else None
 
@@ -110,7 +100,7 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
         raise FileNotFoundError(f"Expected a data folder or file, found nothing at {str(data_root)!r}.")
     if splits is not None:
         return _sort(
-            [Source(split, path) for split in splits for path in _named_files(data_root, splits[split])]
+            [Source(name, path) for name in splits for path in _named_files(data_root, splits[name])]
         )
     if data_root.is_file():
         return [Source(ALL, data_root)]

@@ -53,14 +53,8 @@ def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **opt
             f"Expected one data file to predict, found {found} in {str(path)!r}. Name one of them."
         )
     file = sources[0].path
-    builder = ImageText(
-        file.parent,
-        cache_dir=cache_dir,
-        splits={PREDICT: file.name},
-        label_column=None,
-        keep_input_columns=True,
-        **options,
-    )
+    options |= {"splits": {PREDICT: file.name}, "label_column": None, "keep_input_columns": True}
+    builder = ImageText(file.parent, cache_dir=cache_dir, **options)
     builder.download_and_prepare()
     rows = builder.as_dataset(split=PREDICT)
     return ImageTextInput(rows, builder.own_columns, warn_about(builder.skipped))

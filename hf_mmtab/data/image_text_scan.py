@@ -86,9 +86,8 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
             problem = _problem(source.path, line, record, columns, config)
             if columns.label is not None and problem is None:
                 try:
-                    labels, several = label_values(
-                        record.get(columns.label), config.label_separator, numbers or None
-                    )
+                    value = record.get(columns.label)
+                    labels, several = label_values(value, config.label_separator, numbers or None)
                     found.several |= several and config.multi_label is None
                     problem = _label_problem(source, line, columns.label, labels, counts, config)
                 except ValueProblem as error:
@@ -118,14 +117,8 @@ def _columns_of(source: Source, config: ImageTextConfig) -> Columns:
         names = list(dict.fromkeys(name for _, record in head for name in record))
     if not names:
         raise ValueError(f"Expected records, found none in {str(source.path)!r}. Is it the right file?")
-    return find_columns(
-        names,
-        repr(str(source.path)),
-        config.image_column,
-        config.text_column,
-        config.text_pair_column,
-        config.label_column,
-    )
+    asked = (config.image_column, config.text_column, config.text_pair_column, config.label_column)
+    return find_columns(names, repr(str(source.path)), *asked)
 
 
 def _class_names(source: Source, label: str | None) -> list[str]:
@@ -174,9 +167,8 @@ def _problem(
                 continue
             text = text_value(record.get(column))
             if not text.strip() and not config.allow_empty_text:
-                raise ValueProblem(
-                    "a text", "Write one, leave the record out, or set allow_empty_text to true to keep it."
-                )
+                remedy = "Write one, leave the record out, or set allow_empty_text to true to keep it."
+                raise ValueProblem("a text", remedy)
     except ValueProblem as error:
         return _bad(path, line, column, record, error)
     return None
@@ -190,12 +182,7 @@ def _bad(path: Path, line: int, column: str | None, record: dict[str, Any], erro
 
 
 def _label_problem(
-    source: Source,
-    line: int,
-    column: str,
-    labels: list[str],
-    counts: dict[str, int],
-    config: ImageTextConfig,
+    source: Source, line: int, column: str, labels: list[str], counts: dict[str, int], config: ImageTextConfig
 ) -> BadRecord | None:
     place = (str(source.path), line, column)
     if config.multi_label is False and len(labels) != 1:
@@ -242,5 +229,4 @@ def _split_training(
         fractions = [1 - share, share]
     else:
         return
-    strata = rarest_label(training)
-    found.parts = stratified_split(strata, fractions, config.split_seed)
+    found.parts = stratified_split(rarest_label(training), fractions, config.split_seed)

@@ -50,9 +50,5 @@ def as_types(values: list[Any], kind: pa.DataType) -> list[Any]:
         return [(int(value) if value else None) if isinstance(value, str) else value for value in values]
     if not pa.types.is_string(kind):
         return values
-    return [
-        value
-        if value is None or isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False, default=str)
-        for value in values
-    ]
+    texts = (str, type(None))
+    return [v if isinstance(v, texts) else json.dumps(v, ensure_ascii=False, default=str) for v in values]

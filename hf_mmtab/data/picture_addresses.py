@@ -59,9 +59,11 @@ def fetch_picture(
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise AddressError(_too_slow(address, seconds)) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = f"no answer ({type(error).__name__})" if status is None else f"HTTP status {status}"
         raise AddressError(
-            f"Expected a picture at {address}, found {_reason(error)}. Check the address, or download the picture "
-            "and pass its path."
+            f"Expected a picture at {address}, found {reason}. Check the address, or download the picture and pass its "
+            "path."
         ) from error
     raise AddressError(
         f"Expected a picture at {address}, found more than {MAX_REDIRECTS} redirects. Pass the address where they "
@@ -73,9 +75,8 @@ def _body(
     answer: "requests.Response", address: str, deadline: float, seconds: float, max_bytes: int
 ) -> bytes:
     parts, size = [], 0
-    while part := answer.raw.read1(
-        CHUNK_BYTES, decode_content=True
-    ):  # what has come, so that a drip is noticed
+    # read1: what has come, so that a drip is noticed
+    while part := answer.raw.read1(CHUNK_BYTES, decode_content=True):
         size += len(part)
         if size > max_bytes:
             raise AddressError(
@@ -111,9 +112,3 @@ def _too_slow(address: str, seconds: float) -> str:
         f"Expected the picture at {address} within {seconds:g} seconds, found no end of it. Download the picture and "
         "pass its path, or raise download_seconds."
     )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"HTTP status {error.response.status_code}"
-    return f"no answer ({type(error).__name__})"

@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal
 
 from PIL import Image, ImageOps
@@ -12,7 +13,7 @@ CheckImages = Literal["off", "header", "decode"]
 THUMBNAIL = (
     64,
     64,
-)  # JPEGs are decoded at the smallest scale at or above this: all bytes are read, few pixels made
+)  # JPEGs are decoded at the smallest scale at or above this: all bytes read, few pixels made
 # How training reads pictures (`models/mmbt/image_reading_mmbt.py`, which must travel alone; a test compares them):
 # JPEGs above this many pixels are decoded smaller, their short side at least that long.
 LARGE_PIXELS = 4_000_000
@@ -77,8 +78,7 @@ def picture_problems(
     asked = {key: picture for key, picture in zip(keys, pictures, strict=True) if key and key not in known}
     embedded = [picture for key, picture in zip(keys, pictures, strict=True) if not key]
     with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as threads:
-        known.update(
-            zip(asked, threads.map(lambda one: picture_problem(one, check), asked.values()), strict=True)
-        )
-        answers = threads.map(lambda one: picture_problem(one, check), embedded)
+        problem = partial(picture_problem, check=check)
+        known.update(zip(asked, threads.map(problem, asked.values()), strict=True))
+        answers = threads.map(problem, embedded)
         return [known[key] if key else next(answers) for key in keys]

@@ -1,6 +1,4 @@
-"""A table of events to a fitted processor and encoded rows on disk, in memory that does not grow with the
-table.
-"""
+"""A table of events to a fitted processor and encoded rows on disk, in memory that does not grow with the table."""
 
 import hashlib
 import json
@@ -19,10 +17,9 @@ from .encoded_rows import FACTS_FILE, EncodedRows
 from .histories import in_order, iter_tables, read_histories
 from .repeated_rows import count_repeated
 from .splits import Split
+from .windows import IGNORED
 
 logger = logging.get_logger(__name__)
-
-IGNORED = -100
 
 
 class TableProcessor(Protocol):

@@ -24,8 +24,7 @@ COLUMNS = {
 
 
 class PRSA(Table):
-    """Beijing multi-site air quality (Zhang et al. 2017, UCI 501): 12 stations, hourly, March 2013 to
-    February 2017.
+    """Beijing multi-site air quality (Zhang et al. 2017, UCI 501): 12 stations, hourly, March 2013 to February 2017.
 
     Rows: 420,768, that is 35,064 per station, ordered by time.
     Columns: `station`, `timestamp` (from year, month, day, hour), targets `PM2.5` and `PM10` (µg/m³), `SO2`,

@@ -37,8 +37,7 @@ def iter_records(
     suffix = file_suffix(path)
     if suffix is None:
         raise ValueError(
-            f"Expected a file ending in one of {list(SUFFIXES)}, found {path.name!r}. Convert it, or rename "
-            "it."
+            f"Expected a file ending in one of {list(SUFFIXES)}, found {path.name!r}. Convert it, or rename it."
         )
     readers = {".json": _iter_json, ".csv": _iter_csv, ".tsv": _iter_csv}
     if suffix == ".parquet":

@@ -23,41 +23,17 @@ import numpy as np
 from transformers.utils import logging
 
 from ..files import whole_file
+from .card_transactions import COLUMNS
 from .simulated_world import FIRST_DAY, LAST_DAY, N_LOCAL, N_WEB, ONLINE_SHARE, World, cumulative_zipf, draw
 
 logger = logging.get_logger(__name__)
 
-COLUMNS = [
-    "User",
-    "Card",
-    "Year",
-    "Month",
-    "Day",
-    "Time",
-    "Amount",
-    "Use Chip",
-    "Merchant Name",
-    "Merchant City",
-    "Merchant State",
-    "Zip",
-    "MCC",
-    "Errors?",
-    "Is Fraud?",
-]
-
 CHIP_KINDS = ["Swipe Transaction", "Chip Transaction", "Online Transaction"]
 SWIPE, CHIP, ONLINE = range(3)
 ERRORS = [
-    "",
-    "Insufficient Balance,",
-    "Bad PIN,",
-    "Technical Glitch,",
-    "Bad PIN,Insufficient Balance,",
-    "Bad CVV,",
-    "Bad Card Number,",
-    "Bad Expiration,",
-    "Bad Zipcode,",
-]
+    "", "Insufficient Balance,", "Bad PIN,", "Technical Glitch,", "Bad PIN,Insufficient Balance,",
+    "Bad CVV,", "Bad Card Number,", "Bad Expiration,", "Bad Zipcode,",
+]  # fmt: skip
 ERROR_RATE = 0.016
 ERRORS_IN_STORE, ERRORS_IN_STORE_P = [1, 2, 3, 4], [0.62, 0.20, 0.16, 0.02]
 ERRORS_ONLINE, ERRORS_ONLINE_P = [1, 3, 5, 6, 7, 8], [0.46, 0.10, 0.16, 0.14, 0.10, 0.04]
@@ -203,14 +179,8 @@ def draw_chunk(
     minute[at] = opening[run] + place * 9 + rng.integers(0, 8, len(at))
 
     # how much: merchant, then the spending level of whoever's habits these are
-    cents = (
-        np.exp(
-            world.merchant_mu[merchant]
-            + world.spend[habits]
-            + world.merchant_sd[merchant] * rng.standard_normal(n)
-        )
-        * 100
-    )
+    level = world.merchant_mu[merchant] + world.spend[habits]
+    cents = np.exp(level + world.merchant_sd[merchant] * rng.standard_normal(n)) * 100
     cents = np.maximum(1, np.rint(cents)).astype(np.int64)
     cents = np.where(rng.random(n) < REFUND_RATE, -cents, cents)
 
@@ -219,34 +189,16 @@ def draw_chunk(
     chip = np.where(minute // 1440 >= world.chip_from[user], CHIP, SWIPE)
     chip = np.where(rng.random(n) < 0.08, SWIPE, chip)
     chip = np.where(is_web, ONLINE, chip)
-    error = np.where(
-        is_web,
-        np.array(ERRORS_ONLINE)[draw(rng, np.cumsum(ERRORS_ONLINE_P), n)],
-        np.array(ERRORS_IN_STORE)[draw(rng, np.cumsum(ERRORS_IN_STORE_P), n)],
-    )
+    online = np.array(ERRORS_ONLINE)[draw(rng, np.cumsum(ERRORS_ONLINE_P), n)]
+    in_store = np.array(ERRORS_IN_STORE)[draw(rng, np.cumsum(ERRORS_IN_STORE_P), n)]
+    error = np.where(is_web, online, in_store)
     error = np.where(rng.random(n) < ERROR_RATE, error, 0)
 
     minute = np.minimum(minute, ((LAST_DAY - FIRST_DAY).astype(int) + 1) * 1440 - 1)
     order = np.lexsort((minute, card, user))
-    return {
-        "user": user,
-        "card": card[order],
-        "minute": minute[order],
-        "cents": cents[order],
-        "chip": chip[order],
-        "merchant": merchant[order],
-        "error": error[order],
-        "fraud": fraud[order],
-    }
-
-
-def _calendar() -> list[tuple[int, ...]]:
-    days = np.arange(FIRST_DAY, LAST_DAY + np.timedelta64(1, "D"))
-    return [tuple(int(p) for p in str(d).split("-")) for d in days]
-
-
-def _money(cents: np.ndarray) -> list[str]:
-    return [f"${c / 100:.2f}" for c in cents.tolist()]
+    drawn = {"card": card, "minute": minute, "cents": cents, "chip": chip, "merchant": merchant}
+    drawn |= {"error": error, "fraud": fraud}
+    return {"user": user, **{name: values[order] for name, values in drawn.items()}}
 
 
 def write_csv(world: World, out: TextIO, progress: Callable[[int], None] | None = None) -> tuple[int, int]:
@@ -257,17 +209,11 @@ def write_csv(world: World, out: TextIO, progress: Callable[[int], None] | None 
         csv.writer(line, lineterminator="").writerow(fields)
         return line.getvalue()
 
-    merchant_text = [
-        quoted(
-            int(world.merchant_name[m]),
-            world.merchant_city[m],
-            world.merchant_state[m],
-            world.merchant_zip[m],
-            int(world.merchant_mcc[m]),
-        )
-        for m in range(world.n_merchants)
-    ]
-    day_text = ["{},{},{}".format(*day) for day in _calendar()]
+    places = (world.merchant_city, world.merchant_state, world.merchant_zip)
+    merchants = zip(world.merchant_name.tolist(), *places, world.merchant_mcc.tolist(), strict=True)
+    merchant_text = [quoted(*merchant) for merchant in merchants]
+    days = np.arange(FIRST_DAY, LAST_DAY + np.timedelta64(1, "D"))
+    day_text = [",".join(str(int(part)) for part in str(day).split("-")) for day in days]
     clock_text = [f"{m // 60:02d}:{m % 60:02d}" for m in range(1440)]
     error_text = [f'"{e}"' if "," in e else e for e in ERRORS]
     fraud_text = ["No", "Yes"]
@@ -282,7 +228,7 @@ def write_csv(world: World, out: TextIO, progress: Callable[[int], None] | None 
             c["card"].astype(str).tolist(),
             [day_text[i] for i in day.tolist()],
             [clock_text[i] for i in clock.tolist()],
-            _money(c["cents"]),
+            [f"${cents / 100:.2f}" for cents in c["cents"].tolist()],
             [CHIP_KINDS[i] for i in c["chip"].tolist()],
             [merchant_text[i] for i in c["merchant"].tolist()],
             [error_text[i] for i in c["error"].tolist()],

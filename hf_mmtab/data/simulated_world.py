@@ -6,138 +6,38 @@ import numpy as np
 
 # (code, share of merchants, median amount in $, log-sd, sold online)
 MCC_TABLE = [
-    (5411, 0.14, 38.0, 0.80, 0),
-    (5541, 0.09, 31.0, 0.55, 0),
-    (5812, 0.11, 24.0, 0.60, 0),
-    (5814, 0.10, 9.5, 0.45, 0),
-    (5912, 0.05, 22.0, 0.80, 1),
-    (5310, 0.05, 47.0, 0.80, 1),
-    (5300, 0.05, 62.0, 0.75, 0),
-    (5499, 0.04, 14.0, 0.70, 0),
-    (5942, 0.03, 21.0, 0.60, 1),
-    (5651, 0.03, 58.0, 0.65, 1),
-    (5661, 0.02, 66.0, 0.55, 1),
-    (5732, 0.03, 120.0, 0.95, 1),
-    (5813, 0.03, 26.0, 0.60, 0),
-    (7538, 0.02, 140.0, 0.90, 0),
-    (7832, 0.02, 19.0, 0.40, 0),
-    (7996, 0.01, 55.0, 0.60, 0),
-    (8011, 0.02, 95.0, 0.80, 0),
-    (8021, 0.01, 120.0, 0.80, 0),
-    (4121, 0.03, 16.0, 0.60, 0),
-    (4784, 0.02, 7.0, 0.50, 0),
-    (4829, 0.02, 85.0, 0.60, 1),
-    (4900, 0.02, 105.0, 0.45, 1),
-    (4899, 0.02, 48.0, 0.35, 1),
-    (4814, 0.01, 60.0, 0.40, 1),
-    (5815, 0.02, 12.0, 0.50, 1),
-    (5816, 0.01, 18.0, 0.60, 1),
-    (5211, 0.02, 88.0, 0.85, 1),
-    (5719, 0.01, 70.0, 0.70, 1),
-    (5921, 0.01, 33.0, 0.50, 0),
-    (5977, 0.01, 28.0, 0.50, 1),
-    (7230, 0.01, 35.0, 0.40, 0),
-    (3504, 0.01, 160.0, 0.60, 0),
-    (4511, 0.01, 260.0, 0.60, 1),
-]
+    (5411, 0.14, 38.0, 0.80, 0), (5541, 0.09, 31.0, 0.55, 0), (5812, 0.11, 24.0, 0.60, 0),
+    (5814, 0.10, 9.5, 0.45, 0), (5912, 0.05, 22.0, 0.80, 1), (5310, 0.05, 47.0, 0.80, 1),
+    (5300, 0.05, 62.0, 0.75, 0), (5499, 0.04, 14.0, 0.70, 0), (5942, 0.03, 21.0, 0.60, 1),
+    (5651, 0.03, 58.0, 0.65, 1), (5661, 0.02, 66.0, 0.55, 1), (5732, 0.03, 120.0, 0.95, 1),
+    (5813, 0.03, 26.0, 0.60, 0), (7538, 0.02, 140.0, 0.90, 0), (7832, 0.02, 19.0, 0.40, 0),
+    (7996, 0.01, 55.0, 0.60, 0), (8011, 0.02, 95.0, 0.80, 0), (8021, 0.01, 120.0, 0.80, 0),
+    (4121, 0.03, 16.0, 0.60, 0), (4784, 0.02, 7.0, 0.50, 0), (4829, 0.02, 85.0, 0.60, 1),
+    (4900, 0.02, 105.0, 0.45, 1), (4899, 0.02, 48.0, 0.35, 1), (4814, 0.01, 60.0, 0.40, 1),
+    (5815, 0.02, 12.0, 0.50, 1), (5816, 0.01, 18.0, 0.60, 1), (5211, 0.02, 88.0, 0.85, 1),
+    (5719, 0.01, 70.0, 0.70, 1), (5921, 0.01, 33.0, 0.50, 0), (5977, 0.01, 28.0, 0.50, 1),
+    (7230, 0.01, 35.0, 0.40, 0), (3504, 0.01, 160.0, 0.60, 0), (4511, 0.01, 260.0, 0.60, 1),
+]  # fmt: skip
 TRAVEL_MCC = (3504, 4511)
 
 STATES = [
-    "AL",
-    "AZ",
-    "CA",
-    "CO",
-    "CT",
-    "FL",
-    "GA",
-    "IA",
-    "IL",
-    "IN",
-    "KS",
-    "KY",
-    "LA",
-    "MA",
-    "MD",
-    "MI",
-    "MN",
-    "MO",
-    "MS",
-    "NC",
-    "NE",
-    "NJ",
-    "NM",
-    "NV",
-    "NY",
-    "OH",
-    "OK",
-    "OR",
-    "PA",
-    "SC",
-    "TN",
-    "TX",
-    "UT",
-    "VA",
-    "WA",
-    "WI",
-]
+    "AL", "AZ", "CA", "CO", "CT", "FL", "GA", "IA", "IL", "IN", "KS", "KY", "LA", "MA", "MD", "MI",
+    "MN", "MO", "MS", "NC", "NE", "NJ", "NM", "NV", "NY", "OH", "OK", "OR", "PA", "SC", "TN", "TX",
+    "UT", "VA", "WA", "WI",
+]  # fmt: skip
 ABROAD = [
-    ("Mexico", "Mexico City"),
-    ("Italy", "Rome"),
-    ("Canada", "Toronto"),
-    ("United Kingdom", "London"),
-    ("France", "Paris"),
-    ("Japan", "Tokyo"),
-    ("Germany", "Berlin"),
-    ("Spain", "Madrid"),
-    ("Jamaica", "Kingston"),
-    ("Haiti", "Cap Haitien"),
-]
+    ("Mexico", "Mexico City"), ("Italy", "Rome"), ("Canada", "Toronto"), ("United Kingdom", "London"),
+    ("France", "Paris"), ("Japan", "Tokyo"), ("Germany", "Berlin"), ("Spain", "Madrid"),
+    ("Jamaica", "Kingston"), ("Haiti", "Cap Haitien"),
+]  # fmt: skip
 CITY_HEAD = [
-    "Ash",
-    "Bear",
-    "Cedar",
-    "Clear",
-    "Eagle",
-    "Fair",
-    "Glen",
-    "Green",
-    "Haw",
-    "Iron",
-    "Lake",
-    "Maple",
-    "Mill",
-    "North",
-    "Oak",
-    "Pine",
-    "River",
-    "Rose",
-    "Silver",
-    "Spring",
-    "Stone",
-    "Sun",
-    "West",
-    "Wood",
-]
+    "Ash", "Bear", "Cedar", "Clear", "Eagle", "Fair", "Glen", "Green", "Haw", "Iron", "Lake", "Maple",
+    "Mill", "North", "Oak", "Pine", "River", "Rose", "Silver", "Spring", "Stone", "Sun", "West", "Wood",
+]  # fmt: skip
 CITY_TAIL = [
-    "bury",
-    "dale",
-    "field",
-    "ford",
-    "haven",
-    "mont",
-    "port",
-    "ridge",
-    "side",
-    "ton",
-    "view",
-    "ville",
-    " Beach",
-    " City",
-    " Grove",
-    " Heights",
-    " Park",
-    " Springs",
-]
+    "bury", "dale", "field", "ford", "haven", "mont", "port", "ridge", "side", "ton", "view", "ville",
+    " Beach", " City", " Grove", " Heights", " Park", " Springs",
+]  # fmt: skip
 
 FIRST_DAY, LAST_DAY = np.datetime64("2002-09-01"), np.datetime64("2020-02-28")
 CHIP_DAY = np.datetime64("2014-06-01")
@@ -213,11 +113,8 @@ class World:
         for m in range(n):
             if m < n_city:
                 c = m // in_city
-                city, state, code_zip = (
-                    self.city_name[c],
-                    self.city_state[c],
-                    f"{self.city_zip[c, zip_pick[m]]}.0",
-                )
+                city, state = self.city_name[c], self.city_state[c]
+                code_zip = f"{self.city_zip[c, zip_pick[m]]}.0"
             elif m < self.web_start:
                 (state, city), code_zip = ABROAD[(m - n_city) // 4], ""
             else:
@@ -225,9 +122,8 @@ class World:
             self.merchant_city.append(city)
             self.merchant_state.append(state)
             self.merchant_zip.append(code_zip)
-        self.travel_web = self.web_start + np.flatnonzero(
-            np.isin(self.merchant_mcc[self.web_start :], TRAVEL_MCC)
-        )
+        is_travel = np.isin(self.merchant_mcc[self.web_start :], TRAVEL_MCC)
+        self.travel_web = self.web_start + np.flatnonzero(is_travel)
 
     def _cardholders(self, rng: np.random.Generator) -> None:
         u = self.users
@@ -237,9 +133,8 @@ class World:
         self.home = rng.integers(0, self.n_cities, u)
         # favourites: mostly at home, some in the next city; the order is the preference
         rank = np.argsort(rng.random((u, self.in_city)), axis=1)[:, :N_LOCAL]
-        city = np.where(
-            rng.random((u, N_LOCAL)) < 0.12, (self.home[:, None] + 1) % self.n_cities, self.home[:, None]
-        )
+        home = self.home[:, None]
+        city = np.where(rng.random((u, N_LOCAL)) < 0.12, (home + 1) % self.n_cities, home)
         self.local = city * self.in_city + rank
         n_web = self.n_merchants - self.web_start
         self.web = self.web_start + rng.integers(0, n_web, (u, N_WEB))

@@ -67,10 +67,10 @@ class Table(datasets.ArrowBasedBuilder):
     Rows, columns, classes, missing values and licence: those of the input. `hf_mmtab.data.splits` cuts it.
 
     Example:
-        >>> builder = Table("payments.csv", types={"when": "%d.%m.%Y %H:%M", "account": "string"})
+        >>> builder = Table("payments.csv", types={"booked_at": "%Y-%m-%d %H:%M", "account": "string"})
         >>> builder.download_and_prepare()
         >>> rows = builder.as_dataset(split="train")
-        >>> builder.skipped  # under on_bad_record="skip": the broken rows, with file and line
+        >>> left_out = builder.skipped  # under on_bad_record="skip": the broken rows, with file and line
     """
 
     BUILDER_CONFIG_CLASS = TableConfig

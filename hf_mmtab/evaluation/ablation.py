@@ -8,7 +8,7 @@ and is used all the same; a fall near 0 under both means that the model hardly u
     >>> table = ablation_table(evaluate_rows, test, {"image": ["image"], "text": ["text"]})
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,7 @@ HOWS = ("blank", "shuffle")
 
 @dataclass(frozen=True)
 class AblationRow:
-    """One number of an ablation. `fall` is intact minus ablated: for an error such as RMSE, negative is
-    worse.
-    """
+    """One number of an ablation. `fall` is intact minus ablated: for an error such as RMSE, negative is worse."""
 
     modality: str
     how: str
@@ -36,77 +34,37 @@ class AblationRow:
         return self.intact - self.value
 
 
-class AblatedRows(Sequence[dict[str, Any]]):
-    """Rows in which some columns come from another row (`donors`) or are blank (`donors` is None).
-
-    Args:
-        rows: a sequence of dicts.
-        columns: the columns to replace.
-        donors: for each row the row that gives the columns, shape `(rows,)`.
-    """
-
-    def __init__(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], donors: np.ndarray | None):
-        self.rows, self.columns, self.donors = rows, tuple(columns), donors
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]  # negative from the end, IndexError past it
-        row = dict(self.rows[index])
-        if self.donors is None:
-            return row | {name: "" if isinstance(row[name], str) else None for name in self.columns}
-        donor = self.rows[int(self.donors[index])]
-        return row | {name: donor[name] for name in self.columns}
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[i] for i in range(len(self)))
-
-
-def ablate(rows: Any, columns: Sequence[str], how: str = "blank", seed: int = 0) -> Any:
-    """Return the rows with some columns blanked, or each taken from another row.
+def ablate(
+    rows: datasets.Dataset, columns: Sequence[str], how: str = "blank", seed: int = 0
+) -> datasets.Dataset:
+    """Return the rows with some columns blanked, or each taken from another row; the features stay.
 
     Blank is `""` for text and None for everything else (a missing picture, a missing cell). Shuffled columns
     all come from the same other row, by one seeded cycle through all rows: every row is used once, none keeps
         its own.
 
     Args:
-        rows: a `datasets.Dataset`, or any sequence of dicts. Labels are best left alone.
+        rows: labels in them are best left alone.
         columns: for example `["image"]` or `["sentence1", "sentence2"]`.
         how: "blank" or "shuffle".
         seed: of the shuffling.
-
-    Returns:
-        A `datasets.Dataset` with the same features for a Dataset, else `AblatedRows`.
 
     Raises:
         ValueError: if `how` is neither, a column is missing, or there are fewer than two rows to shuffle.
     """
     if how not in HOWS:
         raise ValueError(f"how must be 'blank' or 'shuffle', got {how!r}.")
-    is_dataset = isinstance(rows, datasets.Dataset)
-    present = rows.column_names if is_dataset else list(rows[0]) if len(rows) else list(columns)
-    if missing := [name for name in columns if name not in present]:
-        raise ValueError(f"Expected columns {missing} in the rows to ablate, found {sorted(present)}.")
-    donors = other_rows(len(rows), seed) if how == "shuffle" else None
-    if not is_dataset:
-        return AblatedRows(rows, columns, donors)
-    kept = rows.remove_columns(list(columns))
-    if donors is None:
-        given = datasets.Dataset.from_dict(
-            {name: [_blank_of(rows.features[name])] * len(rows) for name in columns},
-            features=datasets.Features({name: rows.features[name] for name in columns}),
-        )
+    if missing := [name for name in columns if name not in rows.column_names]:
+        raise ValueError(f"Expected columns {missing} in the rows to ablate, found {sorted(rows.features)}.")
+    kept, given = rows.remove_columns(list(columns)), rows.select_columns(list(columns))
+    if how == "shuffle":
+        given = given.select(other_rows(len(rows), seed))
     else:
-        given = rows.select_columns(list(columns)).select(donors)
+        texts = ("string", "large_string")
+        blank = {name: "" if getattr(rows.features[name], "dtype", "") in texts else None for name in columns}
+        values = {name: [value] * len(rows) for name, value in blank.items()}
+        given = datasets.Dataset.from_dict(values, features=given.features)
     return datasets.concatenate_datasets([kept, given], axis=1).select_columns(rows.column_names)
-
-
-def _blank_of(feature: Any) -> str | None:
-    is_text = isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
-    return "" if is_text else None
 
 
 def other_rows(num_rows: int, seed: int) -> np.ndarray:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..data.encoded_rows import SPLITS, EncodedRows
-from ..data.windows import WindowDataset
+from ..data.windows import IGNORED, WindowDataset
 
-IGNORED = -100
 WINDOWS_PER_BATCH = 1024
 ROWS_PER_BATCH = 262_144
 
@@ -88,10 +87,8 @@ def guess_masked_cells(
         begins = first_rows[np.searchsorted(first_rows, place, side="right") - 1] == place
         before, back = np.unique(np.where(begins, place, place - 1), return_inverse=True)
         copied = np.where(begins, usual[field], windows.rows.take(before)[back, field])
-        for line, right in zip(
-            totals, (label == usual[field], label == copied, label != IGNORED), strict=True
-        ):
-            line += np.bincount(field[right], minlength=len(usual))
+        for line, right in enumerate((label == usual[field], label == copied, label != IGNORED)):
+            totals[line] += np.bincount(field[right], minlength=len(usual))
     return totals
 
 
@@ -114,30 +111,20 @@ def field_scores(
             f"Expected the model and the guesses to judge the same cells, found {model[2].astype(int).tolist()} and "
             f"{guesses[2].tolist()} cells per field. Give the collator a seed."
         )
-    return [
-        FieldScore(
-            name,
-            field_ranges[i][1] - field_ranges[i][0],
-            int(cells := guesses[2, i]),
-            float(model[0, i] / cells),
-            float(model[1, i] / cells),
-            float(guesses[0, i] / cells),
-            float(guesses[1, i] / cells),
-        )
-        for i, name in enumerate(fields)
-        if guesses[2, i]
-    ]
+    judged = np.flatnonzero(guesses[2]).tolist()
+    means = (np.concatenate([model[:2], guesses[:2]])[:, judged] / guesses[2, judged]).T.tolist()
+    sizes = [end - start for start, end in field_ranges]
+    counts = [(fields[i], sizes[i], int(guesses[2, i])) for i in judged]
+    return [FieldScore(*count, *of_field) for count, of_field in zip(counts, means, strict=True)]
 
 
 def field_table(scores: Sequence[FieldScore]) -> str:
     """Return the scores as aligned text; an arrow marks fields in which a guess is at least as good."""
     width = max(len("field"), *(len(score.field) for score in scores))
-    lines = [
-        f"{'field':{width}}  {'values':>7} {'cells':>7} {'loss':>6} {'accuracy':>8} {'usual':>6} {'row before':>10}"
-    ]
+    heads = f"{'values':>7} {'cells':>7} {'loss':>6} {'accuracy':>8} {'usual':>6} {'row before':>10}"
+    lines = [f"{'field':{width}}  {heads}"]
     for s in scores:
-        lines.append(
-            f"{s.field:{width}}  {s.values:7,} {s.cells:7,} {s.loss:6.3f} {s.accuracy:8.3f} {s.most_frequent:6.3f} "
-            f"{s.previous_row:10.3f}{'' if s.lead > 0 else '  ← not beaten'}"
-        )
+        numbers = f"{s.values:7,} {s.cells:7,} {s.loss:6.3f} {s.accuracy:8.3f} {s.most_frequent:6.3f}"
+        beaten = "" if s.lead > 0 else "  ← not beaten"
+        lines.append(f"{s.field:{width}}  {numbers} {s.previous_row:10.3f}{beaten}")
     return "\n".join(lines)

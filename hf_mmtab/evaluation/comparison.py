@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,7 @@ from .scored_rows import ScoredRows
 
 @dataclass
 class ModelResult:
-    """One line of the comparison: a model, its test scores per seed, and how far the run's own model is
-    ahead.
+    """One line of the comparison: a model, its test scores per seed, and how far the run's own model is ahead.
 
     Args:
         name: e.g. "bert (text only)".
@@ -33,85 +33,6 @@ class ModelResult:
     is_own: bool = False
     is_baseline: bool = False
     seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class ModelRuns:
-    """The runs of one architecture, one a seed, on the same rows.
-
-    Args:
-        name: of the architecture.
-        metrics: one dict of metrics a seed.
-        probabilities: one `(rows, num_labels)` a seed.
-        thresholds: one list (or None) a seed.
-        minutes: training and evaluation of each, wall time; empty: not known.
-    """
-
-    name: str
-    metrics: Sequence[Mapping[str, float]]
-    probabilities: Sequence[np.ndarray]
-    thresholds: Sequence[Sequence[float] | None]
-    minutes: Sequence[float]
-
-
-def compare_runs(
-    runs: Sequence[ModelRuns],
-    labels: np.ndarray,
-    problem_type: str,
-    metrics: Sequence[str],
-    resamples: int = 1000,
-    groups: np.ndarray | None = None,
-    intervals: Sequence[str] = (),
-) -> list[ModelResult]:
-    """Compare architectures with the first one.
-
-    Args:
-        runs: the reference first; all on the rows of `labels`.
-        labels: `(rows,)` or `(rows, num_labels)`.
-        problem_type: as in the models' config.
-        metrics: the first is the one whose paired difference is taken.
-        resamples: of the rows, for the interval of the difference; 0 leaves it out.
-        groups: `(rows,)` ids; groups are resampled whole.
-        intervals: metrics whose mean over the seeds gets an interval over the same resampled rows.
-
-    Returns:
-        A result for each architecture; `differences` holds the reference minus it, over the mean of the seeds.
-    """
-    reference = runs[0]
-    results = []
-    for run in runs:
-        differences = {}
-        if run is not reference and resamples:
-            differences[metrics[0]] = paired_bootstrap(
-                metrics[0],
-                labels,
-                list(reference.probabilities),
-                list(run.probabilities),
-                problem_type,
-                thresholds=_cuts(reference),
-                other_thresholds=_cuts(run),
-                groups=groups,
-                num_resamples=resamples,
-            )
-        found = {
-            name: bootstrap_interval(
-                name, labels, list(run.probabilities), problem_type,
-                thresholds=_cuts(run), groups=groups, num_resamples=resamples,
-            )
-            for name in intervals
-            if resamples
-        }  # fmt: skip
-        results.append(
-            ModelResult(
-                run.name,
-                scores={name: [one[name] for one in run.metrics if name in one] for name in metrics},
-                intervals=found,
-                differences=differences,
-                is_own=run is reference,
-                seconds=60 * float(np.mean(run.minutes)) if len(run.minutes) else None,
-            )
-        )
-    return results
 
 
 def compare_scored(
@@ -143,23 +64,48 @@ def compare_scored(
     for name, seeds in models.items():
         for scored in seeds:
             _require_same_rows(first, models[first][0], name, scored)
-    known = models[first][0].labelled
-    cuts = {name: list((thresholds or {}).get(name) or [None] * len(seeds)) for name, seeds in models.items()}
-    runs = []
-    for name, seeds in models.items():
-        judged = [
+    labels = models[first][0].labelled.labels
+    assert labels is not None
+    cuts = {name: _cuts((thresholds or {}).get(name), len(seeds)) for name, seeds in models.items()}
+    judged = {
+        name: [
             evaluate_rows(scored, problem_type, id2label, cut, bootstrap=0).metrics
             for scored, cut in zip(seeds, cuts[name], strict=True)
         ]
-        own = [None if cut is None else np.atleast_1d(cut).tolist() for cut in cuts[name]]
-        probabilities = [scored.labelled.probabilities for scored in seeds]
-        runs.append(ModelRuns(name, judged, probabilities, own, (minutes or {}).get(name, [])))
-    wanted = metrics or headline(problem_type, len(id2label))
-    assert known.labels is not None
-    groups, _ = resampling_groups(known, resample_by)
-    defined = [name for name in wanted if name in BOOTSTRAP_METRICS and name in runs[0].metrics[0]]
+        for name, seeds in models.items()
+    }
+    wanted = list(metrics or headline(problem_type, len(id2label)))
+    groups, _ = resampling_groups(models[first][0].labelled, resample_by)
+    defined = [name for name in wanted if name in BOOTSTRAP_METRICS and name in judged[first][0]]
     resamples = bootstrap if wanted[0] in defined else 0  # else a single class: nothing to resample
-    return compare_runs(runs, known.labels, problem_type, wanted, resamples, groups, intervals=defined)
+    probabilities = {name: [one.labelled.probabilities for one in seeds] for name, seeds in models.items()}
+    results = []
+    for name, own in probabilities.items():
+        drawn: dict[str, Any] = {"groups": groups, "num_resamples": resamples}
+        spent = (minutes or {}).get(name, ())
+        result = ModelResult(
+            name,
+            scores={metric: [one[metric] for one in judged[name] if metric in one] for metric in wanted},
+            is_own=name == first,
+            seconds=60 * float(np.mean(spent)) if len(spent) else None,
+        )
+        if resamples:
+            result.intervals = {
+                one: bootstrap_interval(one, labels, own, problem_type, **drawn, thresholds=cuts[name])
+                for one in defined
+            }
+        if resamples and name != first:
+            drawn |= {"thresholds": cuts[first], "other_thresholds": cuts[name]}
+            both = (probabilities[first], own)
+            difference = paired_bootstrap(wanted[0], labels, *both, problem_type, **drawn)
+            result.differences = {wanted[0]: difference}
+        results.append(result)
+    return results
+
+
+def _cuts(given: Sequence[Sequence[float] | float | None] | None, seeds: int) -> list[list[float] | None]:
+    """Return the thresholds of each seed as a list."""
+    return [None if one is None else np.atleast_1d(one).tolist() for one in given or [None] * seeds]
 
 
 def _require_same_rows(first: str, reference: ScoredRows, name: str, scored: ScoredRows) -> None:
@@ -171,10 +117,8 @@ def _require_same_rows(first: str, reference: ScoredRows, name: str, scored: Sco
             f"{shared} of them shared. Compare runs with the same table, split, windows and label."
         )
     mine, theirs = reference.labels, scored.labels
-    is_float = mine is not None and np.issubdtype(mine.dtype, np.floating)
-    if (mine is None) != (theirs is None) or (
-        mine is not None and not np.array_equal(mine, theirs, equal_nan=is_float)  # type: ignore[arg-type]
-    ):
+    one, other = (np.empty(0) if labels is None else labels for labels in (mine, theirs))
+    if not np.array_equal(one, other, equal_nan=np.issubdtype(one.dtype, np.floating)):
         raise ValueError(
             f"Expected {name} to be judged by the labels of {first}, found others on the same {len(reference)} rows. "
             "Compare runs with the same label columns."
@@ -188,10 +132,6 @@ def in_words(difference: PairedDifference, metric: str) -> str:
     if difference.low <= 0 <= difference.high:
         return "not told apart"
     return "worse" if (difference.difference > 0) == lower_is_better(metric) else "better"
-
-
-def _cuts(run: ModelRuns) -> list[Sequence[float] | None] | None:
-    return None if all(cut is None for cut in run.thresholds) else list(run.thresholds)
 
 
 def comparison_markdown(results: Sequence[ModelResult], metrics: Sequence[str], split: str) -> str:
@@ -210,12 +150,9 @@ def comparison_markdown(results: Sequence[ModelResult], metrics: Sequence[str], 
             spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.3f}{spread}" if len(values) else "–")
         difference = result.differences.get(metrics[0])
+        cells.append("–" if difference is None else f"{difference} {in_words(difference, metrics[0])}")
         minutes = "–" if result.seconds is None else f"{result.seconds / 60:.1f}"
-        cells += [
-            "–" if difference is None else f"{difference} {in_words(difference, metrics[0])}",
-            str(len(result.scores[metrics[0]])),
-            minutes,
-        ]
+        cells += [str(len(result.scores[metrics[0]])), minutes]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

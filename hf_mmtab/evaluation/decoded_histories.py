@@ -12,9 +12,7 @@ from ..data.windows import WindowDataset
 from ..models.tabbert.column_plan import ColumnPlan
 from .scored_rows import ScoredRows, judged_rows
 
-MOST_ROWS = (
-    10  # rows shown of a window: those before the judged one, the judged one, and one after it if it was read
-)
+MOST_ROWS = 10  # of a window: those before the judged one, the judged one, and one after it if it was read
 LONGEST_CELL = 28  # characters
 
 
@@ -112,11 +110,11 @@ def as_probability(score: float) -> str:
     return f"{score:.3f}" if score >= 0.0005 or score == 0 else f"{score:.0e}"
 
 
-def as_text(value: Any) -> str:
+def as_text(value: Any, length: int = LONGEST_CELL) -> str:
     """Return a cell as a person writes it: no seconds where there are none, at most 6 digits, a dash where missing."""
     if value is None or value != value:
         return "–"
     if hasattr(value, "isoformat"):
         return str(value).removesuffix(":00") if hasattr(value, "hour") else str(value)
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"

@@ -37,19 +37,10 @@ def judge_splits(
         per_class: whether to judge each class too; default: unless there are two.
     """
     thresholds = thresholds_of(config)
-    judged = {
-        split: evaluate_rows(
-            rows,
-            config.problem_type,
-            config.id2label,
-            thresholds,
-            resample_by,
-            bootstrap if split == main_split else 0,
-            headline_metrics,
-            per_class,
-        )
-        for split, rows in scored.items()
-    }
+    judged = {}
+    for split, rows in scored.items():
+        asked = (resample_by, bootstrap if split == main_split else 0, headline_metrics, per_class)
+        judged[split] = evaluate_rows(rows, config.problem_type, config.id2label, thresholds, *asked)
     return {
         "split": main_split,
         "problem_type": config.problem_type,
@@ -75,17 +66,14 @@ def closing_words(results: RunResults) -> list[str]:
     split = results.split
     metrics, intervals = results.metrics[split], results.intervals.get(split, {})
     counts = results.judged[split]
-    rows = f"{counts['rows']:,} rows" + (
-        f", {counts['positives']:,} positive" if "positives" in counts else ""
-    )
-    lines = [f"\nResults on {split} ({rows}), {results.minutes:.1f} minutes:"]
+    positive = f", {counts['positives']:,} positive" if "positives" in counts else ""
+    lines = [f"\nResults on {split} ({counts['rows']:,} rows{positive}), {results.minutes:.1f} minutes:"]
     for name in results.headline:
         if name in metrics:
             value = str(intervals[name]) if name in intervals else f"{metrics[name]:.3f}"
             lines.append(f"  {metric_name(name):32} {value}")
-    lines += [
-        f"  {metric_name(name):32} {value:.3f}" for name, value in metrics.items() if name.startswith("rmse/")
-    ]
+    of_targets = [(name, value) for name, value in metrics.items() if name.startswith("rmse/")]
+    lines += [f"  {metric_name(name):32} {value:.3f}" for name, value in of_targets]
     if results.thresholds and len(results.thresholds) == 1:
         lines.append(f"  {'threshold':32} {results.thresholds[0]:.3f} (chosen on validation)")
     for row in results.ablation:

@@ -21,7 +21,7 @@ ResampleBy = Literal["auto", "entity", "day", "row"]
 RESAMPLED = ("auto", "entity", "day", "row")
 FEW_GROUPS = 20  # fewer groups than these say little about how groups differ
 BINARY_HEADLINE = ("average_precision", "roc_auc", "f1", "recall_at_fpr_0.001", "recall_at_fpr_0.01")
-HEADLINE = {
+HEADLINE: dict[str, tuple[str, ...]] = {
     "single_label_classification": ("accuracy", "macro_f1", "macro_average_precision"),
     "multi_label_classification": ("micro_f1", "macro_f1", "macro_average_precision"),
     "regression": ("rmse", "mae"),

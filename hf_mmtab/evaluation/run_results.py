@@ -5,14 +5,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ..data.records import BadRecord
 from ..metrics import Interval
 from .ablation import AblationRow
 from .cell_baselines import FieldScore
 from .cell_errors import CellError
-from .decoded_histories import HistoryTable
 from .unseen_values import UnseenValues
 
 RESULT_FILE = "results.json"
@@ -109,24 +108,8 @@ class RunResults:
         values = json.loads(text)
         if not isinstance(values, Mapping) or not {"architecture", "data", "split"} <= set(values):
             raise ValueError("no record of a run")
-        known = {one.name for one in dataclasses.fields(cls)}
-        results = cls(**{name: value for name, value in values.items() if name in known})
-        results.intervals = {
-            split: {name: Interval(*numbers) for name, numbers in intervals.items()}
-            for split, intervals in values.get("intervals", {}).items()
-        }
-        results.ablation = [AblationRow(**row) for row in values.get("ablation", [])]
-        results.fields = {
-            split: [FieldScore(**score) for score in scores]
-            for split, scores in values.get("fields", {}).items()
-        }
-        results.cell_errors = [
-            CellError(**error | {"history": HistoryTable(**error["history"])})
-            for error in values.get("cell_errors", [])
-        ]
-        results.unseen = [UnseenValues(**one) for one in values.get("unseen", [])]
-        results.skipped = [BadRecord(**record) for record in values.get("skipped", [])]
-        return results
+        hints = get_type_hints(cls)
+        return cls(**{name: _typed(value, hints[name]) for name, value in values.items() if name in hints})
 
     @classmethod
     def read(cls, folder: Path) -> "RunResults | None":
@@ -146,3 +129,17 @@ class RunResults:
                 "file and run the same command again: training goes on from the last checkpoint, and the results are "
                 "written anew."
             ) from error
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """Return a JSON value as a type: lists, mappings and dataclasses item by item, anything else as it is."""
+    if get_origin(kind) is list:
+        return [_typed(one, get_args(kind)[0]) for one in value]
+    if get_origin(kind) is dict:
+        return {name: _typed(one, get_args(kind)[1]) for name, one in value.items()}
+    if not dataclasses.is_dataclass(kind):
+        return value
+    if isinstance(value, list):  # an interval
+        return kind(*value)  # type: ignore[operator]
+    hints = get_type_hints(kind)
+    return kind(**{name: _typed(one, hints.get(name)) for name, one in value.items()})  # type: ignore[operator]

@@ -1,5 +1,3 @@
 """What MMBT is measured against on the same rows: logistic regressions on frozen features."""
 
 from .frozen_linear import BASELINES, DESCRIPTIONS, FrozenLinear, inputs_of
-
-__all__ = ["BASELINES", "DESCRIPTIONS", "FrozenLinear", "inputs_of"]

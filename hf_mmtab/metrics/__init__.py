@@ -1,13 +1,11 @@
-"""Metrics, decisions, thresholds and uncertainty. Everything here works offline, over scikit-learn and
-numpy.
-"""
+"""Metrics, decisions, thresholds and uncertainty. Everything here works offline, over scikit-learn and numpy."""
 
 from .bootstrap import BOOTSTRAP_METRICS, Interval, PairedDifference, bootstrap_interval, paired_bootstrap
 from .calibration import brier_score, calibration_bins, expected_calibration_error
 from .decisions import decide, probabilities_from_logits, tune_thresholds
 from .evaluate_metrics import BinaryMetric, MultiLabelMetric, RegressionMetric, SingleLabelMetric
 from .for_trainer import compute_metrics_for
-from .priors import correct_prior, effective_prior, prior_log_ratios
+from .priors import effective_prior, prior_log_ratios
 from .scores import (
     binary_scores,
     metric_names,
@@ -18,33 +16,3 @@ from .scores import (
     scores_for,
     single_label_scores,
 )
-
-__all__ = [
-    "BOOTSTRAP_METRICS",
-    "BinaryMetric",
-    "Interval",
-    "MultiLabelMetric",
-    "PairedDifference",
-    "RegressionMetric",
-    "SingleLabelMetric",
-    "binary_scores",
-    "bootstrap_interval",
-    "brier_score",
-    "calibration_bins",
-    "compute_metrics_for",
-    "correct_prior",
-    "decide",
-    "effective_prior",
-    "expected_calibration_error",
-    "metric_names",
-    "multi_label_scores",
-    "paired_bootstrap",
-    "per_class_table",
-    "prior_log_ratios",
-    "probabilities_from_logits",
-    "recall_at_false_positive_rate",
-    "regression_scores",
-    "scores_for",
-    "single_label_scores",
-    "tune_thresholds",
-]

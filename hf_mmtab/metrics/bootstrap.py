@@ -7,9 +7,8 @@ thousand of them are scored at once, with no loop over resamples or rows; in dis
 bootstrap.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -22,9 +21,7 @@ _CHUNK = 2_000_000  # numbers per block: bounds memory to some tens of MB
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric with its percentile interval. `undefined_resamples`: draws without e.g. any positive, left
-    out.
-    """
+    """A metric with its percentile interval. `undefined_resamples`: draws without e.g. any positive, left out."""
 
     value: float
     low: float
@@ -38,9 +35,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """First model minus second on the same rows; `share_above_zero`: resamples in which the first was
-    better.
-    """
+    """First model minus second on the same rows; `share_above_zero`: resamples in which the first was better."""
 
     difference: float
     low: float
@@ -157,9 +152,7 @@ def _resample(
     """For each side the mean score of its models in every resample, all models seeing the same draws."""
     models = [m for side in sides for m in side]
     if len({len(m.cells) for m in models}) != 1:
-        raise ValueError(
-            f"Expected predictions for the same rows, found {[len(m.cells) for m in models]} rows."
-        )
+        raise ValueError(f"Expected predictions for the same rows, found {[len(m.cells) for m in models]}.")
     joint, cells_of_joint = _joint_cells(models)
     num_joint = len(cells_of_joint)
     totals = [
@@ -170,29 +163,18 @@ def _resample(
     ]  # (cells, joint): adds up the joint counts of one model's cells
     block = max(1, _CHUNK // max(num_joint, *(m.num_cells for m in models)))
     scores: list[list[np.ndarray]] = [[] for _ in models]
-    draw = _group_draws(joint, num_joint, groups) if groups is not None else _row_draws(joint, num_joint)
+    draw = _draws(joint, num_joint, groups)
     rng = np.random.default_rng(seed)
-    for size in _blocks(num_resamples, block):
-        counts = draw(rng, size)  # (joint, size)
+    for start in range(0, num_resamples, block):
+        counts = draw(rng, min(block, num_resamples - start))  # (joint, resamples of the block)
         for i, m in enumerate(models):
             scores[i].append(m.score((totals[i] @ counts).T))
     per_model = [np.concatenate(s) for s in scores]
-    results, start = [], 0
-    for side in sides:
-        results.append(np.mean(per_model[start : start + len(side)], axis=0))
-        start += len(side)
-    return results
-
-
-def _blocks(total: int, size: int) -> Iterator[int]:
-    for start in range(0, total, size):
-        yield min(size, total - start)
+    return [np.mean([per_model.pop(0) for _ in side], axis=0) for side in sides]
 
 
 def _joint_cells(models: list[Cells]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that fall into the same cell in every model, as one: (joint cell of each row, its cell in each
-    model).
-    """
+    """Rows that fall into the same cell in every model, as one: (joint cell of each row, its cell in each model)."""
     joint = models[0].cells
     for m in models[1:]:
         joint = np.unique(joint.astype(np.int64) * m.num_cells + m.cells, return_inverse=True)[1]
@@ -200,25 +182,15 @@ def _joint_cells(models: list[Cells]) -> tuple[np.ndarray, np.ndarray]:
     return joint, np.stack([m.cells[first] for m in models], axis=1)
 
 
-Draw = Callable[[np.random.Generator, int], np.ndarray]
-
-
-def _row_draws(joint: np.ndarray, num_joint: int) -> Draw:
-    """Resampled rows: a multinomial over the joint cells."""
-    shares = np.bincount(joint, minlength=num_joint) / len(joint)
-    return lambda rng, size: rng.multinomial(len(joint), shares, size=size).T.astype(np.float64)
-
-
-def _group_draws(joint: np.ndarray, num_joint: int, groups: np.ndarray) -> Draw:
-    """Resampled groups: a multinomial over groups, times what each group holds of every joint cell."""
+def _draws(joint: np.ndarray, num_joint: int, groups: np.ndarray | None) -> Callable[..., np.ndarray]:
+    """Resampled rows: a multinomial over the joint cells; resampled groups: over groups, times what each holds."""
+    if groups is None:
+        shares = np.bincount(joint, minlength=num_joint) / len(joint)
+        return lambda rng, size: rng.multinomial(len(joint), shares, size=size).T.astype(np.float64)
     if len(groups) != len(joint):
         raise ValueError(f"Expected one group id for each of {len(joint)} rows, found {len(groups)}.")
     names, index = np.unique(groups, return_inverse=True)
-    holds = csr_matrix((np.ones(len(joint)), (joint, index)), shape=(num_joint, len(names)))
-    return partial(_draw_groups, holds=holds)
-
-
-def _draw_groups(rng: np.random.Generator, size: int, holds: csr_matrix) -> np.ndarray:
-    num_groups = holds.shape[1]
-    drawn = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=size)
-    return holds @ drawn.T.astype(np.float64)
+    number = len(names)
+    holds = csr_matrix((np.ones(len(joint)), (joint, index)), shape=(num_joint, number))
+    even = np.full(number, 1 / number)
+    return lambda rng, size: holds @ rng.multinomial(number, even, size=size).T.astype(np.float64)

@@ -41,8 +41,7 @@ def cells_of(
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if len(labels) != len(probabilities) or len(labels) == 0:
         raise ValueError(
-            f"Expected as many labels as predictions and at least one, found {len(labels)} and "
-            f"{len(probabilities)}."
+            f"Expected as many labels as predictions and at least one, found {len(labels)} and {len(probabilities)}."
         )
     kinds = CELL_METRICS.get(metric, {})
     kind = problem_type
@@ -61,9 +60,8 @@ def cells_of(
 
 
 def _accuracy(labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray) -> Cells:
-    return Cells(
-        (labels == predictions).astype(np.int64), 2, lambda counts: counts[:, 1] / counts.sum(axis=1)
-    )
+    right = (labels == predictions).astype(np.int64)
+    return Cells(right, 2, lambda counts: counts[:, 1] / counts.sum(axis=1))
 
 
 def _confusion(average: str) -> Callable[..., Cells]:
@@ -81,9 +79,7 @@ def _confusion(average: str) -> Callable[..., Cells]:
 
 
 def _mean_f1(hits: np.ndarray, predicted: np.ndarray, actual: np.ndarray, average: str) -> np.ndarray:
-    """F1 from counts `(resamples, classes)`; classes neither present nor predicted are left out of the
-    mean.
-    """
+    """F1 from counts `(resamples, classes)`; classes neither present nor predicted are left out of the mean."""
     if average == "micro":
         hits, predicted, actual = (a.sum(axis=1, keepdims=True) for a in (hits, predicted, actual))
     elif average == "positive":
@@ -102,21 +98,14 @@ def _divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 # --- rankings of one class ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """Rows ordered by score, cut at the distinct scores of positives s_1 > s_2 > …: cell 3k holds the
-    negatives
-    between s_k and s_k+1, 3k + 1 the negatives that tie with s_k+1, 3k + 2 the positives there."""
-
-    cells: np.ndarray
-    num_cells: int
-
-    @staticmethod
-    def of(labels: np.ndarray, scores: np.ndarray) -> "_Ranking":
-        levels = np.unique(scores[labels == 1])  # ascending
-        above = len(levels) - np.searchsorted(levels, scores, side="right")
-        ties = np.isin(scores, levels)
-        return _Ranking(3 * above + ties + (ties & (labels == 1)), 3 * len(levels) + 1)
+def _ranking(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, int]:
+    """Rows ordered by score, cut at the distinct scores of positives s_1 > s_2 > …: cell 3k holds the negatives
+    between s_k and s_k+1, 3k + 1 the negatives that tie with s_k+1, 3k + 2 the positives there.
+    """
+    levels = np.unique(scores[labels == 1])  # ascending
+    above = len(levels) - np.searchsorted(levels, scores, side="right")
+    ties = np.isin(scores, levels)
+    return 3 * above + ties + (ties & (labels == 1)), 3 * len(levels) + 1
 
 
 def _ranked(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -152,32 +141,25 @@ def _recall_at(rate: float) -> Callable[[np.ndarray], np.ndarray]:
 
 def _positive_class(score: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Cells]:
     def build(labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray) -> Cells:
-        ranking = _Ranking.of(labels, probabilities[:, 1])
-        return Cells(ranking.cells, ranking.num_cells, score)
+        return Cells(*_ranking(labels, probabilities[:, 1]), score)
 
     return build
 
 
 def _macro_average_precision(labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray) -> Cells:
-    """One ranking per class over the same rows; classes without a positive in a resample are left out of its
-    mean.
-    """
+    """One ranking per class over the same rows; classes without a positive in a resample are left out of its mean."""
     rows = len(labels)
     truth = labels if labels.ndim == 2 else labels[:, None] == np.arange(probabilities.shape[1])
-    rankings = [_Ranking.of(truth[:, i], probabilities[:, i]) for i in range(truth.shape[1])]
+    rankings = [_ranking(truth[:, i], probabilities[:, i]) for i in range(truth.shape[1])]
     sums = [
-        csr_matrix((np.ones(rows), (r.cells, np.arange(rows))), shape=(r.num_cells, rows))
-        for r in rankings
-        if r.num_cells > 1
+        csr_matrix((np.ones(rows), (cells, np.arange(rows))), shape=(num_cells, rows))
+        for cells, num_cells in rankings
+        if num_cells > 1
     ]
 
     def score(counts: np.ndarray) -> np.ndarray:
         columns = np.ascontiguousarray(counts.T)  # (rows, resamples)
-        values = (
-            np.stack([_average_precision((s @ columns).T) for s in sums])
-            if sums
-            else np.empty((0, len(counts)))
-        )
+        values = np.array([_average_precision((s @ columns).T) for s in sums]).reshape(-1, len(counts))
         defined = np.isfinite(values)
         return _divide(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0).astype(np.float64))
 
@@ -189,9 +171,8 @@ def _macro_average_precision(labels: np.ndarray, probabilities: np.ndarray, pred
 
 def _multi_label(average: str) -> Callable[..., Cells]:
     def build(labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray) -> Cells:
-        patterns, cells = np.unique(
-            np.hstack([labels, predictions]).astype(np.int8), axis=0, return_inverse=True
-        )
+        both = np.hstack([labels, predictions]).astype(np.int8)
+        patterns, cells = np.unique(both, axis=0, return_inverse=True)
         truth, chosen = np.split(patterns.astype(np.float64), 2, axis=1)
 
         def score(counts: np.ndarray) -> np.ndarray:
@@ -228,10 +209,7 @@ CELL_METRICS: dict[str, dict[str, Callable[..., Cells]]] = {
     "f1": {"binary": _confusion("positive")},
     "average_precision": {"binary": _positive_class(_average_precision)},
     "roc_auc": {"binary": _positive_class(_roc_auc)},
-    **{
-        f"recall_at_fpr_{rate}": {"binary": _positive_class(_recall_at(rate))}
-        for rate in FALSE_POSITIVE_RATES
-    },
+    **{f"recall_at_fpr_{r}": {"binary": _positive_class(_recall_at(r))} for r in FALSE_POSITIVE_RATES},
     "rmse": {REGRESSION: _error(2)},
     "mae": {REGRESSION: _error(1)},
 }

@@ -23,8 +23,7 @@ def check_problem_type(problem_type: str) -> None:
 
 
 def probabilities_from_logits(logits: np.ndarray, problem_type: str) -> np.ndarray:
-    """Softmax over the last axis (single label), sigmoid (multi label), or the values themselves
-    (regression).
+    """Softmax over the last axis (single label), sigmoid (multi label), or the values themselves (regression).
 
     Args:
         logits: shape `(rows, num_labels)` or `(rows, steps, num_labels)`; any float type.
@@ -79,9 +78,7 @@ def decide(
         return probabilities
     num_labels = probabilities.shape[-1]
     if problem_type == "multi_label_classification":
-        cuts = np.atleast_1d(
-            np.asarray(DEFAULT_THRESHOLD if thresholds is None else thresholds, dtype=np.float64)
-        )
+        cuts = np.atleast_1d(np.asarray(DEFAULT_THRESHOLD if thresholds is None else thresholds, float))
         if len(cuts) not in (1, num_labels):
             raise ValueError(f"Expected 1 or {num_labels} thresholds, one per label, found {len(cuts)}.")
         return (probabilities >= cuts).astype(np.int64)
@@ -96,9 +93,8 @@ def binary_threshold(thresholds: Sequence[float] | float, num_labels: int = 2) -
     cuts = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
     if num_labels != 2 or len(cuts) != 1:
         raise ValueError(
-            "A single-label problem takes a threshold only if it has two classes, and then exactly one (for "
-            f"class 1); found {len(cuts)} for {num_labels} classes. Leave `thresholds` out to take the most "
-            "probable class."
+            "A single-label problem takes a threshold only if it has two classes, and then exactly one (for class "
+            f"1); found {len(cuts)} for {num_labels} classes. Leave `thresholds` out to take the most probable class."
         )
     return float(cuts[0])
 
@@ -126,9 +122,8 @@ def tune_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> list[float
         probabilities = probabilities[:, 1]
     if probabilities.shape != labels.shape or len(labels) == 0:
         raise ValueError(
-            "Expected probabilities and labels of one shape with at least one row ((rows, num_labels), or "
-            "(rows,) for a "
-            f"binary problem), found {probabilities.shape} and {labels.shape}."
+            "Expected probabilities and labels of one shape with at least one row ((rows, num_labels), or (rows,) "
+            f"for a binary problem), found {probabilities.shape} and {labels.shape}."
         )
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("Expected labels of 0 and 1; drop unlabelled rows (-100) first.")
@@ -150,8 +145,7 @@ def tune_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> list[float
     thresholds = np.where((middle > rejected) & (middle <= accepted), middle, accepted)
     if (positives == 0).any():
         logger.warning(
-            f"{int((positives == 0).sum())} of {len(positives)} labels have no positive row to tune on: "
-            "their threshold "
-            f"stays {DEFAULT_THRESHOLD}."
+            f"{int((positives == 0).sum())} of {len(positives)} labels have no positive row to tune on: their "
+            f"threshold stays {DEFAULT_THRESHOLD}."
         )
     return np.where(positives == 0, DEFAULT_THRESHOLD, thresholds).tolist()

@@ -9,6 +9,7 @@ Class names are `0`, `1`, … unless `compute(id2label=...)` gives them.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import datasets
 import evaluate
@@ -25,58 +26,43 @@ def _info(description: str, predictions: object, references: object) -> evaluate
     return evaluate.MetricInfo(description=description, citation=_CITATION, features=features)
 
 
-def _names(probabilities: np.ndarray, id2label: Mapping[int, str] | None) -> Mapping[int, str]:
-    return id2label or {i: str(i) for i in range(probabilities.shape[1])}
-
-
 class SingleLabelMetric(evaluate.Metric):
     """Predictions: probabilities per class; references: class ids. See `single_label_scores`."""
 
+    _scores = staticmethod(single_label_scores)
+
     def _info(self) -> evaluate.MetricInfo:
-        return _info(
-            "Accuracy, F1 and average precision of one label per row.", _FLOATS, datasets.Value("int64")
-        )
+        described = "Accuracy, F1 and average precision of one label per row."
+        return _info(described, _FLOATS, datasets.Value("int64"))
 
     def _compute(
         self,
         predictions: list[list[float]],
-        references: list[int],
+        references: list[Any],
         id2label: Mapping[int, str] | None = None,
         thresholds: Sequence[float] | None = None,
         per_class: bool = False,
     ) -> dict[str, float]:
         probabilities = np.asarray(predictions)
-        names = _names(probabilities, id2label)
-        return single_label_scores(np.asarray(references), probabilities, names, thresholds, per_class)
+        names = id2label or {i: str(i) for i in range(probabilities.shape[1])}
+        return self._scores(np.asarray(references), probabilities, names, thresholds, per_class)
 
 
-class MultiLabelMetric(evaluate.Metric):
+class MultiLabelMetric(SingleLabelMetric):
     """Predictions: a probability per label; references: 0 or 1 per label. See `multi_label_scores`."""
+
+    _scores = staticmethod(multi_label_scores)
 
     def _info(self) -> evaluate.MetricInfo:
         labels = datasets.Sequence(datasets.Value("int64"))
         return _info("F1 and average precision of several labels per row.", _FLOATS, labels)
-
-    def _compute(
-        self,
-        predictions: list[list[float]],
-        references: list[list[int]],
-        id2label: Mapping[int, str] | None = None,
-        thresholds: Sequence[float] | None = None,
-        per_class: bool = False,
-    ) -> dict[str, float]:
-        probabilities = np.asarray(predictions)
-        names = _names(probabilities, id2label)
-        return multi_label_scores(np.asarray(references), probabilities, names, thresholds, per_class)
 
 
 class BinaryMetric(evaluate.Metric):
     """Predictions: the score of class 1; references: 0 or 1. See `binary_scores`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        description = (
-            "Average precision, ROC-AUC, F1 at a threshold, recall at 0.1 % and 1 % false positives."
-        )
+        description = "Average precision, ROC-AUC, F1 at a threshold, recall at fixed false positive rates."
         return _info(description, datasets.Value("float64"), datasets.Value("int64"))
 
     def _compute(

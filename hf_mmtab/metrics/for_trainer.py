@@ -8,7 +8,7 @@ from transformers import EvalPrediction
 from .decisions import check_problem_type, probabilities_from_logits
 from .scores import scores_for
 
-IGNORED_LABEL = -100  # transformers' mark of a row without a label
+IGNORED = -100  # transformers' mark of a row without a label
 
 
 def compute_metrics_for(
@@ -56,9 +56,7 @@ def labelled_rows(prediction: EvalPrediction, problem_type: str) -> tuple[np.nda
     probabilities = probabilities_from_logits(logits, problem_type)
     if problem_type != "single_label_classification":
         return probabilities, labels
-    known = labels != IGNORED_LABEL
+    known = labels != IGNORED
     if not known.any():
-        raise ValueError(
-            f"Expected labelled rows, found {len(labels)} rows that are all labelled {IGNORED_LABEL}."
-        )
+        raise ValueError(f"Expected labelled rows, found {len(labels)} rows that are all labelled {IGNORED}.")
     return probabilities[known], labels[known]

@@ -2,29 +2,23 @@
 
 from typing import Any
 
+# Where the name is more than its words.
 METRIC_NAMES = {
-    "accuracy": "accuracy",
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
     "weighted_f1": "weighted F1",
     "macro_average_precision": "mean average precision",
-    "average_precision": "average precision",
     "roc_auc": "ROC-AUC",
     "f1": "F1",
-    "precision": "precision",
-    "recall": "recall",
     "recall_at_fpr_0.001": "recall at 0.1 % false positives",
     "recall_at_fpr_0.01": "recall at 1 % false positives",
     "positive_rate": "share of positives",
     "mean_score": "mean predicted probability",
     "brier": "Brier score",
-    "calibration_error": "calibration error",
-    "threshold": "threshold",
     "classes_without_positive": "classes without a positive",
     "rmse": "RMSE",
     "mae": "mean absolute error",
     "r2": "R²",
-    "loss": "loss",
     "masked_loss": "loss of the judged cells",
 }
 LOWER_IS_BETTER = ("rmse", "mae", "loss", "masked_loss", "brier", "calibration_error")

@@ -67,31 +67,3 @@ def prior_log_ratios(
         )
     ratios = np.log(wanted / wanted.sum()) - np.log(seen / seen.sum())
     return (ratios - ratios[0]).tolist()
-
-
-def correct_prior(
-    probabilities: np.ndarray,
-    trained: Sequence[float] | np.ndarray,
-    actual: Sequence[float] | np.ndarray,
-) -> np.ndarray:
-    """Return the probabilities under the actual prior.
-
-    Args:
-        probabilities: `(rows,)` of class 1 of two, or `(rows, classes)`; in [0, 1].
-        trained: prior that training saw, `(classes,)`.
-        actual: prior of the data to predict.
-
-    Returns:
-        Of the same shape; 0 and 1 stay what they are.
-
-    Raises:
-        ValueError: as `prior_log_ratios`, or if there are other numbers of classes.
-    """
-    factors = np.exp(prior_log_ratios(trained, actual))
-    given = np.asarray(probabilities, dtype=np.float64)
-    several = np.stack([1 - given, given], axis=1) if given.ndim == 1 else given
-    if several.shape[1] != len(factors):
-        raise ValueError(f"Expected probabilities of {len(factors)} classes, found {several.shape[1]}.")
-    weighted = several * factors
-    corrected = weighted / weighted.sum(axis=1, keepdims=True)
-    return corrected[:, 1] if given.ndim == 1 else corrected

@@ -45,9 +45,7 @@ def metric_names(problem_type: str, id2label: Mapping[int, str]) -> set[str]:
 
 
 def recall_at_false_positive_rate(labels: np.ndarray, scores: np.ndarray, rate: float) -> float:
-    """The highest recall of any threshold whose false positive rate is at most `rate` (nothing
-    interpolated).
-    """
+    """The highest recall of any threshold whose false positive rate is at most `rate` (nothing interpolated)."""
     false_positive_rates, recalls, _ = roc_curve(labels, scores, drop_intermediate=False)
     return float(recalls[false_positive_rates <= rate].max())
 
@@ -67,22 +65,23 @@ def per_class_table(
         Dicts in the order of the ids. An undefined number is None (see the head of this module).
     """
     truth, chosen = _as_indicators(labels, len(id2label)), _as_indicators(predictions, len(id2label))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, chosen, average=None, zero_division=0.0
-    )
+    of_classes = precision_recall_fscore_support(truth, chosen, average=None, zero_division=0.0)
+    precision, recall, f1, support = of_classes
     predicted = chosen.sum(axis=0)
+    precisions = {
+        int(i): float(average_precision_score(truth[:, i], probabilities[:, i]))
+        for i in np.flatnonzero(support)
+    }
     table = []
     for i in range(len(id2label)):
-        known = support[i] > 0
+        known = i in precisions
         table.append(
             {
                 "label": id2label[i],
                 "precision": float(precision[i]) if predicted[i] else None,
                 "recall": float(recall[i]) if known else None,
                 "f1": float(f1[i]) if known or predicted[i] else None,
-                "average_precision": float(average_precision_score(truth[:, i], probabilities[:, i]))
-                if known
-                else None,
+                "average_precision": precisions.get(i),
                 "support": int(support[i]),
                 "predicted": int(predicted[i]),
             }
@@ -143,8 +142,7 @@ def multi_label_scores(
 def binary_scores(
     labels: np.ndarray, scores: np.ndarray, threshold: float = DEFAULT_THRESHOLD
 ) -> dict[str, float]:
-    """Average precision, ROC-AUC, F1, precision and recall at `threshold`, recall at fixed false positive
-    rates.
+    """Average precision, ROC-AUC, F1, precision and recall at `threshold`, recall at fixed false positive rates.
 
     Args:
         labels: 0 and 1, shape `(rows,)`.
@@ -159,9 +157,8 @@ def binary_scores(
     found = {"positive_rate": positives / max(1, len(labels)), "threshold": float(threshold)}
     if positives == 0 or negatives == 0:
         logger.warning(
-            f"{positives} positive and {negatives} negative rows: average precision, ROC-AUC and recall at a "
-            "false positive "
-            "rate are not defined and are left out."
+            f"{positives} positive and {negatives} negative rows: average precision, ROC-AUC and recall at a false "
+            "positive rate are not defined and are left out."
         )
     if positives or predictions.any():
         found["f1"] = float(f1_score(labels, predictions, zero_division=0.0))

@@ -62,14 +62,11 @@ def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
 
 # task → the import of its reader, and how it reads
 _READERS = {
-    "card_transactions": (
-        "from hf_mmtab.data.card_transactions import CardTransactions",
-        'reader = CardTransactions("table.csv")\nreader.download_and_prepare()',
-    ),
-    "prsa": (
-        "from hf_mmtab.data.prsa import PRSA",
-        'reader = PRSA("table.csv")\nreader.download_and_prepare()',
-    ),
+    task: (
+        f"from hf_mmtab.data.{task} import {builder}",
+        f'reader = {builder}("table.csv")\nreader.download_and_prepare()',
+    )
+    for task, builder in (("card_transactions", "CardTransactions"), ("prsa", "PRSA"))
 }
 _READ_ALL = 'reader.as_dataset(split="train").to_polars()'
 

@@ -19,7 +19,7 @@ from ..files import whole_file
 from ..metrics.names import metric_name
 from ..publishing.run_files import CARD_NAME
 from ..reports.facts import MASKED_LM, RunFacts
-from ..reports.page import duration, number, quantity, signed
+from ..reports.page import FILTERS
 from ..reports.plots_training import audit_rows
 from ..reports.public_facts import public_facts
 from ..reports.tables import comparison_rows, split_table
@@ -144,8 +144,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=plain,  # every value; what is Markdown by itself says so by `own`, `code` or `fenced`
     )
-    environment.filters |= {"number": number, "signed": signed, "quantity": quantity, "duration": duration}
-    environment.filters |= {"code": code, "fenced": fenced, "own": Markup}
+    environment.filters |= {**FILTERS, "code": code, "fenced": fenced, "own": Markup}
     return environment
 
 
@@ -171,25 +170,19 @@ def _header(
     if "accuracy" in scores:
         skipped.append("micro_f1")  # the same number
     if facts.is_binary:
-        skipped += [
-            "macro_average_precision",
-            "macro_f1",
-            "micro_f1",
-            "weighted_f1",
-        ]  # of both classes: says little
+        # of both classes: says little
+        skipped += ["macro_average_precision", "macro_f1", "micro_f1", "weighted_f1"]
     ranked = sorted(scores.items(), key=lambda item: item[0] != facts.main_metric)
+    shared: dict[str, Any] = {"task_type": task, "dataset_name": data_name, "dataset_split": facts.main_split}
+    shared["dataset_type"] = re.sub(r"[^\w./-]+", "-", data_name).strip("-").lower()
+    ends = {name: [round(one.low, 4), round(one.high, 4)] for name, one in intervals.items()}
     results = [
         EvalResult(
-            task_type=task,
-            dataset_type=re.sub(r"[^\w./-]+", "-", data_name).strip("-").lower(),
-            dataset_name=data_name,
-            dataset_split=facts.main_split,
+            **shared,
             metric_type=name,
             metric_name=metric_name(name),
             metric_value=round(value, 4),
-            metric_args={"interval_95": [round(intervals[name].low, 4), round(intervals[name].high, 4)]}
-            if name in intervals
-            else None,
+            metric_args={"interval_95": ends[name]} if name in ends else None,
         )
         for name, value in ranked
         if "/" not in name and name not in skipped
@@ -211,11 +204,7 @@ def _header(
 
 def _head(facts: RunFacts, config: Mapping[str, Any]) -> str:
     if facts.problem_type == MASKED_LM:
-        return (
-            "guesses the cells of the next row"
-            if config.get("next_row")
-            else "guesses the cells that are masked"
-        )
+        return f"guesses the cells {'of the next row' if config.get('next_row') else 'that are masked'}"
     level = "each row" if config.get("label_level") == "row" else "the window"
     return f"{'estimates numbers for' if facts.problem_type == 'regression' else 'classifies'} {level}"
 
@@ -234,9 +223,7 @@ def _limits(facts: RunFacts) -> list[str]:
     """What follows from the facts alone."""
     limits = []
     if facts.problem_type == "single_label_classification":
-        limits.append(
-            "It always answers with one of its labels, also for an input that belongs to none of them."
-        )
+        limits.append("It always answers with one of its labels, also for an input that belongs to none.")
     predictions = facts.main_predictions
     if predictions is None or facts.problem_type == "regression":
         return limits

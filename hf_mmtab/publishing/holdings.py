@@ -9,16 +9,12 @@ from transformers.utils import CONFIG_NAME
 from ..files import read_json
 
 # as TabBertProcessor names them
-_PROCESSOR, VALUES_NAME, ARRAYS_NAME = (
-    "preprocessor_config.json",
-    "tabbert_values.json",
-    "tabbert_arrays.safetensors",
-)
+_PROCESSOR = "preprocessor_config.json"
+VALUES_NAME, ARRAYS_NAME = "tabbert_values.json", "tabbert_arrays.safetensors"
 SHOWN = 5  # names of labels
 NEARLY_ALL = 0.5  # values per row from which on a field looks like a name of the row
-STATIC_VALUES = (
-    50  # of a field that never changes within an entity, from which on it looks like a name of the entity
-)
+# Values of a field that never changes in an entity, from which on it looks like a name of the entity.
+STATIC_VALUES = 50
 
 _HELD = {
     "README.md": "metrics, names of labels and fields, the recipe",
@@ -40,7 +36,8 @@ def describe_file(folder: Path, name: str, examples: bool = False) -> str:
     if name == CONFIG_NAME:
         return _labels(_read_json(folder / name))
     if name == VALUES_NAME:
-        return _vocabularies(folder)
+        fields = [f"{field} ({len(values):,})" for field, values in _read_json(folder / name).items()]
+        return f"VALUES as they stand in the data, of {', '.join(fields)}" if fields else "nothing"
     if name == _PROCESSOR:
         plan = _read_json(folder / name).get("plan") or {}
         return "names of columns; lowest and highest number of each field" if plan else "nothing"
@@ -51,11 +48,8 @@ def describe_file(folder: Path, name: str, examples: bool = False) -> str:
         return f"{rows}metrics; names of labels and fields"
     if name.endswith(".png"):
         return "metrics, counts and dates; names of labels and fields"
-    return (
-        "nothing"
-        if name.endswith((".py", ".index.json"))
-        else "as the tokenizer or the picture reader saved it"
-    )
+    is_code = name.endswith((".py", ".index.json"))
+    return "nothing" if is_code else "as the tokenizer or the picture reader saved it"
 
 
 def vocabulary_warnings(folder: Path) -> list[str]:
@@ -90,11 +84,6 @@ def _saved_values(folder: Path, fields: list[str]) -> dict[str, tuple[str, int]]
                 if what == "values":
                     saved[fields[int(place)]] = (ARRAYS_NAME, arrays.get_slice(name).get_shape()[0])
     return saved
-
-
-def _vocabularies(folder: Path) -> str:
-    fields = [f"{field} ({len(values):,})" for field, values in _read_json(folder / VALUES_NAME).items()]
-    return f"VALUES as they stand in the data, of {', '.join(fields)}" if fields else "nothing"
 
 
 def _labels(config: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from transformers.utils import (
     logging,
 )
 
+from ..files import read_json
 from .holdings import describe_file
 from .local_paths import LocalPaths
 from .run_files import (
@@ -153,10 +154,9 @@ def _renamed(value: Any, paths: LocalPaths) -> Any:
         return [_renamed(one, paths) for one in value]
     if not isinstance(value, dict):
         return value
+    names = {name for name, one in value.items() if isinstance(one, str) and name.endswith(_NAMES_OF_FILES)}
     return {
-        name: paths.value("pretrained", one)
-        if isinstance(one, str) and name.endswith(_NAMES_OF_FILES)
-        else _renamed(one, paths)
+        name: paths.value("pretrained", one) if name in names else _renamed(one, paths)
         for name, one in value.items()
     }
 
@@ -172,22 +172,12 @@ def _run_texts(folder: Path, paths: LocalPaths, repo_id: str) -> dict[str, Path 
     if recipe.is_file():
         texts[RECIPE_FILE] = paths.recipe_text(recipe.read_text(encoding="utf-8")).encode()
     if results.is_file():
-        content = _read_results(results)
+        content = read_json(results, "Remove the file, and the run's own command writes it again.")
         public = {name: _public_result(name, content[name], paths) for name in _RESULTS if name in content}
         texts[RESULT_FILE] = json.dumps(public, indent=1).encode()
     if (folder / SCHEDULE_FILE).is_file():
         texts[SCHEDULE_FILE] = folder / SCHEDULE_FILE
     return texts
-
-
-def _read_results(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"Expected the results of a run as JSON, found {error} ({str(file)!r}). Remove the file, and the run's own "
-            "command writes it again."
-        ) from error
 
 
 def _rename_model(card: str, name: str, repo_id: str) -> str:

@@ -126,10 +126,7 @@ def upload(
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         operations = [
-            CommitOperationAdd(
-                path_in_repo=f"{path_in_repo}/{file.name}".lstrip("/"), path_or_fileobj=file.source
-            )
-            for file in files
+            CommitOperationAdd(f"{path_in_repo}/{file.name}".lstrip("/"), file.source) for file in files
         ]
         return api.create_commit(
             repo_id,

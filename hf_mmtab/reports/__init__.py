@@ -2,5 +2,3 @@
 
 from .facts import RunFacts, SplitPredictions
 from .page import write_report
-
-__all__ = ["RunFacts", "SplitPredictions", "write_report"]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 from transformers.utils.logging import get_logger
 
 from ..evaluation.cell_errors import CellError
-from ..evaluation.decoded_histories import HistoryTable
+from ..evaluation.decoded_histories import HistoryTable, as_text
+from ..models.mmbt.image_reading_mmbt import ImageReadError, is_missing, read_image
 from .facts import RunFacts, SplitPredictions
 
 logger = get_logger(__name__)
@@ -76,9 +76,8 @@ def _single_label_errors(facts: RunFacts, predictions: SplitPredictions, most: i
     wrong = np.flatnonzero(decided != labels)
     if facts.is_binary:  # how far the probability lies on the wrong side, both kinds of error alike
         cut, scores = facts.binary_cut, probabilities[wrong, 1]
-        sureness = np.where(
-            decided[wrong] == 1, (scores - cut) / max(1 - cut, 1e-12), (cut - scores) / max(cut, 1e-12)
-        )
+        over, under = (scores - cut) / max(1 - cut, 1e-12), (cut - scores) / max(cut, 1e-12)
+        sureness = np.where(decided[wrong] == 1, over, under)
         wrong = _interleave(wrong[np.argsort(-sureness, kind="stable")], labels, most)
     else:
         wrong = wrong[np.argsort(-probabilities[wrong, decided[wrong]], kind="stable")]
@@ -93,9 +92,7 @@ def _single_label_errors(facts: RunFacts, predictions: SplitPredictions, most: i
 
 
 def _interleave(ranked: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
-    """Missed positives and false alarms in turn, so that the many false alarms do not hide the missed
-    ones.
-    """
+    """Missed positives and false alarms in turn, so that the many false alarms do not hide the missed ones."""
     missed, alarms = ranked[labels[ranked] == 1], ranked[labels[ranked] == 0]
     half = most // 2
     num_missed = min(len(missed), max(half, most - len(alarms)))
@@ -107,9 +104,7 @@ def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: in
     names, labels, probabilities = facts.id2label, predictions.labels, predictions.probabilities
     assert labels is not None
     decided = facts.decisions(predictions)
-    cuts = np.broadcast_to(
-        np.asarray(0.5 if facts.thresholds is None else facts.thresholds, float), labels.shape[1:]
-    )
+    cuts = np.broadcast_to(0.5 if facts.thresholds is None else facts.thresholds, labels.shape[1:])
     over = (probabilities - cuts) / np.maximum(1 - cuts, 1e-12)
     under = (cuts - probabilities) / np.maximum(cuts, 1e-12)
     sureness = np.where(decided != labels, np.where(decided == 1, over, under), -1.0)
@@ -165,7 +160,7 @@ def _with_row(example: Example, predictions: SplitPredictions) -> Example:
         logger.warning(f"Report: row {example.row} cannot be shown: {error}")
         return example
     sentences = [row[name] for name in ("text", "sentence1", "sentence2") if row.get(name)]
-    example.text = " — ".join(_clip(str(sentence)) for sentence in sentences)
+    example.text = " — ".join(as_text(str(sentence), TEXT_LENGTH) for sentence in sentences)
     example.history = row.get("history")
     example.identity = example.identity or str(row.get("id") or "")
     if "image" in row:
@@ -185,45 +180,21 @@ def _lies_outside(image: Any, folder: str | Path | None) -> bool:
     return not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
-def _clip(text: str) -> str:
-    return text if len(text) <= TEXT_LENGTH else f"{text[: TEXT_LENGTH - 1].rstrip()}…"
-
-
 def thumbnail(image: Any, size: int = THUMBNAIL) -> tuple[str | None, str]:
     """A picture as a small JPEG in a data URI; or None and the reason.
 
     Args:
-        image: a PIL picture, a path, bytes, `{"bytes": ..., "path": ...}`, or None.
+        image: as `read_image` takes it; None: no picture.
         size: pixels of the longer side at most.
     """
-    if isinstance(image, Mapping):
-        image = image.get("bytes") or image.get("path")
-    if image is None:
+    if is_missing(image):
         return None, "no picture"
     try:
-        picture = image if isinstance(image, Image.Image) else Image.open(_source(image))
-        picture.draft("RGB", (2 * size, 2 * size))
-        picture = ImageOps.exif_transpose(picture)
-        picture = _flat_rgb(picture)
-        picture.thumbnail((size, size))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        picture = read_image(image, min_side=2 * size)
+    except ImageReadError as error:
         logger.warning(f"Report: a picture cannot be shown: {error}")
         return None, "picture cannot be read"
+    picture.thumbnail((size, size))
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=82)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", ""
-
-
-def _source(image: Any) -> Any:
-    return io.BytesIO(image) if isinstance(image, bytes) else image
-
-
-def _flat_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit RGB on white, whatever the mode (palette, CMYK, 16 bit, transparency)."""
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        picture = picture.point(lambda value: value / 256).convert("L")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(ground, picture).convert("RGB")
-    return picture.convert("RGB")

@@ -11,6 +11,7 @@ from ..evaluation.ablation import AblationRow
 from ..evaluation.cell_baselines import FieldScore
 from ..evaluation.cell_errors import CellError
 from ..evaluation.comparison import ModelResult
+from ..evaluation.row_evaluation import HEADLINE
 from ..evaluation.unseen_values import UnseenValues
 from ..metrics import Interval, decide
 from ..metrics.decisions import DEFAULT_THRESHOLD, binary_threshold, check_problem_type
@@ -50,9 +51,8 @@ class SplitPredictions:
         for name in ("labels", "rows", "times", "groups"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.probabilities):
-                raise ValueError(
-                    f"Expected {len(self.probabilities)} {name}, one per prediction, found {len(value)}."
-                )
+                expected = f"{len(self.probabilities)} {name}, one per prediction"
+                raise ValueError(f"Expected {expected}, found {len(value)}.")
         for name, scores in self.others.items():
             if np.shape(scores) != self.probabilities.shape:
                 raise ValueError(
@@ -135,8 +135,7 @@ class RunFacts:
             check_problem_type(self.problem_type)
         self.id2label = {int(i): str(name) for i, name in self.id2label.items()}
         if self.main_metric is None:
-            by_type = {"multi_label_classification": "micro_f1", "regression": "rmse"}
-            self.main_metric = by_type.get(self.problem_type, "accuracy")
+            self.main_metric = HEADLINE.get(self.problem_type, ("accuracy",))[0]
         if self.main_split is None:
             names = [*self.metrics] or [*self.predictions]
             self.main_split = "test" if "test" in names or not names else names[-1]

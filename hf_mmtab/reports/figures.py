@@ -70,14 +70,8 @@ def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredict
         others = {name: other[:, 1] for name, other in predictions.others.items()}
         curve = ("Precision over recall", binary_precision_recall, labels, scores, facts.binary_cut, others)
         found.figures["precision_recall"] = curve
-        found.figures["scores"] = (
-            "Scores of both classes",
-            score_histogram,
-            labels,
-            scores,
-            facts.binary_cut,
-            facts.id2label,
-        )
+        histogram = ("Scores of both classes", score_histogram)
+        found.figures["scores"] = (*histogram, labels, scores, facts.binary_cut, facts.id2label)
     axes = (f"predicted probability of {positive}", f"observed share of {positive}")
     found.figures["calibration"] = (CALIBRATION, calibration, scores, labels, *axes)
     if predictions.times is not None:
@@ -102,6 +96,5 @@ def _multi_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigure
 def _regression(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
     names = [facts.id2label[i] for i in sorted(facts.id2label)]
     labels, values = predictions.labels, predictions.probabilities
-    return ResultFigures(
-        {"regression": ("Predicted against true values", predicted_against_true, labels, values, names)}
-    )
+    scatter = ("Predicted against true values", predicted_against_true, labels, values, names)
+    return ResultFigures({"regression": scatter})

@@ -24,7 +24,7 @@ from .figures import ResultFigures, result_figures
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
 from .plots_training import audit_rows, boundaries, learning_curves, movement, thaw_epochs
 from .public_facts import public_facts
-from .tables import class_rows, comparison_rows, headline, split_table, version_line
+from .tables import class_rows, comparison_rows, headline, split_table
 
 logger = get_logger(__name__)
 
@@ -112,21 +112,13 @@ def _draw(
 ) -> dict[str, Picture]:
     page, metric = Page(), _main_metric(facts)
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
-    page.draw(
-        "learning_curves",
-        curve,
-        learning_curves,
-        facts.log_history,
-        metric,
-        thaw_epochs(records),
-        facts.kept_step,
-    )
+    logged = (facts.log_history, metric, thaw_epochs(records), facts.kept_step)
+    page.draw("learning_curves", curve, learning_curves, *logged)
     page.draw("freezing", "When each part was frozen and how far it moved", movement, records)
     if records:
         alt = "Relative change, gradient norm and learning rate of each part"
-        page.pictures["update_audit"] = Picture(
-            "update_audit", alt, _audit_png(Path(str(facts.audit_path)), records, folder)
-        )
+        drawn = _audit_png(Path(str(facts.audit_path)), records, folder)
+        page.pictures["update_audit"] = Picture("update_audit", alt, drawn)
     page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
     page.draw("ablation", "The metric without each input", ablation_bars, facts.ablation, metric)
     for name, (alt, plot, *args) in results.figures.items():
@@ -157,7 +149,7 @@ def _render(
         summary=_summary(facts, num_rows),
         num_wrong=results.num_wrong,
         num_rows=num_rows,
-        versions=version_line(facts.versions),
+        versions=", ".join(f"{name} {version}" for name, version in facts.versions.items()),
         style=(Path(__file__).parent / "report.css").read_text(encoding="utf-8"),
         metric_name=metric_name,
     )  # fmt: skip
@@ -182,10 +174,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
-    environment.filters["signed"] = signed
-    environment.filters["quantity"] = quantity
-    environment.filters["duration"] = duration
+    environment.filters |= FILTERS
     return environment
 
 
@@ -235,3 +224,6 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+FILTERS = {"number": number, "signed": signed, "quantity": quantity, "duration": duration}

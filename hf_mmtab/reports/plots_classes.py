@@ -4,11 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from .style import BLUE, COLOURS, GREY, INK, ORANGE, PALE, WIDTH, new_figure, styled, unit_axes
+from ..evaluation.decoded_histories import as_text
+from .style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    WIDTH,
+    margin_note,
+    new_figure,
+    note,
+    styled,
+    unit_axes,
+)
 
 _BLUES = LinearSegmentedColormap.from_list("white to blue", ["#ffffff", "#c6dcec", "#5a9fcc", "#004e80"])
 FEW_CLASSES = 30  # up to here the numbers in a matrix are read, beyond it the matrix is looked at
@@ -25,16 +40,9 @@ def confused_pairs(counts: np.ndarray, names: Mapping[int, str], most: int = 10)
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [np.unravel_index(i, wrong.shape) for i in order]
-    return [
-        {
-            "true": names[int(t)],
-            "predicted": names[int(p)],
-            "count": int(wrong[t, p]),
-            "share": wrong[t, p] / counts[t].sum(),
-        }
-        for t, p in pairs
-        if wrong[t, p]
-    ]
+    keys = ("true", "predicted", "count", "share")
+    rows = [(names[int(t)], names[int(p)], int(wrong[t, p]), wrong[t, p] / counts[t].sum()) for t, p in pairs]
+    return [dict(zip(keys, row, strict=True)) for row in rows if row[2]]
 
 
 @styled
@@ -43,7 +51,7 @@ def confusion_matrix(counts: np.ndarray, names: Mapping[int, str]) -> Figure:
     size = len(counts)
     few = size <= FEW_CLASSES
     inches = max(0.42 * size, 1.4) if few else 0.2 * size
-    longest = max(len(_short(name)) for name in names.values())
+    longest = max(len(as_text(name)) for name in names.values())
     margin = 0.9 + 0.065 * longest
     figure = new_figure(inches + margin, max(3.2, inches + margin + 0.6))
     axes = figure.add_subplot()
@@ -53,15 +61,10 @@ def confusion_matrix(counts: np.ndarray, names: Mapping[int, str]) -> Figure:
     for t, p in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[t, p] > 0.65 else INK
         axes.text(p, t, f"{counts[t, p]:,}", ha="center", va="center", fontsize=font, color=colour)
-    labels = [_short(names[i]) for i in range(size)]
+    labels = [as_text(names[i]) for i in range(size)]
     font = 8.5 if few else 6.5
-    axes.set_xticks(
-        range(size),
-        labels,
-        rotation=90 if size > 6 else 35,
-        ha="center" if size > 6 else "right",
-        fontsize=font,
-    )
+    rotation, side = (90, "center") if size > 6 else (35, "right")
+    axes.set_xticks(range(size), labels, rotation=rotation, ha=side, fontsize=font)
     axes.set_yticks(range(size), labels, fontsize=font)
     if few:
         axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
@@ -87,27 +90,11 @@ def label_bars(table: Sequence[Mapping[str, Any]]) -> Figure:
         if row["f1"] is not None:
             axes.barh(i, row["f1"], height=0.62, color=BLUE, label="F1 at the threshold" if i == 0 else None)
         if row["average_precision"] is not None:
-            axes.plot(
-                row["average_precision"],
-                i,
-                "D",
-                color=ORANGE,
-                markersize=5,
-                label="average precision" if i == 0 else None,
-            )
-        axes.annotate(
-            f"{row['support']:,}",
-            (1.0, i),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=GREY,
-        )
-    axes.annotate(
-        "rows", (1.0, -0.9), xytext=(8, 0), textcoords="offset points", va="center", fontsize=8, color=GREY
-    )
-    axes.set_yticks(range(len(rows)), [_short(row["label"]) for row in rows])
+            label = "average precision" if i == 0 else None
+            axes.plot(row["average_precision"], i, "D", color=ORANGE, markersize=5, label=label)
+        margin_note(axes, f"{row['support']:,}", i, color=GREY)
+    margin_note(axes, "rows", -0.9, color=GREY)
+    axes.set_yticks(range(len(rows)), [as_text(row["label"]) for row in rows])
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.7))
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
@@ -134,13 +121,11 @@ def precision_recall(
             axes.step(recall, precision, where="post", color=PALE, linewidth=0.9)
     for colour, i in zip(COLOURS, named, strict=False):
         precision, recall, _ = precision_recall_curve(truth[:, i], probabilities[:, i])
-        label = f"{_short(table[i]['label'])}  {table[i]['average_precision']:.2f}"
+        label = f"{as_text(table[i]['label'])}  {table[i]['average_precision']:.2f}"
         axes.step(recall, precision, where="post", color=colour, label=label)
     unit_axes(axes, "recall", "precision")
-    title = (
-        "average precision" if len(named) == len(shown) else "average precision\nbest two, middle, worst two"
-    )
-    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), title=title, alignment="left")
+    some = "" if len(named) == len(shown) else "\nbest two, middle, worst two"
+    _legend_beside(axes, f"average precision{some}")
     return figure
 
 
@@ -163,36 +148,29 @@ def binary_precision_recall(
     ranked = sorted((others or {}).items(), key=lambda one: -average_precision_score(labels, one[1]))
     for colour, (name, other) in zip((*COLOURS[2:], INK, *[GREY] * len(ranked)), ranked, strict=False):
         theirs, reached, _ = precision_recall_curve(labels, other)
-        label = f"{_short(name)}  {average_precision_score(labels, other):.3f}"
+        label = f"{as_text(name)}  {average_precision_score(labels, other):.3f}"
         axes.step(reached, theirs, where="post", color=colour, linewidth=1.3, label=label)
     own = f"this model  {average_precision_score(labels, scores):.3f}"
     axes.step(recall, precision, where="post", color=BLUE, linewidth=2.2 if others else 1.8, label=own)
     axes.axhline(base, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate(
-        f"guessing {base:.2%}", (0, base), xytext=(2, 4), textcoords="offset points", fontsize=8, color=GREY
-    )
+    note(axes, f"guessing {base:.2%}", (0, base), (2, 4), color=GREY)
     chosen = scores >= threshold
     if chosen.any():
         at = (labels[chosen].sum() / labels.sum(), labels[chosen].mean())
         axes.plot(*at, "o", color=ORANGE, markersize=8)
         left = at[0] > 0.3  # below and to the left of a point, the area under the curve is empty
         low = at[1] < 0.12  # below it lie the axis and its ticks, right above it the share of a guess
-        axes.annotate(
-            f"threshold {threshold:.3g}", at, xytext=(-9 if left else 9, 18 if low else -12),
-            textcoords="offset points",
-            fontsize=8.5, ha="right" if left else "left", color=ORANGE,
-        )  # fmt: skip
+        offset = (-9 if left else 9, 18 if low else -12)
+        shown = {"fontsize": 8.5, "ha": "right" if left else "left", "color": ORANGE}
+        note(axes, f"threshold {threshold:.3g}", at, offset, **shown)
     unit_axes(axes, "recall", "precision")
     if others:
         handles, texts = axes.get_legend_handles_labels()
-        axes.legend(
-            [handles[-1], *handles[:-1]], [texts[-1], *texts[:-1]], loc="center left", bbox_to_anchor=(1.02, 0.5),
-            title="average precision", alignment="left",
-        )  # fmt: skip
+        _legend_beside(axes, "average precision", [handles[-1], *handles[:-1]], [texts[-1], *texts[:-1]])
     else:
         axes.set_title(f"average precision {average_precision_score(labels, scores):.3f}")
     return figure
 
 
-def _short(name: str, length: int = 28) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+def _legend_beside(axes: Axes, title: str, *entries: Any) -> None:
+    axes.legend(*entries, loc="center left", bbox_to_anchor=(1.02, 0.5), title=title, alignment="left")

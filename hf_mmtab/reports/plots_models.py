@@ -1,6 +1,7 @@
 """This model beside others, beside guesses, and without one of its inputs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,7 +10,7 @@ from ..evaluation.ablation import AblationRow
 from ..evaluation.cell_baselines import FieldScore
 from ..evaluation.comparison import ModelResult
 from ..metrics.names import lower_is_better, metric_name
-from .style import BLUE, GREY, INK, ORANGE, PALE, SKY, new_figure, styled
+from .style import BLUE, GREY, INK, ORANGE, PALE, SKY, margin_note, new_figure, note, styled
 
 
 @styled
@@ -27,15 +28,11 @@ def comparison_plot(models: Sequence[ModelResult], metric: str) -> Figure | None
         if metric in model.intervals:
             interval = model.intervals[metric]
             axes.plot([interval.low, interval.high], [i, i], color=colour, linewidth=5, alpha=0.25)
-        axes.plot(
-            values, np.full(len(values), i), "o", color=colour, markersize=5, alpha=0.75, markeredgewidth=0
-        )
+        dots: Any = {"color": colour, "markersize": 5, "alpha": 0.75, "markeredgewidth": 0}
+        axes.plot(values, np.full(len(values), i), "o", **dots)
         axes.plot(values.mean(), i, "|", color=colour, markersize=15, markeredgewidth=2.4)
-        axes.annotate(
-            f"{values.mean():.3f}", (1.0, i), xycoords=("axes fraction", "data"), xytext=(8, 0), fontsize=8.5,
-            textcoords="offset points", va="center", color=colour, fontweight="bold" if model.is_own else
-            "normal",
-        )  # fmt: skip
+        weight = "bold" if model.is_own else "normal"
+        margin_note(axes, f"{values.mean():.3f}", i, fontsize=8.5, color=colour, fontweight=weight)
     axes.set_yticks(range(len(shown)), [model.name for model in shown])
     for tick, model in zip(axes.get_yticklabels(), shown, strict=True):
         tick.set_fontweight("bold" if model.is_own else "normal")
@@ -66,22 +63,14 @@ def ablation_bars(rows: Sequence[AblationRow], metric: str) -> Figure | None:
         axes.barh(y, row.value, height=height * 0.88, color=colours.get(row.how, GREY))
         change = round(row.value - row.intact, 3) + 0.0  # never −0.000
         text = f"{row.value:.3f}  ({change:+.3f})".replace("-", "−")
-        axes.annotate(
-            text, (row.value, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0}, zorder=4,
-        )  # fmt: skip
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        note(axes, text, (row.value, y), (5, 0), va="center", bbox=box, zorder=4)
     axes.axvline(rows[0].intact, color=INK, linewidth=1.4)
-    axes.annotate(
-        f"all inputs {rows[0].intact:.3f}", (rows[0].intact, 1), xycoords=("data", "axes fraction"),
-        xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8.5, fontweight="bold",
-    )  # fmt: skip
+    top: Any = {"xycoords": ("data", "axes fraction"), "ha": "center", "fontsize": 8.5, "fontweight": "bold"}
+    note(axes, f"all inputs {rows[0].intact:.3f}", (rows[0].intact, 1), (0, 3), **top)
+    names = {"blank": "left blank", "shuffle": "from another row"}
     for how in hows:
-        axes.barh(
-            0,
-            0,
-            color=colours.get(how, GREY),
-            label={"blank": "left blank", "shuffle": "from another row"}.get(how, how),
-        )
+        axes.barh(0, 0, color=colours.get(how, GREY), label=names.get(how, how))
     axes.set_yticks(range(len(modalities)), [f"without\n{name}" for name in modalities])
     axes.set(ylim=(len(modalities) - 0.5, -0.55), xlabel=metric_name(metric))
     highest = max([row.value for row in rows] + [rows[0].intact])
@@ -102,23 +91,18 @@ def field_accuracies(fields: Sequence[FieldScore]) -> Figure | None:
     places = range(len(fields))
     for i, field in enumerate(fields):
         best = max(field.most_frequent, field.previous_row)
-        axes.plot(
-            [best, field.accuracy], [i, i], color=BLUE if field.lead > 0 else PALE, linewidth=3, alpha=0.3
-        )
-    axes.plot([f.most_frequent for f in fields], places, "s", color=GREY, markersize=5, fillstyle="none",
-              label="always the most frequent value")  # fmt: skip
-    axes.plot([f.previous_row for f in fields], places, "d", color=ORANGE, markersize=5.5, fillstyle="none",
-              label="the value of the row before")  # fmt: skip
+        colour = BLUE if field.lead > 0 else PALE
+        axes.plot([best, field.accuracy], [i, i], color=colour, linewidth=3, alpha=0.3)
+    usual, before = "always the most frequent value", "the value of the row before"
+    shown: Any = {"linestyle": "none", "markersize": 5, "fillstyle": "none"}
+    axes.plot([f.most_frequent for f in fields], places, marker="s", color=GREY, label=usual, **shown)
+    axes.plot([f.previous_row for f in fields], places, marker="d", color=ORANGE, label=before, **shown)
     axes.plot([f.accuracy for f in fields], places, "o", color=BLUE, markersize=6, label="TabBERT")
     for i, field in enumerate(fields):
-        axes.annotate(
-            f"{field.accuracy:.3f}", (1.0, i), xycoords=("axes fraction", "data"), xytext=(8, 0), fontsize=8.5,
-            textcoords="offset points", va="center", color=BLUE if field.lead > 0 else GREY,
-        )  # fmt: skip
+        colour = BLUE if field.lead > 0 else GREY
+        margin_note(axes, f"{field.accuracy:.3f}", i, fontsize=8.5, color=colour)
     axes.set_yticks(places, [field.field for field in fields])
-    axes.set(
-        xlim=(-0.02, 1.02), ylim=(len(fields) - 0.4, -0.6), xlabel="share of the judged cells that is right"
-    )
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(fields) - 0.4, -0.6), xlabel="share of judged cells that is right")
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
     figure.legend(loc="outside upper left", ncols=3)

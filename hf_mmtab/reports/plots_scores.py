@@ -1,6 +1,7 @@
 """Whether probabilities can be believed, scores over time, predicted against true values."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -41,9 +42,8 @@ def calibration(confidence: np.ndarray, right: np.ndarray, x: str, y: str) -> Fi
     else:
         axes.set_title(f"expected calibration error {expected_calibration_error(confidence, right):.3f}")
         edges = np.linspace(0, 1, 21)
-    histogram.hist(
-        np.maximum(confidence, edges[0]), bins=edges.tolist(), color=PALE, edgecolor="white", linewidth=0.4
-    )
+    shown = np.maximum(confidence, edges[0])
+    histogram.hist(shown, bins=edges.tolist(), color=PALE, edgecolor="white", linewidth=0.4)
     histogram.set(xlabel=x, ylabel="rows")
     if rare:
         histogram.set_yscale("log")
@@ -69,14 +69,11 @@ def score_histogram(
     shown = np.clip(scores, edges[0], 1)
     for value, colour, name in ((0, GREY, names[0]), (1, ORANGE, names[1])):
         rows = shown[labels == value]
-        axes.hist(
-            rows, bins=edges.tolist(), color=colour, alpha=0.35 if value == 0 else 0.6, linewidth=0,
-            label=f"{name}: {len(rows):,} rows",
-        )  # fmt: skip
+        look: Any = {"color": colour, "alpha": 0.6 if value else 0.35, "linewidth": 0}
+        axes.hist(rows, bins=edges.tolist(), label=f"{name}: {len(rows):,} rows", **look)
     if edges[0] <= threshold <= 1:
-        axes.axvline(
-            threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"threshold {threshold:.3g}"
-        )
+        label = f"threshold {threshold:.3g}"
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=label)
     axes.set(yscale="log", ylabel="rows", xlabel=f"predicted probability of {names[1]}", ylim=(0.7, None))
     if rare:
         axes.set(xscale="log", xlim=(edges[0], 1.1))

@@ -20,7 +20,9 @@ from .style import (
     INK,
     ORANGE,
     PALE,
+    margin_note,
     new_figure,
+    note,
     plain_log_ticks,
     spread_labels,
     styled,
@@ -31,9 +33,8 @@ Records = Sequence[dict[str, Any]]
 
 def series(log_history: Records, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs and finite values of one key of Trainer's log."""
-    points = [
-        (e["epoch"], e[key]) for e in log_history if key in e and "epoch" in e and math.isfinite(e[key])
-    ]
+    logged = [e for e in log_history if key in e and "epoch" in e]
+    points = [(e["epoch"], e[key]) for e in logged if math.isfinite(e[key])]
     epochs, values = zip(*points, strict=True) if points else ((), ())
     return np.array(epochs, dtype=float), np.array(values, dtype=float)
 
@@ -81,10 +82,8 @@ def _mark_thaws(panels: Sequence[Axes], thaws: Mapping[str, float]) -> None:
             axes.axvline(epoch, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     for epoch, parts in names.items():
         text = f"{' and '.join(parts)} thaws" if len(parts) == 1 else f"{' and '.join(parts)} thaw"
-        panels[0].annotate(
-            text, (epoch, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
-            fontsize=8, color=INK, ha="center", annotation_clip=False,
-        )  # fmt: skip
+        shown: Any = {"xycoords": ("data", "axes fraction"), "color": INK, "ha": "center"}
+        note(panels[0], text, (epoch, 1.0), (0, 3), annotation_clip=False, **shown)
 
 
 @styled
@@ -98,12 +97,11 @@ def learning_curves(
     train, rate = series(log_history, "loss"), series(log_history, "learning_rate")
     validation = series(log_history, "eval_loss")
     score = series(log_history, f"eval_{metric}")
-    panels = [p for p in ("loss" if len(train[0]) or len(validation[0]) else "", "score" if len(score[0]) else
-    "",
-                          "rate" if len(rate[0]) else "") if p]  # fmt: skip
+    held = {"loss": len(train[0]) + len(validation[0]), "score": len(score[0]), "rate": len(rate[0])}
+    panels = [name for name, points in held.items() if points]
     if not panels:
         return None
-    heights = [{"loss": 2.0, "score": 2.0, "rate": 0.9}[p] for p in panels]
+    heights = [0.9 if panel == "rate" else 2.0 for panel in panels]
     figure = new_figure(sum(heights) + 0.6)
     grid = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     for panel, axes in zip(panels, grid, strict=True):
@@ -120,10 +118,7 @@ def learning_curves(
             axes.plot(*score, color=ORANGE, marker="o", markersize=4)
             kept = _place_of(kept_step, log_history, score[0])
             axes.plot(score[0][kept], score[1][kept], "o", markersize=9, markerfacecolor="none", color=INK)
-            axes.annotate(
-                f"kept, {score[1][kept]:.3f}", (score[0][kept], score[1][kept]), xytext=(0, -15),
-                textcoords="offset points", ha="center", fontsize=8,
-            )  # fmt: skip
+            note(axes, f"kept, {score[1][kept]:.3f}", (score[0][kept], score[1][kept]), (0, -15), ha="center")
             axes.margins(y=0.25)
             axes.set_ylabel(f"{metric_name(metric)}\non validation")
         else:
@@ -139,9 +134,8 @@ def learning_curves(
 
 def _place_of(step: int | None, log_history: Records, epochs: np.ndarray) -> int:
     """Return which of the evaluations at these epochs was made at a step; the last one for None."""
-    epoch = next(
-        (entry["epoch"] for entry in log_history if entry.get("step") == step and "epoch" in entry), None
-    )
+    logged = [entry["epoch"] for entry in log_history if entry.get("step") == step and "epoch" in entry]
+    epoch = logged[0] if logged else None
     return len(epochs) - 1 if step is None or epoch is None else int(np.abs(epochs - epoch).argmin())
 
 
@@ -185,33 +179,22 @@ def movement(records: Records) -> Figure | None:
         low, high = np.log10(lines.get_ylim())
         places = spread_labels([end for _, end, _ in ends], gap=(high - low) * 0.065)
         for (part, _, colour), place in zip(ends, places, strict=True):
-            lines.annotate(
-                part, (1.0, 10**place), xycoords=("axes fraction", "data"), xytext=(6, 0),
-                textcoords="offset points", va="center", fontsize=8, color=colour, annotation_clip=False,
-            )  # fmt: skip
+            margin_note(lines, part, 10**place, color=colour)
     return figure
 
 
 def audit_rows(records: Records) -> list[dict[str, Any]]:
-    """The last record of each part, with the epoch of its thaw and whether its batch-norm statistics
-    moved.
-    """
+    """The last record of each part, with the epoch of its thaw and whether its batch-norm statistics moved."""
     thawed = thaw_epochs(records)
-    last = {record["part"]: record for record in records}
-    first: dict[str, Mapping[str, Any]] = {}
-    for record in records:
-        first.setdefault(record["part"], record)
-    rows = []
-    for part, record in last.items():
-        was_frozen = first[part]["frozen"]
-        rows.append(
-            {
-                "part": part,
-                "trains_from": thawed.get(part, None if was_frozen else 0.0),
-                "moved": record["change_since_start"],
-                "statistics": record.get("statistics_since_start"),
-                "gradient": record.get("gradient_norm"),
-                "reason": record.get("reason"),
-            }
-        )
-    return rows
+    last, first = ({one["part"]: one for one in ordered} for ordered in (records, reversed(records)))
+    return [
+        {
+            "part": part,
+            "trains_from": thawed.get(part, None if first[part]["frozen"] else 0.0),
+            "moved": record["change_since_start"],
+            "statistics": record.get("statistics_since_start"),
+            "gradient": record.get("gradient_norm"),
+            "reason": record.get("reason"),
+        }
+        for part, record in last.items()
+    ]

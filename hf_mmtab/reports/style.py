@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
@@ -20,34 +21,8 @@ COLOURS = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
 INK, GREY, PALE = "#243038", "#7b8790", "#d9dee2"
 WIDTH = 7.6  # inches; at 144 dpi about 1,100 pixels, sharp at the page's 740
 
-STYLE: Any = {
-    "text.parse_math": False,  # a $ in a label is a dollar
-    "font.family": "DejaVu Sans",  # comes with matplotlib: plots look the same everywhere
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.axisbelow": True,
-    "grid.color": PALE,
-    "grid.linewidth": 0.6,
-    "xtick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.color": GREY,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-    "figure.dpi": 144,
-    "savefig.dpi": 144,
-    "figure.facecolor": "white",
-    "mathtext.default": "regular",
-}
+_STYLE_FILE = Path(__file__).with_name("report.mplstyle")
+STYLE = matplotlib.rc_params_from_file(_STYLE_FILE, use_default_template=False)
 
 
 def styled(plot: Callable[P, R]) -> Callable[P, R]:
@@ -70,6 +45,17 @@ def unit_axes(axes: Axes, x: str, y: str) -> None:
     """Both axes from 0 to 1, square, labelled."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, aspect="equal", anchor="W")
     axes.grid(True)
+
+
+def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float], **options: Any) -> None:
+    """Write a text `offset` points away from a place of the axes."""
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 8, **options})
+
+
+def margin_note(axes: Axes, text: str, y: float, **options: Any) -> None:
+    """Write a text to the right of the axes, beside a value of the y axis."""
+    options |= {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+    note(axes, text, (1.0, y), (8, 0), **options)
 
 
 def plain_log_ticks(axis: Axis, only_decades: bool = False) -> None:

@@ -1,22 +1,18 @@
 """Facts → rows of the page's tables."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..evaluation.comparison import in_words, lead_sentences
+from ..evaluation.row_evaluation import HEADLINE
 from ..metrics import PairedDifference, per_class_table
 from ..metrics.names import metric_name
 from .facts import MASKED_LM, RunFacts
 
-_SECOND = {
-    "single_label_classification": ("accuracy", "macro_f1", "macro_average_precision"),
-    "multi_label_classification": ("micro_f1", "macro_f1", "macro_average_precision"),
-    "regression": ("rmse", "mae", "r2"),
-    MASKED_LM: ("accuracy", "masked_loss"),
-}
-_BINARY = (
+_SECOND: dict[str, tuple[str, ...]] = {**HEADLINE, MASKED_LM: ("accuracy", "masked_loss")}
+_SECOND["regression"] += ("r2",)
+_BINARY: tuple[str, ...] = (
     "average_precision",
     "roc_auc",
     "f1",
@@ -24,11 +20,8 @@ _BINARY = (
     "recall",
     "recall_at_fpr_0.001",
     "recall_at_fpr_0.01",
-    "accuracy",
-    "macro_f1",
-    "brier",
-    "calibration_error",
 )
+_BINARY += ("accuracy", "macro_f1", "brier", "calibration_error")
 _BINARY_HEAD = ("average_precision", "roc_auc", "f1", "recall_at_fpr_0.001", "accuracy")
 _BESIDES = ("loss", "mean_score", "positive_rate", "threshold", "classes_without_positive")
 
@@ -45,19 +38,17 @@ def headline(facts: RunFacts) -> list[dict[str, Any]]:
 
 def split_table(facts: RunFacts) -> dict[str, Any]:
     """All metrics but those per class: one row per metric, one column per split."""
+    counts = ("classes_without_positive",)
     order = [str(facts.main_metric), *_BINARY, *_SECOND[facts.problem_type]]
-    found = dict.fromkeys(n for scores in facts.metrics.values() for n in scores)
+    found = list(dict.fromkeys(n for scores in facts.metrics.values() for n in scores))
     per_class = facts.problem_type != "regression"
     skipped = {"micro_f1"} if facts.problem_type == "single_label_classification" else set()  # is accuracy
     if not any(scores.get("classes_without_positive") for scores in facts.metrics.values()):
         skipped.add("classes_without_positive")
-    if (
-        facts.is_binary
-    ):  # means over fraud and not fraud tell nothing beside the numbers of the positive class
+    if facts.is_binary:  # means over both classes tell nothing beside the numbers of the positive class
         skipped |= {"macro_average_precision", "weighted_f1"}
-    names = [
-        n for n in found if not (per_class and "/" in n) and (n not in skipped or n == facts.main_metric)
-    ]
+    found = [n for n in found if not (per_class and "/" in n)]
+    names = [n for n in found if n not in skipped or n == facts.main_metric]
     names.sort(key=lambda n: (order.index(n) if n in order else len(order), n in _BESIDES))
     rows = [
         {
@@ -65,7 +56,7 @@ def split_table(facts: RunFacts) -> dict[str, Any]:
             "cells": [
                 {
                     "split": split,
-                    "value": _as_shown(n, s.get(n)),
+                    "value": int(s[n]) if n in counts and n in s else s.get(n),
                     "interval": facts.intervals.get(split, {}).get(n),
                 }
                 for split, s in facts.metrics.items()
@@ -77,15 +68,8 @@ def split_table(facts: RunFacts) -> dict[str, Any]:
     return {"splits": list(facts.metrics), "rows": rows, "has_intervals": has_intervals}
 
 
-def _as_shown(metric: str, value: float | None) -> float | int | None:
-    """Counts as whole numbers."""
-    return int(value) if metric == "classes_without_positive" and value is not None else value
-
-
 def comparison_rows(facts: RunFacts) -> dict[str, Any]:
-    """One row per model: mean and spread over seeds for each metric, and the paired difference of the main
-    one.
-    """
+    """One row per model: mean and spread over seeds for each metric, and the paired difference of the main one."""
     if not facts.comparison:
         return {}
     metrics = list(dict.fromkeys(m for model in facts.comparison for m in model.scores))
@@ -126,8 +110,3 @@ def class_rows(facts: RunFacts) -> list[dict[str, Any]]:
         for row, cut in zip(table, cuts, strict=True):
             row["threshold"] = float(cut)
     return table
-
-
-def version_line(versions: Mapping[str, str]) -> str:
-    """Package versions in one line."""
-    return ", ".join(f"{name} {version}" for name, version in versions.items())

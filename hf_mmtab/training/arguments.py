@@ -4,15 +4,18 @@ import dataclasses
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from transformers import SchedulerType, TrainingArguments
 
 from ..hardware import allowed_cores
+from ..typed_values import key
 from .moments import Moment
 
+# Fields that map parts to values.
+PART_ARGUMENTS = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
 _SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 
 
@@ -38,165 +41,94 @@ class MMTabTrainingArguments(TrainingArguments):
     `max_grad_norm` clips each parameter on its own under `optim_preset: bertadam`, all together otherwise.
 
     Example:
-        >>> MMTabTrainingArguments("run", freeze={"image_encoder": "3 epochs", "text_encoder": "5 epochs"})
+        >>> args = MMTabTrainingArguments("run", freeze={"image_encoder": "3 epochs", "text_encoder": "5 epochs"})
     """
 
     _VALID_DICT_FIELDS = [
         *TrainingArguments._VALID_DICT_FIELDS,
-        "freeze",
-        "gradual_unfreezing",
-        "part_learning_rates",
-        "layerwise_lr_decay",
-        "thaw_warmup",
+        *PART_ARGUMENTS,
         "class_weights",
         "pos_weight",
     ]
 
-    output_dir: str = field(  # type: ignore[assignment]
-        default="trainer_output", metadata={"help": "Folder of checkpoints, schedule and audit."}
+    output_dir: str = key(  # type: ignore[assignment]
+        "trainer_output", "Folder of checkpoints, schedule and audit."
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = field(
-        default="auto",
-        metadata={
-            "help": "Number format of the computation (weights stay float32). 'auto': bf16 where it is faster, by the "
-            "GPU's units or, on a CPU, by measuring one product of the model's size at the start. A resumed run keeps "
-            "what it began with."
-        },
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
+        "auto",
+        "Number format of the computation (weights stay float32). 'auto': bf16 where it is faster, by the "
+        "GPU's units or, on a CPU, by measuring one product of the model's size at the start. A resumed run keeps "
+        "what it began with.",
     )
-    bf16: bool | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "The same as precision: bf16; false: never bf16."}
+    bf16: bool | None = key(  # type: ignore[assignment]
+        None, "The same as precision: bf16; false: never bf16."
     )
-    fp16: bool | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "The same as precision: fp16."}
+    fp16: bool | None = key(None, "The same as precision: fp16.")  # type: ignore[assignment]
+    channels_last: bool | None = key(
+        None,
+        "Store convolution kernels channels last: the same numbers up to rounding. Default: where it is "
+        "faster, measured at the start on a CPU.",
     )
-    channels_last: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Store convolution kernels channels last: the same numbers up to rounding. Default: where it is "
-            "faster, measured at the start on a CPU."
-        },
+    dataloader_num_workers: str = key(  # type: ignore[assignment]  # an int once it is settled
+        "auto",
+        "Processes that prepare batches. 'auto': 0 on a CPU, where they would take the model's cores; "
+        "beside a GPU one for every second core of a process, at most 4.",
     )
-    dataloader_num_workers: str = field(  # type: ignore[assignment]  # an int once it is settled
-        default="auto",
-        metadata={
-            "help": "Processes that prepare batches. 'auto': 0 on a CPU, where they would take the model's cores; "
-            "beside a GPU one for every second core of a process, at most 4."
-        },
+    freeze: dict | str | None = key(
+        None,
+        "Part → until when it is frozen: '3 epochs', '500 steps', 0.5, '50%', 'forever', "
+        "'from 4 epochs', '2 epochs to 4 epochs', or a list of these.",
     )
-    freeze: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Part → until when it is frozen: '3 epochs', '500 steps', 0.5, '50%', 'forever', "
-            "'from 4 epochs', '2 epochs to 4 epochs', or a list of these."
-        },
+    gradual_unfreezing: dict | str | None = key(
+        None, "Part → time between the thaw of one layer and of the layer below: {'text_encoder': '1 epoch'}."
     )
-    gradual_unfreezing: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Part → time between the thaw of one layer and of the layer below: "
-            "{'text_encoder': '1 epoch'}."
-        },
+    frozen_mode: Literal["eval", "train"] = key(
+        "eval",
+        "'eval': batch-norm statistics and dropout of a frozen part are still; "
+        "'train': they run, as in the original MMBT code.",
     )
-    frozen_mode: str = field(
-        default="eval",
-        metadata={
-            "help": "'eval': batch-norm statistics and dropout of a frozen part are still; "
-            "'train': they run, as in the original MMBT code.",
-            "choices": ["eval", "train"],
-        },
+    part_learning_rates: dict | str | None = key(None, "Part (or module-path pattern) → learning rate.")
+    layerwise_lr_decay: dict | str | None = key(
+        None, "Part → factor in (0, 1] on the learning rate from each layer to the layer below."
     )
-    part_learning_rates: dict | str | None = field(
-        default=None, metadata={"help": "Part (or module-path pattern) → learning rate."}
+    thaw_warmup: dict | str | None = key(
+        None,
+        "Part → linear warm-up of its learning rate right after it thaws, e.g. {'text_encoder': '100 steps'}.",
     )
-    layerwise_lr_decay: dict | str | None = field(
-        default=None,
-        metadata={"help": "Part → factor in (0, 1] on the learning rate from each layer to the layer below."},
+    optim_preset: Literal["bertadam"] | None = key(
+        None,
+        "'bertadam': the original MMBT optimizer (no bias correction; clipping, step count and "
+        "linear warm-up and decay per parameter). Overrides `optim`.",
     )
-    thaw_warmup: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "Part → linear warm-up of its learning rate right after it thaws, e.g. "
-            "{'text_encoder': '100 steps'}."
-        },
+    plateau_factor: float = key(0.5, "Factor on the learning rate when the metric stalls (plateau).")
+    plateau_patience: int = key(2, "Evaluations without improvement before the learning rate falls.")
+    early_stopping_patience: int | None = key(None, "Evaluations without improvement until training stops.")
+    early_stopping_threshold: float = key(0.0, "Improvement of the metric that counts as one.")
+    loss: str = key(
+        "model",
+        "'model': the loss the model computes. The others replace it and do not depend on "
+        "accumulation or the number of processes.",
     )
-    optim_preset: str | None = field(
-        default=None,
-        metadata={
-            "help": "'bertadam': the original MMBT optimizer (no bias correction; clipping, step count and "
-            "linear warm-up and decay per parameter). Overrides `optim`.",
-            "choices": ["bertadam"],
-        },
+    class_weights: dict | str | None = key(None, "'balanced', or class → weight (one class per example).")
+    pos_weight: dict | str | None = key(
+        None,
+        "'total_over_positives' (original MMBT), 'negatives_over_positives', or label name → "
+        "weight (several labels per example).",
     )
-    plateau_factor: float = field(
-        default=0.5,
-        metadata={"help": "Factor on the learning rate when the metric stalls (reduce_lr_on_plateau)."},
+    focal_gamma: float = key(2.0, "Exponent of the focal loss.")
+    audit: bool = key(True, "Record per part whether, and by how much, it moves.")
+    audit_steps: int = key(10, "Optimizer steps between two records; each thaw and the first are recorded.")
+    audit_samples: int = key(16384, "Weights of each part that are compared (evenly spaced).")
+    audit_plot: bool = key(True, "Draw the audit as `update_audit.png` at the end.")
+    show_freeze_report: bool = key(True, "Show the timeline before training and the audit table after it.")
+    feature_cache: bool = key(True, "Compute outputs of a frozen part once and reuse them until it thaws.")
+    feature_cache_dir: str | None = key(
+        None, "Folder of the feature cache; by default `_feature_cache` in output_dir."
     )
-    plateau_patience: int = field(
-        default=2, metadata={"help": "Evaluations without improvement before the learning rate falls."}
-    )
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Evaluations without improvement after which training stops."}
-    )
-    early_stopping_threshold: float = field(
-        default=0.0, metadata={"help": "Improvement of the metric that counts as one."}
-    )
-    loss: str = field(
-        default="model",
-        metadata={
-            "help": "'model': the loss the model computes. The others replace it and do not depend on "
-            "accumulation or the number of processes.",
-            "choices": ["model", "cross_entropy", "bce", "focal", "focal_bce"],
-        },
-    )
-    class_weights: dict | str | None = field(
-        default=None, metadata={"help": "'balanced', or class name → weight (one class per example)."}
-    )
-    pos_weight: dict | str | None = field(
-        default=None,
-        metadata={
-            "help": "'total_over_positives' (original MMBT), 'negatives_over_positives', or label name → "
-            "weight (several labels per example)."
-        },
-    )
-    focal_gamma: float = field(default=2.0, metadata={"help": "Exponent of the focal loss."})
-    audit: bool = field(
-        default=True, metadata={"help": "Record per part whether, and by how much, it moves."}
-    )
-    audit_steps: int = field(
-        default=10,
-        metadata={
-            "help": "Optimizer steps between two records; thaws and the first step are always recorded."
-        },
-    )
-    audit_samples: int = field(
-        default=16384,
-        metadata={"help": "Weights of each part that are compared (evenly spaced over its tensors)."},
-    )
-    audit_plot: bool = field(
-        default=True, metadata={"help": "Draw the audit as `update_audit.png` at the end."}
-    )
-    show_freeze_report: bool = field(
-        default=True, metadata={"help": "Show the timeline before training and the audit table after it."}
-    )
-    feature_cache: bool = field(
-        default=True,
-        metadata={"help": "Compute the outputs of a frozen part once and reuse them until it thaws."},
-    )
-    feature_cache_dir: str | None = field(
-        default=None,
-        metadata={"help": "Folder of the feature cache; by default `_feature_cache` in output_dir."},
-    )
-    feature_cache_budget: str = field(
-        default="20GB",
-        metadata={"help": "Largest size of that folder; what does not fit is computed every time."},
-    )
+    feature_cache_budget: str = key("20GB", "Largest size of that folder; the rest is computed every time.")
 
-    feature_cache_dtype: str | None = field(
-        default=None,
-        metadata={
-            "help": "Store features in fewer bits than they are computed in; default: exactly as computed.",
-            "choices": ["float16", "bfloat16", "float32"],
-        },
+    feature_cache_dtype: Literal["float16", "bfloat16", "float32"] | None = key(
+        None, "Store features in fewer bits than they are computed in; default: exactly as computed."
     )
 
     def __post_init__(self):
@@ -229,13 +161,7 @@ class MMTabTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.precision == "auto" and self.mixed_precision != "no":  # of `accelerate launch`
             self.precision = self.mixed_precision  # type: ignore[assignment]
-        for name in (
-            "freeze",
-            "gradual_unfreezing",
-            "part_learning_rates",
-            "layerwise_lr_decay",
-            "thaw_warmup",
-        ):
+        for name in PART_ARGUMENTS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, dict):
                 raise ValueError(
@@ -248,16 +174,13 @@ class MMTabTrainingArguments(TrainingArguments):
                     "Write for example '100 steps'."
                 )
         for name, most in (("part_learning_rates", math.inf), ("layerwise_lr_decay", 1.0)):
-            numbers = {
-                part: _number(x, f"{name} of {part!r}", most) for part, x in self.mapping(name).items()
-            }
-            setattr(self, name, numbers or None)
-        if self.early_stopping_patience is not None and (
-            self.metric_for_best_model is None or self.eval_strategy == "no"
-        ):
+            given = self.mapping(name).items()
+            setattr(self, name, {part: _number(x, f"{name} of {part!r}", most) for part, x in given} or None)
+        watches = self.metric_for_best_model is not None and self.eval_strategy != "no"
+        if self.early_stopping_patience is not None and not watches:
             raise ValueError(
-                "early_stopping_patience needs an evaluation to watch: set eval_strategy to 'epoch' or "
-                "'steps' and metric_for_best_model"
+                "early_stopping_patience needs an evaluation to watch: set eval_strategy to 'epoch' or 'steps' and "
+                "metric_for_best_model"
             )
         stackable = ("linear", "constant", "reduce_lr_on_plateau")  # the first two add nothing
         if self.optim_preset == "bertadam" and self.lr_scheduler_type not in stackable:

@@ -51,9 +51,8 @@ class EarlyStopping(EarlyStoppingCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Take the count from the checkpoint, or start anew."""
         saved = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
-        self.early_stopping_patience_counter = (
-            saved["attributes"]["early_stopping_patience_counter"] if isinstance(saved, dict) else 0
-        )
+        attributes = saved["attributes"] if isinstance(saved, dict) else {}
+        self.early_stopping_patience_counter = attributes.get("early_stopping_patience_counter", 0)
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True  # it had fired when the checkpoint was written
         return control
@@ -179,9 +178,8 @@ class AuditCallback(TrainerCallback):
     def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
         """Compare the weights after the step, unless the gradient scaler skipped it."""
         if self.audit is not None and not getattr(optimizer, "step_was_skipped", False):
-            self.audit.after_step(
-                state.global_step, (state.global_step + 1) / self.freezing.plan.steps_per_epoch
-            )
+            step = state.global_step
+            self.audit.after_step(step, (step + 1) / self.freezing.plan.steps_per_epoch)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Write the table and the plot, and show the table."""
@@ -205,6 +203,5 @@ class AuditCallback(TrainerCallback):
             if records:
                 plot_audit(records, folder / "update_audit.png", self.freezing.plan.boundaries())
         except Exception:
-            logger.warning(
-                f"update_audit.png was not drawn; its numbers are in {RECORDS_NAME}", exc_info=True
-            )
+            told = f"update_audit.png was not drawn; its numbers are in {RECORDS_NAME}"
+            logger.warning(told, exc_info=True)

@@ -69,10 +69,8 @@ class CheckpointWeights(Mapping):
         prefix, expected = model.base_model_prefix, model.state_dict()
         # Tensors that loading joins or splits (experts, gates) keep their last name, below the module they belong to.
         names = {name: rename_source_key(name, renamings, [], prefix, expected)[0] for name in self._held}
-        names = {
-            name: name if own not in expected and name in expected else own for name, own in names.items()
-        }
-        self._held = {names[name]: held for name, held in self._held.items()}
+        kept = {name for name, own in names.items() if own not in expected and name in expected}
+        self._held = {name if name in kept else names[name]: held for name, held in self._held.items()}
 
 
 def weight_files(folder: Path) -> list[Path]:

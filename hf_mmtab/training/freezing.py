@@ -56,7 +56,7 @@ class FreezeSchedule:
             run, as the original MMBT code does.
 
     Example:
-        >>> FreezeSchedule({"image_encoder": "3 epochs", "text_encoder": "forever"})
+        >>> schedule = FreezeSchedule({"image_encoder": "3 epochs", "text_encoder": "forever"})
     """
 
     freeze: dict[str, Any] = field(default_factory=dict)
@@ -106,11 +106,8 @@ class FreezeSchedule:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schedule in plain JSON types."""
-        return {
-            "freeze": self.freeze,
-            "gradual_unfreezing": self.gradual_unfreezing,
-            "frozen_mode": self.mode,
-        }
+        schedule = {"freeze": self.freeze, "gradual_unfreezing": self.gradual_unfreezing}
+        return {**schedule, "frozen_mode": self.mode}
 
 
 def frozen_by_user(parameter: nn.Parameter) -> bool:
@@ -168,9 +165,7 @@ class FreezePlan:
         ):  # its checkpoints hold the adapters alone: thawed weights would be lost
             whole = set()
         self.taken_over = sorted(whole)
-        kept = {
-            p for part, frozen in by_part.items() if part not in whole for p, off in frozen.items() if off
-        }
+        kept = {p for frozen in by_part.values() for p, off in frozen.items() if off}
         kept -= {p for part in whole for p in by_part[part]}
         return [
             (path, module, name)
@@ -206,11 +201,9 @@ class FreezePlan:
 
     def due_parameters(self, unit: FreezeUnit) -> list[nn.Parameter]:
         """Return the parameters of a unit that train after its thaw: no other unit and no user keeps them frozen."""
-        never = (
-            self.kept_frozen()
-            if math.isinf(unit.next_thaw(0))
-            else self.kept_frozen() | self._frozen_forever()
-        )
+        never = self.kept_frozen()
+        if math.isfinite(unit.next_thaw(0)):
+            never |= self._frozen_forever()
         return [p for p in self.parameters(unit) if id(p) not in never]
 
     def unfreeze_for_optimizer(self) -> None:
@@ -260,11 +253,8 @@ class FreezePlan:
         for start, end in pairwise(edges):
             frozen_ids = {id(p) for unit in self.frozen_units(start) for p in self.parameters(unit)}
             if scheduled and scheduled <= frozen_ids:
-                what = (
-                    "in the whole run"
-                    if (start, end) == (0, self.total_steps)
-                    else f"from step {start} to {end}"
-                )
+                is_whole = (start, end) == (0, self.total_steps)
+                what = "in the whole run" if is_whole else f"from step {start} to {end}"
                 raise ValueError(
                     f"The freeze schedule lets nothing train {what}: every trainable parameter is frozen. "
                     "Thaw a part earlier, or leave the classifier out of the schedule."
@@ -312,17 +302,11 @@ class FreezePlan:
                 "requires_grad to True before training to let them thaw."
             )
         thawing = {unit.part for unit in self.units if unit.next_thaw(0) < self.total_steps}
-        notes += [
-            f"{part} did not require gradients before training; the freeze schedule decides on it now."
-            for part in self.taken_over
-            if part in thawing
-        ]
+        decided = "did not require gradients before training; the freeze schedule decides on it now."
+        notes += [f"{part} {decided}" for part in self.taken_over if part in thawing]
         thaws = {unit.part for unit in self.units if any(end < self.total_steps for _, end in unit.windows)}
-        notes += [
-            f"thaw_warmup of {part} has no effect: the freeze schedule never thaws a part of this name."
-            for part in thaw_warmup
-            if part not in thaws
-        ]
+        idle = "has no effect: the freeze schedule never thaws a part of this name."
+        notes += [f"thaw_warmup of {part} {idle}" for part in thaw_warmup if part not in thaws]
         return notes
 
     def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
@@ -366,9 +350,8 @@ class FreezePlan:
             steps = [int(cell * self.total_steps / cells) for cell in range(cells)]
             bar = "".join("░" if unit.is_frozen(step) else "█" for step in steps)
             lines.append(f"{unit.name.ljust(indent)}{bar}  {self._summary(unit)}")
-        lines.append(
-            f"{'everything else'.ljust(indent)}{'█' * cells}  trains: {', '.join(self._others()) or 'nothing'}"
-        )
+        others = ", ".join(self._others()) or "nothing"
+        lines.append(f"{'everything else'.ljust(indent)}{'█' * cells}  trains: {others}")
         return "\n".join(lines)
 
     def _others(self) -> list[str]:
@@ -383,11 +366,8 @@ class FreezePlan:
                 return [path]
             lead = f"{path}." if path else ""
             inside = [name for child, one in module.named_children() for name in outermost(one, lead + child)]
-            return inside + [
-                lead + name
-                for name, p in module.named_parameters(recurse=False)
-                if id(p) not in scheduled and p.requires_grad
-            ]
+            held = {id(p) for p in own}
+            return inside + [lead + n for n, p in module.named_parameters(recurse=False) if id(p) in held]
 
         return [plain_name(path) for path in outermost(self._model, "")]
 

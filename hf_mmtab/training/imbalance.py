@@ -40,9 +40,8 @@ class ImbalanceSampler(Sampler[int]):
             )
         self.seed, self.epoch = seed, 0
         self.drawn_negatives = max(min(1, len(self.negatives)), round(negative_share * len(self.negatives)))
-        wanted = (
-            0.0 if positive_share is None else self.drawn_negatives * positive_share / (1 - positive_share)
-        )
+        share = positive_share or 0.0
+        wanted = self.drawn_negatives * share / (1 - share)
         self.drawn_positives = max(len(self.positives), round(wanted))
 
     @property

@@ -103,9 +103,7 @@ class ClassificationLoss(nn.Module):
             raise ValueError(f"loss must be 'model' or one of {kinds}, got {kind!r}")
         multi_label = kind in ("bce", "focal_bce")
         if multi_label and class_weights is not None:
-            raise ValueError(
-                f"class_weights belong to one class per example; with loss={kind!r} use pos_weight"
-            )
+            raise ValueError(f"class_weights belong to one class per example; with {kind!r} use pos_weight")
         if not multi_label and pos_weight is not None:
             raise ValueError(
                 f"pos_weight belongs to several labels per example; with loss={kind!r} use class_weights"

@@ -52,16 +52,8 @@ class BertAdam(torch.optim.Optimizer):
         if not 0.0 <= warmup < 1.0:
             raise ValueError(f"warmup is a share of the steps and must be in [0, 1), got {warmup}")
         self.warmup, self.total_steps = warmup, total_steps  # of this run; a resumed run may be longer
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "max_grad_norm": max_grad_norm,
-            },
-        )
+        defaults = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, max_grad_norm=max_grad_norm)
+        super().__init__(params, defaults)
 
     def schedule_factor(self, steps_done: int) -> float:
         """Return the factor on the group's learning rate for a parameter that has made `steps_done` steps."""
@@ -139,11 +131,9 @@ def bertadam_settings(args: Any, total_steps: int) -> dict[str, Any]:
 
 def warmup_share(warmup_steps: float, total_steps: int) -> float:
     """Return transformers' `warmup_steps` (a share below 1, else a number of steps) as a share of the run."""
-    return (
-        warmup_steps
-        if warmup_steps < 1
-        else min(warmup_steps / max(1, total_steps), math.nextafter(1.0, 0.0))
-    )
+    if warmup_steps < 1:
+        return warmup_steps
+    return min(warmup_steps / max(1, total_steps), math.nextafter(1.0, 0.0))
 
 
 def split_groups_by_part(

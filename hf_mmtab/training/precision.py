@@ -86,9 +86,9 @@ def choose(times: Times, precision: str = "auto", channels_last: bool | None = N
         precision: auto, or one that is given.
         channels_last: None, or a layout that is given.
     """
-    layouts = {
-        name: times.best_layout(name) if channels_last is None else channels_last for name in times.product
-    }
+    layouts = {name: times.best_layout(name) for name in times.product}
+    if channels_last is not None:
+        layouts = dict.fromkeys(times.product, channels_last)
     total = {name: times.total(name, layout) for name, layout in layouts.items()}
     if precision == "auto":
         chosen = "bf16" if total["bf16"] * MARGIN < total["fp32"] else "fp32"
@@ -190,9 +190,7 @@ def choose_for(
         channels_last: None, or a layout that is given.
     """
     linear, convolution = (_typical(model, kind) for kind in (nn.Linear, nn.Conv2d))
-    largest = max(
-        (module.weight.numel() for module in (linear, convolution) if module is not None), default=0
-    )
+    largest = max(0 if module is None else module.weight.numel() for module in (linear, convolution))
     is_open = precision == "auto" or (channels_last is None and convolution is not None)
     if is_open and device.type == "cpu" and largest >= SMALLEST_MEASURED:
         precisions = ("fp32", "bf16") if precision == "auto" else (precision,)
@@ -204,9 +202,7 @@ def choose_for(
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return ComputeChoice("bf16", layout, "this GPU has units for it")
     if device.type == "cpu":
-        return ComputeChoice(
-            "fp32", layout, "the layers of this model are too small for another to be faster"
-        )
+        return ComputeChoice("fp32", layout, "this model's layers are too small for another to be faster")
     return ComputeChoice("fp32", layout, f"no units for bfloat16 are known on this device, {device.type}")
 
 

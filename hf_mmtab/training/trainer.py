@@ -11,7 +11,7 @@ from transformers import ProcessorMixin, ProgressCallback, get_scheduler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, _is_peft_model
 from transformers.utils import logging
 
-from .arguments import MMTabTrainingArguments
+from .arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
 from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
@@ -32,8 +32,6 @@ from .random_state import keep_random_state
 
 logger = logging.get_logger(__name__)
 
-PART_ARGUMENTS = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
-
 
 class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
     """Trainer for the models of this package and any `PreTrainedModel` or `nn.Module`.
@@ -44,13 +42,14 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         trainer_options: what `Trainer` takes by position after these two (`data_collator`, `train_dataset`, …).
         label_counts: training examples per class, for `class_weights: balanced` and `pos_weight` by rule.
         num_examples: training examples in all, for `pos_weight` by rule; by default the length of the train set.
-        kwargs: everything else that `Trainer` takes.
+        train_sampler: of the training examples, in place of Trainer's.
+        kwargs: everything else that `Trainer` takes, and `eval_collator`, see `FeatureTrainer`.
 
     Example:
-        >>> args = MMTabTrainingArguments("run", freeze={"bert": "1 epoch"})
-        >>> trainer = MMTabTrainer(model, args, train_dataset=rows)
-        >>> trainer.train()
-        >>> trainer.audit.explain("bert")
+        >>> args = MMTabTrainingArguments("run", freeze={"text_encoder": "1 epoch"})
+        >>> trainer = MMTabTrainer(model, args, data_collator=collator, train_dataset=rows)
+        >>> output = trainer.train()
+        >>> sentence = trainer.audit.explain("text_encoder")
     """
 
     lr_scheduler: Any
@@ -63,6 +62,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         *trainer_options: Any,
         label_counts: Sequence[int] | None = None,
         num_examples: int | None = None,
+        train_sampler: Any = None,
         **kwargs: Any,
     ):
         args = MMTabTrainingArguments("tmp_trainer") if args is None else args  # as Trainer
@@ -71,10 +71,10 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
                 f"MMTabTrainer expects MMTabTrainingArguments, found {type(args).__name__}. MMTabTrainingArguments "
                 "takes every keyword of TrainingArguments: change the class where the arguments are created."
             )
-        schedule = FreezeSchedule(
-            args.mapping("freeze"), args.mapping("gradual_unfreezing"), args.frozen_mode
-        )
+        freeze, gradual = args.mapping("freeze"), args.mapping("gradual_unfreezing")
+        schedule = FreezeSchedule(freeze, gradual, args.frozen_mode)
         self.choice = settle(model, args)
+        self.train_sampler = train_sampler
         super().__init__(model, args, *trainer_options, **kwargs)
         # Trainer reads the special tokens of every processor; one of pictures alone has no tokenizer.
         self._processor_without_tokenizer: ProcessorMixin | None = None
@@ -153,7 +153,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         plateau = self.args.lr_scheduler_type == "reduce_lr_on_plateau" and self.args.optim_preset is None
         start_steps = (
             self.args.get_warmup_steps(total_steps) if plateau else 0
-        )  # plateau has no warm-up of its own
+        )  # it has no warm-up of its own
         self.warmup.begin(plan, start_steps, self.args.mapping("thaw_warmup"))
         return values
 
@@ -183,14 +183,17 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         plateau = self.args.lr_scheduler_type == "reduce_lr_on_plateau"
         if self.lr_scheduler is None and (plateau or self.args.optim_preset):
             optimizer = self.optimizer if optimizer is None else optimizer
-            self.lr_scheduler = (
-                plateau_scheduler(optimizer, self.args) if plateau else get_scheduler("constant", optimizer)
-            )
+            if plateau:
+                self.lr_scheduler = plateau_scheduler(optimizer, self.args)
+            else:
+                self.lr_scheduler = get_scheduler("constant", optimizer)
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Return Trainer's sampler; to group by length, one that asks the rows for their lengths, if they know them."""
+        """Return the given sampler or Trainer's; to group by length, one that asks the rows for their lengths."""
+        if self.train_sampler is not None:
+            return self.train_sampler
         dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         rows = dataset.dataset if isinstance(dataset, FeatureView) else dataset
         if self.args.train_sampling_strategy == "group_by_length" and hasattr(rows, "lengths"):
@@ -228,9 +231,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
             num_items_in_batch = None
         if model.training and self.is_in_train:
             self.freezing.plan.hold_still(self.state.global_step)
-        return super().compute_loss(
-            model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
-        )
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def _clip_grad_norm(self, model):
         """Clip all gradients together, except for BertAdam, which clips each parameter on its own."""

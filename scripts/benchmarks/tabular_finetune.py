@@ -28,13 +28,12 @@ from torch.utils.data import DataLoader
 from transformers import get_cosine_schedule_with_warmup
 
 from hf_mmtab.arguments import TableDataArguments
-from hf_mmtab.commands.runs.table_heads import WindowTrainer
 from hf_mmtab.data.windows import WindowDataset
 from hf_mmtab.models.tabbert import TabBertConfig, TabBertLstmForSequenceClassification, TabBertModel
 from hf_mmtab.models.tabbert.collating_tabbert import TabBertCollator
 from hf_mmtab.models.tabbert.modeling_tabbert_losses import rmse_one_hot
 from hf_mmtab.tasks import PreparedTable, TableTask, get_task
-from hf_mmtab.training import MMTabTrainingArguments
+from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments
 
 REFERENCE, FLAT, HIERARCHICAL, MEDIUM = "reference", "flat", "hierarchical", "medium"
 NAMES = {
@@ -183,7 +182,7 @@ def time_ours(table: PreparedTable, windows: WindowDataset, flat: bool, args: ar
     return Timing(trainer.once, epoch, wall, millions(model), peak_memory(), loss)
 
 
-class TimedTrainer(WindowTrainer):
+class TimedTrainer(MMTabTrainer):
     """Adds up the CPU seconds in which stored states are computed."""
 
     once = 0.0

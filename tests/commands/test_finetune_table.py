@@ -17,7 +17,7 @@ from two_processes import run_on_two_processes
 
 from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
 from hf_mmtab.commands.finetune import load_recipe, main
-from hf_mmtab.commands.runs.table_heads import HeadRun, WindowTrainer
+from hf_mmtab.commands.runs.table_heads import HeadRun
 from hf_mmtab.commands.runs.table_notes import length_note, pretraining_note, score_note
 from hf_mmtab.commands.tables import blocks as table_blocks
 from hf_mmtab.commands.tables.evaluating import seen_note
@@ -29,6 +29,7 @@ from hf_mmtab.models.tabbert import (
     TabBertModel,
     TabBertProcessor,
 )
+from hf_mmtab.training import MMTabTrainer
 
 SHOPS = ["bakery", "grocer", "cinema", "garage", "school"]
 PLAN = {
@@ -350,7 +351,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     steps += ["--max_steps", "20", *arguments]
     main([str(recipe), *steps, "--output_dir", str(tmp_path / "whole")])
 
-    class Interrupted(WindowTrainer):
+    class Interrupted(MMTabTrainer):
         def training_step(self, *args, **kwargs):
             if self.state.global_step >= stop:
                 raise KeyboardInterrupt

@@ -17,11 +17,12 @@ from transformers import AutoModelForMaskedLM, AutoProcessor
 from two_processes import run_on_two_processes
 
 from hf_mmtab.commands.pretrain import load_recipe, main
-from hf_mmtab.commands.runs.pretraining import PretrainingRun, PretrainingTrainer
+from hf_mmtab.commands.runs.pretraining import PretrainingRun
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertProcessor
 from hf_mmtab.models.tabbert.plan_guess import infer_plan
 from hf_mmtab.tasks.guessed_plan import doubts
+from hf_mmtab.training import MMTabTrainer
 
 SHOPS = ["bakery", "grocer", "cinema", "garage", "school"]
 
@@ -283,13 +284,13 @@ def test_pretraining_learns_a_field_that_follows_from_the_rows_around_it(finishe
 
 def test_every_evaluation_judges_the_same_cells_and_every_epoch_masks_others(recipe, tmp_path, monkeypatch):
     seen: dict[str, list[torch.Tensor]] = {"training": [], "evaluation": []}
-    step = PretrainingTrainer.compute_loss
+    step = MMTabTrainer.compute_loss
 
     def noted(trainer, model, inputs, **kwargs):
         seen["training" if model.training else "evaluation"].append(inputs["labels"].clone())
         return step(trainer, model, inputs, **kwargs)
 
-    monkeypatch.setattr(PretrainingTrainer, "compute_loss", noted)
+    monkeypatch.setattr(MMTabTrainer, "compute_loss", noted)
     whole = ["--per_device_train_batch_size", "1000", "--per_device_eval_batch_size", "1000"]
     main([str(recipe), *whole, "--train_sampling_strategy", "sequential"])
     first, second = seen["training"]
@@ -316,7 +317,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkey
     steps += ["--dropout", "0.1", "--per_device_train_batch_size", "12"]
     main([str(recipe), *steps, "--output_dir", str(tmp_path / "whole")])
 
-    class Interrupted(PretrainingTrainer):
+    class Interrupted(MMTabTrainer):
         def training_step(self, *args, **kwargs):
             if self.state.global_step >= stop:
                 raise KeyboardInterrupt
@@ -343,7 +344,7 @@ def test_a_table_that_changed_under_an_interrupted_run_is_told(recipe, table, tm
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(PretrainingTrainer, "train", interrupt)
+    monkeypatch.setattr(MMTabTrainer, "train", interrupt)
     for content in (table.read_text(), table.read_text().replace(",cinema,", ",theatre,")):
         copy.write_text(content)
         logging.getLogger("hf_mmtab").addHandler(caplog.handler)

@@ -10,7 +10,8 @@ from hf_mmtab.evaluation.ablation import AblationRow, ablate, ablation_table, ot
 
 @pytest.fixture
 def listed():
-    return [{"image": f"{i}.png", "text": f"text {i}", "amount": float(i), "label": i % 2} for i in range(7)]
+    rows = [{"image": f"{i}.png", "text": f"text {i}", "amount": float(i), "label": i % 2} for i in range(7)]
+    return datasets.Dataset.from_list(rows)
 
 
 @pytest.fixture
@@ -58,15 +59,6 @@ def test_shuffled_columns_come_from_one_other_row_and_the_rest_stays(listed):
         assert (row["image"], row["label"]) == (f"{i}.png", i % 2)
         assert row["text"] == f"text {row['amount']:.0f}" != f"text {i}"
     assert sorted(row["amount"] for row in rows) == list(range(7))
-
-
-def test_ablated_rows_are_a_sequence(listed):
-    rows = ablate(listed, ["text"])
-    assert len(rows) == len(list(rows)) == 7
-    assert rows[-1]["image"] == "6.png"
-    assert [row["image"] for row in rows[1:3]] == ["1.png", "2.png"]
-    with pytest.raises(IndexError):
-        rows[7]
 
 
 def test_a_dataset_stays_a_dataset_with_its_features_and_another_fingerprint(table):
@@ -138,6 +130,6 @@ def test_wrong_names_are_refused(listed, table):
         ):
             ablate(rows, ["picture"])
     with pytest.raises(ValueError, match="at least two rows, found 1"):
-        ablate(listed[:1], ["text"], how="shuffle")
+        ablate(listed.select([0]), ["text"], how="shuffle")
     with pytest.raises(ValueError, match=r"Expected metrics \['f2'\] from the evaluation, found \['f1'\]"):
         ablation_table(lambda rows: {"f1": 1.0}, listed, {}, ["f2"])

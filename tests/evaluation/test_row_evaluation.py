@@ -7,7 +7,7 @@ import pytest
 
 from hf_mmtab.evaluation.row_evaluation import choose_threshold, evaluate_rows, headline, resampling_groups
 from hf_mmtab.evaluation.scored_rows import ScoredRows
-from hf_mmtab.metrics import brier_score, correct_prior, effective_prior, prior_log_ratios
+from hf_mmtab.metrics import brier_score, effective_prior, prior_log_ratios
 
 NAMES = {0: "no", 1: "yes"}
 SINGLE = "single_label_classification"
@@ -117,23 +117,23 @@ def test_up_sampling_and_class_weights_change_the_prior_that_training_sees():
     assert effective_prior([0.9, 0.1], [1, 3], sampled=[0.5, 0.5]) == pytest.approx([0.25, 0.75])
 
 
+def corrected(probabilities, trained, actual):
+    """The softmax of the logits moved by `prior_log_ratios`."""
+    moved = np.log(probabilities) + prior_log_ratios(trained, actual)
+    return np.exp(moved) / np.exp(moved).sum(axis=-1, keepdims=True)
+
+
 def test_corrected_probabilities_are_what_bayes_says():
     # balanced training says 0.8, odds 4; positives are 1 in 100: odds 4 / 99
-    assert correct_prior(np.array([0.8]), [0.5, 0.5], [0.99, 0.01]) == pytest.approx([4 / 103])
-    assert correct_prior(np.array([0.0, 1.0]), [0.5, 0.5], [0.99, 0.01]).tolist() == [0.0, 1.0]
-    three = correct_prior(np.array([[0.5, 0.25, 0.25]]), [1, 1, 1], [1, 2, 1])
-    assert three == pytest.approx(np.array([[0.4, 0.4, 0.2]]))
+    assert corrected([0.2, 0.8], [0.5, 0.5], [0.99, 0.01]) == pytest.approx([99 / 103, 4 / 103])
+    assert corrected([0.5, 0.25, 0.25], [1, 1, 1], [1, 2, 1]) == pytest.approx([0.4, 0.4, 0.2])
 
 
-def test_correcting_the_logits_is_the_same_and_the_ranking_stays():
-    logits = np.random.default_rng(0).normal(size=(50, 2))
-    ratios = prior_log_ratios([0.5, 0.5], [0.998, 0.002])
-    assert ratios[0] == 0.0
-    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    moved = np.exp(logits + ratios) / np.exp(logits + ratios).sum(axis=1, keepdims=True)
-    corrected = correct_prior(softmax[:, 1], [0.5, 0.5], [0.998, 0.002])
-    assert corrected == pytest.approx(moved[:, 1])
-    assert (np.argsort(corrected) == np.argsort(softmax[:, 1])).all()
+def test_the_logit_of_the_first_class_and_the_ranking_stay():
+    assert prior_log_ratios([0.5, 0.5], [0.998, 0.002])[0] == 0.0
+    softmax = np.random.default_rng(0).dirichlet([1, 1], size=50)
+    moved = corrected(softmax, [0.5, 0.5], [0.998, 0.002])
+    assert (np.argsort(moved[:, 1]) == np.argsort(softmax[:, 1])).all()
 
 
 def test_a_model_that_is_right_on_balanced_data_is_right_on_the_data_after_correction():
@@ -143,8 +143,8 @@ def test_a_model_that_is_right_on_balanced_data_is_right_on_the_data_after_corre
         labels * 1.0, 1.0
     )  # log odds of two normals of one width: x - 0.5, plus those of the prior
     balanced = 1 / (1 + np.exp(-(x - 0.5)))
-    corrected = correct_prior(balanced, [0.5, 0.5], [0.98, 0.02])
-    assert corrected.mean() == pytest.approx(labels.mean(), rel=0.05)
+    both = np.stack([1 - balanced, balanced], axis=1)
+    assert corrected(both, [0.5, 0.5], [0.98, 0.02])[:, 1].mean() == pytest.approx(labels.mean(), rel=0.05)
     assert balanced.mean() > 10 * labels.mean()
 
 
@@ -161,5 +161,3 @@ def test_what_does_not_fit_is_named():
         prior_log_ratios([1, 0], [0.5, 0.5])
     with pytest.raises(ValueError, match="Expected two priors of as many classes"):
         prior_log_ratios([0.5, 0.5], [0.2, 0.3, 0.5])
-    with pytest.raises(ValueError, match="Expected probabilities of 2 classes, found 3"):
-        correct_prior(np.full((1, 3), 1 / 3), [0.5, 0.5], [0.5, 0.5])

@@ -50,22 +50,14 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
         made = run.run_baseline(root, name, recipe.run.seeds or [recipe.training.seed], split)
         models[name], thresholds[name], minutes[name] = made.scored, [*made.thresholds], made.minutes
     metrics = tuple(results.headline)
-    compared = compare_scored(
-        models,
-        run.config.problem_type,
-        run.config.id2label,
-        thresholds,
-        minutes,
-        run.resample_by,
-        recipe.run.bootstrap,
-        metrics,
-    )
+    named_so = (run.config.problem_type, run.config.id2label)
+    drawn = (run.resample_by, recipe.run.bootstrap)
+    compared = compare_scored(models, *named_so, thresholds, minutes, *drawn, metrics)
     for result in compared:
         result.is_baseline = result.name in named
     sentences = lead_sentences(compared, metrics[0])
-    text = "\n".join(
-        [comparison_markdown(compared, metrics, split), *([""] if sentences else []), *sentences]
-    )
+    lines = ["", *sentences] if sentences else []
+    text = "\n".join([comparison_markdown(compared, metrics, split), *lines])
     write_whole(root / COMPARISON_FILE, text + "\n")
     own = recipe.model.architecture  # the curve of a constant score tells nothing
     others = {name: scored[0] for name, scored in models.items() if name not in (own, MAJORITY)}

@@ -12,11 +12,12 @@ from ...models.tabbert.plan_presets import resolve_plan
 from ...publishing import make_standalone
 from ...recipes import read_recipe, write_recipe
 from ...tasks.checkpoints import RECIPE_FILE
-from ...training import MMTabTrainingArguments
+from ...training.arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from ...training.parts import has_part
 from ...training.precision import go_on_as_before
 from ..console import say
 from ..push_to_hub import push_run
+from .lock import refuse_file
 from .own_files import (
     CACHE_FOLDER,
     COMPARISON_FILE,
@@ -34,8 +35,6 @@ from .recipe import Recipe, recorded
 
 logger = logging.get_logger(__name__)
 
-PER_PART = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
-
 
 def inline_plan(recipe: Recipe) -> None:
     """Replace a plan file that lies in the output folder by what it says: starting anew there deletes the file."""
@@ -48,11 +47,8 @@ def inline_plan(recipe: Recipe) -> None:
 
 def _names_in(folder: Path) -> set[str]:
     """Return what lies in a folder, without the lock."""
-    return (
-        {path.name for path in folder.iterdir() if not path.name.startswith(LOCK_FILE)}
-        if folder.exists()
-        else set()
-    )
+    paths = folder.iterdir() if folder.exists() else ()
+    return {path.name for path in paths if not path.name.startswith(LOCK_FILE)}
 
 
 def refuse_folder(recipe: Recipe) -> None:
@@ -62,10 +58,7 @@ def refuse_folder(recipe: Recipe) -> None:
         ValueError: if it is a file, or holds something else than a run.
     """
     folder = recipe.folder
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
-        )
+    refuse_file(folder)
     inline_plan(recipe)
     names = _names_in(folder)
     if names and recipe.run.overwrite:
@@ -92,10 +85,7 @@ def refuse_shared_folder(recipe: Recipe) -> None:
         ValueError: naming the files.
     """
     folder = recipe.folder
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"Expected a folder as output_dir, found a file at {str(folder)!r}. Choose another one."
-        )
+    refuse_file(folder)
     names = _names_in(folder)
     if names and recipe.run.overwrite:
         refuse_removal(folder, reads_of(recipe))
@@ -223,7 +213,7 @@ def leave_out_absent_parts(recipe: Recipe, known: Sequence[str], model: Any, is_
         is_reference: whether the recipe was written for this architecture; for another one every part that it
             lacks is left out.
     """
-    for name in PER_PART:
+    for name in PART_ARGUMENTS:
         entries = getattr(recipe.training, name)
         for part in list(entries or {}):
             lacks = part in known and part not in model.freezable_modules

@@ -41,7 +41,6 @@ from .own_files import CACHE_FOLDER
 from .recipe import ImageTextRecipe
 from .report import predictions_file
 
-SELECTION_METRIC = {"single_label_classification": "accuracy", "multi_label_classification": "micro_f1"}
 ONE_INPUT = ("bow", "img", "bert")  # architectures that read the text or the picture alone
 _SENTENCES = {
     "single_label_classification": "One of {labels} classes from {inputs}.",
@@ -79,7 +78,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         if self.processor.tokenizer is not None and "train_sampling_strategy" not in recipe.values:
             recipe.training.train_sampling_strategy = "group_by_length"  # else most of a batch is padding
         self.known_metrics = metric_names(problem_type, model.config.id2label)
-        self.selection = (SELECTION_METRIC[problem_type], True)
+        self.selection = (HEADLINE[problem_type][0], True)
         return model
 
     def _start(self, problem_type: str, names: list[str]) -> Any:
@@ -137,9 +136,8 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         bootstrap = recipe.run.bootstrap if trainer.is_world_process_zero() else 0
         results = judge_image_text(self.scored, self.config, main, bootstrap)
         if recipe.run.ablation:
-            results["ablation"] = ablate_modalities(
-                task, trainer, rows[main], self.processor, results["metrics"][main]
-            )
+            intact = results["metrics"][main]
+            results["ablation"] = ablate_modalities(task, trainer, rows[main], self.processor, intact)
         return {
             **results,
             "architecture": recipe.model.architecture,
@@ -215,12 +213,9 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
     def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
         """Read the predictions of a finished run."""
         names = label_names(self.config)
-        return {
-            split: ScoredRows(
-                read_probabilities(predictions_file(folder, split), names), gold_labels(rows, len(names))
-            )
-            for split, rows in self.evaluated.items()
-        }
+        read = {split: read_probabilities(predictions_file(folder, split), names) for split in self.evaluated}
+        rows = self.evaluated
+        return {split: ScoredRows(one, gold_labels(rows[split], len(names))) for split, one in read.items()}
 
 
 def predict_rows(
@@ -265,9 +260,8 @@ def ablate_modalities(
         scored = predict_rows(trainer, task, ablated, processor)
         assert scored.labels is not None
         thresholds = getattr(config, "thresholds", None)
-        return scores_for(
-            config.problem_type, scored.labels, scored.probabilities, config.id2label, thresholds
-        )
+        judged = (scored.labels, scored.probabilities, config.id2label, thresholds)
+        return scores_for(config.problem_type, *judged)
 
     return ablation_table(scores, rows, modalities, HEADLINE[config.problem_type], intact=intact)
 

@@ -11,6 +11,12 @@ from filelock import FileLock, Timeout
 from .own_files import LOCK_FILE
 
 
+def refuse_file(folder: Path, key: str = "output_dir") -> None:
+    """Raise a ValueError if there is a file where a folder is wanted; `key` named it."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Expected a folder as {key}, found a file at {str(folder)!r}. Choose another one.")
+
+
 @contextmanager
 def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") -> Iterator[None]:
     """Hold a folder for this process; the system releases it when the process ends, however it ends.
@@ -26,8 +32,7 @@ def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") ->
     if not is_main_process:
         yield
         return
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"Expected a folder as {key}, found a file at {str(folder)!r}. Choose another one.")
+    refuse_file(folder, key)
     folder.mkdir(parents=True, exist_ok=True)
     file, owner = folder / LOCK_FILE, folder / f"{LOCK_FILE}.owner"
     try:

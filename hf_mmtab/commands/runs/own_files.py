@@ -72,9 +72,8 @@ def is_run(folder: Path) -> bool:
         if any((folder / name).exists() for name in _MARKS) or any(folder.glob("checkpoint-*")):
             return not values or "task" in values  # a damaged record beside what a run made is a run's
         return "task" in values and Path(str(values.get("output_dir"))).name == folder.resolve().name
-    return any(
-        _RUN_OF_SEVERAL.fullmatch(path.name) and is_run(path) for path in folder.iterdir() if path.is_dir()
-    )
+    inside = [path for path in folder.iterdir() if path.is_dir() and _RUN_OF_SEVERAL.fullmatch(path.name)]
+    return any(map(is_run, inside))
 
 
 def remove_run(folder: Path, reads: Mapping[str, Path]) -> None:
@@ -189,12 +188,11 @@ def paths_read(values: Mapping[str, Any], skip: Iterable[str]) -> dict[str, Path
         values: of the recipe.
         skip: keys of what the run writes.
     """
-    named = {
+    texts = {
         key: value for key, value in values.items() if key not in skip and isinstance(value, str) and value
     }
-    return {
-        key: Path(value).expanduser() for key, value in named.items() if _exists(Path(value).expanduser())
-    }
+    paths = {key: Path(value).expanduser() for key, value in texts.items()}
+    return {key: path for key, path in paths.items() if _exists(path)}
 
 
 def _exists(path: Path) -> bool:

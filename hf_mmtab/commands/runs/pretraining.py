@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import ProgressCallback
 
 from ...data.encoded_rows import SPLITS
 from ...data.splits import leak_check
@@ -31,6 +30,7 @@ from ...tasks import PreparedTable
 from ...tasks.saved_processor import PROCESSOR_FILE
 from ...tasks.table import PROCESSOR_FOLDER
 from ...training import MMTabTrainer
+from ...training.callbacks import NamedProgress
 from ..console import counted, parameters
 from .own_files import TABLE_FOLDER
 from .recipe import PretrainingRecipe
@@ -42,37 +42,7 @@ EVALUATED = ("validation", "test")
 BATCH_DEPENDENT = ("loss", "model_preparation_time")  # what Trainer adds to our metrics
 
 
-class PretrainingTrainer(MMTabTrainer):
-    """Masks other cells in each epoch of training, and the same ones at each evaluation.
-
-    Args:
-        eval_collator: of evaluations, in place of `data_collator`.
-        kwargs: what `MMTabTrainer` takes.
-    """
-
-    def __init__(self, *args: Any, eval_collator: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.eval_collator = eval_collator
-        if not self.args.disable_tqdm:
-            self.remove_callback(ProgressCallback)
-            self.add_callback(ShortLog)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Return the loader of an evaluation set, with the evaluations' own collator."""
-        training, self.data_collator = self.data_collator, self.eval_collator
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = training
-
-    def enter_epoch(self) -> None:
-        """Tell the collator which epoch it is: what it masks follows from that and the seed alone."""
-        super().enter_epoch()
-        assert self.plan is not None  # training has begun
-        self.data_collator.set_epoch(self.state.global_step // self.plan.steps_per_epoch)
-
-
-class ShortLog(ProgressCallback):
+class ShortLog(NamedProgress):
     """A progress bar whose log lines leave the numbers of single fields to the log history."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -83,7 +53,6 @@ class ShortLog(ProgressCallback):
 class PretrainingRun(Run[PretrainingRecipe]):
     """One encoder with one seed."""
 
-    trainer_type = PretrainingTrainer
     selection = ("masked_loss", False)
 
     table: PreparedTable
@@ -123,12 +92,10 @@ class PretrainingRun(Run[PretrainingRecipe]):
             folder = recipe.folder / TABLE_FOLDER
             self.table = task.prepare(recipe.data, folder, recipe.model.pretrained)
         self.processor = self.table.processor
-        self.windows = {
-            split: task.windows(recipe.data, self.table.rows, split) for split in ("train", *EVALUATED)
-        }
-        self.leaks = {
-            split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED
-        }
+        rows = self.table.rows
+        self.windows = {split: task.windows(recipe.data, rows, split) for split in ("train", *EVALUATED)}
+        windows = self.windows
+        self.leaks = {split: leak_check(windows["train"], windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
         model = task.masked_lm(recipe.data, recipe.model, self.processor)
         self.config = model.config
@@ -163,6 +130,11 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "eval_collator": self._masking(),
             "compute_metrics": self.metrics,
         }
+
+    def adjust(self, trainer: MMTabTrainer) -> None:
+        """Log few numbers a line."""
+        if trainer.pop_callback(NamedProgress) is not None:
+            trainer.add_callback(ShortLog())
 
     def _masking(self, trains: bool = False) -> Any:
         recipe = self.recipe

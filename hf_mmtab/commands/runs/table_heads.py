@@ -52,7 +52,6 @@ from .table_notes import (
     score_note,
     warn_each,
 )
-from .window_trainer import WindowTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -63,7 +62,6 @@ JUDGED_WORDS = {"last": "the last", "any": "any of them", "every": "every one"}
 class HeadRun(ComparedRun[HeadRecipe]):
     """One head with one seed."""
 
-    trainer_type = WindowTrainer
     architectures = tuple(HEADS)
     baselines = BASELINES
     baselines_need_one_process = False  # they read the encoded rows alone
@@ -170,18 +168,16 @@ class HeadRun(ComparedRun[HeadRecipe]):
         """Return windows, collator, metrics and sampler."""
         train, validation = self.windows["train"], self.windows["validation"]
         has_classes = bool(self.table.rows.label_names)
+        own = {"row_labels": self.config.label_level == "row", "seed": self.recipe.training.seed}
+        unknown = 0.0 if self._freezes_cells() else self.recipe.run.unknown_probability
         return {
             "train_dataset": train,
             "eval_dataset": validation,
-            "data_collator": TabBertCollator(
-                self.processor,
-                row_labels=self.config.label_level == "row",
-                seed=self.recipe.training.seed,
-                unknown_probability=0.0 if self._freezes_cells() else self.recipe.run.unknown_probability,
-            ),
+            "data_collator": TabBertCollator(self.processor, **own, unknown_probability=unknown),
+            "eval_collator": TabBertCollator(self.processor, **own),
             "compute_metrics": metrics_on(validation, self.config),
             "label_counts": train.class_counts().sum(axis=0).tolist() if has_classes else None,
-            "sampler": self.sampler,
+            "train_sampler": self.sampler,
         }
 
     def adjust(self, trainer: MMTabTrainer) -> None:

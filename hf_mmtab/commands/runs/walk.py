@@ -21,13 +21,7 @@ from ...training.adapters import merged, with_lora
 from ...training.checkpoints import last_complete_checkpoint, record_files
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
-from .folder import (
-    publish,
-    refuse_folder,
-    resume_or_refuse,
-    select_by,
-    warn_if_data_changed,
-)
+from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
 from .lock import lock_folder
 from .own_files import CACHE_FOLDER, remove_folder
 from .recipe import Recipe

@@ -32,16 +32,3 @@ def register() -> None:
     image_processors: dict[str, type] = {"pil": MMBTImageProcessor, "torchvision": MMBTImageProcessor}
     for config_class in (MMBTConfig, MMBTBaselineConfig):
         AutoImageProcessor.register(config_class, image_processor_classes=image_processors, exist_ok=True)
-
-
-__all__ = [
-    "MMBTBaselineConfig",
-    "MMBTBaselineForClassification",
-    "MMBTCollator",
-    "MMBTConfig",
-    "MMBTForClassification",
-    "MMBTImageProcessor",
-    "MMBTModel",
-    "MMBTProcessor",
-    "register",
-]

@@ -1,22 +1,16 @@
 """Configuration of the five baselines of MMBT: bow, img, bert, concatbow, concatbert."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .configuration_mmbt import (
-    refuse_absurd_depths,
-    refuse_absurd_labels,
-    refuse_unknown_fields,
-    validate_label_options,
-)
-from .travelling import TravellingMixin
+from .configuration_mmbt import PictureAndTextConfig
 
 
 @strict
-class MMBTBaselineConfig(TravellingMixin, PreTrainedConfig):
+class MMBTBaselineConfig(PictureAndTextConfig):
     """An optional text part and an optional image part, concatenated, with a classifier on top.
 
     | baseline     | set                                |
@@ -55,26 +49,12 @@ class MMBTBaselineConfig(TravellingMixin, PreTrainedConfig):
         "image_config": SubConfigSpec(config_class=AutoConfig, model_type="resnet", optional=True),
     }
 
-    text_config: dict | PreTrainedConfig | None = None
-    image_config: dict | PreTrainedConfig | None = None
     bow_vocab_size: int | None = None
     bow_embedding_size: int = 300
-    num_image_embeds: int = 3
     image_pooling: Literal["avg", "max"] = "avg"
-    image_hidden_size: int | None = None
     hidden_sizes: list[int] | None = None
     batch_norm: bool = True
     hidden_dropout: float | int = 0.1
-    modal_dropout: float | int = 0.0
-    modal_dropout_text: float | int = 0.0
-    word_dropout: float | int = 0.0
-    pos_weight: list[float] | None = None
-    thresholds: list[float] | None = None
-    initializer_range: float | int = 0.02
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        refuse_absurd_labels(kwargs)
-        super().__post_init__(**kwargs)
 
     @property
     def baseline(self) -> str:
@@ -90,36 +70,8 @@ class MMBTBaselineConfig(TravellingMixin, PreTrainedConfig):
                 "Expected text_config or bow_vocab_size, found both: a baseline has one text part."
             )
 
-    def validate_num_image_embeds(self) -> None:
-        if not 1 <= self.num_image_embeds <= 9:
-            raise ValueError(f"num_image_embeds must be between 1 and 9, got {self.num_image_embeds}")
-
-    def validate_dropouts(self) -> None:
-        for name in ("modal_dropout", "modal_dropout_text", "word_dropout", "hidden_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be a probability between 0 and 1, got {getattr(self, name)}")
-
-    def validate_depths(self) -> None:
-        refuse_absurd_depths(self.text_config, self.image_config)
-
-    def validate_labels(self) -> None:
-        validate_label_options(self)
-
     def _travels_as(self) -> dict[str, str]:
         return {
             "AutoConfig": "MMBTBaselineConfig",
             "AutoModelForSequenceClassification": "MMBTBaselineForClassification",
         }
-
-    @classmethod
-    def from_text_image_configs(
-        cls,
-        text_config: PreTrainedConfig | None = None,
-        image_config: PreTrainedConfig | None = None,
-        **kwargs: Any,
-    ) -> "MMBTBaselineConfig":
-        """Compose configurations; a misspelt keyword is an error here, where plain construction keeps it."""
-        refuse_unknown_fields(cls, kwargs)
-        text = None if text_config is None else text_config.to_dict()
-        image = None if image_config is None else image_config.to_dict()
-        return cls(text_config=text, image_config=image, **kwargs)

@@ -17,7 +17,55 @@ MOST_LABELS = 1_000_000
 
 
 @strict
-class MMBTConfig(TravellingMixin, PreTrainedConfig):
+class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
+    """What the configurations of MMBT and of its baselines share."""
+
+    text_config: dict | PreTrainedConfig | None = None
+    image_config: dict | PreTrainedConfig | None = None
+    num_image_embeds: int = 3
+    image_hidden_size: int | None = None
+    modal_dropout: float | int = 0.0
+    modal_dropout_text: float | int = 0.0
+    word_dropout: float | int = 0.0
+    pos_weight: list[float] | None = None
+    thresholds: list[float] | None = None
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        refuse_absurd_labels(kwargs)
+        super().__post_init__(**kwargs)
+
+    def validate_num_image_embeds(self) -> None:
+        if not 1 <= self.num_image_embeds <= 9:
+            raise ValueError(f"num_image_embeds must be between 1 and 9, got {self.num_image_embeds}")
+
+    def validate_dropouts(self) -> None:
+        for field in fields(self):
+            if "dropout" in field.name and not 0 <= (value := getattr(self, field.name)) <= 1:
+                raise ValueError(f"{field.name} must be a probability between 0 and 1, got {value}")
+
+    def validate_depths(self) -> None:
+        refuse_absurd_depths(self.text_config, self.image_config)
+
+    def validate_labels(self) -> None:
+        validate_label_options(self)
+
+    @classmethod
+    def from_text_image_configs(
+        cls,
+        text_config: PreTrainedConfig | None = None,
+        image_config: PreTrainedConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Compose configurations; a misspelt keyword is an error here, where plain construction keeps it."""
+        refuse_unknown_fields(cls, kwargs)
+        text = None if text_config is None else text_config.to_dict()
+        image = None if image_config is None else image_config.to_dict()
+        return cls(text_config=text, image_config=image, **kwargs)
+
+
+@strict
+class MMBTConfig(PictureAndTextConfig):
     """What is needed to rebuild an [`MMBTModel`] or [`MMBTForClassification`] (arXiv:1909.02950).
 
     Args:
@@ -51,26 +99,15 @@ class MMBTConfig(TravellingMixin, PreTrainedConfig):
         "image_config": SubConfigSpec(config_class=AutoConfig, model_type="resnet"),
     }
 
-    text_config: dict | PreTrainedConfig | None = None
-    image_config: dict | PreTrainedConfig | None = None
-    num_image_embeds: int = 3
     image_pooling: Literal["avg", "max", "none"] = "avg"
     num_segments: int = 2
     text_position_start: int = 0
     cls_token_id: int | None = None
     sep_token_id: int | None = None
-    image_hidden_size: int | None = None
     null_image: Literal["mask", "learned"] = "mask"
-    modal_dropout: float | int = 0.0
-    modal_dropout_text: float | int = 0.0
-    word_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.0
-    pos_weight: list[float] | None = None
-    thresholds: list[float] | None = None
-    initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
-        refuse_absurd_labels(kwargs)
         text = self.text_config
         if text is None:
             named: dict[str, Any] = {"cls_token_id": BERT_CLS_TOKEN_ID, "sep_token_id": BERT_SEP_TOKEN_ID}
@@ -82,31 +119,15 @@ class MMBTConfig(TravellingMixin, PreTrainedConfig):
             self.sep_token_id = _first_id(named, "sep_token_id", "eos_token_id")
         super().__post_init__(**kwargs)
 
-    def validate_num_image_embeds(self) -> None:
-        if not 1 <= self.num_image_embeds <= 9:
-            raise ValueError(f"num_image_embeds must be between 1 and 9, got {self.num_image_embeds}")
-
     def validate_num_segments(self) -> None:
         if self.num_segments < 2:
             raise ValueError(
-                "num_segments must be at least 2 (image 0, text 1; 3 for sentence pairs), "
-                f"got {self.num_segments}"
+                f"num_segments must be at least 2 (image 0, text 1; 3 for sentence pairs), got {self.num_segments}"
             )
 
     def validate_text_position_start(self) -> None:
         if self.text_position_start < 0:
             raise ValueError(f"text_position_start must be at least 0, got {self.text_position_start}")
-
-    def validate_dropouts(self) -> None:
-        for name in ("modal_dropout", "modal_dropout_text", "word_dropout", "classifier_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be a probability between 0 and 1, got {getattr(self, name)}")
-
-    def validate_depths(self) -> None:
-        refuse_absurd_depths(self.text_config, self.image_config)
-
-    def validate_labels(self) -> None:
-        validate_label_options(self)
 
     def _travels_as(self) -> dict[str, str]:
         return {
@@ -114,14 +135,6 @@ class MMBTConfig(TravellingMixin, PreTrainedConfig):
             "AutoModel": "MMBTModel",
             "AutoModelForSequenceClassification": "MMBTForClassification",
         }
-
-    @classmethod
-    def from_text_image_configs(
-        cls, text_config: PreTrainedConfig, image_config: PreTrainedConfig, **kwargs: Any
-    ) -> "MMBTConfig":
-        """Compose two configurations; a misspelt keyword is an error, where plain construction keeps it."""
-        refuse_unknown_fields(cls, kwargs)
-        return cls(text_config=text_config.to_dict(), image_config=image_config.to_dict(), **kwargs)
 
 
 def refuse_absurd_labels(values: dict[str, Any]) -> None:

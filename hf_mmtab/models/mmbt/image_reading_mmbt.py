@@ -95,9 +95,7 @@ def _describe(source: Any) -> str:
     if isinstance(source, Mapping):
         path, data = source.get("path"), source.get("bytes")
         size = f"{len(data)} bytes" if data is not None else ""
-        return " ".join(
-            part for part in (repr(path) if path else "", f"({size})" if path and size else size) if part
-        )
+        return f"{path!r} ({size})" if path and size else size or repr(path)
     if isinstance(source, bytes | bytearray):
         return f"{len(source)} bytes"
     return f"a {type(source).__name__}"
@@ -149,13 +147,8 @@ def _too_large(name: str, what: str) -> str:
 
 def _shrink(image: Image.Image, min_side: int) -> Image.Image:
     factor = min(image.size) // min_side
-    if (
-        image.width * image.height > LARGE_PIXELS
-        and factor > 1
-        and image.mode in ("L", "RGB", "RGBA", "CMYK")
-    ):
-        return image.reduce(factor)
-    return image
+    is_large = image.width * image.height > LARGE_PIXELS and factor > 1
+    return image.reduce(factor) if is_large and image.mode in ("L", "RGB", "RGBA", "CMYK") else image
 
 
 def _to_rgb(image: Image.Image, background: int | None) -> Image.Image:

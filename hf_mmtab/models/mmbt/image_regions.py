@@ -10,17 +10,7 @@ from torch.nn import functional as F
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
 # Grid (height, width) of the pooled regions for each `num_image_embeds`; arXiv:1909.02950 and its code.
-REGION_GRIDS = {
-    1: (1, 1),
-    2: (2, 1),
-    3: (3, 1),
-    4: (2, 2),
-    5: (5, 1),
-    6: (3, 2),
-    7: (7, 1),
-    8: (4, 2),
-    9: (3, 3),
-}
+REGION_GRIDS = {n: (n, 1) for n in (1, 2, 3, 5, 7)} | {4: (2, 2), 6: (3, 2), 8: (4, 2), 9: (3, 3)}
 DEFAULT_IMAGE_SIZE = 224
 
 

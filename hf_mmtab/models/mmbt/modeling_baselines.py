@@ -12,7 +12,6 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from .checked_loading import CheckedLoadingMixin
 from .classification_loss import classification_loss
 from .configuration_baselines import MMBTBaselineConfig
 from .configuration_mmbt import refuse_unknown_fields
@@ -33,23 +32,15 @@ class BatchNormOfAnyBatch(nn.BatchNorm1d):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         if self.training and features.shape[0] == 1:
-            return F.batch_norm(
-                features, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
+            learned = (self.running_mean, self.running_var, self.weight, self.bias)
+            return F.batch_norm(features, *learned, training=False, eps=self.eps)
         return super().forward(features)
 
 
-class MMBTBaselinePreTrainedModel(FromVisionAndText, CheckedLoadingMixin, PreTrainedModel):
+class MMBTBaselinePreTrainedModel(FromVisionAndText, PreTrainedModel):
     """Configuration and initialisation of the baselines."""
 
     config: MMBTBaselineConfig
-    _builder = "from_text_image_pretrained"
-    main_input_name = "input_ids"
-    input_modalities = ["image", "text"]
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_attention_backend = True
-    accepts_loss_kwargs = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -136,11 +127,8 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
                 word_vectors = load_word_vectors(word_vectors)
             table = word_vectors  # (words, dim)
             config_kwargs |= {"bow_vocab_size": table.shape[0], "bow_embedding_size": table.shape[1]}
-        config = MMBTBaselineConfig.from_text_image_configs(
-            None if text_model is None else text_model.config,
-            None if image_model is None else image_model.config,
-            **config_kwargs,
-        )
+        configs = [None if model is None else model.config for model in (text_model, image_model)]
+        config = MMBTBaselineConfig.from_text_image_configs(*configs, **config_kwargs)
         model = cls(config)
         if text_model is not None:
             model.text_model.load_state_dict(text_model.state_dict())
@@ -238,9 +226,8 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         features: list[Any] = []
         text = BaseModelOutputWithPooling()
         if input_ids is not None and reads_text:
-            text = self.encode_texts(
-                input_ids, text_mask, token_type_ids, **text_options(self.config, kwargs)
-            )
+            options = text_options(self.config, kwargs)
+            text = self.encode_texts(input_ids, text_mask, token_type_ids, **options)
             features.append(text.pooler_output)
         if image_mask is not None and self.image_model is not None:
             present = image_mask.bool()[:, None, None]
@@ -248,10 +235,7 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         logits = self.classifier(torch.cat(features, dim=1))  # (batch, num_labels)
         loss = None if labels is None else classification_loss(self.config, logits, labels)
         return SequenceClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=text.hidden_states,
-            attentions=text.attentions,
+            loss=loss, logits=logits, hidden_states=text.hidden_states, attentions=text.attentions
         )
 
     def _require_inputs(
@@ -268,6 +252,3 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
                 f"Expected pixel_values or image_regions for the baseline {self.config.baseline!r}, found "
                 "none. For a batch without pictures pass blank ones and image_mask of zeros."
             )
-
-
-__all__ = ["MMBTBaselineForClassification", "MMBTBaselinePreTrainedModel"]

@@ -10,14 +10,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from .checked_loading import CheckedLoadingMixin
 from .classification_loss import classification_loss
 from .configuration_mmbt import MMBTConfig, refuse_unknown_fields
-from .image_regions import (
-    REGION_GRIDS,
-    build_image_model,
-    measure_image_hidden_size,
-)
+from .image_regions import build_image_model, measure_image_hidden_size
 from .modality_dropout import drop_modalities, drop_words
 from .picture_and_text_parts import FromVisionAndText, PictureAndTextParts
 from .pretrained_parts import (
@@ -41,19 +36,11 @@ from .text_parts import (
 )
 
 
-class MMBTPreTrainedModel(FromVisionAndText, CheckedLoadingMixin, PreTrainedModel):
+class MMBTPreTrainedModel(FromVisionAndText, PreTrainedModel):
     """What the MMBT models share: configuration, checked loading, start from two pretrained checkpoints."""
 
     config: MMBTConfig
-    _builder = "from_text_image_pretrained"
     base_model_prefix = "model"
-    main_input_name = "input_ids"
-    input_modalities = ["image", "text"]
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_attention_backend = True
-    # The loss is a plain mean: without this, Trainer would leave out the division by accumulation steps.
-    accepts_loss_kwargs = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -97,11 +84,8 @@ class MMBTPreTrainedModel(FromVisionAndText, CheckedLoadingMixin, PreTrainedMode
         segments = start_segment_table(
             text_model, config_kwargs.get("num_segments", MMBTConfig.num_segments), segment_start
         )
-        config = MMBTConfig.from_text_image_configs(
-            text_model.config,
-            image_model.config,
-            **{**special_token_ids(text, text_model.config), **config_kwargs},
-        )
+        config_kwargs = {**special_token_ids(text, text_model.config), **config_kwargs}
+        config = MMBTConfig.from_text_image_configs(text_model.config, image_model.config, **config_kwargs)
         model = cls(config)
         base: Any = model.base_model
         base.text_model.load_state_dict(
@@ -309,10 +293,9 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         start = self.config.text_position_start
         if longest is not None and max(image_length, start + text_length) > longest:
             raise ValueError(
-                f"Expected at most {longest} tokens in each part, the text model's positions, found "
-                f"{image_length} in the image part and {text_length} in the text part"
-                f"{f', which starts at position {start}' if start else ''}. "
-                "Truncate the text, or pool the regions."
+                f"Expected at most {longest} tokens in each part, the text model's positions, found {image_length} "
+                f"in the image part and {text_length} in the text part"
+                f"{f', which starts at position {start}' if start else ''}. Truncate the text, or pool the regions."
             )
 
 
@@ -394,6 +377,3 @@ def _default(given: Any, otherwise: Any) -> Any:
 def _count_up_to(length: int, like: torch.Tensor) -> torch.Tensor:
     """Positions 0 … length − 1 for each example, `(batch, length)`."""
     return torch.arange(length, device=like.device).expand(like.shape[0], -1)
-
-
-__all__ = ["REGION_GRIDS", "MMBTForClassification", "MMBTModel", "MMBTPreTrainedModel"]

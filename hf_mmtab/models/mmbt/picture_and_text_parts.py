@@ -5,12 +5,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from .checked_loading import CheckedLoadingMixin
 from .image_regions import image_feature_map, pool_regions
 from .text_parts import layer_path
 
 
-class FromVisionAndText:
-    """Mixin for models that start from two checkpoints."""
+class FromVisionAndText(CheckedLoadingMixin):
+    """Goes before `PreTrainedModel`: models that start from two checkpoints, and load whole or not at all."""
+
+    _builder = "from_text_image_pretrained"
+    main_input_name = "input_ids"
+    input_modalities: Any = ["image", "text"]
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    # The loss is a plain mean: without this, Trainer would leave out the division by accumulation steps.
+    accepts_loss_kwargs = False
 
     @classmethod
     def from_vision_text_pretrained(cls, vision: str | None, text: str | None, **kwargs: Any) -> Any:

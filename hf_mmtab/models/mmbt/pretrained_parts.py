@@ -48,9 +48,8 @@ def load_image_model(name_or_path: str) -> PreTrainedModel:
 
 
 def _load_whole(name_or_path: str, config: PreTrainedConfig) -> PreTrainedModel:
-    model, info = AutoModel.from_pretrained(
-        name_or_path, config=config, dtype=torch.float32, output_loading_info=True
-    )
+    options = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    model, info = AutoModel.from_pretrained(name_or_path, **options)
     new = sorted(info["missing_keys"])
     lost = [key for key in new if not key.startswith("pooler.")]
     if lost:
@@ -72,9 +71,8 @@ def special_token_ids(name_or_path: str, text_config: PreTrainedConfig) -> dict[
         return {}
     tokenizer: Any = AutoTokenizer.from_pretrained(name_or_path)
     ids = {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
-    return {
-        name: index for name, index in ids.items() if index is not None and index < text_config.vocab_size
-    }
+    known = text_config.vocab_size
+    return {name: index for name, index in ids.items() if index is not None and index < known}
 
 
 def _has_file(name_or_path: str, file: str) -> bool:

@@ -122,11 +122,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             refuse_package_name(name or "")
         tokenizer = None
         if text is not None:
-            tokenizer = (
-                glove_tokenizer(text)
-                if Path(text).is_file()
-                else AutoTokenizer.from_pretrained(text, **kwargs)
-            )
+            is_glove = Path(text).is_file()
+            tokenizer = glove_tokenizer(text) if is_glove else AutoTokenizer.from_pretrained(text, **kwargs)
         image_processor = None
         if image is not None and preset == "legacy":
             image_processor = MMBTImageProcessor()
@@ -201,11 +198,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         padding, max_length = grouped["padding"], grouped["max_length"]
         texts, pairs = _as_list(text, "text"), _as_list(text_pair, "text_pair")
         pictures = list(images) if isinstance(images, list | tuple) else None if images is None else [images]
-        lengths = {
-            name: len(values)
-            for name, values in (("images", pictures), ("text", texts), ("text_pair", pairs))
-            if values is not None
-        }
+        given = {"images": pictures, "text": texts, "text_pair": pairs}
+        lengths = {name: len(values) for name, values in given.items() if values is not None}
         if len(set(lengths.values())) != 1:
             raise ValueError(
                 f"Expected as many pictures as texts, found {lengths or 'neither'}. "
@@ -318,14 +312,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
     def _encode_texts(
         self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None = None
     ) -> dict[str, list[list[int]]]:
-        return encode_texts(
-            self.tokenizer,
-            texts,
-            pairs,
-            max_length=max_length or self.max_length,
-            leading_cls=self.leading_cls,
-            segment_offset=self.segment_offset,
-        )
+        scheme: dict[str, Any] = {"leading_cls": self.leading_cls, "segment_offset": self.segment_offset}
+        return encode_texts(self.tokenizer, texts, pairs, max_length=max_length or self.max_length, **scheme)
 
     def _encode_image(self, picture: Any, **options: Any) -> tuple[torch.Tensor, int]:
         """Return pixels `(3, H, W)`, float32, and 1, or what stands for a missing picture."""
@@ -370,9 +358,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         backend = processor_dict.pop("image_backend", None)
         image_processor = tokenizer = None
         if processor_dict.get("image_processor") is not None:
-            image_processor = AutoImageProcessor.from_pretrained(
-                pretrained_model_name_or_path, backend=backend, **kwargs
-            )
+            name = pretrained_model_name_or_path
+            image_processor = AutoImageProcessor.from_pretrained(name, backend=backend, **kwargs)
         if "tokenizer" not in processor_dict:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
         return [image_processor, tokenizer]

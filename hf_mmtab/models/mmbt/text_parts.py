@@ -101,9 +101,8 @@ def max_positions(text_model: PreTrainedModel) -> int | None:
 
 def has_segments(text_model: PreTrainedModel, config: PreTrainedConfig, num_segments: int) -> bool:
     """Whether the text model's own segment table serves: it takes `token_type_ids` and has the rows."""
-    return (
-        takes(text_model, "token_type_ids") and (getattr(config, "type_vocab_size", 0) or 0) >= num_segments
-    )
+    rows = getattr(config, "type_vocab_size", 0) or 0
+    return takes(text_model, "token_type_ids") and rows >= num_segments
 
 
 def layer_path(text_model: PreTrainedModel) -> str:

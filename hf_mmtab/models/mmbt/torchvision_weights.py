@@ -52,10 +52,8 @@ def resnet_config(state_dict: dict[str, torch.Tensor]) -> ResNetConfig:
     Raises:
         ValueError: for grouped or wide ResNets, which `ResNetModel` cannot be.
     """
-    depths = [
-        len({key.split(".")[1] for key in state_dict if key.startswith(f"layer{stage}.")})
-        for stage in range(1, 5)
-    ]
+    blocks = {tuple(key.split(".")[:2]) for key in state_dict if key.startswith("layer")}
+    depths = [sum(stage == f"layer{number}" for stage, _ in blocks) for number in range(1, 5)]
     bottleneck = "layer1.0.conv3.weight" in state_dict
     last = "conv3" if bottleneck else "conv2"
     hidden_sizes = [state_dict[f"layer{stage}.0.{last}.weight"].shape[0] for stage in range(1, 5)]

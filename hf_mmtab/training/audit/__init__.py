@@ -2,5 +2,3 @@
 
 from .command import main
 from .update_audit import UpdateAudit
-
-__all__ = ["UpdateAudit", "main"]

@@ -88,9 +88,8 @@ class AuditAnswers:
             ended = position.ended or 0 < self.plan.total_steps <= position.step
             anywhere = any(other.learning_rate_seen for other in position.statuses.values())
             if status.learning_rate_seen or (ended and anywhere):
-                return (
-                    f"the learning rate is 0 since step {status.zero_rate_since}: its schedule is at its end"
-                )
+                since = status.zero_rate_since
+                return f"the learning rate is 0 since step {since}: its schedule is at its end"
             if ended:
                 return "the learning rate was 0 at each of its steps, all of them warm-up: train longer"
             return "the learning rate is still 0 (warm-up)"
@@ -205,17 +204,13 @@ class AuditAnswers:
         sample = self._samples[part]
         pairs = zip(sample.pieces(self._start[part]), sample.pieces(sample.read()), inside, strict=True)
         chosen = [(start, now) for start, now, chosen in pairs if chosen]
-        moved = relative_change(
-            torch.cat([start for start, _ in chosen]), torch.cat([now for _, now in chosen])
-        )
+        moved = relative_change(*map(torch.cat, zip(*chosen, strict=True)))
         params = [p for p, chosen in zip(self.parts[part], inside, strict=True) if chosen]
         steps = self.position.step
         if moved == 0:
             return f"{label} has not moved in {steps} optimizer steps: {self.reason(part, params)}."
-        return (
-            f"{label} has moved by {short_change(moved)} of its norm in {steps} optimizer steps, "
-            f"as a piece of {part}. {self._explain_part(part)}"
-        )
+        by = f"{short_change(moved)} of its norm in {steps} optimizer steps"
+        return f"{label} has moved by {by}, as a piece of {part}. {self._explain_part(part)}"
 
     def _explain_part(self, part: str) -> str:
         status, position = self.position.statuses[part], self.position
@@ -233,9 +228,8 @@ class AuditAnswers:
         notes = "".join(f"; {note}" for note in self.notes(part))
         if status.not_finite_since is not None:
             return f"{since}{notes}."
-        text = (
-            f"{since} and has moved by {short_change(status.change_since_start)} of its norm since the start"
-        )
+        moved = short_change(status.change_since_start)
+        text = f"{since} and has moved by {moved} of its norm since the start"
         if status.change_since_start < 1e-5:
             text += " (less than torch.allclose notices: its default tolerance is 1e-5)"
         if status.change == 0:
@@ -256,22 +250,17 @@ class AuditAnswers:
 
     def table(self) -> str:
         """Return one row per part: since when it trains, how far it moved, and why not if it did not."""
-        rows = [("part", "weights", "trains since", "moved since start", "statistics", "last gradient", "")]
+        rows: list[tuple[str, ...]] = [
+            ("part", "weights", "trains since", "moved since start", "statistics", "last gradient", "")
+        ]
         for part, status in self.position.statuses.items():
-            moved = status.change_since_start
-            rows.append(
-                (
-                    part,
-                    short_count(sum(p.numel() for p in self.parts[part])),
-                    "never" if status.first_moved is None else f"step {status.trains_since or 0}",
-                    short_change(moved) if moved else "0",
-                    ""
-                    if status.statistics_since_start is None
-                    else short_change(status.statistics_since_start),
-                    "none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}",
-                    "; ".join(self._remarks(part)),
-                )
-            )
+            moved, statistics = status.change_since_start, status.statistics_since_start
+            row = [part, short_count(sum(p.numel() for p in self.parts[part]))]
+            row.append("never" if status.first_moved is None else f"step {status.trains_since or 0}")
+            row.append(short_change(moved) if moved else "0")
+            row.append("" if statistics is None else short_change(statistics))
+            row.append("none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}")
+            rows.append((*row, "; ".join(self._remarks(part))))
         return format_table(rows)
 
     def _remarks(self, part: str) -> list[str]:

@@ -17,12 +17,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("checkpoint_a", help="folder or file of the earlier weights")
     parser.add_argument("checkpoint_b", help="folder or file of the later weights")
-    parser.add_argument(
-        "--depth",
-        type=int,
-        default=2,
-        help="without a saved freeze schedule: name components that make a part",
-    )
+    depth = "without a saved freeze schedule: name components that make a part"
+    parser.add_argument("--depth", type=int, default=2, help=depth)
     given = parser.parse_args(arguments)
     try:
         sys.stdout.write(compare_checkpoints(given.checkpoint_a, given.checkpoint_b, given.depth) + "\n")

@@ -40,9 +40,8 @@ class PartDifference:
     def note(self) -> str:
         """Return the numbers in words."""
         if self.by_reference:
-            return (
-                f"the same tensor was saved twice: {self.by_reference} share memory, clone() before training"
-            )
+            shared = f"{self.by_reference} share memory"
+            return f"the same tensor was saved twice: {shared}, clone() before training"
         if self.reshaped:
             return f"{self.reshaped} tensors have another shape"
         if self.not_finite:
@@ -51,11 +50,8 @@ class PartDifference:
             return "unchanged, bit for bit"
         if self.relative < 1e-5:
             return "changed, but less than torch.allclose notices (1e-5)"
-        return (
-            "changed"
-            if self.changed == self.tensors
-            else f"changed in {self.changed} of {self.tensors} tensors"
-        )
+        some = "" if self.changed == self.tensors else f" in {self.changed} of {self.tensors} tensors"
+        return f"changed{some}"
 
 
 def compare_states(
@@ -125,9 +121,8 @@ def compare_checkpoints(a: str | os.PathLike, b: str | os.PathLike, depth: int =
     first, second = CheckpointWeights(a), CheckpointWeights(b)
     first.rename_as_in_the_model()
     second.rename_as_in_the_model()
-    same_file = [
-        x.name for x in first.files for y in second.files if x.name == y.name and os.path.samefile(x, y)
-    ]
+    pairs = [(x, y) for x in first.files for y in second.files if x.name == y.name]
+    same_file = [x.name for x, y in pairs if os.path.samefile(x, y)]
     differences = compare_states(first, second, saved_parts(a, b), depth)
     rows = [("part", "tensors", "changed", "relative change", "largest change", "")]
     for part, difference in differences.items():

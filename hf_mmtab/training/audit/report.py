@@ -40,11 +40,7 @@ def short_share(share: float) -> str:
 
 # Title of a column → label of a curve → key of a record; what an empty panel of it says.
 _COLUMNS: tuple[tuple[str, dict[str, str], str], ...] = (
-    (
-        "Relative change",
-        {"since the start": "change_since_start", "in one step": "change"},
-        "does not move",
-    ),
+    ("Relative change", {"since the start": "change_since_start", "in one step": "change"}, "does not move"),
     ("Gradient norm", {"": "gradient_norm"}, "no gradient"),
     ("Learning rate", {"": "learning_rate"}, "not applied"),
 )

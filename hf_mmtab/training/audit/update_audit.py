@@ -124,9 +124,8 @@ class UpdateAudit(AuditAnswers):
                 status.missing_gradients = share(active, [p.grad is None for p in active])
                 status.gradient_norm = norms[part]
                 status.gradient_seen |= bool(norms[part])
-                status.weight_decay = max(
-                    (float(group.get("weight_decay", 0.0)) for group in self._groups[part]), default=0.0
-                )
+                decays = [float(group.get("weight_decay", 0.0)) for group in self._groups[part]]
+                status.weight_decay = max(decays, default=0.0)
         self._before = {part: sample.read() for part, sample in self._samples.items()} if record else None
         if step == self._suspect:
             self._examine_suspect(step)
@@ -144,10 +143,8 @@ class UpdateAudit(AuditAnswers):
         after = {part: sample.read() for part, sample in self._samples.items()}
         for part, status in self.position.statuses.items():
             status.change = relative_change(before[part], after[part])
-            moves = status.learning_rate > 0
-            status.stuck_share = (
-                stuck_share(before[part], after[part], self._has_gradient[part]) if moves else 0.0
-            )
+            stuck = stuck_share(before[part], after[part], self._has_gradient[part])
+            status.stuck_share = stuck if status.learning_rate > 0 else 0.0
         self._measure_since_start(step + 1, after)
         self._write(epoch)
 
@@ -163,9 +160,8 @@ class UpdateAudit(AuditAnswers):
             status.step = step
             status.change_since_start = relative_change(self._start[part], after[part])
             if self._statistics[part]:
-                status.statistics_since_start = relative_change(
-                    self._start_statistics[part], self._statistics[part].read()
-                )
+                now = self._statistics[part].read()
+                status.statistics_since_start = relative_change(self._start_statistics[part], now)
             if status.first_moved is None and status.change_since_start > 0:
                 status.first_moved = step
         changes = {part: status.change_since_start for part, status in self.position.statuses.items()}
@@ -190,11 +186,9 @@ class UpdateAudit(AuditAnswers):
         parts = [part for part in parts if statuses[part].not_finite_since is None]
         for part in parts:
             statuses[part].not_finite_since = step
-        remedy = (
-            "Resume from an earlier checkpoint with a lower learning rate or max_grad_norm, or a wider dtype."
-        )
         if parts:
-            spread = "." if not first else f". {remedy}"
+            remedy = " Resume from an earlier checkpoint with a lower learning rate or max_grad_norm, or a wider dtype."
+            spread = f".{remedy if first else ''}"
             logger.warning(f"Step {step}: weights of {', '.join(parts)} are NaN or infinite{spread}")
 
     def _gradient_norms(self) -> dict[str, float | None]:
@@ -203,31 +197,25 @@ class UpdateAudit(AuditAnswers):
         for params in self.parts.values():
             grads = [local_tensor(p.grad) for p in params if p.grad is not None]
             norms = torch._foreach_norm(grads) if grads else []
-            squares.append(
-                torch.stack([n.float() for n in norms]).square().sum() if norms else torch.tensor(-1.0)
-            )
+            stacked = torch.stack([n.float() for n in norms]).square().sum() if norms else torch.tensor(-1.0)
+            squares.append(stacked)
         sharded = any(type(p).__name__ == "DTensor" for params in self.parts.values() for p in params)
         totals = torch.stack([square.cpu() for square in squares])
         if sharded:
             totals = sum_over_ranks(totals)
-        return {
-            part: (None if total < 0 else math.sqrt(total))
-            for part, total in zip(self.parts, totals.tolist(), strict=True)
-        }
+        norm_of = [None if total < 0 else math.sqrt(total) for total in totals.tolist()]
+        return dict(zip(self.parts, norm_of, strict=True))
 
     def _write(self, epoch: float) -> None:
         if self.path is None:
             return
         keys = ["step", "frozen", "trainable_share", "in_optimizer", "missing_gradients", "gradient_norm"]
-        keys += ["learning_rate", "change", "change_since_start", "statistics_since_start"]
-        keys += ["stuck_share"]
+        keys += ["learning_rate", "change", "change_since_start", "statistics_since_start", "stuck_share"]
         with self.path.open("a", encoding="utf-8") as file:
             for part, status in self.position.statuses.items():
                 values = asdict(status)
                 row = {"part": part, "epoch": round(epoch, 6), **{key: values[key] for key in keys}}
-                row["reason"] = (
-                    self.reason(part) if status.change == 0 else "; ".join(self.notes(part)) or None
-                )
+                row["reason"] = "; ".join(self.notes(part)) or None if status.change else self.reason(part)
                 file.write(json.dumps(row) + "\n")
 
     # ---- Checkpoints ----

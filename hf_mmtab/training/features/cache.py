@@ -5,7 +5,8 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 from ...files import read_json
+from ..arguments import MMTabTrainingArguments, parse_size
+from ..callbacks import show
 from ..random_state import keep_random_state
 from .store import (
     KEYS_NAME,
@@ -43,32 +46,18 @@ class FeatureCache:
 
     Args:
         model: the unwrapped model, with `cacheable_features`.
-        folder: where stores live; shared between runs if they share it.
-        budget: largest size of `folder` in bytes.
+        args: of the trainer: folder, budget and dtype of the stores, rows per forward pass, loader processes.
         accelerator: of the trainer; its processes share the work.
-        batch_size: rows per forward pass.
-        workers: loader processes.
-        dtype: stored in place of the computed one; None: as computed.
-        show: called with one sentence about each decision.
-        progress: show a bar while features are computed, on the main process.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        folder: str | Path,
-        budget: int,
-        accelerator: Accelerator,
-        batch_size: int,
-        workers: int,
-        show: Callable[[str], None],
-        dtype: torch.dtype | None = None,
-        progress: bool = False,
-    ):
+    def __init__(self, model: nn.Module, args: MMTabTrainingArguments, accelerator: Accelerator):
         self.model: Any = model
-        self.folder, self.budget = Path(folder), budget
-        self.accelerator, self.batch_size, self.workers, self.show = accelerator, batch_size, workers, show
-        self.dtype, self.progress = dtype, progress
+        self.accelerator = accelerator
+        own = Path(args.output_dir) / "_feature_cache"  # never pushed to the Hub
+        self.folder, self.budget = Path(args.feature_cache_dir or own), parse_size(args.feature_cache_budget)
+        self.batch_size, self.workers = args.per_device_eval_batch_size, int(args.dataloader_num_workers)
+        self.dtype = getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None
+        self.progress, self.show = not args.disable_tqdm, partial(show, args)
         self.specs: dict[str, dict[str, Any]] = dict(getattr(model, "cacheable_features", {}))
         self._views: dict[int, FeatureView] = {}
         self._refused: set[tuple[int, str]] = set()
@@ -133,11 +122,8 @@ class FeatureCache:
             return
         key = self._key(view.dataset, part, modules)
         rows = self._row_keys(view.dataset, part)
-        store = (
-            self._whole(view, collator, part, key, fill)
-            if rows is None
-            else self._joined(view, collator, part, key, fill)
-        )
+        open_store: Any = self._whole if rows is None else self._joined
+        store = open_store(view, collator, part, key, fill)
         if store is not None:
             view.stores[part], view.keys[part] = store, key
             if self.accelerator.is_main_process:
@@ -265,9 +251,8 @@ class FeatureCache:
         if not problem:
             try:
                 temporary.mkdir(parents=True, exist_ok=True)
-                self._write_share(
-                    StoreWriter(temporary, rank, self.dtype), view.dataset, collator, spec, rows
-                )
+                writer = StoreWriter(temporary, rank, self.dtype)
+                self._write_share(writer, view.dataset, collator, spec, rows)
             except (OSError, ValueError) as error:
                 problem = f"storing failed: {error}"
         problems = [text for text in gather_object([problem]) if text]
@@ -308,9 +293,8 @@ class FeatureCache:
         width = (self.dtype or features[0].dtype).itemsize
         needed = sum(piece.numel() * width for piece in features) * len(rows) // len(features)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.accelerator.is_main_process or make_room(
-            self.folder, needed, self.budget, [*self._used(), *holding]
-        ):
+        kept = [*self._used(), *holding]
+        if not self.accelerator.is_main_process or make_room(self.folder, needed, self.budget, kept):
             return ""
         return (
             f"{len(rows)} rows need {needed / 2**20:.0f} MB, which feature_cache_budget "

@@ -1,14 +1,14 @@
 """A `Trainer` that serves stored features of the parts that are frozen."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import Trainer
 from transformers.trainer_utils import _is_peft_model
 
-from ..arguments import MMTabTrainingArguments, parse_size
+from ..arguments import MMTabTrainingArguments
 from ..callbacks import show
 from ..freezing import FreezePlan
 from .cache import FeatureCache
@@ -21,6 +21,7 @@ class FeatureTrainer(Trainer):
 
     Args:
         args, kwargs: as `Trainer` takes them.
+        eval_collator: of evaluations and predictions; None: `data_collator`.
     """
 
     args: MMTabTrainingArguments
@@ -32,13 +33,26 @@ class FeatureTrainer(Trainer):
     plan: FreezePlan
     parts: dict[str, tuple[str, ...]]
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, eval_collator: Any = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.eval_collator = eval_collator
         self.features: FeatureCache | None = None
         # Adapters are not modules of the part whose weights name the store.
         cacheable = getattr(self.model, "cacheable_features", None) and not _is_peft_model(self.model)
         if self.args.feature_cache and cacheable:
-            self.data_collator = FeatureCollator(self.data_collator, self.model.cacheable_features)
+            specs = self.model.cacheable_features
+            self.data_collator = FeatureCollator(self.data_collator, specs)
+            self.eval_collator = eval_collator and FeatureCollator(eval_collator, specs)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Collate with the collator of evaluations."""
+        training = self.data_collator
+        self.data_collator = self.eval_collator or training
+        try:
+            yield
+        finally:
+            self.data_collator = training
 
     def get_train_dataloader(self) -> Any:
         """Return the loader of the train set, whose rows can carry stored features."""
@@ -54,6 +68,10 @@ class FeatureTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Return the loader of an evaluation set, with stored features of the parts that have not moved."""
+        with self._evaluating():
+            return self._eval_dataloader(eval_dataset)
+
+    def _eval_dataloader(self, eval_dataset: Any) -> Any:
         if self.features is None:
             return super().get_eval_dataloader(eval_dataset)
         plain, by_name = self.eval_dataset, isinstance(eval_dataset, str)
@@ -70,8 +88,9 @@ class FeatureTrainer(Trainer):
         never_trained = self.features is None and self.plan is None
         if never_trained and self.args.feature_cache_dir and isinstance(self.data_collator, FeatureCollator):
             self.features = self._create_feature_cache()
-        rows = test_dataset if self.features is None else self._serve_unmoved(self.features, test_dataset)
-        return super().get_test_dataloader(rows)
+        with self._evaluating():
+            rows = test_dataset if self.features is None else self._serve_unmoved(self.features, test_dataset)
+            return super().get_test_dataloader(rows)
 
     def frozen_features(self, rows: Any, part: str) -> FeatureStore | JoinedStore | None:
         """Return what a part gives for all rows as it is now, computed where it is not stored yet.
@@ -102,6 +121,9 @@ class FeatureTrainer(Trainer):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Run an epoch, unless the run had already been stopped when the checkpoint it resumes was written."""
         self.enter_epoch()
+        collator = getattr(self.data_collator, "collator", self.data_collator)
+        if hasattr(collator, "set_epoch"):  # what it draws follows from the epoch and its seed alone
+            collator.set_epoch(self.state.global_step // self.plan.steps_per_epoch)
         if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
 
@@ -113,15 +135,11 @@ class FeatureTrainer(Trainer):
         all parts that read pictures, which an ablation reads again.
         """
         last = max(0, self.state.global_step - 1)  # a part that thaws at this very step has not moved yet
-        frozen = (
-            {} if self.plan is None else self._frozen_parts(features, last if self.is_in_train else 0, last)
-        )
+        first = last if self.is_in_train else 0
+        frozen = {} if self.plan is None else self._frozen_parts(features, first, last)
         if not self.is_in_train and self.args.feature_cache_dir:
-            frozen |= {
-                part: held
-                for part, held in self._modules(features).items()
-                if features.shares_rows(rows, part)
-            }
+            modules = self._modules(features)
+            frozen |= {part: held for part, held in modules.items() if features.shares_rows(rows, part)}
         fill = self.is_in_train or self.args.feature_cache_dir is not None
         features.serve(rows, self.data_collator.collator, frozen, fill=fill, verify=not self.is_in_train)
         return features.view(rows)
@@ -148,18 +166,7 @@ class FeatureTrainer(Trainer):
 
     def _create_feature_cache(self) -> FeatureCache | None:
         """Return a new cache, None under FSDP, where a part cannot be called by itself."""
-        args = self.args
         if self.is_fsdp_enabled:
-            show(args, "Feature cache off: under FSDP a part cannot be called by itself")
+            show(self.args, "Feature cache off: under FSDP a part cannot be called by itself")
             return None
-        return FeatureCache(
-            self.accelerator.unwrap_model(self.model),
-            args.feature_cache_dir or Path(args.output_dir) / "_feature_cache",  # never pushed to the Hub
-            parse_size(args.feature_cache_budget),
-            self.accelerator,
-            args.per_device_eval_batch_size,
-            int(args.dataloader_num_workers),
-            lambda text: show(args, text),
-            getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None,
-            progress=not args.disable_tqdm,
-        )
+        return FeatureCache(self.accelerator.unwrap_model(self.model), self.args, self.accelerator)

@@ -16,9 +16,8 @@ import torch
 from ...files import read_json
 
 META_NAME, INDEX_NAME, KEYS_NAME = "meta.json", "index.npy", "keys.json"
-_STORE = re.compile(
-    r".+-[0-9a-f]{24}"
-)  # names of stores, and of those being written: nothing else is deleted
+# Names of stores, and of those being written: nothing else is deleted.
+_STORE = re.compile(r".+-[0-9a-f]{24}")
 _UNFINISHED = re.compile(_STORE.pattern + r"\.[0-9a-f]{32}\.tmp")
 ABANDONED_AFTER = 3600.0  # seconds without a write, after which nobody is filling a store any more
 
@@ -49,9 +48,8 @@ class FeatureStore:
 
     def _map(self, file: int) -> np.ndarray:
         path = self.folder / f"data-{file}.bin"
-        return (
-            np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, dtype=np.uint8)
-        )
+        empty = not path.stat().st_size
+        return np.zeros(0, dtype=np.uint8) if empty else np.memmap(path, dtype=np.uint8, mode="r")
 
     def __len__(self) -> int:
         return len(self.index)
@@ -112,13 +110,10 @@ class StoreWriter:
 
     def add(self, row: int, features: torch.Tensor) -> None:
         """Append the features of one row, shape `(length, *tail)`; only `length` may differ between rows."""
-        computed = str(features.dtype).removeprefix("torch.")
-        features = features.detach().to("cpu", self.dtype or features.dtype).contiguous()
-        meta = {
-            "computed": computed,
-            "dtype": str(features.dtype).removeprefix("torch."),
-            "tail": list(features.shape[1:]),
-        }
+        stored = self.dtype or features.dtype
+        names = [str(dtype).removeprefix("torch.") for dtype in (features.dtype, stored)]
+        meta = {"computed": names[0], "dtype": names[1], "tail": list(features.shape[1:])}
+        features = features.detach().to("cpu", stored).contiguous()
         if self.meta and meta != self.meta:
             raise ValueError(f"Features changed from {self.meta} to {meta} at row {row}")
         self.meta = meta

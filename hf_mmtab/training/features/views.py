@@ -46,12 +46,8 @@ class FeatureView(Dataset):
             return _rows_of(self.dataset, indices)
         if parts not in self._reduced:
             # Inputs from which the collator makes a mask stay in the row; they are dropped after collating.
-            names = {
-                name
-                for part in parts
-                if "mask" not in self.specs[part]
-                for name in self.specs[part]["inputs"]
-            }
+            unmasked = [self.specs[part]["inputs"] for part in parts if "mask" not in self.specs[part]]
+            names = {name for inputs in unmasked for name in inputs}
             reducible = names and hasattr(self.dataset, "without")
             self._reduced[parts] = self.dataset.without(names) if reducible else self.dataset
         rows = [dict(row) for row in _rows_of(self._reduced[parts], indices)]
@@ -91,9 +87,8 @@ class FeatureCollator:
         if not stored:
             return self.collator(rows)
         rows = [dict(row) for row in rows]
-        features = {
-            spec["output"]: [torch.as_tensor(row.pop(spec["output"])) for row in rows] for spec in stored
-        }
+        names = [spec["output"] for spec in stored]
+        features = {name: [torch.as_tensor(row.pop(name)) for row in rows] for name in names}
         batch = self.collator(rows)
         for spec in stored:
             for name in spec["inputs"]:
