@@ -1,9 +1,7 @@
 """Run a baseline on the windows of a model: fitted on the rows that it learns from, judged on those it is judged on."""
 
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from itertools import chain
 
 import datasets
 import numpy as np
@@ -11,11 +9,12 @@ from transformers.utils import logging
 
 from ..data.windows import IGNORED, WindowDataset
 from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
+from ..statistics.columns import TableColumns, read_columns
+from ..statistics.features import GROUPS, OF_A_ROW
+from ..statistics.row_statistics import RowStatistics
 from ..tasks.table import PreparedTable
 from .amount import AmountTrees
 from .boosting import Features, fit_trees, import_lightgbm
-from .columns import TableColumns, read_columns
-from .features import Feature, history_features, native_categories, row_features
 
 logger = logging.get_logger(__name__)
 
@@ -109,32 +108,11 @@ class TableBaselines:
         if name not in self._features:
             training = np.zeros(len(self.rows), dtype=bool)
             training[self.judged["train"]] = True
-            native = list(native_categories(self.columns, training))
-            past = history_features(self.columns, training) if name == BOOSTED_HISTORY else ()
-            made = chain(native, row_features(self.columns, training), past)
-            names, values = self._on_disk(made)
-            self._features[name] = Features(names, values, list(range(len(native))))
+            chosen = OF_A_ROW if name == BOOSTED_ROWS else GROUPS
+            statistics = RowStatistics.fit(self.columns, training, list(chosen))
+            values = statistics.table(self.columns, self.needed)
+            self._features[name] = Features(statistics.names, values, list(range(statistics.categorical)))
         return self._features[name]
-
-    def _on_disk(self, features: Iterable[Feature]) -> tuple[list[str], np.ndarray]:
-        """Write features of `needed` rows to a file that has no name and goes with the process: a table of 24 million
-        rows has some 14 GB of them.
-
-        Raises:
-            ValueError: if there is no feature.
-        """
-        names = []
-        with tempfile.TemporaryFile() as file:
-            for name, column in features:
-                names.append(name)
-                column[self.needed].astype(np.float32).tofile(file)
-            if not names:
-                raise ValueError(
-                    f"Expected a field to make features of, found {', '.join(one.name for one in self.plan.fields)}. "
-                    "Add numbers, categories or calendar parts to the column plan."
-                )
-            file.flush()
-            return names, np.memmap(file, np.float32, mode="r", shape=(len(names), len(self.needed))).T
 
     def run(self, name: str, seed: int = 0) -> dict[str, ScoredRows]:
         """Fit a baseline and return the scores of every split but "train".

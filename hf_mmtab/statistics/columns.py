@@ -1,6 +1,8 @@
-"""The columns of a table as arrays, in the order of encoded rows: what baselines make their features from."""
+"""The columns of a table as arrays, in the order of encoded rows: what statistics are made from."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import datasets
 import numpy as np
@@ -10,7 +12,7 @@ import pyarrow as pa
 from ..data.encoded_rows import EncodedRows
 from ..data.histories import iter_tables
 from ..models.tabbert.column_plan import TIME_PARTS, ColumnPlan
-from ..models.tabbert.values import categories, column, numbers, time_part
+from ..models.tabbert.values import categories, column, microseconds, numbers, time_part
 from .earlier import together
 
 MISSING = -1
@@ -32,6 +34,11 @@ class TableColumns:
         time: `(rows,)` int64 microseconds (or numbers, where the table's time is one).
         money: those of `numbers` that are amounts.
         numbered: those of `categories` that the table has as numbers → `(rows,)` float64, NaN where missing.
+        values: those of `categories` that are no calendar parts → the value of each code; absent: the code itself.
+        shares: category → `(rows,)`, how frequent the row's value was in training; this and what follows comes from
+            `RowStatistics.complete`.
+        native: those of `categories` that enter as codes → `(rows,)` float64, NaN where training never met the value.
+        crowded: those of `categories` that have too many values to speak of the state of each.
     """
 
     numbers: dict[str, np.ndarray]
@@ -42,9 +49,19 @@ class TableColumns:
     time: np.ndarray
     money: list[str] = field(default_factory=list)
     numbered: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    shares: dict[str, np.ndarray] = field(default_factory=dict)
+    native: dict[str, np.ndarray] = field(default_factory=dict)
+    crowded: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def take(self, rows: np.ndarray) -> "TableColumns":
+        """Return some of the rows."""
+        by_row = ("numbers", "categories", "histories", "numbered", "shares", "native")
+        taken = {name: {key: values[rows] for key, values in getattr(self, name).items()} for name in by_row}
+        return replace(self, time=self.time[rows], **taken)
 
 
 def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan) -> TableColumns:
@@ -63,18 +80,39 @@ def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan)
             f"Expected the {len(rows)} rows that were encoded, found a table of {len(dataset)}. Give the table that "
             "the processor encoded, with the same entities and max_rows."
         )
+
+    def read(name: str) -> pa.Array:
+        parts = [column(table, name) for table in iter_tables(dataset, [name])]
+        return pa.concat_arrays(parts) if parts else pa.array([], type=pa.float64())
+
     order = None if rows.row_numbers is None else np.array(rows.row_numbers)
-    found = TableColumns({}, set(), {}, {}, _histories(rows, plan), np.array(rows.time))
-    sources = {one.name: plan.source(one) for one in plan.fields}
+    return _columns(read, plan, _histories(rows, plan), np.array(rows.time), order)
+
+
+def columns_of_history(table: pa.Table, plan: ColumnPlan) -> TableColumns:
+    """Read the rows of one history, the oldest first, as `read_columns` reads those of a table."""
+    one = np.zeros(table.num_rows, dtype=np.int64)
+    names = ["/".join(plan.entity[:count]) for count in range(len(plan.entity), 0, -1)] or [""]
+    time = np.arange(table.num_rows) if plan.time is None else microseconds(column(table, plan.time))
+    return _columns(lambda name: column(table, name), plan, dict.fromkeys(names, one), time, None)
+
+
+def _columns(
+    read: Callable[[str], pa.Array],
+    plan: ColumnPlan,
+    histories: dict[str, np.ndarray],
+    time: np.ndarray,
+    order: np.ndarray | None,
+) -> TableColumns:
+    found = TableColumns({}, set(), {}, {}, histories, time)
     taken: set[tuple[str, str]] = set()
     for one in plan.fields:
-        source = str(sources[one.name])
+        source = str(plan.source(one))
         kind = "number" if one.kind in ("numeric", "money", "sign") else one.kind
         if kind == "time_gap" or (kind == "number" and (source, kind) in taken):
             continue
         taken.add((source, kind))
-        parts = [column(table, source) for table in iter_tables(dataset, [source])]
-        array = pa.concat_arrays(parts) if parts else pa.array([], type=pa.float64())
+        array = read(source)
         if kind == "number":
             values = numbers(array, source)
             if one.kind == "money":
@@ -87,20 +125,22 @@ def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan)
             codes = time_part(array, str(one.part), source).astype(np.int64)
             found.periods[one.name] = TIME_PARTS[str(one.part)]
         else:
-            codes = value_codes(categories(array, one.fill))
+            codes, found.values[one.name] = value_codes(categories(array, one.fill))
             if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
-                values = numbers(array, source)
-                if np.abs(values[np.isfinite(values)]).max(initial=0) < EXACT_FLOAT32:
-                    found.numbered[one.name] = values if order is None else values[order]
+                found.numbered[one.name] = numbers(array, source)
+                if order is not None:
+                    found.numbered[one.name] = found.numbered[one.name][order]
         found.categories[one.name] = codes if order is None else codes[order]
     return found
 
 
-def value_codes(values: pa.Array) -> np.ndarray:
-    """Number the different values, `(rows,)` int64 in their order; -1 where missing."""
+def value_codes(values: pa.Array) -> tuple[np.ndarray, list[Any]]:
+    """Number the different values, `(rows,)` int64 in their order, -1 where missing; also return the value of each."""
     series = pl.Series(pl.from_arrow(values))
-    codes = series.rank("dense").cast(pl.Int64) - 1 if len(series) else series.cast(pl.Int64)
-    return codes.fill_null(MISSING).to_numpy().astype(np.int64)
+    if not len(series):
+        return np.empty(0, dtype=np.int64), []
+    codes = (series.rank("dense").cast(pl.Int64) - 1).fill_null(MISSING).to_numpy().astype(np.int64)
+    return codes, series.drop_nulls().unique().sort().to_list()
 
 
 def _histories(rows: EncodedRows, plan: ColumnPlan) -> dict[str, np.ndarray]:
@@ -111,6 +151,6 @@ def _histories(rows: EncodedRows, plan: ColumnPlan) -> dict[str, np.ndarray]:
     found = {"/".join(plan.entity): number}
     for count in range(len(plan.entity) - 1, 0, -1):
         leading = list(plan.entity[:count])
-        codes = [value_codes(rows.entity_names[name].to_arrow()) for name in leading]
+        codes = [value_codes(rows.entity_names[name].to_arrow())[0] for name in leading]
         found["/".join(leading)] = together(*codes)[number]
     return found
