@@ -18,9 +18,11 @@ from .models.mmbt import (
     MMBTProcessor,
 )
 from .models.tabbert import (
+    TabBertBoostedForSequenceClassification,
     TabBertCollator,
     TabBertConfig,
     TabBertForMaskedLM,
+    TabBertFusionForSequenceClassification,
     TabBertLstmForSequenceClassification,
     TabBertMlpForSequenceClassification,
     TabBertModel,
@@ -48,9 +50,11 @@ __all__ = [
     "MMBTProcessor",
     "MMTabTrainer",
     "MMTabTrainingArguments",
+    "TabBertBoostedForSequenceClassification",
     "TabBertCollator",
     "TabBertConfig",
     "TabBertForMaskedLM",
+    "TabBertFusionForSequenceClassification",
     "TabBertLstmForSequenceClassification",
     "TabBertMlpForSequenceClassification",
     "TabBertModel",

@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from ..data.windows import DEFAULT_SEQ_LEN
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
+from ..tasks.table_heads import HEADS, WITHOUT_ENCODER
 from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .damaged_files import damage_named
@@ -65,10 +66,10 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
     if not is_table_checkpoint(options.checkpoint):
         raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
     classes = AutoConfig.from_pretrained(options.checkpoint).architectures or []
-    if "TabBertRawLstmForSequenceClassification" in classes:
+    if {HEADS[name].__name__ for name in WITHOUT_ENCODER} & set(classes):
         raise ValueError(
-            f"Expected a TabBERT with an encoder in {options.checkpoint!r}, found an LSTM on raw cells, which has "
-            "none. Name a pretrained encoder, or a head on one."
+            f"Expected a TabBERT with an encoder in {options.checkpoint!r}, found {classes[0]}, which has none. "
+            "Name a pretrained encoder, or a head on one."
         )
     model: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder(
         options.checkpoint, row_inputs="states"

@@ -60,7 +60,9 @@ class TableColumns:
     def take(self, rows: np.ndarray) -> "TableColumns":
         """Return some of the rows."""
         by_row = ("numbers", "categories", "histories", "numbered", "shares", "native")
-        taken = {name: {key: values[rows] for key, values in getattr(self, name).items()} for name in by_row}
+        taken: dict[str, Any] = {
+            name: {key: values[rows] for key, values in getattr(self, name).items()} for name in by_row
+        }
         return replace(self, time=self.time[rows], **taken)
 
 

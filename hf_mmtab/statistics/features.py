@@ -5,6 +5,7 @@ training rows. Labels are never a statistic, earlier ones neither: when they bec
 """
 
 from collections.abc import Collection, Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -20,6 +21,7 @@ MOST_COUNTED = 100
 OF_A_ROW = ("category", "row")
 OF_THE_PAST = ("lately", "usual", "rhythm", "values", "numbers")
 GROUPS = (*OF_A_ROW, *OF_THE_PAST)
+OF_ALL_HISTORIES = ("lately", "usual")
 
 Feature = tuple[str, np.ndarray]
 
@@ -65,26 +67,20 @@ def history_features(columns: TableColumns, groups: Collection[str] = GROUPS) ->
     back[chronological] = np.arange(len(back))
     view = columns.take(chronological)
     numbers = _comparable_numbers(view)
-    of_all = {
-        "lately": lambda: _values_lately(view, numbers),
-        "usual": lambda: _number_residuals(view, numbers),
-    }
-    for group, made in of_all.items():
+    for group, made in (("lately", _values_lately), ("usual", _number_residuals)):
         if group in groups:
-            for name, values in made():
+            for name, values in made(view, numbers):
                 yield name, values[back]
     for history, codes in view.histories.items():
         prefix = f"{history}: " if history else ""
         past = Earlier(codes, view.time)
-        of_one = {
-            "rhythm": lambda past=past: _rhythm(past, view.time),
-            "values": lambda past=past, codes=codes: _unlike_values(past, codes, view),
-            "numbers": lambda past=past, codes=codes: _unlike_numbers(past, codes, view, numbers),
+        of_one: dict[str, Iterator[Feature]] = {
+            "rhythm": _rhythm(past, view.time),
+            "values": _unlike_values(past, codes, view),
+            "numbers": _unlike_numbers(past, codes, view, numbers),
         }
-        for group, made in of_one.items():
-            if group in groups:
-                for name, values in made():
-                    yield prefix + name, values[back]
+        for name, values in chain.from_iterable(of_one[group] for group in of_one if group in groups):
+            yield prefix + name, values[back]
 
 
 def _comparable_numbers(columns: TableColumns) -> dict[str, np.ndarray]:
@@ -149,8 +145,9 @@ def _unlike_numbers(
     """For each number: against the history's mean and spread, its last rows, and its rows of the same value."""
     for name, values in numbers.items():
         mean, spread = past.mean(values), past.deviation(values)
-        yield f"{name}: beyond the mean before", values - mean
-        yield f"{name}: deviations from the mean before", (values - mean) / (spread + 1e-3)
+        beyond = _beyond(values, mean)
+        yield f"{name}: beyond the mean before", beyond
+        yield f"{name}: deviations from the mean before", beyond / (spread + 1e-3)
         yield f"{name}: beyond the row before", values - past.nth(values)
         yield f"{name}: of the row before", past.nth(values)
         for rows in STRETCH_ROWS:
@@ -166,7 +163,15 @@ def _unlike_numbers(
             continue
         same = Earlier(together(group, codes), columns.time)
         for name, values in numbers.items():
-            yield f"{name}: beyond the mean before at this {category}", values - same.mean(values)
+            yield f"{name}: beyond the mean before at this {category}", _beyond(values, same.mean(values))
+
+
+def _beyond(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return how far values lie from means: exactly 0 where they differ by the rounding of long sums alone, which would
+    send a row down another branch of a tree once later rows are in the table.
+    """
+    found = values - mean
+    return np.where(np.abs(found) <= 1e-9 * np.abs(values), 0.0, found)
 
 
 def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
@@ -178,14 +183,14 @@ def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> 
             continue
         anyone = Earlier(codes, columns.time, ties=False)
         for name, values in numbers.items():
-            residual = values - anyone.mean(values)
+            residual = _beyond(values, anyone.mean(values))
             yield f"{name}: beyond everybody's mean at this {category}", residual
             for history, group in columns.histories.items():
                 past = Earlier(group, columns.time)
                 prefix = f"{history}: " if history else ""
                 yield (
                     f"{prefix}{name}: beyond its usual residual at {category}",
-                    residual - past.mean(residual),
+                    _beyond(residual, past.mean(residual)),
                 )
 
 

@@ -19,7 +19,7 @@ MOST_NATIVE_VALUES = 255  # a category with more values enters as the frequency 
 MOST_STATE_VALUES = 1000  # categories with more values have too few rows at a time to speak of a state
 ROWS_AT_ONCE = 65_536
 
-Choice = str | list[str] | None
+Choice = str | list[str]  # "auto", or names, patterns and groups
 
 
 @dataclass

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from transformers.utils import logging
 
+from ..models.tabbert.boosted_trees import import_lightgbm
+
 logger = logging.get_logger(__name__)
 
 ROUNDS, PATIENCE = 2000, 100
@@ -65,27 +67,18 @@ class BoostedTrees:
         found = [booster.predict(features.values) for booster in self.boosters]
         return np.stack(found, axis=1) if self.boosters[0].params["objective"] == "regression" else found[0]
 
+    def summary(self, seed: int) -> str:
+        """Return how many trees there are and what they use, as a sentence."""
+        used = ", ".join(f"{feature} {share:.0%}" for feature, share in self.most_used())
+        return (
+            f"{sum(self.rounds)} trees on {len(self.names)} numbers, seed {seed}; share of the gain: {used}."
+        )
+
     def most_used(self, count: int = 10) -> list[tuple[str, float]]:
         """Return the features by their share of the whole gain, the greatest first."""
         gains = sum(booster.feature_importance("gain") for booster in self.boosters)
         order = np.argsort(-gains)[:count]
         return [(self.names[i], float(gains[i] / max(gains.sum(), 1e-300))) for i in order]
-
-
-def import_lightgbm() -> Any:
-    """Return the module.
-
-    Raises:
-        ImportError: with the command that installs it.
-    """
-    try:
-        import lightgbm
-    except ImportError as error:
-        raise ImportError(
-            "Expected the package lightgbm for the baselines boosted_rows and boosted_history, found none. Install it "
-            'with `pip install "hf-mmtab[boosting]"`, or leave these names out of `compare`.'
-        ) from error
-    return lightgbm
 
 
 def fit_trees(
@@ -97,6 +90,7 @@ def fit_trees(
     seed: int = 0,
     threads: int | None = None,
     weights: np.ndarray | None = None,
+    rounds: int | None = None,
 ) -> BoostedTrees:
     """Fit trees, as many as do best on validation.
 
@@ -109,6 +103,7 @@ def fit_trees(
         seed: of the sampling of rows and features.
         threads: None: all cores.
         weights: `(rows,)` of the training rows, where they stand for more rows than themselves.
+        rounds: fit so many trees, and do not look at validation.
 
     Raises:
         ImportError: without LightGBM.
@@ -141,13 +136,13 @@ def fit_trees(
             lightgbm.train(
                 settings,
                 data,
-                num_boost_round=ROUNDS,
-                valid_sets=[stops],
-                callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+                num_boost_round=rounds or ROUNDS,
+                valid_sets=None if rounds else [stops],
+                callbacks=None if rounds else [lightgbm.early_stopping(PATIENCE, verbose=False)],
             )
         )
-    rounds = [booster.best_iteration or booster.num_trees() for booster in boosters]
-    return BoostedTrees(boosters, train.names, rounds)
+    grown = [booster.best_iteration or booster.num_trees() for booster in boosters]
+    return BoostedTrees(boosters, train.names, grown)
 
 
 def _binary_metric(labels: np.ndarray) -> str:

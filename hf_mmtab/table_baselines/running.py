@@ -14,7 +14,7 @@ from ..statistics.features import GROUPS, OF_A_ROW
 from ..statistics.row_statistics import RowStatistics
 from ..tasks.table import PreparedTable
 from .amount import AmountTrees
-from .boosting import Features, fit_trees, import_lightgbm
+from .boosting import BoostedTrees, Features, fit_trees, import_lightgbm
 
 logger = logging.get_logger(__name__)
 
@@ -73,7 +73,7 @@ class TableBaselines:
         self.dataset, self.windows, self.threads = dataset, dict(windows), threads
         self.num_classes = len(self.rows.label_names)
         self.judged = {split: self._rows_of(found) for split, found in self.windows.items()}
-        self.fitted, self.weights = self._sampled(*self._labelled("train"))
+        self.fitted, self.weights = self._sampled(*self.labelled("train"))
         later = [rows for split, rows in self.judged.items() if split != "train"]
         self.needed = np.unique(np.concatenate([self.fitted, *later]))
         self._features: dict[str, Features] = {}
@@ -147,27 +147,37 @@ class TableBaselines:
                 "`kind: money` in the column plan, or leave the baseline out of `compare`."
             )
         amounts = self.columns.numbers[self.columns.money[0]]
-        rows, labels = self._labelled("train")
+        rows, labels = self.labelled("train")
         fitted = AmountTrees(amounts[rows], labels)
         return lambda places: fitted.predict(amounts[places])
 
-    def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        import_lightgbm()  # before minutes of work on features
-        features = self.features(name)
+    def fit(self, features: Features, seed: int = 0, whole: bool = False) -> BoostedTrees:
+        """Fit trees on the labelled training rows, stopped by those of validation.
+
+        Args:
+            features: of `needed` rows.
+            seed: of the sampling.
+            whole: whether they are features of all rows instead.
+        """
         assert self.rows.labels is not None
-        rows, labels = self._labelled("validation")
+        rows, labels = self.labelled("validation")
         trees = fit_trees(
-            features.select(self._places(self.fitted)),
+            features.select(self.fitted if whole else self._places(self.fitted)),
             np.array(self.rows.labels[self.fitted]),
-            features.select(self._places(rows)),
+            features.select(rows if whole else self._places(rows)),
             labels,
             self.num_classes,
             seed,
             self.threads,
             self.weights,
         )
-        used = ", ".join(f"{feature} {share:.0%}" for feature, share in trees.most_used())
-        logger.info(f"{name}, seed {seed}: {sum(trees.rounds)} trees; share of the gain: {used}.")
+        logger.info(trees.summary(seed))
+        return trees
+
+    def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        import_lightgbm()  # before minutes of work on features
+        features = self.features(name)
+        trees = self.fit(features, seed)
 
         def predict(rows: np.ndarray) -> np.ndarray:
             blocks = np.array_split(self._places(rows), max(1, -(-len(rows) // SCORED_AT_ONCE)))
@@ -178,8 +188,8 @@ class TableBaselines:
     def _places(self, rows: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.needed, rows)
 
-    def _labelled(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of a split that have a label, and their labels."""
+    def labelled(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of a split that have a label, and their labels."""
         rows = self.judged[split]
         assert self.rows.labels is not None
         labels = np.array(self.rows.labels[rows])

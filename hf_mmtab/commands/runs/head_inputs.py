@@ -8,12 +8,13 @@ from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
 from ...files import write_whole
+from ...tasks.table_heads import AUTO, WITHOUT_ENCODER
 from ...training.checkpoints import last_complete_checkpoint
 from .own_files import CACHE_FOLDER, TABLE_FOLDER
 
 logger = logging.get_logger(__name__)
 
-AUTO, CANDIDATES = "auto", ("states", "surprise", "both")
+CANDIDATES = ("states", "surprise", "both")
 CHOICE_FILE = "row_inputs.json"
 
 
@@ -28,29 +29,31 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
     """
     recipe = run.recipe
     model, folder = recipe.model, recipe.folder
-    if model.row_inputs != AUTO:
+    if model.row_inputs != [AUTO]:
         return None
-    if model.architecture == "raw_lstm" or model.pretrained is None:
-        model.row_inputs = "states"
+    if model.architecture in WITHOUT_ENCODER or model.pretrained is None:
+        model.row_inputs = ["states"]
         return None
     file = recipe.shared_folder / TABLE_FOLDER / CHOICE_FILE
     choices = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     checkpoint = last_complete_checkpoint(folder)
     if (choice := choices.get(model.architecture)) is not None:
-        model.row_inputs = choice["chosen"]
+        model.row_inputs = [choice["chosen"]]
         return choice
     if checkpoint is not None:
-        model.row_inputs = AutoConfig.from_pretrained(checkpoint).row_inputs
+        before = AutoConfig.from_pretrained(checkpoint).row_inputs
+        model.row_inputs = [before] if isinstance(before, str) else before
         return None
     if not AutoConfig.from_pretrained(model.pretrained).next_row:
-        model.row_inputs = "states"
+        model.row_inputs = ["states"]
         return None
     found: dict[str, float] = {}
     for name in CANDIDATES:
         metric, more_is_better, found[name] = _best_on_validation(run, name)
-    model.row_inputs = (max if more_is_better else min)(found, key=lambda name: found[name])
+    best = (max if more_is_better else min)(found, key=lambda name: found[name])
+    model.row_inputs = [best]
     set_seed(recipe.training.seed)  # as if the choice had been written into the recipe
-    choice = {"chosen": model.row_inputs, "metric": metric, "validation": found}
+    choice = {"chosen": best, "metric": metric, "validation": found}
     if recipe.training.process_index == 0:
         choices[model.architecture] = choice
         write_whole(file, json.dumps(choices, indent=1) + "\n")

@@ -25,6 +25,7 @@ from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import TableTask, get_task
 from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
+from ...tasks.table_heads import beside_ids
 from ..outputs import draft_of
 from ..runs.own_files import TABLE_FOLDER
 from .writer import table_writer
@@ -32,6 +33,7 @@ from .writer import table_writer
 BLOCK_ROWS = 65_536
 ALL_ROWS = Split("time", (1.0, 0.0, 0.0))  # no split: every row lies in the first part
 Level = Literal["row", "window"]
+MODEL_INPUTS = ("input_ids", "attention_mask", "times", "statistics")
 
 
 @dataclass
@@ -171,10 +173,12 @@ def scoring_into(
         scratch.mkdir()
         table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record)
         model.check_processor(table.processor.fingerprint)
+        beside = beside_ids(table, model.config.statistics, getattr(model, "reads_times", False))
         with tqdm(total=len(table.rows), unit=" rows", desc="Scoring", disable=None) as progress:
 
             def blocks() -> Iterator[tuple[WindowDataset, JudgedRows]]:
                 for windows, judged, covered in cut.blocks(table.rows):
+                    windows.beside = beside
                     yield windows, judged
                     progress.update(covered)
 
@@ -193,11 +197,11 @@ def run_windows(
     """Yield what a function says of each batch of windows, as float32 on the CPU, and the batch's attention mask.
 
     Args:
-        function: takes `input_ids` and `attention_mask`, and returns a tensor.
+        function: takes `MODEL_INPUTS`, the last two where the windows have them, and returns a tensor.
     """
     loader = DataLoader(cast(Any, windows), batch_size=batch_size, collate_fn=TabBertCollator(processor))
     for batch in loader:
-        inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+        inputs = {name: batch[name].to(device) for name in MODEL_INPUTS if name in batch}
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             yield function(**inputs).float().cpu(), batch["attention_mask"]
 
