@@ -84,26 +84,23 @@ class BoostedTrees:
 def fit_trees(
     train: Features,
     labels: np.ndarray,
-    validation: Features,
-    validation_labels: np.ndarray,
+    validation: tuple[Features, np.ndarray] | int,
     num_classes: int,
     seed: int = 0,
     threads: int | None = None,
     weights: np.ndarray | None = None,
-    rounds: int | None = None,
 ) -> BoostedTrees:
     """Fit trees, as many as do best on validation.
 
     Args:
         train: of rows with a label.
         labels: `(rows,)` classes, or `(rows, targets)` floats, NaN unknown.
-        validation: of rows with a label; early stopping by average precision (two classes), log loss or squared error.
-        validation_labels: of its rows.
+        validation: rows with a label, and their labels: trees stop by average precision (two classes), log loss or
+            squared error. A number: so many trees, whatever validation says.
         num_classes: 0 for numbers.
         seed: of the sampling of rows and features.
         threads: None: all cores.
         weights: `(rows,)` of the training rows, where they stand for more rows than themselves.
-        rounds: fit so many trees, and do not look at validation.
 
     Raises:
         ImportError: without LightGBM.
@@ -120,27 +117,28 @@ def fit_trees(
             )
         several = num_classes > 2
         settings["objective"] = "multiclass" if several else "binary"
-        settings["metric"] = "multi_logloss" if several else _binary_metric(validation_labels)
+        settings["metric"] = "multi_logloss"
+        if not several:
+            settings["metric"] = (
+                "binary_logloss" if isinstance(validation, int) else _binary_metric(validation[1])
+            )
         if several:
             settings["num_class"] = num_classes
-        targets: Sequence[tuple[np.ndarray, np.ndarray]] = [(labels, validation_labels)]
+        targets: Sequence[np.ndarray] = [labels]
     else:
         settings |= {"objective": "regression", "metric": "l2"}
-        targets = list(zip(labels.T.copy(), validation_labels.T.copy(), strict=True))
+        targets = list(labels.T.copy())
     boosters = []
-    for own, judged in targets:
-        known, known_judged = np.isfinite(own), np.isfinite(judged)
+    for target, own in enumerate(targets):
+        known = np.isfinite(own)
         data = _dataset(lightgbm, train, own, known, None, weights)
-        stops = _dataset(lightgbm, validation, judged, known_judged, data)
-        boosters.append(
-            lightgbm.train(
-                settings,
-                data,
-                num_boost_round=rounds or ROUNDS,
-                valid_sets=None if rounds else [stops],
-                callbacks=None if rounds else [lightgbm.early_stopping(PATIENCE, verbose=False)],
-            )
-        )
+        more: dict[str, Any] = {"num_boost_round": validation}
+        if not isinstance(validation, int):
+            judged = validation[1].T[target] if validation[1].ndim > 1 else validation[1]
+            stops = _dataset(lightgbm, validation[0], judged, np.isfinite(judged), data)
+            patience = lightgbm.early_stopping(PATIENCE, verbose=False)
+            more = {"num_boost_round": ROUNDS, "valid_sets": [stops], "callbacks": [patience]}
+        boosters.append(lightgbm.train(settings, data, **more))
     grown = [booster.best_iteration or booster.num_trees() for booster in boosters]
     return BoostedTrees(boosters, train.names, grown)
 

@@ -164,8 +164,7 @@ class TableBaselines:
         trees = fit_trees(
             features.select(self.fitted if whole else self._places(self.fitted)),
             np.array(self.rows.labels[self.fitted]),
-            features.select(rows if whole else self._places(rows)),
-            labels,
+            (features.select(rows if whole else self._places(rows)), labels),
             self.num_classes,
             seed,
             self.threads,

@@ -12,7 +12,7 @@ import yaml
 from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from hf_mmtab.commands import eval_checkpoint, predict, pretrain
+from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
 from hf_mmtab.data.encoded_rows import EncodedRows
@@ -149,6 +149,14 @@ def test_what_a_model_reads_travels_with_it(run):
             ValueError, match="Expected the times of the rows for windowed_surprise, found none"
         ):
             model(ids, statistics=torch.zeros(1, 3, len(saved["names"])))
+
+
+def test_embed_writes_the_statistics_that_a_model_reads(run, folder, tmp_path):
+    embed.main([str(run), str(folder / "payments.csv"), str(tmp_path / "s.parquet"), "--what", "statistics"])
+    found = pq.read_table(tmp_path / "s.parquet")
+    names = json.loads((run / "config.json").read_text())["statistics"]
+    assert found.column_names == ["who", "card", "when", "row", *(f"statistic: {name}" for name in names)]
+    assert found["statistic: who/card: rows before"].to_pylist()[:3] == [0, 1, 2]
 
 
 def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers(folder):

@@ -104,11 +104,11 @@ def fuse(run: Any, trainer: Any) -> None:
         before, after = times < begin, (times >= begin) & (times < end)
         if len(np.unique(labels[before])) < 2 or not after.any():
             continue
+        logger.info(
+            f"Fusion: the LSTM is trained anew on {int(before.sum()):,} of {len(times):,} labelled rows."
+        )
         own = sequence_up_to(run, int(begin))
-        boosted = fit_trees(
-            features.select(rows[before]), labels[before], features.select(rows[before][:1]), labels[before][:1],
-            2, seed, rounds=rounds,
-        )  # fmt: skip
+        boosted = fit_trees(features.select(rows[before]), labels[before], rounds, 2, seed)
         places = np.flatnonzero(after)
         odds = own[places]
         trees_odds = boosted.boosters[0].predict(features.select(rows[places]).values, raw_score=True)
@@ -130,7 +130,7 @@ def fuse(run: Any, trainer: Any) -> None:
     equal = _logistic(ranked.mean(axis=1, keepdims=True), labels[out])
     fusion["weights"]["rank_average"] = [equal[0] / 2, equal[0] / 2, equal[1]]
     joined = fit_trees(
-        _beside(features, rows[out], more), labels[out], _beside(features, judged, known), truth, 2, seed
+        _beside(features, rows[out], more), labels[out], (_beside(features, judged, known), truth), 2, seed
     )
     model.set_trees(FUSED, joined.boosters)
     model.config.fusion = fusion
