@@ -17,6 +17,7 @@ from ...evaluation.scored_rows import judged_rows
 from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.modeling_tabbert_boosted import CANDIDATES, FUSED, STATISTICS
 from ...models.tabbert.modeling_tabbert_numbers import normal_quantiles, normal_scores
+from ...models.tabbert.modeling_tabbert_surprise import surprise_names, windowed_names
 from ...statistics import RowStatistics
 from ...table_baselines import TableBaselines
 from ...table_baselines.boosting import Features, fit_trees
@@ -129,9 +130,8 @@ def fuse(run: Any, trainer: Any) -> None:
     fusion["weights"]["stack"] = _logistic(both, labels[out])
     equal = _logistic(ranked.mean(axis=1, keepdims=True), labels[out])
     fusion["weights"]["rank_average"] = [equal[0] / 2, equal[0] / 2, equal[1]]
-    joined = fit_trees(
-        _beside(features, rows[out], more), labels[out], (_beside(features, judged, known), truth), 2, seed
-    )
+    stops = _beside(features, judged, known, model.config), truth
+    joined = fit_trees(_beside(features, rows[out], more, model.config), labels[out], stops, 2, seed)
     model.set_trees(FUSED, joined.boosters)
     model.config.fusion = fusion
     statistics, others = torch.from_numpy(features.select(judged).values), torch.from_numpy(known)
@@ -159,10 +159,13 @@ def _logistic(inputs: np.ndarray, labels: np.ndarray) -> list[float]:
     return [*map(float, fitted.coef_[0]), float(fitted.intercept_[0])]
 
 
-def _beside(features: Features, rows: np.ndarray, more: np.ndarray) -> Features:
-    """Return the statistics of some rows with further numbers behind them."""
+def _beside(features: Features, rows: np.ndarray, more: np.ndarray, config: Any) -> Features:
+    """Return the statistics of some rows with what `tree_inputs` gave for them behind."""
     values = np.concatenate([features.select(rows).values, more.astype(np.float32)], axis=1)
-    names = ["sequence: log odds", *(f"surprise {i}" for i in range(more.shape[1] - 1))]
+    names = ["TabBERT: log odds"]
+    if more.shape[1] > 1:
+        told = [*surprise_names(config), *windowed_names(config)]
+        names += [f"TabBERT: {name}" for name in told]
     return Features([*features.names, *names], values, features.categorical)
 
 

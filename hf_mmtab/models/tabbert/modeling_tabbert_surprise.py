@@ -21,6 +21,19 @@ def rows_before(states: torch.Tensor, lag: int = 1) -> torch.Tensor:
     return F.pad(states, (0, 0, lag, 0))[:, : states.shape[1]]
 
 
+def surprise_names(config: TabBertConfig) -> list[str]:
+    """Return what each of the `surprise_width` numbers says, in their order, for reports."""
+    names = [f"surprise of {field}, {lag} before" for lag in LAGS for field in config.fields]
+    names += [f"rarity of {field}" for field in config.fields]
+    return [*names, *(f"rank of {field}" for field in config.numeric_ranges or {})]
+
+
+def windowed_names(config: TabBertConfig) -> list[str]:
+    """Return what each number of `TabBertSurprise.windowed` says."""
+    stretches = [*STRETCHES, *(f"{rows} rows" for rows in STRETCH_ROWS)]
+    return [f"surprise of {field}, last {one}" for one in stretches for field in [*config.fields, "all"]]
+
+
 class TabBertSurprise(nn.Module):
     """Scores the cells of each row from rows before, with the weights that pretraining learned for that."""
 
