@@ -588,7 +588,7 @@ def test_rows_are_embedded_with_the_rows_before_them(finished, encoder, stranger
     [
         (
             ["--architecture", "gru"],
-            "Expected one of lstm, mlp, pooled, raw_lstm for --architecture, found 'gru'",
+            "Expected one of lstm, mlp, pooled, raw_lstm, boosted, fusion for --architecture, found 'gru'",
         ),
         (["--window_label", "first"], "Expected one of last, any, every for --window_label, found 'first'"),
         (["--upsample_positives", "1.5"], "upsample_positives must be between 0 and 1.*got 1.5"),
