@@ -50,16 +50,13 @@ class RowStatistics:
     categorical: int
 
     @classmethod
-    def fit(
-        cls, columns: TableColumns, training: np.ndarray, chosen: Choice = "auto", codes: bool = True
-    ) -> "RowStatistics":
+    def fit(cls, columns: TableColumns, training: np.ndarray, chosen: Choice = "auto") -> "RowStatistics":
         """Count the values of the training rows, and choose the statistics.
 
         Args:
             columns: of all rows.
             training: `(rows,)` mask of the training rows.
             chosen: "auto": all; or names, patterns of names (`user: *surprise*`) and groups (`GROUPS`).
-            codes: whether categories may enter as codes, which only trees can read.
 
         Raises:
             ValueError: if a pattern fits no statistic, or there is none.
@@ -77,8 +74,6 @@ class RowStatistics:
             if np.abs(numbers[np.isfinite(numbers)]).max(initial=0) < EXACT_FLOAT32:
                 found.numbered.append(name)
         known = list(found._probe(columns))
-        if not codes:
-            known = [(group, name) for group, name in known if group != "category"]
         kept = (
             known if chosen == "auto" else _matching(known, [chosen] if isinstance(chosen, str) else chosen)
         )

@@ -96,16 +96,11 @@ def fit_statistics(arguments: TabBertHeadArguments, table: PreparedTable, train:
     Raises:
         ValueError: if a name or pattern fits none.
     """
-    table.processor.statistics = None
-    if not reads_statistics(arguments):
-        return
     training = np.zeros(len(table.rows), dtype=bool)
     training[judged_rows(train).row] = True
     columns = read_columns(table.dataset, table.rows, table.processor.plan)
     chosen = "auto" if arguments.statistics == [AUTO] else arguments.statistics
-    # a network would take the code of a category for a number
-    codes = "statistics" not in arguments.row_inputs
-    table.processor.statistics = RowStatistics.fit(columns, training, chosen, codes).to_dict()
+    table.processor.statistics = RowStatistics.fit(columns, training, chosen).to_dict()
 
 
 def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray]:
@@ -201,6 +196,7 @@ def head_settings(
         "max_gap": data.max_gap,
         "threshold": None,
         "statistics": (table.processor.statistics or {}).get("names"),
+        "statistics_codes": (table.processor.statistics or {}).get("categorical", 0),
     }
     if arguments.encoder_dropout is not None:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"):

@@ -30,6 +30,7 @@ from ...tasks.table_heads import (
     beside_ids,
     fit_statistics,
     head_model,
+    reads_statistics,
 )
 from ...tasks.table_labels import (
     check_labels,
@@ -99,7 +100,9 @@ class HeadRun(ComparedRun[HeadRecipe]):
         check_labels(self.windows)
         check_baselines(self.recipe, self.table)
         check_trees(self.recipe, self.table)
+        self.processor.statistics = None  # those of another head, which the encoder may have had
         self.inputs = choose_inputs(self)
+        self.read_beside()
         return self.start()
 
     def start(self) -> Any:
@@ -149,11 +152,20 @@ class HeadRun(ComparedRun[HeadRecipe]):
         }
         self.windows = with_labels(windows)
         self.processor = self.table.processor
-        fit_statistics(recipe.model, self.table, self.windows["train"])
-        times = recipe.model.architecture == "fusion" or "windowed_surprise" in recipe.model.row_inputs
-        beside = beside_ids(self.table, self.processor.statistics, times)
+
+    def read_beside(self) -> None:
+        """Give windows what the head reads beside ids; the processor keeps what later tables need for it."""
+        model = self.recipe.model
+        known = {**self.windows["train"].beside} if self.processor.statistics is not None else {}
+        if not reads_statistics(model):
+            self.processor.statistics, known = None, {}
+        elif "statistics" not in known:
+            fit_statistics(model, self.table, self.windows["train"])
+            known = beside_ids(self.table, statistics=True, times=False)
+        if model.architecture == "fusion" or "windowed_surprise" in model.row_inputs:
+            known["times"] = self.table.rows.time
         for found in self.windows.values():
-            found.beside = beside
+            found.beside = known
 
     def _choose_freezing(self, model: Any) -> None:
         """Keep a pretrained encoder frozen unless the recipe says when it thaws; share its outputs between runs."""

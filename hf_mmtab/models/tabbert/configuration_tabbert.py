@@ -103,6 +103,9 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     statistics: list[str] | None = (
         None  # names of the numbers about each row and its past that the model reads
     )
+    statistics_codes: int = (
+        0  # how many of them, the first ones, are codes of categories, which only trees read
+    )
     statistics_hidden_size: int = 64  # width in which a neural head reads them
     fusion: dict[str, Any] | None = None  # how a fused model comes to its scores; {}: not fitted yet
     trees: dict[str, int] | None = None  # name of a file of boosted trees → how many there are, one a target

@@ -20,6 +20,7 @@ HEAD_SETTINGS = (
     "threshold",
     "row_inputs",
     "statistics",
+    "statistics_codes",
     "statistics_hidden_size",
     "fusion",
     "trees",

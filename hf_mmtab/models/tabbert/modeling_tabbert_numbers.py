@@ -16,18 +16,20 @@ class TabBertRowNumbers(nn.Module):
 
     def __init__(self, config: TabBertConfig):
         super().__init__()
-        count = len(config.statistics or [])
+        self.codes = config.statistics_codes
+        count = len(config.statistics or []) - self.codes
         self.register_buffer("quantiles", torch.zeros(count, POINTS))
         self.projection = nn.Linear(2 * count, config.statistics_hidden_size)
         self.LayerNorm = nn.LayerNorm(config.statistics_hidden_size)
 
     @torch.no_grad()
     def learn_quantiles(self, values: torch.Tensor) -> None:
-        """Take the quantiles of training rows, see `normal_quantiles`."""
-        self.quantiles.copy_(normal_quantiles(values))
+        """Take the quantiles of training rows, `(rows, statistics)`; see `normal_quantiles`."""
+        self.quantiles.copy_(normal_quantiles(values[:, self.codes :]))
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return one vector for the numbers of each row, shape `(batch, rows, statistics_hidden_size)`."""
+        """Return one vector for the statistics of each row, shape `(batch, rows, statistics_hidden_size)`."""
+        numbers = numbers[..., self.codes :]
         missing = (~numbers.isfinite()).to(self.projection.weight.dtype)
         scores = normal_scores(numbers, self.quantiles).to(missing.dtype)
         return self.LayerNorm(self.projection(torch.cat([scores, missing], dim=-1)))
