@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         "--task", help="tables: which reader; default: that of the checkpoint's recipe, else table"
     )
     parser.add_argument(
+        "--state",
+        help="tables: folder that keeps the rows of every call; the input is then new rows alone, and gets the scores "
+        "that the whole table would get",
+    )
+    parser.add_argument(
         "--level",
         choices=["row", "window"],
         help="tables: a score for each row (with the rows before it), or for each window of rows; default: as trained",

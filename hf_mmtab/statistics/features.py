@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 
 from .columns import MISSING, TableColumns
-from .earlier import Earlier, together
+from .earlier import Earlier, together, without_rounding
 
 STRETCH_ROWS = (3, 5, 10)
 STRETCH_SECONDS = {"hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
@@ -167,11 +167,8 @@ def _unlike_numbers(
 
 
 def _beyond(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return how far values lie from means: exactly 0 where they differ by the rounding of long sums alone, which would
-    send a row down another branch of a tree once later rows are in the table.
-    """
-    found = values - mean
-    return np.where(np.abs(found) <= 1e-9 * np.abs(values), 0.0, found)
+    """Return how far values lie from means."""
+    return without_rounding(values - mean, 1e3 * np.abs(values))  # means are of long sums
 
 
 def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:

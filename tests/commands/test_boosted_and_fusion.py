@@ -3,6 +3,7 @@
 import builtins
 import json
 
+import datasets
 import numpy as np
 import polars
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
+from hf_mmtab.commands.tables.state import STATE_FILE, with_history, write_state
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.models.tabbert import TabBertProcessor
@@ -149,6 +151,41 @@ def test_what_a_model_reads_travels_with_it(run):
             ValueError, match="Expected the times of the rows for windowed_surprise, found none"
         ):
             model(ids, statistics=torch.zeros(1, 3, len(saved["names"])))
+
+
+def test_new_rows_scored_with_a_state_get_the_scores_of_the_whole_table(run, folder, tmp_path):
+    table = polars.read_csv(folder / "payments.csv").sort("when", maintain_order=True)
+    table.write_csv(tmp_path / "all.csv")
+    predict.main([str(run), str(tmp_path / "all.csv"), str(tmp_path / "all.parquet")])
+    whole = pq.read_table(tmp_path / "all.parquet").sort_by("row")["probability_yes"].to_numpy()
+    found = []
+    for number, (first, count) in enumerate([(0, 700), (700, 3), (703, 497)]):
+        part = table[first : first + count]
+        (part if number != 1 else part.drop("odd")).write_csv(tmp_path / f"{number}.csv")
+        arguments = [str(run), str(tmp_path / f"{number}.csv"), str(tmp_path / f"{number}.parquet")]
+        predict.main([*arguments, "--state", str(tmp_path / "state")])
+        scores = pq.read_table(tmp_path / f"{number}.parquet").sort_by("row")
+        assert scores["row"].to_pylist() == list(range(count))
+        found.append(scores["probability_yes"].to_numpy())
+    np.testing.assert_allclose(np.concatenate(found), whole, atol=1e-5)
+    if run.name == "boosted":
+        with pytest.raises(ValueError, match="Expected --level row beside --state"):
+            predict.main([*arguments, "--state", str(tmp_path / "state"), "--level", "window"])
+
+
+def test_a_state_of_another_model_or_a_damaged_one_is_refused(folder, tmp_path):
+    rows = datasets.Dataset.from_dict({"who": ["a", "b"], "amount": [1.0, 2.0]})
+    write_state(tmp_path / "state", rows, "mine")
+    both, earlier = with_history(rows, tmp_path / "state", ["who", "amount"], "mine")
+    assert (len(both), earlier) == (4, 2)
+    with pytest.raises(ValueError, match=r"Expected the state of processor other .* found one of mine"):
+        with_history(rows, tmp_path / "state", ["who", "amount"], "other")
+    texts = datasets.Dataset.from_dict({"who": ["a"], "amount": ["much"]})
+    with pytest.raises(ValueError, match="Expected new rows with the columns and types"):
+        with_history(texts, tmp_path / "state", ["who", "amount"], "mine")
+    (tmp_path / "state" / STATE_FILE).write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="found a damaged file"):
+        with_history(rows, tmp_path / "state", ["who", "amount"], "mine")
 
 
 def test_embed_writes_the_statistics_that_a_model_reads(run, folder, tmp_path):
