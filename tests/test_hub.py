@@ -10,6 +10,7 @@ import pytest
 from hub_server import HubServer, Repository
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from hf_mmtab import make_standalone
 from hf_mmtab.commands.push_to_hub import files_to_push, main, push_run
 from hf_mmtab.models.mmbt import MMBTBaselineConfig, MMBTBaselineForClassification, MMBTProcessor
 
@@ -103,6 +104,13 @@ def test_only_what_others_need_is_uploaded(run):
         "modeling_own.py",
         "parts_of_own.py",
     ]
+
+
+def test_the_code_of_a_standalone_checkpoint_is_uploaded_whole(run):
+    make_standalone(run)
+    code = {file.name for file in run.glob("*.py")}
+    assert {"hf_mmtab_modeling_baselines.py", "hf_mmtab_processing_mmbt.py", "hf_mmtab_image_text.py"} < code
+    assert code == {file.name for file in files_to_push(run) if file.name.endswith(".py")}
 
 
 def test_without_login_nothing_is_sent(run, no_token):

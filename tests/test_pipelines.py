@@ -29,7 +29,8 @@ from hf_mmtab.models.tabbert import (
     TabBertLstmForSequenceClassification,
     TabBertPooledForSequenceClassification,
 )
-from hf_mmtab.pipelines import TABULAR_TASK, ImageTextClassificationPipeline, answers
+from hf_mmtab.pipelines import TABULAR_TASK, ImageTextClassificationPipeline
+from hf_mmtab.pipelines.answers import answers
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sea", "land", "a", "the", "old", "new"]
 NAMES = {0: "calm", 1: "wild", 2: "dry"}
@@ -318,8 +319,12 @@ def test_every_row_gets_the_score_of_the_predict_command(payments, tmp_path, set
 def test_a_history_comes_in_any_kind_of_table(payments, tmp_path):
     score = pipeline("tabular-sequence-classification", model=save_head(tmp_path, payments), device="cpu")
     one = payments.filter(pl.col("who") == "bob")
-    answers = [score(one), score(one.to_pandas()), score(one.to_arrow()), score(one.to_dict(as_series=False))]
-    assert answers == [answers[0]] * 4
+    texts = [{**row, "when": row["when"].isoformat()} for row in one.to_dicts()]
+    kinds = [one, one.to_pandas(), one.to_arrow(), one.to_dict(as_series=False), one.to_dicts(), texts]
+    assert [score(rows) for rows in kinds] == [score(one)] * 6
+    assert score([texts, texts[:4]]) == [score(one), score(one[:4])]
+    with pytest.raises(ValueError, match="Expected times such as 2024-05-01T10:30:00 in column 'when'"):
+        score([{**row, "when": "5.1.2024"} for row in texts])
 
 
 def test_a_regression_gives_the_value_of_each_target(payments, tmp_path):

@@ -22,10 +22,8 @@ class ImageTextColumns:
     label_column: str | None = key(None, "Default: found by its usual names.")
     label_separator: str | None = key(None, "Splits a text into several labels, e.g. '|' in a CSV file.")
     allow_empty_text: bool = key(False, "Keep records without a text; their picture alone is read.")
-    check_images: Literal["header", "decode", "off"] | None = key(
-        None,
-        "Before training: header opens every picture once, decode reads it to its end. Default: "
-        "decode where bad records are left out, else header.",
+    check_images: Literal["decode", "header", "off"] = key(
+        "decode", "Before training: decode reads every picture to its end, header only opens it."
     )
 
 

@@ -28,8 +28,11 @@ _DERIVED = re.compile(
 
 
 def _read_mapping(path: Path) -> None:
-    if not isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict):
+    text = path.read_text(encoding="utf-8")
+    if not isinstance(yaml.safe_load(text), dict):
         raise ValueError("no YAML mapping")
+    if not text.endswith("\n"):  # half of a mapping is a mapping too
+        raise ValueError("its last line is cut off")
 
 
 # Weights and tables are opened, and not read: a file that is cut off shows it at once.
@@ -105,7 +108,7 @@ def _remedy(folder: Path, name: str) -> str:
 
 @contextmanager
 def damage_named(*folders: str | os.PathLike | None) -> Iterator[None]:
-    """Where reading fails with an error of a library, look for a damaged file, and name it with its remedy.
+    """Where reading fails, look for a damaged file, and name it with its remedy.
 
     Args:
         folders: runs or saved models that are read; names on the Hub, and None, are passed over.
@@ -116,9 +119,8 @@ def damage_named(*folders: str | os.PathLike | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not str(error).startswith("Expected"):  # ours say what to do
-            places = [Path(folder) for folder in folders if folder is not None]
-            for place in places:
-                if place.is_dir() and (sentence := damaged_file(place)):
-                    raise ValueError(sentence) from error
+        ours = str(error).startswith("Expected")  # it says what to do, unless it came of a damaged file
+        for place in (Path(folder) for folder in folders if folder is not None):
+            if place.is_dir() and (sentence := damaged_file(place, needed=ours)):
+                raise ValueError(sentence) from error
         raise

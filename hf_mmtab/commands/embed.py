@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from transformers import AutoConfig
 
-from ..data.windows import DEFAULT_SEQ_LEN
+from ..data.window_index import DEFAULT_SEQ_LEN
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training.precision import in_bf16, precision_flags

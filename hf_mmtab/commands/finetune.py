@@ -15,7 +15,7 @@ from ..tasks import ImageTextTask, TableTask, get_task
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .runs.comparison import compare
-from .runs.folder import push_if_asked, reads_of, refuse_shared_folder
+from .runs.folder import publish, reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
 from .runs.lock import lock_folder
 from .runs.own_files import is_run, remove_drafts, remove_run
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with damage_named(root):
                 reference = runs[architectures[0], seeds[0]]
                 say(compare(reference, root, finished))
-                push_if_asked(reference.recipe)  # again: its report now has the comparison
+                publish(reference.recipe)  # again: its report now has the comparison
 
 
 def architectures_of(

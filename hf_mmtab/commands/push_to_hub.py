@@ -20,6 +20,7 @@ from ..publishing import (
     PublicFile,
     create_repository,
     listing,
+    make_standalone,
     model_files,
     public_files,
     saved_names,
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         "public": "create a public repository, or push to one that is public; without it the repository is private",
         "private": "the default: an existing public one is refused",
         "examples": "send the report with its examples: rows, texts and pictures of the data; default: without",
+        "standalone": "put the code of the model's classes into the folder and send it too: it then loads "
+        "without this package",
         "dry_run": "list what would be sent, and stop",
     }
     for name, help in switches.items():
@@ -68,6 +71,7 @@ def push_run(
     token: str | None = None,
     examples: bool = False,
     dry_run: bool = False,
+    standalone: bool = False,
 ) -> str:
     """List what of a run folder is sent, and upload it in one commit; returns the address of the commit.
 
@@ -80,6 +84,7 @@ def push_run(
         token: of the Hub; default: that of `hf auth login` or HF_TOKEN.
         examples: whether the report may show rows, texts and pictures of the data.
         dry_run: only list; returns a line that says so.
+        standalone: first put the code of the model's classes into the folder, see `make_standalone`.
 
     Raises:
         ValueError: if the folder holds no model or no processor of ours, nobody is logged in, or a public repository
@@ -90,6 +95,9 @@ def push_run(
     with damage_named(folder):
         if sentence := damaged_file(folder, needed=True):
             raise ValueError(sentence)
+        files_to_push(folder)
+        if standalone:
+            make_standalone(folder)
         files = files_to_push(folder, repo_id, examples)
     tell_what_is_sent(folder, files, repo_id, private)
     if dry_run:

@@ -39,7 +39,10 @@ class EncodedDataset(torch.utils.data.Dataset):
         try:
             example = self.encode(self.rows[index], self.skip)
         except (ValueError, OSError) as error:
-            raise ValueError(f"Row {index}: {error}") from error
+            raise ValueError(
+                f"Row {index} of the split: {error} `check_images: decode` names such a record with file and line "
+                "before training, `on_bad_record: skip` leaves it out."
+            ) from error
         if self.augment:
             example["augment"] = True
         return example

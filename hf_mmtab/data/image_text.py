@@ -179,8 +179,7 @@ class ImageText(datasets.ArrowBasedBuilder):
 
     @property
     def _check_images(self) -> CheckImages:
-        chosen = cast(ImageTextConfig, self.config).check_images
-        return chosen or ("decode" if self._bad.policy == "skip" else "header")
+        return cast(ImageTextConfig, self.config).check_images
 
     @property
     def skipped(self) -> list[BadRecord]:

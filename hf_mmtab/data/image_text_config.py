@@ -28,8 +28,8 @@ class ImageTextConfig(datasets.BuilderConfig):
             gives up `validation / (train + validation)` of its records. Stratified by (rarest) label.
         split_seed: of that split.
         on_bad_record: "raise" at the first bad record, or "skip" and list them (`builder.skipped`).
-        check_images: "header" opens every picture once; "decode" reads it to its end; "off". Default:
-            "header", or "decode" when bad records are skipped, so that training meets none.
+        check_images: "decode" reads every picture to its end, so that training meets no broken one; "header" only
+            opens it; "off".
         allow_empty_text: keep records without a text.
         keep_input_columns: keep the columns behind picture, text and label, too, as they were (for
             predictions).
@@ -48,6 +48,6 @@ class ImageTextConfig(datasets.BuilderConfig):
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0
     on_bad_record: OnBadRecord = "raise"
-    check_images: CheckImages | None = None
+    check_images: CheckImages = "decode"
     allow_empty_text: bool = False
     keep_input_columns: bool = False

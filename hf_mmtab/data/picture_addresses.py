@@ -5,8 +5,11 @@ import socket
 import time
 from urllib.parse import urljoin, urlsplit
 
-import requests
-import urllib3
+try:
+    import requests
+    import urllib3
+except ImportError:  # in a checkpoint that stands alone, where only web addresses need them
+    requests = None  # type: ignore[assignment]
 
 SCHEMES = ("http", "https")
 MAX_REDIRECTS = 5
@@ -37,6 +40,10 @@ def fetch_picture(
     Raises:
         AddressError: not reached in time, an error of the server, too large, or redirected where it may not lead.
     """
+    if requests is None:
+        raise AddressError(
+            f"Expected the package requests to fetch {address}, found none. Install it: pip install requests"
+        )
     deadline = time.monotonic() + seconds
     current = address
     try:
@@ -64,7 +71,9 @@ def fetch_picture(
     )
 
 
-def _body(answer: requests.Response, address: str, deadline: float, seconds: float, max_bytes: int) -> bytes:
+def _body(
+    answer: "requests.Response", address: str, deadline: float, seconds: float, max_bytes: int
+) -> bytes:
     parts, size = [], 0
     # read1: what has come, so that a drip is noticed
     while part := answer.raw.read1(CHUNK_BYTES, decode_content=True):

@@ -7,7 +7,8 @@ import numpy as np
 from transformers.utils import logging
 
 from .encoded_rows import SPLITS, EncodedRows
-from .windows import WindowDataset, WindowIndex, WindowLabel, cut_growing, cut_windows
+from .window_index import WindowIndex, cut_growing, cut_windows
+from .windows import WindowDataset, WindowLabel
 
 logger = logging.get_logger(__name__)
 

@@ -201,7 +201,7 @@ def _public_result(name: str, value: Any, paths: LocalPaths) -> Any:
 
 
 def _travelling_code(folder: Path, found: dict[str, Path | bytes]) -> list[str]:
-    """Return the modules that `auto_map` names, and those beside them that they import."""
+    """Return the modules that `auto_map` and `custom_pipelines` name, and those beside them that they import."""
     modules: dict[str, None] = {}
     for name in found:
         if name.endswith("config.json"):
@@ -216,17 +216,18 @@ def _travelling_code(folder: Path, found: dict[str, Path | bytes]) -> list[str]:
 
 
 def _modules(config: Any) -> Iterator[str]:
-    """The modules in every `auto_map` of a configuration: `module.Class`, or `repository--module.Class`."""
+    """The modules of classes in every `auto_map` and pipeline of a configuration; none of another repository."""
     if isinstance(config, dict):
         for name, value in config.items():
             if name == "auto_map" and isinstance(value, dict):
-                for entry in value.values():
-                    names = [
-                        one for one in (entry if isinstance(entry, list) else [entry]) if isinstance(one, str)
-                    ]
-                    yield from (one.split(".")[0] for one in names if "--" not in one)
+                listed = [one if isinstance(one, list) else [one] for one in value.values()]
+                entries = [one for names in listed for one in names]
+            elif name == "impl":
+                entries = [value]
             else:
                 yield from _modules(value)
+                continue
+            yield from (one.split(".")[0] for one in entries if isinstance(one, str) and "--" not in one)
 
 
 def _report(folder: Path, paths: LocalPaths, examples: bool) -> dict[str, Path | bytes]:

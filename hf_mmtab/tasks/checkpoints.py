@@ -35,9 +35,20 @@ def is_table_checkpoint(name: str) -> bool:
 
 
 def recipe_of(name: str) -> dict[str, Any]:
-    """Return the recipe beside a checkpoint; empty if there is none."""
+    """Return the recipe beside a checkpoint; empty if there is none.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
     file = cached_file(name, RECIPE_FILE, _raise_exceptions_for_missing_entries=False)
-    return read_recipe(file) if file else {}
+    if not file:
+        return {}
+    if not Path(file).read_bytes().endswith(b"\n"):  # half of a mapping is a mapping too
+        raise ValueError(
+            f"Expected the recipe of a run in {str(file)!r}, found a damaged file: its last line is cut off. Write it "
+            "again from your own recipe file."
+        )
+    return read_recipe(file)
 
 
 def data_arguments(

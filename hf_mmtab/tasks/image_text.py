@@ -22,7 +22,7 @@ from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
 from ..data.records import files_digest
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
-from ..pretrained_packages import resolve_checkpoint
+from ..pretrained_packages import require_checkpoint, resolve_checkpoint
 
 logger = logging.get_logger(__name__)
 
@@ -267,6 +267,8 @@ class ImageTextTask:
             if reads and value is None:
                 raise ValueError(f"Architecture {architecture!r} needs {key!r} in the recipe, found none.")
             found[key] = resolve_checkpoint(value) if reads else None
+            if reads and key != "glove_path":
+                require_checkpoint(resolve_checkpoint(value))
         return found[text_key], found["image_model"]
 
 

@@ -188,6 +188,8 @@ class AuditCallback(TrainerCallback):
         self.audit.end(float(state.epoch or 0))
         if not args.should_save:
             return
+        if state.global_step and (sentences := self.audit.nothing_moved()):
+            logger.warning(f"This run trained nothing. {sentences}")
         table, folder = self.audit.table(), Path(args.output_dir)
         (folder / "update_audit.txt").write_text(table + "\n", encoding="utf-8")
         if args.audit_plot:

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.trainer_utils import _is_peft_model
 
+from .adapters import frozen_statistics
 from .moments import Moment, join_windows, parse_windows, window_steps
 from .parts import find_part, part_layers, plain_name
 
@@ -130,7 +132,7 @@ class FreezePlan:
         self.units, self.mode = units, mode
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
         self.boundary_steps = frozenset(self.boundaries())
-        self._model = model
+        self._model, self._frozen_statistics = model, frozen_statistics(model)
         modules = {plain_name(name): module for name, module in model.named_modules()}
         self._modules = {unit.name: [modules[path] for path in unit.paths] for unit in units}
         self._holders = {
@@ -151,13 +153,17 @@ class FreezePlan:
     def _find_kept(self, modules: dict[str, nn.Module]) -> list[tuple[str, nn.Module, str]]:
         """Return the scheduled parameters that the user froze (by hand, PEFT) inside parts that otherwise train.
 
-        A part that the user froze as a whole is left to the schedule, which thaws it.
+        A part that the user froze as a whole is left to the schedule, which thaws it; not so what peft froze.
         """
         by_part: dict[str, dict[int, bool]] = {}
         for unit in self.units:
             frozen = {id(p): frozen_by_user(p) for p in self.parameters(unit)}
             by_part.setdefault(unit.part, {}).update(frozen)
         whole = {part for part, frozen in by_part.items() if frozen and all(frozen.values())}
+        if _is_peft_model(
+            self._model
+        ):  # its checkpoints hold the adapters alone: thawed weights would be lost
+            whole = set()
         self.taken_over = sorted(whole)
         kept = {p for frozen in by_part.values() for p, off in frozen.items() if off}
         kept -= {p for part in whole for p in by_part[part]}
@@ -211,6 +217,8 @@ class FreezePlan:
 
     def hold_still(self, step: int) -> None:
         """Put the frozen modules in eval mode again, after `model.train()`."""
+        for module in self._frozen_statistics:
+            module.eval()
         if self.mode == "train":
             return
         for unit in self.units:
@@ -287,7 +295,7 @@ class FreezePlan:
     def notes(self, thaw_warmup: Iterable[str]) -> list[str]:
         """Return what a user should know: what was frozen before training, and warm-ups of parts that never thaw."""
         notes = []
-        if self.kept_names:
+        if self.kept_names and not _is_peft_model(self._model):
             notes.append(
                 f"{len(self.kept_names)} parameters of scheduled parts did not require gradients before training, e.g. "
                 f"{self.kept_names[0]}: they stay frozen, and the schedule moves the rest of their part. Set "
@@ -361,7 +369,7 @@ class FreezePlan:
             held = {id(p) for p in own}
             return inside + [lead + n for n, p in module.named_parameters(recurse=False) if id(p) in held]
 
-        return outermost(self._model, "")
+        return [plain_name(path) for path in outermost(self._model, "")]
 
     def _summary(self, unit: FreezeUnit) -> str:
         """Return a row of the timeline in words."""

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hf_mmtab.commands import damaged_files as damaged_files_of_runs
 from hf_mmtab.commands import finetune
@@ -99,9 +100,27 @@ def test_damaged_rows_are_named_with_the_folder_to_delete(runs, name):
 def test_an_error_of_something_else_stays_as_it_is(runs):
     with pytest.raises(KeyError, match="mine"), damage_named(runs / "lstm", None, "user/model"):
         raise KeyError("mine")
-    (runs / "lstm" / "config.json").write_text("")
+    (runs / "lstm" / "trainer_state.json").write_text("")  # without which a run is whole
     with pytest.raises(ValueError, match="Expected rows"), damage_named(runs / "lstm"):
         raise ValueError("Expected rows, found none.")
+    (runs / "lstm" / "config.json").write_text("")
+    with pytest.raises(ValueError, match=r"config.json damaged"), damage_named(runs / "lstm"):
+        raise ValueError("Expected rows, found none.")
+
+
+@pytest.mark.parametrize("run", RECIPES)
+def test_half_a_recipe_that_is_still_a_mapping_is_damaged(runs, run):
+    record = runs / run / "recipe.yaml"
+    text = record.read_text()
+    middle = text.index("\ndata:")
+    for content in (text[:middle], text[: middle - 1], ""):
+        record.write_text(content)
+        assert not content or isinstance(yaml.safe_load(content), dict)
+        for arguments in readers(run):
+            with pytest.raises(ValueError, match=r"Expected .*") as raised:
+                command(*arguments)
+            assert "recipe.yaml" in str(raised.value) and "damaged" in str(raised.value), arguments
+            assert "Write it again from your own recipe file" in str(raised.value), arguments
 
 
 @pytest.mark.parametrize(
@@ -168,7 +187,7 @@ def test_two_evaluations_in_one_folder_and_folders_of_others_are_refused(runs):
 @pytest.mark.parametrize(("given", "name"), [([], "several"), (["--hub_model_id", "acme/x"], "acme/x")])
 def test_each_of_several_runs_is_sent_to_a_repository_of_its_own(runs, monkeypatch, given, name):
     sent = []
-    for step in ("execute", "push_if_asked"):
+    for step in ("execute", "publish"):
         monkeypatch.setattr(
             finetune, step, lambda one: sent.append(getattr(one, "recipe", one).training.hub_model_id)
         )

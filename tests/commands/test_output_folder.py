@@ -200,10 +200,10 @@ def test_a_report_or_card_that_is_gone_is_written_again(runs, absent):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("results.json", "", "damaged file .*Delete that file and run the same command again"),
-        ("results.json", '{"architecture": "mm', "damaged file"),
+        ("results.json", "", r"results.json damaged \(an empty file\)\. Delete it: the run's own command"),
+        ("results.json", '{"architecture": "mm', "results.json damaged"),
         ("results.json", "[1, 2]", "damaged file"),
-        ("recipe.yaml", "task: [image", "Expected the recipe that the run wrote"),
+        ("recipe.yaml", "task: [image", r"recipe.yaml damaged .*Write it again"),
         ("predictions/test.parquet", None, "found no .*test.parquet"),
         ("config.json", None, "found no .*config.json"),
     ],

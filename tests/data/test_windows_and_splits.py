@@ -16,7 +16,8 @@ from hf_mmtab.data.preparing import prepare_rows, read_labels
 from hf_mmtab.data.simulated_cards import write_csv
 from hf_mmtab.data.simulated_world import World
 from hf_mmtab.data.splits import Split, leak_check, windows
-from hf_mmtab.data.windows import WindowDataset, cut_growing, cut_windows
+from hf_mmtab.data.window_index import cut_growing, cut_windows
+from hf_mmtab.data.windows import WindowDataset
 from hf_mmtab.evaluation.scored_rows import judged_rows
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 

@@ -9,7 +9,8 @@ import pytest
 
 from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
-from hf_mmtab.data.windows import WindowDataset, WindowIndex
+from hf_mmtab.data.window_index import WindowIndex
+from hf_mmtab.data.windows import WindowDataset
 from hf_mmtab.evaluation.scored_rows import ScoredRows, judged_rows, scored_rows
 from hf_mmtab.models.tabbert import TabBertProcessor
 

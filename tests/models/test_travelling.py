@@ -2,14 +2,25 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import venv
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
-from transformers import BertConfig, BertTokenizer, ResNetConfig, ViTImageProcessor, pipeline
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+    BertConfig,
+    BertTokenizer,
+    ResNetConfig,
+    ViTImageProcessor,
+    pipeline,
+)
 
 from hf_mmtab import (
     MMBTConfig,
@@ -18,6 +29,7 @@ from hf_mmtab import (
     TabBertConfig,
     TabBertMlpForSequenceClassification,
     TabBertProcessor,
+    make_standalone,
 )
 
 PICTURES, TABLES = "image-text-classification", "tabular-sequence-classification"
@@ -26,9 +38,9 @@ HISTORY = {"who": [1, 1, 1], "amount": [1.0, 2.0, 3.0], "shop": ["a", "b", "a"]}
 STRANGER = """
 import json, sys
 from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
-if sys.argv[1] == "absent":
+if sys.argv[1] in ("absent", "alone"):
     sys.modules["hf_mmtab"] = None  # as where it is not installed
-assert "hf_mmtab" not in sys.modules or sys.argv[1] == "absent"
+assert sys.modules.get("hf_mmtab") is None
 for folder in sys.argv[2:4]:
     for auto in (AutoModelForSequenceClassification, AutoProcessor):
         try:
@@ -68,13 +80,13 @@ def folders(tmp_path_factory) -> list[str]:
     return [str(root / "mmbt"), str(root / "table")]
 
 
-def as_a_stranger(mode, folders, tmp_path) -> list[str]:
+def as_a_stranger(mode, folders, tmp_path, python=sys.executable, expect_error=False) -> list[str]:
     given = [PICTURES, json.dumps(EXAMPLE), TABLES, json.dumps(HISTORY)]
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path), "PYTHONPATH": root}
-    command = [sys.executable, "-c", STRANGER, mode, *folders, *given]
+    command = [python, "-c", STRANGER, mode, *folders, *given]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert expect_error or done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
@@ -94,6 +106,68 @@ def test_a_checkpoint_loads_where_the_package_is_installed_and_not_imported(fold
 def test_where_the_package_is_absent_it_is_named(folders, tmp_path):
     said = as_a_stranger("absent", folders, tmp_path)
     assert len(said) == 4 and all("pip install hf-mmtab" in line for line in said), said
+
+
+@pytest.fixture(scope="module")
+def standalone(folders, tmp_path_factory) -> list[str]:
+    copies = []
+    for folder in folders:
+        copy = tmp_path_factory.mktemp("standalone") / Path(folder).name
+        shutil.copytree(folder, copy)
+        assert make_standalone(copy) and not make_standalone(copy)
+        copies.append(str(copy))
+    return copies
+
+
+def test_a_standalone_checkpoint_loads_where_the_package_is_absent(folders, standalone, tmp_path):
+    *classes, mmbt, table = as_a_stranger("alone", standalone, tmp_path)
+    assert classes == [
+        "MMBTForClassification",
+        "MMBTProcessor",
+        "TabBertMlpForSequenceClassification",
+        "TabBertProcessor",
+    ]
+    assert json.loads(mmbt) == pipeline(PICTURES, model=folders[0], device="cpu")(EXAMPLE)
+    assert json.loads(table) == pipeline(TABLES, model=folders[1], device="cpu")(HISTORY)
+
+
+def test_a_standalone_checkpoint_loads_here_as_before_and_can_be_saved_again(standalone, tmp_path):
+    for folder, task, example in zip(standalone, (PICTURES, TABLES), (EXAMPLE, HISTORY), strict=True):
+        for trust in (None, True):
+            model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=trust)
+            assert type(model).__module__.startswith("hf_mmtab.")
+        AutoProcessor.from_pretrained(folder).save_pretrained(tmp_path / task)
+        model.save_pretrained(tmp_path / task)
+        expected = pipeline(task, model=folder, device="cpu", trust_remote_code=True)(example)
+        assert pipeline(task, model=str(tmp_path / task), device="cpu")(example) == expected
+
+
+def test_a_folder_without_a_model_cannot_stand_alone(tmp_path):
+    with pytest.raises(ValueError, match="Expected a model of hf_mmtab"):
+        make_standalone(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_standalone_checkpoint_needs_torch_torchvision_and_transformers_only(folders, standalone, tmp_path):
+    """In an environment that has nothing else; tables need polars and pyarrow too, and say so."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    versions = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "transformers")]
+    installed = subprocess.run(
+        [python, "-m", "pip", "install", "-q", *versions], capture_output=True, text=True
+    )
+    if installed.returncode:
+        pytest.skip(
+            f"torch, torchvision and transformers cannot be installed here: {installed.stderr[-200:]}"
+        )
+    mmbt = pipeline(PICTURES, model=folders[0], device="cpu")(EXAMPLE)
+    table = pipeline(TABLES, model=folders[1], device="cpu")(HISTORY)
+    said = as_a_stranger("alone", standalone, tmp_path, python, expect_error=True)
+    assert said[:3] == ["MMBTForClassification", "MMBTProcessor", "TabBertMlpForSequenceClassification"]
+    assert "pip install polars pyarrow" in said[3]
+    subprocess.run([python, "-m", "pip", "install", "-q", "polars", "pyarrow"], check=True)
+    said = as_a_stranger("alone", standalone, tmp_path, python)
+    assert [json.loads(answer) for answer in said[4:]] == [mmbt, table]
 
 
 def test_saving_again_and_loading_keep_fingerprint_and_names(folders, tmp_path):

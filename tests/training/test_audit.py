@@ -184,6 +184,35 @@ def test_zero_gradient_with_weight_decay_is_not_training(tmp_path):
     assert answer.endswith("; its gradient is exactly zero; only weight decay moves it.")
 
 
+def test_a_run_that_is_all_warm_up_says_so(tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="hf_mmtab"):
+        trainer = trained(tmp_path, max_steps=1, warmup_steps=1, lr_scheduler_type="linear")
+    assert trainer.audit.explain("classifier") == (
+        "classifier has not moved in 1 optimizer steps: the learning rate was 0 at each of its steps, all of them "
+        "warm-up: train longer."
+    )
+    assert "This run trained nothing. text_encoder has not moved in 1 optimizer steps" in caplog.text
+
+
+def test_a_part_that_only_the_best_model_takes_back_is_not_said_never_to_have_trained(tmp_path):
+    class FirstIsBest(TrainerCallback):
+        def on_evaluate(self, args, state, control, metrics, **kwargs):
+            metrics["eval_rank"] = state.epoch
+
+    changes = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    changes |= {"metric_for_best_model": "rank", "greater_is_better": False}
+    trainer = toy_trainer(tmp_path, freeze={"text_encoder": "1 epoch"}, **changes)
+    trainer.add_callback(FirstIsBest())
+    trainer.train()
+    assert trainer.state.best_global_step == 8
+    assert trainer.audit.explain("text_encoder") == (
+        "text_encoder is as it was at the start: it trained from step 8 on, but the best model, which was kept, is "
+        "older."
+    )
+    row = next(line for line in trainer.audit.table().splitlines() if line.startswith("text_encoder"))
+    assert "step 8" in row and "never" not in row
+
+
 def test_learning_rate_of_0_is_told_from_a_schedule_at_its_end(tmp_path):
     answer = trained(tmp_path, learning_rate=0.0, num_train_epochs=1).audit.explain("classifier")
     assert answer == "classifier has not moved in 8 optimizer steps: its learning rate is set to 0."

@@ -9,6 +9,7 @@ from transformers.utils import logging
 from ...evaluation.run_results import RunResults
 from ...files import PARTIAL_SUFFIX
 from ...models.tabbert.plan_presets import resolve_plan
+from ...publishing import make_standalone
 from ...recipes import read_recipe, write_recipe
 from ...tasks.checkpoints import RECIPE_FILE
 from ...training.arguments import PART_ARGUMENTS, MMTabTrainingArguments
@@ -221,12 +222,14 @@ def leave_out_absent_parts(recipe: Recipe, known: Sequence[str], model: Any, is_
                 logger.info(f"{recipe.model.architecture} has no {part}; its {name} entry is left out.")
 
 
-def push_if_asked(recipe: Recipe) -> None:
-    """Upload a finished run where `push_to_hub` asks for it: again, if an earlier upload failed.
+def publish(recipe: Recipe) -> None:
+    """Make a finished run stand alone, and upload it, where the recipe asks for it: again, if that failed before.
 
     A repository is private unless the recipe says `hub_private_repo: false`.
     """
     training, folder = recipe.training, recipe.folder
+    if recipe.run.standalone and training.process_index == 0:
+        make_standalone(folder)
     if training.push_to_hub and training.process_index == 0:
         address = push_run(
             folder,

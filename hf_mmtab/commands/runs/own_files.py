@@ -22,7 +22,7 @@ COMPARISON_FILE = "comparison.md"
 LOCK_FILE = ".lock"  # beside it lies `.lock.owner` while a run goes on
 
 _MODEL = (
-    r"config\.json|hf_mmtab_classes\.py|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|processor_config\.json|"
+    r"config\.json|hf_mmtab_\w+\.py|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|processor_config\.json|"
     r"preprocessor_config\.json|tabbert_(arrays\.safetensors|values\.json)|tokenizer(_config)?\.json|"
     r"special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|tokenizer\.model|"
     r"sentencepiece\.bpe\.model|training_args\.bin|trainer_state\.json|freeze_schedule\.json"
@@ -34,7 +34,7 @@ _RUN = (
     rf"predictions/({'|'.join(SPLIT_ORDER)})\.parquet|runs/[^/]+/events\.out\.tfevents[^/]*"
 )
 _CHECKPOINT = (
-    r"optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|update_audit_\d+\.safetensors|"
+    r"adapter_(config\.json|model\.safetensors)|optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|update_audit_\d+\.safetensors|"
     r"files\.json|precision\.json"
 )
 _TABLE = (

@@ -17,10 +17,11 @@ from ...files import write_whole
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
+from ...training.adapters import merged, with_lora
 from ...training.checkpoints import last_complete_checkpoint, record_files
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
-from .folder import push_if_asked, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
+from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
 from .lock import lock_folder
 from .own_files import CACHE_FOLDER, remove_folder
 from .recipe import Recipe
@@ -157,7 +158,7 @@ def _execute(run: Run) -> RunResults:
         warn_if_data_changed(done, run.data_digest(), folder)
         if speaks:
             complete(run, done)
-        push_if_asked(recipe)
+        publish(recipe)
         return done
     started = time.time()
     set_seed(training.seed)
@@ -165,6 +166,8 @@ def _execute(run: Run) -> RunResults:
     select_by(training, *run.selection, known=run.known_metrics)
     if description := run.describe(model):
         say(description, speaks)
+    if recipe.model.lora is not None:
+        model = with_lora(model, recipe.model.lora)
     trainer = _trainer(run, model)
     run.adjust(trainer)
     checkpoint = last_complete_checkpoint(folder)
@@ -173,6 +176,7 @@ def _execute(run: Run) -> RunResults:
     begun = time.time()
     trainer.train(resume_from_checkpoint=checkpoint)
     trained = (time.time() - begun) / 60
+    trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.calibrate(trainer)
     trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()
@@ -189,7 +193,7 @@ def _execute(run: Run) -> RunResults:
     )
     if speaks:
         finish(run, trainer, results)
-    push_if_asked(recipe)
+    publish(recipe)
     trainer.accelerator.wait_for_everyone()
     return results
 

@@ -18,7 +18,8 @@ from ...data.encoded_rows import EncodedRows
 from ...data.preparing import prepare_rows
 from ...data.records import BadRecord
 from ...data.splits import Split
-from ...data.windows import WindowDataset, cut_growing, cut_windows
+from ...data.window_index import cut_growing, cut_windows
+from ...data.windows import WindowDataset
 from ...evaluation.scored_rows import JudgedRows, judged_rows
 from ...models.tabbert import TabBertProcessor
 from ...models.tabbert.collating_tabbert import TabBertCollator

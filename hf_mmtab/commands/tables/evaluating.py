@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...data.splits import SPLITS, leak_check
-from ...data.windows import DEFAULT_SEQ_LEN, IGNORED, WindowDataset, WindowLabel
+from ...data.window_index import DEFAULT_SEQ_LEN
+from ...data.windows import IGNORED, WindowDataset, WindowLabel
 from ...evaluation.judging import judge_splits
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import judged_rows

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...data.windows import DEFAULT_SEQ_LEN
+from ...data.window_index import DEFAULT_SEQ_LEN
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import decide, probabilities_from_logits
 from ...metrics.names import label_names

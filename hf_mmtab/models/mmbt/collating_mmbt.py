@@ -65,6 +65,12 @@ class MMBTCollator:
                 None.
         """
         batch: dict[str, torch.Tensor] = {}
+        if {"image", "text", "sentence1"} & set(rows[0]) and not {"input_ids", "pixel_values"} & set(rows[0]):
+            raise ValueError(
+                f"Expected encoded rows with input_ids or pixel_values, found {', '.join(rows[0])}. "
+                "Encode them first: `dataset.with_transform(processor)`, and remove_unused_columns=False in the "
+                "training arguments."
+            )
         if "input_ids" in rows[0]:
             batch.update(self._pad_texts(rows))
         if "pixel_values" in rows[0]:
@@ -93,7 +99,7 @@ class MMBTCollator:
         return padded
 
     def _stack_pictures(self, rows: Sequence[dict[str, Any]]) -> torch.Tensor:
-        pictures = [row["pixel_values"] for row in rows]
+        pictures = [torch.as_tensor(row["pixel_values"]) for row in rows]  # lists, where `map` stored them
         sizes = {tuple(picture.shape) for picture in pictures}
         if len(sizes) > 1:
             raise ValueError(

@@ -31,6 +31,9 @@ TORCHVISION_PREFIX = "torchvision:"
 DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len
 
 
+ROW_COLUMNS = ("image", "text", "sentence1", "sentence2", "label", "labels")  # of a picture-and-text data set
+
+
 class MMBTProcessor(TravellingMixin, ProcessorMixin):
     """Image processor and tokenizer of MMBT; either may be absent (image-only, text-only baselines).
 
@@ -163,7 +166,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
 
         Args:
             images: one picture or a list (see `read_image` for the kinds); None, or None inside the list:
-                missing.
+                missing. Or a batch of rows as `datasets.Dataset.map` and `with_transform` pass it, a mapping of
+                columns to lists: each row is encoded as `encode_row` does, without padding, for `MMBTCollator`.
             text, text_pair: one text or a list; `text_pair` for pairs of sentences.
             return_tensors: "pt", "np", or None for lists.
             padding: to the longest text of the batch, to `max_length`, or not at all (lists only).
@@ -181,6 +185,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             ValueError: if the inputs have different lengths, a text is no string, or a picture cannot be
                 read.
         """
+        if isinstance(images, Mapping) and not {"bytes", "path"} & set(images):
+            return BatchFeature(self._encode_columns(images))
         grouped = {
             "padding": padding,
             "max_length": max_length,
@@ -246,6 +252,18 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         if label is not None:
             encoded["labels"] = label
         return {name: value for name, value in encoded.items() if name not in skip}
+
+    def _encode_columns(self, columns: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Encode a batch of rows that is given as columns; what comes out are columns too."""
+        known = [name for name in ROW_COLUMNS if name in columns]
+        if not {"text", "sentence1", "image"} & set(known):
+            raise ValueError(
+                f"Expected columns of rows ({', '.join(ROW_COLUMNS)}), found {', '.join(columns) or 'none'}. Rename "
+                "yours; a Trainer that takes away columns before a transform needs remove_unused_columns=False."
+            )
+        values = zip(*(columns[name] for name in known), strict=True)
+        encoded = [self.encode_row(dict(zip(known, row, strict=True))) for row in values]
+        return {name: [row[name] for row in encoded] for name in (encoded[0] if encoded else ())}
 
     def text_lengths(self, rows: Any) -> np.ndarray | None:
         """Return for each row the smallest `max_length` that cuts nothing off its text, `(rows,)` int64.

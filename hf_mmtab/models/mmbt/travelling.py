@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-LOADER_NAME = "hf_mmtab_classes"
+PREFIX = "hf_mmtab_"  # of code beside a model that this package wrote: nobody else's file has such a name
+LOADER_NAME = f"{PREFIX}classes"
 LOADER = '''"""The classes of this checkpoint; they come from the package hf-mmtab."""
 
 try:
@@ -44,8 +45,10 @@ class TravellingMixin:
         """Save as transformers does, with the names of the classes and the file that imports them."""
         if self._auto_class is None and not os.path.isfile(save_directory):
             before = getattr(self, "auto_map", None) or {}
-            copied = {auto: where for auto, where in before.items() if LOADER_NAME not in str(where)}
+            copied = {auto: where for auto, where in before.items() if PREFIX not in str(where)}
             self.auto_map = {**self.auto_classes(), **copied}  # code that transformers copied goes first
             Path(save_directory).mkdir(parents=True, exist_ok=True)
             (Path(save_directory) / f"{LOADER_NAME}.py").write_text(LOADER, encoding="utf-8")
+        # The pipeline of a standalone checkpoint: saving again copies the code of model and processor alone.
+        vars(self).pop("custom_pipelines", None)
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]

@@ -307,7 +307,8 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
                     plain["_words"] = json.load(file)
                 except ValueError as error:
                     raise ValueError(
-                        f"Expected values as JSON in {file.name!r}, found {error}. Copy the processor again."
+                        f"Expected values as JSON in {file.name!r}, found {error}. Copy the "
+                        "processor again from where it came from, or fit and save it anew."
                     ) from error
             plain["_arrays"] = load_file(str(cached_file(pretrained_model_name_or_path, ARRAYS_NAME, **hub)))
         return plain, rest

@@ -19,7 +19,7 @@ FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3) 
 
 def as_table(rows: Any) -> pa.Table:
     """Return a batch of rows as a pyarrow Table: Table, RecordBatch, polars (lazy too) or pandas frame, mapping of
-    columns to lists, Dataset.
+    columns to lists, Dataset, list of rows that are mappings.
     """
     if isinstance(rows, pa.Table):
         return rows
@@ -39,16 +39,31 @@ def as_table(rows: Any) -> pa.Table:
         if single:
             raise TypeError(
                 f"Expected a list of values for each column, found {type(rows[single[0]]).__name__} in {single[0]!r}. "
-                "Of rows that are dicts make a table first: `polars.DataFrame(rows)`."
+                "Put rows that are dicts into a list."
             )
         return pa.table(rows)
+    if is_list_of_rows(rows):
+        try:
+            return pa.Table.from_pylist([dict(row) for row in rows])
+        except pa.ArrowException as error:
+            raise ValueError(f"Expected one type of values in each column of the rows: {error}.") from error
     if hasattr(rows, "with_format") and hasattr(rows, "features"):  # a datasets.Dataset
         return rows.with_format("arrow")[:]
     if hasattr(rows, "iloc"):
         return pa.Table.from_pandas(rows, preserve_index=False)
     raise TypeError(
         "Expected rows as a pyarrow Table or RecordBatch, a polars or pandas DataFrame, a datasets.Dataset"
-        f" or a mapping of columns to lists, found {type(rows).__name__}."
+        f", a list of rows that are dicts or a mapping of columns to lists, found {type(rows).__name__}."
+    )
+
+
+def is_list_of_rows(rows: Any) -> bool:
+    """Return whether `rows` is a list of mappings from a column's name to a single value."""
+    return (
+        isinstance(rows, list)
+        and bool(rows)
+        and all(isinstance(row, Mapping) for row in rows)
+        and not any(isinstance(value, list | tuple | np.ndarray) for value in rows[0].values())
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.trainer_utils import _is_peft_model
 
 from ..freezing import FreezePlan
 from ..parts import find_part, has_part
@@ -70,6 +71,10 @@ class AuditAnswers:
         """Return why a part, or only `params` of it, did not move in the last recorded step."""
         status, position = self.position.statuses[part], self.position
         params = self.parts[part] if params is None else params
+        if self._taken_back(status):
+            return (
+                f"it trained from step {status.trains_since} on, but the best model, which was kept, is older"
+            )
         if not any(p.requires_grad for p in params):
             return self._why_frozen(part, params)
         if position.step == 0 and position.micro_batches:
@@ -80,9 +85,13 @@ class AuditAnswers:
             groups = self._groups[part]
             if not any(group.get("initial_lr", group["lr"]) for group in groups):
                 return "its learning rate is set to 0"
-            if status.learning_rate_seen or 0 < self.plan.total_steps <= position.step:
+            ended = position.ended or 0 < self.plan.total_steps <= position.step
+            anywhere = any(other.learning_rate_seen for other in position.statuses.values())
+            if status.learning_rate_seen or (ended and anywhere):
                 since = status.zero_rate_since
                 return f"the learning rate is 0 since step {since}: its schedule is at its end"
+            if ended:
+                return "the learning rate was 0 at each of its steps, all of them warm-up: train longer"
             return "the learning rate is still 0 (warm-up)"
         if status.gradient_norm is None:
             return "its gradient is None: no path leads from the loss to it (cut graph: detach or no_grad)"
@@ -99,6 +108,8 @@ class AuditAnswers:
         units = units or self._units_around(params)
         thaw = min((unit.next_thaw(position.step) for unit in units), default=None)
         if thaw is None or {id(p) for p in params} <= plan.kept_frozen():
+            if _is_peft_model(self.model):
+                return "frozen by peft: it has no adapter"
             return "requires_grad is False, and not by the freeze schedule: it was frozen elsewhere"
         again = max((unit.frozen_since(position.step) for unit in units), default=0)
         since = f"frozen again since {plan.describe(again)}" if again else "frozen"
@@ -108,6 +119,10 @@ class AuditAnswers:
             end = position.step if position.ended else plan.total_steps
             return f"the run ended at step {end}, before its thaw at {plan.describe(thaw)}"
         return f"{since}{',' if again else ''} until {plan.describe(thaw)}"
+
+    def _taken_back(self, status: PartStatus) -> bool:
+        """Return whether a part that moved is where it began, because the best model was loaded at the end."""
+        return self.position.ended and status.change_since_start == 0 and status.first_moved is not None
 
     def _nearly_ended(self, status: PartStatus) -> bool:
         """Return whether the schedule has brought the learning rate so far down that hardly anything moves."""
@@ -202,6 +217,8 @@ class AuditAnswers:
         if status.change_since_start == 0:
             if position.step == 0 and not position.micro_batches:
                 return f"{part}: no optimizer step has been made yet."
+            if self._taken_back(status):
+                return f"{part} is as it was at the start: {self.reason(part)}."
             return f"{part} has not moved in {position.step} optimizer steps: {self.reason(part)}."
         first = status.trains_since if status.trains_since is not None else 0
         again = status.change == 0 and self.reason(part).startswith("frozen again")
@@ -224,6 +241,13 @@ class AuditAnswers:
             text += f"; now {self._window()}"
         return f"{text}{notes}."
 
+    def nothing_moved(self) -> str:
+        """Return why no part of the model moved in the whole run, empty if one did."""
+        statuses = self.position.statuses
+        if any(status.first_moved is not None or status.change_since_start for status in statuses.values()):
+            return ""
+        return " ".join(self._explain_part(part) for part in statuses)
+
     def table(self) -> str:
         """Return one row per part: since when it trains, how far it moved, and why not if it did not."""
         rows: list[tuple[str, ...]] = [
@@ -232,7 +256,8 @@ class AuditAnswers:
         for part, status in self.position.statuses.items():
             moved, statistics = status.change_since_start, status.statistics_since_start
             row = [part, short_count(sum(p.numel() for p in self.parts[part]))]
-            row += [f"step {status.trains_since or 0}", short_change(moved)] if moved else ["never", "0"]
+            row.append("never" if status.first_moved is None else f"step {status.trains_since or 0}")
+            row.append(short_change(moved) if moved else "0")
             row.append("" if statistics is None else short_change(statistics))
             row.append("none" if status.gradient_norm is None else f"{status.gradient_norm:.1e}")
             rows.append((*row, "; ".join(self._remarks(part))))

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from hf_mmtab.models.mmbt import MMBTConfig, MMBTProcessor, register
+from hf_mmtab.models.mmbt import MMBTCollator, MMBTConfig, MMBTProcessor, register
 from hf_mmtab.models.mmbt.glove_mmbt import glove_tokenizer, read_glove_words
 from hf_mmtab.models.mmbt.image_processing_mmbt import LEGACY_MEAN, LEGACY_STD, MMBTImageProcessor
 
@@ -115,6 +116,30 @@ def test_rows_are_encoded_without_padding_and_without_what_is_skipped():
         "pixel_values",
         "image_mask",
     }
+
+
+def test_datasets_are_encoded_by_map_and_with_transform():
+    pictures = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")] + [None]
+    table = {"image": pictures, "text": ["a b", "c", ""], "label": [0, 1, 0], "id": ["x", "y", "z"]}
+    features = {"image": datasets.Image(), "text": datasets.Value("string"), "label": datasets.Value("int64")}
+    rows = datasets.Dataset.from_dict(table, datasets.Features(**features, id=datasets.Value("string")))
+    processor = processor_of()
+    collator = MMBTCollator(processor)
+    expected = collator([processor.encode_row(row) for row in rows])
+    mapped = rows.map(processor, batched=True, remove_columns=rows.column_names)
+    for given in (rows.with_transform(processor), mapped, mapped.with_format("torch")):
+        batch = collator([given[i] for i in range(3)])
+        assert batch.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(batch[name], value, rtol=0, atol=0, msg=name)
+    with pytest.raises(
+        ValueError, match="Expected encoded rows with input_ids or pixel_values, found image, text"
+    ):
+        collator(list(rows))
+    with pytest.raises(
+        ValueError, match=r"Expected columns of rows .* found label\. .* remove_unused_columns=False"
+    ):
+        processor({"label": [0, 1]})
 
 
 def test_a_row_without_text_is_an_error():

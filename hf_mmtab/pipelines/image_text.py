@@ -1,0 +1,103 @@
+"""`pipeline("image-text-classification")`: MMBT and its baselines."""
+
+# The base class declares its parts as None and its steps with no parameters of their own.
+# mypy: disable-error-code="override"
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..data.picture_addresses import fetch_picture, is_address
+from ..models.mmbt.collating_mmbt import MMBTCollator
+from .answers import DECIDED, RightPadding, SavedWithProcessor, TopK, answers, refuse_unknown
+
+KEYS = {"image", "text", "text_pair", "sentence1", "sentence2", "label", "labels", "id"}  # of an example
+# Parameter of the pipeline → of `fetch_picture`.
+DOWNLOAD = {
+    "download_seconds": "seconds",
+    "max_download_bytes": "max_bytes",
+    "allow_private_redirects": "allow_private",
+}
+
+
+class ImageTextClassificationPipeline(SavedWithProcessor):
+    """Classify pictures with their texts: MMBT and its baselines.
+
+    Example:
+
+    ```python
+    import hf_mmtab
+    from transformers import pipeline
+
+    classify = pipeline("image-text-classification", model="outputs/openclipart/mmbt-seed1")
+    classify({"image": "fork.png", "text": "a fork on a plate"})  # {"label": "food", "score": 0.93}
+    classify([{"image": None, "text": "a fork"}, {"image": photo, "text": ""}], batch_size=2, top_k=3)
+    ```
+
+    Input: a mapping (or a list, a generator, a torch dataset of them) with `image` (path, address, bytes, PIL picture,
+    array; None or left out: missing) and `text`, and `text_pair` for models of pairs; rows of our data sets too.
+    Output: `{"label", "score"}` at the thresholds in the config; of a model with several labels a list of those that
+    reach theirs. `top_k=3` gives the three best, `top_k=None` all.
+    A picture behind an address is fetched within `download_seconds=20` and `max_download_bytes=50_000_000`; a redirect
+    into the own network is refused unless `allow_private_redirects=True`.
+
+    Raises:
+        ValueError: if an input is no such mapping, lacks the text that the model reads, or has a picture that cannot
+            be read or fetched.
+    """
+
+    _load_processor = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collator = MMBTCollator(self.processor)
+        self.tokenizer = RightPadding(self.collator.pad_token_id)
+
+    def _sanitize_parameters(self, top_k: TopK = DECIDED, **others: Any) -> tuple[dict, dict, dict]:
+        download = {DOWNLOAD[name]: others.pop(name) for name in DOWNLOAD if name in others}
+        refuse_unknown(others, DOWNLOAD)
+        return download, {}, {} if top_k == DECIDED else {"top_k": top_k}
+
+    def preprocess(self, example: Any, **download: Any) -> dict[str, torch.Tensor]:
+        """Encode one example as a batch of one."""
+        row = as_row(example, **download)
+        if "sentence2" in row and getattr(self.model.config, "num_segments", 3) < 3:
+            raise ValueError(
+                "Expected one text, found a pair, but the model was trained on single texts (num_segments 2 in its "
+                "config). Leave text_pair out, or join both texts into one."
+            )
+        return self.collator([self.processor.encode_row(row)])
+
+    def _forward(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"logits": self.model(**inputs).logits}
+
+    def postprocess(self, outputs: dict[str, torch.Tensor], top_k: TopK = DECIDED) -> Any:
+        """Name the labels of one example."""
+        return answers(outputs["logits"][0], self.model.config, top_k)
+
+
+def as_row(example: Any, **download: Any) -> dict[str, Any]:
+    """Return an example of the pipeline as a row of a picture-and-text data set.
+
+    Args:
+        example: what a user passed.
+        download: of `fetch_picture`, where the picture is a web address.
+    """
+    if not isinstance(example, Mapping):
+        raise ValueError(
+            'Expected a mapping such as {"image": "fork.png", "text": "a fork on a plate"}, found '
+            f"{type(example).__name__}. Pass one, or a list of them."
+        )
+    unknown = sorted(set(example) - KEYS)
+    if unknown and "image" not in example:
+        raise ValueError(
+            f"Expected the picture under `image` (None for no picture), found {', '.join(map(repr, unknown))}. Rename "
+            "the key."
+        )
+    row = {name: value for name, value in example.items() if name not in ("label", "labels")}
+    if (second := row.pop("text_pair", None)) is not None:
+        row |= {"sentence1": row.pop("text", ""), "sentence2": second}
+    if is_address(row.get("image")):
+        row["image"] = fetch_picture(row["image"], **download)
+    return row

@@ -1,0 +1,151 @@
+"""`pipeline("tabular-sequence-classification")`: heads on TabBERT."""
+
+# The base class declares its parts as None and its steps with no parameters of their own.
+# mypy: disable-error-code="override"
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import AutoProcessor
+from transformers.pipelines.base import ChunkPipeline
+
+from ..data.window_index import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
+from ..models.tabbert.column_plan import ColumnPlan
+from ..models.tabbert.text_numbers import is_text
+from ..models.tabbert.values import as_table, column, is_list_of_rows, microseconds
+from .answers import DECIDED, RightPadding, SavedWithProcessor, TopK, answers, refuse_unknown
+
+
+class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
+    """Classify histories of table rows: a head on TabBERT.
+
+    Example:
+
+    ```python
+    import hf_mmtab
+    import polars
+    from transformers import pipeline
+
+    score = pipeline("tabular-sequence-classification", model="outputs/payments_finetune")
+    payments = polars.read_csv("payments.csv", try_parse_dates=True).sort("booked_at")
+    score(payments.filter(polars.col("account") == 7))  # {"label": "no", "score": 0.9998}, of the last row
+    score(payments.partition_by("account"), rows="every", batch_size=32)  # a list per history, an answer per row
+    ```
+
+    Input: one history, that is the rows of one entity with the oldest first (polars, pandas or pyarrow table, dict of
+    lists, list of dicts, `datasets.Dataset`), or a list of histories. Times may be texts such as 2024-05-01T10:30:00.
+    They have the columns that the reader of training gave: card and
+    PRSA files are read with `CardTransactions` and `PRSA` first. `rows="last"` (default) judges the last row by the
+    rows before it, `"every"` each row by the rows before it; a model of windows ("any row of these") judges the window
+    that ends there. Windows are those of the `predict` command, so are the scores.
+    Output: `{"label", "score"}`, with two classes at the threshold in the config; `top_k` as usual; of a regression the
+    value of each target.
+
+    Raises:
+        ValueError: if a table holds several entities, is empty or out of order, lacks a column, or if the processor is
+            not the one that the model was trained with.
+    """
+
+    # What transformers takes a processor of one kind of input for. None: it is loaded where there is one.
+    _load_feature_extractor: Any = None
+
+    def __init__(
+        self, model: Any, processor: Any = None, feature_extractor: Any = None, **kwargs: Any
+    ) -> None:
+        processor = processor if processor is not None else feature_extractor
+        if processor is None and not model.name_or_path:
+            raise ValueError(
+                "Expected the processor that the model was trained with, found none: the model was not loaded from a "
+                "folder. Pass processor=TabBertProcessor.from_pretrained(...)."
+            )
+        if processor is None or isinstance(processor, str):
+            processor = AutoProcessor.from_pretrained(processor or model.name_or_path)
+        super().__init__(model=model, processor=processor, **kwargs)
+        self.model.check_processor(self.processor.fingerprint)
+        self.tokenizer = RightPadding(self.processor.pad_token_id)
+
+    def _sanitize_parameters(
+        self, top_k: TopK = DECIDED, rows: str | None = None, **unknown: Any
+    ) -> tuple[dict, dict, dict]:
+        refuse_unknown(unknown, ["rows"])
+        if rows not in (None, "last", "every"):
+            raise ValueError(f'Expected rows to be "last" or "every", found {rows!r}.')
+        chosen = {} if rows is None else {"rows": rows}
+        return chosen, {}, {} if top_k == DECIDED else {"top_k": top_k}
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Judge one history, or each of a list of histories; see the class."""
+        return super().__call__(as_table(inputs) if is_list_of_rows(inputs) else inputs, **kwargs)
+
+    def preprocess(self, history: Any, rows: str = "last") -> Iterator[dict[str, Any]]:
+        """Cut one history into windows, and yield each as a batch of one."""
+        table = with_times(as_table(history), self.processor.plan.time)
+        if table.num_rows == 0:
+            raise ValueError("Expected a history of at least one row, found a table without rows.")
+        ids = self.processor(table, return_tensors="pt")["input_ids"]  # (1, rows, fields)
+        index = self.windows(segments_of(table, self.processor.plan, self.model.config.max_gap))
+        chosen = range(len(index)) if rows == "every" else [len(index) - 1]
+        for number in chosen:
+            start, length = int(index.start[number]), int(index.length[number])
+            yield {
+                "input_ids": ids[:, start : start + length],
+                "attention_mask": torch.ones(1, length, dtype=torch.long),
+                "first_judged": int(index.label_start[number]) if rows == "every" else length - 1,
+                "length": length,
+                "rows": rows,
+                "is_last": number == chosen[-1],
+            }
+
+    def windows(self, bounds: np.ndarray) -> WindowIndex:
+        """Return the windows of one history, none over one of its bounds `(segments + 1,)`."""
+        start, stop = bounds[:-1], bounds[1:]
+        seq_len = self.model.config.seq_len or DEFAULT_SEQ_LEN
+        if self.model.config.label_level == "row":
+            stride = min(self.model.config.eval_stride or max(1, seq_len // 2), seq_len)
+            return cut_growing(start, stop, seq_len, stride, start)
+        return cut_windows(start, stop, seq_len, 1, start, align="end")
+
+    def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        told = {name: inputs.pop(name) for name in ("is_last", "first_judged", "length", "rows")}
+        return {"logits": self.model(**inputs).logits, **told}
+
+    def postprocess(self, outputs: list[dict[str, Any]], top_k: TopK = DECIDED) -> Any:
+        """Name the labels of the judged rows of one history."""
+        config, found = self.model.config, []
+        for window in outputs:
+            logits = window["logits"][0]  # (labels,), or (rows, labels) with a label per row
+            if config.label_level == "row":
+                judged = logits[window["first_judged"] : window["length"]]
+                found += [answers(row, config, top_k) for row in judged]
+            else:
+                found.append(answers(logits, config, top_k))
+        return found if outputs[0]["rows"] == "every" else found[-1]
+
+
+def with_times(table: pa.Table, time: str | None) -> pa.Table:
+    """Return the table with texts of its time column read as timestamps.
+
+    Raises:
+        ValueError: if a text is no date and time in the order year, month, day.
+    """
+    if time is None or time not in table.column_names or not is_text(table[time].type):
+        return table
+    try:
+        moments = table[time].cast(pa.timestamp("us"))
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"Expected times such as 2024-05-01T10:30:00 in column {time!r}: {error}. Make them timestamps first."
+        ) from error
+    return table.set_column(table.column_names.index(time), time, moments)
+
+
+def segments_of(table: pa.Table, plan: ColumnPlan, max_gap: float | None) -> np.ndarray:
+    """Return where one history begins, goes on after a pause of more than `max_gap` seconds, and ends."""
+    bounds = np.array([0, table.num_rows])
+    if max_gap is None:
+        return bounds
+    pauses = np.diff(microseconds(column(table, str(plan.time)))) > max_gap * 1e6
+    return np.insert(bounds, 1, np.flatnonzero(pauses) + 1)

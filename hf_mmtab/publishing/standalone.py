@@ -1,0 +1,112 @@
+"""Checkpoints that load without this package: the code of their classes lies beside the weights."""
+
+import ast
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from ..files import write_whole
+from ..models import mmbt, tabbert
+from ..models.mmbt.travelling import LOADER_NAME, PREFIX
+
+TASKS = {mmbt: "image-text-classification", tabbert: "tabular-sequence-classification"}
+CLASSIFIER = "AutoModelForSequenceClassification"
+
+
+def make_standalone(folder: str | Path) -> list[str]:
+    """Copy the code of a checkpoint's model, processor and pipeline beside its weights, and name it in `auto_map`.
+
+    Such a folder loads with transformers, torch and torchvision alone (tables: polars and pyarrow too):
+    `AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)`, likewise `AutoProcessor` and
+    `pipeline`. Here, where the package is, it loads as before.
+
+    Args:
+        folder: that model and processor were saved to.
+
+    Returns:
+        The names of the files that were copied; empty where the code was there already.
+
+    Raises:
+        ValueError: if the folder holds no model of this package.
+    """
+    folder = Path(folder)
+    files = {
+        file: json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*config.json"))
+    }
+    maps = [one for content in files.values() for one in _auto_maps(content)]
+    if not maps:
+        raise ValueError(
+            f"Expected a model of hf_mmtab in {str(folder)!r}, found no config that names its classes. Save the model "
+            "again with this version: `model.save_pretrained(folder)`."
+        )
+    copied: dict[str, str] = {}
+    for auto_map in maps:
+        for auto, where in auto_map.items():
+            if isinstance(where, str) and where.startswith(f"{LOADER_NAME}."):
+                auto_map[auto] = _copied_class(_class_named(where.partition(".")[2]), copied)
+    for file, content in files.items():
+        if file.name == "config.json" and CLASSIFIER in content.get("auto_map", {}) and copied:
+            content["custom_pipelines"] = _pipeline(content["auto_map"][CLASSIFIER], copied)
+    for name, source in copied.items():
+        write_whole(folder / name, source)
+    for file, content in files.items() if copied else ():
+        write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    if copied:
+        (folder / f"{LOADER_NAME}.py").unlink(missing_ok=True)
+    return sorted(copied)
+
+
+def _auto_maps(content: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name == "auto_map" and isinstance(value, dict):
+                yield value
+            else:
+                yield from _auto_maps(value)
+
+
+def _class_named(name: str) -> type:
+    return next(getattr(family, name) for family in TASKS if hasattr(family, name))
+
+
+def _pipeline(classifier: str, copied: dict[str, str]) -> dict[str, Any]:
+    """The pipeline of the classifier's family, as transformers' configurations name it."""
+    family = next(family for family in TASKS if hasattr(family, classifier.partition(".")[2]))
+    task = TASKS[family]
+    made = PIPELINE_REGISTRY.supported_tasks[task]["impl"]
+    return {task: {"impl": _copied_class(made, copied), "pt": [CLASSIFIER], "type": "multimodal"}}
+
+
+def _copied_class(chosen: type, copied: dict[str, str]) -> str:
+    """Copy the module of a class, and all that it imports from this package; return `module.Class`."""
+    file = Path(inspect.getfile(chosen))
+    _copy(file, copied)
+    return f"{PREFIX}{file.stem}.{chosen.__name__}"
+
+
+def _copy(file: Path, copied: dict[str, str]) -> None:
+    """Add a module, and those that it imports by relative imports, to the flat copy.
+
+    Args:
+        file: of the module.
+        copied: name in the copy → source.
+    """
+    name = f"{PREFIX}{file.name}"
+    if name in copied:
+        return
+    source = file.read_text(encoding="utf-8")
+    lines = source.splitlines(keepends=True)
+    copied[name] = source
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.module is not None, f"{file} imports a folder"
+            imported = file.parents[node.level - 1].joinpath(*node.module.split("."))
+            written = "." * node.level + node.module
+            flat = f".{PREFIX}{imported.name}"
+            lines[node.lineno - 1] = lines[node.lineno - 1].replace(f"from {written} ", f"from {flat} ", 1)
+            _copy(imported.with_suffix(".py"), copied)
+    copied[name] = "".join(lines)

@@ -1,0 +1,70 @@
+"""LoRA by the peft library (extra `lora`): small matrices train beside frozen weights and are merged into them."""
+
+from typing import Any
+
+from torch import nn
+from transformers.trainer_utils import _is_peft_model
+
+
+def with_lora(model: Any, settings: dict[str, Any]) -> Any:
+    """Wrap a model with LoRA adapters; its head and other new parts train as a whole.
+
+    Args:
+        model: of this package.
+        settings: of `peft.LoraConfig`, as `{r: 8, lora_alpha: 16}`. By default every linear layer gets an adapter
+            (`target_modules`), and the head trains and is saved whole (`modules_to_save`).
+
+    Returns:
+        A `PeftModel`.
+
+    Raises:
+        ImportError: without peft.
+        ValueError: if peft knows no such setting, or no such module.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ImportError(
+            'Expected the package peft for `lora`, found none. Install it: `pip install "hf-mmtab[lora]"`.'
+        ) from error
+    whole = new_parts(model)
+    defaults = {"target_modules": "all-linear", "modules_to_save": whole, "exclude_modules": whole}
+    try:
+        return get_peft_model(model, LoraConfig(**{**defaults, **settings}))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected `lora` to hold settings of peft's LoraConfig that fit {type(model).__name__}, found {settings}: "
+            f"{error}"
+        ) from error
+
+
+def new_parts(model: Any) -> list[str]:
+    """Return the names of the modules that start from nothing: the head, and the projection of MMBT."""
+    heads = [
+        name
+        for name, child in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in child.parameters())
+    ]
+    return heads + ["image_projection"] * any(
+        name.endswith(".image_projection") for name, _ in model.named_modules()
+    )
+
+
+def merged(model: Any) -> Any:
+    """Return the plain model with its adapters added to its weights; any other model as it is."""
+    return model.merge_and_unload() if _is_peft_model(model) else model
+
+
+def frozen_statistics(model: nn.Module) -> list[nn.Module]:
+    """Return the modules of an adapted model that keep running statistics and train no weight.
+
+    An adapter's checkpoint does not hold them: statistics that moved would be lost.
+    """
+    if not _is_peft_model(model):
+        return []
+    return [
+        module
+        for module in model.modules()
+        if getattr(module, "track_running_stats", False)
+        and not any(p.requires_grad for p in module.parameters())
+    ]
