@@ -40,7 +40,7 @@ class ModelArguments:
     """Which model."""
 
     pretrained: str | None = key(
-        None, "Hub name or folder of a whole saved model to start from, with its processor."
+        None, "Hub name or folder of a saved model to start from, with its processor."
     )
     lora: dict | None = key(
         None,
@@ -66,9 +66,7 @@ class RunArguments:
         "Put the code of the model's classes beside its weights: the folder then loads without this "
         "package, by trust_remote_code=True.",
     )
-    examples: bool = key(
-        False, "push_to_hub: the report that is sent shows rows, texts and pictures of the data."
-    )
+    examples: bool = key(False, "push_to_hub: the report sent shows rows, texts and pictures of the data.")
 
 
 @strict
