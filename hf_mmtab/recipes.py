@@ -116,7 +116,7 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
         given = {
             name: typed_value(copy.deepcopy(values[name]), annotation, name)
             for name, annotation in types.items()
-            if values.get(name) not in (None, [])
+            if values.get(name) is not None
         }
         needed = [f.name for f in dataclasses.fields(dtype) if f.init and _is_required(f)]
         if absent := [name for name in needed if name not in given]:

@@ -8,6 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
+from .models.tabbert.strict_yaml import load_strict
+
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _NAMES = {
     bool: "true or false",
@@ -17,6 +19,7 @@ _NAMES = {
     dict: "a mapping",
     list: "a list",
 }
+_LISTS = (list, tuple, Sequence)
 _NOTHING = object()  # the value is not of the type
 
 
@@ -37,8 +40,8 @@ def key(default: Any, help: str, **limits: float) -> Any:
 def typed_value(value: Any, annotation: Any, name: str) -> Any:
     """Return a value as one of the types of an annotation.
 
-    Texts become numbers, switches and mappings where the annotation asks for them: YAML reads `5e-5` as text, and the
-    command line knows nothing but texts. A single value stands for a list of one.
+    Texts become numbers, switches, mappings and lists (`{a: 1}`, `[a, b]`) where the annotation asks for them: YAML
+    reads `5e-5` as text, and the command line knows nothing but texts. A single value stands for a list of one.
 
     Args:
         value: plain, as YAML gives it.
@@ -49,9 +52,10 @@ def typed_value(value: Any, annotation: Any, name: str) -> Any:
         ValueError: naming the key, what it takes, and the value.
     """
     options = _options(annotation)
-    is_mapping_text = isinstance(value, str) and value.lstrip().startswith("{")
-    if is_mapping_text and dict in map(_kind, options):
-        return _mapping(value, name)
+    for opening, kinds in (("{", (dict,)), ("[", _LISTS)):
+        is_written = isinstance(value, str) and value.lstrip().startswith(opening)
+        if is_written and any(_kind(option) in kinds for option in options):
+            value = _written(value, name, *kinds[:1])
     for option in options:
         converted = _convert(value, option, name)
         if converted is not _NOTHING:
@@ -82,7 +86,7 @@ def _convert(value: Any, option: Any, name: str) -> Any:
         return value
     if kind is Literal:
         return value if value in get_args(option) and not isinstance(value, list | dict) else _NOTHING
-    if kind in (list, tuple, Sequence):
+    if kind in _LISTS:
         element = (get_args(option) or (Any,))[0]
         items = value if isinstance(value, list | tuple) else [value]
         if isinstance(value, dict):
@@ -113,19 +117,23 @@ def _plain(value: Any, kind: Any) -> Any:
     return _NOTHING
 
 
-def _mapping(text: str, name: str) -> dict:
+def _written(text: str, name: str, kind: type) -> Any:
+    """Return the mapping or list that a text of the command line writes as YAML."""
+    what, form = ("mapping", "{key: value, key: value}") if kind is dict else ("list", "[value, value]")
     try:
-        mapping = yaml.safe_load(text)
-        if not isinstance(mapping, dict):
-            raise TypeError("no mapping")
-        if unspaced := [one for one in mapping if mapping[one] is None and ":" in str(one)]:
-            raise TypeError(f"no blank behind the colon of {unspaced[0]!r}")
-    except (yaml.YAMLError, TypeError) as error:
+        # elements of a list are read as they are written: 007 and 1.10 may be names
+        values = load_strict(text) if kind is dict else load_strict(text, yaml.BaseLoader)
+        pairs = values.items() if isinstance(values, dict) else ()
+        if unspaced := [one for one, held in pairs if held is None and ":" in str(one)]:
+            raise yaml.YAMLError(f"no blank behind the colon of {unspaced[0]!r}")
+        if type(values) is not kind:
+            raise yaml.YAMLError(f"no {what}")
+    except yaml.YAMLError as error:
         raise ValueError(
-            f"Expected a mapping such as '{{text_encoder: 1 epoch}}' after {name}, found {text!r} "
-            f"({' '.join(str(error).split())}). Write `{{key: value, key: value}}` in quotes."
+            f"Expected a {what} such as '{form}' after {name}, found {text!r} ({' '.join(str(error).split())}). Write "
+            f"`{form}` in quotes."
         ) from error
-    return mapping
+    return values
 
 
 def _describe(option: Any) -> str:

@@ -4,9 +4,19 @@ import shutil
 
 import pytest
 
+from hf_mmtab.arguments import (
+    ImageTextDataArguments,
+    ImageTextRunArguments,
+    MMBTModelArguments,
+    TabBertHeadArguments,
+    TabBertModelArguments,
+    TableDataArguments,
+)
 from hf_mmtab.commands import finetune, pretrain
 from hf_mmtab.commands.runs import walk
 from hf_mmtab.evaluation.run_results import RunResults
+from hf_mmtab.recipes import field_types, read_overrides, read_recipe, write_recipe
+from hf_mmtab.training import MMTabTrainingArguments
 from hf_mmtab.typed_values import typed_value
 
 
@@ -93,6 +103,19 @@ def test_a_single_seed_of_seeds_is_the_one_that_trains(runs, monkeypatch):
         ([1, "2"], list[int], [1, 2]),
         ("{a: 1}", dict | str | None, {"a": 1}),
         ("card", dict | str | None, "card"),
+        ("[a, b]", list[str], ["a", "b"]),
+        (" [a, 'b, c']", list[str], ["a", "b, c"]),
+        (
+            "[007, 1.10, 2020-01-01, yes, ~, +7, 1e5, 12:30]",
+            list[str],
+            ["007", "1.10", "2020-01-01", "yes", "~", "+7", "1e5", "12:30"],
+        ),
+        ("[1, 2]", list[int], [1, 2]),
+        ("[.7, 1e-1, 2]", list[float], [0.7, 0.1, 2.0]),
+        ("[]", list[str] | None, []),
+        ("[a]", None | str | list[str], ["a"]),
+        ("[a]", str, "[a]"),
+        (["a", "b"], list[str], ["a", "b"]),
     ],
 )
 def test_values_become_what_the_annotation_asks_for(value, annotation, expected):
@@ -111,8 +134,53 @@ def test_values_become_what_the_annotation_asks_for(value, annotation, expected)
         ({"a": 1}, list[str]),
         ("x", bool),
         (5, dict),
+        ("[1, x]", list[int]),
+        ("[[1], 2]", list[int]),
+        ("[{a: 1}]", list[str]),
     ],
 )
 def test_values_of_another_type_are_refused_with_the_key(value, annotation):
     with pytest.raises(ValueError, match="for key"):
         typed_value(value, annotation, "key")
+
+
+@pytest.mark.parametrize("text", ["[a", "[a, b]]", "[a] b", "[*a]", "[a: b: c]", "[" * 5000, "['a]"])
+def test_a_list_of_the_command_line_that_is_broken_is_refused_with_its_key(text):
+    with pytest.raises(
+        ValueError, match=r"Expected a list such as '\[value, value\]' after --entities, found"
+    ):
+        typed_value(text, list[str], "--entities")
+
+
+ALL_ARGUMENTS = [ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments, TableDataArguments]
+ALL_ARGUMENTS += [TabBertModelArguments, TabBertHeadArguments, MMTabTrainingArguments]
+LIST_KEYS = sorted(
+    {
+        (name, str(kind))
+        for one in ALL_ARGUMENTS
+        for name, kind in field_types(one).items()
+        if "list[" in str(kind)
+    }
+)
+
+
+@pytest.mark.parametrize(("key", "kind"), LIST_KEYS)
+def test_every_list_of_the_command_line_may_be_several_words_or_one_yaml_list(key, kind):
+    values = (
+        ["1", "2"] if "[str]" in kind or "[int]" in kind or "[float]" in kind else ["underflow_overflow"] * 2
+    )
+    lists = [
+        read_overrides([f"--{key}", *words], ALL_ARGUMENTS)[key]
+        for words in (values, [f"[{', '.join(values)}]"])
+    ]
+    assert lists[0] == lists[1] and len(lists[0]) == 2
+
+
+@pytest.mark.parametrize("name", ["007", "+7", "2020-01-01", "1_000", "08", "'1.10'", "12:30"])
+def test_names_in_a_recipe_keep_their_digits(name, tmp_path):
+    (tmp_path / "r.yaml").write_text(f"entities: [{name}]\nmax_rows: 0x10\nseq_len: 12\n")
+    values = read_recipe(tmp_path / "r.yaml")
+    assert typed_value(values["entities"], list[str], "entities") == [name.strip("'")]
+    assert (values["max_rows"], values["seq_len"]) == (16, 12)
+    write_recipe(tmp_path / "again.yaml", values)
+    assert read_recipe(tmp_path / "again.yaml") == values

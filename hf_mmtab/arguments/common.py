@@ -39,13 +39,11 @@ class DataArguments:
 class ModelArguments:
     """Which model."""
 
-    pretrained: str | None = key(
-        None, "Hub name or folder of a saved model to start from, with its processor."
-    )
+    pretrained: str | None = key(None, "Hub name or folder of a model to start from, with its processor.")
     lora: dict | None = key(
         None,
-        "Train LoRA adapters in place of the encoders' weights: settings of peft.LoraConfig, e.g. "
-        "{r: 8, lora_alpha: 16}; {} takes the defaults. They are merged at the end. Needs the extra `lora`.",
+        "Train LoRA adapters in place of the encoders' weights: settings of peft.LoraConfig, e.g. {r: 8, lora_alpha: "
+        "16}; {} takes the defaults. They are merged at the end. Needs the extra `lora`.",
     )
     attn_implementation: str | None = key(None, "sdpa (default), eager, …")
 
@@ -63,10 +61,10 @@ class RunArguments:
     license: str | None = key(None, "Licence named in the model card.")
     standalone: bool = key(
         False,
-        "Put the code of the model's classes beside its weights: the folder then loads without this "
-        "package, by trust_remote_code=True.",
+        "Put the code of the model's classes beside its weights: the folder then loads without this package, by "
+        "trust_remote_code=True.",
     )
-    examples: bool = key(False, "push_to_hub: the report sent shows rows, texts and pictures of the data.")
+    examples: bool = key(False, "push_to_hub: the report that is sent shows rows and pictures of the data.")
 
 
 @strict

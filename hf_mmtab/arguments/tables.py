@@ -19,6 +19,10 @@ class TableFileArguments:
         "Column → string, int, float, bool, date, timestamp, or a format such as '%d/%m/%Y %H:%M'. Default: guessed.",
     )
     separator: str | None = key(None, "Of CSV files; default by their ending.")
+    missing: list[str] | None = key(
+        None,
+        "Texts that stand for a missing value, beside the empty cell; default NA, N/A, NaN, nan, null, NULL. []: none.",
+    )
 
 
 @strict

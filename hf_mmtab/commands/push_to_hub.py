@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         "public": "create a public repository, or push to one that is public; without it the repository is private",
         "private": "the default: an existing public one is refused",
         "examples": "send the report with its examples: rows, texts and pictures of the data; default: without",
-        "standalone": "put the code of the model's classes into the folder and send it too: it then loads "
-        "without this package",
+        "standalone": "put the code of the model's classes into the folder and send it too: it then loads without this "
+        "package",
         "dry_run": "list what would be sent, and stop",
     }
     for name, help in switches.items():

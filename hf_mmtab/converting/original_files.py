@@ -9,6 +9,7 @@ import torch
 
 from ..files import read_json
 from ..models.mmbt.glove_mmbt import SPECIAL_TOKENS, read_glove_words
+from ..typed_values import typed_value
 from .checks import shown
 from .pickles import read_pickle
 from .stand_ins import Array, Record
@@ -99,7 +100,7 @@ def read_lines(path: Path, what: str, option: str) -> list[str]:
 
 
 def read_labels(given: list[str] | None) -> list[str] | None:
-    """Return the names that `--labels` lists, or those in the one file that it names.
+    """Return the names that `--labels` lists (as words or one YAML list), or those in the one file that it names.
 
     Raises:
         FileNotFoundError: if it names a file that is not there.
@@ -107,6 +108,8 @@ def read_labels(given: list[str] | None) -> list[str] | None:
     """
     if given is None or len(given) != 1:
         return given
+    if given[0].lstrip().startswith("["):
+        return typed_value(given[0], list[str], "--labels")
     path = Path(given[0])
     if not path.is_file() and not (path.suffix in (".txt", ".csv", ".tsv", ".json") or len(path.parts) > 1):
         return given

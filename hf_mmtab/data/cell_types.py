@@ -7,6 +7,8 @@ from typing import Any
 import polars as pl
 
 DECIMAL_COMMA = "decimal_comma"  # the type of numbers such as 1.234,50
+GUESSED_INT = "guessed int"  # whole numbers in the first rows; later cells must be written alike
+ZERO_PADDED = r"^(\+|[+-]?0\d)"
 TYPES: dict[str, pl.DataType] = {
     "string": pl.String(),
     "int": pl.Int64(),
@@ -62,6 +64,10 @@ def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str) -> CellTy
             )
         values = amount(name, decimal_comma=True)
         return CellType(values, "a number with a decimal comma, such as 1.234,50", as_text)
+    if wanted == GUESSED_INT:
+        padded = pl.col(name).str.contains(ZERO_PADDED)
+        values = pl.when(~padded).then(cast_text(name, pl.Int64()))
+        return CellType(values, "a value of type int64 without leading zeros", as_text)
     if isinstance(wanted, str):
         values = pl.col(name).cast(pl.String).str.strptime(pl.Datetime("us"), wanted, strict=False)
         return CellType(values, f"a time as {wanted!r}", "Correct the cell, or the format in `types`.")
@@ -143,18 +149,28 @@ def time_type(name: str, cells: pl.Series) -> CellType | None:
 def guess_types(frame: pl.DataFrame) -> dict[str, pl.DataType]:
     """Return the type of each text column as polars guesses it for CSV files.
 
-    A column stays text if it has no value, numbers of more than 64 bits, or whole numbers with leading zeros: `007` and
-    `7` may be two things.
+    A column stays text where a guess would change values: whole numbers with leading zeros (`007` and `7` may be two
+    things), of more than 64 bits, or too long for a float among decimals; `True` beside `true`. Without a value, too.
     """
     if not len(frame) or not frame.width:
         return {name: pl.String() for name in frame.columns}
     text = frame.write_csv(include_header=False).encode()
-    read = pl.read_csv(text, has_header=False, infer_schema_length=None, try_parse_dates=True)
-    padded = frame.select(pl.all().str.contains(r"^[+-]?0\d").any()).row(0)
+    try:
+        read = pl.read_csv(text, has_header=False, infer_schema_length=None, try_parse_dates=True)
+    except pl.exceptions.PolarsError:  # of a column that is one thing at first and another later
+        if frame.width == 1:
+            return {frame.columns[0]: pl.String()}
+        return {name: guess_types(frame.select(name))[name] for name in frame.columns}
     guesses = {}
-    for name, cells, zeros in zip(frame.columns, read.get_columns(), padded, strict=True):
-        kind = cells.dtype
-        as_text = cells.null_count() == len(cells) or kind in WIDE or (kind.is_integer() and zeros)
+    for name, cells in zip(frame.columns, read.get_columns(), strict=True):
+        kind, written = cells.dtype, frame[name]
+        as_text = (
+            cells.null_count() == len(cells)
+            or kind in WIDE
+            or (kind.is_integer() and written.str.contains(ZERO_PADDED).any())
+            or (kind.is_float() and written.str.contains(r"^-?\d{16,}$").any())
+            or (kind == pl.Boolean and written.drop_nulls().n_unique() > 2)
+        )
         guesses[name] = pl.String() if as_text else kind
     return guesses
 

@@ -48,12 +48,6 @@ class Rows:
             return []
         return [row for row in range(len(self)) if not is_utf8(self[row])]
 
-    def without_empty_end(self) -> "Rows":
-        """Return the rows up to the last one that is not empty."""
-        full = np.flatnonzero(~self.empty)
-        count = int(full[-1]) + 1 if len(full) else 0
-        return Rows(self.block, self.starts[: count + 1], self.lines[: count + 1], self.broken)
-
 
 def find_rows(block: bytes, separator: str, final: bool) -> Rows:
     """Return the whole rows of a block that begins with a row.

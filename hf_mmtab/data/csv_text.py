@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,19 +49,17 @@ def read_text_blocks(
     block_bytes: int = BLOCK_BYTES,
     missing: Sequence[str] = (),
     numbers: Mapping[str, pa.DataType] | None = None,
-    skip_empty_lines: bool = False,
 ) -> Iterator[TextBlock]:
     """Yield the rows of a CSV file below its header, about `block_bytes` at a time.
 
-    Lines end in a line feed, a carriage return, or both; line ends within quotes belong to the cell. Empty lines at the
-    end of the file are no rows.
+    Lines end in a line feed, a carriage return, or both; line ends within quotes belong to the cell. Blank lines are no
+    rows, as in JSON lines.
 
     Args:
-        bad: told about rows with too few or too many cells, quotes that do not close, empty lines and bytes that are
-            not UTF-8; counts the rows.
+        bad: told about rows with too few or too many cells, quotes that do not close and bytes that are not UTF-8;
+            counts the rows.
         missing: what becomes null where nothing quotes it, such as the empty text.
         numbers: column → type that its cells are parsed as, where all of a block have it; else they stay text.
-        skip_empty_lines: whether empty lines between rows are no rows; else they are bad ones.
 
     Raises:
         ValueError: see `read_header`.
@@ -70,13 +69,13 @@ def read_text_blocks(
         names, skipped, line = _header(path, file.read(BLOCK_BYTES), separator)
         file.seek(0)
         file.read(skipped)
-        parse = _Parser(path, names, separator, bad, missing, numbers or {}, skip_empty_lines)
+        parse = _Parser(path, names, separator, bad, missing, numbers or {})
         rest = b""
         while True:
             piece = file.read(block_bytes)
-            # empty lines may be the end of the file; behind its last row there may be no line end
-            block = rest + piece if piece else rest.rstrip(b"\r\n") + b"\n" * bool(rest.strip(b"\r\n"))
-            rows = find_rows(block, separator, final=not piece).without_empty_end()
+            # behind the last row of the file there may be no line end
+            block = rest + piece if piece or rest[-1:] in (b"", b"\r", b"\n") else rest + b"\n"
+            rows = find_rows(block, separator, final=not piece)
             if len(rows):
                 yield parse(rows, line + 1)
                 line += int(rows.lines[-1])
@@ -103,8 +102,10 @@ def _header(path: Path, head: bytes, separator: str) -> tuple[list[str], int, in
             f"Expected a first line with column names in UTF-8, found {error} in {str(path)!r}. Correct the line, or "
             "save the file as CSV in UTF-8."
         ) from error
-    if not any(names):
-        raise ValueError(f"Expected a first line with column names, found nothing in {str(path)!r}.")
+    if not any(map(str.strip, names)):
+        raise ValueError(
+            f"Expected a first line with column names, found nothing in {str(path)!r}. Write the names into it."
+        )
     if any("\0" in name for name in names):
         raise ValueError(
             f"Expected text in UTF-8, found NUL bytes in the first line of {str(path)!r}. Save it as UTF-8."
@@ -143,10 +144,8 @@ class _Parser:
         bad: BadRecords,
         missing: Sequence[str],
         numbers: Mapping[str, pa.DataType],
-        skip_empty_lines: bool,
     ) -> None:
         self.path, self.names, self.separator, self.bad = path, names, separator, bad
-        self.skip_empty_lines = skip_empty_lines
         text = dict.fromkeys(names, pa.string())
         self._converts = [
             pyarrow.csv.ConvertOptions(
@@ -173,18 +172,17 @@ class _Parser:
             problems[row] = self._problem(lines[row], "a CSV row", error, remedy)
         for row in rows.not_utf8:
             problems.setdefault(row, self._wrong_bytes(rows[row], lines[row]))
-        if self.skip_empty_lines:
-            self.bad.rows_read -= int(empty.sum())
-        elif len(self.names) > 1:
-            for row in np.flatnonzero(empty).tolist():
-                expected = f"{len(self.names)} cells"
-                problems[row] = self._problem(lines[row], expected, "an empty line", "Remove the line.")
-        left_out = [*problems, *(np.flatnonzero(empty).tolist() if self.skip_empty_lines else [])]
+        left_out = [*problems, *np.flatnonzero(empty).tolist()]
         kept = np.delete(np.arange(len(rows)), left_out)
         text = b"".join(rows[row] for row in kept.tolist()) if left_out else rows.block[: rows.starts[-1]]
         table, ragged = self._cells(text)
+        blank = int(empty.sum())
         for row in kept[ragged].tolist():
-            problems[row] = self._wrong_width(rows[row], lines[row])
+            if rows[row].isspace() and self.separator.encode() not in rows[row]:
+                blank += 1
+            else:
+                problems[row] = self._wrong_width(rows[row], lines[row])
+        self.bad.rows_read -= blank
         for row in sorted(problems):
             self.bad.add(problems[row])
         return TextBlock(table, lines[np.delete(kept, ragged)])
@@ -209,6 +207,8 @@ class _Parser:
             ragged.append(row.number - 1 if row.number else -1)
             return "skip"
 
+        if block.startswith(BOM_UTF8):  # of the first cell; Arrow takes one away
+            block = BOM_UTF8 + block
         table = pyarrow.csv.read_csv(
             pa.BufferReader(block),
             # one block, so that a row of any length is whole

@@ -16,7 +16,7 @@ logger = logging.get_logger(__name__)
 
 BATCH_ROWS = 262_144
 RELEASED_BYTES = 2**26
-MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+MICROSECONDS = {"s": 10**6, "ms": 10**3, "us": 1, "number": 10**6}
 
 
 def iter_tables(
@@ -105,15 +105,19 @@ class Histories:
     grouped: bool
 
 
-def read_histories(dataset: datasets.Dataset, entity: list[str], time: str | None) -> Histories:
+def read_histories(
+    dataset: datasets.Dataset, entity: list[str], time: str | None, unit: str | None = None
+) -> Histories:
     """Read who and when.
 
     Args:
         entity: columns that name the history; empty: the table is one.
         time: column that orders rows; None: the order of the table.
+        unit: of a column of numbers: s, ms, us, ns, or "number" (seconds); None: us of whole numbers, s of others.
 
     Raises:
-        ValueError: if a column is absent, or an entity or a time is missing (with the first such row).
+        ValueError: if a column is absent, a time is too large, or an entity or a time is missing (with
+            the first such row).
     """
     codes, times = [], []
     index = _EntityIndex(entity)
@@ -122,7 +126,7 @@ def read_histories(dataset: datasets.Dataset, entity: list[str], time: str | Non
     for table in iter_tables(dataset, columns) if columns else ():
         codes.append(index.codes(table, done))
         if time is not None:
-            times.append(_microseconds(table[time], time, done))
+            times.append(_microseconds(table[time], time, done, unit))
         done += table.num_rows
     rows = len(dataset)
     all_codes = np.concatenate(codes) if entity and codes else np.zeros(rows, dtype=np.int32)
@@ -140,14 +144,18 @@ def read_histories(dataset: datasets.Dataset, entity: list[str], time: str | Non
 
 
 def in_order(
-    dataset: datasets.Dataset, entity: list[str], time: str | None, folder: str | Path
+    dataset: datasets.Dataset,
+    entity: list[str],
+    time: str | None,
+    folder: str | Path,
+    unit: str | None = None,
 ) -> tuple[datasets.Dataset, np.ndarray | None]:
     """Return the dataset with each entity's rows together and in time order, and the row numbers they had.
 
     A dataset that is so already comes back as it is, with None. Else a sorted copy is written to `folder`;
     rows of the same time keep their order.
     """
-    found = read_histories(dataset, entity, time)
+    found = read_histories(dataset, entity, time, unit)
     if found.grouped and not found.backward:
         return dataset, None
     logger.warning(
@@ -200,7 +208,7 @@ class _EntityIndex:
         return np.repeat(found["#code"].to_numpy(), np.diff(np.append(starts, len(keys))))
 
 
-def _microseconds(column: pa.ChunkedArray, name: str, done: int) -> np.ndarray:
+def _microseconds(column: pa.ChunkedArray, name: str, done: int, unit: str | None) -> np.ndarray:
     if column.null_count:
         at = done + int(np.flatnonzero(np.asarray(column.is_null()))[0])
         raise ValueError(
@@ -211,12 +219,19 @@ def _microseconds(column: pa.ChunkedArray, name: str, done: int) -> np.ndarray:
     if pa.types.is_date(kind):
         column, kind = column.cast(pa.timestamp("us")), pa.timestamp("us")
     if pa.types.is_timestamp(kind):
+        column, unit = column.cast(pa.int64()), kind.unit
+    if pa.types.is_integer(column.type):
         raw = column.cast(pa.int64()).to_numpy()
-        return raw // 1000 if kind.unit == "ns" else raw * MICROSECONDS[kind.unit]
-    if pa.types.is_integer(kind):
-        return column.cast(pa.int64()).to_numpy()
-    if pa.types.is_floating(kind):  # seconds, for want of a better unit
-        return np.rint(column.to_numpy() * 1e6).astype(np.int64)
+        if unit == "ns":
+            return raw // 1000
+        factor = MICROSECONDS[unit or "us"]
+        if factor > 1:
+            _check_size(raw, factor, name)
+        return raw * factor
+    if pa.types.is_floating(kind):
+        raw, scale = column.to_numpy(), 1e-3 if unit == "ns" else float(MICROSECONDS[unit or "s"])
+        _check_size(raw, scale, name)
+        return np.rint(raw * scale).astype(np.int64)
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     remedy = (
         f"Give its format in the recipe: `types: {{{name}: '%d/%m/%Y %H:%M'}}`."
@@ -226,3 +241,11 @@ def _microseconds(column: pa.ChunkedArray, name: str, done: int) -> np.ndarray:
     raise ValueError(
         f"Column {name!r} orders the rows: expected timestamps, dates or numbers, found {kind}. {remedy}"
     )
+
+
+def _check_size(raw: np.ndarray, factor: float, name: str) -> None:
+    if not (np.abs(raw.astype(np.float64)) * factor < 2**63).all():
+        raise ValueError(
+            f"Column {name!r} orders the rows: expected times within 64 bits of microseconds, found "
+            f"{raw[np.argmax(np.abs(raw.astype(np.float64)))]}. Correct the cell, or the plan's `time_unit`."
+        )

@@ -83,12 +83,12 @@ def prepare_rows(
     with tempfile.TemporaryDirectory(prefix="rows-", dir=_parent(folder)) as scratch:
         order = None
         if plan.order == "time" and plan.time is not None:
-            found = read_histories(dataset, entity, plan.time)
+            found = read_histories(dataset, entity, plan.time, plan.time_unit)
             if found.backward:
-                dataset, order = in_order(dataset, entity, plan.time, scratch)
-                found = read_histories(dataset, entity, plan.time)
+                dataset, order = in_order(dataset, entity, plan.time, scratch, plan.time_unit)
+                found = read_histories(dataset, entity, plan.time, plan.time_unit)
         else:
-            found = read_histories(dataset, entity, plan.time)
+            found = read_histories(dataset, entity, plan.time, plan.time_unit)
         rows_split = split.rows(found.entity, found.time)
         if not processor.is_fitted:
             processor.fit(_chosen(iter_tables(dataset, plan.columns), rows_split == 0))

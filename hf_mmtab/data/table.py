@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 from transformers.utils import logging
 
-from .cell_types import guess_time, guess_types, named_type, without_missing
+from .cell_types import GUESSED_INT, guess_time, guess_types, named_type, without_missing
 from .csv_text import BLOCK_BYTES, TextBlock
 from .library_errors import plain_errors
 from .records import BadRecord, BadRecords, OnBadRecord, files_digest, shorten
@@ -42,8 +42,9 @@ class TableConfig(datasets.BuilderConfig):
         infer_rows: rows that types are guessed from.
         on_bad_record: "raise" at the first broken row, or "skip" and list them (`builder.skipped`).
         max_rows: read only the first rows.
-        roles: column -> "time" or "amount", for columns that `types` does not name and whose cells are text: what
-            most cells look like, or a number, is what all of them must be.
+        roles: column -> "time", "amount" or "text", for columns that `types` does not name and whose cells are text.
+            time: what most cells look like is what all of them must be. amount: a number. text: as it is written
+            (yes/no columns become bool).
         required: columns in which every row must have a value.
         used: columns that are kept even if they look like pandas' row numbers.
     """
@@ -81,10 +82,9 @@ class Table(datasets.ArrowBasedBuilder):
         root = Path(data_root).expanduser().resolve()
         self._files = table_files(root)
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
-        # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files. Caches of
-        # skipped rows from before version 2 may lack good rows, too.
-        skips = "-2" if self._bad.policy == "skip" else ""
-        kwargs.setdefault("hash", files_digest(self._files) + skips)
+        # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files, and the rules
+        # by which this version reads them.
+        kwargs.setdefault("hash", f"{files_digest(self._files)}-3")
         kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
         with plain_errors(root):
             super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
@@ -146,16 +146,19 @@ class Table(datasets.ArrowBasedBuilder):
 
     def _guesses(
         self, sample: pa.Table, types: Mapping[str, Any], roles: Mapping[str, str]
-    ) -> dict[str, pl.DataType]:
-        """Return the types of a CSV file's columns that are neither named nor text."""
+    ) -> dict[str, pl.DataType | str]:
+        """Return the types of a CSV file's columns that are neither named nor text, see `cell_type`."""
         names = [name for name in sample.column_names if name not in types]
         cells = [without_missing(name, self._missing, strip=False) for name in names]
         frame = pl.DataFrame(sample.select(names)).select(cells)
-        guesses = guess_types(frame)
-        for name, role in roles.items():
-            if role == "time" and guesses.get(name) == pl.String:
-                guesses[name] = guess_time(name, frame[name])
-        return {name: kind for name, kind in guesses.items() if kind != pl.String}
+        guesses: dict[str, pl.DataType | str] = {}
+        for name, guess in guess_types(frame).items():
+            role = roles.get(name)
+            if role == "time" and guess == pl.String:
+                guess = guess_time(name, frame[name])
+            if guess != pl.String and (role != "text" or guess == pl.Boolean):
+                guesses[name] = GUESSED_INT if guess == pl.Int64 and role is None else guess
+        return guesses
 
     def _blocks(self, path: Path, bad: BadRecords, **csv_options: Any) -> Iterator[TextBlock]:
         """Yield the rows of a file, without the row numbers that pandas writes."""

@@ -15,7 +15,7 @@ TIME_ROWS = 10_000  # of a text column, from which the way its times are written
 NO_VALUE = (
     "a value, since it says whose row this is or when it was",
     "none",
-    "Fill the cell, or remove the row.",
+    "Fill the cell, or remove the row. If NA, null and the like are names here: `missing: []`.",
 )
 
 
@@ -25,7 +25,7 @@ class TableCells:
     Args:
         sample: the first rows of the data; roles are ignored for columns that hold no text in it.
         types: column → polars type, or see `cell_types.named_type`.
-        roles: column → "time" or "amount", for columns of text that `types` does not name.
+        roles: column → "time", "amount" or "text", for columns of text that `types` does not name.
         missing: texts that stand for a missing value where text becomes another type.
         missing_text: whether they do so in columns that stay text, too.
         derived: column of the table → expression over the typed columns, null where it has no value. Empty: the

@@ -15,7 +15,7 @@ from transformers.pipelines.base import ChunkPipeline
 from ..data.window_index import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
 from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.text_numbers import is_text
-from ..models.tabbert.values import as_table, column, is_list_of_rows, microseconds
+from ..models.tabbert.values import as_table, column, in_unit, is_list_of_rows, microseconds
 from .answers import DECIDED, RightPadding, SavedWithProcessor, TopK, answers, refuse_unknown
 
 
@@ -147,5 +147,6 @@ def segments_of(table: pa.Table, plan: ColumnPlan, max_gap: float | None) -> np.
     bounds = np.array([0, table.num_rows])
     if max_gap is None:
         return bounds
-    pauses = np.diff(microseconds(column(table, str(plan.time)))) > max_gap * 1e6
+    moments = in_unit(column(table, str(plan.time)), plan.time_unit)
+    pauses = np.diff(microseconds(moments)) > max_gap * 1e6
     return np.insert(bounds, 1, np.flatnonzero(pauses) + 1)

@@ -220,8 +220,9 @@ def _modules(config: Any) -> Iterator[str]:
     if isinstance(config, dict):
         for name, value in config.items():
             if name == "auto_map" and isinstance(value, dict):
-                listed = [one if isinstance(one, list) else [one] for one in value.values()]
-                entries = [one for names in listed for one in names]
+                entries = [
+                    one for entry in value.values() for one in (entry if isinstance(entry, list) else [entry])
+                ]
             elif name == "impl":
                 entries = [value]
             else:

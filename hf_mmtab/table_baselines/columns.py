@@ -10,7 +10,8 @@ import pyarrow as pa
 from ..data.encoded_rows import EncodedRows
 from ..data.histories import iter_tables
 from ..models.tabbert.column_plan import TIME_PARTS, ColumnPlan
-from ..models.tabbert.values import categories, column, numbers, time_part
+from ..models.tabbert.text_numbers import is_text
+from ..models.tabbert.values import categories, column, in_unit, numbers, time_part
 from .earlier import together
 
 MISSING = -1
@@ -75,6 +76,7 @@ def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan)
         taken.add((source, kind))
         parts = [column(table, source) for table in iter_tables(dataset, [source])]
         array = pa.concat_arrays(parts) if parts else pa.array([], type=pa.float64())
+        array = in_unit(array, plan.time_unit) if source == plan.time else array
         if kind == "number":
             values = numbers(array, source)
             if one.kind == "money":
@@ -88,12 +90,26 @@ def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan)
             found.periods[one.name] = TIME_PARTS[str(one.part)]
         else:
             codes = value_codes(categories(array, one.fill))
-            if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
-                values = numbers(array, source)
-                if np.abs(values[np.isfinite(values)]).max(initial=0) < EXACT_FLOAT32:
-                    found.numbered[one.name] = values if order is None else values[order]
+            numbered = _all_numbers(array)
+            if (
+                numbered is not None
+                and np.abs(numbered[np.isfinite(numbered)]).max(initial=0) < EXACT_FLOAT32
+            ):
+                found.numbered[one.name] = numbered if order is None else numbered[order]
         found.categories[one.name] = codes if order is None else codes[order]
     return found
+
+
+def _all_numbers(array: pa.Array) -> np.ndarray | None:
+    """Return the numbers that all cells are, text too, `(rows,)` float64, NaN where missing; None: some are none."""
+    if is_text(array.type):
+        coded = array.dictionary_encode()
+        try:
+            array = coded.dictionary.cast(pa.float64()).take(coded.indices)
+        except pa.ArrowInvalid:
+            return None
+    is_number = pa.types.is_integer(array.type) or pa.types.is_floating(array.type)
+    return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) if is_number else None
 
 
 def value_codes(values: pa.Array) -> np.ndarray:

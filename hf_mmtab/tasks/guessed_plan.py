@@ -1,10 +1,17 @@
 """What a person must know of a column plan that was guessed: which column became what, and what looks wrong."""
 
 import re
+from typing import Any
 
 import polars as pl
+from transformers.utils import logging
 
+from ..data.cell_types import time_type
+from ..data.records import shorten
 from ..models.tabbert.column_plan import ColumnPlan
+from ..models.tabbert.plan_guess import time_unit
+
+logger = logging.get_logger(__name__)
 
 LABEL_NAMES = re.compile(
     r"(is[ _-]?)?(label|labels|target|class|y|outcome|fraud|fraudulent|anomaly|default|defaulted|churn|churned)[?]?",
@@ -15,15 +22,33 @@ ENTITY_NAMES = re.compile(
     r"(.*[ _-])?(account|user|customer|client|card|person|member|device|entity|iban)s?([ _-]?(id|no|nr|number))?",
     re.IGNORECASE,
 )
+UNIT_NAMES = {
+    "s": "numbers: seconds since 1970",
+    "ms": "numbers: milliseconds since 1970",
+    "us": "numbers: microseconds since 1970",
+    "ns": "numbers: nanoseconds since 1970",
+    "number": "plain numbers, in whose unit max_gap counts",
+}
 
 
 def describe_guess(plan: ColumnPlan) -> str:
     """Return which columns are entity, time, label and fields, a line for each role."""
     fields = ", ".join(f"{field.name} ({field.kind})" for field in plan.fields)
+    unit = f" ({UNIT_NAMES[plan.time_unit]})" if plan.time_unit else ""
     return (
-        f"  entity: {', '.join(plan.entity) or 'none'}\n  time: {plan.time or 'none'}\n"
+        f"  entity: {', '.join(plan.entity) or 'none'}\n  time: {plan.time or 'none'}{unit}\n"
         f"  label: {', '.join(plan.label) or 'none'}\n  fields: {fields}"
     )
+
+
+def with_time_unit(plan: ColumnPlan, sample: Any) -> ColumnPlan:
+    """Return a plan that says in which unit its time column of numbers is; guessed from the rows if it does not."""
+    if plan.time is None or plan.time_unit is not None or plan.time not in sample.column_names:
+        return plan
+    unit = time_unit(pl.Series(pl.from_arrow(sample[plan.time])))
+    if unit is not None:
+        logger.info(f"Times of column {plan.time!r} are {UNIT_NAMES[unit]}. If not: `time_unit` in the plan.")
+    return plan.edit(time_unit=unit)
 
 
 def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
@@ -55,6 +80,8 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             f"Column {' and '.join(map(repr, commas))} looks like numbers with a decimal comma, and became text: if "
             f"so, read it with types (`--types '{{{types}}}'`)."
         )
+    texts = [name for name in columns if name not in commas and sample.schema[name] == pl.String]
+    found += filter(None, (odd_cells(name, sample[name]) for name in texts))
     parts = [name for name in columns if name.lower() in TIME_COLUMNS]
     if {"month", "day"} <= {name.lower() for name in parts}:
         found.append(
@@ -80,6 +107,21 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             "No label column: if the table has one, name it with label_columns, or it becomes an input."
         )
     return found
+
+
+def odd_cells(name: str, cells: pl.Series) -> str | None:
+    """Return a sentence on a text column most of whose cells are numbers or times; None: they are not, or all are."""
+    kind = time_type(name, cells)
+    if kind is None:
+        return None
+    odd = cells.to_frame().with_row_index("row").filter(kind.values.is_null() & pl.col(name).is_not_null())
+    if not len(odd) or len(odd) * 10 > len(cells):
+        return None
+    return (
+        f"Column {name!r} became text: {len(odd):,} of {len(cells):,} cells are not {kind.expected}, such as "
+        f"{shorten(odd[name][0])} in row {odd['row'][0] + 1}. Correct them, or name the type with types and leave them "
+        "out with `--on_bad_record skip`."
+    )
 
 
 def _has_decimal_commas(values: pl.Series) -> bool:

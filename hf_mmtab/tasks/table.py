@@ -30,7 +30,7 @@ from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.plan_guess import infer_plan
 from ..models.tabbert.plan_presets import resolve_plan
 from ..typed_values import typed_value
-from .guessed_plan import describe_guess, doubts
+from .guessed_plan import describe_guess, doubts, with_time_unit
 from .saved_processor import open_processor
 from .table_reading import plan_options, used_columns
 
@@ -139,7 +139,7 @@ class TableTask:
         """
         options = {
             name: getattr(arguments, name)
-            for name in ("types", "separator", "max_rows")
+            for name in ("types", "separator", "missing", "max_rows")
             if getattr(arguments, name) is not None
         }
         options |= plan_options(arguments, self.preset, pretrained)
@@ -223,6 +223,7 @@ class TableTask:
                 logger.warning(doubt)
         else:
             plan = resolve_plan(given).edit(**{role: value for role, value in roles.items() if value})
+            plan = with_time_unit(plan, dataset.with_format("arrow")[:PLAN_SAMPLE])
         edits = cast(dict[str, Any], arguments.plan_edits or {})
         names = [field.name for field in plan.fields]
         if absent := [name for name, settings in edits.items() if settings is None and name not in names]:

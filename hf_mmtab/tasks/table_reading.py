@@ -13,21 +13,24 @@ def plan_options(
 ) -> dict[str, Any]:
     """Return `roles` and `required` for the builder, from the plan; of a plan yet to be guessed, what is named.
 
+    Columns that name things (entities, categories) are text.
+
     Args:
         arguments: which table, and the plan if it is named.
         preset: of the task.
         pretrained: checkpoint whose processor has the plan.
     """
-    plan = _known_plan(arguments, preset, pretrained)
+    processor = None if pretrained is None else TabBertProcessor.from_pretrained(pretrained)
+    plan = _planned(arguments, preset) if processor is None else processor.plan
     if plan is None:
         entity, time = arguments.entity_columns, arguments.time_column
         named_time = [time] if time else []
         return {
             "required": tuple(dict.fromkeys([*entity, *named_time])),
-            "roles": dict.fromkeys(named_time, "time"),
+            "roles": dict.fromkeys(entity, "text") | dict.fromkeys(named_time, "time"),
         }
-    labels = {*arguments.label_columns, *plan.label}
-    roles = {name: role for name, role in plan.roles.items() if name not in labels}
+    guessed = {*arguments.label_columns, *plan.label, *(processor.typed_columns() if processor else ())}
+    roles = {name: role for name, role in plan.roles.items() if name not in guessed}
     return {"required": tuple(plan.required), "roles": roles}
 
 
@@ -35,15 +38,14 @@ def used_columns(
     arguments: TableDataArguments, preset: str | None, pretrained: str | None
 ) -> tuple[str, ...]:
     """Return the columns that the plan reads, see `plan_options`; none of a plan yet to be guessed."""
-    plan = _known_plan(arguments, preset, pretrained)
+    if pretrained is not None:
+        return tuple(TabBertProcessor.from_pretrained(pretrained).plan.columns)
+    plan = _planned(arguments, preset)
     return () if plan is None else tuple(plan.columns)
 
 
-def _known_plan(
-    arguments: TableDataArguments, preset: str | None, pretrained: str | None
-) -> ColumnPlan | None:
-    if pretrained is not None:
-        return TabBertProcessor.from_pretrained(pretrained).plan
+def _planned(arguments: TableDataArguments, preset: str | None) -> ColumnPlan | None:
+    """Return the plan that the recipe or the task names; None: it is yet to be guessed."""
     given = arguments.plan if arguments.plan is not None else preset
     if given is None:
         return None

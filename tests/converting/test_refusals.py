@@ -347,6 +347,7 @@ def test_label_files_lose_their_mark_and_blank_end(tmp_path):
     file = tmp_path / "labels.txt"
     file.write_bytes("\ufeffa\r\nb\nc\n\n".encode())
     assert read_labels([str(file)]) == ["a", "b", "c"]
+    assert read_labels(["[a, 007]"]) == ["a", "007"]
     assert read_labels(["a"]) == ["a"] and read_labels(["a", "b"]) == ["a", "b"] and read_labels(None) is None
     with pytest.raises(FileNotFoundError, match=r"found nothing at 'absent\.txt'\. Pass --labels FILE"):
         read_labels(["absent.txt"])

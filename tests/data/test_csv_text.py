@@ -12,6 +12,7 @@ from image_text_splits import load_image_text
 
 from hf_mmtab.data.csv_text import read_text_blocks
 from hf_mmtab.data.image_text_loading import read_image_text
+from hf_mmtab.data.record_files import iter_records
 from hf_mmtab.data.records import BadRecordError, BadRecords
 from hf_mmtab.data.table import Table
 
@@ -62,11 +63,17 @@ CASES = {
         [4, 7],
         [(2, "2 cells"), (3, "2 cells"), (5, "UTF-8 text"), (6, "UTF-8 text")],
     ),
+    "byte order marks of cells": (
+        b'\xef\xbb\xbf1,a\n2,\xef\xbb\xbfb\n\xef\xbb\xbf,c\n\xef\xbb\xbf\n',
+        [("\ufeff1", "a"), ("2", "\ufeffb"), ("\ufeff", "c")],
+        [2, 3, 4],
+        [(5, "2 cells")],
+    ),
     "empty lines": (
         b'1,"a\n\nb"\n\n2,c\n\n\n\n',
         [("1", "a\n\nb"), ("2", "c")],
         [2, 6],
-        [(5, "2 cells")],
+        [],
     ),
 }  # fmt: skip
 
@@ -193,3 +200,38 @@ def test_rows_that_are_neither_used_nor_reported_are_an_error():
         RuntimeError, match="Expected 3 rows read to be used or reported, found 2 used and 0 reported"
     ):
         bad.check_count(2)
+
+
+BLANK = ["", "   ", "\t", "\r"]
+
+
+@pytest.mark.parametrize("blank", BLANK)
+@pytest.mark.parametrize("kind", ["table.csv", "records.csv", "records.jsonl"])
+@pytest.mark.parametrize("block_bytes", [1, 7, 2**24])
+def test_blank_lines_are_no_rows_for_any_reader_wherever_they_stand(kind, blank, block_bytes, tmp_path):
+    header, rows = (
+        ["text,label"],
+        [f"t{i},{i % 2}" for i in range(6)],
+    )  # a blank line in place of names is an error
+    if kind == "records.jsonl":
+        header, rows = [blank], [json.dumps({"text": f"t{i}", "label": str(i % 2)}) for i in range(6)]
+    path = tmp_path / kind
+    lines = [*header, blank, *rows[:3], blank, blank, *rows[3:], blank, blank]
+    path.write_bytes("\n".join(lines).encode())
+    bad = BadRecords("skip")
+    if kind == "table.csv":
+        read = [
+            (row["text"], row["label"])
+            for block in read_text_blocks(path, ",", bad, block_bytes)
+            for row in block.table.to_pylist()
+        ]
+    else:
+        read = [(record["text"], record["label"]) for _, record in iter_records(path, bad)]
+    assert read == [(f"t{i}", str(i % 2)) for i in range(6)]
+    assert (bad.rows_read, bad.records) == (6, [])
+
+
+def test_a_single_column_has_no_blank_rows_and_quoted_ones_are_cells(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'a\n1\n\n""\n2\n')
+    assert _read(path, 64) == ([("1",), ("",), ("2",)], [2, 4, 5], [])

@@ -12,6 +12,7 @@ from ...evaluation.majority import DESCRIPTION, MAJORITY
 from ...evaluation.row_evaluation import headline
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
+from ...models.tabbert.column_plan import ColumnPlan
 from ...reports import SplitPredictions
 from ...table_baselines import DESCRIPTIONS
 from ...tasks import PreparedTable
@@ -78,18 +79,18 @@ def _predictions(
         known.probabilities,
         known.labels,
         DecodedHistories(dataset, table.rows, plan, windows, known),
-        known.times if _is_dated(dataset, plan.time) else None,
+        known.times if _is_dated(dataset, plan) else None,
         known.entities,
         others,
     )
 
 
-def _is_dated(dataset: datasets.Dataset, time: str | None) -> bool:
+def _is_dated(dataset: datasets.Dataset, plan: ColumnPlan) -> bool:
     """Whether the times of rows are dates, and not numbers that only order them."""
-    if time is None:
+    if plan.time is None:
         return False
-    kind = getattr(dataset.features[time], "dtype", "")
-    return kind.startswith(("timestamp", "date"))
+    kind = getattr(dataset.features[plan.time], "dtype", "")
+    return kind.startswith(("timestamp", "date")) or plan.time_unit not in (None, "number")
 
 
 def _task(config: Any, label: Sequence[str], results: RunResults) -> str:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ...data.encoded_rows import EncodedRows
+from ...data.histories import MICROSECONDS
 from ...data.preparing import prepare_rows
 from ...data.records import BadRecord
 from ...data.splits import Split
@@ -70,10 +71,17 @@ class EncodedTable:
     def times(self, places: np.ndarray) -> pa.Array:
         """Return the times of rows in the kind of the time column: a moment, or a number."""
         raw = np.array(self.rows.time[places])
-        kind = pa.schema(self.dataset.features.arrow_schema).field(self.processor.plan.time).type
+        plan = self.processor.plan
+        kind = pa.schema(self.dataset.features.arrow_schema).field(plan.time).type
         if pa.types.is_floating(kind):
-            return pa.array(raw / 1e6)
-        return pa.array(raw if pa.types.is_integer(kind) else raw.astype("datetime64[us]"))
+            return pa.array(
+                raw * 1e3 if plan.time_unit == "ns" else raw / MICROSECONDS[plan.time_unit or "s"]
+            )
+        if pa.types.is_integer(kind):
+            return pa.array(
+                raw * 1000 if plan.time_unit == "ns" else raw // MICROSECONDS[plan.time_unit or "us"]
+            )
+        return pa.array(raw.astype("datetime64[us]"))
 
 
 def encode_table(

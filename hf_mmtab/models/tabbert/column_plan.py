@@ -12,6 +12,7 @@ from .strict_yaml import read_mapping
 KINDS = ("categorical", "numeric", "money", "sign", "time_part", "time_gap")
 BINNED_KINDS = ("numeric", "money", "time_gap")
 TIME_PARTS = {"month": 12, "day": 31, "weekday": 7, "hour": 24, "minute": 60}
+TIME_UNITS = ("s", "ms", "us", "ns", "number")
 TRANSFORMS = ("none", "log1p", "log_floor_1", "minmax")
 BINNINGS = ("merged", "tails", "original")
 KEPT = ("always", "covered")
@@ -121,6 +122,9 @@ class ColumnPlan:
     fields: tuple[FieldPlan, ...]
     entity: tuple[str, ...] = ()
     time: str | None = None
+    # of a time column of numbers: s, ms, us or ns since 1970, or "number", which only orders rows and counts as
+    # seconds; None: whole numbers are us (as version 0.1 had it), others s
+    time_unit: str | None = None
     label: tuple[str, ...] = ()  # one column for classes, several numbers for regression
     order: str = "time"  # "file": keep the rows of an entity as they come (the original)
     sep_column: bool = False  # a [SEP] cell at the end of each row (the original)
@@ -141,6 +145,8 @@ class ColumnPlan:
             raise ValueError(f"Expected different names of fields, found {twice} more than once.")
         if self.order not in ("time", "file"):
             raise ValueError(f"order must be 'time' or 'file', got {self.order!r}.")
+        if self.time_unit not in (None, *TIME_UNITS):
+            raise ValueError(f"time_unit must be one of {', '.join(TIME_UNITS)}, got {self.time_unit!r}.")
         missing = [t for t in ("[PAD]", "[CLS]", "[SEP]", "[MASK]") if t not in self.special_tokens]
         if not self.field_specials and "[UNK]" not in self.special_tokens:
             missing.append("[UNK]")
@@ -185,7 +191,7 @@ class ColumnPlan:
 
     @property
     def roles(self) -> dict[str, str]:
-        """Columns that must hold a "time" or an "amount" (a number, or money), as the fields read them."""
+        """Columns that hold a "time", an "amount" (a number, or money) or "text" (names of things), by their fields."""
         kinds: dict[str, set[str]] = {self.time: {"time_gap"}} if self.time else {}
         for plan in self.fields:
             kinds.setdefault(str(self.source(plan)), set()).add(plan.kind)
@@ -193,7 +199,9 @@ class ColumnPlan:
         for name, found in kinds.items():
             if name not in (*self.entity, *roles) and found <= {"numeric", "money", "sign"}:
                 roles[name] = "amount"
-        return roles
+            elif name not in roles and found == {"categorical"}:
+                roles[name] = "text"
+        return dict.fromkeys([name for name in self.entity if name not in roles], "text") | roles
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; keys at their defaults are left out."""

@@ -258,7 +258,6 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
             layer_norm_eps=self.layer_norm_eps,
             is_decoder=self.next_row,  # only for its attention mask: no row sees a later one
             use_cache=False,  # type: ignore[call-arg]
-            output_hidden_states=self.output_hidden_states,
             attn_implementation=attn_implementation,  # type: ignore[call-arg]
         )
 

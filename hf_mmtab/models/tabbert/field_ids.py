@@ -5,11 +5,19 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from .column_plan import ColumnPlan
 from .field import Field
+from .text_numbers import is_text
 
 SEP_FIELD = "[SEP]"
+TIMES = r"^(\d{4}-\d\d-\d\d|(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{6,9}Z?)$"  # as Arrow writes them
+
+
+def _all_times(values: pa.Array) -> bool:
+    return is_text(values.type) and bool(pc.all(pc.match_substring_regex(values, TIMES)).as_py())
 
 
 class FieldIds:
@@ -111,6 +119,15 @@ class FieldIds:
         """Return the share of [UNK] among the training rows of each column."""
         self._require_fitted()
         return [f.unknown_share(self.rows_fitted) for f in self._fitted] + [0.0] * self.plan.sep_column
+
+    def typed_columns(self) -> list[str]:
+        """Return the columns whose categories were learned as dates or times, or may have been before they were hashed.
+
+        The same cells as text, written in another way, would not be found.
+        """
+        return [
+            f.source for f in self._fitted if f.buckets or (f.values is not None and _all_times(f.values))
+        ]
 
     def static_fields(self) -> list[bool]:
         """Return for each column whether it is the same in all rows of an entity."""

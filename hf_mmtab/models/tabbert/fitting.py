@@ -15,7 +15,7 @@ from .column_plan import ColumnPlan
 from .entity_history import EntityHistory
 from .field import Batch, Field
 from .field_kinds import TimePartField, make_fields
-from .values import as_table
+from .values import as_table, column, in_unit
 
 logger = logging.get_logger(__name__)
 
@@ -136,6 +136,9 @@ def read_batch(plan: ColumnPlan, rows: Any, history: EntityHistory | None) -> Ba
             f"Expected columns {absent}, found {table.column_names}. Rename the table's columns, read it "
             "with the builder of training (as `CardTransactions`), or edit the plan."
         )
+    if plan.time_unit is not None and plan.time in needed:
+        moments = in_unit(column(table, plan.time), plan.time_unit)
+        table = table.set_column(table.column_names.index(plan.time), plan.time, moments)
     return Batch(table, history.gaps(table) if history is not None else None)
 
 

@@ -121,6 +121,7 @@ class TabBertPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
 
     config: TabBertConfig
     _builder = "from_pretrained_encoder"
+    _input_embed_layer = "word_embeddings"  # where transformers looks for the input embeddings
     base_model_prefix = "model"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
@@ -207,12 +208,6 @@ class TabBertModel(TabBertPreTrainedModel):
             self.surprise = TabBertSurprise(config)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.embeddings.word_embeddings = value  # type: ignore[assignment]
-
     @property
     def freezable_modules(self) -> dict[str, str]:
         """Part name → module path."""
@@ -261,6 +256,9 @@ class TabBertModel(TabBertPreTrainedModel):
             attention_mask = attention_mask.repeat_interleave(fields, dim=1)  # (batch, rows × fields)
         else:
             sequence = self.field_encoder(cells)  # (batch, rows, hidden)
+        for name in ("output_attentions", "output_hidden_states"):  # the BERT has a configuration of its own
+            if kwargs.get(name) is None:
+                kwargs[name] = getattr(self.config, name)  # type: ignore[literal-required]
         outputs = self.row_encoder(
             inputs_embeds=sequence, attention_mask=attention_mask, return_dict=True, **kwargs
         )

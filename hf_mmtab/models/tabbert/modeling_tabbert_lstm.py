@@ -319,12 +319,9 @@ class TabBertMlpForSequenceClassification(TabBertEncoderWindowModel):
         super().__init__(config)
         sizes = [config.row_width, *(config.mlp_hidden_sizes or [config.hidden_size])]
         layers: list[nn.Module] = []
+        activation, dropout = ACT2FN[config.hidden_act], config.classifier_dropout
         for width, next_width in itertools.pairwise(sizes):
-            layers += [
-                nn.Linear(width, next_width),
-                ACT2FN[config.hidden_act],
-                nn.Dropout(config.classifier_dropout),
-            ]
+            layers += [nn.Linear(width, next_width), activation, nn.Dropout(dropout)]
         self.mlp = nn.Sequential(*layers)
         self.classifier = nn.Linear(sizes[-1], num_outputs(config))
         self.post_init()
@@ -347,6 +344,8 @@ class TabBertPooledForSequenceClassification(TabBertEncoderWindowModel):
 
 class TabBertRawLstmForSequenceClassification(TabBertWindowModel):
     """The paper's baseline: embedded cells of a row, concatenated → LSTM → linear. Nothing is pretrained."""
+
+    supports_gradient_checkpointing = False  # there are no layers
 
     def __init__(self, config: TabBertConfig):
         super().__init__(config)

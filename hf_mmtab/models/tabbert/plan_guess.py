@@ -1,14 +1,18 @@
 """Guess a column plan from the first rows of a table."""
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import polars as pl
 from transformers.utils import logging
 
 from .column_plan import ColumnPlan, FieldPlan
+from .values import PER_SECOND
 
 logger = logging.get_logger(__name__)
+
+YEAR_1980, YEAR_2100 = 315_532_800, 4_102_444_800  # seconds since 1970
 
 
 def infer_plan(
@@ -29,7 +33,8 @@ def infer_plan(
     Args:
         sample: a few thousand rows or more, columns typed.
         entity: columns that name whose history a row belongs to; None: the table is one history.
-        time: timestamp (or number) that orders rows; None: the only timestamp column, if there is just one.
+        time: timestamp, or number (see `time_unit`), that orders rows; None: the only timestamp column, if there is
+            just one.
         label: columns to predict, never an input.
 
     Raises:
@@ -44,7 +49,11 @@ def infer_plan(
     if absent:
         raise ValueError(f"Expected columns {absent}, found {sample.columns}. Check entity, time and label.")
     planned: list[FieldPlan] = []
+    unit = time_unit(sample[time]) if time is not None else None
     if time is not None:
+        if unit in PER_SECOND:
+            moments = (pl.col(time) * (10**6 / PER_SECOND[unit])).cast(pl.Int64).cast(pl.Datetime("us"))
+            sample = sample.with_columns(moments)
         if sample.schema[time] in (pl.Datetime, pl.Date):
             planned += _time_fields(sample, time, time)
         planned.append(
@@ -56,7 +65,20 @@ def infer_plan(
         guess = _guess(sample[column], dtype, column, max_category_values)
         static = bool(entity) and _is_static(sample, entity, column)
         planned += [replace(g, static=static) for g in guess]
-    return ColumnPlan(fields=tuple(planned), entity=tuple(entity), time=time, label=tuple(label))
+    return ColumnPlan(tuple(planned), tuple(entity), time, time_unit=unit, label=tuple(label))
+
+
+def time_unit(times: pl.Series) -> str | None:
+    """Return the unit of times that are numbers, by their size: s, ms, us or ns since 1970 if all lie in the years 1980
+    to 2100, else "number"; None for other types, and for numbers beyond 64 bits of microseconds.
+    """
+    if not times.dtype.is_numeric() or times.null_count() == len(times):
+        return None
+    low, high = cast(float, times.min()), cast(float, times.max())
+    for unit, per_second in PER_SECOND.items():
+        if YEAR_1980 * per_second <= low and high < YEAR_2100 * per_second:
+            return unit
+    return "number" if max(abs(low), abs(high)) * 10**6 < 2**63 else None
 
 
 def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPlan]:

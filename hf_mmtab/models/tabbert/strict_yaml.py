@@ -1,5 +1,6 @@
-"""YAML that people write: what is broken or said twice is an error with its line."""
+"""YAML that people write: what is broken or said twice is an error with its line, and names keep their digits."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,12 @@ import yaml
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Takes no key twice: of two values the first would be lost."""
+    """Takes no key twice: of two values the first would be lost. Dates, 007 and 1_000 stay text: they may be names."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] not in ("int", "timestamp")]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         seen = set()
@@ -17,6 +23,23 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(None, None, f"the key {key!r} a second time", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^(-?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+)$"), list("-0123456789")
+)
+
+
+def load_strict(text: str, loader: Any = _StrictLoader) -> Any:
+    """Return the plain values of a YAML text; with `yaml.BaseLoader` all of them as they are written.
+
+    Raises:
+        yaml.YAMLError: if it is broken, too deep, or has a key twice.
+    """
+    try:
+        return yaml.load(text, Loader=loader)
+    except (RecursionError, TypeError, ValueError) as error:  # TypeError: a key that is a list or mapping
+        raise yaml.YAMLError(f"values that YAML cannot hold ({error})") from error
 
 
 def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
@@ -30,8 +53,7 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
         ValueError: if it is no such mapping, or has a key twice; names file, line and column.
     """
     try:
-        # a subclass of SafeLoader builds plain values only
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_StrictLoader)
+        values = load_strict(Path(path).read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from .text_numbers import empty_as_missing, is_text, parse_money
 
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 
 
@@ -169,9 +170,13 @@ def microseconds(array: pa.Array) -> np.ndarray:
         return pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
     elif pa.types.is_floating(kind):
         # a number that orders rows: seconds, for want of a better unit
-        return np.rint(np.nan_to_num(pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False)) * 1e6).astype(
-            np.int64
-        )
+        seconds = np.nan_to_num(pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False).astype(np.float64))
+        if (largest := np.abs(seconds).max(initial=0)) >= 2**63 / 1e6:
+            raise ValueError(
+                f"Expected times as seconds within 64 bits of microseconds, found {largest:g}. Correct the column, or "
+                "`time_unit` in the plan."
+            )
+        return np.rint(seconds * 1e6).astype(np.int64)
     elif not pa.types.is_timestamp(kind):
         raise ValueError(
             f"Expected timestamps, dates or numbers as time, found {kind}. Parse the column first."
@@ -179,6 +184,34 @@ def microseconds(array: pa.Array) -> np.ndarray:
     unit = array.type.unit
     raw = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
     return raw // 1000 if unit == "ns" else raw * MICROSECONDS[unit]
+
+
+def in_unit(array: pa.Array, unit: str | None) -> pa.Array:
+    """Return times that are numbers of a unit (see `ColumnPlan.time_unit`) as timestamps, plain numbers as floats.
+
+    Other arrays, and those whose unit is None, are returned as they are.
+
+    Raises:
+        ValueError: if a number is too large for the unit.
+    """
+    kind = array.type
+    if unit is None or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return array
+    if unit == "number":
+        return array.cast(pa.float64(), safe=False)
+    try:
+        if pa.types.is_integer(kind):
+            moments = array.cast(pa.int64()).cast(pa.timestamp(unit))
+            return moments.cast(pa.timestamp("us"), safe=unit != "ns")
+        present = pc.if_else(pc.is_nan(array), None, array.cast(pa.float64()))
+        return (
+            pc.round(pc.multiply(present, 1e6 / PER_SECOND[unit])).cast(pa.int64()).cast(pa.timestamp("us"))
+        )
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"Expected times in {unit} since 1970, found other numbers ({error}). Correct the column, or the plan's "
+            "`time_unit`."
+        ) from error
 
 
 def check_time_part(array: pa.Array, part: str, name: str) -> None:

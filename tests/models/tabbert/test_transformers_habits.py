@@ -49,6 +49,26 @@ def test_states_and_attentions_come_out_of_every_model(model_class, flatten, sma
     assert model(ids).hidden_states is None
 
 
+@pytest.mark.parametrize("model_class", [*ENCODERS, *HEADS])
+def test_switches_of_the_config_act_whenever_they_are_set(model_class, small_config, ids):
+    early = model_class(small_config(attn_implementation="eager", output_attentions=True)).eval()
+    late = model_class(small_config(attn_implementation="eager")).eval()
+    assert late(ids).attentions is None and late(ids).hidden_states is None
+    late.config.output_attentions = late.config.output_hidden_states = True
+    assert len(early(ids).attentions) == len(late(ids).attentions) == 2 and len(late(ids).hidden_states) == 3
+    assert late(ids, output_attentions=False, output_hidden_states=False).attentions is None
+
+
+@pytest.mark.parametrize("model_class", [*ENCODERS, *HEADS, *RAW])
+def test_input_embeddings_are_those_of_the_cells(model_class, small_config, ids):
+    model = model_class(small_config()).eval()
+    assert model.get_input_embeddings().weight.shape == (39, 8)
+    model.set_input_embeddings(torch.nn.Embedding(39, 8))
+    assert model.get_input_embeddings() is next(
+        one for one in model.modules() if type(one) is torch.nn.Embedding
+    )
+
+
 @pytest.mark.parametrize("model_class", [*ENCODERS, *HEADS, *RAW])
 def test_tuples_are_given_where_config_or_call_asks(model_class, small_config, ids):
     by_config = model_class(small_config(return_dict=False)).eval()

@@ -1,0 +1,41 @@
+"""transformers' own tests over our models. They take minutes and a download, so they run with the slow tests.
+
+The source distribution of transformers 5.24 holds the tests of models, configurations, processors and pipelines, not
+those of Trainer. One class alone: `pytest -o addopts= tests/upstream/models.py -k MMBTTest`.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import suites
+
+HERE = Path(__file__).parent
+CASES = [
+    "TabBertModelTest",
+    "TabBertForMaskedLMTest",
+    "TabBertWindowHeadTest",
+    "TabBertRawLstmTest",
+    "MMBTTest",
+]
+CASES += ["ConcatBertTest"]
+
+
+@pytest.fixture(scope="module")
+def suite():
+    pytest.importorskip("parameterized")
+    if (reason := suites.fetch()) is not None:
+        pytest.skip(f"needs transformers' source distribution: {reason}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_models_pass_transformers_tests_of_models(case, suite):
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "--tb=short", "-p", "no:warnings"]
+    run = subprocess.run(
+        [*command, str(HERE / "models.py"), "-k", case],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-8000:]
