@@ -172,6 +172,8 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         Example:
 
         ```python
+        from hf_mmtab import TabBertLstmForSequenceClassification
+
         model = TabBertLstmForSequenceClassification.from_pretrained_encoder("out/pretrain", num_labels=2)
         ```
         """
