@@ -71,9 +71,9 @@ def write_recipe(path: Path, values: Mapping[str, Any]) -> None:
 # Of transformers' arguments, those that a recipe usually has.
 EVERYDAY_KEYS = frozenset([
     "output_dir", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
-    "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "gradient_accumulation_steps", "eval_strategy",
-    "save_strategy", "save_total_limit", "load_best_model_at_end", "metric_for_best_model", "logging_steps", "report_to",
-    "seed", "bf16", "push_to_hub",
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "gradient_accumulation_steps", "seed", "bf16",
+    "eval_strategy", "save_strategy", "save_total_limit", "load_best_model_at_end", "metric_for_best_model",
+    "logging_steps", "report_to", "push_to_hub",
 ])  # fmt: skip
 
 
