@@ -34,6 +34,7 @@ LARGEST_FILE = (
     1_500_000_000  # bytes of weights; above that they lie beside the graph, as a protobuf ends at 2 GB
 )
 TEXTS, PICTURES = ("input_ids", "attention_mask", "token_type_ids"), ("pixel_values", "image_mask")
+BESIDE = ("Boosted", "Fusion")  # in the names of classes that ask trees, too
 
 
 class ArrayModel(nn.Module):
@@ -108,10 +109,16 @@ def load_model(checkpoint: str) -> Any:
             "Expected MMBT, one of its baselines, a TabBERT for masked cells or one of its heads over windows in "
             f"{checkpoint!r}, found {', '.join(classes)}, which has no ONNX export."
         )
-    if (getattr(config, "fusion", None) or getattr(config, "boosted", None)) or "Fus" in classes[0]:
+    beside = [name for name in BESIDE if name in classes[0]]
+    if getattr(config, "statistics", None) or beside:
         raise ValueError(
-            f"Expected a neural model alone in {checkpoint!r}, found {classes[0]}, which also asks a boosted model. "
-            "Export the neural model that it was made of."
+            f"Expected a neural model that reads rows alone in {checkpoint!r}, found {classes[0]}, "
+            "which also reads statistics of the past. Export the sequence model alone, or serve this one with `predict`."
+        )
+    if "windowed_surprise" in getattr(config, "encoded_widths", {}):
+        raise ValueError(
+            f"Expected row_inputs without windowed_surprise, which has no ONNX export, in {checkpoint!r}. Train the "
+            "head on states, surprise or both."
         )
     auto: Any = AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
     return auto.from_pretrained(checkpoint, dtype=torch.float32).eval()

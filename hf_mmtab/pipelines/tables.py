@@ -4,16 +4,23 @@
 # mypy: disable-error-code="override"
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
 from transformers import AutoProcessor
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import logging
 
 from ..models.tabbert.values import as_table, is_list_of_rows
 from ..serving.history_windows import ROWS, history_windows, read_history
 from ..serving.named_scores import DECIDED, TopK, answers
+from ..statistics.columns import columns_of_history, moments
+from ..statistics.features import OF_ALL_HISTORIES
+from ..statistics.row_statistics import RowStatistics
 from .answers import RightPadding, SavedWithProcessor, refuse_unknown
+
+logger = logging.get_logger(__name__)
 
 
 class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
@@ -37,7 +44,9 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
     They have the columns that the reader of training gave: card and
     PRSA files are read with `CardTransactions` and `PRSA` first. `rows="last"` (default) judges the last row by the
     rows before it, `"every"` each row by the rows before it; a model of windows ("any row of these") judges the window
-    that ends there. Windows are those of the `predict` command, so are the scores.
+    that ends there. Windows are those of the `predict` command, so are the scores. A model that reads statistics of the
+    past gets those of this history alone: what other histories had lately at the same value is missing, for which
+    `predict` reads the whole table.
     Output: `{"label", "score"}`, with two classes at the threshold in the config; `top_k` as usual; of a regression the
     value of each target.
 
@@ -81,18 +90,42 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         """Cut one history into windows, and yield each as a batch of one."""
         table = read_history(history, self.processor.plan)
         ids = self.processor(table, return_tensors="pt")["input_ids"]  # (1, rows, fields)
-        index = history_windows(table, self.processor.plan, self.model.config)
+        plan, beside = self.processor.plan, {}
+        if getattr(self.model, "reads_times", False):
+            beside["times"] = moments(table, plan)
+        if self.model.config.statistics:
+            beside["statistics"] = self.statistics.table(columns_of_history(table, plan))
+        index = history_windows(table, plan, self.model.config)
         chosen = range(len(index)) if rows == "every" else [len(index) - 1]
         for number in chosen:
             start, length = int(index.start[number]), int(index.length[number])
             yield {
                 "input_ids": ids[:, start : start + length],
                 "attention_mask": torch.ones(1, length, dtype=torch.long),
+                **{
+                    name: torch.tensor(rows_of[start : start + length][None])
+                    for name, rows_of in beside.items()
+                },
                 "first_judged": int(index.label_start[number]) if rows == "every" else length - 1,
                 "length": length,
                 "rows": rows,
                 "is_last": number == chosen[-1],
             }
+
+    @cached_property
+    def statistics(self) -> RowStatistics:
+        """Statistics of the past, as they were fitted with the model."""
+        if self.processor.statistics is None:
+            raise ValueError(
+                "Expected the statistics that the model was trained with in its processor, found none. Load the "
+                "processor from the model's folder, with tabbert_statistics.json."
+            )
+        if not set(self.processor.statistics["groups"]).isdisjoint(OF_ALL_HISTORIES):
+            logger.warning(
+                "Some statistics of this model count rows of all histories; the pipeline sees one history at a time. "
+                "For the scores of training use the command `predict` on the whole table."
+            )
+        return RowStatistics.from_dict(self.processor.statistics)
 
     def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
         told = {name: inputs.pop(name) for name in ("is_last", "first_judged", "length", "rows")}

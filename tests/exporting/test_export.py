@@ -122,6 +122,16 @@ def test_the_encoder_alone_is_refused(table, tmp_path):
         export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["Boosted", "Fusion", "Lstm"])
+def test_models_that_read_statistics_of_the_past_are_refused(name, tmp_path):
+    ranges = {"fields": ["a"], "field_ranges": [[4, 9]], "vocab_size": 9}
+    config = TabBertConfig(**ranges, statistics=["rows before"])
+    config.architectures = [f"TabBert{name}ForSequenceClassification"]
+    config.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=f"found TabBert{name}.*also reads statistics of the past"):
+        export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_the_exported_lstm_gives_the_numbers_of_ours(bidirectional):
     torch.manual_seed(0)
