@@ -112,8 +112,8 @@ def load_model(checkpoint: str) -> Any:
     beside = [name for name in BESIDE if name in classes[0]]
     if getattr(config, "statistics", None) or beside:
         raise ValueError(
-            f"Expected a neural model that reads rows alone in {checkpoint!r}, found {classes[0]}, "
-            "which also reads statistics of the past. Export the sequence model alone, or serve this one with `predict`."
+            f"Expected a neural model that reads rows alone in {checkpoint!r}, found {classes[0]}, which also reads "
+            "statistics of the past. Export the sequence model alone, or serve this one with `predict`."
         )
     if "windowed_surprise" in getattr(config, "encoded_widths", {}):
         raise ValueError(
