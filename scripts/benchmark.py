@@ -8,7 +8,15 @@ import importlib
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("mmbt", "freeze", "tabular-prep", "tabular-pretrain", "tabular-finetune", "precision", "serving")
+BENCHMARKS = (
+    "mmbt",
+    "freeze",
+    "tabular-prep",
+    "tabular-pretrain",
+    "tabular-finetune",
+    "precision",
+    "serving",
+)
 
 
 def main() -> None:
