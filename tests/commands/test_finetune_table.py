@@ -661,15 +661,28 @@ def test_a_mean_score_far_from_the_share_of_positives_is_told():
     assert score_note({"mean_score": 0.01, "positive_rate": 0.0038}) == [] == score_note({"rmse": 1.0})
 
 
-def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(recipe, encoder, tmp_path):
+def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(
+    recipe, encoder, tmp_path, monkeypatch
+):
     values = yaml.safe_load((Path(encoder).parent / "recipe.yaml").read_text())
     values |= {"next_row": True, "output_dir": str(tmp_path / "encoder")}
     (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     pretrain.main([str(tmp_path / "encoder.yaml")])
     common = [str(recipe), "--pretrained", str(tmp_path / "encoder"), "--bootstrap", "0"]
-    main([*common, "--output_dir", str(tmp_path / "auto")])
+    encoded, forward = [], TabBertModel.forward
+
+    def counted(self, input_ids, **named):
+        encoded.append(len(input_ids))
+        return forward(self, input_ids, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TabBertModel, "forward", counted)
+        main([*common, "--output_dir", str(tmp_path / "auto")])
     found = results_of(tmp_path / "auto")
     choice = found["row_inputs"]
+    cut = found["windows"].values()
+    # the encoder reads each window once for all candidates and the run itself, and eight of a split to know their size
+    assert sum(encoded) == sum(cut) + sum(min(8, number) for number in cut)
 
     assert list(choice["validation"]) == ["states", "surprise", "both"]
     assert choice["chosen"] == max(choice["validation"], key=choice["validation"].get)

@@ -46,8 +46,9 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
         model.row_inputs = "states"
         return None
     found: dict[str, float] = {}
-    for name in CANDIDATES:
+    for name in sorted(CANDIDATES, key="both".__ne__):  # the others find theirs in what is stored for both
         metric, more_is_better, found[name] = _best_on_validation(run, name)
+    found = {name: found[name] for name in CANDIDATES}
     model.row_inputs = (max if more_is_better else min)(found, key=lambda name: found[name])
     set_seed(recipe.training.seed)  # as if the choice had been written into the recipe
     choice = {"chosen": model.row_inputs, "metric": metric, "validation": found}

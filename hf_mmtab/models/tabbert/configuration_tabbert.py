@@ -171,8 +171,13 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     @property
     def row_width(self) -> int:
         """Width of the vectors that a head gets for each row (for each cell when flat)."""
-        states = 0 if self.row_inputs == "surprise" else self.hidden_size
-        return states + (0 if self.row_inputs == "states" else self.surprise_width)
+        return sum(self.encoded_widths.values())
+
+    @property
+    def encoded_widths(self) -> dict[str, int]:
+        """What a head gets for each row, side by side → its width."""
+        widths = {"states": self.hidden_size, "surprise": self.surprise_width}
+        return {name: width for name, width in widths.items() if self.row_inputs in (name, "both")}
 
     @property
     def surprise_width(self) -> int:

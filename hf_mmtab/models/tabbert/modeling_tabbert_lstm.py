@@ -226,10 +226,9 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
 
     @property
     def cacheable_features(self) -> dict[str, dict[str, Any]]:
-        """While the encoder is frozen, the states of a window never change.
-
-        `attention_mask` stays beside `row_states`; `get_row_states` finds its own in the padding ids.
-        """
+        """While the encoder is frozen, what it gives for a window never changes; heads share what is stored."""
+        own = {"states": "", "surprise": "surprise."}  # prefix of weights that no other piece depends on
+        widths = self.config.encoded_widths
         return {
             "encoder": {
                 "inputs": ["input_ids"],
@@ -237,7 +236,8 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
                 "output": "row_states",
                 "method": "get_row_states",
                 "computed_by": "TabBertModel",  # so heads share what the same encoder gave
-                "independent_of": [name for name in HEAD_SETTINGS if name != "row_inputs"],
+                "independent_of": list(HEAD_SETTINGS),
+                "pieces": {name: (width * self.steps_per_row, own[name]) for name, width in widths.items()},
             }
         }
 
