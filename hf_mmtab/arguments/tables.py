@@ -156,6 +156,6 @@ class PretrainingArguments(RunArguments, UnknownArguments):
     mask_unknown: bool = key(False, "Also predict cells whose value is not in the vocabulary ([UNK]).")
     random_offsets: bool | None = key(
         None,
-        "Training windows of a history begin up to half a stride earlier or later in each epoch, so that the place in "
-        "a window tells no time of day. Default: yes, unless split is paper.",
+        "Each training window begins up to half a stride earlier or later, anew in each epoch, so that the place in a "
+        "window tells no time of day. Default: yes, unless split is paper.",
     )

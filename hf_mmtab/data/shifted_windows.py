@@ -11,12 +11,13 @@ from .windows import WindowDataset
 
 
 class ShiftedWindows(WindowDataset):
-    """The same windows, moved by up to half a stride either way in each epoch.
+    """The same windows, each moved by up to half a stride either way in each epoch.
 
     At a fixed stride, the place in a window can tell the phase of the table: with a row an hour and windows a day apart
-    the first row is always at midnight, and a model learns to count instead of reading. The windows of one history (of
-    one segment of it) move together, and none leaves it. The shift follows from the seed and the epoch alone, so it is
-    the same in all processes and after a resume. Before the first `set_epoch` nothing is moved.
+    the first row is always at midnight, and a model learns to count instead of reading. Each window has a shift of its
+    own, since one shift for a history would give a table of few histories few phases an epoch, and none leaves its
+    history. Shifts follow from the seed and the epoch alone, so they are the same in all processes and after a resume.
+    Before the first `set_epoch` nothing is moved.
 
     Args:
         windows: of training, without labels.
@@ -31,7 +32,7 @@ class ShiftedWindows(WindowDataset):
         index = windows.index
         owner = np.searchsorted(start, index.start + index.label_start, side="right") - 1
         moves = index.label_start == 0  # others begin in rows of another segment
-        self._unmoved, self._owner, self._segments = index, owner, len(start)
+        self._unmoved = index
         self._lowest = np.where(moves, start[owner], index.start)
         self._highest = np.where(moves, stop[owner] - index.length, index.start)
         self.stride, self.seed = stride, seed
@@ -46,10 +47,8 @@ class ShiftedWindows(WindowDataset):
         """Return several windows of the epoch at once."""
         if (epoch := int(self._epoch)) != self._drawn:
             half = self.stride // 2
-            drawn = np.random.default_rng([self.seed, epoch]).integers(
-                -half, self.stride - half, self._segments
-            )
-            start = np.clip(self._unmoved.start + drawn[self._owner], self._lowest, self._highest)
+            drawn = np.random.default_rng([self.seed, epoch]).integers(-half, self.stride - half, len(self))
+            start = np.clip(self._unmoved.start + drawn, self._lowest, self._highest)
             self.index = WindowIndex(start, self._unmoved.length, self._unmoved.label_start)
             self._drawn = epoch
         return super().__getitems__(indices)

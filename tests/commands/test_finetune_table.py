@@ -426,6 +426,26 @@ def test_numbers_are_predicted_in_their_own_units(recipe, tmp_path, payments):
     )
 
 
+def test_a_head_that_collapses_goes_back_and_one_that_knows_less_than_the_mean_says_so(
+    recipe, tmp_path, caplog
+):
+    thaw = ["--freeze", '{"encoder": "forever", "classifier": "1 epoch"}', "--num_train_epochs", "2"]
+    thaw += ["--part_learning_rates", '{"classifier": 300}', "--label_columns", "heat"]
+    with caplog.at_level(logging.WARNING):
+        main([str(recipe), "--output_dir", str(tmp_path / "back"), *thaw])
+        off = ["--collapse_factor", "null", "--load_best_model_at_end", "false"]
+        main([str(recipe), "--output_dir", str(tmp_path / "on"), *thaw, *off])
+    back, on = results_of(tmp_path / "back")["notes"], results_of(tmp_path / "on")["notes"]
+    told = [note for note in back if note.startswith("Collapse in epoch 2 (step") and "rmse" in note]
+    told += [note for note in on if note.startswith("The run ends worse than it began: loss")]
+    told += [note for note in on if note.startswith("This model is not better than a guess, the mean")]
+    assert len(told) == 3 and "went back to its best weights" in told[0]
+    pages = [(tmp_path / name / "report" / "report.html").read_text() for name in ("back", "on", "on")]
+    assert all(note[:40] in page for note, page in zip(told, pages, strict=True))
+    assert all(note in caplog.text for note in (told[0], told[2]))
+    assert results_of(tmp_path / "back")["metrics"]["test"]["rmse"] < 100
+
+
 def test_heads_seeds_and_baselines_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
     root = tmp_path / "runs"
     several = ["--compare", "raw_lstm", "pooled", "amount", "--seeds", "1", "2", "--num_train_epochs", "1"]
@@ -446,6 +466,8 @@ def test_heads_seeds_and_baselines_are_compared_on_the_same_rows(recipe, tmp_pat
     assert all(sorted(place) == sorted(places[0]) for place in places)
     assert (root / "_table" / "rows").is_dir() and not (root / "lstm-seed1" / "_table").exists()
     assert not (root / "_feature_cache").exists()
+    with pytest.raises(FileNotFoundError, match=r"found a folder of several.*lstm-seed1, .*raw_lstm-seed2"):
+        predict.main([str(root), str(root / "table.csv"), str(tmp_path / "scores.parquet")])
     with pytest.raises(ValueError, match=r"name some of lstm, mlp, .*, found boost"):
         main([str(recipe), "--output_dir", str(tmp_path / "other"), "--compare", "boost"])
 
@@ -680,9 +702,8 @@ def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(
         main([*common, "--output_dir", str(tmp_path / "auto")])
     found = results_of(tmp_path / "auto")
     choice = found["row_inputs"]
-    cut = found["windows"].values()
-    # the encoder reads each window once for all candidates and the run itself, and eight of a split to know their size
-    assert sum(encoded) == sum(cut) + sum(min(8, number) for number in cut)
+    # the encoder reads each window once for all candidates and the run itself, and eight to know the size of a store
+    assert sum(encoded) == sum(found["windows"].values()) + 2 * 8
 
     assert list(choice["validation"]) == ["states", "surprise", "both"]
     assert choice["chosen"] == max(choice["validation"], key=choice["validation"].get)
