@@ -17,9 +17,11 @@ from .models.mmbt import (
 )
 from .models.mmbt import register as _register_mmbt
 from .models.tabbert import (
+    TabBertBoostedForSequenceClassification,
     TabBertCollator,
     TabBertConfig,
     TabBertForMaskedLM,
+    TabBertFusionForSequenceClassification,
     TabBertLstmForSequenceClassification,
     TabBertMlpForSequenceClassification,
     TabBertModel,

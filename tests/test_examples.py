@@ -138,7 +138,9 @@ def world(furnished, given, monkeypatch) -> dict:
     """Change to the folder, without the network and progress bars; return the names that examples take as given."""
     monkeypatch.chdir(furnished)
     monkeypatch.setattr(torchvision_weights, "_download", tiny_resnet)
-    monkeypatch.setattr("hf_mmtab.pipelines.image_text.fetch_picture", lambda *_, **__: Path("poster.jpg").read_bytes())
+    monkeypatch.setattr(
+        "hf_mmtab.pipelines.image_text.fetch_picture", lambda *_, **__: Path("poster.jpg").read_bytes()
+    )
     monkeypatch.setattr("tqdm.auto.tqdm.write", lambda *_, **__: None)
     return dict(given)
 

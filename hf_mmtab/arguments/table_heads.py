@@ -14,10 +14,11 @@ from .common import FinetuningArguments, ModelArguments, UnknownArguments
 class TabBertHeadArguments(ModelArguments):
     """A head over windows of rows, on a pretrained encoder or on raw cells."""
 
-    architecture: Literal["lstm", "mlp", "pooled", "raw_lstm"] = key(
+    architecture: Literal["lstm", "mlp", "pooled", "raw_lstm", "boosted", "fusion"] = key(
         "lstm",
-        "On the encoder's rows: lstm, mlp or pooled (a linear layer). raw_lstm: an LSTM on raw cells, "
-        "nothing pretrained.",
+        "On the encoder's rows: lstm, mlp or pooled (a linear layer). raw_lstm: an LSTM on raw cells, nothing "
+        "pretrained. boosted: LightGBM on statistics of the past, without an encoder. fusion: lstm and boosted, joined "
+        "as is best on validation (two classes). The last two need the extra `boosting`.",
     )
     problem_type: Literal["single_label_classification", "regression"] | None = key(
         None, "Default: what the label columns hold, classes or numbers."
@@ -39,11 +40,25 @@ class TabBertHeadArguments(ModelArguments):
         least=0,
         most=1,
     )
-    row_inputs: Literal["auto", "states", "surprise", "both"] = key(
-        "auto",
-        "What a head gets of each row: the encoder's state, or a few numbers that say how unexpected it "
-        "was (needs an encoder pretrained with next_row), or both. auto: the head is trained on each, and the one "
-        "that is best on validation is taken; without next_row the states.",
+    row_inputs: list[Literal["auto", "states", "surprise", "both", "windowed_surprise", "statistics"]] = key(
+        ["auto"],
+        "What a neural head gets of each row, one or several: the encoder's states; surprise, a few numbers that say "
+        "how unexpected the row was (needs an encoder pretrained with next_row); both; windowed_surprise, the surprise "
+        "of the last hour, day, 3 and 10 rows; statistics of the past. Default auto: the head is trained on states, "
+        "surprise and both, and the best on validation is taken; without next_row the states.",
+    )
+    statistics: list[str] = key(
+        ["auto"],
+        "Which statistics of the past boosted, fusion and heads with row_inputs: statistics read: names, patterns such "
+        "as 'user: *surprise*', or groups (category, row, lately, usual, rhythm, values, numbers). Default auto: all "
+        "of them.",
+    )
+    statistics_hidden_size: int = key(64, "Width in which a neural head reads statistics.", least=1)
+    fusion_folds: int = key(
+        3,
+        "fusion: how often the LSTM is trained anew on the labels before a moment, to score training rows after it; "
+        "what joins both halves is fitted on these scores.",
+        least=1,
     )
     field_hidden_size: int | None = key(None, "Width of raw_lstm's cells without `pretrained` (64).", least=1)
 

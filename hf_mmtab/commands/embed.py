@@ -1,7 +1,8 @@
 """`embed CHECKPOINT INPUT OUT.parquet`: what a TabBERT encoder makes of each row, or of each window, of a table.
 
 For models beside the neural one, such as gradient boosting. A row is embedded with the rows before it and none after,
-a window as the mean of its rows. Rows are read, embedded and written in pieces.
+a window as the mean of its rows. Rows are read, embedded and written in pieces. `--what statistics` writes the
+statistics of the past that a model (architecture boosted or fusion) reads of each row, a column each.
 """
 
 import argparse
@@ -18,11 +19,14 @@ from transformers import AutoConfig
 from ..data.window_index import DEFAULT_SEQ_LEN
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
+from ..tasks.table_heads import HEADS, WITHOUT_ENCODER, beside_ids
 from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .damaged_files import damage_named
-from .outputs import check_output_file
-from .tables.blocks import WindowCut, current_device, run_windows, scoring_into
+from .outputs import check_output_file, draft_of
+from .runs.own_files import TABLE_FOLDER
+from .tables.blocks import BLOCK_ROWS, WindowCut, current_device, encode_table, run_windows, scoring_into
+from .tables.writer import table_writer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start_logging()
     options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
     with damage_named(options.checkpoint):
-        count, width, skipped = embed(options)
+        count, width, skipped = (write_statistics if options.what == "statistics" else embed)(options)
     left_out = f", {skipped} bad rows left out (listed above)" if skipped else ""
-    say(f"{count} embeddings of {width} numbers in {options.out}{left_out}")
+    what = "rows of statistics, each" if options.what == "statistics" else "embeddings"
+    say(f"{count} {what} of {width} numbers in {options.out}{left_out}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", help="folder or Hub name of a TabBERT, pretrained or fine-tuned")
     parser.add_argument("input", help="CSV, TSV, Parquet or Arrow file, or a folder of them")
     parser.add_argument("out", help="Parquet file to write")
+    parser.add_argument(
+        "--what", choices=["states", "statistics"], default="states", help="of each row; default: states"
+    )
     parser.add_argument("--level", choices=["row", "window"], default="row", help="default: row")
     parser.add_argument("--seq_len", type=int, help="rows of a window; default: as trained")
     parser.add_argument("--batch_size", type=int, default=256, help="windows at a time; default: 256")
@@ -56,17 +64,14 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
     Raises:
         ValueError: if the output is no Parquet file, or the checkpoint no TabBERT.
     """
-    out = Path(options.out)
-    if out.suffix != ".parquet":
-        raise ValueError(f"Expected the output to end in .parquet, found {out.name!r}.")
-    check_output_file(out, [options.input, options.checkpoint])
+    _output(options)
     if not is_table_checkpoint(options.checkpoint):
         raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
     classes = AutoConfig.from_pretrained(options.checkpoint).architectures or []
-    if "TabBertRawLstmForSequenceClassification" in classes:
+    if {HEADS[name].__name__ for name in WITHOUT_ENCODER} & set(classes):
         raise ValueError(
-            f"Expected a TabBERT with an encoder in {options.checkpoint!r}, found an LSTM on raw cells, which has "
-            "none. Name a pretrained encoder, or a head on one."
+            f"Expected a TabBERT with an encoder in {options.checkpoint!r}, found {classes[0]}, which has none. "
+            "Name a pretrained encoder, or a head on one."
         )
     build: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder
     model = build(options.checkpoint, row_inputs="states")
@@ -103,3 +108,35 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
             write(columns | {"embedding": pa.FixedSizeListArray.from_arrays(flat, width)})
             count += len(found)
     return count, width, len(table.skipped)
+
+
+def write_statistics(options: argparse.Namespace) -> tuple[int, int, int]:
+    """Write the statistics of every row; return how many rows and statistics, and how many rows were left out.
+
+    Raises:
+        ValueError: if the output is no Parquet file, or the checkpoint has no statistics.
+    """
+    out = _output(options)
+    with draft_of(out) as draft, table_writer(draft / out.name, out.suffix) as write:
+        scratch = draft / TABLE_FOLDER
+        scratch.mkdir()
+        table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record)
+        values = beside_ids(table, statistics=True, times=False)["statistics"]
+        names = (table.processor.statistics or {})["names"]
+        for first in range(0, len(values), BLOCK_ROWS):
+            block = np.array(values[first : first + BLOCK_ROWS])
+            keys = table.keys(np.arange(first, first + len(block)))
+            write(
+                pa.table(
+                    {**keys, **{f"statistic: {n}": pa.array(c) for n, c in zip(names, block.T, strict=True)}}
+                )
+            )
+    return len(values), len(names), len(table.skipped)
+
+
+def _output(options: argparse.Namespace) -> Path:
+    out = Path(options.out)
+    if out.suffix != ".parquet":
+        raise ValueError(f"Expected the output to end in .parquet, found {out.name!r}.")
+    check_output_file(out, [options.input, options.checkpoint])
+    return out

@@ -65,7 +65,8 @@ def check_output_file(out: str | os.PathLike, inputs: Iterable[str | os.PathLike
     if not file.exists() or not file.stat().st_size:
         return
     names = _column_names(file)
-    if not any(name in ("prediction", "embedding") or name.startswith("predicted_") for name in names):
+    own = ("prediction", "embedding", "predicted_", "statistic: ")
+    if not any(name in own[:2] or name.startswith(own[2:]) for name in names):
         raise ValueError(
             f"Expected a new output or predictions of an earlier call, found another file at {str(out)!r}. Choose "
             "another output, or move that file elsewhere."

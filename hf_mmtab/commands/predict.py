@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--task", help="tables: which reader; default: the recipe's, else table")
     parser.add_argument(
+        "--state",
+        help="tables: folder that keeps the rows of every call; the input is then new rows alone, and gets the scores "
+        "that the whole table would get",
+    )
+    parser.add_argument(
         "--level",
         choices=["row", "window"],
         help="tables: a score for each row (with the rows before it), or for each window of rows; default: as trained",

@@ -108,9 +108,7 @@ def run_from_args(args: Mapping[str, Any]) -> OriginalRun:
     _require_flags(given)
     labels = given["labels"]
     if not isinstance(labels, list) or not labels or not all(isinstance(one, str) for one in labels):
-        raise ValueError(
-            f"Expected labels to be a list of names in the order of the outputs, found {shown(labels)}."
-        )
+        raise ValueError(f"Expected labels to be a list of names in outputs' order, found {shown(labels)}.")
     if len(set(labels)) != len(labels):
         raise ValueError(f"Expected different labels, found {shown(labels)}.")
     if (counts := given.get("label_freqs")) is not None:

@@ -53,9 +53,7 @@ def original_names(state_dict: Tensors) -> tuple[dict[str, torch.Tensor], dict[s
                 f"{name!r}: nothing was converted."
             )
     if renamed.get("enc.txt_embeddings.token_type_embeddings.weight", torch.empty(2)).shape[0] < 2:
-        raise ValueError(
-            "Expected a BERT with two segments inside MMBT, found one: RoBERTa is not supported."
-        )
+        raise ValueError("Expected a BERT with two segments in MMBT, found one: RoBERTa is not supported.")
     return renamed, names, dropped
 
 

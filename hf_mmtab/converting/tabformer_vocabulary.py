@@ -186,5 +186,5 @@ def _number(name: str, token: str) -> int:
         return int(float(token)) if "." in token else int(token)
     except ValueError:
         raise ValueError(
-            f"Expected numbers as the values of {name!r} in the vocabulary, found {token!r}."
+            f"Expected numbers as values of {name!r} in the vocabulary, found {token!r}."
         ) from None

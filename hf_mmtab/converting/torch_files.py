@@ -73,9 +73,7 @@ def load_tensors(value: Any, path: str | Path) -> dict[str, torch.Tensor]:
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             found = f"{_described(tensor)} under {str(name)[:100]!r}"
-            raise refused(
-                path, f"expected a state dict of tensors, found {found}. Is it another file of the run?"
-            )
+            raise refused(path, f"expected a state dict of tensors, found {found}. Another file of the run?")
     return {name: tensor.detach().contiguous() for name, tensor in value.items()}
 
 

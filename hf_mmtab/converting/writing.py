@@ -22,12 +22,10 @@ def require_empty(folder: Path) -> None:
         raise FileExistsError(f"Expected {place} not to exist, found {content}. {elsewhere}")
     above = next(one for one in folder.absolute().parents if one.exists())
     if not above.is_dir():
-        raise NotADirectoryError(
-            f"Expected a folder to make {place} in, found the file {str(above)!r}. {elsewhere}"
-        )
+        raise NotADirectoryError(f"Expected a folder for {place}, found the file {str(above)!r}. {elsewhere}")
     if not os.access(above, os.W_OK | os.X_OK):
         raise PermissionError(
-            f"Expected to be allowed to make {place} in {str(above)!r}, found no right to. {elsewhere}"
+            f"Expected the right to make {place} in {str(above)!r}, found none. {elsewhere}"
         )
 
 

@@ -10,10 +10,8 @@ from typing import Any, Literal
 from PIL import Image, ImageOps
 
 CheckImages = Literal["off", "header", "decode"]
-THUMBNAIL = (
-    64,
-    64,
-)  # JPEGs are decoded at the smallest scale at or above this: all bytes read, few pixels made
+# JPEGs are decoded at the smallest scale at or above this: all bytes are read, few pixels made.
+THUMBNAIL = (64, 64)
 # How training reads pictures (`models/mmbt/image_reading_mmbt.py`, which must travel alone; a test compares them):
 # JPEGs above this many pixels are decoded smaller, their short side at least that long.
 LARGE_PIXELS = 4_000_000

@@ -47,7 +47,9 @@ def iter_records(
 
 
 def _iter_json_lines(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open_bytes(path) as lines:
+    with open_bytes(path) as file:
+        # A carriage return alone ends a line too: inside of JSON it stands for nothing but a space.
+        lines = (piece for line in file for piece in line.rstrip(b"\r\n").split(b"\r"))
         for number, line in enumerate(lines, start=1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
@@ -75,11 +77,19 @@ def _from_json(text: bytes) -> Any:
         ValueError: saying why it holds none.
     """
     try:
-        return json.loads(text.decode("utf-8"))
+        return json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
     except RecursionError as error:
         raise ValueError("too many brackets in brackets") from error
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in record if names.count(name) > 1)!r} twice")
+    return record
 
 
 def _problem(record: Any) -> str | None:

@@ -1,6 +1,7 @@
 """Windows of consecutive rows of one history, read from encoded rows that lie on disk once."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ class WindowDataset(torch.utils.data.Dataset):
         index: where the windows lie.
         label: which rows' labels a window has; None: no labels.
         skip: model inputs that are neither read nor returned.
+        beside: further model inputs → `(all rows, ...)`, of which items hold the window's rows.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class WindowDataset(torch.utils.data.Dataset):
         index: WindowIndex,
         label: WindowLabel | None = None,
         skip: frozenset[str] = frozenset(),
+        beside: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         if label is not None and rows.labels is None:
             raise ValueError(
@@ -44,6 +47,7 @@ class WindowDataset(torch.utils.data.Dataset):
                 " or 'every'."
             )
         self.rows, self.index, self.label, self.skip = rows, index, label, skip
+        self.beside = dict(beside or {})
 
     def __len__(self) -> int:
         return len(self.index)
@@ -61,6 +65,9 @@ class WindowDataset(torch.utils.data.Dataset):
             ids = self.rows.take(flat)
             for item, window in zip(items, np.split(ids, np.cumsum(length)[:-1]), strict=True):
                 item["input_ids"] = window
+        for name in self.beside.keys() - self.skip:
+            for item, first, rows in zip(items, start, length, strict=True):
+                item[name] = np.array(self.beside[name][first : first + rows])
         if self.label == "every":
             for item, first, rows in zip(items, start, length, strict=True):
                 item["labels"] = self._row_labels(int(first), int(rows), item["label_start"])
@@ -138,11 +145,11 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def without(self, names: Any) -> "WindowDataset":
         """Return the same windows, but the named model inputs are neither read nor returned."""
-        return WindowDataset(self.rows, self.index, self.label, self.skip | frozenset(names))
+        return WindowDataset(self.rows, self.index, self.label, self.skip | frozenset(names), self.beside)
 
     def select(self, chosen: Any) -> "WindowDataset":
         """Return some of the windows, by number or mask."""
-        return WindowDataset(self.rows, self.index[np.asarray(chosen)], self.label, self.skip)
+        return WindowDataset(self.rows, self.index[np.asarray(chosen)], self.label, self.skip, self.beside)
 
     @property
     def fingerprint(self) -> str:

@@ -57,9 +57,7 @@ def prior_log_ratios(
     """
     seen, wanted = np.asarray(trained, dtype=np.float64), np.asarray(actual, dtype=np.float64)
     if seen.shape != wanted.shape or seen.ndim != 1:
-        raise ValueError(
-            f"Expected two priors of as many classes, found {seen.tolist()} and {wanted.tolist()}."
-        )
+        raise ValueError(f"Expected priors of as many classes, found {seen.tolist()} and {wanted.tolist()}.")
     if not ((seen > 0).all() and (wanted > 0).all()):
         raise ValueError(
             f"Expected every class to have a share above 0, found {seen.tolist()} in training and {wanted.tolist()} "

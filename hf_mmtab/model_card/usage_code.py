@@ -17,9 +17,8 @@ def usage_code(config: Mapping[str, Any], model_id: str, task: str | None = None
     code = _usage_code(config, model_id)
     if (reader := _READERS.get(str(task))) is None:
         return code
-    code = code.replace("import polars\n", "").replace(
-        "from hf_mmtab import", f"{reader[0]}\nfrom hf_mmtab import", 1
-    )
+    code = code.replace("import polars\n", "")
+    code = re.sub("^(?=(from|import) hf_mmtab)", f"{reader[0]}\n", code, count=1, flags=re.M)
     return re.sub(
         r"^(table = )polars\.read_csv\([^)]*\)(.*)$", rf"{reader[1]}\n\1{_READ_ALL}\2", code, flags=re.M
     )
@@ -49,6 +48,8 @@ def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
                 "probability = float(logits.softmax(-1)[1])\n"
                 "print(model.config.id2label[int(probability >= model.config.threshold)], probability)"
             )
+        if config.get("statistics") or "windowed_surprise" in (config.get("row_inputs") or ()):
+            return _STATISTICS_USAGE.replace("MODEL", json.dumps(model_id))
         judged = "0, -1" if config.get("label_level") == "row" else "0"
         code = _TABBERT_USAGE.replace("JUDGED", judged).replace("ROWS", str(config.get("seq_len") or 10))
         return code.replace("ANSWER", answer).replace("MODEL", json.dumps(model_id))
@@ -102,6 +103,21 @@ inputs = processor(history, max_rows=ROWS, return_tensors="pt")
 with torch.no_grad():
     logits = model(**inputs).logits[JUDGED]
 ANSWER
+"""
+
+
+_STATISTICS_USAGE = """
+import polars
+import hf_mmtab
+from transformers import pipeline
+
+score = pipeline("tabular-sequence-classification", model=MODEL)
+table = polars.read_csv("table.csv", try_parse_dates=True)  # with the columns of `score.processor.plan.columns`
+# One history, oldest row first: here that of the table's first entity. Its last row is judged, by statistics of this
+# history; `hf-mmtab predict` reads those of the whole table, as training did.
+entity, time = score.processor.plan.entity, score.processor.plan.time
+table = table.sort(time, maintain_order=True) if time else table
+print(score(table.partition_by(entity, maintain_order=True)[0] if entity else table))
 """
 
 

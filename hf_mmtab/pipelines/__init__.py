@@ -13,13 +13,6 @@ TASKS = {
     TABULAR_TASK: TabularSequenceClassificationPipeline,
 }
 
-__all__ = [
-    "IMAGE_TEXT_TASK",
-    "TABULAR_TASK",
-    "ImageTextClassificationPipeline",
-    "TabularSequenceClassificationPipeline",
-]
-
 
 def register() -> None:
     """Make both tasks known to `transformers.pipeline`."""

@@ -4,6 +4,7 @@
 # mypy: disable-error-code="override"
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,18 @@ import pyarrow as pa
 import torch
 from transformers import AutoProcessor
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils import logging
 
 from ..data.window_index import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
 from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.text_numbers import is_text
-from ..models.tabbert.values import as_table, column, in_unit, is_list_of_rows, microseconds
+from ..models.tabbert.values import as_table, is_list_of_rows
+from ..statistics.columns import columns_of_history, moments
+from ..statistics.features import OF_ALL_HISTORIES
+from ..statistics.row_statistics import RowStatistics
 from .answers import DECIDED, RightPadding, SavedWithProcessor, TopK, answers, refuse_unknown
+
+logger = logging.get_logger(__name__)
 
 
 class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
@@ -40,7 +47,9 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
     They have the columns that the reader of training gave: card and
     PRSA files are read with `CardTransactions` and `PRSA` first. `rows="last"` (default) judges the last row by the
     rows before it, `"every"` each row by the rows before it; a model of windows ("any row of these") judges the window
-    that ends there. Windows are those of the `predict` command, so are the scores.
+    that ends there. Windows are those of the `predict` command, so are the scores. A model that reads statistics of the
+    past gets those of this history alone: what other histories had lately at the same value is missing, for which
+    `predict` reads the whole table.
     Output: `{"label", "score"}`, with two classes at the threshold in the config; `top_k` as usual; of a regression the
     value of each target.
 
@@ -86,6 +95,11 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         if table.num_rows == 0:
             raise ValueError("Expected a history of at least one row, found a table without rows.")
         ids = self.processor(table, return_tensors="pt")["input_ids"]  # (1, rows, fields)
+        plan, beside = self.processor.plan, {}
+        if getattr(self.model, "reads_times", False):
+            beside["times"] = moments(table, plan)
+        if self.model.config.statistics:
+            beside["statistics"] = self.statistics.table(columns_of_history(table, plan))
         index = self.windows(segments_of(table, self.processor.plan, self.model.config.max_gap))
         chosen = range(len(index)) if rows == "every" else [len(index) - 1]
         for number in chosen:
@@ -93,11 +107,30 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
             yield {
                 "input_ids": ids[:, start : start + length],
                 "attention_mask": torch.ones(1, length, dtype=torch.long),
+                **{
+                    name: torch.tensor(rows_of[start : start + length][None])
+                    for name, rows_of in beside.items()
+                },
                 "first_judged": int(index.label_start[number]) if rows == "every" else length - 1,
                 "length": length,
                 "rows": rows,
                 "is_last": number == chosen[-1],
             }
+
+    @cached_property
+    def statistics(self) -> RowStatistics:
+        """Statistics of the past, as they were fitted with the model."""
+        if self.processor.statistics is None:
+            raise ValueError(
+                "Expected the statistics that the model was trained with in its processor, found none. Load the "
+                "processor from the model's folder, with tabbert_statistics.json."
+            )
+        if not set(self.processor.statistics["groups"]).isdisjoint(OF_ALL_HISTORIES):
+            logger.warning(
+                "Some statistics of this model count rows of all histories; the pipeline sees one history at a time. "
+                "For the scores of training use the command `predict` on the whole table."
+            )
+        return RowStatistics.from_dict(self.processor.statistics)
 
     def windows(self, bounds: np.ndarray) -> WindowIndex:
         """Return the windows of one history, none over one of its bounds `(segments + 1,)`."""
@@ -147,6 +180,5 @@ def segments_of(table: pa.Table, plan: ColumnPlan, max_gap: float | None) -> np.
     bounds = np.array([0, table.num_rows])
     if max_gap is None:
         return bounds
-    moments = in_unit(column(table, str(plan.time)), plan.time_unit)
-    pauses = np.diff(microseconds(moments)) > max_gap * 1e6
+    pauses = np.diff(moments(table, plan)) > max_gap * 1e6
     return np.insert(bounds, 1, np.flatnonzero(pauses) + 1)

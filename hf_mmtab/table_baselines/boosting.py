@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from transformers.utils import logging
 
+from ..models.tabbert.boosted_trees import import_lightgbm
+
 logger = logging.get_logger(__name__)
 
 ROUNDS, PATIENCE = 2000, 100
@@ -43,8 +45,7 @@ class Features:
 
     def select(self, chosen: np.ndarray) -> "Features":
         """Return some of the rows, in memory."""
-        taken = self.values.T.take(chosen, axis=1)  # feature after feature, as they lie on disk
-        return Features(self.names, np.ascontiguousarray(taken.T), self.categorical)
+        return Features(self.names, np.array(self.values[chosen]), self.categorical)
 
 
 @dataclass
@@ -66,6 +67,13 @@ class BoostedTrees:
         found = [booster.predict(features.values) for booster in self.boosters]
         return np.stack(found, axis=1) if self.boosters[0].params["objective"] == "regression" else found[0]
 
+    def summary(self, seed: int) -> str:
+        """Return how many trees there are and what they use, as a sentence."""
+        used = ", ".join(f"{feature} {share:.0%}" for feature, share in self.most_used())
+        return (
+            f"{sum(self.rounds)} trees on {len(self.names)} numbers, seed {seed}; share of the gain: {used}."
+        )
+
     def most_used(self, count: int = 10) -> list[tuple[str, float]]:
         """Return the features by their share of the whole gain, the greatest first."""
         gains = sum(booster.feature_importance("gain") for booster in self.boosters)
@@ -73,27 +81,10 @@ class BoostedTrees:
         return [(self.names[i], float(gains[i] / max(gains.sum(), 1e-300))) for i in order]
 
 
-def import_lightgbm() -> Any:
-    """Return the module.
-
-    Raises:
-        ImportError: with the command that installs it.
-    """
-    try:
-        import lightgbm
-    except ImportError as error:
-        raise ImportError(
-            "Expected the package lightgbm for the baselines boosted_rows and boosted_history, found none. Install it "
-            'with `pip install "hf-mmtab[boosting]"`, or leave these names out of `compare`.'
-        ) from error
-    return lightgbm
-
-
 def fit_trees(
     train: Features,
     labels: np.ndarray,
-    validation: Features,
-    validation_labels: np.ndarray,
+    validation: tuple[Features, np.ndarray] | int,
     num_classes: int,
     seed: int = 0,
     threads: int | None = None,
@@ -104,8 +95,8 @@ def fit_trees(
     Args:
         train: of rows with a label.
         labels: `(rows,)` classes, or `(rows, targets)` floats, NaN unknown.
-        validation: of rows with a label; early stopping by average precision (two classes), log loss or squared error.
-        validation_labels: of its rows.
+        validation: rows with a label, and their labels: trees stop by average precision (two classes), log loss or
+            squared error. A number: so many trees, whatever validation says.
         num_classes: 0 for numbers.
         seed: of the sampling of rows and features.
         threads: None: all cores.
@@ -126,29 +117,30 @@ def fit_trees(
             )
         several = num_classes > 2
         settings["objective"] = "multiclass" if several else "binary"
-        settings["metric"] = "multi_logloss" if several else _binary_metric(validation_labels)
+        settings["metric"] = "multi_logloss"
+        if not several:
+            settings["metric"] = (
+                "binary_logloss" if isinstance(validation, int) else _binary_metric(validation[1])
+            )
         if several:
             settings["num_class"] = num_classes
-        targets: Sequence[tuple[np.ndarray, np.ndarray]] = [(labels, validation_labels)]
+        targets: Sequence[np.ndarray] = [labels]
     else:
         settings |= {"objective": "regression", "metric": "l2"}
-        targets = list(zip(labels.T.copy(), validation_labels.T.copy(), strict=True))
+        targets = list(labels.T.copy())
     boosters = []
-    for own, judged in targets:
-        known, known_judged = np.isfinite(own), np.isfinite(judged)
+    for target, own in enumerate(targets):
+        known = np.isfinite(own)
         data = _dataset(lightgbm, train, own, known, None, weights)
-        stops = _dataset(lightgbm, validation, judged, known_judged, data)
-        boosters.append(
-            lightgbm.train(
-                settings,
-                data,
-                num_boost_round=ROUNDS,
-                valid_sets=[stops],
-                callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
-            )
-        )
-    rounds = [booster.best_iteration or booster.num_trees() for booster in boosters]
-    return BoostedTrees(boosters, train.names, rounds)
+        more: dict[str, Any] = {"num_boost_round": validation}
+        if not isinstance(validation, int):
+            judged = validation[1].T[target] if validation[1].ndim > 1 else validation[1]
+            stops = _dataset(lightgbm, validation[0], judged, np.isfinite(judged), data)
+            patience = lightgbm.early_stopping(PATIENCE, verbose=False)
+            more = {"num_boost_round": ROUNDS, "valid_sets": [stops], "callbacks": [patience]}
+        boosters.append(lightgbm.train(settings, data, **more))
+    grown = [booster.best_iteration or booster.num_trees() for booster in boosters]
+    return BoostedTrees(boosters, train.names, grown)
 
 
 def _binary_metric(labels: np.ndarray) -> str:

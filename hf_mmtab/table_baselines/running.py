@@ -1,9 +1,7 @@
 """Run a baseline on the windows of a model: fitted on the rows that it learns from, judged on those it is judged on."""
 
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from itertools import chain
 
 import datasets
 import numpy as np
@@ -11,11 +9,13 @@ from transformers.utils import logging
 
 from ..data.windows import IGNORED, WindowDataset
 from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
+from ..statistics.columns import TableColumns
+from ..statistics.features import GROUPS, OF_A_ROW
+from ..statistics.reading import read_columns
+from ..statistics.row_statistics import RowStatistics
 from ..tasks.table import PreparedTable
 from .amount import AmountTrees
-from .boosting import Features, fit_trees, import_lightgbm
-from .columns import TableColumns, read_columns
-from .features import Feature, history_features, native_categories, row_features
+from .boosting import BoostedTrees, Features, fit_trees, import_lightgbm
 
 logger = logging.get_logger(__name__)
 
@@ -74,7 +74,7 @@ class TableBaselines:
         self.dataset, self.windows, self.threads = dataset, dict(windows), threads
         self.num_classes = len(self.rows.label_names)
         self.judged = {split: self._rows_of(found) for split, found in self.windows.items()}
-        self.fitted, self.weights = self._sampled(*self._labelled("train"))
+        self.fitted, self.weights = self._sampled(*self.labelled("train"))
         later = [rows for split, rows in self.judged.items() if split != "train"]
         self.needed = np.unique(np.concatenate([self.fitted, *later]))
         self._features: dict[str, Features] = {}
@@ -109,32 +109,11 @@ class TableBaselines:
         if name not in self._features:
             training = np.zeros(len(self.rows), dtype=bool)
             training[self.judged["train"]] = True
-            native = list(native_categories(self.columns, training))
-            past = history_features(self.columns, training) if name == BOOSTED_HISTORY else ()
-            made = chain(native, row_features(self.columns, training), past)
-            names, values = self._on_disk(made)
-            self._features[name] = Features(names, values, list(range(len(native))))
+            chosen = OF_A_ROW if name == BOOSTED_ROWS else GROUPS
+            statistics = RowStatistics.fit(self.columns, training, list(chosen))
+            values = statistics.table(self.columns, self.needed)
+            self._features[name] = Features(statistics.names, values, list(range(statistics.categorical)))
         return self._features[name]
-
-    def _on_disk(self, features: Iterable[Feature]) -> tuple[list[str], np.ndarray]:
-        """Write features of `needed` rows to a file that has no name and goes with the process: a table of 24 million
-        rows has some 14 GB of them.
-
-        Raises:
-            ValueError: if there is no feature.
-        """
-        names = []
-        with tempfile.TemporaryFile() as file:
-            for name, column in features:
-                names.append(name)
-                column[self.needed].astype(np.float32).tofile(file)
-            if not names:
-                raise ValueError(
-                    f"Expected a field to make features of, found {', '.join(one.name for one in self.plan.fields)}. "
-                    "Add numbers, categories or calendar parts to the column plan."
-                )
-            file.flush()
-            return names, np.memmap(file, np.float32, mode="r", shape=(len(names), len(self.needed))).T
 
     def run(self, name: str, seed: int = 0) -> dict[str, ScoredRows]:
         """Fit a baseline and return the scores of every split but "train".
@@ -169,27 +148,36 @@ class TableBaselines:
                 "`kind: money` in the column plan, or leave the baseline out of `compare`."
             )
         amounts = self.columns.numbers[self.columns.money[0]]
-        rows, labels = self._labelled("train")
+        rows, labels = self.labelled("train")
         fitted = AmountTrees(amounts[rows], labels)
         return lambda places: fitted.predict(amounts[places])
 
-    def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        import_lightgbm()  # before minutes of work on features
-        features = self.features(name)
+    def fit(self, features: Features, seed: int = 0, whole: bool = False) -> BoostedTrees:
+        """Fit trees on the labelled training rows, stopped by those of validation.
+
+        Args:
+            features: of `needed` rows.
+            seed: of the sampling.
+            whole: whether they are features of all rows instead.
+        """
         assert self.rows.labels is not None
-        rows, labels = self._labelled("validation")
+        rows, labels = self.labelled("validation")
         trees = fit_trees(
-            features.select(self._places(self.fitted)),
+            features.select(self.fitted if whole else self._places(self.fitted)),
             np.array(self.rows.labels[self.fitted]),
-            features.select(self._places(rows)),
-            labels,
+            (features.select(rows if whole else self._places(rows)), labels),
             self.num_classes,
             seed,
             self.threads,
             self.weights,
         )
-        used = ", ".join(f"{feature} {share:.0%}" for feature, share in trees.most_used())
-        logger.info(f"{name}, seed {seed}: {sum(trees.rounds)} trees; share of the gain: {used}.")
+        logger.info(trees.summary(seed))
+        return trees
+
+    def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        import_lightgbm()  # before minutes of work on features
+        features = self.features(name)
+        trees = self.fit(features, seed)
 
         def predict(rows: np.ndarray) -> np.ndarray:
             blocks = np.array_split(self._places(rows), max(1, -(-len(rows) // SCORED_AT_ONCE)))
@@ -200,8 +188,8 @@ class TableBaselines:
     def _places(self, rows: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.needed, rows)
 
-    def _labelled(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of a split that have a label, and their labels."""
+    def labelled(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of a split that have a label, and their labels."""
         rows = self.judged[split]
         assert self.rows.labels is not None
         labels = np.array(self.rows.labels[rows])

@@ -11,13 +11,16 @@ from ..data.encoded_rows import SPLITS, EncodedRows
 from ..data.windows import WindowDataset
 from ..evaluation.scored_rows import judged_rows
 from ..models.tabbert import (
+    TabBertBoostedForSequenceClassification,
     TabBertConfig,
+    TabBertFusionForSequenceClassification,
     TabBertLstmForSequenceClassification,
     TabBertMlpForSequenceClassification,
     TabBertPooledForSequenceClassification,
     TabBertRawLstmForSequenceClassification,
 )
-from ..models.tabbert.modeling_tabbert_lstm import TabBertEncoderWindowModel, TabBertWindowModel
+from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
+from ..statistics import RowStatistics, read_columns
 from .table import PreparedTable
 
 HEADS: dict[str, type[TabBertWindowModel]] = {
@@ -25,8 +28,13 @@ HEADS: dict[str, type[TabBertWindowModel]] = {
     "mlp": TabBertMlpForSequenceClassification,
     "pooled": TabBertPooledForSequenceClassification,
     "raw_lstm": TabBertRawLstmForSequenceClassification,
+    "boosted": TabBertBoostedForSequenceClassification,
+    "fusion": TabBertFusionForSequenceClassification,
 }
-NOT_OF_RAW_CELLS = ("id2label", "label2id", "next_row", "row_inputs")
+WITHOUT_ENCODER = ("raw_lstm", "boosted")
+NOT_OF_RAW_CELLS = ("id2label", "label2id", "next_row", "row_inputs", "statistics", "fusion", "trees")
+LEARNED_FROM = 100_000  # training rows, from which the scale of statistics is taken
+AUTO = "auto"
 ROWS_PER_BATCH = 262_144
 HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")  # what some of them have
 
@@ -50,10 +58,18 @@ def head_model(
     settings = head_settings(data, arguments, table, train)
     head = HEADS[arguments.architecture]
     if issubclass(head, TabBertEncoderWindowModel):
-        settings["row_inputs"] = arguments.row_inputs
+        named = [name for name in arguments.row_inputs if name != AUTO]
+        settings["row_inputs"] = named[0] if len(named) == 1 else named
+        settings["statistics_hidden_size"] = arguments.statistics_hidden_size
+        if head is TabBertFusionForSequenceClassification:
+            settings["fusion"] = {}
         assert arguments.pretrained is not None  # see check_pretrained
         model = head.from_pretrained_encoder(arguments.pretrained, table.processor.fingerprint, **settings)
-        if arguments.row_inputs != "states":
+        if hasattr(model, "numbers"):
+            rows = np.unique(judged_rows(train).row)
+            rows = rows[:: -(-len(rows) // LEARNED_FROM)]
+            model.numbers.learn_quantiles(torch.from_numpy(np.array(train.beside["statistics"][rows])))
+        if hasattr(model.model, "surprise"):
             counts = count_values(table.rows, table.processor.vocab_size)
             model.model.surprise.learn_rarity(torch.from_numpy(counts))
         return model
@@ -69,6 +85,47 @@ def head_model(
     return head(TabBertConfig.from_dict({**sizes, **table.processor.config_kwargs(), **settings}))
 
 
+def reads_statistics(arguments: TabBertHeadArguments) -> bool:
+    """Tell whether a head reads statistics of the past."""
+    return arguments.architecture in ("boosted", "fusion") or "statistics" in arguments.row_inputs
+
+
+def fit_statistics(arguments: TabBertHeadArguments, table: PreparedTable, train: WindowDataset) -> None:
+    """Fit the statistics that a head reads on the rows that training windows are judged on; the processor keeps them.
+
+    Raises:
+        ValueError: if a name or pattern fits none.
+    """
+    training = np.zeros(len(table.rows), dtype=bool)
+    training[judged_rows(train).row] = True
+    columns = read_columns(table.dataset, table.rows, table.processor.plan)
+    chosen = "auto" if arguments.statistics == [AUTO] else arguments.statistics
+    table.processor.statistics = RowStatistics.fit(columns, training, chosen).to_dict()
+
+
+def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray]:
+    """Return what windows hold beside ids, see `WindowDataset`.
+
+    Args:
+        table: with `rows`, `dataset` and the `processor` that was saved with the model.
+        statistics: whether the model reads statistics of the past.
+        times: whether it reads the times of the rows.
+
+    Raises:
+        ValueError: if the processor has no statistics, or the table lacks a column of them.
+    """
+    found: dict[str, np.ndarray] = {"times": table.rows.time} if times else {}
+    if statistics:
+        if table.processor.statistics is None:
+            raise ValueError(
+                "Expected the statistics that the model was trained with beside its processor, found none. Copy "
+                "tabbert_statistics.json from the output_dir of the run that made the model."
+            )
+        fitted = RowStatistics.from_dict(table.processor.statistics)
+        found["statistics"] = fitted.table(read_columns(table.dataset, table.rows, table.processor.plan))
+    return found
+
+
 def count_values(rows: EncodedRows, vocab_size: int) -> np.ndarray:
     """Return how often each id occurs in the training rows, `(vocab_size,)` int64."""
     counts = np.zeros(vocab_size, dtype=np.int64)
@@ -82,11 +139,11 @@ def count_values(rows: EncodedRows, vocab_size: int) -> np.ndarray:
 def check_pretrained(arguments: TabBertHeadArguments) -> None:
     """Raise a ValueError unless `pretrained` names a TabBERT checkpoint, where the architecture needs one."""
     if arguments.pretrained is None:
-        if arguments.architecture == "raw_lstm":
+        if arguments.architecture in WITHOUT_ENCODER:
             return
         raise ValueError(
             f"Expected `pretrained`, a TabBERT checkpoint, for architecture {arguments.architecture!r}, found none. "
-            "Make one with `python -m hf_mmtab pretrain RECIPE.yaml`, or take architecture: raw_lstm."
+            "Make one with `python -m hf_mmtab pretrain RECIPE.yaml`, or take architecture: boosted or raw_lstm."
         )
     if arguments.field_hidden_size is not None:
         raise ValueError(
@@ -138,6 +195,8 @@ def head_settings(
         "window_label": train.label,
         "max_gap": data.max_gap,
         "threshold": None,
+        "statistics": (table.processor.statistics or {}).get("names"),
+        "statistics_codes": (table.processor.statistics or {}).get("categorical", 0),
     }
     if arguments.encoder_dropout is not None:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"):

@@ -71,13 +71,21 @@ def count_positive(windows: WindowDataset) -> int | None:
     return int((windows.class_counts()[:, 1] > 0).sum())
 
 
-def epoch_sampler(run: TableRunArguments, train: WindowDataset, seed: int) -> ImbalanceSampler | None:
+def epoch_sampler(
+    run: TableRunArguments, train: WindowDataset, seed: int, known: bool = False
+) -> ImbalanceSampler | None:
     """Return the sampler that a recipe asks for; a window is positive if a label of it is.
+
+    Args:
+        run: how it samples.
+        train: the windows.
+        seed: of the draws.
+        known: draw only windows that have a label.
 
     Raises:
         ValueError: unless there are two classes.
     """
-    if run.upsample_positives is None and run.negatives_per_epoch == 1:
+    if run.upsample_positives is None and run.negatives_per_epoch == 1 and not known:
         return None
     if len(train.rows.label_names) != 2:
         found = "numbers"
@@ -90,7 +98,8 @@ def epoch_sampler(run: TableRunArguments, train: WindowDataset, seed: int) -> Im
             "in the table if one of them is a slip, or else remove these keys."
         )
     positive = train.class_counts()[:, 1] > 0
-    return ImbalanceSampler(positive, run.upsample_positives, run.negatives_per_epoch, seed)
+    among = train.known_labels()[0] > 0 if known else None
+    return ImbalanceSampler(positive, run.upsample_positives, run.negatives_per_epoch, seed, among)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class MMTabTrainingArguments(TrainingArguments):
     show_freeze_report: bool = key(True, "Show the timeline before training and the audit table after it.")
     feature_cache: bool = key(True, "Compute outputs of a frozen part once and reuse them until it thaws.")
     feature_cache_dir: str | None = key(
-        None, "Folder of the feature cache; by default `_feature_cache` in output_dir."
+        None, "Folder of the feature cache; default: output_dir/_feature_cache."
     )
     feature_cache_budget: str = key("20GB", "Largest size of that folder; the rest is computed every time.")
 

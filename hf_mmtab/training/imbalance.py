@@ -18,6 +18,7 @@ class ImbalanceSampler(Sampler[int]):
             once.
         negative_share: share of the negatives that an epoch draws, in (0, 1].
         seed: of the draws.
+        among: shape `(examples,)`, bool: the examples that may be drawn; None: all.
 
     Example:
         >>> sampler = ImbalanceSampler(np.array([True, False, False, False]), positive_share=0.5)
@@ -31,8 +32,10 @@ class ImbalanceSampler(Sampler[int]):
         positive_share: float | None = None,
         negative_share: float = 1.0,
         seed: int = 0,
+        among: np.ndarray | None = None,
     ):
-        self.positives, self.negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
+        among = np.ones(len(positive), dtype=bool) if among is None else among
+        self.positives, self.negatives = np.flatnonzero(positive & among), np.flatnonzero(~positive & among)
         if positive_share is not None and not len(self.positives):
             raise ValueError(
                 f"Expected positive examples to repeat, found none among {len(positive)}. Leave the sampling out, or "

@@ -106,7 +106,7 @@ class ClassificationLoss(nn.Module):
             raise ValueError(f"class_weights belong to one class per example; with {kind!r} use pos_weight")
         if not multi_label and pos_weight is not None:
             raise ValueError(
-                f"pos_weight belongs to several labels per example; with loss={kind!r} use class_weights"
+                f"pos_weight is for several labels per example; with loss={kind!r} use class_weights"
             )
         self.kind, self.label_smoothing = kind, label_smoothing
         self.focal_gamma = focal_gamma if kind.startswith("focal") else 0.0
@@ -178,9 +178,7 @@ def loss_from_arguments(
             )
     if isinstance(class_weights, str):
         if class_weights != "balanced":
-            raise ValueError(
-                f"class_weights must be 'balanced' or class name → weight, got {class_weights!r}"
-            )
+            raise ValueError(f"class_weights must be 'balanced' or class → weight, got {class_weights!r}")
         class_weights = balanced_class_weights(label_counts or [])
     elif isinstance(class_weights, dict):
         class_weights = _by_name(class_weights, config)

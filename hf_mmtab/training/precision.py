@@ -278,7 +278,7 @@ def precision_flags(parser: argparse.ArgumentParser) -> None:
         "third digit; default: fp32",
     )
     parser.add_argument(
-        "--bf16", action="store_const", const="bf16", dest="precision", help="the same as --precision bf16"
+        "--bf16", action="store_const", const="bf16", dest="precision", help="as --precision bf16"
     )
 
 

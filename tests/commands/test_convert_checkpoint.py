@@ -463,7 +463,7 @@ def test_the_former_mmbt_of_transformers_converts(convert, golden, mmbt_folder, 
     segments = "mmbt.transformer.embeddings.token_type_embeddings.weight"
     one = {key: value[:1] if key == segments else value for key, value in tensors.items()}
     torch.save(one, saved / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="Expected a BERT with two segments inside MMBT, found one"):
+    with pytest.raises(ValueError, match="Expected a BERT with two segments in MMBT, found one"):
         convert("mmbt_transformers4", saved, *options)
     with pytest.raises(ValueError, match="is for the kinds mmbt and tabformer, found 'mmbt_transformers4'"):
         convert("mmbt_transformers4", folder, "--reverse")
@@ -661,7 +661,7 @@ def test_mixed_up_tabformer_files_are_refused_and_nothing_is_written(convert, go
         "vocabulary of TabFormer's PRSA table": vocabulary("air.nb", air),
         "Expected lines `Column_value`": vocabulary("words.nb", ["hello"] * 648),
         "to follow one another": vocabulary("swapped.nb", swapped),
-        "Expected numbers as the values of 'User'": vocabulary("users.nb", users),
+        "Expected numbers as values of 'User'": vocabulary("users.nb", users),
         "Expected values 0 to .* of 'Merchant Name'": vocabulary("high.nb", high),
         "Expected bins 0 to 9 of 'Amount', each once": vocabulary("twice.nb", twice),
         "Expected the special tokens": vocabulary("special.nb", special),

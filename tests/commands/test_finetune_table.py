@@ -17,6 +17,7 @@ from two_processes import run_on_two_processes
 
 from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
 from hf_mmtab.commands.finetune import load_recipe, main
+from hf_mmtab.commands.runs.head_inputs import CANDIDATES
 from hf_mmtab.commands.runs.table_heads import HeadRun
 from hf_mmtab.commands.runs.table_notes import length_note, pretraining_note, score_note
 from hf_mmtab.commands.tables import blocks as table_blocks
@@ -29,6 +30,7 @@ from hf_mmtab.models.tabbert import (
     TabBertModel,
     TabBertProcessor,
 )
+from hf_mmtab.models.tabbert.head_settings import parts_of
 from hf_mmtab.training import MMTabTrainer
 
 SHOPS = ["bakery", "grocer", "cinema", "garage", "school"]
@@ -611,7 +613,7 @@ def test_rows_are_embedded_with_the_rows_before_them(finished, encoder, stranger
     [
         (
             ["--architecture", "gru"],
-            "Expected one of lstm, mlp, pooled, raw_lstm for --architecture, found 'gru'",
+            "Expected one of lstm, mlp, pooled, raw_lstm, boosted, fusion for --architecture, found 'gru'",
         ),
         (["--window_label", "first"], "Expected one of last, any, every for --window_label, found 'first'"),
         (["--upsample_positives", "1.5"], "upsample_positives must be between 0 and 1.*got 1.5"),
@@ -705,7 +707,7 @@ def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(
     # the encoder reads each window once for all candidates and the run itself, and eight to know the size of a store
     assert sum(encoded) == sum(found["windows"].values()) + 2 * 8
 
-    assert list(choice["validation"]) == ["states", "surprise", "both"]
+    assert list(choice["validation"]) == ["states", "surprise", "both", "surprise and statistics"]
     assert choice["chosen"] == max(choice["validation"], key=choice["validation"].get)
     assert choice["metric"] == "average_precision"
     assert found["metrics"]["validation"]["average_precision"] == pytest.approx(
@@ -713,10 +715,11 @@ def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(
     )
     assert any(f"The head reads {choice['chosen']} of each row" in note for note in found["notes"])
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "auto").config
-    assert config.row_inputs == choice["chosen"]
+    inputs = CANDIDATES[choice["chosen"]]
+    assert parts_of(config.row_inputs) == parts_of(inputs)
     assert not list(tmp_path.glob("auto/_feature_cache"))
 
-    main([*common, "--output_dir", str(tmp_path / "named"), "--row_inputs", choice["chosen"]])
+    main([*common, "--output_dir", str(tmp_path / "named"), "--row_inputs", *inputs])
     assert results_of(tmp_path / "named")["row_inputs"] is None
     assert largest_difference(tmp_path / "auto", tmp_path / "named") == 0
 

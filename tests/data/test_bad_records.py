@@ -57,6 +57,27 @@ def expect(folder: Path, tmp_path: Path, message: str, good_rows: int = 7, **opt
     assert sum(len(rows) for rows in splits.values()) == good_rows
 
 
+def test_a_key_that_stands_twice_in_a_record(folder, tmp_path):
+    path = write(folder)
+    lines = path.read_text().splitlines()
+    lines[2] = lines[2][:-1] + ', "label": "other"}'
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(BadRecordError, match=r"the key 'label' twice .*line 3"):
+        load(folder, tmp_path)
+    splits, skipped = load(folder, tmp_path, on_bad_record="skip")
+    assert len(skipped) == 1 and sum(map(len, splits.values())) == 7
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n\r\n"])
+def test_json_lines_end_in_any_way(folder, tmp_path, end):
+    path = write(folder, {"img": "no.png"})
+    path.write_bytes(path.read_bytes().replace(b"\n", end.encode()))
+    with pytest.raises(BadRecordError, match=rf"line {5 if end.startswith(chr(10)) else 3}"):
+        load(folder, tmp_path)
+    splits, skipped = load(folder, tmp_path, on_bad_record="skip")
+    assert len(skipped) == 1 and sum(map(len, splits.values())) == 7
+
+
 def test_truncated_json_line(folder, tmp_path):
     path = write(folder)
     lines = path.read_text(encoding="utf-8").splitlines()

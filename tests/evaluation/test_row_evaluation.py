@@ -159,5 +159,5 @@ def test_what_does_not_fit_is_named():
         effective_prior([1, -1])
     with pytest.raises(ValueError, match=r"Expected every class to have a share above 0, found \[1.0, 0.0\]"):
         prior_log_ratios([1, 0], [0.5, 0.5])
-    with pytest.raises(ValueError, match="Expected two priors of as many classes"):
+    with pytest.raises(ValueError, match="Expected priors of as many classes"):
         prior_log_ratios([0.5, 0.5], [0.2, 0.3, 0.5])

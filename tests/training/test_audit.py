@@ -262,7 +262,7 @@ def test_gradients_that_are_not_finite_are_named(tmp_path, monkeypatch):
     rows.pictures[:] = float("inf")
     options = {"train_dataset": rows}
     toy_trainer(tmp_path, trainer_options=options, num_train_epochs=1, audit_steps=100).train()
-    assert warned[0].startswith("Step 0: the loss and the gradients of ") and "image_encoder" in warned[0]
+    assert warned[0].startswith("Step 0: the loss and gradients of ") and "image_encoder" in warned[0]
 
 
 def test_a_plot_that_fails_does_not_end_the_run(tmp_path, monkeypatch, caplog):

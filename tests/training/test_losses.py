@@ -94,7 +94,7 @@ def test_labels_are_counted_in_every_form():
         ({"loss": "bce", "class_weights": {"LABEL_0": 2.0}}, "class_weights belong to one class per example"),
         (
             {"loss": "focal", "pos_weight": {"LABEL_0": 2.0}},
-            "pos_weight belongs to several labels per example",
+            "pos_weight is for several labels per example",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a head reads of each row, chosen on validation: the encoder's states, the surprise, or both."""
+"""What a head reads of each row, chosen on validation: states, surprise, statistics, or some of them."""
 
 import json
 import tempfile
@@ -8,12 +8,24 @@ from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
 from ...files import write_whole
+from ...tasks.table_heads import AUTO, WITHOUT_ENCODER
 from ...training.checkpoints import last_complete_checkpoint
 from .own_files import CACHE_FOLDER, TABLE_FOLDER
 
 logger = logging.get_logger(__name__)
 
-AUTO, CANDIDATES = "auto", ("states", "surprise", "both")
+# Name → `row_inputs`; those that need statistics come last.
+CANDIDATES = {
+    "states": ["states"],
+    "surprise": ["surprise"],
+    "both": ["both"],
+    "surprise and statistics": ["surprise", "statistics"],
+    "states and statistics": ["states", "statistics"],
+    "statistics": ["statistics"],
+}
+OF_SURPRISE = ("surprise", "both", "surprise and statistics")  # need an encoder pretrained with next_row
+OF_NUMBERS = ("states and statistics", "statistics")  # tried for numbers: a state is blind inside a bin
+MOST_ROWS = 5_000_000  # of a table whose statistics are tried unasked: they take 1 KB a row on disk
 CHOICE_FILE = "row_inputs.json"
 
 
@@ -28,42 +40,57 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
     """
     recipe = run.recipe
     model, folder = recipe.model, recipe.folder
-    if model.row_inputs != AUTO:
+    if model.row_inputs != [AUTO]:
         return None
-    if model.architecture == "raw_lstm" or model.pretrained is None:
-        model.row_inputs = "states"
+    if model.architecture in WITHOUT_ENCODER or model.pretrained is None:
+        model.row_inputs = ["states"]
         return None
     file = recipe.shared_folder / TABLE_FOLDER / CHOICE_FILE
     choices = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     checkpoint = last_complete_checkpoint(folder)
     if (choice := choices.get(model.architecture)) is not None:
-        model.row_inputs = choice["chosen"]
+        model.row_inputs = CANDIDATES[choice["chosen"]]
         return choice
     if checkpoint is not None:
-        model.row_inputs = AutoConfig.from_pretrained(checkpoint).row_inputs
+        before = AutoConfig.from_pretrained(checkpoint).row_inputs
+        model.row_inputs = [before] if isinstance(before, str) else before
         return None
-    if not AutoConfig.from_pretrained(model.pretrained).next_row:
-        model.row_inputs = "states"
+    config = AutoConfig.from_pretrained(model.pretrained)
+    left_out = () if config.next_row else OF_SURPRISE
+    left_out += OF_NUMBERS if run.table.rows.label_names or config.flatten else ()
+    tried = [name for name in CANDIDATES if name not in left_out]
+    if tried == ["states"]:
+        model.row_inputs = ["states"]
         return None
     found: dict[str, float] = {}
-    for name in sorted(CANDIDATES, key="both".__ne__):  # the others find theirs in what is stored for both
-        metric, more_is_better, found[name] = _best_on_validation(run, name)
-    found = {name: found[name] for name in CANDIDATES}
-    model.row_inputs = (max if more_is_better else min)(found, key=lambda name: found[name])
+    readable = any(field.kind != "time_gap" for field in run.processor.plan.fields)
+    for name in sorted(tried, key="both".__ne__):  # the others find theirs in what is stored for both
+        inputs = CANDIDATES[name]
+        if "statistics" in inputs and (len(run.table.rows) > MOST_ROWS or not readable):
+            logger.info(
+                f"{name} is not tried: name it with row_inputs for a table of {len(run.table.rows):,} rows."
+            )
+            continue
+        model.row_inputs = inputs
+        run.read_beside()
+        metric, more_is_better, found[name] = _best_on_validation(run, inputs)
+    found = {name: found[name] for name in tried if name in found}
+    best = (max if more_is_better else min)(found, key=lambda name: found[name])
+    model.row_inputs = CANDIDATES[best]
     set_seed(recipe.training.seed)  # as if the choice had been written into the recipe
-    choice = {"chosen": model.row_inputs, "metric": metric, "validation": found}
+    choice = {"chosen": best, "metric": metric, "validation": found}
     if recipe.training.process_index == 0:
         choices[model.architecture] = choice
         write_whole(file, json.dumps(choices, indent=1) + "\n")
     return choice
 
 
-def _best_on_validation(run: Any, name: str) -> tuple[str, bool, float]:
+def _best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     """Train the head on one kind of inputs; return the metric, whether more is better, and the best epoch's value."""
     recipe = run.recipe
     cache = recipe.training.feature_cache_dir or str((recipe.shared or recipe.folder) / CACHE_FOLDER)
     with tempfile.TemporaryDirectory(prefix="row-inputs-") as scratch:
-        own: dict[str, Any] = {"row_inputs": name, "output_dir": scratch, "freeze": {"encoder": "forever"}}
+        own: dict[str, Any] = {"row_inputs": inputs, "output_dir": scratch, "freeze": {"encoder": "forever"}}
         own |= {"eval_strategy": "epoch", "save_strategy": "no", "load_best_model_at_end": False}
         own |= {"early_stopping_patience": None, "audit": False, "push_to_hub": False, "report_to": "none"}
         trial = type(run)(recipe.variant(recipe.shared, **own), run.is_reference)

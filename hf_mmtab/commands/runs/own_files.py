@@ -23,9 +23,9 @@ LOCK_FILE = ".lock"  # beside it lies `.lock.owner` while a run goes on
 
 _MODEL = (
     r"config\.json|hf_mmtab_\w+\.py|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|processor_config\.json|"
-    r"preprocessor_config\.json|tabbert_(arrays\.safetensors|values\.json)|tokenizer(_config)?\.json|"
+    r"preprocessor_config\.json|tabbert_(arrays\.safetensors|(values|statistics)\.json)|tokenizer(_config)?\.json|"
     r"special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|tokenizer\.model|"
-    r"sentencepiece\.bpe\.model|training_args\.bin|trainer_state\.json|freeze_schedule\.json"
+    r"(statistics|fused)_trees_\d+\.txt|sentencepiece\.bpe\.model|training_args\.bin|trainer_state\.json|freeze_schedule\.json"
 )
 _RUN = (
     r"results\.json|README\.md|update_audit\.(jsonl|txt|png)|update_audit[\w.]*\.(part|tmp)|comparison\.md|"

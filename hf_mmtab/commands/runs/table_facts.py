@@ -16,6 +16,7 @@ from ...models.tabbert.column_plan import ColumnPlan
 from ...reports import SplitPredictions
 from ...table_baselines import DESCRIPTIONS
 from ...tasks import PreparedTable
+from ...tasks.table_heads import HEADS, WITHOUT_ENCODER
 from .table_notes import later_rows_note
 
 _JUDGED = {
@@ -29,6 +30,8 @@ MODELS = DESCRIPTIONS | {
     "mlp": "perceptron on TabBERT's vector of the window",
     "pooled": "linear on TabBERT's vector of the window",
     "raw_lstm": "LSTM on the cells, without pretraining",
+    "boosted": "LightGBM on statistics of the past, saved as a model",
+    "fusion": "LSTM over TabBERT's row vectors and LightGBM on statistics of the past, joined",
 }
 _RESAMPLED = {"entity": "histories", "day": "days", "row": "rows"}
 
@@ -53,7 +56,7 @@ def table_facts(
     """
     wide = config.problem_type == "single_label_classification" and config.num_labels > 2
     main_metric = "macro_f1" if wide else headline(config.problem_type, config.num_labels)[0]
-    has_encoder = "TabBertRawLstmForSequenceClassification" not in (config.architectures or [])
+    has_encoder = not {HEADS[name].__name__ for name in WITHOUT_ENCODER} & set(config.architectures or [])
     main_others = {name: other.labelled.probabilities for name, other in (others or {}).items()}
     return {
         "title": f"TabBERT ({results.architecture}) on {Path(results.data).name}",

@@ -17,13 +17,21 @@ from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows, judged_rows, scored_rows, scores_of_rows
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import metric_names, scores_for
+from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...table_baselines import BASELINES, TableBaselines
-from ...table_baselines.boosting import import_lightgbm
 from ...table_baselines.running import AMOUNT
 from ...tasks import PreparedTable
 from ...tasks.checkpoints import recipe_of
-from ...tasks.table_heads import HEAD_PARTS, HEADS, head_model
+from ...tasks.table_heads import (
+    HEAD_PARTS,
+    HEADS,
+    WITHOUT_ENCODER,
+    beside_ids,
+    fit_statistics,
+    head_model,
+    reads_statistics,
+)
 from ...tasks.table_labels import (
     check_labels,
     class_shares,
@@ -38,6 +46,7 @@ from ...training.imbalance import ImbalanceSampler
 from ..console import counted, parameters
 from .compared import ComparedRun
 from .folder import leave_out_absent_parts
+from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_inputs import choose_inputs, inputs_note
 from .own_files import CACHE_FOLDER, TABLE_FOLDER
 from .recipe import HeadRecipe
@@ -74,6 +83,11 @@ class HeadRun(ComparedRun[HeadRecipe]):
     sampler: ImbalanceSampler | None = None
 
     @property
+    def trainer_type(self) -> type[MMTabTrainer]:  # type: ignore[override]
+        """Of networks, or of trees."""
+        return TreesTrainer if self.recipe.model.architecture == "boosted" else MMTabTrainer
+
+    @property
     def resample_by(self) -> Any:
         """What intervals draw."""
         return self.recipe.run.resample_by
@@ -84,7 +98,10 @@ class HeadRun(ComparedRun[HeadRecipe]):
             self.read_table()
         check_labels(self.windows)
         check_baselines(self.recipe, self.table)
+        check_trees(self.recipe, self.table)
+        self.processor.statistics = None  # those of another head, which the encoder may have had
         self.inputs = choose_inputs(self)
+        self.read_beside()
         return self.start()
 
     def start(self) -> Any:
@@ -109,7 +126,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
             before = recipe_of(recipe.model.pretrained)
             self.notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)
             self.notes += head_note(recipe.model.pretrained, recipe.model.architecture)
-        if later := later_rows_note(model.config, recipe.model.architecture != "raw_lstm"):
+        if later := later_rows_note(model.config, recipe.model.architecture not in WITHOUT_ENCODER):
             logger.warning(later[0])
         return model
 
@@ -135,6 +152,20 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.windows = with_labels(windows)
         self.processor = self.table.processor
 
+    def read_beside(self) -> None:
+        """Give windows what the head reads beside ids; the processor keeps what later tables need for it."""
+        model = self.recipe.model
+        known = {**self.windows["train"].beside} if self.processor.statistics is not None else {}
+        if not reads_statistics(model):
+            self.processor.statistics, known = None, {}
+        elif "statistics" not in known:
+            fit_statistics(model, self.table, self.windows["train"])
+            known = beside_ids(self.table, statistics=True, times=False)
+        if model.architecture == "fusion" or "windowed_surprise" in model.row_inputs:
+            known["times"] = self.table.rows.time
+        for found in self.windows.values():
+            found.beside = known
+
     def _choose_freezing(self, model: Any) -> None:
         """Keep a pretrained encoder frozen unless the recipe says when it thaws; share its outputs between runs."""
         recipe, training = self.recipe, self.recipe.training
@@ -151,12 +182,16 @@ class HeadRun(ComparedRun[HeadRecipe]):
     def describe(self, model: Any) -> str:
         """Return rows, windows, the model, what leaks, and what an epoch draws."""
         recipe = self.recipe
-        on = f"the encoder of {recipe.model.pretrained}"
-        if recipe.model.architecture == "raw_lstm":
-            on = "raw cells"
+        on = {"raw_lstm": "raw cells", "boosted": "statistics"}.get(
+            recipe.model.architecture, f"the encoder of {recipe.model.pretrained}"
+        )
+        if model.config.statistics and recipe.model.architecture != "boosted":
+            on += " and statistics"
+        told = [f"{len(model.config.statistics)} statistics of the past"] if model.config.statistics else []
         lines = [
             describe_windows(self.windows, recipe.data.seq_len, recipe.run.window_label),
             f"{recipe.model.architecture} on {on}: {model.num_parameters():,} parameters",
+            *told,
             *self.notes,
         ]
         if self.sampler is not None:
@@ -182,6 +217,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     def adjust(self, trainer: MMTabTrainer) -> None:
         """Start the classifier from how often training meets each class."""
+        if self.recipe.model.architecture == "boosted":
+            return
         loss: Any = trainer.compute_loss_func
         weights = None if loss is None or loss.weights is None else loss.weights.tolist()
         self.shares = class_shares(self.windows["train"], self.sampler, weights)
@@ -202,6 +239,10 @@ class HeadRun(ComparedRun[HeadRecipe]):
             if self.recipe.run.correct_prior and loss_name(self.recipe) == "cross_entropy":
                 self.shares = correct_bias(trainer.model.classifier, self.shares)
             self.notes.append(self.shares.note(str(config.id2label[config.num_labels - 1])))
+        if self.recipe.model.architecture == "boosted":
+            fit_boosted(self, trainer.model)
+        elif self.recipe.model.architecture == "fusion":
+            fuse(self, trainer)
         self.scored = {"validation": predict_windows(trainer, self.windows["validation"], config)}
         config.threshold = choose_threshold(self.scored["validation"])
 

@@ -8,6 +8,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from ...data.splits import DEFAULT_FRACTIONS
+from ...tasks.table_heads import WITHOUT_ENCODER
 
 logger = logging.get_logger(__name__)
 
@@ -90,7 +91,7 @@ def head_note(pretrained: str, architecture: str) -> list[str]:
         for name in AutoConfig.from_pretrained(pretrained).architectures or []
         if name.endswith("ForSequenceClassification")
     ]
-    if not heads or architecture == "raw_lstm":
+    if not heads or architecture in WITHOUT_ENCODER:
         return []
     return [
         f"{pretrained} is a {heads[0]}: only its encoder is taken. Its head is left behind, and the new one starts "

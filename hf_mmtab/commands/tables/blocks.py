@@ -27,13 +27,16 @@ from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import TableTask, get_task
 from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
+from ...tasks.table_heads import beside_ids
 from ..outputs import draft_of
 from ..runs.own_files import TABLE_FOLDER
+from .state import with_history, write_state
 from .writer import table_writer
 
 BLOCK_ROWS = 65_536
 ALL_ROWS = Split("time", (1.0, 0.0, 0.0))  # no split: every row lies in the first part
 Level = Literal["row", "window"]
+MODEL_INPUTS = ("input_ids", "attention_mask", "times", "statistics")
 
 
 @dataclass
@@ -45,12 +48,23 @@ class EncodedTable:
         dataset: the typed rows as they were read.
         processor: that made the ids.
         skipped: rows that could not be read.
+        earlier: how many of the typed rows, the first ones, come from earlier calls (`--state`).
     """
 
     rows: EncodedRows
     dataset: datasets.Dataset
     processor: TabBertProcessor
     skipped: list[BadRecord]
+    earlier: int = 0
+
+    def new_rows(self, windows: WindowDataset, judged: JudgedRows) -> tuple[WindowDataset, JudgedRows]:
+        """Return the judged rows that are new, and the windows that judge them."""
+        if not self.earlier:
+            return windows, judged
+        numbers = judged.row if self.rows.row_numbers is None else np.array(self.rows.row_numbers[judged.row])
+        new = numbers >= self.earlier
+        kept, window = np.unique(judged.window[new], return_inverse=True)
+        return windows.select(kept), JudgedRows(window, judged.place[new], judged.row[new])
 
     def keys(self, places: np.ndarray) -> dict[str, pa.Array]:
         """Return whose and when rows are: entity columns, the time column, and `row`, its number in the input.
@@ -66,7 +80,7 @@ class EncodedTable:
         if plan.time is not None:
             columns[plan.time] = self.times(places)
         numbers = places if rows.row_numbers is None else np.array(rows.row_numbers[places])
-        return columns | {"row": pa.array(numbers.astype(np.int64))}
+        return columns | {"row": pa.array(numbers.astype(np.int64) - self.earlier)}
 
     def times(self, places: np.ndarray) -> pa.Array:
         """Return the times of rows in the kind of the time column: a moment, or a number."""
@@ -85,7 +99,7 @@ class EncodedTable:
 
 
 def encode_table(
-    checkpoint: str, data: str, folder: Path, task: str | None, on_bad_record: str
+    checkpoint: str, data: str, folder: Path, task: str | None, on_bad_record: str, state: str | None = None
 ) -> EncodedTable:
     """Read a table with the task of the checkpoint's recipe and encode it with the checkpoint's processor.
 
@@ -95,13 +109,18 @@ def encode_table(
         folder: for the encoded rows.
         task: default: the recipe's, else `table`.
         on_bad_record: "raise", or "skip" broken rows.
+        state: folder with the rows of earlier calls.
     """
     processor = open_processor(checkpoint)
     recipe = recipe_of(checkpoint)
     reader = get_task(task or recipe.get("task", TableTask.default), TableTask)
     dataset, skipped = reader.read(data_arguments(recipe, reader, data, on_bad_record), folder, checkpoint)
+    earlier = 0
+    if state is not None:
+        plan = processor.plan
+        dataset, earlier = with_history(dataset, Path(state), [*plan.columns], processor.fingerprint)
     rows = prepare_rows(dataset, processor, folder / "rows", ALL_ROWS, label=[])
-    return EncodedTable(rows, dataset, processor, skipped)
+    return EncodedTable(rows, dataset, processor, skipped, earlier)
 
 
 @dataclass(frozen=True)
@@ -178,16 +197,25 @@ def scoring_into(
     with draft_of(out) as draft, table_writer(draft / out.name, out.suffix, spreadsheet_safe) as write:
         scratch = draft / TABLE_FOLDER
         scratch.mkdir()
-        table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record)
+        state = getattr(options, "state", None)
+        table = encode_table(
+            options.checkpoint, options.input, scratch, options.task, options.on_bad_record, state
+        )
         model.check_processor(table.processor.fingerprint)
+        beside = beside_ids(table, model.config.statistics, getattr(model, "reads_times", False))
         with tqdm(total=len(table.rows), unit=" rows", desc="Scoring", disable=None) as progress:
 
             def blocks() -> Iterator[tuple[WindowDataset, JudgedRows]]:
                 for windows, judged, covered in cut.blocks(table.rows):
-                    yield windows, judged
+                    windows.beside = beside
+                    windows, judged = table.new_rows(windows, judged)
+                    if len(windows):
+                        yield windows, judged
                     progress.update(covered)
 
             yield table, blocks(), lambda columns: write(pa.table(columns))
+    if state is not None:  # once the output is there
+        write_state(Path(state), table.dataset, table.processor.fingerprint)
 
 
 @torch.inference_mode()
@@ -202,11 +230,11 @@ def run_windows(
     """Yield what a function says of each batch of windows, as float32 on the CPU, and the batch's attention mask.
 
     Args:
-        function: takes `input_ids` and `attention_mask`, and returns a tensor.
+        function: takes `MODEL_INPUTS`, the last two where the windows have them, and returns a tensor.
     """
     loader = DataLoader(cast(Any, windows), batch_size=batch_size, collate_fn=TabBertCollator(processor))
     for batch in loader:
-        inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+        inputs = {name: batch[name].to(device) for name in MODEL_INPUTS if name in batch}
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             yield function(**inputs).float().cpu(), batch["attention_mask"]
 

@@ -18,6 +18,7 @@ from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
+from ...tasks.table_heads import beside_ids
 from ...training import MMTabTrainer, MMTabTrainingArguments
 from ...training.precision import in_bf16
 from ..console import rank
@@ -48,6 +49,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
         scratch.mkdir()
         table, windows, notes = judged_windows(options, config, scratch)
         model.check_processor(table.processor.fingerprint)
+        windows.beside = beside_ids(table, config.statistics, getattr(model, "reads_times", False))
         arguments = MMTabTrainingArguments(
             output_dir=options.out,
             per_device_eval_batch_size=options.batch_size,

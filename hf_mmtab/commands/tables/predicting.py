@@ -31,6 +31,8 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
     config = model.config
     level = options.level or default_level(config)
     every = config.label_level == "row"
+    if level == "window" and options.state is not None:
+        raise ValueError("Expected --level row beside --state, which scores new rows, found window.")
     if level == "window" and every:
         raise ValueError(
             f"Expected --level row for {options.checkpoint!r}, which gives every row a score of its own, found window."

@@ -12,6 +12,10 @@ from transformers import (
 from .collating_tabbert import TabBertCollator
 from .configuration_tabbert import TabBertConfig
 from .modeling_tabbert import TabBertForMaskedLM, TabBertMaskedLMOutput, TabBertModel, TabBertPreTrainedModel
+from .modeling_tabbert_boosted import (
+    TabBertBoostedForSequenceClassification,
+    TabBertFusionForSequenceClassification,
+)
 from .modeling_tabbert_lstm import (
     TabBertLstmForSequenceClassification,
     TabBertMlpForSequenceClassification,
@@ -34,6 +38,8 @@ def register() -> None:
             TabBertMlpForSequenceClassification,
             TabBertPooledForSequenceClassification,
             TabBertRawLstmForSequenceClassification,
+            TabBertBoostedForSequenceClassification,
+            TabBertFusionForSequenceClassification,
         ),
         exist_ok=True,
     )
@@ -42,9 +48,11 @@ def register() -> None:
 
 
 __all__ = [
+    "TabBertBoostedForSequenceClassification",
     "TabBertCollator",
     "TabBertConfig",
     "TabBertForMaskedLM",
+    "TabBertFusionForSequenceClassification",
     "TabBertLstmForSequenceClassification",
     "TabBertMaskedLMOutput",
     "TabBertMlpForSequenceClassification",

@@ -12,7 +12,9 @@ from .processing_tabbert import TabBertProcessor
 
 IGNORED = -100
 HIDING = 0x756E6B  # any number that tells the draws of [UNK] from those of masks
-PASSED_THROUGH = ("row_states",)  # what a frozen encoder gave earlier, (rows, hidden) per window
+# What stands beside a window's ids → its padding: what a frozen encoder gave earlier, (rows, hidden); numbers about
+# each row, (rows, statistics); microseconds, (rows,), which do not decrease in the padding either.
+PASSED_THROUGH = {"row_states": 0.0, "statistics": float("nan"), "times": 2**62}
 
 
 @dataclass
@@ -123,10 +125,10 @@ class TabBertCollator:
         if self.unknown_probability:
             free = batch["labels"] == IGNORED if self.mlm and not self.next_row else None
             batch["input_ids"] = self.hide_cells(batch["input_ids"], input_ids, attention_mask.bool(), free)
-        for name in PASSED_THROUGH:
+        for name, filling in PASSED_THROUGH.items():
             if name in examples[0]:
                 states = [torch.as_tensor(e[name]) for e in examples]
-                padded = states[0].new_zeros((len(states), rows, *states[0].shape[1:]))
+                padded = states[0].new_full((len(states), rows, *states[0].shape[1:]), filling)
                 for i, state in enumerate(states):
                     padded[i, : min(rows, len(state))] = state[:rows]
                 batch[name] = padded

@@ -8,39 +8,11 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig
 
+from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, parts_of
 from .travelling import TravellingMixin
 
 MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000
-# What may be chosen anew when a head is put on a pretrained encoder.
-HEAD_SETTINGS = (
-    "num_labels",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "lstm_hidden_size",
-    "lstm_num_layers",
-    "lstm_bidirectional",
-    "lstm_dropout",
-    "mlp_hidden_sizes",
-    "pooling",
-    "classifier_dropout",
-    "label_level",
-    "classification_loss",
-    "focal_gamma",
-    "class_weights",
-    "threshold",
-    "row_inputs",
-    "seq_len",
-    "eval_stride",
-    "window_label",
-    "max_gap",
-    "target_mean",
-    "target_std",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "field_dropout_prob",
-)
 
 
 @strict
@@ -126,8 +98,17 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
         "last"  # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
     )
     classifier_dropout: float | int = 0.0
-    # what heads get of a row: its "states"; with `next_row` its "surprise", or "both"
-    row_inputs: Literal["states", "surprise", "both"] = "states"
+    # what heads get of a row, one or several of `ROW_PARTS`: "both" are the states and, with `next_row`, the surprise
+    row_inputs: str | list[str] = "states"
+    statistics: list[str] | None = (
+        None  # names of the numbers about each row and its past that the model reads
+    )
+    statistics_codes: int = (
+        0  # how many of them, the first ones, are codes of categories, which only trees read
+    )
+    statistics_hidden_size: int = 64  # width in which a neural head reads them
+    fusion: dict[str, Any] | None = None  # how a fused model comes to its scores; {}: not fitted yet
+    trees: dict[str, int] | None = None  # name of a file of boosted trees → how many there are, one a target
     label_level: Literal["window", "row"] = "window"  # one label, or one label per row
     classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = (
         None  # None: cross_entropy, or rmse for regression
@@ -171,13 +152,25 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     @property
     def row_width(self) -> int:
         """Width of the vectors that a head gets for each row (for each cell when flat)."""
-        return sum(self.encoded_widths.values())
+        encoded = self.encoded_widths
+        own = sum(encoded[part] for part in self.row_parts if part in encoded)
+        return own + (self.statistics_hidden_size if "statistics" in self.row_parts else 0)
+
+    @property
+    def row_parts(self) -> tuple[str, ...]:
+        """What a neural head reads of each row."""
+        return parts_of(self.row_inputs)
 
     @property
     def encoded_widths(self) -> dict[str, int]:
-        """What a head gets for each row, side by side → its width."""
-        widths = {"states": self.hidden_size, "surprise": self.surprise_width}
-        return {name: width for name, width in widths.items() if self.row_inputs in (name, "both")}
+        """What comes of the encoder for each row, in its order → width: for the head, and for the trees of a fusion."""
+        parts = {*self.row_parts, *(OF_SURPRISE if self.fusion is not None and self.next_row else ())}
+        widths = {
+            "states": self.hidden_size,
+            "surprise": self.surprise_width,
+            "windowed_surprise": (self.num_fields + 1) * (len(STRETCHES) + len(STRETCH_ROWS)),
+        }
+        return {part: width for part, width in widths.items() if part in parts}
 
     @property
     def surprise_width(self) -> int:
@@ -304,7 +297,11 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     def validate_next_row(self):
         if self.next_row and self.flatten:
             raise ValueError("next_row needs rows as units: it does not go with flatten=True.")
-        if self.row_inputs != "states" and not self.next_row:
+        if "statistics" in self.row_parts and (self.flatten or not self.statistics):
+            raise ValueError(
+                "row_inputs with statistics needs their names (`statistics`) and rows as units (flatten=False)."
+            )
+        if OF_SURPRISE & set(self.row_parts) and not self.next_row:
             raise ValueError(
                 f"row_inputs={self.row_inputs!r} needs an encoder that was pretrained to predict the next row "
                 "(next_row=True), found next_row=False. Pretrain with next_row: true, or leave row_inputs out."

@@ -20,6 +20,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .checked_loading import CheckedLoadingMixin
 from .configuration_tabbert import TabBertConfig
+from .head_settings import OF_SURPRISE
 from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, select_masked_cells
 from .modeling_tabbert_surprise import TabBertSurprise, rows_before
 
@@ -193,7 +194,7 @@ class TabBertModel(TabBertPreTrainedModel):
     """
 
     # A pretraining or fine-tuned checkpoint gives its encoder; the heads of this package are not foreign.
-    _head_prefixes = ("head.", "cell_projection.", "lstm.", "mlp.", "classifier.")
+    _head_prefixes = ("head.", "cell_projection.", "lstm.", "mlp.", "classifier.", "numbers.")
 
     def __init__(self, config: TabBertConfig):
         super().__init__(config)
@@ -204,7 +205,7 @@ class TabBertModel(TabBertPreTrainedModel):
             config.sequence_config(attn_implementation=config._attn_implementation), add_pooling_layer=False
         )
         self.row_encoder.set_input_embeddings(nn.Identity())  # it is fed with embeddings
-        if config.row_inputs != "states":
+        if OF_SURPRISE & config.encoded_widths.keys():
             self.surprise = TabBertSurprise(config)
         self.post_init()
 

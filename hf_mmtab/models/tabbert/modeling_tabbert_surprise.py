@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .configuration_tabbert import TabBertConfig
+from .head_settings import STRETCH_ROWS, STRETCHES
 from .modeling_tabbert_heads import IGNORED, TabBertMaskedCellHead, select_masked_cells
 
 LAGS = (1, 8)  # rows: the second does not get used to a run of unusual rows while it lasts
@@ -18,6 +19,19 @@ def rows_before(states: torch.Tensor, lag: int = 1) -> torch.Tensor:
         states: shape `(batch, rows, hidden)`.
     """
     return F.pad(states, (0, 0, lag, 0))[:, : states.shape[1]]
+
+
+def surprise_names(config: TabBertConfig) -> list[str]:
+    """Return what each of the `surprise_width` numbers says, in their order, for reports."""
+    names = [f"surprise of {field}, {lag} before" for lag in LAGS for field in config.fields]
+    names += [f"rarity of {field}" for field in config.fields]
+    return [*names, *(f"rank of {field}" for field in config.numeric_ranges or {})]
+
+
+def windowed_names(config: TabBertConfig) -> list[str]:
+    """Return what each number of `TabBertSurprise.windowed` says."""
+    stretches = [*STRETCHES, *(f"{rows} rows" for rows in STRETCH_ROWS)]
+    return [f"surprise of {field}, last {one}" for one in stretches for field in [*config.fields, "all"]]
 
 
 class TabBertSurprise(nn.Module):
@@ -84,3 +98,28 @@ class TabBertSurprise(nn.Module):
         rank = (ids - start + 0.5) / (end - start)
         inside = (ids >= start) & (ids < end)  # the rest is missing, unknown or padding
         return rank.where(inside, 0.5).logit()
+
+    def windowed(self, surprise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """Return the surprise of each row's last hour, day, 3 and 10 rows, itself included, as logarithms.
+
+        Args:
+            surprise: of the rows, shape `(batch, rows, surprise_width)`.
+            times: of the rows in microseconds, shape `(batch, rows)`, not decreasing.
+
+        Returns:
+            Shape `(batch, rows, 4 × (fields + 1))`: for each stretch the sum of each field, and of all of them.
+        """
+        cells = surprise[..., : self.config.num_fields].float()  # those of lag 1
+        sums = torch.cat([cells, cells.sum(dim=-1, keepdim=True)], dim=-1).cumsum(dim=1)
+        sums = F.pad(sums, (0, 0, 1, 0))  # (batch, 1 + rows, fields + 1)
+        here = torch.arange(times.shape[1], device=times.device).expand_as(times)
+        starts = [
+            torch.searchsorted(times.contiguous(), times - seconds * 1_000_000, right=True)
+            for seconds in STRETCHES.values()
+        ]
+        starts += [(here - rows + 1).clamp(min=0) for rows in STRETCH_ROWS]
+        parts = []
+        for start in starts:
+            before = sums.gather(1, torch.minimum(start, here)[..., None].expand(-1, -1, sums.shape[-1]))
+            parts.append((sums[:, 1:] - before).clamp(min=0).log1p())
+        return torch.cat(parts, dim=-1)

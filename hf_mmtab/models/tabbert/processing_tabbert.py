@@ -37,6 +37,7 @@ logger = logging.get_logger(__name__)
 
 VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
 ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, counts
+STATISTICS_NAME = "tabbert_statistics.json"  # what statistics of the past know of the training rows
 BATCH_ROWS = 262_144
 
 
@@ -70,6 +71,9 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         super().__init__(**kwargs)
         self.plan = resolve_plan(plan)
         self.rows_fitted = 0
+        self.statistics: dict[str, Any] | None = (
+            None  # `RowStatistics.to_dict`, of models that read statistics
+        )
         self._fitted: list[Field] = []
 
     # -- fitting
@@ -259,7 +263,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         own = {
             k: v
             for k, v in self.__dict__.items()
-            if not k.startswith("_") and k not in ("plan", "rows_fitted")
+            if not k.startswith("_") and k not in ("plan", "rows_fitted", "statistics")
         }
         out = deepcopy(own) | self._state()[0]
         if self._fitted:
@@ -275,6 +279,10 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         with open(folder / VALUES_NAME, "w", encoding="utf-8") as file:
             json.dump(words, file, ensure_ascii=False, indent=0)
         save_file(arrays, folder / ARRAYS_NAME)
+        if self.statistics is not None:
+            (folder / STATISTICS_NAME).write_text(
+                json.dumps(self.statistics, ensure_ascii=False), encoding="utf-8"
+            )
 
     @classmethod
     def get_feature_extractor_dict(
@@ -300,17 +308,12 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
                     f"Expected {VALUES_NAME} and {ARRAYS_NAME} beside the processor's JSON file in {str(folder)!r}, "
                     f"found no {' and no '.join(absent)}. Copy all of its files."
                 )
-            with open(
-                str(cached_file(pretrained_model_name_or_path, VALUES_NAME, **hub)), encoding="utf-8"
-            ) as file:
-                try:
-                    plain["_words"] = json.load(file)
-                except ValueError as error:
-                    raise ValueError(
-                        f"Expected values as JSON in {file.name!r}, found {error}. Copy the "
-                        "processor again from where it came from, or fit and save it anew."
-                    ) from error
+            plain["_words"] = _read_json(cached_file(pretrained_model_name_or_path, VALUES_NAME, **hub))
             plain["_arrays"] = load_file(str(cached_file(pretrained_model_name_or_path, ARRAYS_NAME, **hub)))
+        file = cached_file(
+            pretrained_model_name_or_path, STATISTICS_NAME, _raise_exceptions_for_missing_entries=False, **hub
+        )
+        plain["statistics"] = _read_json(file) if file else None
         return plain, rest
 
     @classmethod
@@ -325,7 +328,9 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         fitted, words, arrays = (given.pop(k, {}) for k in ("fitted", "_words", "_arrays"))
         fingerprint, rows_fitted = given.pop("fingerprint", None), given.pop("rows_fitted", 0)
         given.pop("feature_extractor_type", None)
+        statistics = given.pop("statistics", None)
         processor = cls(**given)
+        processor.statistics = statistics
         processor.rows_fitted = rows_fitted
         if fitted:
             processor._fitted = make_fields(processor.plan)
@@ -354,6 +359,21 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
                 "edge_error": [f.error for f in self._fitted],
             }
         )
+
+
+def _read_json(path: Any) -> Any:
+    """Read one of the processor's files.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"Expected values as JSON in {str(path)!r}, found {error}. Copy the processor again from where it "
+            "came from, or fit and save it anew."
+        ) from error
 
 
 def _batches(rows: Any) -> Iterator[Any]:

@@ -175,9 +175,7 @@ class UpdateAudit(AuditAnswers):
         graded = [part for part, norm in norms.items() if norm is not None and not math.isfinite(norm)]
         self._note_not_finite(broken, step)
         if graded and not broken:
-            logger.warning(
-                f"Step {step}: the loss and the gradients of {', '.join(graded)} are NaN or infinite."
-            )
+            logger.warning(f"Step {step}: the loss and gradients of {', '.join(graded)} are NaN or infinite.")
 
     def _note_not_finite(self, parts: Sequence[str], step: int) -> None:
         """Note and warn, once per part, that weights are NaN or infinite after `step` optimizer steps."""
@@ -243,7 +241,7 @@ class UpdateAudit(AuditAnswers):
                     self.position.statuses[part] = PartStatus(**statuses[part])
                 else:
                     logger.warning(
-                        f"The checkpoint's audit does not know part {part!r}: it is compared from here on."
+                        f"The checkpoint's audit lacks part {part!r}: it is compared from here on."
                     )
         self.position.step = step
         if self.path is not None and self.path.is_file():

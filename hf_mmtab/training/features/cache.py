@@ -247,7 +247,10 @@ class FeatureCache:
         """Hash what the features depend on: weights, config, precision, and the rows unless each has a key."""
         config = self.model.config.to_dict() if hasattr(self.model, "config") else {}
         spec = dict(self.specs[part])
-        pieces = spec.pop("pieces", {})  # each store says itself which it holds
+        if pieces := spec.pop(
+            "pieces", {}
+        ):  # each store says itself which it holds, and they read no other rows
+            del spec["inputs"]
         digest = hashlib.sha256(
             _hash_weights(
                 modules, leave_out=tuple(prefix for _, prefix in pieces.values() if prefix)

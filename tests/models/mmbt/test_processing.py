@@ -313,10 +313,12 @@ def test_glove_words_are_a_whitespace_vocabulary(tmp_path):
 def test_a_text_of_100k_characters_takes_no_time():
     processor = processor_of()
     for text in ["cat " * 25_000, "x" * 100_000, "\u4e00" * 100_000]:
-        start = time.perf_counter()
+        start = time.process_time()
         assert processor(text=text)["input_ids"].shape[1] <= 511
         assert processor(text=text, text_pair=text)["input_ids"].shape[1] <= 511
-        assert time.perf_counter() - start < 5
+        assert (
+            time.process_time() - start < 20
+        )  # of the processor, whatever else it does; quadratic takes minutes
 
 
 def test_one_pixel_and_very_wide_pictures_give_the_usual_shape():

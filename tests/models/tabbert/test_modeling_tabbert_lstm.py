@@ -15,7 +15,7 @@ from hf_mmtab.models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from hf_mmtab.models.tabbert.modeling_tabbert_losses import focal_loss, rmse_one_hot, window_loss
-from hf_mmtab.models.tabbert.modeling_tabbert_lstm import last_real_row
+from hf_mmtab.models.tabbert.modeling_tabbert_windows import last_real_row
 
 HEADS = {
     "lstm": (TabBertLstmForSequenceClassification, {}),

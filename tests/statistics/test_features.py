@@ -1,16 +1,13 @@
 """Features of a row's past: against slow, obvious loops, and never from a later row."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from hf_mmtab.table_baselines.columns import TableColumns
-from hf_mmtab.table_baselines.earlier import Earlier, together
-from hf_mmtab.table_baselines.features import (
-    history_features,
-    native_categories,
-    row_features,
-    shares_in,
-)
+from hf_mmtab.statistics import GROUPS, RowStatistics, TableColumns
+from hf_mmtab.statistics.earlier import Earlier, together
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -42,11 +39,7 @@ def table_of(rows, seed=0):
 
 
 def all_features(columns, training):
-    return {
-        **dict(row_features(columns, training)),
-        **dict(native_categories(columns, training)),
-        **dict(history_features(columns, training)),
-    }
+    return dict(RowStatistics.fit(columns, training).features(columns))
 
 
 def in_time(columns, group):
@@ -91,7 +84,7 @@ def test_combined_codes_differ_where_any_code_does():
 @pytest.mark.parametrize("history", ["user/card", "user"])
 def test_features_of_the_history_are_those_of_an_obvious_loop(columns, history):
     training = np.arange(len(columns)) % 3 > 0
-    found = dict(history_features(columns, training))
+    found = all_features(columns, training)
     group, shop = columns.histories[history], columns.categories["shop"]
     amount = columns.numbers["amount"]
     size = np.sign(amount) * np.log1p(np.abs(amount))
@@ -140,13 +133,13 @@ def test_the_distance_of_an_hour_from_the_usual_goes_around_midnight(columns):
     night = TableColumns(
         {}, set(), {"hour": hours}, {"hour": 24}, {"": np.zeros(4, int)}, np.arange(4) * HOUR
     )
-    found = dict(history_features(night, np.ones(4, bool)))["hour: distance from the usual"]
+    found = all_features(night, np.ones(4, bool))["hour: distance from the usual"]
     assert found[1] == pytest.approx(2.0)
     assert found[2] == pytest.approx(12.0)  # usual is midnight
 
 
 def test_what_all_histories_had_lately_is_that_of_a_loop(columns):
-    found = dict(history_features(columns, np.ones(len(columns), bool)))
+    found = all_features(columns, np.ones(len(columns), bool))
     shop, time = columns.categories["shop"], columns.time
     amount = columns.numbers["amount"]
     size = np.sign(amount) * np.log1p(np.abs(amount))
@@ -203,11 +196,57 @@ def test_leaving_out_later_rows_changes_no_feature_of_earlier_ones(columns):
 
 def test_a_value_that_training_never_met_counts_half_a_row_and_is_no_category_of_its_own():
     codes = np.array([0, 0, 1, 2, -1])
-    training = np.array([True, True, True, False, False])
-    assert shares_in(codes, training).tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3, 0.5 / 3, 0.5 / 3])
     columns = TableColumns({}, set(), {"shop": codes}, {}, {"": np.zeros(5, int)}, np.arange(5))
-    native = dict(native_categories(columns, training))["shop"]
-    assert native.tolist() == pytest.approx([0, 0, 1, np.nan, np.nan], nan_ok=True)
+    training = np.array([True, True, True, False, False])
+    known = RowStatistics.fit(columns, training).complete(columns)
+    assert known.shares["shop"].tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3, 0.5 / 3, 0.5 / 3])
+    assert known.native["shop"].tolist() == pytest.approx([0, 0, 1, np.nan, np.nan], nan_ok=True)
+
+
+def test_a_later_table_has_the_statistics_that_training_would_give_its_rows(columns):
+    """By value and not by rank: the later table lacks values, has others, and starts its histories anew."""
+    training = columns.time < np.median(columns.time)
+    columns = replace(columns, values={"shop": [f"s{i:02d}" for i in range(12)]})
+    fitted = RowStatistics.from_dict(json.loads(json.dumps(RowStatistics.fit(columns, training).to_dict())))
+    whole = fitted.table(columns)
+    kept = np.flatnonzero(columns.histories["user"] < 3)
+    shops = sorted({*columns.categories["shop"][kept]} - {-1})
+    later = columns.take(kept)
+    later = replace(
+        later,
+        values={"shop": ["before all", *(f"s{i:02d}" for i in shops)]},
+        categories=later.categories
+        | {"shop": np.array([-1 if c < 0 else shops.index(c) + 1 for c in later.categories["shop"]])},
+    )
+    found = fitted.table(later)
+    of_all = [i for i, name in enumerate(fitted.names) if "at this" in name or "residual" in name]
+    alone = [i for i in range(len(fitted.names)) if i not in of_all]
+    assert len(alone) > 50
+    assert np.allclose(found[:, alone], whole[kept][:, alone], rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_statistics_are_chosen_by_group_name_and_pattern(columns):
+    training = np.ones(len(columns), bool)
+
+    def names(chosen):
+        return RowStatistics.fit(columns, training, chosen).names
+
+    everything = names("auto")
+    assert names(["rhythm"])[:2] == ["user/card: rows before", "user/card: log seconds since row -1"]
+    assert names("*: shop: surprise") == ["user/card: shop: surprise", "user: shop: surprise"]
+    assert names(["amount", "*: shop: surprise"])[0] == "amount"
+    assert names(list(GROUPS)) == everything
+    few = RowStatistics.fit(columns, training, ["*: shop: surprise"])
+    whole = dict(RowStatistics.fit(columns, training).features(columns))
+    assert np.array_equal(few.table(columns)[:, 0], whole[few.names[0]].astype(np.float32))
+    with pytest.raises(ValueError, match="found 'shops', which fits none"):
+        names(["shops"])
+
+
+def test_a_table_without_a_column_of_training_is_refused(columns):
+    fitted = RowStatistics.fit(columns, np.ones(len(columns), bool))
+    with pytest.raises(ValueError, match=r"statistics of training, found 78: without amount"):
+        fitted.table(replace(columns, numbers={}))
 
 
 def test_rows_out_of_the_order_of_time_are_refused():

@@ -1,32 +1,36 @@
-"""Hand-made features of the rows of a table, for any column plan: of the row itself, and of what came before it.
+"""Statistics of the past of table rows, for any column plan: of the row itself, and of what came before it.
 
 Everything is known when the row happens: its own cells, and rows before it. Frequencies of values are counted in the
-training rows. Labels are never a feature, earlier ones neither: when they become known is not in the table.
+training rows. Labels are never a statistic, earlier ones neither: when they become known is not in the table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import chain
 
 import numpy as np
 
 from .columns import MISSING, TableColumns
-from .earlier import Earlier, together
+from .earlier import Earlier, together, without_rounding
 
 STRETCH_ROWS = (3, 5, 10)
 STRETCH_SECONDS = {"hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
 STATE_SECONDS = {"hour": 3600.0, "3 hours": 3 * 3600.0, "day": 86_400.0}
 MOST_COUNTED = 100
-MOST_NATIVE_VALUES = 255  # a category with more values enters as the frequency of its values
-MOST_STATE_VALUES = 1000  # categories with more values have too few rows at a time to speak of a state
+# Of a row: the codes of its categories, and its numbers. Of its past: what all histories had lately, what they usually
+# have, and how dense and how unlike in values and numbers its own history was.
+OF_A_ROW = ("category", "row")
+OF_THE_PAST = ("lately", "usual", "rhythm", "values", "numbers")
+GROUPS = (*OF_A_ROW, *OF_THE_PAST)
+OF_ALL_HISTORIES = ("lately", "usual")
 
 Feature = tuple[str, np.ndarray]
 
 
-def row_features(columns: TableColumns, training: np.ndarray) -> Iterator[Feature]:
+def row_features(columns: TableColumns) -> Iterator[Feature]:
     """Yield the features of a row alone: numbers, calendar parts, how frequent its values are.
 
     Args:
-        columns: of all rows.
-        training: `(rows,)` mask of the training rows, in which frequencies are counted.
+        columns: of all rows, with what `RowStatistics.complete` adds.
 
     Yields:
         Name and `(rows,)` float values, NaN where missing.
@@ -39,71 +43,44 @@ def row_features(columns: TableColumns, training: np.ndarray) -> Iterator[Featur
         if name in columns.periods:
             yield name, np.where(codes == MISSING, np.nan, codes)
         else:
-            yield f"{name}: log frequency", np.log(shares_in(codes, training))
+            yield f"{name}: log frequency", np.log(columns.shares[name])
 
 
-def native_categories(columns: TableColumns, training: np.ndarray) -> Iterator[Feature]:
-    """Yield codes of the categories that a tree can split by value: at most 255 values in training, by frequency."""
-    for name, codes in columns.categories.items():
-        if name in columns.periods:
-            continue
-        known = np.unique(codes[training & (codes != MISSING)])
-        if 1 < len(known) <= MOST_NATIVE_VALUES:
-            place = np.searchsorted(known, codes)
-            met = known[np.minimum(place, len(known) - 1)] == codes
-            yield name, np.where(met, place, np.nan)
-
-
-def shares_in(codes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Return how frequent each row's value is among the chosen rows, `(rows,)`; a value not met there counts half
-    a row.
-    """
-    counts = np.bincount(codes[chosen] + 1, minlength=int(codes.max(initial=0)) + 2)
-    return np.maximum(counts, 0.5)[codes + 1] / max(1, int(chosen.sum()))
-
-
-def history_features(columns: TableColumns, training: np.ndarray) -> Iterator[Feature]:
+def history_features(columns: TableColumns, groups: Collection[str] = GROUPS) -> Iterator[Feature]:
     """Yield the features of a row's past, beyond `row_features`.
 
     For each history that the row belongs to (the entity, and its leading columns: card and user): how long, how dense,
     and for each value and number how unlike what came before. Besides: how much and what happened lately at the same
     value (an airport's last hours), and how a number differs from what the value has usually.
 
-    Args and yields as in `row_features`.
+    Yields as `row_features`.
+
+    Args:
+        columns: as in `row_features`.
+        groups: those of `OF_THE_PAST` that are wanted.
     """
+    if not set(groups) & set(OF_THE_PAST):
+        return
     chronological = np.argsort(columns.time, kind="stable")
     # Rows of one time keep their order in the history, because the sort is stable and rows of a history lie in order.
     back = np.empty_like(chronological)
     back[chronological] = np.arange(len(back))
-    view = _in_order(columns, chronological)
-    met = training[chronological]
+    view = columns.take(chronological)
     numbers = _comparable_numbers(view)
-    for source in (_values_lately(view, numbers), _number_residuals(view, numbers)):
-        for name, values in source:
-            yield name, values[back]
-    for history, group in view.histories.items():
+    for group, made in (("lately", _values_lately), ("usual", _number_residuals)):
+        if group in groups:
+            for name, values in made(view, numbers):
+                yield name, values[back]
+    for history, codes in view.histories.items():
         prefix = f"{history}: " if history else ""
-        past = Earlier(group, view.time)
-        for name, values in (
-            *_rhythm(past, view.time),
-            *_unlike_values(past, group, view, met),
-            *_unlike_numbers(past, group, view, numbers),
-        ):
+        past = Earlier(codes, view.time)
+        of_one: dict[str, Iterator[Feature]] = {
+            "rhythm": _rhythm(past, view.time),
+            "values": _unlike_values(past, codes, view),
+            "numbers": _unlike_numbers(past, codes, view, numbers),
+        }
+        for name, values in chain.from_iterable(of_one[group] for group in of_one if group in groups):
             yield prefix + name, values[back]
-
-
-def _in_order(columns: TableColumns, order: np.ndarray) -> TableColumns:
-    def taken(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: values[order] for name, values in arrays.items()}
-
-    return TableColumns(
-        taken(columns.numbers),
-        columns.logarithmic,
-        taken(columns.categories),
-        columns.periods,
-        taken(columns.histories),
-        columns.time[order],
-    )
 
 
 def _comparable_numbers(columns: TableColumns) -> dict[str, np.ndarray]:
@@ -129,15 +106,13 @@ def _log(seconds: np.ndarray) -> np.ndarray:
     return np.log1p(np.maximum(0, seconds))
 
 
-def _unlike_values(
-    past: Earlier, group: np.ndarray, columns: TableColumns, training: np.ndarray
-) -> Iterator[Feature]:
+def _unlike_values(past: Earlier, group: np.ndarray, columns: TableColumns) -> Iterator[Feature]:
     """For each category: how often and when the history had this value, and how surprising its last rows are."""
     seconds, before = columns.time / 1e6, past.count()
     for name, codes in columns.categories.items():
         same = Earlier(together(group, codes), columns.time)
         count = same.count()
-        expected = (count + shares_in(codes, training)) / (before + 1)
+        expected = (count + columns.shares[name]) / (before + 1)
         surprise, new = -np.log(expected), ((count == 0) & (before > 0)).astype(np.float64)
         yield f"{name}: rows before with this value", np.minimum(count, MOST_COUNTED)
         yield f"{name}: surprise", surprise
@@ -170,8 +145,9 @@ def _unlike_numbers(
     """For each number: against the history's mean and spread, its last rows, and its rows of the same value."""
     for name, values in numbers.items():
         mean, spread = past.mean(values), past.deviation(values)
-        yield f"{name}: beyond the mean before", values - mean
-        yield f"{name}: deviations from the mean before", (values - mean) / (spread + 1e-3)
+        beyond = _beyond(values, mean)
+        yield f"{name}: beyond the mean before", beyond
+        yield f"{name}: deviations from the mean before", beyond / (spread + 1e-3)
         yield f"{name}: beyond the row before", values - past.nth(values)
         yield f"{name}: of the row before", past.nth(values)
         for rows in STRETCH_ROWS:
@@ -187,7 +163,12 @@ def _unlike_numbers(
             continue
         same = Earlier(together(group, codes), columns.time)
         for name, values in numbers.items():
-            yield f"{name}: beyond the mean before at this {category}", values - same.mean(values)
+            yield f"{name}: beyond the mean before at this {category}", _beyond(values, same.mean(values))
+
+
+def _beyond(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return how far values lie from means."""
+    return without_rounding(values - mean, 1e3 * np.abs(values))  # means are of long sums
 
 
 def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
@@ -199,14 +180,14 @@ def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> 
             continue
         anyone = Earlier(codes, columns.time, ties=False)
         for name, values in numbers.items():
-            residual = values - anyone.mean(values)
+            residual = _beyond(values, anyone.mean(values))
             yield f"{name}: beyond everybody's mean at this {category}", residual
             for history, group in columns.histories.items():
                 past = Earlier(group, columns.time)
                 prefix = f"{history}: " if history else ""
                 yield (
                     f"{prefix}{name}: beyond its usual residual at {category}",
-                    residual - past.mean(residual),
+                    _beyond(residual, past.mean(residual)),
                 )
 
 
@@ -215,7 +196,7 @@ def _values_lately(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Ite
     usual.
     """
     for category, codes in columns.categories.items():
-        if category in columns.periods or codes.max(initial=0) >= MOST_STATE_VALUES:
+        if category in columns.periods or category in columns.crowded:
             continue
         anyone = Earlier(codes, columns.time, ties=False)
         for stretch, length in STATE_SECONDS.items():

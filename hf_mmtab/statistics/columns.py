@@ -1,18 +1,16 @@
-"""The columns of a table as arrays, in the order of encoded rows: what baselines make their features from."""
+"""The columns of a table as arrays, in the order of encoded rows: what statistics are made from."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import datasets
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ..data.encoded_rows import EncodedRows
-from ..data.histories import iter_tables
 from ..models.tabbert.column_plan import TIME_PARTS, ColumnPlan
 from ..models.tabbert.text_numbers import is_text
-from ..models.tabbert.values import categories, column, in_unit, numbers, time_part
-from .earlier import together
+from ..models.tabbert.values import categories, column, in_unit, microseconds, numbers, time_part
 
 MISSING = -1
 EXACT_FLOAT32 = 2**24  # larger whole numbers are names, and float32 does not tell them apart
@@ -33,6 +31,11 @@ class TableColumns:
         time: `(rows,)` int64 microseconds (or numbers, where the table's time is one).
         money: those of `numbers` that are amounts.
         numbered: those of `categories` that the table has as numbers → `(rows,)` float64, NaN where missing.
+        values: those of `categories` that are no calendar parts → the value of each code; absent: the code itself.
+        shares: category → `(rows,)`, how frequent the row's value was in training; this and what follows comes from
+            `RowStatistics.complete`.
+        native: those of `categories` that enter as codes → `(rows,)` float64, NaN where training never met the value.
+        crowded: those of `categories` that have too many values to speak of the state of each.
     """
 
     numbers: dict[str, np.ndarray]
@@ -43,39 +46,62 @@ class TableColumns:
     time: np.ndarray
     money: list[str] = field(default_factory=list)
     numbered: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    shares: dict[str, np.ndarray] = field(default_factory=dict)
+    native: dict[str, np.ndarray] = field(default_factory=dict)
+    crowded: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.time)
 
+    def take(self, rows: np.ndarray) -> "TableColumns":
+        """Return some of the rows."""
+        by_row = ("numbers", "categories", "histories", "numbered", "shares", "native")
+        taken: dict[str, Any] = {
+            name: {key: values[rows] for key, values in getattr(self, name).items()} for name in by_row
+        }
+        return replace(self, time=self.time[rows], **taken)
 
-def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan) -> TableColumns:
-    """Read the columns that a plan makes fields of, as values and not as bins.
+
+def columns_of_history(table: pa.Table, plan: ColumnPlan) -> TableColumns:
+    """Read the rows of one history, the oldest first, as `read_columns` reads those of a table."""
+    one = np.zeros(table.num_rows, dtype=np.int64)
+    names = ["/".join(plan.entity[:count]) for count in range(len(plan.entity), 0, -1)] or [""]
+    time = moments(table, plan)
+    return columns_of(lambda name: column(table, name), plan, dict.fromkeys(names, one), time, None)
+
+
+def moments(table: pa.Table, plan: ColumnPlan) -> np.ndarray:
+    """Return when the rows of a table happened, `(rows,)` microseconds; the row's number where the plan has no time."""
+    if plan.time is None:
+        return np.arange(table.num_rows)
+    return microseconds(in_unit(column(table, plan.time), plan.time_unit))
+
+
+def columns_of(
+    read: Callable[[str], pa.Array],
+    plan: ColumnPlan,
+    histories: dict[str, np.ndarray],
+    time: np.ndarray,
+    order: np.ndarray | None,
+) -> TableColumns:
+    """Return the columns that a plan makes fields of.
 
     Args:
-        dataset: the typed rows that `rows` were encoded from.
-        rows: for the order, the times and whose rows they are.
+        read: gives a column of the table by its name.
         plan: of the processor.
-
-    Raises:
-        ValueError: if `dataset` has another number of rows, or lacks a column.
+        histories, time: see `TableColumns`.
+        order: the row of the table behind each row; None: the same.
     """
-    if len(dataset) != len(rows):
-        raise ValueError(
-            f"Expected the {len(rows)} rows that were encoded, found a table of {len(dataset)}. Give the table that "
-            "the processor encoded, with the same entities and max_rows."
-        )
-    order = None if rows.row_numbers is None else np.array(rows.row_numbers)
-    found = TableColumns({}, set(), {}, {}, _histories(rows, plan), np.array(rows.time))
-    sources = {one.name: plan.source(one) for one in plan.fields}
+    found = TableColumns({}, set(), {}, {}, histories, time)
     taken: set[tuple[str, str]] = set()
     for one in plan.fields:
-        source = str(sources[one.name])
+        source = str(plan.source(one))
         kind = "number" if one.kind in ("numeric", "money", "sign") else one.kind
         if kind == "time_gap" or (kind == "number" and (source, kind) in taken):
             continue
         taken.add((source, kind))
-        parts = [column(table, source) for table in iter_tables(dataset, [source])]
-        array = pa.concat_arrays(parts) if parts else pa.array([], type=pa.float64())
+        array = read(source)
         array = in_unit(array, plan.time_unit) if source == plan.time else array
         if kind == "number":
             values = numbers(array, source)
@@ -89,12 +115,9 @@ def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan)
             codes = time_part(array, str(one.part), source).astype(np.int64)
             found.periods[one.name] = TIME_PARTS[str(one.part)]
         else:
-            codes = value_codes(categories(array, one.fill))
+            codes, found.values[one.name] = value_codes(categories(array, one.fill))
             numbered = _all_numbers(array)
-            if (
-                numbered is not None
-                and np.abs(numbered[np.isfinite(numbered)]).max(initial=0) < EXACT_FLOAT32
-            ):
+            if numbered is not None:
                 found.numbered[one.name] = numbered if order is None else numbered[order]
         found.categories[one.name] = codes if order is None else codes[order]
     return found
@@ -112,21 +135,10 @@ def _all_numbers(array: pa.Array) -> np.ndarray | None:
     return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) if is_number else None
 
 
-def value_codes(values: pa.Array) -> np.ndarray:
-    """Number the different values, `(rows,)` int64 in their order; -1 where missing."""
+def value_codes(values: pa.Array) -> tuple[np.ndarray, list[Any]]:
+    """Number the different values, `(rows,)` int64 in their order, -1 where missing; also return the value of each."""
     series = pl.Series(pl.from_arrow(values))
-    codes = series.rank("dense").cast(pl.Int64) - 1 if len(series) else series.cast(pl.Int64)
-    return codes.fill_null(MISSING).to_numpy().astype(np.int64)
-
-
-def _histories(rows: EncodedRows, plan: ColumnPlan) -> dict[str, np.ndarray]:
-    """Codes of the entity and of its leading parts; a table that is one history has one code."""
-    number = np.zeros(len(rows), dtype=np.int64)
-    number[rows.entity_starts[1:]] = 1
-    number = np.cumsum(number)
-    found = {"/".join(plan.entity): number}
-    for count in range(len(plan.entity) - 1, 0, -1):
-        leading = list(plan.entity[:count])
-        codes = [value_codes(rows.entity_names[name].to_arrow()) for name in leading]
-        found["/".join(leading)] = together(*codes)[number]
-    return found
+    if not len(series):
+        return np.empty(0, dtype=np.int64), []
+    codes = (series.rank("dense").cast(pl.Int64) - 1).fill_null(MISSING).to_numpy().astype(np.int64)
+    return codes, series.drop_nulls().unique().sort().to_list()

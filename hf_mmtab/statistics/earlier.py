@@ -85,7 +85,8 @@ class Earlier:
         """
         ordered = np.nan_to_num(values[self.order].astype(np.float64))
         sums = np.concatenate([[0.0], np.cumsum(ordered)])
-        found = sums[self.stop] - sums[self.back(rows, seconds)]
+        until, since = sums[self.stop], sums[self.back(rows, seconds)]
+        found = without_rounding(until - since, np.maximum(np.abs(until), np.abs(since)))
         return self._unsorted(found + ordered if inclusive else found)
 
     def mean(
@@ -102,7 +103,8 @@ class Earlier:
         )  # differences of long sums stay exact to more digits
         counts = self.total(known, rows, seconds, inclusive)
         sums = self.total(values - centre, rows, seconds, inclusive)
-        return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0) + centre
+        means = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0) + centre
+        return without_rounding(means, np.abs(centre))
 
     def deviation(self, values: np.ndarray) -> np.ndarray:
         """Return the standard deviation (n - 1) of the earlier rows that have a value, `(rows,)`; NaN below two."""
@@ -113,6 +115,7 @@ class Earlier:
         spread = np.maximum(
             0.0, squares - np.divide(sums**2, counts, out=np.zeros_like(sums), where=counts > 0)
         )
+        spread = without_rounding(spread, squares)
         return np.sqrt(np.divide(spread, counts - 1, out=np.full(len(values), np.nan), where=counts > 1))
 
     def nth(self, values: np.ndarray, back: int = 1) -> np.ndarray:
@@ -120,6 +123,14 @@ class Earlier:
         place = self.stop - back
         ordered = values[self.order].astype(np.float64)
         return self._unsorted(np.where(place >= self.first, ordered[np.maximum(place, 0)], np.nan))
+
+
+def without_rounding(values: np.ndarray, terms: np.ndarray | float) -> np.ndarray:
+    """Return values, but exactly 0 where they are no more than what rounding leaves of the terms they are made of.
+
+    Rounding differs once later rows are in the table, and a tree sends 1e-17 down another branch than 0.
+    """
+    return np.where(np.abs(values) <= 1e-12 * terms, 0.0, values)
 
 
 def together(*codes: np.ndarray) -> np.ndarray:

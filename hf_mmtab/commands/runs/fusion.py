@@ -1,0 +1,243 @@
+"""Boosted trees on statistics of the past as a model of their own, and joined with a sequence model."""
+
+import copy
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from transformers.utils import logging
+
+from ...data.encoded_rows import EncodedRows
+from ...data.windows import IGNORED, WindowDataset
+from ...evaluation.scored_rows import judged_rows
+from ...models.tabbert.boosted_trees import import_lightgbm
+from ...models.tabbert.modeling_tabbert_boosted import CANDIDATES, FUSED, STATISTICS
+from ...models.tabbert.modeling_tabbert_numbers import normal_quantiles, normal_scores
+from ...models.tabbert.modeling_tabbert_surprise import surprise_names, windowed_names
+from ...statistics import RowStatistics
+from ...table_baselines import TableBaselines
+from ...table_baselines.boosting import Features, fit_trees
+from ...tasks import PreparedTable
+from ...tasks.table_labels import epoch_sampler
+from ...training import MMTabTrainer
+from ..tables.predicting import judged_logits
+from .own_files import CACHE_FOLDER
+from .recipe import HeadRecipe
+
+logger = logging.get_logger(__name__)
+
+HALVES = ("boosted", "sequence")
+
+
+class TreesTrainer(MMTabTrainer):
+    """Trains nothing by gradients: `HeadRun.calibrate` fits the trees. It predicts and saves as any trainer."""
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Leave the model as it is."""
+
+
+def check_trees(recipe: HeadRecipe, table: PreparedTable) -> None:
+    """Check before hours of training that trees can be fitted after it.
+
+    Raises:
+        ValueError: if the label is of another kind than they take, or several processes train.
+        ImportError: without LightGBM.
+    """
+    name = recipe.model.architecture
+    if name not in ("boosted", "fusion"):
+        return
+    import_lightgbm()
+    if recipe.run.window_label == "any":
+        raise ValueError(
+            f"Expected window_label last or every for architecture {name}, which judges rows, found any. Change it."
+        )
+    if name == "fusion" and len(table.rows.label_names) != 2:
+        raise ValueError(
+            f"Expected a label of two classes for architecture fusion, found {len(table.rows.label_names) or 'no'} "
+            "classes. Use architecture: boosted or lstm."
+        )
+    if recipe.training.world_size > 1:
+        raise ValueError(
+            f"Expected one process for architecture {name}, found {recipe.training.world_size}. Start it without "
+            "torchrun."
+        )
+
+
+def features_of_rows(run: Any) -> Features:
+    """Return the statistics of all rows of a run's table, as trees read them."""
+    statistics = RowStatistics.from_dict(run.processor.statistics)
+    values = run.windows["train"].beside["statistics"]
+    return Features(statistics.names, values, list(range(statistics.categorical)))
+
+
+def fit_boosted(run: Any, model: Any) -> None:
+    """Fit trees on the statistics of the training rows into a model."""
+    baselines = TableBaselines(run.table, run.table.dataset, run.windows)
+    trees = baselines.fit(features_of_rows(run), run.recipe.training.seed, whole=True)
+    model.set_trees(STATISTICS, trees.boosters)
+    run.notes.append(f"Boosted: {trees.summary(run.recipe.training.seed)}")
+
+
+def fuse(run: Any, trainer: Any) -> None:
+    """Join the trained sequence model with boosted trees, in the way that is best on validation.
+
+    What is fitted on the sequence model's scores is fitted on scores of rows that it had not learned from: it is
+    trained anew up to a moment and scores the training rows after it, several times (`fusion_folds`). The first rows
+    have no such score and are left out there.
+
+    Args:
+        run: a `HeadRun` whose sequence model is trained; its config gets `fusion`.
+        trainer: with the model.
+    """
+    model = trainer.model
+    fit_boosted(run, model)
+    features = features_of_rows(run)
+    inputs = {split: judged_inputs(trainer, run.windows[split]) for split in ("train", "validation")}
+    rows, numbers, labels = _known(run, *inputs["train"])
+    times, seed = np.array(run.table.rows.time[rows]), run.recipe.training.seed
+    rounds = model.boosters[STATISTICS][0].num_trees()
+    scored, halves, extras = [], [], []
+    for begin, end in rolling(times, run.recipe.model.fusion_folds):
+        before, after = times < begin, (times >= begin) & (times < end)
+        if len(np.unique(labels[before])) < 2 or not after.any():
+            continue
+        logger.info(
+            f"Fusion: the LSTM is trained anew on {int(before.sum()):,} of {len(times):,} labelled rows."
+        )
+        own = sequence_up_to(run, int(begin))
+        boosted = fit_trees(features.select(rows[before]), labels[before], rounds, 2, seed)
+        places = np.flatnonzero(after)
+        odds = own[places]
+        trees_odds = boosted.boosters[0].predict(features.select(rows[places]).values, raw_score=True)
+        scored.append(places)
+        halves.append(np.stack([odds, trees_odds], axis=1))
+        extras.append(np.concatenate([odds[:, None], numbers[places, 1:]], axis=1))
+    if not scored or len(np.unique(labels[np.concatenate(scored)])) < 2:
+        raise ValueError(
+            f"Expected training rows of both classes before and after a moment to fit a fusion, found "
+            f"{int(labels.sum())} positive ones among {len(labels)}. Use architecture: boosted or lstm, or more rows."
+        )
+    out, both, more = np.concatenate(scored), np.concatenate(halves), np.concatenate(extras)
+    judged, known, truth = _known(run, *inputs["validation"])
+    fusion: dict[str, Any] = {"chosen": "trees", "weights": {}}
+    ranks = torch.from_numpy(both)
+    fusion["quantiles"] = normal_quantiles(ranks).tolist()
+    ranked = normal_scores(ranks, torch.tensor(fusion["quantiles"])).numpy()
+    fusion["weights"]["stack"] = _logistic(both, labels[out])
+    equal = _logistic(ranked.mean(axis=1, keepdims=True), labels[out])
+    fusion["weights"]["rank_average"] = [equal[0] / 2, equal[0] / 2, equal[1]]
+    stops = _beside(features, judged, known, model.config), truth
+    joined = fit_trees(_beside(features, rows[out], more, model.config), labels[out], stops, 2, seed)
+    model.set_trees(FUSED, joined.boosters)
+    model.config.fusion = fusion
+    statistics, others = torch.from_numpy(features.select(judged).values), torch.from_numpy(known)
+    found = {
+        name: float(average_precision_score(truth, model.fuse(name, statistics, others).numpy()))
+        for name in CANDIDATES
+    }
+    fusion = {**fusion, "chosen": max(found, key=lambda name: found[name]), "validation": found}
+    model.config.fusion = fusion
+    run.notes.append(fusion_note(fusion))
+    run.notes.append(f"Fusion: {joined.summary(seed)}")
+
+
+def fusion_note(fusion: dict[str, Any]) -> str:
+    """Say how the halves are joined, and what each way came to on validation."""
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in fusion["validation"].items())
+    chosen = fusion["chosen"].replace("_", " ")
+    alone = " alone: joining the halves gained nothing there" if fusion["chosen"] in HALVES else ""
+    return f"Scores are those of {chosen}{alone}, by average_precision on validation ({told})."
+
+
+def _logistic(inputs: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Return weights and, last, the bias of a logistic regression."""
+    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(inputs, labels)
+    return [*map(float, fitted.coef_[0]), float(fitted.intercept_[0])]
+
+
+def _beside(features: Features, rows: np.ndarray, more: np.ndarray, config: Any) -> Features:
+    """Return the statistics of some rows with what `tree_inputs` gave for them behind."""
+    values = np.concatenate([features.select(rows).values, more.astype(np.float32)], axis=1)
+    names = ["TabBERT: log odds"]
+    if more.shape[1] > 1:
+        told = [*surprise_names(config), *windowed_names(config)]
+        names += [f"TabBERT: {name}" for name in told]
+    return Features([*features.names, *names], values, features.categorical)
+
+
+def _known(run: Any, rows: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows that have a label, their inputs and labels."""
+    labels = np.array(run.table.rows.labels[rows]).astype(np.int64)
+    known = labels != IGNORED
+    return rows[known], inputs[known], labels[known]
+
+
+def rolling(times: np.ndarray, folds: int) -> Iterator[tuple[float, float]]:
+    """Yield moments between which rows are scored by what was fitted before the first of the two.
+
+    Args:
+        times: of the training rows.
+        folds: how many; the rows before the first moment are never scored.
+    """
+    cuts = np.quantile(times, np.arange(1, folds + 1) / (folds + 1), method="inverted_cdf")
+    ends: Sequence[float] = [*cuts[1:].tolist(), np.inf]
+    yield from ((begin, end) for begin, end in zip(cuts.tolist(), ends, strict=True) if begin < end)
+
+
+@torch.inference_mode()
+def judged_inputs(trainer: Any, windows: WindowDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the judged rows of windows and `TabBertFusionForSequenceClassification.tree_inputs` of each."""
+    model = trainer.model.eval()
+    pieces = []
+    for batch in trainer.get_test_dataloader(windows):
+        batch.pop("labels", None)
+        pieces.append(model.tree_inputs(**batch).cpu())
+    judged = judged_rows(windows)
+    if windows.label == "every":
+        return judged.row, judged_logits(pieces, judged.window, judged.place)
+    return judged.row, np.concatenate(pieces)
+
+
+def sequence_up_to(run: Any, moment: int) -> np.ndarray:
+    """Train the sequence model on labels before a moment; return its log odds of all labelled training rows."""
+    recipe = run.recipe
+    train = run.windows["train"]
+    early = WindowDataset(
+        labels_before(train.rows, moment), train.index, train.label, train.skip, train.beside
+    )
+    cache = recipe.training.feature_cache_dir or str((recipe.shared or recipe.folder) / CACHE_FOLDER)
+    with tempfile.TemporaryDirectory(prefix="fusion-") as scratch:
+        own: dict[str, Any] = {
+            "output_dir": scratch,
+            "eval_strategy": "no",
+            "save_strategy": "no",
+            "audit": False,
+        }
+        own |= {"load_best_model_at_end": False, "early_stopping_patience": None, "push_to_hub": False}
+        own |= {"report_to": "none", "row_inputs": recipe.model.row_inputs}
+        trial = type(run)(recipe.variant(recipe.shared, **own), run.is_reference)
+        trial.recipe.data.stride, trial.recipe.data.eval_stride = recipe.data.stride, recipe.data.eval_stride
+        trial.recipe.training.feature_cache_dir = cache  # the encoder's outputs do not depend on labels
+        trial.table, trial.processor = run.table, run.processor
+        trial.windows = {**run.windows, "train": early}
+        model = trial.start()
+        trial.sampler = epoch_sampler(trial.recipe.run, early, trial.recipe.training.seed, known=True)
+        trainer = trial.trainer_type(
+            model=model, args=trial.recipe.training, **trial.trainer_arguments(model)
+        )
+        trial.adjust(trainer)
+        trainer.train()
+        return _known(run, *judged_inputs(trainer, train))[1][:, 0]
+
+
+def labels_before(rows: EncodedRows, moment: int) -> EncodedRows:
+    """Return the same rows, but without labels from a moment on."""
+    found = copy.copy(rows)
+    found.__dict__.pop("label_sums", None)
+    assert rows.labels is not None
+    found.labels = np.where(np.array(rows.time) < moment, rows.labels, IGNORED).astype(rows.labels.dtype)
+    return found

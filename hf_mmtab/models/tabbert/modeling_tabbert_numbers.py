@@ -1,0 +1,69 @@
+"""Statistics of rows as inputs of a neural head: on one scale, with marks where they are missing."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from .configuration_tabbert import TabBertConfig
+
+POINTS, FARTHEST = 65, 3.5  # quantiles of each number, at normal scores from -3.5 to 3.5
+
+
+class TabBertRowNumbers(nn.Module):
+    """Puts numbers on the scale of a normal distribution by quantiles of training, and maps them to a vector."""
+
+    quantiles: torch.Tensor  # (numbers, POINTS), not decreasing
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__()
+        self.codes = config.statistics_codes
+        count = len(config.statistics or []) - self.codes
+        self.register_buffer("quantiles", torch.zeros(count, POINTS))
+        self.projection = nn.Linear(2 * count, config.statistics_hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.statistics_hidden_size)
+
+    @torch.no_grad()
+    def learn_quantiles(self, values: torch.Tensor) -> None:
+        """Take the quantiles of training rows, `(rows, statistics)`; see `normal_quantiles`."""
+        self.quantiles.copy_(normal_quantiles(values[:, self.codes :]))
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return one vector for the statistics of each row, shape `(batch, rows, statistics_hidden_size)`."""
+        numbers = numbers[..., self.codes :]
+        missing = (~numbers.isfinite()).to(self.projection.weight.dtype)
+        scores = normal_scores(numbers, self.quantiles).to(missing.dtype)
+        return self.LayerNorm(self.projection(torch.cat([scores, missing], dim=-1)))
+
+
+def normal_quantiles(values: torch.Tensor) -> torch.Tensor:
+    """Return quantiles at even steps of the normal distribution, fine in the tails, shape `(numbers, POINTS)`.
+
+    Args:
+        values: shape `(rows, numbers)`, NaN where missing; a number without any value counts as 0.
+    """
+    levels = torch.special.ndtr(torch.linspace(-FARTHEST, FARTHEST, POINTS, dtype=torch.float64))
+    known = values.T.where(values.T.isfinite(), torch.nan)
+    found = [
+        np.nanquantile(one, levels) if np.isfinite(one).any() else np.zeros(POINTS) for one in known.numpy()
+    ]
+    return torch.tensor(np.array(found), dtype=torch.float32).reshape(-1, POINTS)
+
+
+def normal_scores(numbers: torch.Tensor, quantiles: torch.Tensor) -> torch.Tensor:
+    """Return where numbers lie on the scale of a normal distribution, shape `(..., numbers)`; 0 where missing.
+
+    Equal quantiles share their middle, and beyond the last ones numbers are cut off.
+
+    Args:
+        numbers: shape `(..., numbers)`.
+        quantiles: of each, see `normal_quantiles`.
+    """
+    flat = numbers.reshape(-1, numbers.shape[-1]).T.contiguous().float()  # (numbers, n)
+    left = torch.searchsorted(quantiles, flat)
+    right = torch.searchsorted(quantiles, flat, right=True)
+    upper = left.clamp(1, POINTS - 1)
+    low, high = quantiles.gather(1, upper - 1), quantiles.gather(1, upper)
+    between = upper - 1 + ((flat - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)
+    place = torch.where(right > left, (left + right - 1) / 2, between)
+    scores = (place / (POINTS - 1) * 2 - 1) * FARTHEST
+    return scores.where(flat.isfinite(), 0.0).T.reshape(numbers.shape)

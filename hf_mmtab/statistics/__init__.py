@@ -1,0 +1,6 @@
+"""Statistics of the past: numbers about each row of a table and about what came before it."""
+
+from .columns import TableColumns, columns_of_history
+from .features import GROUPS
+from .reading import read_columns
+from .row_statistics import RowStatistics

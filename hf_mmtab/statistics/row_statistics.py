@@ -1,0 +1,211 @@
+"""What statistics of the past remember of the training rows, and the statistics of any table by that."""
+
+import fnmatch
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from .columns import EXACT_FLOAT32, MISSING, TableColumns
+from .features import GROUPS, Feature, history_features, row_features
+
+MOST_NATIVE_VALUES = 255  # a category with more values enters as the frequency of its values
+MOST_STATE_VALUES = 1000  # categories with more values have too few rows at a time to speak of a state
+ROWS_AT_ONCE = 65_536
+
+Choice = str | list[str]  # "auto", or names, patterns and groups
+
+
+@dataclass
+class RowStatistics:
+    """Statistics of rows and of their past, the same for the table they were fitted on and for any later one.
+
+    Exact over the whole history, unbinned, and from nothing later: a row's statistics change neither with later rows
+    nor with labels, nor with rows of the same moment in other histories.
+
+    Args:
+        rows: of training, in which values were counted.
+        counts: category → `(value, count)` of each value of training, in their order.
+        missing: category → rows of training without a value.
+        numbered: categories that also enter as numbers.
+        crowded: categories with too many values to speak of the state of each.
+        names: of the chosen statistics, in the order of their columns.
+        groups: that the chosen ones lie in.
+        categorical: how many of the names, the first ones, are codes of categories.
+    """
+
+    rows: int
+    counts: dict[str, list[tuple[Any, int]]]
+    missing: dict[str, int]
+    numbered: list[str]
+    crowded: list[str]
+    names: list[str]
+    groups: list[str]
+    categorical: int
+
+    @classmethod
+    def fit(cls, columns: TableColumns, training: np.ndarray, chosen: Choice = "auto") -> "RowStatistics":
+        """Count the values of the training rows, and choose the statistics.
+
+        Args:
+            columns: of all rows.
+            training: `(rows,)` mask of the training rows.
+            chosen: "auto": all; or names, patterns of names (`user: *surprise*`) and groups (`GROUPS`).
+
+        Raises:
+            ValueError: if a pattern fits no statistic, or there is none.
+        """
+        found = cls(int(training.sum()), {}, {}, [], [], [], list(GROUPS), 0)
+        for name, own in columns.categories.items():
+            met = np.bincount(own[training] + 1, minlength=int(own.max(initial=0)) + 2)
+            values = columns.values.get(name) or range(len(met) - 1)
+            found.missing[name] = int(met[0])
+            pairs = zip(values, met[1:].tolist(), strict=False)
+            found.counts[name] = [(value, count) for value, count in pairs if count]
+            if name not in columns.periods and own.max(initial=0) >= MOST_STATE_VALUES:
+                found.crowded.append(name)
+        for name, numbers in columns.numbered.items():
+            if np.abs(numbers[np.isfinite(numbers)]).max(initial=0) < EXACT_FLOAT32:
+                found.numbered.append(name)
+        known = list(found._probe(columns))
+        kept = (
+            known if chosen == "auto" else _matching(known, [chosen] if isinstance(chosen, str) else chosen)
+        )
+        if not kept:
+            raise ValueError(
+                "Expected fields to make statistics of, found no number, category or calendar part in the column plan. "
+                "Add one."
+            )
+        found.groups = [group for group in GROUPS if group in {group for group, _ in kept}]
+        found.names = [name for _, name in kept]
+        found.categorical = sum(group == "category" for group, _ in kept)
+        return found
+
+    def _probe(self, columns: TableColumns) -> Iterator[tuple[str, str]]:
+        """Yield group and name of every statistic: those of a table follow from its columns, not from its rows."""
+        few = self.complete(columns.take(np.arange(min(2, len(columns)))))
+        group_of = {name: group for group in GROUPS for name, _ in replace(self, groups=[group])._all(few)}
+        for name, _ in self._all(few):
+            yield group_of[name], name
+
+    def complete(self, columns: TableColumns) -> TableColumns:
+        """Return the columns with what training tells of their values: how frequent they were, and their codes."""
+        shares, native = {}, {}
+        for name, codes in columns.categories.items():
+            values = columns.values.get(name) or range(int(codes.max(initial=0)) + 1)
+            place = _places(values, [value for value, _ in self.counts[name]])
+            met = np.array([count for _, count in self.counts[name]] + [0])[place]
+            met = np.concatenate([[self.missing[name]], met])  # a value not met in training counts half a row
+            shares[name] = np.maximum(met, 0.5)[codes + 1] / max(1, self.rows)
+            if name not in columns.periods and 1 < len(self.counts[name]) <= MOST_NATIVE_VALUES:
+                code = np.where(place < 0, np.nan, place)
+                native[name] = np.concatenate([[np.nan], code])[codes + 1]
+        numbered = {name: columns.numbered[name] for name in self.numbered if name in columns.numbered}
+        return replace(
+            columns, shares=shares, native=native, numbered=numbered, crowded=frozenset(self.crowded)
+        )
+
+    def _all(self, columns: TableColumns) -> Iterator[Feature]:
+        """Yield every statistic of the groups; the columns are complete."""
+        if "category" in self.groups:
+            yield from columns.native.items()
+        past = history_features(columns, self.groups)
+        yield from chain(row_features(columns) if "row" in self.groups else (), past)
+
+    def features(self, columns: TableColumns) -> Iterator[Feature]:
+        """Yield name and `(rows,)` values of each chosen statistic; a row without it has NaN."""
+        wanted = set(self.names)
+        yield from (made for made in self._all(self.complete(columns)) if made[0] in wanted)
+
+    def table(self, columns: TableColumns, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the chosen statistics, `(rows, statistics)` float32, in a file that goes with the process.
+
+        Args:
+            columns: of all rows of a table.
+            rows: the places of those that are wanted; None: all.
+
+        Raises:
+            ValueError: if the table lacks a column that the statistics were fitted on.
+        """
+        made = ((name, values if rows is None else values[rows]) for name, values in self.features(columns))
+        names, array = _in_file(made, len(columns) if rows is None else len(rows))
+        if names != self.names:
+            absent = sorted(set(self.names) - set(names))
+            raise ValueError(
+                f"Expected the {len(self.names)} statistics of training, found {len(names)}: without "
+                f"{', '.join(absent[:3])}. Give a table with the columns and the types of the training table."
+            )
+        return array
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` reads, as JSON has it."""
+        return {
+            **vars(self),
+            "counts": {name: [list(p) for p in pairs] for name, pairs in self.counts.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> "RowStatistics":
+        """Build statistics from what `to_dict` gave."""
+        counts = {name: [(value, count) for value, count in pairs] for name, pairs in saved["counts"].items()}
+        return cls(**{**saved, "counts": counts})
+
+
+def _matching(known: list[tuple[str, str]], patterns: Collection[str]) -> list[tuple[str, str]]:
+    """Return the statistics that patterns or groups name, in their order.
+
+    Raises:
+        ValueError: if one of them fits none.
+    """
+    kept: set[tuple[str, str]] = set()
+    for pattern in patterns:
+        fits = {
+            (group, name) for group, name in known if group == pattern or fnmatch.fnmatchcase(name, pattern)
+        }
+        if not fits and pattern not in GROUPS:
+            raise ValueError(
+                f"Expected statistics by group ({', '.join(GROUPS)}), name or pattern such as '*: surprise', found "
+                f"{pattern!r}, which fits none. The first of {len(known)} are {', '.join(n for _, n in known[:5])}."
+            )
+        kept |= fits
+    return [one for one in known if one in kept]
+
+
+def _places(values: Iterable[Any], known: list[Any]) -> np.ndarray:
+    """Return where each value stands among the known ones, -1 where it does not; 5, 5.0 and "5" are one value."""
+    as_text = any(isinstance(value, str) for value in known)
+    place = {value: number for number, value in enumerate(known)}
+    return np.array([place.get(_alike(value, as_text), MISSING) for value in values], dtype=np.int64)
+
+
+def _alike(value: Any, as_text: bool) -> Any:
+    if as_text:
+        return str(value)
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _in_file(features: Iterable[Feature], rows: int) -> tuple[list[str], np.ndarray]:
+    """Write features into a file without a name, and return their names and `(rows, features)` float32, mapped.
+
+    They are made one after the other and read row by row: 24 million rows have some 14 GB of them, so they are turned
+    in blocks.
+    """
+    names = []
+    with tempfile.TemporaryFile() as made, tempfile.TemporaryFile() as turned:
+        for name, column in features:
+            names.append(name)
+            column.astype(np.float32).tofile(made)
+        made.flush()
+        if not (rows and names):
+            return names, np.empty((rows, len(names)), dtype=np.float32)
+        by_feature = np.memmap(made, np.float32, mode="r", shape=(len(names), rows))
+        for first in range(0, rows, ROWS_AT_ONCE):
+            np.ascontiguousarray(by_feature[:, first : first + ROWS_AT_ONCE].T).tofile(turned)
+        turned.flush()
+        return names, np.memmap(turned, np.float32, mode="r", shape=(rows, len(names)))

@@ -1,0 +1,266 @@
+"""Trees on statistics of the past as a model, alone and joined with a sequence model: trained, saved, used anywhere."""
+
+import builtins
+import json
+
+import datasets
+import numpy as np
+import polars
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from sklearn.metrics import average_precision_score
+from transformers import AutoModelForSequenceClassification, pipeline
+
+from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
+from hf_mmtab.commands.finetune import main
+from hf_mmtab.commands.runs.fusion import labels_before, rolling
+from hf_mmtab.commands.tables.state import STATE_FILE, with_history, write_state
+from hf_mmtab.data.encoded_rows import EncodedRows
+from hf_mmtab.evaluation.scored_rows import ScoredRows
+from hf_mmtab.models.tabbert import TabBertProcessor
+
+SHOPS = ["bakery", "grocer", "cinema", "garage", "school", "market"]
+PLAN = {
+    "entity": ["who", "card"],
+    "time": "when",
+    "label": "odd",
+    "fields": {
+        "when.gap": {"kind": "time_gap", "num_bins": 4},
+        "shop": {},
+        "amount": {"kind": "numeric", "num_bins": 6},
+    },
+}
+TRAINING = {
+    "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32, "learning_rate": 1.0e-2, "logging_steps": 20,
+    "eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True, "report_to": "none",
+    "disable_tqdm": True, "seed": 1, "seq_len": 8, "stride": 4, "task": "table", "bootstrap": 20, "plan": PLAN,
+    "num_train_epochs": 1,
+}  # fmt: skip
+
+
+def write_recipe(folder, name, **values):
+    kept = {key: value for key, value in (TRAINING | values).items() if value is not None}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(kept, sort_keys=False))
+    return str(folder / f"{name}.yaml")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Payments that are odd where the holder was never at the shop before, and an encoder of them."""
+    folder = tmp_path_factory.mktemp("fusion")
+    rng = np.random.default_rng(0)
+    rows = []
+    for who in range(20):
+        usual, met = rng.choice(len(SHOPS), 2, replace=False), set()
+        for step in range(60):
+            shop = int(rng.choice(usual) if rng.random() < 0.85 else rng.integers(0, len(SHOPS)))
+            hours = 7 * step + who
+            when = f"2024-01-{1 + hours // 24:02d} {hours % 24:02d}:{who:02d}"
+            odd = "yes" if shop not in met and met else "no"
+            met = met | {shop} if len(met) < 3 else {shop}
+            rows.append(
+                (when, f"w{who}", step % 2, SHOPS[shop], 10 * shop + int(rng.integers(0, 3)), odd, step % 5)
+            )
+    lines = ["when,who,card,shop,amount,odd,heat", *(",".join(map(str, row)) for row in sorted(rows))]
+    (folder / "payments.csv").write_text("\n".join(lines) + "\n")
+    sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "next_row": True}
+    data = str(folder / "payments.csv")
+    pretrain.main(
+        [
+            write_recipe(
+                folder, "pretrain", data=data, output_dir=str(folder / "encoder"), bootstrap=None, **sizes
+            )
+        ]
+    )
+    head = {"data": data, "plan": None, "pretrained": str(folder / "encoder"), "lstm_hidden_size": 8}
+    write_recipe(folder, "boosted", data=data, architecture="boosted", window_label="every")
+    write_recipe(folder, "fusion", **head, architecture="fusion", window_label="every", row_inputs="surprise")
+    joint = {
+        "row_inputs": ["surprise", "windowed_surprise", "statistics"],
+        "statistics": ["values", "rhythm"],
+    }
+    write_recipe(folder, "joint", **head, architecture="lstm", window_label="last", **joint)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["boosted", "fusion", "joint"])
+def run(request, folder):
+    main([str(folder / f"{request.param}.yaml"), "--output_dir", str(folder / request.param)])
+    return folder / request.param
+
+
+def test_a_saved_model_scores_a_table_as_its_run_did(run, folder, tmp_path):
+    own = ScoredRows.load(run / "predictions" / "test.parquet")
+    table = pq.read_table(run / "predictions" / "test.parquet")
+    predict.main([str(run), str(folder / "payments.csv"), str(tmp_path / "scores.parquet")])
+    found = pq.read_table(tmp_path / "scores.parquet").to_pandas().set_index("row")["probability_yes"]
+    np.testing.assert_allclose(found.loc[table["row"].to_numpy()], own.scores, atol=1e-5)
+    out = tmp_path / "judged"
+    eval_checkpoint.main([str(run), str(folder / "payments.csv"), "--out", str(out), "--bootstrap", "0"])
+    judged = ScoredRows.load(out / "predictions" / "test.parquet")
+    np.testing.assert_allclose(judged.scores, own.scores, atol=1e-5)
+    if run.name == "boosted":
+        assert average_precision_score(own.labels, own.scores) > 0.9  # statistics tell it
+    again = AutoModelForSequenceClassification.from_pretrained(run)
+    again.save_pretrained(tmp_path / "copy")
+    names = {path.name for path in run.glob("*_trees_*.txt")}
+    assert {path.name for path in (tmp_path / "copy").glob("*_trees_*.txt")} == names
+    assert names == {
+        "boosted": {"statistics_trees_0.txt"}, "fusion": {"statistics_trees_0.txt", "fused_trees_0.txt"}, "joint": set()
+    }[run.name]  # fmt: skip
+
+
+def test_the_pipeline_scores_a_history_as_predict_scores_a_table_of_it_alone(run, folder, tmp_path):
+    table = polars.read_csv(folder / "payments.csv", try_parse_dates=True)
+    history = table.filter((polars.col("who") == "w3") & (polars.col("card") == 1)).sort("when")
+    history.write_csv(tmp_path / "one.csv")
+    predict.main([str(run), str(tmp_path / "one.csv"), str(tmp_path / "one.parquet")])
+    expected = pq.read_table(tmp_path / "one.parquet").sort_by("row")["probability_yes"].to_numpy()
+    found = pipeline("tabular-sequence-classification", model=str(run))(history, rows="every", top_k=None)
+    scores = [next(one["score"] for one in row if one["label"] == "yes") for row in found]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_later_rows_and_labels_change_no_score_of_earlier_ones(run, folder, tmp_path):
+    table = polars.read_csv(folder / "payments.csv", try_parse_dates=True).sort("when")
+    kept = int(len(table) * 0.7)
+    early = table[:kept].with_columns(polars.lit("no").alias("odd"))
+    early.write_csv(tmp_path / "early.csv")
+    table.write_csv(tmp_path / "all.csv")
+    scores = {}
+    for name in ("early", "all"):
+        predict.main([str(run), str(tmp_path / f"{name}.csv"), str(tmp_path / f"{name}.parquet")])
+        found = pq.read_table(tmp_path / f"{name}.parquet").sort_by("row")
+        scores[name] = found["probability_yes"].to_numpy()[:kept]
+    np.testing.assert_allclose(scores["early"], scores["all"], atol=1e-5)
+
+
+def test_what_a_model_reads_travels_with_it(run):
+    config = json.loads((run / "config.json").read_text())
+    saved = TabBertProcessor.from_pretrained(run).statistics
+    assert saved["names"] == config["statistics"]
+    model = AutoModelForSequenceClassification.from_pretrained(run)
+    ids = torch.full((1, 3, 3), 6)
+    with pytest.raises(ValueError, match=r"Expected statistics of shape \(batch, rows, \d+\), found none"):
+        model(ids, times=torch.arange(3)[None])
+    if run.name != "boosted":
+        with pytest.raises(
+            ValueError, match="Expected the times of the rows for windowed_surprise, found none"
+        ):
+            model(ids, statistics=torch.zeros(1, 3, len(saved["names"])))
+
+
+def test_new_rows_scored_with_a_state_get_the_scores_of_the_whole_table(run, folder, tmp_path):
+    table = polars.read_csv(folder / "payments.csv").sort("when", maintain_order=True)
+    table.write_csv(tmp_path / "all.csv")
+    predict.main([str(run), str(tmp_path / "all.csv"), str(tmp_path / "all.parquet")])
+    whole = pq.read_table(tmp_path / "all.parquet").sort_by("row")["probability_yes"].to_numpy()
+    found = []
+    for number, (first, count) in enumerate([(0, 700), (700, 3), (703, 497)]):
+        part = table[first : first + count]
+        (part if number != 1 else part.drop("odd")).write_csv(tmp_path / f"{number}.csv")
+        arguments = [str(run), str(tmp_path / f"{number}.csv"), str(tmp_path / f"{number}.parquet")]
+        predict.main([*arguments, "--state", str(tmp_path / "state")])
+        scores = pq.read_table(tmp_path / f"{number}.parquet").sort_by("row")
+        assert scores["row"].to_pylist() == list(range(count))
+        found.append(scores["probability_yes"].to_numpy())
+    np.testing.assert_allclose(np.concatenate(found), whole, atol=1e-5)
+    if run.name == "boosted":
+        with pytest.raises(ValueError, match="Expected --level row beside --state"):
+            predict.main([*arguments, "--state", str(tmp_path / "state"), "--level", "window"])
+
+
+def test_a_state_of_another_model_or_a_damaged_one_is_refused(folder, tmp_path):
+    rows = datasets.Dataset.from_dict({"who": ["a", "b"], "amount": [1.0, 2.0]})
+    write_state(tmp_path / "state", rows, "mine")
+    both, earlier = with_history(rows, tmp_path / "state", ["who", "amount"], "mine")
+    assert (len(both), earlier) == (4, 2)
+    with pytest.raises(ValueError, match=r"Expected the state of processor other .* found one of mine"):
+        with_history(rows, tmp_path / "state", ["who", "amount"], "other")
+    texts = datasets.Dataset.from_dict({"who": ["a"], "amount": ["much"]})
+    with pytest.raises(ValueError, match="Expected new rows with the columns and types"):
+        with_history(texts, tmp_path / "state", ["who", "amount"], "mine")
+    (tmp_path / "state" / STATE_FILE).write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="found a damaged file"):
+        with_history(rows, tmp_path / "state", ["who", "amount"], "mine")
+
+
+def test_embed_writes_the_statistics_that_a_model_reads(run, folder, tmp_path):
+    embed.main([str(run), str(folder / "payments.csv"), str(tmp_path / "s.parquet"), "--what", "statistics"])
+    found = pq.read_table(tmp_path / "s.parquet")
+    names = json.loads((run / "config.json").read_text())["statistics"]
+    assert found.column_names == ["who", "card", "when", "row", *(f"statistic: {name}" for name in names)]
+    assert found["statistic: who/card: rows before"].to_pylist()[:3] == [0, 1, 2]
+
+
+def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers(folder):
+    if not (folder / "fusion").is_dir():
+        main([str(folder / "fusion.yaml"), "--output_dir", str(folder / "fusion")])
+    fusion = json.loads((folder / "fusion" / "config.json").read_text())["fusion"]
+    found = fusion["validation"]
+    assert set(found) == {"boosted", "sequence", "rank_average", "stack", "trees"}
+    assert fusion["chosen"] == max(found, key=found.get)
+    notes = json.loads((folder / "fusion" / "results.json").read_text())["notes"]
+    assert any(note.startswith(f"Scores are those of {fusion['chosen'].replace('_', ' ')}") for note in notes)
+    scored = ScoredRows.load(folder / "fusion" / "predictions" / "validation.parquet")
+    assert average_precision_score(scored.labels, scored.scores) == pytest.approx(
+        found[fusion["chosen"]], abs=1e-6
+    )
+
+    times = np.repeat(np.arange(10), 2)
+    spans = list(rolling(times, 3))
+    for begin, end in spans:
+        assert (times < begin).any() and not ((times < begin) & (times >= begin) & (times < end)).any()
+    covered = sum(((times >= begin) & (times < end)).astype(int) for begin, end in spans)
+    assert set(covered[times >= spans[0][0]]) == {1} and not covered[times < spans[0][0]].any()
+    rows = EncodedRows(folder / "fusion" / "_table" / "rows")
+    moment = int(np.median(rows.time))
+    hidden = labels_before(rows, moment)
+    assert (hidden.labels[rows.time >= moment] == -100).all()
+    assert (hidden.labels[rows.time < moment] == rows.labels[rows.time < moment]).all()
+    assert not (rows.labels == -100).any()
+
+
+def test_boosted_trees_predict_numbers_and_single_rows(folder, tmp_path):
+    recipe = [str(folder / "boosted.yaml"), "--window_label", "last", "--label_columns", "heat"]
+    main([*recipe, "--types", "{heat: float}", "--output_dir", str(tmp_path / "heat"), "--bootstrap", "0"])
+    found = json.loads((tmp_path / "heat" / "results.json").read_text())
+    assert found["metrics"]["test"]["rmse"] < 1.6
+    predict.main([str(tmp_path / "heat"), str(folder / "payments.csv"), str(tmp_path / "heat.csv")])
+    assert (tmp_path / "heat.csv").read_text().startswith("who,card,when,row,predicted_heat\n")
+
+
+def test_what_trees_cannot_do_is_named_before_training(folder, tmp_path, monkeypatch):
+    def refused(name, *more):
+        main([str(folder / f"{name}.yaml"), "--output_dir", str(tmp_path / "refused"), *more])
+
+    with pytest.raises(ValueError, match="Expected window_label last or every for architecture boosted"):
+        refused("boosted", "--window_label", "any")
+    with pytest.raises(ValueError, match="two classes for architecture fusion, found 5 classes"):
+        refused("fusion", "--label_columns", "heat")
+    with pytest.raises(ValueError, match="found 'nothing', which fits none"):
+        refused("boosted", "--statistics", "nothing")
+    real = builtins.__import__
+
+    def without_lightgbm(name, *args, **kwargs):
+        if name == "lightgbm":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_lightgbm)
+    with pytest.raises(ImportError, match=r'pip install "hf-mmtab\[boosting\]"'):
+        refused("boosted")
+
+
+def test_damaged_trees_are_named(folder, tmp_path):
+    if not (folder / "boosted").is_dir():
+        main([str(folder / "boosted.yaml"), "--output_dir", str(folder / "boosted")])
+    AutoModelForSequenceClassification.from_pretrained(folder / "boosted").save_pretrained(tmp_path / "cut")
+    (tmp_path / "cut" / "statistics_trees_0.txt").write_text("tree\nnothing")
+    with pytest.raises(
+        ValueError, match=r"Expected boosted trees in .*statistics_trees_0\.txt', found a damaged file"
+    ):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "cut")

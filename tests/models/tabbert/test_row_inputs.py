@@ -1,0 +1,94 @@
+"""What heads read of a row beside states: sums of surprise, and statistics as numbers on one scale."""
+
+import re
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
+
+from hf_mmtab.models.tabbert import TabBertLstmForSequenceClassification
+from hf_mmtab.models.tabbert.modeling_tabbert_numbers import FARTHEST, normal_quantiles, normal_scores
+from hf_mmtab.models.tabbert.modeling_tabbert_surprise import TabBertSurprise, surprise_names, windowed_names
+
+MINUTE = 60_000_000
+
+
+def test_numbers_lie_on_the_scale_of_a_normal_distribution_and_missing_ones_in_its_middle():
+    values = torch.exp(torch.randn(50_000, 1, generator=torch.Generator().manual_seed(0)))
+    quantiles = normal_quantiles(values)
+    normal = torch.tensor([-2.0, -0.5, 0.0, 1.0, 3.0])
+    torch.testing.assert_close(
+        normal_scores(normal.exp()[:, None], quantiles)[:, 0], normal, atol=0.06, rtol=0
+    )
+    ends = normal_scores(torch.tensor([[-1.0], [1e9], [torch.nan]]), quantiles)[:, 0]
+    assert ends.tolist() == [-FARTHEST, FARTHEST, 0.0]
+    counts = torch.tensor([[0.0]] * 50 + [[1.0]] * 50)  # equal values share the middle of their ranks
+    found = normal_scores(torch.tensor([[0.0], [1.0]]), normal_quantiles(counts))[:, 0].tolist()
+    assert found[0] == pytest.approx(-found[1], abs=0.15) and found[0] < -1
+    assert normal_scores(torch.zeros(2, 1), normal_quantiles(torch.full((5, 1), torch.nan))).isfinite().all()
+
+
+def test_surprise_is_summed_over_the_last_hour_day_and_rows(small_config):
+    config = small_config(next_row=True, row_inputs="surprise")
+    surprise = torch.zeros(1, 4, config.surprise_width)
+    surprise[0, :, :3] = torch.tensor([[1.0, 0, 0], [0, 2.0, 0], [4.0, 0, 0], [8.0, 0, 1.0]])
+    times = torch.tensor([[0, 30, 61, 60 * 25]]) * MINUTE
+    found = TabBertSurprise(config).windowed(surprise, times)[0].expm1()
+    names = windowed_names(config)
+    assert found.shape == (4, len(names)) and len(surprise_names(config)) == config.surprise_width
+
+    def column(name):
+        return pytest.approx(found[:, names.index(name)].tolist(), abs=1e-5)
+
+    assert column("surprise of city, last hour") == [1, 1, 4, 8]  # exactly an hour ago would be out
+    assert column("surprise of all, last hour") == [1, 3, 6, 9]
+    assert column("surprise of all, last day") == [1, 3, 7, 13]
+    assert column("surprise of city, last 3 rows") == [1, 1, 5, 12]
+    assert column("surprise of all, last 10 rows") == [1, 3, 7, 16]
+
+
+def test_a_head_reads_any_mix_and_codes_of_categories_are_left_to_trees(small_config, small_batch):
+    parts = ["statistics", "states", "windowed_surprise"]
+    config = small_config(next_row=True, row_inputs=parts, statistics=["code", "a", "b"], statistics_codes=1)
+    model = TabBertLstmForSequenceClassification(config).eval()
+    assert config.row_parts == ("states", "windowed_surprise", "statistics")
+    assert (
+        model.lstm.input_size
+        == config.row_width
+        == config.hidden_size + 4 * 4 + config.statistics_hidden_size
+    )
+    ids = small_batch["input_ids"]
+    model.numbers.learn_quantiles(torch.randn(100, 3, generator=torch.Generator().manual_seed(0)))
+    statistics = torch.randn(*ids.shape[:2], 3, generator=torch.Generator().manual_seed(1))
+    times = torch.arange(ids.shape[1]).expand(ids.shape[:2]) * MINUTE
+    given = {"times": times, "attention_mask": small_batch.get("attention_mask")}
+    first = model(ids, statistics=statistics, **given).logits
+    torch.testing.assert_close(
+        model(ids, statistics=statistics + torch.tensor([9.0, 0, 0]), **given).logits, first
+    )
+    assert not torch.allclose(
+        model(ids, statistics=statistics + torch.tensor([0, 9.0, 0]), **given).logits, first
+    )
+    states = model.get_row_states(ids, given["attention_mask"], times)
+    mask = model.row_mask(ids) if given["attention_mask"] is None else given["attention_mask"]
+    again = model(row_states=states, attention_mask=mask, statistics=statistics).logits
+    torch.testing.assert_close(again, first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"row_inputs": ["states", "prices"]}, "Expected row_inputs among .*, found prices"),
+        ({"row_inputs": []}, "Expected row_inputs to name some of"),
+        ({"row_inputs": "statistics"}, "needs their names"),
+        (
+            {"row_inputs": ["windowed_surprise"]},
+            "needs an encoder that was pretrained to predict the next row",
+        ),
+    ],
+)
+def test_a_mix_that_cannot_be_is_refused(small_config, changes, message):
+    with pytest.raises((ValueError, StrictDataclassClassValidationError)) as error:
+        small_config(**changes)
+    text = f"{error.value} {error.value.__cause__}"
+    assert re.search(message, text), text
