@@ -428,6 +428,32 @@ def test_numbers_are_predicted_in_their_own_units(recipe, tmp_path, payments):
     )
 
 
+def test_a_number_that_depends_on_values_inside_a_bin_is_read_from_numbers(recipe, tmp_path):
+    rng, lines = np.random.default_rng(0), ["when,who,amount,worth"]
+    for hour in range(500):
+        amount = rng.lognormal(3, 1)
+        day, time = divmod(hour, 24)
+        lines.append(f"2024-01-{1 + day:02d} {time:02d}:00,one,{amount:.2f},{amount:.2f}")
+    (tmp_path / "worth.csv").write_text("\n".join(lines) + "\n")
+    plan = {"entity": "who", "time": "when", "label": "worth", "fields": {"amount": {"num_bins": 3}}}
+    sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "num_train_epochs": 1, "seq_len": 6}
+    sizes |= {"mlm_probability": 0.5}
+    values = {"task": "table", "data": str(tmp_path / "worth.csv"), "plan": plan} | TRAINING | sizes
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values | {"output_dir": str(tmp_path / "encoder")}))
+    pretrain.main([str(tmp_path / "encoder.yaml")])
+    own = ["--data", values["data"], "--pretrained", str(tmp_path / "encoder"), "--label_columns", "worth"]
+    main([str(recipe), *own, "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "8"])
+    found = results_of(tmp_path / "run")
+    tried = found["row_inputs"]["validation"]
+    assert list(tried) == ["states", "states and statistics", "statistics"]
+    assert found["row_inputs"]["chosen"] != "states" and min(tried.values()) < 0.6 * tried["states"]
+    predict.main([str(tmp_path / "run"), values["data"], str(tmp_path / "worth.parquet")])
+    told = pq.read_table(tmp_path / "worth.parquet")["predicted_worth"].to_numpy()
+    scored = ScoredRows.load(tmp_path / "run" / "predictions" / "test.parquet")
+    assert told[-len(scored.rows) :] == pytest.approx(scored.scores.reshape(-1), abs=1e-3)
+
+
 def test_a_head_that_collapses_goes_back_and_one_that_knows_less_than_the_mean_says_so(
     recipe, tmp_path, caplog
 ):

@@ -215,6 +215,8 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         """
         prefixes = {"states": ""} | dict.fromkeys(OF_SURPRISE, "surprise.")
         widths = {name: width * self.steps_per_row for name, width in self.config.encoded_widths.items()}
+        if not widths:
+            return {}  # the head reads statistics alone
         return {
             "encoder": {
                 "inputs": ["input_ids", *(["times"] if self.reads_times else [])],
@@ -239,8 +241,12 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         times: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
+        wanted = self.config.encoded_widths
+        if not wanted:
+            weight = self.model.embeddings.word_embeddings.weight
+            return BaseModelOutput(weight.new_zeros((*input_ids.shape[:2], 0)))  # type: ignore[arg-type]
         outputs = self.model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
-        states, wanted = outputs.last_hidden_state, self.config.encoded_widths
+        states = outputs.last_hidden_state
         found = {"states": states}
         if hasattr(self.model, "surprise"):
             embeddings = self.model.embeddings.word_embeddings.weight
@@ -253,7 +259,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             found["windowed_surprise"] = self.model.surprise.windowed(found["surprise"], times).to(
                 states.dtype
             )
-        states = torch.cat([found[part] for part in wanted], dim=-1) if wanted else states[..., :0]
+        states = torch.cat([found[part] for part in wanted], dim=-1)
         if self.config.flatten:
             states = states.reshape(*input_ids.shape[:2], -1)
         outputs.last_hidden_state = states
