@@ -1,4 +1,4 @@
-"""What a head reads of each row, chosen on validation: states, surprise, both, or surprise and statistics."""
+"""What a head reads of each row, chosen on validation: states, surprise, statistics, or some of them."""
 
 import json
 import tempfile
@@ -14,13 +14,17 @@ from .own_files import CACHE_FOLDER, TABLE_FOLDER
 
 logger = logging.get_logger(__name__)
 
-# Name → `row_inputs`; the one that needs statistics comes last.
+# Name → `row_inputs`; those that need statistics come last.
 CANDIDATES = {
     "states": ["states"],
     "surprise": ["surprise"],
     "both": ["both"],
     "surprise and statistics": ["surprise", "statistics"],
+    "states and statistics": ["states", "statistics"],
+    "statistics": ["statistics"],
 }
+OF_SURPRISE = ("surprise", "both", "surprise and statistics")  # need an encoder pretrained with next_row
+OF_NUMBERS = ("states and statistics", "statistics")  # tried for numbers: a state is blind inside a bin
 MOST_ROWS = 5_000_000  # of a table whose statistics are tried unasked: they take 1 KB a row on disk
 CHOICE_FILE = "row_inputs.json"
 
@@ -51,12 +55,17 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
         before = AutoConfig.from_pretrained(checkpoint).row_inputs
         model.row_inputs = [before] if isinstance(before, str) else before
         return None
-    if not AutoConfig.from_pretrained(model.pretrained).next_row:
+    config = AutoConfig.from_pretrained(model.pretrained)
+    left_out = () if config.next_row else OF_SURPRISE
+    left_out += OF_NUMBERS if run.table.rows.label_names or config.flatten else ()
+    tried = [name for name in CANDIDATES if name not in left_out]
+    if tried == ["states"]:
         model.row_inputs = ["states"]
         return None
     found: dict[str, float] = {}
     readable = any(field.kind != "time_gap" for field in run.processor.plan.fields)
-    for name, inputs in CANDIDATES.items():
+    for name in sorted(tried, key="both".__ne__):  # the others find theirs in what is stored for both
+        inputs = CANDIDATES[name]
         if "statistics" in inputs and (len(run.table.rows) > MOST_ROWS or not readable):
             logger.info(
                 f"{name} is not tried: name it with row_inputs for a table of {len(run.table.rows):,} rows."
@@ -65,6 +74,7 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
         model.row_inputs = inputs
         run.read_beside()
         metric, more_is_better, found[name] = _best_on_validation(run, inputs)
+    found = {name: found[name] for name in tried if name in found}
     best = (max if more_is_better else min)(found, key=lambda name: found[name])
     model.row_inputs = CANDIDATES[best]
     set_seed(recipe.training.seed)  # as if the choice had been written into the recipe

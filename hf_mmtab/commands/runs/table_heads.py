@@ -224,6 +224,13 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.shares = class_shares(self.windows["train"], self.sampler, weights)
         if self.shares is not None and loss_name(self.recipe) in ("cross_entropy", "focal"):
             start_bias(trainer.model.classifier, self.shares)
+        if self.recipe.training.metric_for_best_model in ("rmse", "eval_rmse"):
+            errors = labels_of(self.windows["validation"]) - np.nanmean(
+                labels_of(self.windows["train"]), axis=0
+            )
+            trainer.collapse.floor = float(
+                np.sqrt(np.nanmean(errors**2))
+            )  # RMSE of the mean; NaN without labels
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Bring probabilities back to the classes' actual shares, and choose the threshold on validation."""
@@ -244,6 +251,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         recipe, config = self.recipe, self.config
         self.scored["test"] = predict_windows(trainer, self.windows["test"], config)
         results = judge_splits(self.scored, config, "test", recipe.run.bootstrap, recipe.run.resample_by)
+        self.tell_if_a_guess_is_as_good(results)
         judged = np.unique(judged_rows(self.windows["test"]).row)
         unseen = unseen_values(self.table.rows, self.processor, judged)
         self.notes += score_note(results["metrics"]["test"], bool(unseen))
@@ -296,11 +304,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     def training_labels(self) -> np.ndarray:
         """Return the labels of the rows that training windows are judged on."""
-        windows = self.windows["train"]
-        judged = judged_rows(windows)
-        labels = scores_of_rows(windows, judged, np.zeros(len(judged.row))).labels
-        assert labels is not None
-        return labels
+        return labels_of(self.windows["train"])
 
     @cached_property
     def _baselines(self) -> TableBaselines:
@@ -314,6 +318,14 @@ class HeadRun(ComparedRun[HeadRecipe]):
         """Return the threshold of the positive class."""
         threshold = choose_threshold(scored)
         return None if threshold is None else [threshold]
+
+
+def labels_of(windows: WindowDataset) -> np.ndarray:
+    """Return the labels of the rows that windows are judged on, `(rows,)` or `(rows, targets)`."""
+    judged = judged_rows(windows)
+    labels = scores_of_rows(windows, judged, np.zeros(len(judged.row))).labels
+    assert labels is not None
+    return labels
 
 
 def predict_windows(trainer: MMTabTrainer, windows: WindowDataset, config: Any) -> ScoredRows:
