@@ -1,7 +1,8 @@
 """MMBT and TabBERT, native to Hugging Face Transformers.
 
-Importing the package makes the Auto classes and `transformers.pipeline` know both. Only the command line puts that off:
-it answers `--help` without torch and transformers.
+Importing the package makes the Auto classes and `transformers.pipeline` know both. Two imports put that off until
+something else of the package is asked for: the command line's, which answers `--help` without torch and transformers,
+and `import hf_mmtab.serving`, which works where neither is installed.
 """
 
 import sys
@@ -20,12 +21,23 @@ def _is_command_line() -> bool:
     return program.replace("\\", "/").rpartition("/")[2].removesuffix(".exe") == "hf-mmtab"
 
 
-if not _is_command_line():
+def _is_for_serving() -> bool:
+    """Whether `import hf_mmtab.serving`, or of a module in it, is what imports this package."""
+    frame: Any = sys._getframe()
+    while frame is not None:  # Python imports a package before its modules, and tells it nothing of them
+        name = str(frame.f_locals.get("name")) if frame.f_code.co_name == "_find_and_load" else ""
+        if f"{name}.".startswith(f"{__name__}.serving."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+if not _is_command_line() and not _is_for_serving():
     from .api import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:
-    """Find in the command line's process what is not imported yet."""
+    """Find what the command line or a service has not imported yet."""
     if name.startswith("__"):
         raise AttributeError(name)
     return getattr(import_module(".api", __name__), name)

@@ -13,6 +13,8 @@ COMMANDS = {
     "eval_checkpoint": "evaluate a saved model: CHECKPOINT DATA --split S --out DIR",
     "predict": "classify new rows: CHECKPOINT INPUT OUT",
     "embed": "write TabBERT's embeddings of rows: CHECKPOINT INPUT OUT.parquet",
+    "export": "write a model as ONNX, checked against torch: CHECKPOINT OUT [--int8]",
+    "serve": "answer over HTTP with an exported model, without torch: FOLDER [--port 8000]",
     "convert_checkpoint": "bring a checkpoint of an original over, or back: KIND SRC DST [--reverse]",
     "push_to_hub": "upload a run's model, processor, card and report: CHECKPOINT REPO_ID [--public]",
 }
@@ -44,6 +46,9 @@ def main() -> None:
         given = f"Expected a command, found {name!r}.{meant}\n" if name else ""
         sys.stderr.write(given + USAGE)
         raise SystemExit(2)
+    if name == "serve":
+        import_module("hf_mmtab.commands.serve").main(sys.argv[2:])
+        return
     # torch and transformers are imported from here on
     import_module("hf_mmtab.api")  # registers both families
     from hf_mmtab.commands.console import run

@@ -10,7 +10,8 @@ import torch
 
 from ..data.picture_addresses import fetch_picture, is_address
 from ..models.mmbt.collating_mmbt import MMBTCollator
-from .answers import DECIDED, RightPadding, SavedWithProcessor, TopK, answers, refuse_unknown
+from ..serving.named_scores import DECIDED, TopK, answers
+from .answers import RightPadding, SavedWithProcessor, refuse_unknown
 
 KEYS = {"image", "text", "text_pair", "sentence1", "sentence2", "label", "labels", "id"}  # of an example
 # Parameter of the pipeline → of `fetch_picture`.
@@ -74,7 +75,7 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
 
     def postprocess(self, outputs: dict[str, torch.Tensor], top_k: TopK = DECIDED) -> Any:
         """Name the labels of one example."""
-        return answers(outputs["logits"][0], self.model.config, top_k)
+        return answers(outputs["logits"][0].float().numpy(), self.model.config, top_k)
 
 
 def as_row(example: Any, **download: Any) -> dict[str, Any]:

@@ -7,21 +7,18 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 from transformers import AutoProcessor
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
-from ..data.window_index import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
-from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.text_numbers import is_text
 from ..models.tabbert.values import as_table, is_list_of_rows
+from ..serving.history_windows import ROWS, history_windows, read_history
+from ..serving.named_scores import DECIDED, TopK, answers
 from ..statistics.columns import columns_of_history, moments
 from ..statistics.features import OF_ALL_HISTORIES
 from ..statistics.row_statistics import RowStatistics
-from .answers import DECIDED, RightPadding, SavedWithProcessor, TopK, answers, refuse_unknown
+from .answers import RightPadding, SavedWithProcessor, refuse_unknown
 
 logger = logging.get_logger(__name__)
 
@@ -80,7 +77,7 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         self, top_k: TopK = DECIDED, rows: str | None = None, **unknown: Any
     ) -> tuple[dict, dict, dict]:
         refuse_unknown(unknown, ["rows"])
-        if rows not in (None, "last", "every"):
+        if rows not in (None, *ROWS):
             raise ValueError(f'Expected rows to be "last" or "every", found {rows!r}.')
         chosen = {} if rows is None else {"rows": rows}
         return chosen, {}, {} if top_k == DECIDED else {"top_k": top_k}
@@ -91,16 +88,14 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
 
     def preprocess(self, history: Any, rows: str = "last") -> Iterator[dict[str, Any]]:
         """Cut one history into windows, and yield each as a batch of one."""
-        table = with_times(as_table(history), self.processor.plan.time)
-        if table.num_rows == 0:
-            raise ValueError("Expected a history of at least one row, found a table without rows.")
+        table = read_history(history, self.processor.plan)
         ids = self.processor(table, return_tensors="pt")["input_ids"]  # (1, rows, fields)
         plan, beside = self.processor.plan, {}
         if getattr(self.model, "reads_times", False):
             beside["times"] = moments(table, plan)
         if self.model.config.statistics:
             beside["statistics"] = self.statistics.table(columns_of_history(table, plan))
-        index = self.windows(segments_of(table, self.processor.plan, self.model.config.max_gap))
+        index = history_windows(table, plan, self.model.config)
         chosen = range(len(index)) if rows == "every" else [len(index) - 1]
         for number in chosen:
             start, length = int(index.start[number]), int(index.length[number])
@@ -132,15 +127,6 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
             )
         return RowStatistics.from_dict(self.processor.statistics)
 
-    def windows(self, bounds: np.ndarray) -> WindowIndex:
-        """Return the windows of one history, none over one of its bounds `(segments + 1,)`."""
-        start, stop = bounds[:-1], bounds[1:]
-        seq_len = self.model.config.seq_len or DEFAULT_SEQ_LEN
-        if self.model.config.label_level == "row":
-            stride = min(self.model.config.eval_stride or max(1, seq_len // 2), seq_len)
-            return cut_growing(start, stop, seq_len, stride, start)
-        return cut_windows(start, stop, seq_len, 1, start, align="end")
-
     def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
         told = {name: inputs.pop(name) for name in ("is_last", "first_judged", "length", "rows")}
         return {"logits": self.model(**inputs).logits, **told}
@@ -149,36 +135,10 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         """Name the labels of the judged rows of one history."""
         config, found = self.model.config, []
         for window in outputs:
-            logits = window["logits"][0]  # (labels,), or (rows, labels) with a label per row
+            logits = window["logits"][0].float().numpy()  # (labels,), or (rows, labels) with a label per row
             if config.label_level == "row":
                 judged = logits[window["first_judged"] : window["length"]]
                 found += [answers(row, config, top_k) for row in judged]
             else:
                 found.append(answers(logits, config, top_k))
         return found if outputs[0]["rows"] == "every" else found[-1]
-
-
-def with_times(table: pa.Table, time: str | None) -> pa.Table:
-    """Return the table with texts of its time column read as timestamps.
-
-    Raises:
-        ValueError: if a text is no date and time in the order year, month, day.
-    """
-    if time is None or time not in table.column_names or not is_text(table[time].type):
-        return table
-    try:
-        moments = table[time].cast(pa.timestamp("us"))
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"Expected times such as 2024-05-01T10:30:00 in column {time!r}: {error}. Make them timestamps first."
-        ) from error
-    return table.set_column(table.column_names.index(time), time, moments)
-
-
-def segments_of(table: pa.Table, plan: ColumnPlan, max_gap: float | None) -> np.ndarray:
-    """Return where one history begins, goes on after a pause of more than `max_gap` seconds, and ends."""
-    bounds = np.array([0, table.num_rows])
-    if max_gap is None:
-        return bounds
-    pauses = np.diff(moments(table, plan)) > max_gap * 1e6
-    return np.insert(bounds, 1, np.flatnonzero(pauses) + 1)

@@ -2,11 +2,11 @@
 
 import io
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 # A JPEG above this many pixels is decoded at 1/2, 1/4 or 1/8 of its size (DCT scaling), never below the side
@@ -110,7 +110,8 @@ def _open(source: Any) -> Image.Image:
         return Image.open(io.BytesIO(source))
     if isinstance(source, str | os.PathLike):
         return Image.open(source)
-    if isinstance(source, torch.Tensor):
+    torch = sys.modules.get("torch")  # services read pictures without it
+    if torch is not None and isinstance(source, torch.Tensor):
         source = source.permute(1, 2, 0).numpy() if source.ndim == 3 else source.numpy()
         source = source[..., 0] if source.ndim == 3 and source.shape[-1] == 1 else source
     if isinstance(source, np.ndarray):

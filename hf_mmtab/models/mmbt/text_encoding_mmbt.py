@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from transformers import PreTrainedTokenizerBase
-
 Encoded = dict[str, list[list[int]]]  # name of the model input -> a list for each text
 
 
 def encode_texts(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     texts: Sequence[str],
     pairs: Sequence[str] | None,
     *,
@@ -42,7 +40,7 @@ def encode_texts(
     return {"input_ids": ids, "attention_mask": [[1] * len(i) for i in ids], "token_type_ids": segments}
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return the ids of each text's pieces, without special tokens and however many they are."""
     for text in texts:
         if not isinstance(text, str):
@@ -60,9 +58,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[l
     return encoded["input_ids"]
 
 
-def needed_lengths(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None
-) -> list[int]:
+def needed_lengths(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None) -> list[int]:
     """Return for each text, or pair, the smallest `max_length` of `encode_texts` that cuts nothing off."""
     firsts = map(len, tokenize(tokenizer, texts))
     if pairs is None:
@@ -70,7 +66,7 @@ def needed_lengths(
     return [3 + a + b for a, b in zip(firsts, map(len, tokenize(tokenizer, pairs)), strict=True)]
 
 
-def special_id(tokenizer: PreTrainedTokenizerBase, role: Literal["cls", "sep"]) -> int:
+def special_id(tokenizer: Any, role: Literal["cls", "sep"]) -> int:
     """Return the id of [CLS] or [SEP], or of what the tokenizer uses in its place (<s>, </s>).
 
     Raises:

@@ -1,4 +1,7 @@
-"""What a model and a collator need to know of a processor's ids."""
+"""The fitted fields of a processor: rows to ids, and what a model and a collator need to know of the ids.
+
+NumPy, pyarrow and polars alone: a service encodes rows without transformers.
+"""
 
 import hashlib
 import json
@@ -9,9 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .column_plan import ColumnPlan
+from .entity_history import EntityHistory
 from .field import Field
+from .field_kinds import make_fields
+from .fitting import arrays_of, for_each_field, join_arrays, new_history, read_batch
 from .text_numbers import is_text
 
+VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
+ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, counts
 SEP_FIELD = "[SEP]"
 TIMES = r"^(\d{4}-\d\d-\d\d|(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{6,9}Z?)$"  # as Arrow writes them
 
@@ -21,12 +29,60 @@ def _all_times(values: pa.Array) -> bool:
 
 
 class FieldIds:
-    """Mixin of `TabBertProcessor`: the ranges of its ids, after fitting."""
+    """Mixin of `TabBertProcessor`: encodes rows after fitting, and knows the ranges of the ids."""
 
     plan: ColumnPlan
     rows_fitted: int
     _fitted: list[Field]
-    _state: Any
+
+    def encode(self, rows: Any, history: EntityHistory | None = None) -> pa.Table:
+        """Return the ids of a table's rows, a column per field; see `TabBertProcessor.encode`."""
+        self._require_fitted()
+        batch = read_batch(self.plan, rows, history if history is not None else self.new_history())
+        columns = for_each_field(lambda field: field.encode(batch), self._fitted, batch)
+        if self.plan.sep_column:
+            columns.append(pa.array(np.full(batch.table.num_rows, self.sep_token_id, dtype=np.uint16)))
+        return pa.table(dict(zip(self.fields, columns, strict=True)))
+
+    def new_history(self) -> EntityHistory | None:
+        """Return an empty memory of entities for `encode`; None if no field needs one."""
+        return new_history(self.plan)
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, list], dict[str, np.ndarray]]:
+        plan = self.plan.to_dict()
+        # a list: transformers sorts the keys of the JSON file, and the order of the fields is that of the input
+        plan["fields"] = [{"name": name} | settings for name, settings in plan["fields"].items()]
+        states = {field.plan.name: field.state() for field in self._fitted}
+        plain = {
+            "plan": plan,
+            "rows_fitted": self.rows_fitted,
+            "fitted": {name: one[0] for name, one in states.items()},
+        }
+        words = {name: one[1] for name, one in states.items() if one[1] is not None}
+        return plain, words, join_arrays([one[2] for one in states.values()])
+
+    def load_fitted(
+        self,
+        fitted: dict[str, Any],
+        words: dict[str, list],
+        arrays: dict[str, np.ndarray],
+        fingerprint: str | None,
+    ) -> None:
+        """Take the fitted fields of the plan from what `save_pretrained` wrote.
+
+        Raises:
+            ValueError: if the values do not belong to the JSON file (their fingerprint differs).
+        """
+        self._fitted = make_fields(self.plan)
+        for number, field in enumerate(self._fitted):
+            name = field.plan.name
+            field.load_state(fitted[name], words.get(name), arrays_of(number, arrays))
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"Expected the values of processor {fingerprint} in {VALUES_NAME} and {ARRAYS_NAME},"
+                f" found those of {self.fingerprint}. The files come from different processors or"
+                " were changed."
+            )
 
     @property
     def is_fitted(self) -> bool:

@@ -1,6 +1,7 @@
 """The kinds of fields. A new kind is a class here and its name in `FIELD_KINDS` and in `column_plan.KINDS`."""
 
 import calendar
+import logging
 from abc import abstractmethod
 from typing import Any
 
@@ -8,7 +9,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from transformers.utils import logging
 
 from .category_counts import CategoryCounts
 from .column_plan import TIME_PARTS, ColumnPlan, FieldPlan
@@ -18,7 +18,7 @@ from .quantiles import QuantileSketch, bin_edges, count_edges_below, elapsed_tex
 from .text_numbers import is_text, parse_numbers, whole_numbers
 from .values import categories, microseconds, numbers, stable_hash, time_part
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 TAIL_ROWS = 20  # of training, at least, in each bin of the tails
 CYCLE_DAYS = {"month": 366, "day": 31, "weekday": 7, "hour": 1, "minute": 1 / 24}

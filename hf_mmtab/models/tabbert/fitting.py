@@ -1,6 +1,7 @@
 """Statistics of training rows: learned part by part, merged, saved, and finished into a processor."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from transformers.utils import logging
 
 from .column_plan import ColumnPlan
 from .entity_history import EntityHistory
@@ -17,7 +17,7 @@ from .field import Batch, Field
 from .field_kinds import TimePartField, make_fields
 from .values import as_table, column, in_unit
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 THREADS = min(8, os.cpu_count() or 1)
 FEW_ROWS = 1_000  # that are encoded before threads have started

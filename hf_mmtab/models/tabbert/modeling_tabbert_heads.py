@@ -64,6 +64,13 @@ def select_masked_cells(labels: torch.Tensor, config: TabBertConfig) -> MaskedCe
     return MaskedCells(field, example, row, label, counts)
 
 
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return nats, shape `(n,)`, of logits `(n, classes)`."""
+    if torch.compiler.is_compiling():  # torch.onnx takes `F.cross_entropy` for a mean
+        return -F.log_softmax(logits, dim=-1).gather(1, target[:, None]).squeeze(1)
+    return F.cross_entropy(logits, target, reduction="none")
+
+
 def smoothed_cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, smoothing: float, bins: tuple[int, int]
 ) -> torch.Tensor:
@@ -235,10 +242,40 @@ class TabBertMaskedCellHead(nn.Module):
             correct_of.append(correct)
         return MaskedCellLoss(total, torch.cat(losses_of), torch.cat(correct_of))
 
+    def losses_of_all(
+        self, cell_states: torch.Tensor, input_ids: torch.Tensor, embeddings: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the loss of every cell, masked or not: shapes depend on no data, so it compiles and exports.
+
+        Args:
+            cell_states: shape `(batch, rows, fields, cell_hidden)`.
+            input_ids: shape `(batch, rows, fields)`; where an id is not of its field the loss means nothing.
+            embeddings: shape `(vocab, cell_hidden)`, used when tied.
+
+        Returns:
+            Nats in float32, shape `(batch, rows, fields)`.
+        """
+        states = self.transform(cell_states).flatten(0, 1)  # (batch × rows, fields, decoder_hidden)
+        ids = input_ids.flatten(0, 1)
+        if self.config.mlm_loss == "vocab":
+            logits = self._vocab_logits(states, embeddings).float()  # (batch × rows, fields, vocab)
+            return cross_entropy(logits.flatten(0, 1), ids.flatten()).view(input_ids.shape)
+        tied = self._tied(embeddings)
+        losses = []
+        for field, (start, end) in enumerate(self.config.field_ranges):
+            decoder, own = self._decoder(field), states[:, field]
+            target = (ids[:, field] - start).clamp(0, end - start - 1)
+            if isinstance(decoder, nn.AdaptiveLogSoftmaxWithLoss):
+                losses.append(self._adaptive(decoder, own, target)[0])
+            else:
+                logits = decoder(own) if decoder is not None else F.linear(own, *tied[field])
+                losses.append(self._losses(field, logits.float(), target))
+        return torch.stack(losses, dim=-1).view(input_ids.shape)
+
     def _losses(self, field: int, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         bins = (self.config.numeric_ranges or {}).get(self.config.fields[field])
         if bins is None or not self.config.neighbor_smoothing:
-            return F.cross_entropy(logits, target, reduction="none")
+            return cross_entropy(logits, target)
         start = self.config.field_ranges[field][0]
         ordered = (bins[0] - start, bins[1] - start)
         return smoothed_cross_entropy(logits, target, self.config.neighbor_smoothing, ordered)
@@ -246,10 +283,14 @@ class TabBertMaskedCellHead(nn.Module):
     def _adaptive(
         self, decoder: nn.AdaptiveLogSoftmaxWithLoss, states: torch.Tensor, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not len(target):
+        if not torch.compiler.is_compiling() and not len(target):
             return states.new_zeros(0, dtype=torch.float32), target.bool()
         with torch.autocast(states.device.type, enabled=False):  # its index_copy_ refuses mixed types
             states = states.to(decoder.head.weight.dtype)
+            if torch.compiler.is_compiling():  # its forward picks rows cluster by cluster
+                log_probs = decoder.log_prob(states)  # (n, ids of the field)
+                losses = -log_probs.gather(1, target[:, None]).squeeze(1)
+                return losses.float(), log_probs.argmax(1) == target
             losses = -decoder(states, target).output
             with torch.no_grad():
                 correct = decoder.predict(states) == target

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from .configuration_tabbert import TabBertConfig
 from .head_settings import STRETCH_ROWS, STRETCHES
-from .modeling_tabbert_heads import IGNORED, TabBertMaskedCellHead, select_masked_cells
+from .modeling_tabbert_heads import TabBertMaskedCellHead
 
 LAGS = (1, 8)  # rows: the second does not get used to a run of unusual rows while it lasts
 SCALE = 0.5  # most surprises are below ten nats: about the size that an LSTM is made for
@@ -76,15 +76,12 @@ class TabBertSurprise(nn.Module):
         """
         bounds = torch.tensor(self.config.field_ranges, device=input_ids.device)  # (fields, 2)
         valid = (input_ids >= bounds[:, 0]) & (input_ids < bounds[:, 1])
-        cells = select_masked_cells(input_ids.where(valid, IGNORED), self.config)
         parts = []
         for lag in LAGS:
             earlier = rows_before(states, lag)
             cell_states = earlier if self.cell_projection is None else self.cell_projection(earlier)
             cell_states = cell_states.unflatten(-1, (self.config.num_fields, -1))
-            losses = self.head(cell_states, cells, embeddings).losses
-            empty = torch.zeros(input_ids.shape, device=losses.device)
-            parts.append(empty.index_put((cells.example, cells.row, cells.field), losses))
+            parts.append(self.head.losses_of_all(cell_states, input_ids, embeddings).where(valid, 0.0))
         parts.append(self.rarity[input_ids].where(valid, 0.0))
         parts += [
             self._rank(input_ids[:, :, self.config.fields.index(name)], *bins) for name, bins in self._bins()

@@ -18,25 +18,14 @@ from transformers.utils import cached_file, logging
 from .column_plan import ColumnPlan
 from .entity_history import EntityHistory, check_history
 from .field import Field
-from .field_ids import SEP_FIELD, FieldIds
-from .field_kinds import make_fields
-from .fitting import (
-    TabBertStatistics,
-    arrays_of,
-    for_each_field,
-    join_arrays,
-    new_history,
-    read_batch,
-    without_uncovered,
-)
+from .field_ids import ARRAYS_NAME, SEP_FIELD, VALUES_NAME, FieldIds
+from .fitting import TabBertStatistics, without_uncovered
 from .plan_presets import resolve_plan
 from .travelling import TravellingMixin
 from .values import as_table
 
 logger = logging.get_logger(__name__)
 
-VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
-ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, counts
 STATISTICS_NAME = "tabbert_statistics.json"  # what statistics of the past know of the training rows
 BATCH_ROWS = 262_144
 
@@ -131,18 +120,13 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         Raises:
             ValueError: if a column is absent or holds what its field cannot read.
         """
-        self._require_fitted()
         batch_of_map = isinstance(rows, Mapping) and not isinstance(rows, dict)
         if history is None and self.plan.reads_gaps and batch_of_map:
             logger.warning_once(
                 "Dataset.map encodes batch by batch: where a history crosses two batches, the first row of the second "
                 "gets no time gap. Use TabBertProcessor.encode_dataset, which carries the times from batch to batch."
             )
-        batch = read_batch(self.plan, rows, history if history is not None else self.new_history())
-        columns = for_each_field(lambda field: field.encode(batch), self._fitted, batch)
-        if self.plan.sep_column:
-            columns.append(pa.array(np.full(batch.table.num_rows, self.sep_token_id, dtype=np.uint16)))
-        return pa.table(dict(zip(self.fields, columns, strict=True)))
+        return super().encode(rows, history)
 
     def encode_batches(self, rows: Iterable[Any]) -> Iterator[pa.Table]:
         """Encode batch after batch of one table, carrying each entity's last time from batch to batch."""
@@ -175,10 +159,6 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
             desc="Encoding rows",
         )
         return encoded.with_format(None)
-
-    def new_history(self) -> EntityHistory | None:
-        """Return an empty memory of entities for `encode`; None if no field needs one."""
-        return new_history(self.plan)
 
     def decode(self, input_ids: Any, digits: int = 6) -> pa.Table:
         """Return the text of ids: values, intervals of numbers or special tokens.
@@ -239,19 +219,6 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
 
     # -- saving and loading
     # --------------------------------------------------------------------------------------------
-
-    def _state(self) -> tuple[dict[str, Any], dict[str, list], dict[str, np.ndarray]]:
-        plan = self.plan.to_dict()
-        # a list: transformers sorts the keys of the JSON file, and the order of the fields is that of the input
-        plan["fields"] = [{"name": name} | settings for name, settings in plan["fields"].items()]
-        states = {field.plan.name: field.state() for field in self._fitted}
-        plain = {
-            "plan": plan,
-            "rows_fitted": self.rows_fitted,
-            "fitted": {name: one[0] for name, one in states.items()},
-        }
-        words = {name: one[1] for name, one in states.items() if one[1] is not None}
-        return plain, words, join_arrays([one[2] for one in states.values()])
 
     def _travels_as(self) -> dict[str, str]:
         return {"AutoProcessor": "TabBertProcessor", "AutoFeatureExtractor": "TabBertProcessor"}
@@ -333,16 +300,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         processor.statistics = statistics
         processor.rows_fitted = rows_fitted
         if fitted:
-            processor._fitted = make_fields(processor.plan)
-            for number, field in enumerate(processor._fitted):
-                name = field.plan.name
-                field.load_state(fitted[name], words.get(name), arrays_of(number, arrays))
-            if fingerprint != processor.fingerprint:
-                raise ValueError(
-                    f"Expected the values of processor {fingerprint} in {VALUES_NAME} and {ARRAYS_NAME},"
-                    f" found those of {processor.fingerprint}. The files come from different processors or"
-                    " were changed."
-                )
+            processor.load_fitted(fitted, words, arrays, fingerprint)
         return (processor, kwargs) if unused else processor
 
     def summary(self) -> pl.DataFrame:

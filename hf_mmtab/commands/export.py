@@ -1,0 +1,44 @@
+"""`export CHECKPOINT OUT`: a model as ONNX with its processor, for services without torch.
+
+Batch and length are free. The file is run by onnxruntime at other sizes than it was exported with and compared with
+torch; a model that differs is not written.
+"""
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+from ..exporting import export_checkpoint
+from .console import say, start_logging
+from .damaged_files import damage_named
+from .outputs import check_output
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export as the command line says.
+
+    Raises:
+        ModuleNotFoundError: if a package of the extra is absent.
+    """
+    start_logging()
+    options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise ModuleNotFoundError(
+            f"Expected the packages {', '.join(NEEDED)}, found no {', '.join(absent)}. Install them: "
+            'pip install "hf-mmtab[export]"'
+        )
+    check_output(options.out, [options.checkpoint])
+    with damage_named(options.checkpoint):
+        found = export_checkpoint(options.checkpoint, options.out, options.int8)
+    say("\n".join([*found, f"Written to {options.out}; serve it with `hf-mmtab serve {options.out}`"]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hf_mmtab export", description=__doc__)
+    parser.add_argument("checkpoint", help="folder or Hub name of a model with its processor")
+    parser.add_argument("out", help="folder to write")
+    parser.add_argument("--int8", action="store_true", help="weights in 8 bits; the cost in scores is said")
+    return parser

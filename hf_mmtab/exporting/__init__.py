@@ -1,0 +1,3 @@
+"""Saved models as ONNX."""
+
+from .checkpoint import export_checkpoint

@@ -1,0 +1,291 @@
+"""A saved model as ONNX, with all that answering takes; compared with torch before it is kept."""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoProcessor
+
+from ..models.mmbt import MMBTBaselineConfig, MMBTCollator, MMBTConfig, MMBTProcessor
+from ..models.tabbert import TabBertConfig
+from ..serving import Predictor
+from ..serving.inputs import TOKENIZER_NAME
+from ..serving.named_scores import probabilities
+from ..serving.predictor import MODEL_NAME, SETTINGS_NAME
+from .onnx_lstm import lstm_as_operator
+from .settings import serving_settings
+
+TOLERANCE = 1e-4  # largest difference to torch; of outputs above 1 that share of them
+EXPORTED_SHAPE = (3, 5)  # examples, and rows of a window or words of a text
+CHECKED_SHAPES = ((1, 1), (2, 9), (6, 4))
+SAMPLE_SHAPE = (64, 8)  # on which the cost of int8 is measured
+LARGEST_FILE = (
+    1_500_000_000  # bytes of weights; above that they lie beside the graph, as a protobuf ends at 2 GB
+)
+TEXTS, PICTURES = ("input_ids", "attention_mask", "token_type_ids"), ("pixel_values", "image_mask")
+BESIDE = ("Boosted", "Fusion")  # in the names of classes that ask trees, too
+
+
+class ArrayModel(nn.Module):
+    """A model from arrays to arrays: inputs in the order of their names, logits alone."""
+
+    def __init__(self, model: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = self.model(**dict(zip(self.names, inputs, strict=True)))
+        return outputs.field_logits if "field_logits" in outputs else (outputs.logits,)
+
+
+def export_checkpoint(checkpoint: str, out: str | Path, int8: bool = False) -> list[str]:
+    """Write the ONNX model of a checkpoint with its processor and `serving.json` to a folder.
+
+    Args:
+        checkpoint: folder or Hub name of MMBT, one of its baselines, or a TabBERT (pretrained, or a head).
+        out: new or empty folder, or one of an earlier export, which is replaced.
+        int8: whether weights are quantised to 8 bits, and activations as they come.
+
+    Returns:
+        What was compared, a sentence each.
+
+    Raises:
+        ValueError: if the model is of another kind, torch cannot export it, or ONNX gives other numbers; nothing is
+            written then.
+    """
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / SETTINGS_NAME).is_file())):
+        raise ValueError(
+            f"Expected a new folder, or one of an earlier export, found {str(out)!r} with other files. Choose another."
+        )
+    model = load_model(checkpoint)
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    config = model.config
+    if isinstance(config, TabBertConfig):
+        model.check_processor(processor.fingerprint)
+    settings = serving_settings(config, processor)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}") as made:
+        folder = Path(made) / "export"
+        folder.mkdir()
+        processor.save_pretrained(folder)
+        if isinstance(processor, MMBTProcessor) and processor.tokenizer is not None:
+            processor.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER_NAME))
+        found = write_model(model, processor, folder / MODEL_NAME, int8)
+        (folder / SETTINGS_NAME).write_text(
+            json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
+        if isinstance(processor, MMBTProcessor) and not int8:
+            found.append(compare_examples(model, processor, folder))
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(folder, out)
+    return found
+
+
+def load_model(checkpoint: str) -> Any:
+    """Load a model of this package in float32 for evaluation.
+
+    Raises:
+        ValueError: if its kind cannot be exported.
+    """
+    config = AutoConfig.from_pretrained(checkpoint)
+    classes = config.architectures or [type(config).__name__]
+    masked = "TabBertForMaskedLM" in classes
+    known = isinstance(config, TabBertConfig | MMBTConfig | MMBTBaselineConfig)
+    if not known or not (masked or classes[0].endswith("Classification")):
+        raise ValueError(
+            "Expected MMBT, one of its baselines, a TabBERT for masked cells or one of its heads over windows in "
+            f"{checkpoint!r}, found {', '.join(classes)}, which has no ONNX export."
+        )
+    beside = [name for name in BESIDE if name in classes[0]]
+    if getattr(config, "statistics", None) or beside:
+        raise ValueError(
+            f"Expected a neural model that reads rows alone in {checkpoint!r}, found {classes[0]}, "
+            "which also reads statistics of the past. Export the sequence model alone, or serve this one with `predict`."
+        )
+    if "windowed_surprise" in getattr(config, "encoded_widths", {}):
+        raise ValueError(
+            f"Expected row_inputs without windowed_surprise, which has no ONNX export, in {checkpoint!r}. Train the "
+            "head on states, surprise or both."
+        )
+    auto: Any = AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
+    return auto.from_pretrained(checkpoint, dtype=torch.float32).eval()
+
+
+def write_model(model: Any, processor: Any, path: Path, int8: bool) -> list[str]:
+    """Export, compare at other shapes, quantise if asked; returns what was found."""
+    example = sample_inputs(model.config, processor, *EXPORTED_SHAPE)
+    names = list(example)
+    arrays = ArrayModel(model, names).eval()
+    dynamic = torch.export.Dim.DYNAMIC
+    axes = tuple({0: dynamic} if name in PICTURES else {0: dynamic, 1: dynamic} for name in names)
+    with torch.no_grad():
+        outputs = len(arrays(*example.values()))
+    output_names = ["logits"] if outputs == 1 else [f"logits.{name}" for name in model.config.fields]
+    beside = sum(one.numel() * one.element_size() for one in model.parameters()) > LARGEST_FILE
+    try:
+        with quiet(), torch.no_grad(), lstm_as_operator(model) as translations:
+            torch.onnx.export(
+                arrays,
+                tuple(example.values()),
+                path,
+                dynamo=True,
+                dynamic_shapes=(axes,),
+                input_names=names,
+                output_names=output_names,
+                external_data=beside,
+                custom_translation_table=translations,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ValueError(
+            f"Expected a model that torch.onnx.export can read, found {type(model).__name__} of "
+            f"{encoders(model.config)}: {cause}. Serve it with torch, or train on another encoder."
+        ) from error
+    compared = []
+    worst = 0.0
+    for batch, length in CHECKED_SHAPES:
+        inputs = sample_inputs(model.config, processor, batch, length)
+        worst = max(worst, difference(path, arrays, inputs))
+        compared.append(" × ".join(map(str, inputs[names[0]].shape[:2])))
+    if not worst <= TOLERANCE:
+        raise ValueError(
+            f"Expected outputs of ONNX within {TOLERANCE} of torch's, found a difference of {worst:.2g}. Nothing was "
+            "written. Serve this model with torch."
+        )
+    found = [f"onnxruntime differs from torch by {worst:.1e} at most (batches of {', '.join(compared)})"]
+    if int8:
+        found.append(
+            quantise(path, arrays, sample_inputs(model.config, processor, *SAMPLE_SHAPE), model.config)
+        )
+    return found
+
+
+def quantise(path: Path, arrays: ArrayModel, inputs: dict[str, torch.Tensor], config: Any) -> str:
+    """Quantise a model file in place; returns what that costs."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    before, float_file = path.stat().st_size, path.with_suffix(".float.onnx")
+    path.rename(float_file)
+    with quiet():
+        quantize_dynamic(float_file, path, weight_type=QuantType.QInt8)
+    float_file.unlink()
+    is_score = config.problem_type != "regression" and len(arrays(*inputs.values())) == 1
+    several = config.problem_type == "multi_label_classification"
+    worst = difference(path, arrays, inputs, (lambda one: probabilities(one, several)) if is_score else None)
+    what = "score" if is_score else "output"
+    return (
+        f"int8: {before / 1e6:.1f} MB became {path.stat().st_size / 1e6:.1f} MB, and a {what} differs from torch's by "
+        f"{worst:.4f} at most on {len(next(iter(inputs.values())))} random examples; evaluate on your own data"
+    )
+
+
+def difference(path: Path, arrays: ArrayModel, inputs: dict[str, torch.Tensor], change: Any = None) -> float:
+    """Return the largest difference of the outputs of a model file and of torch; of large ones the relative one."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    read = {one.name for one in session.get_inputs()}
+    got = session.run(None, {name: value.numpy() for name, value in inputs.items() if name in read})
+    with torch.no_grad():
+        expected = [one.numpy() for one in arrays(*inputs.values())]
+    worst = 0.0
+    for one, other in zip(got, expected, strict=True):
+        if change is not None:
+            one, other = change(one), change(other)
+        worst = max(worst, float((np.abs(one - other) / np.maximum(1, np.abs(other))).max()))
+    return worst
+
+
+def sample_inputs(config: Any, processor: Any, batch: int, length: int) -> dict[str, torch.Tensor]:
+    """Return random inputs of a model: ids of each column or of the words, noise as pictures, padding and absence.
+
+    Args:
+        config: of the model.
+        processor: of the model.
+        batch: examples.
+        length: rows of the windows, or words, at most; fewer where the model has no positions for them.
+    """
+    generator = torch.Generator().manual_seed(batch * 1000 + length)
+    mask = torch.ones(batch, length, dtype=torch.long)
+    for number in range(1, batch):
+        mask[number, 1 + number % length :] = 0
+    if isinstance(config, TabBertConfig):
+        rows = min(length, config.max_position_embeddings // (config.num_fields if config.flatten else 1))
+        columns = [torch.randint(a, b, (batch, rows), generator=generator) for a, b in config.field_ranges]
+        mask = mask[:, :rows]
+        ids = torch.stack(columns, dim=-1)  # (batch, rows, fields)
+        ids = torch.where(mask[..., None].bool(), ids, processor.pad_token_id)
+        return {"input_ids": ids, "attention_mask": mask}
+    inputs: dict[str, torch.Tensor] = {}
+    if processor.tokenizer is not None:
+        ids = torch.randint(len(processor.tokenizer), (batch, length), generator=generator)
+        inputs["input_ids"] = torch.where(mask.bool(), ids, processor.tokenizer.pad_token_id)
+        inputs["attention_mask"] = mask
+        inputs["token_type_ids"] = mask * processor.segment_offset
+    if processor.image_processor is not None:
+        blank = processor.encode_row({"image": None, "text": ""})["pixel_values"]  # (3, H, W)
+        inputs["pixel_values"] = torch.randn(batch, *blank.shape, generator=generator)
+        inputs["image_mask"] = (torch.arange(batch) % 3 < 2).long()
+    return inputs
+
+
+def compare_examples(model: Any, processor: MMBTProcessor, folder: Path) -> str:
+    """Compare a few pictures and texts from the bytes to the score; returns what was found.
+
+    Raises:
+        ValueError: if a score differs by more than `TOLERANCE`.
+    """
+    served, collate = Predictor(folder), MMBTCollator(processor)
+    text = " ".join(["A photo, of two dogs; 42 plates in the Sea?"] * 4)
+    worst = 0.0
+    noise = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3), dtype=np.uint8)
+    sizes = [(640, 427), (200, 333), (61, 57)]
+    pictures = [Image.fromarray(one).resize(size, 3) for one, size in zip(noise, sizes, strict=True)]
+    for number, picture in enumerate([*pictures, None]):
+        row = {"image": picture, "text": text[: 40 * number]}
+        with torch.no_grad():
+            expected = model(**collate([processor.encode_row(row)])).logits[0].numpy()
+        several = model.config.problem_type == "multi_label_classification"
+        got = served.logits(served.batch([served.encoder(row)]))[0]
+        pair = [probabilities(one, several) for one in (got, expected)]
+        worst = max(worst, float(np.abs(pair[0] - pair[1]).max()))
+    if not worst <= TOLERANCE:
+        raise ValueError(
+            f"Expected scores without torch within {TOLERANCE} of torch's, found a difference of {worst:.2g} on a "
+            f"picture: {type(processor.image_processor).__name__} computes other pixels than Pillow. Nothing was "
+            'written. Train with an image processor of the backend "pil", or serve with torch.'
+        )
+    return f"pictures and texts read without torch give scores that differ by {worst:.1e} at most"
+
+
+def encoders(config: Any) -> str:
+    """Name the encoders of a model, for messages."""
+    parts = [getattr(config, name, None) for name in ("text_config", "image_config")]
+    return " and ".join(part.model_type for part in parts if part is not None) or config.model_type
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what the exporter and the quantiser log and warn of."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,179 @@
+"""An exported model with its processor: labels and scores by onnxruntime."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ..models.tabbert.values import is_list_of_rows
+from .history_windows import ROWS, history_windows, read_history
+from .inputs import Inputs, PictureAndText, SavedFields
+from .named_scores import DECIDED, TopK, answers
+
+MODEL_NAME = "model.onnx"
+SETTINGS_NAME = "serving.json"  # labels, thresholds, windows, how pictures and texts are read
+
+
+class Predictor:
+    """Answers as the pipeline of the checkpoint does, to 1e-4 of a score, without torch and transformers.
+
+    Args:
+        folder: written by `hf-mmtab export`.
+        threads: of onnxruntime; 0: as many as there are cores.
+
+    Raises:
+        ValueError: if the folder holds no export, or one without labels (a pretrained model).
+
+    Example:
+
+    ```python
+    from hf_mmtab.serving import Predictor
+
+    classify = Predictor("exports/openclipart")
+    classify(image="fork.png", text="a fork on a plate")  # {"label": "food", "score": 0.93}
+    score = Predictor("exports/payments")
+    score(history)  # rows of one entity, the oldest first: the label of the last
+    score(history, rows="every")  # a list with an answer for each row
+    ```
+    """
+
+    def __init__(self, folder: str | Path, threads: int = 0) -> None:
+        import onnxruntime
+
+        folder = Path(folder)
+        absent = [name for name in (SETTINGS_NAME, MODEL_NAME) if not (folder / name).is_file()]
+        if absent:
+            raise ValueError(
+                f"Expected an export in {str(folder)!r}, found no {' and no '.join(absent)}. Write one: "
+                "`hf-mmtab export CHECKPOINT OUT`."
+            )
+        settings = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
+        if settings["labels"] is None:
+            raise ValueError(
+                f"Expected a model with labels in {str(folder)!r}, found a pretrained one, whose outputs are scores of "
+                "cells. Run model.onnx with onnxruntime, or export a fine-tuned model."
+            )
+        self.config = SimpleNamespace(**settings["config"], id2label=settings["labels"])
+        self.fields = SavedFields(folder) if settings["family"] == "tabbert" else None
+        self.encoder = PictureAndText(folder, settings["text"], settings["image"])
+        self.pad_token_id = settings["pad_token_id"]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(
+            str(folder / MODEL_NAME), options, providers=["CPUExecutionProvider"]
+        )
+        self.input_names = [one.name for one in self.session.get_inputs()]
+
+    @property
+    def reads_tables(self) -> bool:
+        """Whether an example is a history of table rows."""
+        return self.fields is not None
+
+    def __call__(
+        self,
+        example: Any = None,
+        *,
+        image: Any = None,
+        text: str | None = None,
+        text_pair: str | None = None,
+        rows: str = "last",
+        top_k: TopK = DECIDED,
+    ) -> Any:
+        """Judge one example: a history (as the pipeline takes it), a mapping, or `image`, `text` and `text_pair`.
+
+        Args:
+            example: a history of rows, or a mapping with `image`, `text` and `text_pair`.
+            image: path, bytes, PIL picture or array; None: there is none.
+            text, text_pair: of the picture.
+            rows: "last" judges the last row of a history, "every" each row.
+            top_k: as in the pipeline: "decided", a number of labels, or None for all.
+
+        Raises:
+            ValueError: if the example is not one that the model reads.
+        """
+        if example is None:
+            given = {"image": image, "text": text, "text_pair": text_pair}
+            example = {name: value for name, value in given.items() if value is not None}
+        return self.many([example], rows=rows, top_k=top_k)[0]
+
+    def many(
+        self, examples: Sequence[Any], *, rows: str = "last", top_k: TopK = DECIDED, batch_size: int = 32
+    ) -> list[Any]:
+        """Judge several examples, `batch_size` at a time; returns an answer for each, as `__call__`."""
+        prepared = [self.prepare(example, rows) for example in examples]
+        encoded = [inputs for one in prepared for inputs, _ in one]
+        logits: list[np.ndarray] = []
+        for start in range(0, len(encoded), batch_size):
+            logits += list(self.logits(self.batch(encoded[start : start + batch_size])))
+        found, done = [], 0
+        for one in prepared:
+            found.append(self.answer(logits[done : done + len(one)], one, rows, top_k))
+            done += len(one)
+        return found
+
+    def prepare(self, example: Any, rows: str = "last") -> list[tuple[Inputs, slice]]:
+        """Encode one example: the model's inputs, without a batch axis, of each of its windows, and the judged rows.
+
+        Raises:
+            ValueError: if the example is not one that the model reads.
+        """
+        if rows not in ROWS:
+            raise ValueError(f'Expected rows to be "last" or "every", found {rows!r}.')
+        return self._windows(example, rows) if self.reads_tables else [(self._pair(example), slice(0))]
+
+    def answer(
+        self, logits: Sequence[np.ndarray], prepared: Sequence[tuple[Inputs, slice]], rows: str, top_k: TopK
+    ) -> Any:
+        """Name the labels of one example from the logits of each of its windows."""
+        judged = list(logits)
+        if self.reads_tables and self.config.label_level == "row":
+            judged = [row for one, (_, places) in zip(logits, prepared, strict=True) for row in one[places]]
+        listed = [answers(one, self.config, top_k) for one in judged]
+        return listed if rows == "every" and self.reads_tables else listed[-1]
+
+    def logits(self, batch: Inputs) -> np.ndarray:
+        """Return `(batch, labels)`, or `(batch, rows, labels)` of a model with a label per row."""
+        return self.session.run(None, {name: batch[name] for name in self.input_names})[0]
+
+    def batch(self, encoded: Sequence[Inputs]) -> Inputs:
+        """Pad examples to the longest, one token or row at least, and stack them."""
+        stacked = {}
+        for name in encoded[0]:
+            arrays = [inputs[name] for inputs in encoded]
+            if name not in ("pixel_values", "image_mask"):
+                longest = max(1, *map(len, arrays))
+                fill = self.pad_token_id if name == "input_ids" else 0
+                arrays = [
+                    np.pad(one, [(0, longest - len(one)), *[(0, 0)] * (one.ndim - 1)], constant_values=fill)
+                    for one in arrays
+                ]
+            stacked[name] = np.stack(arrays)
+        return stacked
+
+    def _pair(self, example: Any) -> Inputs:
+        if not isinstance(example, Mapping):
+            raise ValueError(
+                'Expected a mapping such as {"image": "fork.png", "text": "a fork on a plate"}, found '
+                f"{type(example).__name__}."
+            )
+        return self.encoder(example)
+
+    def _windows(self, history: Any, rows: str) -> list[tuple[Inputs, slice]]:
+        """Return the windows of a history, and which rows of each are judged."""
+        assert self.fields is not None
+        if isinstance(history, list) and not is_list_of_rows(history):
+            raise ValueError("Expected a history of at least one row that is a mapping, found another list.")
+        table = read_history(history, self.fields.plan)
+        ids = self.fields.ids(table)
+        index = history_windows(table, self.fields.plan, self.config)
+        windows = []
+        for number in range(len(index)) if rows == "every" else [len(index) - 1]:
+            start, length = int(index.start[number]), int(index.length[number])
+            window = ids[start : start + length]
+            first = int(index.label_start[number]) if rows == "every" else length - 1
+            inputs = {"input_ids": window, "attention_mask": np.ones(length, dtype=np.int64)}
+            windows.append((inputs, slice(first, length)))
+        return windows

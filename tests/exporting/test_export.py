@@ -1,0 +1,228 @@
+"""`export` writes a model that onnxruntime runs as torch does, at any batch and length, or none."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import (
+    BertConfig,
+    BertModel,
+    PreTrainedTokenizerFast,
+    ResNetConfig,
+    ResNetModel,
+    ViTImageProcessorPil,
+)
+
+from hf_mmtab import MMBTForClassification, MMBTProcessor, TabBertConfig, TabBertProcessor
+from hf_mmtab.exporting import checkpoint as exporting
+from hf_mmtab.exporting import export_checkpoint
+from hf_mmtab.exporting.onnx_lstm import ExportedLstm, lstm_layer
+from hf_mmtab.models.mmbt import MMBTBaselineForClassification, MMBTImageProcessor
+from hf_mmtab.models.tabbert import (
+    TabBertForMaskedLM,
+    TabBertLstmForSequenceClassification,
+    TabBertMlpForSequenceClassification,
+    TabBertPooledForSequenceClassification,
+    TabBertRawLstmForSequenceClassification,
+)
+from hf_mmtab.models.tabbert.modeling_tabbert_lstm import TabBertLstm
+from hf_mmtab.serving import Predictor
+
+SMALL = {"hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 32}
+SMALL |= {"field_hidden_size": 16, "field_num_heads": 2}
+NEXT = {"next_row": True}
+HEADS = {
+    "lstm": (TabBertLstmForSequenceClassification, {"lstm_bidirectional": True, "lstm_num_layers": 2}),
+    "surprise": (TabBertLstmForSequenceClassification, NEXT | {"row_inputs": "surprise"}),
+    "both": (TabBertLstmForSequenceClassification, NEXT | {"row_inputs": "both", "label_level": "row"}),
+    "flat": (TabBertLstmForSequenceClassification, {"flatten": True, "field_hidden_size": 24}),
+    "mlp": (TabBertMlpForSequenceClassification, {"problem_type": "regression", "num_labels": 2}),
+    "pooled": (TabBertPooledForSequenceClassification, {"pooling": "mean"}),
+    "raw_lstm": (TabBertRawLstmForSequenceClassification, {}),
+    "masked": (TabBertForMaskedLM, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> dict:
+    rng = np.random.default_rng(0)
+    return {
+        "who": [1] * 60,
+        "amount": rng.normal(size=60).round(3).tolist(),
+        "shop": [f"shop {n}" for n in rng.integers(0, 30, 60)],
+    }
+
+
+def save_table_model(folder, table, kind, **settings):
+    plan = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 8}, "shop": {}}}
+    processor = TabBertProcessor(plan).fit(table)
+    make, own = HEADS[kind]
+    torch.manual_seed(0)
+    config = TabBertConfig(**processor.config_kwargs(), **SMALL | own | settings)
+    model = make(config).eval()
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.3)  # so that windows differ
+    if hasattr(getattr(model, "model", None), "surprise"):
+        model.model.surprise.learn_rarity(torch.arange(config.vocab_size))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return model, processor
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HEADS)
+def test_table_models_export(kind, table, tmp_path):
+    save_table_model(tmp_path / "model", table, kind)
+    said = export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
+    assert said[0].startswith("onnxruntime differs from torch by ")
+    assert "batches of 1 × 1, 2 × 9, 6 × 4" in said[0]
+    settings = json.loads((tmp_path / "out" / "serving.json").read_text())
+    assert (settings["labels"] is None) == (kind == "masked")
+
+
+@pytest.mark.slow
+def test_quantised_weights_are_smaller_and_their_cost_is_said(table, tmp_path):
+    save_table_model(tmp_path / "model", table, "pooled", hidden_size=256, intermediate_size=512)
+    export_checkpoint(str(tmp_path / "model"), tmp_path / "float")
+    said = export_checkpoint(str(tmp_path / "model"), tmp_path / "int8", int8=True)
+    sizes = {name: (tmp_path / name / "model.onnx").stat().st_size for name in ("float", "int8")}
+    assert sizes["int8"] < 0.4 * sizes["float"]
+    assert "a score differs from torch's by 0." in said[1]
+    assert "at most on 64 random examples" in said[1]
+    assert Predictor(tmp_path / "int8")({name: values[:5] for name, values in table.items()})["score"] <= 1
+
+
+@pytest.mark.slow
+def test_a_model_whose_numbers_differ_is_not_written(table, tmp_path, monkeypatch):
+    save_table_model(tmp_path / "model", table, "pooled")
+    monkeypatch.setattr(exporting, "TOLERANCE", 0.0)
+    with pytest.raises(
+        ValueError, match=r"Expected outputs of ONNX within 0.0 of torch's, found a difference"
+    ):
+        export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_a_folder_with_other_files_is_refused(table, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="Expected a new folder, or one of an earlier export"):
+        export_checkpoint("nowhere", tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_the_encoder_alone_is_refused(table, tmp_path):
+    model, _ = save_table_model(tmp_path / "head", table, "lstm")
+    model.model.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="found TabBertModel, which has no ONNX export"):
+        export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["Boosted", "Fusion", "Lstm"])
+def test_models_that_read_statistics_of_the_past_are_refused(name, tmp_path):
+    ranges = {"fields": ["a"], "field_ranges": [[4, 9]], "vocab_size": 9}
+    config = TabBertConfig(**ranges, statistics=["rows before"])
+    config.architectures = [f"TabBert{name}ForSequenceClassification"]
+    config.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=f"found TabBert{name}.*also reads statistics of the past"):
+        export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_exported_lstm_gives_the_numbers_of_ours(bidirectional):
+    torch.manual_seed(0)
+    config = TabBertConfig(
+        fields=["a"], field_ranges=[[4, 9]], vocab_size=9, lstm_bidirectional=bidirectional, lstm_num_layers=2
+    )
+    lstm = TabBertLstm(config, 5).eval()
+    states, mask = torch.randn(3, 7, 5), torch.ones(3, 7, dtype=torch.long)
+    mask[1, 3:] = 0
+    with torch.no_grad():
+        expected = lstm.run(states, mask)
+        lstm.__class__ = ExportedLstm
+        found = lstm.run(states, mask)
+    torch.testing.assert_close(found * mask[..., None], expected * mask[..., None])
+
+
+def test_the_operator_of_the_lstm_knows_its_shape():
+    weights = [torch.randn(16, 5), torch.randn(16, 4), torch.randn(16), torch.randn(16)]
+    torch.library.opcheck(lstm_layer, (torch.randn(2, 3, 5), *weights), test_utils="test_faketensor")
+
+
+# ---- Pictures with texts ----
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "A", "of", "dogs;", "in", "the"]
+
+
+def save_pair_model(folder, image_processor, make=MMBTForClassification, parts=("text", "image"), **settings):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    text, image = folder / "text", folder / "image"
+    BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=32, **sizes)).save_pretrained(text)
+    backend = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = WhitespaceSplit()
+    names = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    tokenizer.save_pretrained(text)
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(image)
+    chosen = {name: str(path) for name, path in (("text", text), ("image", image)) if name in parts}
+    model = make.from_text_image_pretrained(**chosen, num_labels=3, **settings)
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1 and "image_model" not in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(folder / "model")
+    baseline = make is not MMBTForClassification
+    processor = MMBTProcessor(
+        image_processor if "image" in parts else None,
+        tokenizer if "text" in parts else None,
+        max_length=20,
+        leading_cls=baseline,
+        segment_offset=0 if baseline else 1,
+    )
+    processor.save_pretrained(folder / "model")
+    return str(folder / "model")
+
+
+def vit():
+    return ViTImageProcessorPil(size={"height": 64, "width": 48})
+
+
+PAIRS = {
+    "mmbt": (vit, MMBTForClassification, ("text", "image"), {"num_image_embeds": 3}),
+    "legacy": (
+        MMBTImageProcessor,
+        MMBTForClassification,
+        ("text", "image"),
+        {"image_pooling": "max", "num_image_embeds": 4, "problem_type": "multi_label_classification"},
+    ),
+    "concatbert": (vit, MMBTBaselineForClassification, ("text", "image"), {"hidden_sizes": [7]}),
+    "bert": (vit, MMBTBaselineForClassification, ("text",), {}),
+    "img": (vit, MMBTBaselineForClassification, ("image",), {}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PAIRS)
+def test_picture_and_text_models_export(kind, tmp_path):
+    image_processor, make, parts, settings = PAIRS[kind]
+    model = save_pair_model(tmp_path, image_processor(), make, parts, **settings)
+    said = export_checkpoint(model, tmp_path / "out")
+    assert said[0].startswith("onnxruntime differs from torch by ")
+    assert said[1].startswith("pictures and texts read without torch give scores that differ by ")
+
+
+def test_an_unknown_image_processor_is_refused(tmp_path):
+    class OddImageProcessor(MMBTImageProcessor):
+        pass
+
+    with pytest.raises(
+        ValueError, match=r"Expected an image processor that resizes.*found OddImageProcessor"
+    ):
+        exporting.serving_settings(
+            MMBTForClassification.config_class(), MMBTProcessor(image_processor=OddImageProcessor())
+        )

@@ -1,0 +1,135 @@
+"""`hf_mmtab.serving` answers as the pipelines do, where torch and transformers cannot be imported."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from exported_models import HISTORY, save_pairs, save_table
+from PIL import Image
+from transformers import pipeline
+
+from hf_mmtab.exporting import export_checkpoint
+from hf_mmtab.models.tabbert.values import as_table
+from hf_mmtab.serving import Predictor
+
+# Runs where the heavy packages cannot be imported; prints the answers as JSON.
+ALONE = """
+import json, sys
+BARRED = ("torch", "torchvision", "transformers", "datasets", "huggingface_hub", "sklearn")
+class Bar:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BARRED:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Bar())
+from hf_mmtab.serving import Predictor
+folder, given = sys.argv[1:]
+answer = Predictor(folder).many(json.loads(given), rows=RULE, top_k=None)
+print(json.dumps(answer))
+"""
+
+
+def answers_alone(folder, given, rows="last"):
+    code = ALONE.replace("RULE", repr(rows))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), json.dumps(given)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def assert_same(found, expected):
+    """Compare labels and scores, whatever the nesting."""
+    if isinstance(expected, dict):
+        assert found["label"] == expected["label"]
+        assert found["score"] == pytest.approx(expected["score"], abs=1e-4)
+    else:
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+
+
+def imported(statement: str) -> list[str]:
+    """Return which heavy packages a statement imports in a new process."""
+    code = f"import sys\n{statement}\nprint([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
+    return eval(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
+
+
+def test_serving_imports_neither_torch_nor_transformers():
+    assert imported("import hf_mmtab.serving") == []
+    assert imported("from hf_mmtab.serving import Predictor") == []
+    assert imported("import importlib; importlib.import_module('hf_mmtab.serving.app')") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import hf_mmtab",
+        "import hf_mmtab.serving\nfrom hf_mmtab import MMBTConfig",
+        "import hf_mmtab.serving\nimport hf_mmtab.models.tabbert, hf_mmtab.api",
+        "from hf_mmtab.models.tabbert import TabBertConfig",
+    ],
+)
+def test_the_auto_classes_are_registered_as_soon_as_anything_else_is_asked_for(statement):
+    known = (
+        "from transformers import AutoConfig\nassert AutoConfig.for_model('tabbert').model_type == 'tabbert'"
+    )
+    assert imported(f"{statement}\n{known}") == ["torch", "transformers", "datasets"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["window", "row"])
+def test_a_table_model_answers_alone_as_the_pipeline_does(level, tmp_path):
+    model = save_table(tmp_path / "model", label_level=level)
+    export_checkpoint(model, tmp_path / "out")
+    judge = pipeline("tabular-sequence-classification", model=model)
+    histories = [HISTORY, HISTORY[:1], HISTORY[3:20]]
+    for rows in ("last", "every"):
+        expected = judge([as_table(one) for one in histories], rows=rows, top_k=None)
+        assert_same(answers_alone(tmp_path / "out", histories, rows), expected)
+    served = Predictor(tmp_path / "out")
+    assert_same(served(HISTORY), judge(HISTORY))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_picture_model_answers_alone_as_the_pipeline_does(legacy, tmp_path):
+    model = save_pairs(tmp_path, legacy)
+    export_checkpoint(model, tmp_path / "out")
+    judge = pipeline("image-text-classification", model=model)
+    rng = np.random.default_rng(0)
+    paths = []
+    for size in ((300, 200), (57, 211), (1000, 40)):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 7, 4), dtype=np.uint8)).resize(size)
+        paths.append(str(tmp_path / f"{size[0]}.png"))
+        coarse.save(paths[-1])
+    texts = ["the old sea", "", "a land unknown of in the sea " * 9, "new"]
+    examples = [{"image": path, "text": text} for path, text in zip([*paths, None], texts, strict=True)]
+    assert_same(answers_alone(tmp_path / "out", examples), judge(examples, top_k=None))
+    served = Predictor(tmp_path / "out")
+    assert_same(served(image=Image.open(paths[0]), text=texts[0]), judge(examples[0]))
+
+
+@pytest.mark.slow
+def test_what_no_model_can_read_is_refused(tmp_path):
+    export_checkpoint(save_table(tmp_path / "model"), tmp_path / "out")
+    served = Predictor(tmp_path / "out")
+    with pytest.raises(ValueError, match="Expected columns"):
+        served([{"amount": 1.0}])
+    with pytest.raises(ValueError, match="Expected the rows of one entity"):
+        served([*HISTORY, {**HISTORY[0], "who": 2}])
+    with pytest.raises(ValueError, match='Expected rows to be "last" or "every"'):
+        served(HISTORY, rows="first")
+    with pytest.raises(ValueError, match="Expected an export in"):
+        Predictor(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_pretrained_model_has_no_labels_to_answer_with(tmp_path):
+    export_checkpoint(save_table(tmp_path / "model", masked=True), tmp_path / "out")
+    with pytest.raises(ValueError, match="Expected a model with labels in"):
+        Predictor(tmp_path / "out")
