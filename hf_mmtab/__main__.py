@@ -24,7 +24,8 @@ USAGE = "\n".join(
         *(f"  {name:18} {text}" for name, text in COMMANDS.items()),
         "  --version          print the version",
         "",
-        "`hf-mmtab COMMAND --help` lists the options of a command, `hf-mmtab finetune RECIPE.yaml --help` its keys.",
+        "`hf-mmtab COMMAND --help` lists the options of a command, `hf-mmtab finetune RECIPE.yaml --help` its keys,",
+        "`--help-all` those of transformers too.",
         "Exit status: 0 done, 1 an error in input or files (one message), 2 a wrong command line, 130 interrupted.",
         "",
     ]

@@ -68,6 +68,15 @@ def write_recipe(path: Path, values: Mapping[str, Any]) -> None:
     write_whole(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
+# Of transformers' arguments, those that a recipe usually has.
+EVERYDAY_KEYS = frozenset([
+    "output_dir", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "gradient_accumulation_steps", "seed", "bf16",
+    "eval_strategy", "save_strategy", "save_total_limit", "load_best_model_at_end", "metric_for_best_model",
+    "logging_steps", "report_to", "push_to_hub",
+])  # fmt: skip
+
+
 def parse_recipe(
     dataclass_types: Sequence[type], arguments: Sequence[str], command: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -87,8 +96,8 @@ def parse_recipe(
         ValueError: misspelt key (with the nearest known ones), or a value of the wrong type.
     """
     usage = f"hf_mmtab {command} RECIPE.yaml [--key value ...]"
-    if not arguments or {"-h", "--help"} & set(arguments):
-        sys.stdout.write(help_text(dataclass_types, usage))
+    if not arguments or {"-h", "--help", "--help-all"} & set(arguments):
+        sys.stdout.write(help_text(dataclass_types, usage, "--help-all" in arguments))
         raise SystemExit(0 if arguments else 2)
     recipe = str(arguments[0])
     if recipe.startswith("--"):
@@ -197,15 +206,21 @@ def read_overrides(tokens: Sequence[str], dataclass_types: Sequence[type]) -> di
     return overrides
 
 
-def help_text(dataclass_types: Sequence[type], usage: str) -> str:
-    """Return every key of a command with its help, grouped by dataclass; transformers' own come last."""
+def help_text(dataclass_types: Sequence[type], usage: str, all_keys: bool = True) -> str:
+    """Return the keys of a command with their help, grouped by dataclass; transformers' own come last.
+
+    Args:
+        dataclass_types: dataclasses whose fields are the keys.
+        usage: the first line.
+        all_keys: False: of transformers' own only those that every run needs.
+    """
     inherited = {field.name for field in dataclasses.fields(TrainingArguments)} - {"output_dir"}
     groups: dict[str, list[dataclasses.Field]] = {}
     for dtype in dataclass_types:
         title = (dtype.__doc__ or dtype.__name__).strip().splitlines()[0]
         for field in dataclasses.fields(dtype):
-            if field.init:
-                is_inherited = issubclass(dtype, TrainingArguments) and field.name in inherited
+            is_inherited = issubclass(dtype, TrainingArguments) and field.name in inherited
+            if field.init and (all_keys or not is_inherited or field.name in EVERYDAY_KEYS):
                 groups.setdefault("TrainingArguments of transformers." if is_inherited else title, []).append(
                     field
                 )
@@ -218,6 +233,11 @@ def help_text(dataclass_types: Sequence[type], usage: str) -> str:
                 f"  --{field.name}",
                 *textwrap.wrap(words, 110, initial_indent="      ", subsequent_indent="      "),
             ]
+    if not all_keys:
+        lines += [
+            "",
+            f"`--help-all` also lists the other {len(inherited - EVERYDAY_KEYS)} keys of transformers.",
+        ]
     return "\n".join(lines) + "\n"
 
 

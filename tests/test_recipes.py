@@ -235,6 +235,11 @@ def test_help_lists_every_key(command, capsys):
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
     assert "'50%'" in shown and "--learning_rate" in shown and "--freeze" in shown
+    assert "--adam_beta1" not in shown and "`--help-all` also lists" in shown
+    with pytest.raises(SystemExit):
+        command(["--help-all"])
+    everything = capsys.readouterr().out
+    assert "--adam_beta1" in everything and everything.count("\n  --") > shown.count("\n  --") + 50
 
 
 def test_a_person_sees_the_message_and_not_the_traceback(tmp_path):

@@ -5,13 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
+from packaging.requirements import Requirement
 from transformers import (
     AutoModelForSequenceClassification,
     AutoProcessor,
@@ -80,11 +80,13 @@ def folders(tmp_path_factory) -> list[str]:
     return [str(root / "mmbt"), str(root / "table")]
 
 
-def as_a_stranger(mode, folders, tmp_path, python=sys.executable, expect_error=False) -> list[str]:
+def as_a_stranger(mode, folders, tmp_path, site: str | None = None, expect_error=False) -> list[str]:
+    """Return what the stranger's script says; `site`: where the packages lie that there are, in place of all."""
     given = [PICTURES, json.dumps(EXAMPLE), TABLES, json.dumps(HISTORY)]
     root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path), "PYTHONPATH": root}
-    command = [python, "-c", STRANGER, mode, *folders, *given]
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": site or root}
+    switches = [] if site is None else ["-S"]
+    command = [sys.executable, *switches, "-c", STRANGER, mode, *folders, *given]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert expect_error or done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -147,26 +149,38 @@ def test_a_folder_without_a_model_cannot_stand_alone(tmp_path):
         make_standalone(tmp_path)
 
 
+def folder_of_packages(folder: Path, *names: str) -> str:
+    """Link the installed packages of these names, and what they need, into a folder; return its path."""
+    folder.mkdir(exist_ok=True)
+    wanted, done = list(names), set()
+    while wanted:
+        name = wanted.pop()
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            continue  # for another platform
+        if found.name in done:
+            continue
+        done.add(found.name)
+        needs = [Requirement(text) for text in found.requires or ()]
+        wanted += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+        for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            if not (folder / top).exists():
+                (folder / top).symlink_to(Path(str(found.locate_file(top))).resolve())
+    return str(folder)
+
+
 @pytest.mark.slow
 def test_a_standalone_checkpoint_needs_torch_torchvision_and_transformers_only(folders, standalone, tmp_path):
-    """In an environment that has nothing else; tables need polars and pyarrow too, and say so."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    versions = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "transformers")]
-    installed = subprocess.run(
-        [python, "-m", "pip", "install", "-q", *versions], capture_output=True, text=True
-    )
-    if installed.returncode:
-        pytest.skip(
-            f"torch, torchvision and transformers cannot be installed here: {installed.stderr[-200:]}"
-        )
-    mmbt = pipeline(PICTURES, model=folders[0], device="cpu")(EXAMPLE)
-    table = pipeline(TABLES, model=folders[1], device="cpu")(HISTORY)
-    said = as_a_stranger("alone", standalone, tmp_path, python, expect_error=True)
+    """Where nothing else is installed; tables need polars and pyarrow too, and say so."""
+    site = folder_of_packages(tmp_path / "site", "torch", "torchvision", "transformers")
+    said = as_a_stranger("alone", standalone, tmp_path, site, expect_error=True)
     assert said[:3] == ["MMBTForClassification", "MMBTProcessor", "TabBertMlpForSequenceClassification"]
     assert "pip install polars pyarrow" in said[3]
-    subprocess.run([python, "-m", "pip", "install", "-q", "polars", "pyarrow"], check=True)
-    said = as_a_stranger("alone", standalone, tmp_path, python)
+    folder_of_packages(tmp_path / "site", "polars", "pyarrow")
+    said = as_a_stranger("alone", standalone, tmp_path, site)
+    mmbt = pipeline(PICTURES, model=folders[0], device="cpu")(EXAMPLE)
+    table = pipeline(TABLES, model=folders[1], device="cpu")(HISTORY)
     assert [json.loads(answer) for answer in said[4:]] == [mmbt, table]
 
 
