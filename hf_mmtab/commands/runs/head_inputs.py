@@ -60,7 +60,7 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
         model.row_inputs = [before] if isinstance(before, str) else before
         return None
     config = AutoConfig.from_pretrained(model.pretrained)
-    left_out = () if config.next_row else OF_SURPRISE
+    left_out: tuple[str, ...] = () if config.next_row else OF_SURPRISE
     has_none = not numbers_of(run.processor.plan)
     left_out += OF_NUMBERS if has_none or run.table.rows.label_names or config.flatten else ()
     tried = [name for name in CANDIDATES if name not in left_out]
