@@ -225,12 +225,9 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if self.shares is not None and loss_name(self.recipe) in ("cross_entropy", "focal"):
             start_bias(trainer.model.classifier, self.shares)
         if self.recipe.training.metric_for_best_model in ("rmse", "eval_rmse"):
-            errors = labels_of(self.windows["validation"]) - np.nanmean(
-                labels_of(self.windows["train"]), axis=0
-            )
-            trainer.collapse.floor = float(
-                np.sqrt(np.nanmean(errors**2))
-            )  # RMSE of the mean; NaN without labels
+            mean = np.nanmean(self.training_labels(), axis=0)
+            errors = labels_of(self.windows["validation"]) - mean
+            trainer.collapse.floor = float(np.sqrt(np.nanmean(errors**2)))  # NaN without labels
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Bring probabilities back to the classes' actual shares, and choose the threshold on validation."""
