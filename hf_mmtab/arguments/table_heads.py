@@ -46,7 +46,7 @@ class TabBertHeadArguments(ModelArguments):
         "how unexpected the row was (needs an encoder pretrained with next_row); both; windowed_surprise, the surprise "
         "of the last hour, day, 3 and 10 rows; statistics of the past. Default auto: the head is trained on states, "
         "surprise, both, and surprise with statistics, and the best on validation is taken; without next_row the "
-        "states. For a label of numbers states with statistics, and statistics alone, are tried too.",
+        "states. For a label of numbers the row's own numbers are tried, too, with states and alone.",
     )
     statistics: list[str] = key(
         ["auto"],

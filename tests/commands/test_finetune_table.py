@@ -435,7 +435,12 @@ def test_a_number_that_depends_on_values_inside_a_bin_is_read_from_numbers(recip
         day, time = divmod(hour, 24)
         lines.append(f"2024-01-{1 + day:02d} {time:02d}:00,one,{amount:.2f},{amount:.2f}")
     (tmp_path / "worth.csv").write_text("\n".join(lines) + "\n")
-    plan = {"entity": "who", "time": "when", "label": "worth", "fields": {"amount": {"num_bins": 3}}}
+    plan = {
+        "entity": "who",
+        "time": "when",
+        "label": "worth",
+        "fields": {"amount": {"kind": "numeric", "num_bins": 3}},
+    }
     sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
     sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "num_train_epochs": 1, "seq_len": 6}
     sizes |= {"mlm_probability": 0.5}
@@ -446,7 +451,7 @@ def test_a_number_that_depends_on_values_inside_a_bin_is_read_from_numbers(recip
     main([str(recipe), *own, "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "8"])
     found = results_of(tmp_path / "run")
     tried = found["row_inputs"]["validation"]
-    assert list(tried) == ["states", "states and statistics", "statistics"]
+    assert list(tried) == ["states", "states and numbers", "numbers"]
     assert found["row_inputs"]["chosen"] != "states" and min(tried.values()) < 0.6 * tried["states"]
     predict.main([str(tmp_path / "run"), values["data"], str(tmp_path / "worth.parquet")])
     told = pq.read_table(tmp_path / "worth.parquet")["predicted_worth"].to_numpy()

@@ -14,7 +14,7 @@ from ...data.windows import WindowDataset
 from ...evaluation.judging import judge_splits
 from ...evaluation.row_evaluation import choose_threshold
 from ...evaluation.run_results import RunResults
-from ...evaluation.scored_rows import ScoredRows, judged_rows, scored_rows, scores_of_rows
+from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored_rows
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import metric_names, scores_for
 from ...models.tabbert.boosted_trees import import_lightgbm
@@ -225,12 +225,9 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if self.shares is not None and loss_name(self.recipe) in ("cross_entropy", "focal"):
             start_bias(trainer.model.classifier, self.shares)
         if self.recipe.training.metric_for_best_model in ("rmse", "eval_rmse"):
-            errors = labels_of(self.windows["validation"]) - np.nanmean(
-                labels_of(self.windows["train"]), axis=0
-            )
-            trainer.collapse.floor = float(
-                np.sqrt(np.nanmean(errors**2))
-            )  # RMSE of the mean; NaN without labels
+            mean = np.nanmean(self.training_labels(), axis=0)
+            errors = labels_of(self.windows["validation"]) - mean
+            trainer.collapse.floor = float(np.sqrt(np.nanmean(errors**2)))  # NaN without labels
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Bring probabilities back to the classes' actual shares, and choose the threshold on validation."""
@@ -318,14 +315,6 @@ class HeadRun(ComparedRun[HeadRecipe]):
         """Return the threshold of the positive class."""
         threshold = choose_threshold(scored)
         return None if threshold is None else [threshold]
-
-
-def labels_of(windows: WindowDataset) -> np.ndarray:
-    """Return the labels of the rows that windows are judged on, `(rows,)` or `(rows, targets)`."""
-    judged = judged_rows(windows)
-    labels = scores_of_rows(windows, judged, np.zeros(len(judged.row))).labels
-    assert labels is not None
-    return labels
 
 
 def predict_windows(trainer: MMTabTrainer, windows: WindowDataset, config: Any) -> ScoredRows:

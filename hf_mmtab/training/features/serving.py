@@ -122,10 +122,8 @@ class FeatureTrainer(Trainer):
         """Run an epoch, unless the run had already been stopped when the checkpoint it resumes was written."""
         self.enter_epoch()
         collator = getattr(self.data_collator, "collator", self.data_collator)
-        for drawing in (
-            collator,
-            self.train_dataset,
-        ):  # what they draw follows from the epoch and their seed alone
+        rows: Any = self.train_dataset
+        for drawing in (collator, rows):  # what they draw follows from the epoch and their seed alone
             if hasattr(drawing, "set_epoch"):
                 drawing.set_epoch(self.state.global_step // self.plan.steps_per_epoch)
         if not self.control.should_training_stop:
