@@ -1,6 +1,6 @@
 """Measure the package: `python scripts/benchmark.py NAME`.
 
-`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune or precision: a module of
+`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune, precision or serving: a module of
 `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
 """
 
@@ -8,7 +8,15 @@ import importlib
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("mmbt", "freeze", "tabular-prep", "tabular-pretrain", "tabular-finetune", "precision")
+BENCHMARKS = (
+    "mmbt",
+    "freeze",
+    "tabular-prep",
+    "tabular-pretrain",
+    "tabular-finetune",
+    "precision",
+    "serving",
+)
 
 
 def main() -> None:

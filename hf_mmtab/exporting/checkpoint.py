@@ -34,6 +34,8 @@ LARGEST_FILE = (
     1_500_000_000  # bytes of weights; above that they lie beside the graph, as a protobuf ends at 2 GB
 )
 TEXTS, PICTURES = ("input_ids", "attention_mask", "token_type_ids"), ("pixel_values", "image_mask")
+# Convolutions stay in float: in 8 bits they are slower and moved scores of the quickstart's MMBT by .3 in place of .08.
+QUANTISED = ("MatMul", "Gemm", "LSTM", "Gather")
 BESIDE = ("Boosted", "Fusion")  # in the names of classes that ask trees, too
 
 
@@ -112,8 +114,8 @@ def load_model(checkpoint: str) -> Any:
     beside = [name for name in BESIDE if name in classes[0]]
     if getattr(config, "statistics", None) or beside:
         raise ValueError(
-            f"Expected a neural model that reads rows alone in {checkpoint!r}, found {classes[0]}, "
-            "which also reads statistics of the past. Export the sequence model alone, or serve this one with `predict`."
+            f"Expected a neural model that reads rows alone in {checkpoint!r}, found {classes[0]}, which also reads "
+            "statistics of the past. Export the sequence model alone, or serve this one with `predict`."
         )
     if "windowed_surprise" in getattr(config, "encoded_widths", {}):
         raise ValueError(
@@ -181,7 +183,7 @@ def quantise(path: Path, arrays: ArrayModel, inputs: dict[str, torch.Tensor], co
     before, float_file = path.stat().st_size, path.with_suffix(".float.onnx")
     path.rename(float_file)
     with quiet():
-        quantize_dynamic(float_file, path, weight_type=QuantType.QInt8)
+        quantize_dynamic(float_file, path, list(QUANTISED), per_channel=True, weight_type=QuantType.QInt8)
     float_file.unlink()
     is_score = config.problem_type != "regression" and len(arrays(*inputs.values())) == 1
     several = config.problem_type == "multi_label_classification"

@@ -84,9 +84,17 @@ def image_settings(image_processor: Any) -> dict[str, Any]:
             edge = size["shortest_edge"]
             crop = [edge, edge] if edge < 384 else None
             resize = int(edge / given["crop_pct"]) if edge < 384 else [edge, edge]
+    resample, backend = int(given.get("resample") or 2), image_processor.backend
+    edge = resize if isinstance(resize, int) else min(resize or [0])
+    if (crop and edge < max(crop)) or (backend == "torchvision" and resample not in (2, 3)):
+        raise ValueError(
+            f"Expected bilinear or bicubic resizing and a crop inside the picture, found resample {resample}, size "
+            f"{resize} and crop {crop}. Serve this model with torch."
+        )
     return {
         "resize": resize,
-        "resample": int(given.get("resample") or 2),
+        "resample": resample,
+        "backend": backend,
         "crop": crop,
         "rounded_crop": name == "MMBT",
         "scale": given["rescale_factor"],

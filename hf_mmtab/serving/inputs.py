@@ -15,6 +15,7 @@ from ..models.mmbt.text_encoding_mmbt import encode_texts, texts_of
 from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.entity_history import check_history
 from ..models.tabbert.field_ids import ARRAYS_NAME, VALUES_NAME, FieldIds
+from .resizing import resize_as_torch
 
 TOKENIZER_NAME = "tokenizer.json"
 TABLE_NAME = "preprocessor_config.json"
@@ -109,21 +110,23 @@ def to_pixels(image: Image.Image, settings: dict[str, Any]) -> np.ndarray:
 
     Args:
         image: of mode RGB.
-        settings: `resize` (height and width, or the short edge), `resample`, `crop` (height and width, or None),
-            `rounded_crop` (the corner rounded instead of cut), `scale`, `mean`, `std`.
+        settings: `resize` (height and width, or the short edge), `resample`, `backend`, `crop` (height and width,
+            or None), `rounded_crop` (the corner rounded instead of cut), `scale`, `mean`, `std`.
     """
     size = settings["resize"]
     if isinstance(size, int):
         short = min(image.size)
         size = [size if side == short else int(size * side / short) for side in (image.height, image.width)]
-    if size is not None and (size[1], size[0]) != image.size:
-        image = image.resize((size[1], size[0]), resample=settings["resample"])
-    pixels = np.asarray(image, dtype=np.float32)  # (H, W, 3)
+    pixels = np.asarray(image)  # (H, W, 3) uint8
+    if size is not None and settings["backend"] == "torchvision":
+        pixels = resize_as_torch(pixels, (size[0], size[1]), settings["resample"])
+    elif size is not None and (size[1], size[0]) != image.size:
+        pixels = np.asarray(image.resize((size[1], size[0]), resample=settings["resample"]))
     if settings["crop"] is not None:
         height, width = settings["crop"]
         room = (pixels.shape[0] - height) / 2, (pixels.shape[1] - width) / 2
         top, left = (round(one) if settings["rounded_crop"] else int(one) for one in room)
         pixels = pixels[top : top + height, left : left + width]
     mean, std = np.float32(settings["mean"]), np.float32(settings["std"])
-    pixels = (pixels * np.float32(settings["scale"]) - mean) / std
+    pixels = (pixels.astype(np.float32) * np.float32(settings["scale"]) - mean) / std
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

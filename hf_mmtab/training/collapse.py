@@ -13,6 +13,7 @@ from .optimizers import BertAdam
 
 logger = logging.get_logger(__name__)
 
+LEAST_FALL = 0.1  # of a metric of which more is better
 SLOWER = 0.25  # factor on the learning rate: two collapses make it a sixteenth
 RECORD = "collapsed_metric"  # entry of the log history, so that reports and resumed runs know of it
 
@@ -80,6 +81,8 @@ def has_collapsed(
         value, best, floor = -value, -best, None if floor is None else -floor
     if floor is not None and value < floor < best:
         return True
+    if more_is_better and best - value < LEAST_FALL:
+        return False  # of few positives, a small metric halves by chance
     return value < (best / factor if best > 0 else best * factor)
 
 

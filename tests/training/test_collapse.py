@@ -124,6 +124,7 @@ def test_bertadam_keeps_its_step_counts(tmp_path):
         (float("nan"), 63.0, False, None, True),
         (1.0, float("inf"), False, None, False),  # the first evaluation
         (-0.5, -0.2, True, None, True),
+        (0.02, 0.06, True, None, False),  # of few positives that is chance
     ],
 )
 def test_what_is_a_collapse(value, best, more_is_better, floor, expected):
