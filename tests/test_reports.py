@@ -16,6 +16,7 @@ from hf_mmtab.metrics import Interval, PairedDifference, bootstrap_interval, sco
 from hf_mmtab.reports import RunFacts, SplitPredictions, write_report
 from hf_mmtab.reports.examples import thumbnail, worst_errors
 from hf_mmtab.reports.page import duration, number, quantity, signed
+from hf_mmtab.reports.plots_alerts import alert_curves
 from hf_mmtab.reports.plots_classes import binary_precision_recall, confused_pairs, confusion_counts
 from hf_mmtab.reports.plots_models import comparison_plot
 from hf_mmtab.reports.plots_scores import (
@@ -199,7 +200,7 @@ def test_report_of_rare_positives_over_time(tmp_path):
     )  # fmt: skip
     html = write_report(facts, tmp_path, examples=6).read_text(encoding="utf-8")
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
-        "confusion", "precision_recall", "calibration", "score_over_time", "scores",
+        "confusion", "precision_recall", "calibration", "score_over_time", "scores", "alerts",
     }  # fmt: skip
     assert "<span>recall at 0.1 % false positives</span>" in html
     examples = worst_errors(facts, predictions, 6)
@@ -210,6 +211,18 @@ def test_report_of_rare_positives_over_time(tmp_path):
     assert "4 earlier rows of the window" in html
     assert "bootstrap intervals over its whole histories" in html
     assert examples[0].identity == f"{examples[0].row % 7} {times[examples[0].row]}".replace("T", " ")
+
+
+def test_alerts_a_day_find_what_can_be_counted_by_hand():
+    times = np.array(["2024-01-01", "2024-01-01", "2024-01-03", "2024-01-03", "NaT"], dtype="datetime64[s]")
+    labels, scores = np.array([1, 0, 1, 0, 1]), np.array([0.9, 0.5, 0.5, 0.1, 0.99])
+    curves = alert_curves(times, labels, scores, np.array([30.0, 5.0, 10.0, np.nan, 1e9]))
+    assert curves["alerts"].tolist() == [0.5, 1.5, 2.0]  # two days have rows; equal scores come together
+    assert curves["recall"].tolist() == [0.5, 1.0, 1.0]
+    assert curves["money"].tolist() == [0.75, 1.0, 1.0]
+    assert curves["precision"].tolist() == pytest.approx([1.0, 2 / 3, 0.5])
+    assert alert_curves(times, np.zeros(5), scores) is None
+    assert "money" not in alert_curves(times, labels, scores, np.full(5, np.nan))
 
 
 def tick_labels(figure) -> list[str]:

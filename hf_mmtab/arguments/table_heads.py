@@ -45,7 +45,8 @@ class TabBertHeadArguments(ModelArguments):
         "What a neural head gets of each row, one or several: the encoder's states; surprise, a few numbers that say "
         "how unexpected the row was (needs an encoder pretrained with next_row); both; windowed_surprise, the surprise "
         "of the last hour, day, 3 and 10 rows; statistics of the past. Default auto: the head is trained on states, "
-        "surprise and both, and the best on validation is taken; without next_row the states.",
+        "surprise, both, and surprise with statistics, and the best on validation is taken; without next_row the "
+        "states. For a label of numbers the row's own numbers are tried, too, with states and alone.",
     )
     statistics: list[str] = key(
         ["auto"],

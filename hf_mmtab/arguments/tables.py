@@ -154,3 +154,8 @@ class PretrainingArguments(RunArguments, UnknownArguments):
         0.1, "Of the masked cells: become another value of the field; the rest stay.", least=0, most=1
     )
     mask_unknown: bool = key(False, "Also predict cells whose value is not in the vocabulary ([UNK]).")
+    random_offsets: bool | None = key(
+        None,
+        "Each training window begins up to half a stride earlier or later, anew in each epoch, so that the place in a "
+        "window tells no time of day. Default: yes, unless split is paper.",
+    )

@@ -89,6 +89,28 @@ class Split:
         return of_entity[entity]
 
 
+def segments(rows: EncodedRows, max_gap: float | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the parts of histories that lie in one split, and where the history of each begins.
+
+    Args:
+        rows: the encoded rows.
+        max_gap: seconds; a longer pause ends a history.
+
+    Returns:
+        First row, row behind the last, and first row of the history, each `(segments,)` int64.
+    """
+    hard = np.zeros(len(rows), dtype=bool)
+    hard[rows.entity_starts] = True
+    if max_gap is not None:
+        hard[1:] |= np.diff(rows.time) > max_gap * 1e6
+    own = np.array(rows.split)
+    begins = hard.copy()
+    begins[1:] |= own[1:] != own[:-1]
+    start, barriers = np.flatnonzero(begins), np.flatnonzero(hard)
+    stop = np.append(start[1:], len(rows))
+    return start, stop, barriers[np.searchsorted(barriers, start, side="right") - 1] if len(start) else start
+
+
 def windows(
     rows: EncodedRows,
     split: str,
@@ -125,18 +147,8 @@ def windows(
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.")
     past = label == "every" and rows.facts["order"] == "time"  # in the order of the file there is none
     align = align or ("end" if label == "last" or past else "start")
-    hard = np.zeros(len(rows), dtype=bool)
-    hard[rows.entity_starts] = True
-    if max_gap is not None:
-        hard[1:] |= np.diff(rows.time) > max_gap * 1e6
-    kind = rows.facts["split"]["kind"]
-    own = np.array(rows.split)
-    begins = hard.copy()
-    begins[1:] |= own[1:] != own[:-1]
-    start = np.flatnonzero(begins)
-    stop = np.append(start[1:], len(rows))
-    barriers = np.flatnonzero(hard)
-    earliest = barriers[np.searchsorted(barriers, start, side="right") - 1] if len(start) else start
+    start, stop, earliest = segments(rows, max_gap)
+    kind, own = rows.facts["split"]["kind"], np.array(rows.split)
     # rows that are not in the order of time (the original's) have no earlier rows to reach back to
     if not context or kind != "time" or rows.facts["order"] != "time":
         earliest = start

@@ -264,3 +264,11 @@ def entities_of(rows: EncodedRows, places: np.ndarray) -> np.ndarray:
     columns = [rows.entity_names[name].cast(str).to_list() for name in rows.entity_names.columns]
     names = np.array(["/".join(parts) for parts in zip(*columns, strict=True)], dtype=str)
     return names[number]
+
+
+def labels_of(windows: WindowDataset) -> np.ndarray:
+    """Return the labels of the rows that windows are judged on, `(rows,)` or `(rows, targets)`."""
+    judged = judged_rows(windows)
+    labels = scores_of_rows(windows, judged, np.zeros(len(judged.row))).labels
+    assert labels is not None
+    return labels

@@ -10,5 +10,5 @@ PUBLIC_PAGE_NAME = "report_public.html"  # without rows of the data and local pa
 FIGURES_FOLDER = "figures"
 FIGURE_NAMES = (
     "learning_curves", "freezing", "update_audit", "comparison", "ablation", "fields", "confusion", "precision_recall",
-    "scores", "score_over_time", "calibration", "labels", "regression",
+    "scores", "alerts", "score_over_time", "calibration", "labels", "regression",
 )  # fmt: skip

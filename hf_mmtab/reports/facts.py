@@ -29,6 +29,7 @@ class SplitPredictions:
         rows: for showing single rows: `rows[i]` is a dict with any of `image` (PIL, path, bytes or the dict
             of `datasets`), `text` or `sentence1`/`sentence2`, `history` (a `HistoryTable`), `id`.
         times: `datetime64` of each row, for scores over time.
+        amounts: of money of each row, for the share of money that alerts find; NaN where missing.
         groups: entity of each row, shown beside an error.
         picture_folder: folder of the data; pictures that lie outside of it are not shown. None: all are.
         others: name → what another model said about the same rows, of the shape of `probabilities`.
@@ -41,6 +42,7 @@ class SplitPredictions:
     groups: np.ndarray | None = None
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     picture_folder: str | Path | None = None
+    amounts: np.ndarray | None = None
 
     def __post_init__(self):
         self.probabilities = np.asarray(self.probabilities, dtype=np.float64)
@@ -48,7 +50,7 @@ class SplitPredictions:
             self.probabilities = self.probabilities[:, None]
         if self.labels is not None:
             self.labels = np.asarray(self.labels)
-        for name in ("labels", "rows", "times", "groups"):
+        for name in ("labels", "rows", "times", "groups", "amounts"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.probabilities):
                 expected = f"{len(self.probabilities)} {name}, one per prediction"

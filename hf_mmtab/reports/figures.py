@@ -7,6 +7,7 @@ import numpy as np
 
 from ..metrics import per_class_table
 from .facts import RunFacts, SplitPredictions
+from .plots_alerts import alerts_a_day
 from .plots_classes import (
     binary_precision_recall,
     confused_pairs,
@@ -77,6 +78,8 @@ def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredict
     if predictions.times is not None:
         over_time = ("Mean score and observed share over time", score_over_time)
         found.figures["score_over_time"] = (*over_time, predictions.times, labels, scores, positive)
+        what = ("Alerts a day against what they find", alerts_a_day, predictions.times, labels, scores)
+        found.figures["alerts"] = (*what, facts.binary_cut, positive, predictions.amounts)
 
 
 def _multi_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:

@@ -26,6 +26,11 @@ def is_table_checkpoint(name: str) -> bool:
     except (OSError, ValueError) as error:
         if (Path(name) / "config.json").is_file():
             raise  # it says what is wrong in there
+        if inside := sorted(str(file.parent) for file in Path(name).glob("*/config.json")):
+            raise FileNotFoundError(
+                f"Expected a saved model in {name!r}, found a folder of several: `compare` and several `seeds` give "
+                f"each its own. Name one of {', '.join(inside)}."
+            ) from error
         found = "a folder without config.json" if Path(name).is_dir() else "no such folder"
         raise FileNotFoundError(
             f"Expected a saved model (a folder with config.json, or a Hub name) at {name!r}, found {found}, and "

@@ -104,6 +104,11 @@ class MMTabTrainingArguments(TrainingArguments):
     plateau_patience: int = key(2, "Evaluations without improvement before the learning rate falls.")
     early_stopping_patience: int | None = key(None, "Evaluations without improvement until training stops.")
     early_stopping_threshold: float = key(0.0, "Improvement of the metric that counts as one.")
+    collapse_factor: float | None = key(
+        1.5,
+        "An evaluation whose metric is worse than the best before by this factor is a collapse: the run goes back to "
+        "the best checkpoint and learns at a quarter of the rate. null: it goes on.",
+    )
     loss: str = key(
         "model",
         "'model': the loss the model computes. The others replace it and do not depend on "
@@ -144,6 +149,10 @@ class MMTabTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"audit_steps and audit_samples must be at least 1, got {self.audit_steps} and "
                 f"{self.audit_samples}; write audit: false to switch the audit off"
+            )
+        if self.collapse_factor is not None and self.collapse_factor <= 1:
+            raise ValueError(
+                f"collapse_factor must be above 1 (or null: no collapse is looked for), got {self.collapse_factor}"
             )
         parse_size(self.feature_cache_budget)
         if not 0 <= self.label_smoothing_factor < 1:

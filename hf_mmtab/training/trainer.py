@@ -16,6 +16,7 @@ from .audit.update_audit import UpdateAudit
 from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
 from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, write_manifest
+from .collapse import CollapseCallback
 from .ddp_reducer import ReducedParameters
 from .features.serving import FeatureTrainer
 from .features.views import FeatureView
@@ -94,6 +95,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         self.freezing = FreezeCallback(schedule, lambda: self._reduced.update(self.model_wrapped))
         self.warmup = WarmupCallback()
         self.auditing = AuditCallback(self.freezing, everywhere=self.is_fsdp_enabled)
+        self.collapse = CollapseCallback(self._load_best_model)
+        self.add_callback(self.collapse)
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
         if self.pop_callback(ProgressCallback) is not None:

@@ -42,7 +42,8 @@ def main(arguments: Sequence[str]) -> None:
         examples: list[Any] = [one.head(options.rows) for one in frame.partition_by(options.entity)]
     else:
         examples = frame.select("image", "text").to_dicts()
-    judge = pipeline(TABULAR_TASK if tables else IMAGE_TEXT_TASK, model=options.checkpoint, device="cpu")
+    task: Any = TABULAR_TASK if tables else IMAGE_TEXT_TASK  # transformers types the names of its own alone
+    judge = pipeline(task, model=options.checkpoint, device="cpu")
     print(f"{platform.processor() or platform.machine()}, one thread, {options.calls} calls")
     print("| | p50 | p99 |\n|---|---|---|")
     report("torch, pipeline", judge, examples, options.calls)

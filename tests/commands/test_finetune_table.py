@@ -428,6 +428,57 @@ def test_numbers_are_predicted_in_their_own_units(recipe, tmp_path, payments):
     )
 
 
+def test_a_number_that_depends_on_values_inside_a_bin_is_read_from_numbers(recipe, tmp_path):
+    rng, lines = np.random.default_rng(0), ["when,who,amount,worth"]
+    for hour in range(500):
+        amount = rng.lognormal(3, 1)
+        day, time = divmod(hour, 24)
+        lines.append(f"2024-01-{1 + day:02d} {time:02d}:00,one,{amount:.2f},{amount:.2f}")
+    (tmp_path / "worth.csv").write_text("\n".join(lines) + "\n")
+    plan = {
+        "entity": "who",
+        "time": "when",
+        "label": "worth",
+        "fields": {"amount": {"kind": "numeric", "num_bins": 3}},
+    }
+    sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "num_train_epochs": 1, "seq_len": 6}
+    sizes |= {"mlm_probability": 0.5}
+    values = {"task": "table", "data": str(tmp_path / "worth.csv"), "plan": plan} | TRAINING | sizes
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values | {"output_dir": str(tmp_path / "encoder")}))
+    pretrain.main([str(tmp_path / "encoder.yaml")])
+    own = ["--data", values["data"], "--pretrained", str(tmp_path / "encoder"), "--label_columns", "worth"]
+    main([str(recipe), *own, "--output_dir", str(tmp_path / "run"), "--num_train_epochs", "8"])
+    found = results_of(tmp_path / "run")
+    tried = found["row_inputs"]["validation"]
+    assert list(tried) == ["states", "states and numbers", "numbers"]
+    assert found["row_inputs"]["chosen"] != "states" and min(tried.values()) < 0.6 * tried["states"]
+    predict.main([str(tmp_path / "run"), values["data"], str(tmp_path / "worth.parquet")])
+    told = pq.read_table(tmp_path / "worth.parquet")["predicted_worth"].to_numpy()
+    scored = ScoredRows.load(tmp_path / "run" / "predictions" / "test.parquet")
+    assert told[-len(scored.rows) :] == pytest.approx(scored.scores.reshape(-1), abs=1e-3)
+
+
+def test_a_head_that_collapses_goes_back_and_one_that_knows_less_than_the_mean_says_so(
+    recipe, tmp_path, caplog
+):
+    thaw = ["--freeze", '{"encoder": "forever", "classifier": "1 epoch"}', "--num_train_epochs", "2"]
+    thaw += ["--part_learning_rates", '{"classifier": 300}', "--label_columns", "heat"]
+    with caplog.at_level(logging.WARNING):
+        main([str(recipe), "--output_dir", str(tmp_path / "back"), *thaw])
+        off = ["--collapse_factor", "null", "--load_best_model_at_end", "false"]
+        main([str(recipe), "--output_dir", str(tmp_path / "on"), *thaw, *off])
+    back, on = results_of(tmp_path / "back")["notes"], results_of(tmp_path / "on")["notes"]
+    told = [note for note in back if note.startswith("Collapse in epoch 2 (step") and "rmse" in note]
+    told += [note for note in on if note.startswith("The run ends worse than it began: loss")]
+    told += [note for note in on if note.startswith("This model is not better than a guess, the mean")]
+    assert len(told) == 3 and "went back to its best weights" in told[0]
+    pages = [(tmp_path / name / "report" / "report.html").read_text() for name in ("back", "on", "on")]
+    assert all(note[:40] in page for note, page in zip(told, pages, strict=True))
+    assert all(note in caplog.text for note in (told[0], told[2]))
+    assert results_of(tmp_path / "back")["metrics"]["test"]["rmse"] < 100
+
+
 def test_heads_seeds_and_baselines_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
     root = tmp_path / "runs"
     several = ["--compare", "raw_lstm", "pooled", "amount", "--seeds", "1", "2", "--num_train_epochs", "1"]
@@ -448,6 +499,8 @@ def test_heads_seeds_and_baselines_are_compared_on_the_same_rows(recipe, tmp_pat
     assert all(sorted(place) == sorted(places[0]) for place in places)
     assert (root / "_table" / "rows").is_dir() and not (root / "lstm-seed1" / "_table").exists()
     assert not (root / "_feature_cache").exists()
+    with pytest.raises(FileNotFoundError, match=r"found a folder of several.*lstm-seed1, .*raw_lstm-seed2"):
+        predict.main([str(root), str(root / "table.csv"), str(tmp_path / "scores.parquet")])
     with pytest.raises(ValueError, match=r"name some of lstm, mlp, .*, found boost"):
         main([str(recipe), "--output_dir", str(tmp_path / "other"), "--compare", "boost"])
 
@@ -663,15 +716,27 @@ def test_a_mean_score_far_from_the_share_of_positives_is_told():
     assert score_note({"mean_score": 0.01, "positive_rate": 0.0038}) == [] == score_note({"rmse": 1.0})
 
 
-def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(recipe, encoder, tmp_path):
+def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(
+    recipe, encoder, tmp_path, monkeypatch
+):
     values = yaml.safe_load((Path(encoder).parent / "recipe.yaml").read_text())
     values |= {"next_row": True, "output_dir": str(tmp_path / "encoder")}
     (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     pretrain.main([str(tmp_path / "encoder.yaml")])
     common = [str(recipe), "--pretrained", str(tmp_path / "encoder"), "--bootstrap", "0"]
-    main([*common, "--output_dir", str(tmp_path / "auto")])
+    encoded, forward = [], TabBertModel.forward
+
+    def counted(self, input_ids, **named):
+        encoded.append(len(input_ids))
+        return forward(self, input_ids, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TabBertModel, "forward", counted)
+        main([*common, "--output_dir", str(tmp_path / "auto")])
     found = results_of(tmp_path / "auto")
     choice = found["row_inputs"]
+    # the encoder reads each window once for all candidates and the run itself, and eight to know the size of a store
+    assert sum(encoded) == sum(found["windows"].values()) + 2 * 8
 
     assert list(choice["validation"]) == ["states", "surprise", "both", "surprise and statistics"]
     assert choice["chosen"] == max(choice["validation"], key=choice["validation"].get)

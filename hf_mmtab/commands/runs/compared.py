@@ -2,17 +2,22 @@
 
 import time
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from transformers.utils import logging
 
 from ...evaluation.majority import MAJORITY, majority_scores
 from ...evaluation.scored_rows import ScoredRows
+from ...metrics import scores_for
+from ...metrics.names import lower_is_better, metric_name
 from .recipe import Recipe
 from .walk import Run
 
+logger = logging.get_logger(__name__)
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
@@ -74,6 +79,30 @@ class ComparedRun(Run[AnyRecipe]):
     @abstractmethod
     def tune(self, scored: ScoredRows) -> list[float] | None:
         """Return the decision thresholds that suit scored validation rows; None: decisions take none."""
+
+    def tell_if_a_guess_is_as_good(self, results: Mapping[str, Any]) -> None:
+        """Warn and note if the model is not better than training's mean, or shares of the classes, for every row.
+
+        Args:
+            results: fields of `RunResults`, of the rows in `scored`.
+        """
+        split, metric, kind = results["split"], results["headline"][0], self.config.problem_type
+        guess = majority_scores(self.training_labels(), kind, self.scored[split]).labelled
+        assert guess.labels is not None
+        guessed = scores_for(kind, guess.labels, guess.probabilities, self.config.id2label).get(metric)
+        value = results["metrics"][split].get(metric)
+        if (
+            value is None
+            or guessed is None
+            or (value < guessed if lower_is_better(metric) else value > guessed)
+        ):
+            return
+        what = "the mean of the training rows" if kind == "regression" else "the classes' shares in training"
+        self.notes.append(
+            f"This model is not better than a guess, {what} for every row: {metric_name(metric)} on {split} "
+            f"{value:.3f}, of the guess {guessed:.3f}. Look at the learning rate, the epochs and the labels."
+        )
+        logger.warning(self.notes[-1])
 
     def run_baseline(self, root: Path, name: str, seeds: list[int], split: str) -> BaselineRuns:
         """Fit a baseline on the rows of this run and keep its predictions under `root`; `restore` comes first.

@@ -1,5 +1,6 @@
-"""What a head reads of each row, chosen on validation: states, surprise, both, or surprise and statistics."""
+"""What a head reads of each row, chosen on validation: states, surprise, statistics, or some of them."""
 
+import glob
 import json
 import tempfile
 from typing import Any
@@ -8,19 +9,25 @@ from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
 from ...files import write_whole
+from ...models.tabbert.column_plan import ColumnPlan
 from ...tasks.table_heads import AUTO, WITHOUT_ENCODER
 from ...training.checkpoints import last_complete_checkpoint
 from .own_files import CACHE_FOLDER, TABLE_FOLDER
 
 logger = logging.get_logger(__name__)
 
-# Name → `row_inputs`; the one that needs statistics comes last.
+# Name → `row_inputs`; those that need statistics come last.
 CANDIDATES = {
     "states": ["states"],
     "surprise": ["surprise"],
     "both": ["both"],
     "surprise and statistics": ["surprise", "statistics"],
+    "states and numbers": ["states", "statistics"],
+    "numbers": ["statistics"],
 }
+OF_SURPRISE = ("surprise", "both", "surprise and statistics")  # need an encoder pretrained with next_row
+OF_NUMBERS = ("states and numbers", "numbers")  # tried for labels of numbers: a state is blind inside a bin
+NUMBERS = ("numeric", "money", "sign")
 MOST_ROWS = 5_000_000  # of a table whose statistics are tried unasked: they take 1 KB a row on disk
 CHOICE_FILE = "row_inputs.json"
 
@@ -44,29 +51,37 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
     file = recipe.shared_folder / TABLE_FOLDER / CHOICE_FILE
     choices = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     checkpoint = last_complete_checkpoint(folder)
+    given = model.statistics
     if (choice := choices.get(model.architecture)) is not None:
-        model.row_inputs = CANDIDATES[choice["chosen"]]
+        _take(run, choice["chosen"], given)
         return choice
     if checkpoint is not None:
         before = AutoConfig.from_pretrained(checkpoint).row_inputs
         model.row_inputs = [before] if isinstance(before, str) else before
         return None
-    if not AutoConfig.from_pretrained(model.pretrained).next_row:
+    config = AutoConfig.from_pretrained(model.pretrained)
+    left_out: tuple[str, ...] = () if config.next_row else OF_SURPRISE
+    has_none = not numbers_of(run.processor.plan)
+    left_out += OF_NUMBERS if has_none or run.table.rows.label_names or config.flatten else ()
+    tried = [name for name in CANDIDATES if name not in left_out]
+    if tried == ["states"]:
         model.row_inputs = ["states"]
         return None
     found: dict[str, float] = {}
     readable = any(field.kind != "time_gap" for field in run.processor.plan.fields)
-    for name, inputs in CANDIDATES.items():
+    for name in sorted(tried, key="both".__ne__):  # the others find theirs in what is stored for both
+        inputs = CANDIDATES[name]
         if "statistics" in inputs and (len(run.table.rows) > MOST_ROWS or not readable):
             logger.info(
                 f"{name} is not tried: name it with row_inputs for a table of {len(run.table.rows):,} rows."
             )
             continue
-        model.row_inputs = inputs
+        _take(run, name, given)
         run.read_beside()
         metric, more_is_better, found[name] = _best_on_validation(run, inputs)
+    found = {name: found[name] for name in tried if name in found}
     best = (max if more_is_better else min)(found, key=lambda name: found[name])
-    model.row_inputs = CANDIDATES[best]
+    _take(run, best, given)
     set_seed(recipe.training.seed)  # as if the choice had been written into the recipe
     choice = {"chosen": best, "metric": metric, "validation": found}
     if recipe.training.process_index == 0:
@@ -75,12 +90,29 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
     return choice
 
 
+def _take(run: Any, name: str, statistics: list[str]) -> None:
+    """Let a run read what a candidate reads; `statistics` are those of the recipe."""
+    model = run.recipe.model
+    model.row_inputs = CANDIDATES[name]
+    model.statistics = (
+        numbers_of(run.processor.plan) if name in OF_NUMBERS and statistics == [AUTO] else statistics
+    )
+    run.processor.statistics = None  # those of another candidate
+
+
+def numbers_of(plan: ColumnPlan) -> list[str]:
+    """Return patterns of the statistics that are a row's own numbers, one for each column of numbers."""
+    own = {plan.source(field): field.name for field in reversed(plan.fields) if field.kind in NUMBERS}
+    return [glob.escape(name) for name in reversed(own.values())]
+
+
 def _best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     """Train the head on one kind of inputs; return the metric, whether more is better, and the best epoch's value."""
     recipe = run.recipe
     cache = recipe.training.feature_cache_dir or str((recipe.shared or recipe.folder) / CACHE_FOLDER)
     with tempfile.TemporaryDirectory(prefix="row-inputs-") as scratch:
-        own: dict[str, Any] = {"row_inputs": inputs, "output_dir": scratch, "freeze": {"encoder": "forever"}}
+        own: dict[str, Any] = {"row_inputs": inputs, "statistics": recipe.model.statistics}
+        own |= {"output_dir": scratch, "freeze": {"encoder": "forever"}}
         own |= {"eval_strategy": "epoch", "save_strategy": "no", "load_best_model_at_end": False}
         own |= {"early_stopping_patience": None, "audit": False, "push_to_hub": False, "report_to": "none"}
         trial = type(run)(recipe.variant(recipe.shared, **own), run.is_reference)

@@ -135,6 +135,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         main = "test" if "test" in rows else "validation"
         bootstrap = recipe.run.bootstrap if trainer.is_world_process_zero() else 0
         results = judge_image_text(self.scored, self.config, main, bootstrap)
+        self.tell_if_a_guess_is_as_good(results)
         if recipe.run.ablation:
             intact = results["metrics"][main]
             results["ablation"] = ablate_modalities(task, trainer, rows[main], self.processor, intact)

@@ -41,7 +41,10 @@ _TABLE = (
     r"row_inputs\.json|cards\.(csv|part)|rows(\.\d+\.part)?/(field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|"
     rf"entities\.arrow|rows\.json)|processor(\.part)?/({_MODEL})"
 )
-_CACHE = r"[^/]+-[0-9a-f]{24}(\.[0-9a-f]{32}\.tmp)?/(data-\d+\.bin|share-\d+\.(npy|json)|index\.npy|(meta|keys)\.json)"
+_CACHE = (
+    r"[^/]+-[0-9a-f]{24}(\.[0-9a-f]{32}\.tmp)?/"
+    r"(data-\d+\.bin|share-\d+\.(npy|json)|index\.npy|(meta|keys|pieces)\.json)"
+)
 _SCRATCH = r"rows-[a-z0-9_]{8}"  # of `tempfile`, while rows are brought into order
 _OWN = re.compile(
     rf"(?:{_MODEL}|{_RUN}|checkpoint-\d+/(?:{_MODEL}|{_CHECKPOINT}|README\.md)|"

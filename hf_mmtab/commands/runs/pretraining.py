@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...data.encoded_rows import SPLITS
+from ...data.shifted_windows import ShiftedWindows
 from ...data.splits import leak_check
 from ...data.windows import WindowDataset
 from ...evaluation.cell_baselines import (
@@ -94,7 +95,10 @@ class PretrainingRun(Run[PretrainingRecipe]):
         self.processor = self.table.processor
         rows = self.table.rows
         self.windows = {split: task.windows(recipe.data, rows, split) for split in ("train", *EVALUATED)}
-        windows = self.windows
+        windows, offsets = self.windows, recipe.run.random_offsets
+        if offsets or (offsets is None and recipe.data.split != "paper"):
+            data = recipe.data
+            windows["train"] = ShiftedWindows(windows["train"], data.stride, data.max_gap, training.seed)
         self.leaks = {split: leak_check(windows["train"], windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
         model = task.masked_lm(recipe.data, recipe.model, self.processor)

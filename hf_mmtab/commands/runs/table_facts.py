@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 
 from ...data.windows import WindowDataset
 from ...evaluation.decoded_histories import DecodedHistories
@@ -13,6 +14,7 @@ from ...evaluation.row_evaluation import headline
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...models.tabbert.column_plan import ColumnPlan
+from ...models.tabbert.values import column, numbers
 from ...reports import SplitPredictions
 from ...table_baselines import DESCRIPTIONS
 from ...tasks import PreparedTable
@@ -85,7 +87,20 @@ def _predictions(
         known.times if _is_dated(dataset, plan) else None,
         known.entities,
         others,
+        amounts=_amounts(known, table),
     )
+
+
+def _amounts(known: ScoredRows, table: PreparedTable) -> np.ndarray | None:
+    """Return the first amount of money of each scored row, `(rows,)`; None if the plan has none."""
+    plan, numbered = table.processor.plan, table.rows.row_numbers
+    found = next((field for field in plan.fields if field.kind == "money"), None)
+    if found is None:
+        return None
+    source = str(plan.source(found))
+    places = known.rows if numbered is None else np.asarray(numbered)[known.rows]
+    rows = table.dataset.select_columns([source]).with_format("arrow").select(places)
+    return numbers(column(rows[:], source), source)
 
 
 def _is_dated(dataset: datasets.Dataset, plan: ColumnPlan) -> bool:

@@ -14,7 +14,7 @@ from ...data.windows import WindowDataset
 from ...evaluation.judging import judge_splits
 from ...evaluation.row_evaluation import choose_threshold
 from ...evaluation.run_results import RunResults
-from ...evaluation.scored_rows import ScoredRows, judged_rows, scored_rows, scores_of_rows
+from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored_rows
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import metric_names, scores_for
 from ...models.tabbert.boosted_trees import import_lightgbm
@@ -224,6 +224,10 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.shares = class_shares(self.windows["train"], self.sampler, weights)
         if self.shares is not None and loss_name(self.recipe) in ("cross_entropy", "focal"):
             start_bias(trainer.model.classifier, self.shares)
+        if self.recipe.training.metric_for_best_model in ("rmse", "eval_rmse"):
+            mean = np.nanmean(self.training_labels(), axis=0)
+            errors = labels_of(self.windows["validation"]) - mean
+            trainer.collapse.floor = float(np.sqrt(np.nanmean(errors**2)))  # NaN without labels
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Bring probabilities back to the classes' actual shares, and choose the threshold on validation."""
@@ -244,6 +248,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         recipe, config = self.recipe, self.config
         self.scored["test"] = predict_windows(trainer, self.windows["test"], config)
         results = judge_splits(self.scored, config, "test", recipe.run.bootstrap, recipe.run.resample_by)
+        self.tell_if_a_guess_is_as_good(results)
         judged = np.unique(judged_rows(self.windows["test"]).row)
         unseen = unseen_values(self.table.rows, self.processor, judged)
         self.notes += score_note(results["metrics"]["test"], bool(unseen))
@@ -296,11 +301,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     def training_labels(self) -> np.ndarray:
         """Return the labels of the rows that training windows are judged on."""
-        windows = self.windows["train"]
-        judged = judged_rows(windows)
-        labels = scores_of_rows(windows, judged, np.zeros(len(judged.row))).labels
-        assert labels is not None
-        return labels
+        return labels_of(self.windows["train"])
 
     @cached_property
     def _baselines(self) -> TableBaselines:

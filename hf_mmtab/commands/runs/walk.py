@@ -19,6 +19,7 @@ from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
 from ...training.adapters import merged, with_lora
 from ...training.checkpoints import last_complete_checkpoint, record_files
+from ...training.collapse import course_notes
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
@@ -176,6 +177,7 @@ def _execute(run: Run) -> RunResults:
     begun = time.time()
     trainer.train(resume_from_checkpoint=checkpoint)
     trained = (time.time() - begun) / 60
+    run.notes += course_notes(trainer.state.log_history, training)
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.calibrate(trainer)
     trainer.save_model(_internal_call=True)  # pushed once, when all is written

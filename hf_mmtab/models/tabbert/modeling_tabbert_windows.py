@@ -12,7 +12,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .checked_loading import without_report
 from .configuration_tabbert import TabBertConfig
-from .head_settings import HEAD_SETTINGS
+from .head_settings import HEAD_SETTINGS, OF_SURPRISE
 from .modeling_tabbert import TabBertForMaskedLM, TabBertModel, TabBertPreTrainedModel
 from .modeling_tabbert_losses import window_loss
 from .modeling_tabbert_numbers import TabBertRowNumbers
@@ -208,10 +208,15 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
 
     @property
     def cacheable_features(self) -> dict[str, dict[str, Any]]:
-        """While the encoder is frozen, the states of a window never change.
+        """While the encoder is frozen, what it gives for a window never changes; heads share what is stored of it.
 
-        `attention_mask` stays beside `row_states`; `get_row_states` finds its own in the padding ids.
+        `attention_mask` stays beside `row_states`; `get_row_states` finds its own in the padding ids. A piece has a
+        width and the prefix of weights that states do not depend on.
         """
+        prefixes = {"states": ""} | dict.fromkeys(OF_SURPRISE, "surprise.")
+        widths = {name: width * self.steps_per_row for name, width in self.config.encoded_widths.items()}
+        if not widths:
+            return {}  # the head reads statistics alone
         return {
             "encoder": {
                 "inputs": ["input_ids", *(["times"] if self.reads_times else [])],
@@ -220,7 +225,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
                 "method": "get_row_states",
                 "computed_by": "TabBertModel",  # so heads share what the same encoder gave
                 "independent_of": list(HEAD_SETTINGS),
-                "parts": list(self.config.encoded_widths),
+                "pieces": {name: (width, prefixes[name]) for name, width in widths.items()},
             }
         }
 
@@ -236,8 +241,12 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         times: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
+        wanted = self.config.encoded_widths
+        if not wanted:
+            weight = self.model.embeddings.word_embeddings.weight
+            return BaseModelOutput(weight.new_zeros((*input_ids.shape[:2], 0)))  # type: ignore[arg-type]
         outputs = self.model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
-        states, wanted = outputs.last_hidden_state, self.config.encoded_widths
+        states = outputs.last_hidden_state
         found = {"states": states}
         if hasattr(self.model, "surprise"):
             embeddings = self.model.embeddings.word_embeddings.weight
@@ -250,7 +259,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             found["windowed_surprise"] = self.model.surprise.windowed(found["surprise"], times).to(
                 states.dtype
             )
-        states = torch.cat([found[part] for part in wanted], dim=-1) if wanted else states[..., :0]
+        states = torch.cat([found[part] for part in wanted], dim=-1)
         if self.config.flatten:
             states = states.reshape(*input_ids.shape[:2], -1)
         outputs.last_hidden_state = states

@@ -25,6 +25,7 @@ from ..random_state import keep_random_state
 from .store import (
     KEYS_NAME,
     META_NAME,
+    PIECES_NAME,
     FeatureStore,
     JoinedStore,
     StoreWriter,
@@ -121,9 +122,13 @@ class FeatureCache:
             self._refuse(view, part, reason)
             return
         key = self._key(view.dataset, part, modules)
-        rows = self._row_keys(view.dataset, part)
-        open_store: Any = self._whole if rows is None else self._joined
-        store = open_store(view, collator, part, key, fill)
+        store: FeatureStore | JoinedStore | None
+        if "pieces" in self.specs[part]:
+            store = self._of_pieces(view, collator, part, key, fill, modules)
+        elif self._row_keys(view.dataset, part) is None:
+            store = self._whole(view, collator, part, key, fill)
+        else:
+            store = self._joined(view, collator, part, key, fill)
         if store is not None:
             view.stores[part], view.keys[part] = store, key
             if self.accelerator.is_main_process:
@@ -150,6 +155,44 @@ class FeatureCache:
             exists = self._fill(view, collator, part, final, range(len(view)))
         return FeatureStore(final) if exists else None
 
+    def _of_pieces(
+        self,
+        view: FeatureView,
+        collator: Any,
+        part: str,
+        key: str,
+        fill: bool,
+        modules: Sequence[nn.Module],
+    ) -> FeatureStore | None:
+        """Return the wanted columns of any store of these rows that holds all of the part's pieces."""
+        wanted = {
+            name: {"width": width, "weights": _hash_weights(modules, only=prefix)[:16] if prefix else ""}
+            for name, (width, prefix) in self.specs[part]["pieces"].items()
+        }
+        found = self._from_main(self._holding(key, wanted))
+        if found is None and fill:
+            digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:24]
+            beside = {PIECES_NAME: wanted}
+            if self._fill(view, collator, part, self.folder / f"{key}-{digest}", range(len(view)), beside):
+                found = self._from_main(self._holding(key, wanted))
+        return None if found is None else FeatureStore(self.folder / found[0], found[1])
+
+    def _holding(self, key: str, wanted: Mapping[str, Any]) -> tuple[str, list[int]] | None:
+        """Return the name of a store of a key that holds these pieces, and in which columns they lie there."""
+        for folder in sorted(self.folder.glob(f"{key}-*")):
+            if folder.suffix == ".tmp" or not (folder / META_NAME).is_file():
+                continue
+            pieces = read_json(folder / PIECES_NAME, "Delete its folder: the features are computed again.")
+            ends = np.cumsum([piece["width"] for piece in pieces.values()]).tolist()
+            if all(pieces.get(name) == piece for name, piece in wanted.items()):
+                places = dict(zip(pieces, ends, strict=True))
+                return folder.name, [
+                    column
+                    for name, piece in wanted.items()
+                    for column in range(places[name] - piece["width"], places[name])
+                ]
+        return None
+
     def _joined(
         self, view: FeatureView, collator: Any, part: str, key: str, fill: bool
     ) -> JoinedStore | None:
@@ -163,7 +206,8 @@ class FeatureCache:
             names = [wanted[row] for row in missing]
             digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:24]
             holding = [self.folder / name for name, _ in found.values()]
-            if not self._fill(view, collator, part, self.folder / f"{key}-{digest}", missing, names, holding):
+            final, beside = self.folder / f"{key}-{digest}", {KEYS_NAME: {"rows": names}}
+            if not self._fill(view, collator, part, final, missing, beside, holding):
                 return None
             found = self._find(key, wanted)
         found = self._from_main(found)
@@ -201,14 +245,17 @@ class FeatureCache:
 
     def _key(self, dataset: Any, part: str, modules: Sequence[nn.Module]) -> str:
         """Hash what the features depend on: weights, config, precision, and the rows unless each has a key."""
-        digest = hashlib.sha256()
-        for module in modules:
-            for name, tensor in module.state_dict().items():
-                digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-                flat = tensor.detach().cpu().contiguous().reshape(-1)
-                digest.update(memoryview(flat.view(torch.uint8).numpy()))
         config = self.model.config.to_dict() if hasattr(self.model, "config") else {}
-        spec = self.specs[part]
+        spec = dict(self.specs[part])
+        if pieces := spec.pop(
+            "pieces", {}
+        ):  # each store says itself which it holds, and they read no other rows
+            del spec["inputs"]
+        digest = hashlib.sha256(
+            _hash_weights(
+                modules, leave_out=tuple(prefix for _, prefix in pieces.values() if prefix)
+            ).encode()
+        )
         ignored = {*WITHOUT_EFFECT, "architectures", *spec.get("independent_of", ())}
         kept = set(spec.get("depends_on", config)) - ignored
         rows = (dataset.fingerprint, len(dataset)) if self._row_keys(dataset, part) is None else None
@@ -230,7 +277,7 @@ class FeatureCache:
         part: str,
         final: Path,
         rows: Sequence[int],
-        keys: Sequence[str] | None = None,
+        beside: Mapping[str, Any] | None = None,
         holding: Sequence[Path] = (),
     ) -> bool:
         """Compute the features of some rows, each process its share; return whether the store is complete.
@@ -241,7 +288,7 @@ class FeatureCache:
             part: that gives the features.
             final: folder of the store.
             rows: places in the data set.
-            keys: of these rows, if they have any.
+            beside: file → JSON, what else the store says of itself.
             holding: stores that must not be deleted to make room.
         """
         spec, rank = self.specs[part], self.accelerator.process_index
@@ -257,8 +304,8 @@ class FeatureCache:
                 problem = f"storing failed: {error}"
         problems = [text for text in gather_object([problem]) if text]
         if not problems and self.accelerator.is_main_process:
-            if keys is not None:
-                (temporary / KEYS_NAME).write_text(json.dumps({"rows": list(keys)}), encoding="utf-8")
+            for file, content in (beside or {}).items():
+                (temporary / file).write_text(json.dumps(content), encoding="utf-8")
             finish_store(temporary, final, len(rows))
             # Another run may have filled the same room meanwhile; what it reads stays mapped.
             make_room(self.folder, 0, self.budget, [*self._used(), *holding, final])
@@ -339,3 +386,15 @@ class FeatureCache:
     def _from_main(self, value: Any) -> Any:
         """Return the main process's value on all processes."""
         return broadcast_object_list([value])[0]
+
+
+def _hash_weights(modules: Sequence[nn.Module], only: str = "", leave_out: tuple[str, ...] = ()) -> str:
+    """Hash the tensors of modules whose names begin with `only`, without those that begin with one of `leave_out`."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            if name.startswith(only) and not name.startswith(leave_out):
+                digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return digest.hexdigest()

@@ -122,8 +122,10 @@ class FeatureTrainer(Trainer):
         """Run an epoch, unless the run had already been stopped when the checkpoint it resumes was written."""
         self.enter_epoch()
         collator = getattr(self.data_collator, "collator", self.data_collator)
-        if hasattr(collator, "set_epoch"):  # what it draws follows from the epoch and its seed alone
-            collator.set_epoch(self.state.global_step // self.plan.steps_per_epoch)
+        rows: Any = self.train_dataset
+        for drawing in (collator, rows):  # what they draw follows from the epoch and their seed alone
+            if hasattr(drawing, "set_epoch"):
+                drawing.set_epoch(self.state.global_step // self.plan.steps_per_epoch)
         if not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
 

@@ -15,7 +15,7 @@ import torch
 
 from ...files import read_json
 
-META_NAME, INDEX_NAME, KEYS_NAME = "meta.json", "index.npy", "keys.json"
+META_NAME, INDEX_NAME, KEYS_NAME, PIECES_NAME = "meta.json", "index.npy", "keys.json", "pieces.json"
 # Names of stores, and of those being written: nothing else is deleted.
 _STORE = re.compile(r".+-[0-9a-f]{24}")
 _UNFINISHED = re.compile(_STORE.pattern + r"\.[0-9a-f]{32}\.tmp")
@@ -30,10 +30,14 @@ class FeatureStore:
 
     Args:
         folder: a folder that `StoreWriter` has finished.
+        columns: of the last axis, to read these alone; None: all.
     """
 
-    def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | os.PathLike, columns: Sequence[int] | None = None):
+        self.folder, self.columns = (
+            Path(folder),
+            None if columns is None else torch.tensor(columns, dtype=torch.long),
+        )
         meta = read_json(self.folder / META_NAME, f"Delete the folder {str(folder)!r}: it is made anew.")
         self.dtype, self.computed = getattr(torch, meta["dtype"]), getattr(torch, meta["computed"])
         self.tail, self.files = tuple(meta["tail"]), meta["files"]
@@ -64,7 +68,8 @@ class FeatureStore:
             self._maps[file] = self._map(file)
         width = math.prod(self.tail) * self.dtype.itemsize
         piece = np.array(self._maps[file][start * width : (start + length) * width])
-        return torch.from_numpy(piece).view(self.dtype).reshape(length, *self.tail).to(self.computed)
+        features = torch.from_numpy(piece).view(self.dtype).reshape(length, *self.tail)
+        return (features if self.columns is None else features[..., self.columns]).to(self.computed)
 
 
 class JoinedStore:
