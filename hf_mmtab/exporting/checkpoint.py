@@ -182,6 +182,7 @@ def quantise(path: Path, arrays: ArrayModel, inputs: dict[str, torch.Tensor], co
 
     before, float_file = path.stat().st_size, path.with_suffix(".float.onnx")
     path.rename(float_file)
+    give_own_weights(float_file)
     with quiet():
         quantize_dynamic(float_file, path, list(QUANTISED), per_channel=True, weight_type=QuantType.QInt8)
     float_file.unlink()
@@ -193,6 +194,24 @@ def quantise(path: Path, arrays: ArrayModel, inputs: dict[str, torch.Tensor], co
         f"int8: {before / 1e6:.1f} MB became {path.stat().st_size / 1e6:.1f} MB, and a {what} differs from torch's by "
         f"{worst:.4f} at most on {len(next(iter(inputs.values())))} random examples; evaluate on your own data"
     )
+
+
+def give_own_weights(path: Path) -> None:
+    """Name anew a weight that several products share: onnxruntime would name its transposed copies alike."""
+    import onnx
+
+    model, seen, nodes = onnx.load(path), set(), []
+    for node in model.graph.node:
+        if node.op_type == "Gemm":
+            if node.input[1] in seen:
+                own = f"{node.name}_weight"
+                nodes.append(onnx.helper.make_node("Identity", [node.input[1]], [own]))
+                node.input[1] = own
+            seen.add(node.input[1])
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
 
 
 def difference(path: Path, arrays: ArrayModel, inputs: dict[str, torch.Tensor], change: Any = None) -> float:

@@ -98,6 +98,13 @@ def test_quantised_weights_are_smaller_and_their_cost_is_said(table, tmp_path):
 
 
 @pytest.mark.slow
+def test_weights_that_several_products_share_are_quantised(table, tmp_path):
+    save_table_model(tmp_path / "model", table, "surprise")
+    said = export_checkpoint(str(tmp_path / "model"), tmp_path / "out", int8=True)
+    assert said[1].startswith("int8: ")
+
+
+@pytest.mark.slow
 def test_a_model_whose_numbers_differ_is_not_written(table, tmp_path, monkeypatch):
     save_table_model(tmp_path / "model", table, "pooled")
     monkeypatch.setattr(exporting, "TOLERANCE", 0.0)
