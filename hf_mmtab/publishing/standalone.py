@@ -43,7 +43,7 @@ def make_standalone(folder: str | Path) -> list[str]:
             f"Expected a model of hf_mmtab in {str(folder)!r}, found no config that names its classes. Save the model "
             "again with this version: `model.save_pretrained(folder)`."
         )
-    copied: dict[str, str] = {}
+    copied: dict[Path, str] = {}
     for auto_map in maps:
         for auto, where in auto_map.items():
             if isinstance(where, str) and where.startswith(f"{LOADER_NAME}."):
@@ -51,13 +51,15 @@ def make_standalone(folder: str | Path) -> list[str]:
     for file, content in files.items():
         if file.name == "config.json" and CLASSIFIER in content.get("auto_map", {}) and copied:
             content["custom_pipelines"] = _pipeline(content["auto_map"][CLASSIFIER], copied)
-    for name, source in copied.items():
+    sources = {f"{PREFIX}{file.name}": source for file, source in copied.items()}
+    assert len(sources) == len(copied), f"two modules of one name: {sorted(copied)}"
+    for name, source in sources.items():
         write_whole(folder / name, source)
     for file, content in files.items() if copied else ():
         write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     if copied:
         (folder / f"{LOADER_NAME}.py").unlink(missing_ok=True)
-    return sorted(copied)
+    return sorted(sources)
 
 
 def _auto_maps(content: Any) -> Iterator[dict[str, Any]]:
@@ -73,7 +75,7 @@ def _class_named(name: str) -> type:
     return next(getattr(family, name) for family in TASKS if hasattr(family, name))
 
 
-def _pipeline(classifier: str, copied: dict[str, str]) -> dict[str, Any]:
+def _pipeline(classifier: str, copied: dict[Path, str]) -> dict[str, Any]:
     """The pipeline of the classifier's family, as transformers' configurations name it."""
     family = next(family for family in TASKS if hasattr(family, classifier.partition(".")[2]))
     task = TASKS[family]
@@ -81,26 +83,25 @@ def _pipeline(classifier: str, copied: dict[str, str]) -> dict[str, Any]:
     return {task: {"impl": _copied_class(made, copied), "pt": [CLASSIFIER], "type": "multimodal"}}
 
 
-def _copied_class(chosen: type, copied: dict[str, str]) -> str:
+def _copied_class(chosen: type, copied: dict[Path, str]) -> str:
     """Copy the module of a class, and all that it imports from this package; return `module.Class`."""
     file = Path(inspect.getfile(chosen))
     _copy(file, copied)
     return f"{PREFIX}{file.stem}.{chosen.__name__}"
 
 
-def _copy(file: Path, copied: dict[str, str]) -> None:
+def _copy(file: Path, copied: dict[Path, str]) -> None:
     """Add a module, and those that it imports by relative imports, to the flat copy.
 
     Args:
         file: of the module.
-        copied: name in the copy → source.
+        copied: module of this package → its source in the copy.
     """
-    name = f"{PREFIX}{file.name}"
-    if name in copied:
+    if file in copied:
         return
     source = file.read_text(encoding="utf-8")
     lines = source.splitlines(keepends=True)
-    copied[name] = source
+    copied[file] = source
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.level:
             assert node.module is not None, f"{file} imports a folder"
@@ -109,4 +110,4 @@ def _copy(file: Path, copied: dict[str, str]) -> None:
             flat = f".{PREFIX}{imported.name}"
             lines[node.lineno - 1] = lines[node.lineno - 1].replace(f"from {written} ", f"from {flat} ", 1)
             _copy(imported.with_suffix(".py"), copied)
-    copied[name] = "".join(lines)
+    copied[file] = "".join(lines)
