@@ -1,5 +1,6 @@
 """Values that a recipe must refuse, or read as they are meant: clear errors before any work."""
 
+import re
 import shutil
 
 import pytest
@@ -166,9 +167,9 @@ LIST_KEYS = sorted(
 
 @pytest.mark.parametrize(("key", "kind"), LIST_KEYS)
 def test_every_list_of_the_command_line_may_be_several_words_or_one_yaml_list(key, kind):
-    values = (
-        ["1", "2"] if "[str]" in kind or "[int]" in kind or "[float]" in kind else ["underflow_overflow"] * 2
-    )
+    choices = re.findall(r"'(\w+)'", kind)  # of a list of literals
+    plain = "[str]" in kind or "[int]" in kind or "[float]" in kind
+    values = choices[:2] or (["1", "2"] if plain else ["underflow_overflow"] * 2)
     lists = [
         read_overrides([f"--{key}", *words], ALL_ARGUMENTS)[key]
         for words in (values, [f"[{', '.join(values)}]"])

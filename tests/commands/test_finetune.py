@@ -323,7 +323,7 @@ def test_an_architecture_of_the_command_line_leaves_out_what_it_lacks(recipe, tm
         ),
         (
             ["--compare", "[bow, img]"],
-            r"Expected architecture and compare .*found \[bow, img\]. On the command",
+            "Architecture 'bow' needs 'glove_path' in the recipe",
         ),
         (
             ["--metric_for_best_model", "rouge"],

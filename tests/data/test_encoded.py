@@ -110,5 +110,5 @@ def test_an_error_names_the_row():
     def refuse(row, skip):
         raise ValueError("Expected a picture")
 
-    with pytest.raises(ValueError, match="Row 1: Expected a picture"):
+    with pytest.raises(ValueError, match="Row 1 of the split: Expected a picture"):
         EncodedDataset(rows_of(1, 2), refuse)[1]
