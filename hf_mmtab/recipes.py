@@ -68,6 +68,12 @@ def write_recipe(path: Path, values: Mapping[str, Any]) -> None:
     write_whole(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
+# The least value of some of transformers' arguments, which takes others without a word.
+LEAST = {
+    "gradient_accumulation_steps": 1, "per_device_train_batch_size": 1, "per_device_eval_batch_size": 1,
+    "eval_accumulation_steps": 1, "save_total_limit": 1, "ddp_timeout": 1, "logging_steps": 0, "weight_decay": 0,
+    "max_grad_norm": 0, "eval_delay": 0,
+}  # fmt: skip
 # Of transformers' arguments, those that a recipe usually has.
 EVERYDAY_KEYS = frozenset([
     "output_dir", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
@@ -143,7 +149,7 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
 def _check_range(field: dataclasses.Field, value: Any) -> None:
     if isinstance(value, str):  # a word such as "auto" in place of a number
         return
-    least, most = field.metadata.get("least"), field.metadata.get("most")
+    least, most = field.metadata.get("least", LEAST.get(field.name)), field.metadata.get("most")
     if (least is not None and value < least) or (most is not None and value > most):
         bounds = f"at least {least}" + (f" and at most {most}" if most is not None else "")
         raise ValueError(f"Expected {field.name} to be {bounds}, found {value}. Correct it.")

@@ -10,6 +10,7 @@ import yaml
 
 from .models.tabbert.strict_yaml import load_strict
 
+LARGEST = 2**63
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _NAMES = {
     bool: "true or false",
@@ -58,6 +59,8 @@ def typed_value(value: Any, annotation: Any, name: str) -> Any:
             value = _written(value, name, *kinds[:1])
     for option in options:
         converted = _convert(value, option, name)
+        if type(converted) in (int, float) and not abs(converted) < LARGEST:  # nan is not below anything
+            raise ValueError(f"Expected a finite number below 2^63 for {name}, found {value!r}. Correct it.")
         if converted is not _NOTHING:
             return converted
     several = f", found {len(value)} values: {value!r}" if isinstance(value, list) else f", found {value!r}"

@@ -147,6 +147,12 @@ class Misbehaving(SimpleHTTPRequestHandler):
     """/drip sends a byte at a time without end, /large more than asked for, /inside leads into this machine."""
 
     def do_GET(self):
+        if self.path == "/headers":  # one byte of a header after the other
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nx: ")
+            for _ in range(100):
+                self.wfile.write(b"y")
+                self.wfile.flush()
+                time.sleep(0.05)
         self.send_response(302 if self.path.startswith("/to") else 404 if self.path == "/none" else 200)
         if self.path.startswith("/to"):
             self.send_header("location", self.path.removeprefix("/to?"))
@@ -168,6 +174,8 @@ class Misbehaving(SimpleHTTPRequestHandler):
     [
         ("/none", "found HTTP status 404"),
         ("/drip", r"within 0\.5 seconds"),
+        ("/headers", r"within 0\.5 seconds"),
+        ("/to?http://[::1", "no answer"),
         ("/large", "at most 1,000,000 bytes"),
         ("/to?/none", "inside of this network"),
         ("/to?http://169.254.169.254/latest", "inside of this network"),
@@ -382,6 +390,23 @@ def test_a_table_that_cannot_be_judged_is_told(payments, tmp_path):
         pipeline(
             "tabular-sequence-classification", model=str(tmp_path), feature_extractor=other, device="cpu"
         )
+
+
+def test_a_pipeline_with_the_wrong_partner_says_which_belongs_there(mmbt, payments, tmp_path):
+    folder = save_head(tmp_path, payments)
+    head, table = (
+        AutoModelForSequenceClassification.from_pretrained(folder),
+        TabBertProcessor.from_pretrained(folder),
+    )
+    pictures, reader = MMBTForClassification.from_pretrained(mmbt), MMBTProcessor.from_pretrained(mmbt)
+    with pytest.raises(ValueError, match=r"Expected MMBT or one of its baselines, found TabBertLstm"):
+        pipeline("image-text-classification", model=head, processor=table, device="cpu")
+    with pytest.raises(ValueError, match=r"Expected an MMBTProcessor, found TabBertProcessor"):
+        pipeline("image-text-classification", model=pictures, processor=table, device="cpu")
+    with pytest.raises(ValueError, match=r"Expected a TabBERT with a head, .*found MMBTForClassification"):
+        pipeline(TABULAR_TASK, model=pictures, processor=reader, device="cpu")
+    with pytest.raises(ValueError, match=r"Expected a TabBertProcessor, found MMBTProcessor"):
+        pipeline(TABULAR_TASK, model=head, processor=reader, device="cpu")
 
 
 # ---- Labels and scores ----

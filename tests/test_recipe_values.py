@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+import yaml
 
 from hf_mmtab.arguments import (
     ImageTextDataArguments,
@@ -16,7 +17,7 @@ from hf_mmtab.arguments import (
 from hf_mmtab.commands import finetune, pretrain
 from hf_mmtab.commands.runs import walk
 from hf_mmtab.evaluation.run_results import RunResults
-from hf_mmtab.recipes import field_types, read_overrides, read_recipe, write_recipe
+from hf_mmtab.recipes import build, field_types, read_overrides, read_recipe, write_recipe
 from hf_mmtab.training import MMTabTrainingArguments
 from hf_mmtab.typed_values import typed_value
 
@@ -151,6 +152,29 @@ def test_a_list_of_the_command_line_that_is_broken_is_refused_with_its_key(text)
         ValueError, match=r"Expected a list such as '\[value, value\]' after --entities, found"
     ):
         typed_value(text, list[str], "--entities")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("learning_rate", ".nan", "Expected a finite number below 2^63 for learning_rate, found nan"),
+        ("max_grad_norm", "1.0e+400", "for max_grad_norm, found inf"),
+        ("seq_len", "99999999999999999999", "for seq_len, found 99999999999999999999"),
+        (
+            "gradient_accumulation_steps",
+            "0",
+            "Expected gradient_accumulation_steps to be at least 1, found 0",
+        ),
+        ("save_total_limit", "-1", "Expected save_total_limit to be at least 1, found -1"),
+        ("early_stopping_patience", "-1", "Expected early_stopping_patience to be at least 1, found -1"),
+        ("weight_decay", "-0.1", "Expected weight_decay to be at least 0, found -0.1"),
+    ],
+)
+def test_numbers_that_train_nonsense_are_refused(key, value, message, tmp_path):
+    types = [TableDataArguments, TabBertModelArguments, MMTabTrainingArguments]
+    values = yaml.safe_load(f"{key}: {value}")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build(types, {"task": "table", "data": "x", "output_dir": str(tmp_path), **values})
 
 
 ALL_ARGUMENTS = [ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments, TableDataArguments]

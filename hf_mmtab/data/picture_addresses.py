@@ -1,7 +1,9 @@
 """Pictures behind web addresses: fetched within a time and a size, and not from where a stranger could lead us."""
 
 import ipaddress
+import queue
 import socket
+import threading
 import time
 from urllib.parse import urljoin, urlsplit
 
@@ -44,6 +46,26 @@ def fetch_picture(
         raise AddressError(
             f"Expected the package requests to fetch {address}, found none. Install it: pip install requests"
         )
+    # In a thread that may be left behind: the library's time limit begins anew with every byte of a header.
+    answers: queue.Queue[bytes | Exception] = queue.Queue()
+
+    def fetch() -> None:
+        try:
+            answers.put(_fetch(address, seconds, max_bytes, allow_private))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=fetch, daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds + 1)
+    except queue.Empty as error:
+        raise AddressError(_too_slow(address, seconds)) from error
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _fetch(address: str, seconds: float, max_bytes: int, allow_private: bool) -> bytes:
     deadline = time.monotonic() + seconds
     current = address
     try:
@@ -58,7 +80,9 @@ def fetch_picture(
                 _check_redirect(address, current, allow_private)
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise AddressError(_too_slow(address, seconds)) from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        if isinstance(error, AddressError):
+            raise
         status = getattr(getattr(error, "response", None), "status_code", None)
         reason = f"no answer ({type(error).__name__})" if status is None else f"HTTP status {status}"
         raise AddressError(

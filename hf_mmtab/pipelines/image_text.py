@@ -52,6 +52,15 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if not str(self.model.config.model_type).startswith("mmbt"):
+            raise ValueError(
+                f"Expected MMBT or one of its baselines, found {type(self.model).__name__}. Pass the folder that "
+                "`finetune` wrote; other models have pipelines of their own."
+            )
+        if not hasattr(self.processor, "encode_row"):
+            raise ValueError(
+                f"Expected an MMBTProcessor, found {type(self.processor).__name__}. Pass the model's own."
+            )
         self.collator = MMBTCollator(self.processor)
         self.tokenizer = RightPadding(self.collator.pad_token_id)
 

@@ -70,6 +70,15 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         if processor is None or isinstance(processor, str):
             processor = AutoProcessor.from_pretrained(processor or model.name_or_path)
         super().__init__(model=model, processor=processor, **kwargs)
+        if not (hasattr(self.model, "check_processor") and hasattr(self.model, "classifier")):
+            raise ValueError(
+                f"Expected a TabBERT with a head, such as TabBertLstmForSequenceClassification, found "
+                f"{type(self.model).__name__}. Pass the folder that `finetune` wrote."
+            )
+        if not hasattr(self.processor, "plan"):
+            raise ValueError(
+                f"Expected a TabBertProcessor, found {type(self.processor).__name__}. Pass the model's own."
+            )
         self.model.check_processor(self.processor.fingerprint)
         self.tokenizer = RightPadding(self.processor.pad_token_id)
 

@@ -250,6 +250,24 @@ def test_architectures_and_seeds_are_compared_on_the_same_rows(recipe, tmp_path,
     assert (tmp_path / "run" / "bert-seed2" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            [f"c{i}" for i in range(8)],
+            r"Expected records of validation in .*found train 8: one file is split by label",
+        ),
+        (["only"] * 30, r"Expected training records of at least two classes in .*found \['only'\]"),
+    ],
+)
+def test_labels_that_cannot_be_split_or_learned_are_told(recipe, tmp_path, labels, message):
+    lines = [json.dumps({"text": "sea", "img": None, "label": label}) for label in labels]
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "train.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=message):
+        main([str(recipe), "--data", str(tmp_path / "few"), "--architecture", "bert", "--freeze", "null"])
+
+
 def test_thresholds_of_several_labels_are_tuned_and_saved(recipe, tmp_path, pictures):
     data = tmp_path / "several"
     data.mkdir()

@@ -67,7 +67,18 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         """Read all splits, build the processor and start the model."""
         recipe, task = self.recipe, self.recipe.task
         self.splits, self.skipped = task.load(recipe.data)
+        if absent := [name for name in ("train", "validation") if name not in self.splits]:
+            sizes = ", ".join(f"{name} {len(rows)}" for name, rows in self.splits.items())
+            raise ValueError(
+                f"Expected records of {' and '.join(absent)} in {recipe.data.data!r}, found {sizes or 'none'}: one "
+                "file is split by label, and its labels have too few records. Add records, or a file dev.jsonl."
+            )
         problem_type, names = task.labels(self.splits["train"])
+        if problem_type == "single_label_classification" and len(names) < 2:
+            raise ValueError(
+                f"Expected training records of at least two classes in {recipe.data.data!r}, found {names}. Name "
+                "another label_column, or add records."
+            )
         self.processor = task.processor(recipe.model)
         model = self._start(problem_type, names)
         self.config = model.config
