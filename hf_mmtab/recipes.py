@@ -68,11 +68,12 @@ def write_recipe(path: Path, values: Mapping[str, Any]) -> None:
     write_whole(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
-# The least value of some of transformers' arguments, which takes others without a word.
+# The least value of training arguments: transformers takes others without a word, and its parser no bounds.
 LEAST = {
     "gradient_accumulation_steps": 1, "per_device_train_batch_size": 1, "per_device_eval_batch_size": 1,
     "eval_accumulation_steps": 1, "save_total_limit": 1, "ddp_timeout": 1, "logging_steps": 0, "weight_decay": 0,
     "max_grad_norm": 0, "eval_delay": 0,
+    "early_stopping_patience": 1,
 }  # fmt: skip
 # Of transformers' arguments, those that a recipe usually has.
 EVERYDAY_KEYS = frozenset([

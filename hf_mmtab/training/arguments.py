@@ -102,9 +102,7 @@ class MMTabTrainingArguments(TrainingArguments):
     )
     plateau_factor: float = key(0.5, "Factor on the learning rate when the metric stalls (plateau).")
     plateau_patience: int = key(2, "Evaluations without improvement before the learning rate falls.")
-    early_stopping_patience: int | None = key(
-        None, "Evaluations without improvement until training stops.", least=1
-    )
+    early_stopping_patience: int | None = key(None, "Evaluations without improvement until training stops.")
     early_stopping_threshold: float = key(0.0, "Improvement of the metric that counts as one.")
     collapse_factor: float | None = key(
         1.5,
