@@ -70,7 +70,8 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         if processor is None or isinstance(processor, str):
             processor = AutoProcessor.from_pretrained(processor or model.name_or_path)
         super().__init__(model=model, processor=processor, **kwargs)
-        if not (hasattr(self.model, "check_processor") and hasattr(self.model, "classifier")):
+        # Every head has `in_units`, in the package and in standalone copies.
+        if not hasattr(self.model, "in_units"):
             raise ValueError(
                 f"Expected a TabBERT with a head, such as TabBertLstmForSequenceClassification, found "
                 f"{type(self.model).__name__}. Pass the folder that `finetune` wrote."
