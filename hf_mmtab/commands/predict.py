@@ -17,8 +17,13 @@ from transformers.utils import logging
 
 from ..data.image_text_loading import read_image_text
 from ..evaluation.prediction_tables import batches, prediction_table
+from ..explaining.explanation import Explanation
+from ..explaining.gradients import import_captum
+from ..explaining.image_text import explain_image_text
+from ..explaining.reason_columns import reason_columns
 from ..metrics import probabilities_from_logits
 from ..models.mmbt import MMBTCollator
+from ..models.mmbt.text_encoding_mmbt import texts_of
 from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint
 from ..training.precision import in_bf16, precision_flags
@@ -39,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
     check_suffix(Path(options.out))
     check_output_file(options.out, [options.input, options.checkpoint])
+    if options.explain:
+        import_captum()
     with damage_named(options.checkpoint):
         judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
         count, skipped = judge(options)
@@ -66,6 +73,14 @@ def _parser() -> argparse.ArgumentParser:
         "--spreadsheet_safe",
         action="store_true",
         help="CSV: put ' before each text that a spreadsheet would run as a formula (=, +, -, @); default: as it is",
+    )
+    parser.add_argument(
+        "--explain",
+        type=int,
+        default=0,
+        metavar="N",
+        help="add the N strongest reasons for each prediction, with what each adds to its log odds; of tables with two "
+        "classes for rows that are called positive (needs hf-mmtab[explain])",
     )
     parser.add_argument("--task", help="tables: which reader; default: the recipe's, else table")
     parser.add_argument(
@@ -120,5 +135,16 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
                     logits.append(model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu())
                 progress.update(len(logits[-1]))
             probabilities = probabilities_from_logits(torch.cat(logits).numpy(), model.config.problem_type)
-            write(prediction_table(rows.select(piece), probabilities, model.config, found.own_columns))
+            table = prediction_table(rows.select(piece), probabilities, model.config, found.own_columns)
+            if options.explain:
+                reasons = (_explained(model, processor, rows[i], collator([encoded[i]])) for i in piece)
+                for name, column in reason_columns([*reasons], options.explain).items():
+                    table = table.append_column(name, column)
+            write(table)
     return len(rows), len(found.skipped)
+
+
+def _explained(model: Any, processor: Any, row: dict[str, Any], batch: dict[str, Any]) -> Explanation:
+    texts, pairs = ([], None) if processor.tokenizer is None else texts_of(row)
+    inputs = {name: value.to(model.device) for name, value in batch.items()}
+    return explain_image_text(model, processor.tokenizer, inputs, [*texts, *(pairs or [])])

@@ -14,6 +14,7 @@ from ...tasks.checkpoints import load_head
 from ...training.precision import in_bf16
 from ..runs.table_notes import warn_each
 from .blocks import Level, WindowCut, current_device, run_windows, scoring_into
+from .reasons import table_reasons
 
 
 def default_level(config: Any) -> Level:
@@ -59,7 +60,10 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
                 if table.processor.plan.time is not None:
                     columns["first_time"] = table.times(windows.index.start)
                 columns["rows"] = pa.array(windows.index.length)
-            write(columns | score_columns(logits, config))
+            columns |= score_columns(logits, config)
+            if options.explain:
+                columns |= table_reasons(options.explain, model, table, windows, judged, logits)
+            write(columns)
             count += len(logits)
         warn_each(unseen_note(unseen_values(table.rows, table.processor), "new rows"))
     return count, len(table.skipped)

@@ -149,14 +149,18 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
 
     def encode_texts(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         **options: Any,
     ) -> BaseModelOutputWithPooling:
         """Return the feature of each text as `pooler_output`, and what else `options` ask the text encoder for."""
         if self.text_model is None:
-            vectors = F.embedding(input_ids, self.word_vectors)  # (batch, seq, dim)
+            vectors = inputs_embeds  # (batch, seq, dim)
+            if input_ids is not None:
+                vectors = F.embedding(input_ids, self.word_vectors)
+            assert vectors is not None
             summed = (vectors * attention_mask[..., None].to(vectors.dtype)).sum(dim=1)
             return BaseModelOutputWithPooling(pooler_output=summed)
         present = attention_mask.bool().any(dim=1)  # (batch,)
@@ -166,7 +170,9 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         first = torch.zeros_like(attention_mask)
         first[:, 0] = 1
         mask = torch.where(present[:, None], attention_mask, first)
-        outputs = self.text_model(input_ids=input_ids, attention_mask=mask, return_dict=True, **options)
+        outputs = self.text_model(
+            input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=mask, return_dict=True, **options
+        )
         pooled = outputs.pooler_output if self.pooler is None else self.pooler(outputs.last_hidden_state)
         return BaseModelOutputWithPooling(
             pooler_output=torch.where(present[:, None], pooled, pooled.new_zeros(())),
@@ -183,6 +189,7 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
         image_regions: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
@@ -195,6 +202,7 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
             pixel_values: normalised pictures, shape `(batch, 3, height, width)`.
             image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: all 1.
             image_regions: what `get_image_features` returned, in place of `pixel_values`.
+            inputs_embeds: word embeddings or vectors in place of `input_ids`, shape `(batch, seq, embedding)`.
             labels: `(batch,)` integers, or `(batch, num_labels)` of 0 and 1 for several labels.
             kwargs: of the text encoder, such as `output_hidden_states`.
 
@@ -206,10 +214,11 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
             ValueError: if a part has no input, or the labels' shape does not fit `config.problem_type`.
         """
         reads_text = self.text_model is not None or self.word_vectors is not None
-        self._require_inputs(reads_text, input_ids, pixel_values, image_regions)
+        words = input_ids if inputs_embeds is None else inputs_embeds
+        self._require_inputs(reads_text, words, pixel_values, image_regions)
         text_mask: Any = attention_mask
-        if reads_text and attention_mask is None:
-            text_mask = torch.ones_like(input_ids)  # type: ignore[arg-type]
+        if words is not None and reads_text and attention_mask is None:
+            text_mask = torch.ones(words.shape[:2], dtype=torch.long, device=words.device)
         regions: Any = image_regions
         if self.image_model is not None:
             if pixel_values is not None and image_regions is None:
@@ -225,9 +234,9 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
 
         features: list[Any] = []
         text = BaseModelOutputWithPooling()
-        if input_ids is not None and reads_text:
+        if words is not None and reads_text:
             options = text_options(self.config, kwargs)
-            text = self.encode_texts(input_ids, text_mask, token_type_ids, **options)
+            text = self.encode_texts(input_ids, text_mask, token_type_ids, inputs_embeds, **options)
             features.append(text.pooler_output)
         if image_mask is not None and self.image_model is not None:
             present = image_mask.bool()[:, None, None]
@@ -241,11 +250,11 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
     def _require_inputs(
         self,
         reads_text: bool,
-        input_ids: torch.Tensor | None,
+        words: torch.Tensor | None,
         pixel_values: torch.Tensor | None,
         image_regions: torch.Tensor | None,
     ) -> None:
-        if reads_text and input_ids is None:
+        if reads_text and words is None:
             raise ValueError(f"Expected input_ids for the baseline {self.config.baseline!r}, found none.")
         if self.image_model is not None and pixel_values is None and image_regions is None:
             raise ValueError(

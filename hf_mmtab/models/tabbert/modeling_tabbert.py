@@ -4,6 +4,7 @@ Padhi et al. 2021, "Tabular Transformers for Modeling Multivariate Time Series",
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -218,8 +219,9 @@ class TabBertModel(TabBertPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """Encode windows.
@@ -227,21 +229,27 @@ class TabBertModel(TabBertPreTrainedModel):
         Args:
             input_ids: shape `(batch, rows, fields)`, global ids; real rows first, then padding.
             attention_mask: shape `(batch, rows)`, 1 for a real row; taken from the padding id if left out.
+            inputs_embeds: embedded cells in place of `input_ids`, shape `(batch, rows, fields, cell_hidden)`.
             kwargs: of the BERT over rows, such as `output_hidden_states`.
 
         Returns:
             `last_hidden_state` of shape `(batch, rows, hidden)`, flat `(batch, rows × fields, hidden)`.
 
         Raises:
-            ValueError: if the shape does not fit the columns or the window is too long.
+            ValueError: if both or none of ids and embeddings are given, the shape does not fit the columns, or the
+                window is too long.
         """
         fields = self.config.num_fields
-        if input_ids.dim() != 3 or input_ids.shape[-1] != fields:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Expected exactly one of input_ids and inputs_embeds.")
+        if input_ids is not None and (input_ids.dim() != 3 or input_ids.shape[-1] != fields):
             raise ValueError(
                 f"Expected input_ids of shape (batch, rows, {fields}), one id per column "
                 f"{self.config.fields}, found {tuple(input_ids.shape)}."
             )
-        batch, rows, _ = input_ids.shape
+        # (batch, rows, fields, cell_hidden)
+        cells: Any = inputs_embeds if input_ids is None else self.embeddings(input_ids)
+        batch, rows = cells.shape[:2]
         length = rows * fields if self.config.flatten else rows
         if length > self.config.max_position_embeddings:
             unit = "cells" if self.config.flatten else "rows"
@@ -250,8 +258,7 @@ class TabBertModel(TabBertPreTrainedModel):
                 f"window, found {length}. Cut shorter windows, or train with more positions."
             )
         if attention_mask is None:
-            attention_mask = self.row_mask(input_ids)
-        cells = self.embeddings(input_ids)  # (batch, rows, fields, cell_hidden)
+            attention_mask = cells.new_ones((batch, rows)) if input_ids is None else self.row_mask(input_ids)
         if self.config.flatten:
             sequence = cells.view(batch, rows * fields, -1)  # (batch, rows × fields, hidden)
             attention_mask = attention_mask.repeat_interleave(fields, dim=1)  # (batch, rows × fields)

@@ -27,12 +27,19 @@ class TabBertRowNumbers(nn.Module):
         """Take the quantiles of training rows, `(rows, statistics)`; see `normal_quantiles`."""
         self.quantiles.copy_(normal_quantiles(values[:, self.codes :]))
 
-    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return one vector for the statistics of each row, shape `(batch, rows, statistics_hidden_size)`."""
+    def scores(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return the place of each number and a mark where it is missing, `(batch, rows, 2 × numbers)`."""
         numbers = numbers[..., self.codes :]
         missing = (~numbers.isfinite()).to(self.projection.weight.dtype)
-        scores = normal_scores(numbers, self.quantiles).to(missing.dtype)
-        return self.LayerNorm(self.projection(torch.cat([scores, missing], dim=-1)))
+        return torch.cat([normal_scores(numbers, self.quantiles).to(missing.dtype), missing], dim=-1)
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return one vector for the statistics of each row, shape `(batch, rows, statistics_hidden_size)`."""
+        return self.project(self.scores(numbers))
+
+    def project(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return one vector for what `scores` gave of each row."""
+        return self.LayerNorm(self.projection(scores))
 
 
 def normal_quantiles(values: torch.Tensor) -> torch.Tensor:

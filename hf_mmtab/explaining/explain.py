@@ -1,0 +1,76 @@
+"""`explain(model, processor, example)`: the reasons of one prediction, of either family."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..evaluation.decoded_histories import as_text
+from ..models.mmbt.text_encoding_mmbt import texts_of
+from ..models.tabbert.column_plan import ColumnPlan
+from ..pipelines.image_text import ImageTextClassificationPipeline, as_row
+from ..pipelines.tables import TabularSequenceClassificationPipeline
+from ..serving.history_windows import read_history
+from .explanation import Explanation
+from .image_text import explain_image_text
+from .tables import explain_window
+
+AS_READ = ("numeric", "money", "categorical", "sign")  # kinds of fields whose column is shown as it was read
+
+
+def explain(model: Any, processor: Any, example: Any, label: str | int | None = None) -> Explanation:
+    """Explain one prediction: what each piece of the input adds to the score, and row by row what it hangs on.
+
+    Words and picture regions, cells of a table's rows, surprises and statistics get integrated gradients
+    (arXiv:1703.01365, by Captum); statistics of boosted trees SHAP values, as LightGBM computes them. An input is
+    compared with padding in place of words and a picture of the mean colour; a history with [UNK] in every cell,
+    nothing unexpected and usual statistics. A fusion's change is shared out between its halves.
+
+    Args:
+        model: MMBT, one of its baselines, or a head on TabBERT (boosted and fused ones too).
+        processor: that it was trained with.
+        example: what the family's pipeline takes: a mapping with `image` and `text`, or the rows of one history with
+            the oldest first, whose last row is explained.
+        label: name or number of the label; None: the predicted one (of a regression the first target).
+
+    Returns:
+        The score (log odds of the label, or the value of a target) and a reason for each piece, which sum to its change
+        from the empty input within 1 %; of tables also the change without each earlier row. `print` shows the strongest.
+
+    Raises:
+        ImportError: without Captum.
+        ValueError: if the example, the processor or the label is not one of the model's.
+
+    Example:
+
+    ```python
+    from transformers import AutoModelForSequenceClassification, AutoProcessor
+    from hf_mmtab.explaining import explain
+
+    folder = "outputs/openclipart/mmbt-seed1"
+    model, processor = AutoModelForSequenceClassification.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    print(explain(model, processor, {"image": "fork.png", "text": "a fork on a plate"}))
+    ```
+    """
+    if hasattr(processor, "plan"):
+        return _explain_history(model, processor, example, label)
+    pipeline = ImageTextClassificationPipeline(model=model, processor=processor)
+    row = as_row(example)
+    texts = texts_of(row) if processor.tokenizer is not None else ([], None)
+    inputs = {name: value.to(model.device) for name, value in pipeline.preprocess(row).items()}
+    return explain_image_text(model, processor.tokenizer, inputs, [*texts[0], *(texts[1] or [])], label)
+
+
+def _explain_history(model: Any, processor: Any, history: Any, label: str | int | None) -> Explanation:
+    pipeline = TabularSequenceClassificationPipeline(model=model, processor=processor)
+    *_, window = pipeline.preprocess(history)
+    length = window["length"]
+    names = ("input_ids", "attention_mask", "times", "statistics")
+    inputs = {name: window[name].to(model.device) for name in names if name in window}
+    table = read_history(history, processor.plan)
+    cells = cells_as_read(table[table.num_rows - length :].to_pylist(), processor.plan)
+    return explain_window(model, processor, inputs, length - 1, label, cells)
+
+
+def cells_as_read(rows: list[Mapping[str, Any]], plan: ColumnPlan) -> list[dict[str, str]]:
+    """Return the texts of fields that show a column as it is, for each row; the others are told by their ids."""
+    shown = {one.name: str(plan.source(one)) for one in plan.fields if one.kind in AS_READ}
+    return [{name: as_text(row[column]) for name, column in shown.items()} for row in rows]

@@ -1,0 +1,116 @@
+"""Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) by Captum, with as many steps as it takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+COMPLETE = 0.01  # attributions may miss the change of the score by this share of it
+STEPS = (32, 128, 512, 1024)  # tried in turn until they are complete
+LEAST_CHANGE = 0.1  # a smaller change of the score than this counts as this, in the units of the score
+STEPS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """Integrated gradients of one input.
+
+    Args:
+        parts: attributions by the name of the part, each of the shape of its input without the batch.
+        score: of the input.
+        baseline: score of the baseline.
+    """
+
+    parts: dict[str, torch.Tensor]
+    score: float
+    baseline: float
+
+    @property
+    def error(self) -> float:
+        """By how much the attributions miss the change of the score, as a share of it."""
+        total = sum(float(part.sum()) for part in self.parts.values())
+        return relative_error(total, self.score - self.baseline)
+
+
+def relative_error(total: float, change: float) -> float:
+    """Return by how much attributions miss the change of the score, as a share of it."""
+    return abs(total - change) / max(abs(change), LEAST_CHANGE)
+
+
+def import_captum() -> Any:
+    """Return the module of attribution methods.
+
+    Raises:
+        ImportError: with the command that installs it.
+    """
+    try:
+        from captum import attr
+    except ImportError as error:
+        raise ImportError(
+            'Expected the package captum for explanations, found none. Install it with `pip install "hf-mmtab[explain]"`.'
+        ) from error
+    return attr
+
+
+def integrated_gradients(
+    function: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+    inputs: dict[str, torch.Tensor],
+    baselines: dict[str, torch.Tensor],
+) -> Attributed:
+    """Attribute the change of a score from a baseline to an input to the pieces of the input.
+
+    Args:
+        function: takes tensors of the names and shapes of `inputs`, but with any number of examples, and returns a
+            score for each, shape `(batch,)`.
+        inputs: each of shape `(1, ...)`.
+        baselines: of the same shapes.
+    """
+    attr, names = import_captum(), list(inputs)
+    method = attr.IntegratedGradients(lambda *parts: function(dict(zip(names, parts, strict=True))))
+    with torch.no_grad():
+        score, baseline = float(function(inputs)), float(function(baselines))
+    found = Attributed({}, score, baseline)
+    given = tuple(inputs[name].detach() for name in names)
+    for steps in STEPS if names else ():
+        gradients = method.attribute(
+            given,
+            tuple(baselines[name].detach() for name in names),
+            n_steps=steps,
+            internal_batch_size=STEPS_AT_ONCE,
+        )
+        parts = {name: one[0].detach() for name, one in zip(names, gradients, strict=True)}
+        found = Attributed(parts, score, baseline)
+        if found.error <= COMPLETE:
+            break
+    return found
+
+
+def log_odds(logits: torch.Tensor, label: int, problem_type: str | None) -> torch.Tensor:
+    """Return what is explained of logits `(batch, labels)`: the log odds of a label, or a target's value, `(batch,)`."""
+    if problem_type in ("regression", "multi_label_classification"):
+        return logits[:, label]
+    others = [number for number in range(logits.shape[1]) if number != label]
+    return logits[:, label] - logits[:, others].logsumexp(dim=1)
+
+
+def explained_name(config: Any, label: int) -> str:
+    """Return what the score is, in words."""
+    name = config.id2label[label]
+    return f"value of {name}" if config.problem_type == "regression" else f"log odds of {name}"
+
+
+def chosen_label(config: Any, logits: torch.Tensor, label: str | int | None) -> int:
+    """Return the number of the label that is asked for; None: the one with the highest logit of `(labels,)`.
+
+    Raises:
+        ValueError: if the model has no such label.
+    """
+    if label is None:
+        return 0 if config.problem_type == "regression" else int(logits.argmax())
+    known = {str(name): int(number) for number, name in config.id2label.items()}
+    if isinstance(label, str) and label in known:
+        return known[label]
+    if isinstance(label, int) and label in known.values():
+        return label
+    raise ValueError(f"Expected a label of the model ({', '.join(known)}), found {label!r}.")
