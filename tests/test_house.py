@@ -87,6 +87,7 @@ UPPER = {  # what the files of a folder must not import
     ),
     **dict.fromkeys(("table_baselines", "image_text_baselines"), ("reports", "model_card", "commands")),
     "tasks": ("reports", "model_card", "commands"),
+    "explaining": ("tasks", "reports", "model_card", "commands", "training"),
 }
 
 

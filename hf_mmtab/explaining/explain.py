@@ -33,7 +33,7 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
 
     Returns:
         The score (log odds of the label, or the value of a target) and a reason for each piece, which sum to its change
-        from the empty input within 1 %; of tables also the change without each earlier row. `print` shows the strongest.
+        from the empty input within 1 %; of tables also the change without each earlier row. `print` it.
 
     Raises:
         ImportError: without Captum.

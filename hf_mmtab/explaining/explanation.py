@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
 LEAST_SHOWN = 5e-4  # of a change of the score
 
 
@@ -25,7 +24,9 @@ class Reason:
 
     def __str__(self) -> str:
         if self.row is None:
-            return f'{self.name} "{self.value}"' if self.name == "word" else f"{self.name} {self.value}".rstrip()
+            return (
+                f'{self.name} "{self.value}"' if self.name == "word" else f"{self.name} {self.value}".rstrip()
+            )
         named = f"{self.name} = {self.value}" if self.value else self.name
         return f"{named}, {row_place(self.row)}" if self.row else named
 

@@ -48,7 +48,7 @@ def import_captum() -> Any:
         from captum import attr
     except ImportError as error:
         raise ImportError(
-            'Expected the package captum for explanations, found none. Install it with `pip install "hf-mmtab[explain]"`.'
+            'Expected the package captum for explanations, found none. Install it: `pip install "hf-mmtab[explain]"`.'
         ) from error
     return attr
 
@@ -87,7 +87,7 @@ def integrated_gradients(
 
 
 def log_odds(logits: torch.Tensor, label: int, problem_type: str | None) -> torch.Tensor:
-    """Return what is explained of logits `(batch, labels)`: the log odds of a label, or a target's value, `(batch,)`."""
+    """Return the log odds of a label, or the value of a target, `(batch,)`, from logits `(batch, labels)`."""
     if problem_type in ("regression", "multi_label_classification"):
         return logits[:, label]
     others = [number for number in range(logits.shape[1]) if number != label]

@@ -35,7 +35,9 @@ def explain_image_text(
     parts = {name: value for name, (value, _) in given.items()}
 
     def logits(parts: dict[str, torch.Tensor]) -> torch.Tensor:
-        count = len(next(iter(parts.values()), rest["attention_mask" if "attention_mask" in rest else "image_mask"]))
+        count = len(
+            next(iter(parts.values()), rest["attention_mask" if "attention_mask" in rest else "image_mask"])
+        )
         return model(**parts, **{n: v.expand(count, *v.shape[1:]) for n, v in rest.items()}).logits
 
     with torch.no_grad():

@@ -8,7 +8,7 @@ from .explanation import Explanation
 
 
 def reason_columns(explanations: Sequence[Explanation | None], count: int) -> dict[str, pa.Array]:
-    """Return the `count` strongest reasons of each prediction, and what each adds to its score; null where there is none.
+    """Return the strongest reasons of each prediction, and what each adds to its score; null where there is none.
 
     Args:
         explanations: of the rows; None for a row that is not explained.
@@ -19,5 +19,7 @@ def reason_columns(explanations: Sequence[Explanation | None], count: int) -> di
     for place in range(count):
         chosen = [top[place] if place < len(top) else None for top in tops]
         columns[f"reason_{place + 1}"] = pa.array([one and str(one) for one in chosen], pa.string())
-        columns[f"reason_{place + 1}_adds"] = pa.array([one and one.attribution for one in chosen], pa.float32())
+        columns[f"reason_{place + 1}_adds"] = pa.array(
+            [one and one.attribution for one in chosen], pa.float32()
+        )
     return columns

@@ -54,7 +54,10 @@ def explain_window(
     numbers = inputs["statistics"][0] if "statistics" in inputs else None
     reasons = tuple(
         Reason(
-            name.replace(LOG_SECONDS, "time"), _value(name, at, told, model.config, numbers), added, at - judged
+            name.replace(LOG_SECONDS, "time"),
+            _value(name, at, told, model.config, numbers),
+            added,
+            at - judged,
         )
         for (at, name), added in found.items()
     )
@@ -94,7 +97,9 @@ def _explain(
     return _joined(halves, fusion, sign)
 
 
-def _joined(halves: list[tuple[Reasons, float]], fusion: dict[str, Any], sign: float) -> tuple[Reasons, float]:
+def _joined(
+    halves: list[tuple[Reasons, float]], fusion: dict[str, Any], sign: float
+) -> tuple[Reasons, float]:
     """Put the attributions of two halves on the scale of their fusion, each half's change shared out as it was."""
     *weights, bias = fusion["weights"][fusion["chosen"]]
     ends = torch.tensor([start + sum(reasons.values()) for reasons, start in halves])
@@ -105,7 +110,9 @@ def _joined(halves: list[tuple[Reasons, float]], fusion: dict[str, Any], sign: f
         before, after = normal_scores(before[None], quantiles)[0], normal_scores(after[None], quantiles)[0]
     weight = torch.tensor(weights)
     found: Reasons = {}
-    for (reasons, _), change, whole in zip(halves, weight * (after - before) * sign, ends - starts, strict=True):
+    for (reasons, _), change, whole in zip(
+        halves, weight * (after - before) * sign, ends - starts, strict=True
+    ):
         scale = float(change / whole) if abs(whole) > 1e-9 else 0.0
         for key, added in reasons.items():
             found[key] = found.get(key, 0.0) + added * scale
@@ -170,7 +177,8 @@ def _rows_of(model: Any, parts: dict[str, torch.Tensor], mask: torch.Tensor) -> 
 
 def _named(model: Any, found: Attributed) -> Reasons:
     """Sum attributions by row and field, or number."""
-    config, reasons = model.config, {}
+    config = model.config
+    reasons: Reasons = {}
     for part, value in found.parts.items():
         if part == "cells":
             value, names = value.sum(dim=-1), config.fields  # (rows, fields)
@@ -179,7 +187,9 @@ def _named(model: Any, found: Attributed) -> Reasons:
         elif part == "windowed_surprise":
             names = windowed_names(config)
         else:
-            names = list(config.statistics[config.statistics_codes :]) * 2  # scores, then marks of missing numbers
+            names = (
+                list(config.statistics[config.statistics_codes :]) * 2
+            )  # scores, then marks of missing numbers
         for at, row in enumerate(value.tolist()):
             for name, added in zip(names, row, strict=True):
                 reasons[at, name] = reasons.get((at, name), 0.0) + added

@@ -124,6 +124,22 @@ def test_the_pipeline_scores_a_history_as_predict_scores_a_table_of_it_alone(run
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+def test_predict_explains_the_rows_that_are_called_positive(run, folder, tmp_path):
+    pytest.importorskip("captum")
+    outputs = {}
+    for name, extra in (("plain", []), ("explained", ["--explain", "2"])):
+        predict.main([str(run), str(folder / "payments.csv"), str(tmp_path / f"{name}.parquet"), *extra])
+        outputs[name] = pq.read_table(tmp_path / f"{name}.parquet")
+    told = outputs["explained"]
+    assert told.select(outputs["plain"].column_names).equals(outputs["plain"])
+    positive = np.array(told["prediction"].to_pylist()) == "yes"
+    reasons = np.array([reason is not None for reason in told["reason_1"].to_pylist()])
+    assert positive.any() and not reasons[~positive].any()
+    assert reasons[positive].mean() > 0.9  # a row may have no reason that raises its score
+    first, second = (told[f"reason_{place}_adds"].to_numpy()[reasons] for place in (1, 2))
+    assert np.nan_to_num(first - second).min() >= 0
+
+
 def test_later_rows_and_labels_change_no_score_of_earlier_ones(run, folder, tmp_path):
     table = polars.read_csv(folder / "payments.csv", try_parse_dates=True).sort("when")
     kept = int(len(table) * 0.7)

@@ -17,7 +17,7 @@ from .blocks import MODEL_INPUTS, EncodedTable
 
 
 def rows_to_explain(logits: np.ndarray, config: Any) -> np.ndarray:
-    """Return which of the predictions `(n, num_labels)` are explained: of two classes those called positive, else all."""
+    """Return which of the predictions `(n, num_labels)` are explained: of two classes the positive ones, else all."""
     if config.problem_type == "regression" or config.num_labels != 2:
         return np.arange(len(logits))
     probabilities = probabilities_from_logits(logits, config.problem_type)
