@@ -12,6 +12,7 @@ COMMANDS = {
     "finetune": "train and evaluate a classifier: RECIPE.yaml [--field value ...]",
     "eval_checkpoint": "evaluate a saved model: CHECKPOINT DATA --split S --out DIR",
     "predict": "classify new rows: CHECKPOINT INPUT OUT",
+    "drift": "how a table differs from the training rows: CHECKPOINT TABLE OUT.html",
     "embed": "write TabBERT's embeddings of rows: CHECKPOINT INPUT OUT.parquet",
     "export": "write a model as ONNX, checked against torch: CHECKPOINT OUT [--int8]",
     "serve": "answer over HTTP with an exported model, without torch: FOLDER [--port 8000]",

@@ -16,6 +16,7 @@ import pyarrow as pa
 from ..files import read_json
 
 FACTS_FILE = "rows.json"
+ROWS_AT_ONCE = 1_000_000  # that are counted
 _OWN = re.compile(
     r"field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|entities\.arrow|rows\.json"
 )
@@ -106,6 +107,21 @@ class EncodedRows:
         """
         column = self.columns[field][rows]
         return float((column == id_ - self._bases[field]).mean()) if len(column) else 0.0
+
+    def count_ids(self, field: int, size: int, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return how often each id below `size` occurs in a field, `(size,)` int64.
+
+        Args:
+            field: its number.
+            size: one more than the field's last id.
+            rows: their numbers; all by default.
+        """
+        column, counts = self.columns[field], np.zeros(size, dtype=np.int64)
+        for start in range(0, len(column) if rows is None else len(rows), ROWS_AT_ONCE):
+            piece = slice(start, start + ROWS_AT_ONCE)
+            codes = np.asarray(column[piece if rows is None else rows[piece]], dtype=np.int64)
+            counts += np.bincount(codes + self._bases[field], minlength=size)
+        return counts
 
     @cached_property
     def label_sums(self) -> tuple[np.ndarray, np.ndarray]:

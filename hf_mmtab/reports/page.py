@@ -135,7 +135,7 @@ def _render(
     examples: list[Example],
 ) -> str:
     num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
-    return _environment().get_template("report.html.jinja").render(
+    return environment().get_template("report.html.jinja").render(
         facts=facts,
         pictures=pictures,
         headline=headline(facts),
@@ -166,7 +166,7 @@ def _audit_png(audit_path: Path, records: list[dict[str, Any]], folder: Path) ->
 
 
 @cache  # a template is compiled once in a process: both pages of a run, and all runs of a comparison
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # texts and label names are data, never markup

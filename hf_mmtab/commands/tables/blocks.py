@@ -61,8 +61,7 @@ class EncodedTable:
         """Return the judged rows that are new, and the windows that judge them."""
         if not self.earlier:
             return windows, judged
-        numbers = judged.row if self.rows.row_numbers is None else np.array(self.rows.row_numbers[judged.row])
-        new = numbers >= self.earlier
+        new = self.numbers(judged.row) >= self.earlier
         kept, window = np.unique(judged.window[new], return_inverse=True)
         return windows.select(kept), JudgedRows(window, judged.place[new], judged.row[new])
 
@@ -79,8 +78,16 @@ class EncodedTable:
         }
         if plan.time is not None:
             columns[plan.time] = self.times(places)
-        numbers = places if rows.row_numbers is None else np.array(rows.row_numbers[places])
-        return columns | {"row": pa.array(numbers.astype(np.int64) - self.earlier)}
+        return columns | {"row": pa.array(self.numbers(places).astype(np.int64) - self.earlier)}
+
+    def numbers(self, places: np.ndarray | None = None) -> np.ndarray:
+        """Return the numbers of rows in the table that was read, `(n,)`.
+
+        Args:
+            places: in `rows`; None: all.
+        """
+        places = np.arange(len(self.rows)) if places is None else places
+        return places if self.rows.row_numbers is None else np.array(self.rows.row_numbers[places])
 
     def times(self, places: np.ndarray) -> pa.Array:
         """Return the times of rows in the kind of the time column: a moment, or a number."""

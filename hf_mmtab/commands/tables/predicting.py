@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...data.window_index import DEFAULT_SEQ_LEN
-from ...evaluation.unseen_values import unseen_note, unseen_values
+from ...evaluation.drift import drift_notes, field_drift
 from ...metrics import decide, probabilities_from_logits
 from ...metrics.names import label_names
 from ...tasks.checkpoints import load_head
@@ -65,7 +65,12 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
                 columns |= table_reasons(options.explain, model, table, windows, judged, logits)
             write(columns)
             count += len(logits)
-        warn_each(unseen_note(unseen_values(table.rows, table.processor), "new rows"))
+        new = None if not table.earlier else np.flatnonzero(table.numbers() >= table.earlier)
+        moved = field_drift(table.rows, table.processor, new)
+        notes = drift_notes(moved, table.rows, table.processor, "new rows")
+        warn_each(
+            [*notes, *(["`hf-mmtab drift CHECKPOINT INPUT OUT.html` shows all fields."] if notes else [])]
+        )
     return count, len(table.skipped)
 
 

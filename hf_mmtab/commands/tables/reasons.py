@@ -42,16 +42,14 @@ def table_reasons(
         judged: rows of the windows, in the order of `logits`.
         logits: `(n, num_labels)`.
     """
-    collator, rows = TabBertCollator(table.processor), table.rows
+    collator = TabBertCollator(table.processor)
     found: list[Any] = [None] * len(logits)
     for number in rows_to_explain(logits, model.config):
         window = int(judged.window[number])
         batch = collator(windows.__getitems__([window]))
         inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}
         start, length = int(windows.index.start[window]), int(windows.index.length[window])
-        places = np.arange(start, start + length)
-        numbers = places if rows.row_numbers is None else np.array(rows.row_numbers[places])
-        read = table.dataset.select(numbers.tolist()).to_list()
+        read = table.dataset.select(table.numbers(np.arange(start, start + length)).tolist()).to_list()
         with torch.inference_mode(False):
             found[number] = explain_window(
                 model,

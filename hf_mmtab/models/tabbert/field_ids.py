@@ -138,6 +138,12 @@ class FieldIds:
         """Id of [MASK]."""
         return self.plan.special_tokens.index("[MASK]")
 
+    @property
+    def fitted_fields(self) -> tuple[Field, ...]:
+        """The fields with their ids and what the training rows had of each, in the order of the plan."""
+        self._require_fitted()
+        return tuple(self._fitted)
+
     def config_kwargs(self) -> dict[str, Any]:
         """Return what `TabBertConfig(**kwargs)` must share with this processor."""
         return {
