@@ -3,11 +3,14 @@
 import html
 import json
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import polars
 import pytest
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from PIL import Image
@@ -25,6 +28,12 @@ from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 from hf_mmtab.reports import RunFacts, SplitPredictions
 from hf_mmtab.reports.facts import MASKED_LM
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import make_model_cards  # noqa: E402
+
+TOLD = yaml.safe_load((ROOT / "model_cards" / "cards.yaml").read_text(encoding="utf-8"))
+CARDS = sorted(path for path in (ROOT / "model_cards").glob("*.md") if path.stem in TOLD)
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 NAMES = {0: "cat", 1: "dog|wolf", 2: "bird"}
 
@@ -106,6 +115,20 @@ def test_header_is_valid_and_holds_the_results(facts, model_dir):
     assert results["accuracy"].metric_args == {"interval_95": [0.7, 0.9]}
     assert results["accuracy"].dataset_type == "org/animals"
     assert "micro_f1" not in results
+
+
+@pytest.mark.parametrize("path", CARDS, ids=[path.stem for path in CARDS])
+def test_the_cards_of_the_recipes_load_and_are_what_the_script_makes(path):
+    card = ModelCard.load(path)
+    told = TOLD[path.stem]
+    assert card.content == make_model_cards.card_of(path.stem, told)
+    assert card.data.library_name == "transformers"
+    assert card.data.tags[0] == "hf_mmtab"
+    results = card.data.eval_results or []
+    assert [result.metric_value for result in results] == [
+        mean for mean, _ in told.get("results", {}).values()
+    ]
+    assert {result.dataset_name for result in results} <= {told["data_name"]}
 
 
 def test_what_is_not_known_is_not_said(model_dir):

@@ -29,7 +29,6 @@ from ...metrics import (
 )
 from ...metrics.names import label_names
 from ...models.mmbt import MMBTProcessor
-from ...publishing.local_paths import LocalPaths
 from ...reports import SplitPredictions
 from ...tasks import ImageTextTask, label_ids_of_model
 from ...tasks.text_length import choose_max_length
@@ -207,13 +206,6 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
     def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
         """Return title, labels and predictions."""
         return image_text_facts(results, self.config, self.scored, self.evaluated)
-
-    def card_options(self) -> dict[str, Any]:
-        """Return the licence, and what the weights started from."""
-        starts = [self.recipe.model.text_model, self.recipe.model.image_model]
-        paths = LocalPaths(self.recipe.values, self.recipe.folder)
-        on_hub = [one for one in starts if one and paths.value("text_model", one) == one and ":" not in one]
-        return super().card_options() | {"base_models": on_hub}
 
     def restore(self) -> None:
         """Read the data and what a finished run predicted."""

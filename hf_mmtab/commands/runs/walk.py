@@ -14,6 +14,7 @@ from ...evaluation.judging import closing_words
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
+from ...publishing.local_paths import LocalPaths, hub_names
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
@@ -119,8 +120,16 @@ class Run(ABC, Generic[AnyRecipe]):
         """Read what `facts` needs of a finished run; the first process alone does it, so it must wait for no other."""
 
     def card_options(self) -> dict[str, Any]:
-        """Return what the model card says beside the facts."""
-        return {"license": self.recipe.run.license}
+        """Return what the model card says beside the facts: licence, data, and what the weights started from."""
+        paths = LocalPaths(self.recipe.values, self.recipe.folder)
+        data = str(paths.value("data", self.recipe.data.data))  # such as sample:openclipart, or a file's name
+        model = self.recipe.model
+        starts = [getattr(model, part, None) for part in ("text_model", "image_model", "pretrained")]
+        return {
+            "license": self.recipe.run.license,
+            "data_name": data.rpartition(":")[2],
+            "base_models": hub_names(starts, paths),
+        }
 
 
 def execute(run: Run) -> RunResults:
