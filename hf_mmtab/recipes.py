@@ -32,6 +32,15 @@ def recipe_folders() -> list[Path]:
     return [folder for folder in (packaged, _RECIPES_OF_CHECKOUT) if folder.is_dir()]
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that ship with the package: bare name → file."""
+    known: dict[str, Path] = {}
+    for folder in recipe_folders():
+        for file in sorted(folder.glob("*.yaml")):
+            known.setdefault(file.stem, file)
+    return known
+
+
 def find_recipe(name: str | Path) -> Path:
     """Return the path of a recipe given as a path, or as the bare name of one that ships with the package.
 
@@ -41,10 +50,7 @@ def find_recipe(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    known: dict[str, Path] = {}
-    for folder in recipe_folders():
-        for file in sorted(folder.glob("*.yaml")):
-            known.setdefault(file.stem, file)
+    known = shipped_recipes()
     if path.stem in known and path.parent in (Path(), Path("scripts/recipes")):
         return known[path.stem]
     raise FileNotFoundError(

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Subset
-from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..data.image_text_loading import read_image_text
@@ -24,6 +23,7 @@ from ..explaining.reason_columns import reason_columns
 from ..metrics import probabilities_from_logits
 from ..models.mmbt import MMBTCollator
 from ..models.mmbt.text_encoding_mmbt import texts_of
+from ..progress import progress_bar
 from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint
 from ..training.precision import in_bf16, precision_flags
@@ -118,7 +118,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
 
     with (
         draft_of(out) as draft,
-        tqdm(total=len(rows), unit=" rows", desc="Predicting") as progress,
+        progress_bar(total=len(rows), unit=" rows", desc="Predicting") as progress,
         table_writer(draft / out.name, out.suffix, options.spreadsheet_safe) as write,
     ):
         for piece in batches(len(rows)):

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from ...data.encoded_rows import EncodedRows
 from ...data.histories import MICROSECONDS
@@ -24,6 +23,7 @@ from ...data.windows import WindowDataset
 from ...evaluation.scored_rows import JudgedRows, judged_rows
 from ...models.tabbert import TabBertProcessor
 from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...progress import progress_bar
 from ...tasks import TableTask, get_task
 from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
@@ -210,7 +210,7 @@ def scoring_into(
         )
         model.check_processor(table.processor.fingerprint)
         beside = beside_ids(table, model.config.statistics, getattr(model, "reads_times", False))
-        with tqdm(total=len(table.rows), unit=" rows", desc="Scoring", disable=None) as progress:
+        with progress_bar(total=len(table.rows), unit=" rows", desc="Scoring") as progress:
 
             def blocks() -> Iterator[tuple[WindowDataset, JudgedRows]]:
                 for windows, judged, covered in cut.blocks(table.rows):

@@ -16,9 +16,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.utils.data import DataLoader, Subset
-from tqdm.auto import tqdm
 
 from ...files import read_json
+from ...progress import progress_bar
 from ..arguments import MMTabTrainingArguments, parse_size
 from ..callbacks import show
 from ..random_state import keep_random_state
@@ -363,7 +363,7 @@ class FeatureCache:
         place = iter(mine)
         silent = not (self.progress and self.accelerator.is_main_process)
         title = f"Computing {spec['output']} once"
-        for batch in tqdm(loader, desc=title, disable=silent, leave=False):
+        for batch in progress_bar(loader, desc=title, disable=silent, leave=False):
             for features in self._features(batch, spec):
                 writer.add(next(place), features)
         writer.close()
