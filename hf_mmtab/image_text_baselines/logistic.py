@@ -9,9 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-STRENGTHS = tuple(
-    np.logspace(-4.5, 0.5, 11).tolist()
-)  # `C` of scikit-learn, from much regularisation to little
+# `C` of scikit-learn, from much regularisation to little.
+STRENGTHS = tuple(np.logspace(-4.5, 0.5, 11).tolist())
 MOST_STEPS = 200
 
 

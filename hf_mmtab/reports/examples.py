@@ -38,9 +38,8 @@ class Example:
     identity: str = ""
     history: HistoryTable | None = None
     title: str = ""
-    given: list[tuple[str, bool]] = field(
-        default_factory=list
-    )  # several labels: each predicted one, and if right
+    # several labels: each predicted one, and whether it is right
+    given: list[tuple[str, bool]] = field(default_factory=list)
 
 
 def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24) -> list[Example]:

@@ -48,9 +48,8 @@ def thaw_epochs(records: Records) -> dict[str, float]:
         if record["frozen"]:
             frozen.add(part)
         elif part in frozen and part not in thawed:
-            thawed[part] = (
-                record["epoch"] * (record["step"] - 1) / record["step"]
-            )  # the beginning of its step
+            # the epoch at which the recorded step began
+            thawed[part] = record["epoch"] * (record["step"] - 1) / record["step"]
     return thawed
 
 

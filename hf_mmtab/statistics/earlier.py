@@ -98,9 +98,8 @@ class Earlier:
     ) -> np.ndarray:
         """Return the mean over the earlier rows of a stretch that have a value, `(rows,)`; NaN where none has."""
         known = np.isfinite(values)
-        centre = (
-            values[known].mean() if known.any() else 0.0
-        )  # differences of long sums stay exact to more digits
+        # Around the mean, differences of long sums stay exact to more digits.
+        centre = values[known].mean() if known.any() else 0.0
         counts = self.total(known, rows, seconds, inclusive)
         sums = self.total(values - centre, rows, seconds, inclusive)
         means = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0) + centre

@@ -19,9 +19,8 @@ from .boosting import BoostedTrees, Features, fit_trees, import_lightgbm
 
 logger = logging.get_logger(__name__)
 
-MOST_TRAINING_ROWS = (
-    2_000_000  # of boosted trees; beyond it negatives are sampled, and count for those left out
-)
+# Of boosted trees. Beyond this number negatives are sampled, each weighted by how many it stands for.
+MOST_TRAINING_ROWS = 2_000_000
 SCORED_AT_ONCE = 262_144  # rows
 
 AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY = "amount", "boosted_rows", "boosted_history"

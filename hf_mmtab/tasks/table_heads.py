@@ -78,10 +78,8 @@ def head_model(
         sizes = TabBertConfig.from_pretrained(arguments.pretrained).to_dict()
         sizes = {name: value for name, value in sizes.items() if name not in NOT_OF_RAW_CELLS}
     elif arguments.field_hidden_size is not None:
-        sizes |= {
-            "field_hidden_size": arguments.field_hidden_size,
-            "field_num_heads": 1,
-        }  # it has no attention
+        # Raw cells go through no attention, so any number of heads fits the width.
+        sizes |= {"field_hidden_size": arguments.field_hidden_size, "field_num_heads": 1}
     return head(TabBertConfig.from_dict({**sizes, **table.processor.config_kwargs(), **settings}))
 
 

@@ -221,9 +221,8 @@ def settle(model: nn.Module | None, args: MMTabTrainingArguments) -> ComputeChoi
         checkpoint = last_complete_checkpoint(args.output_dir)
         if checkpoint is not None and "auto" in (args.precision, args.channels_last or "auto"):
             chosen = _remembered(Path(checkpoint), args)
-        elif (
-            args.deepspeed and args.precision == "auto"
-        ):  # its configuration is made from the arguments before
+        # DeepSpeed makes its configuration from the arguments before this.
+        elif args.deepspeed and args.precision == "auto":
             chosen = ComputeChoice("fp32", args.channels_last is not False, "DeepSpeed was not told another")
         else:
             chosen = choose_for(model, args.device, args.precision, args.channels_last)

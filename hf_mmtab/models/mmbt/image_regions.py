@@ -62,14 +62,12 @@ def patch_grid(config: PreTrainedConfig, num_tokens: int, height: int, width: in
     """
     patch = getattr(config, "patch_size", None)
     patch_height, patch_width = (patch, patch) if isinstance(patch, int) else (patch or (0, 0))[:2]
-    merges = 2 ** (
-        len(getattr(config, "depths", [0])) - 1
-    )  # Swin and its like merge 2 × 2 patches between stages
+    # Swin and its like merge 2 × 2 patches between stages.
+    merges = 2 ** (len(getattr(config, "depths", [0])) - 1)
     if patch_height and patch_width:
         stride = (patch_height * merges, patch_width * merges)
-        leading = 2 + (
-            getattr(config, "num_register_tokens", 0) or 0
-        )  # class and distillation tokens, registers
+        # Class and distillation token, and registers.
+        leading = 2 + (getattr(config, "num_register_tokens", 0) or 0)
         # A patch convolution leaves out an incomplete last patch; Swin and its like pad it.
         whole = height // stride[0], width // stride[1]
         padded = -(-height // stride[0]), -(-width // stride[1])

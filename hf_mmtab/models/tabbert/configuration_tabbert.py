@@ -81,12 +81,10 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     adaptive_softmax_threshold: int | None = None  # fields with more ids use an adaptive softmax; None: never
     adaptive_softmax_cutoffs: list[int] | None = None  # None: 2 % and 20 % of the field's ids
     adaptive_softmax_div_value: float | int = 4.0
-    neighbor_smoothing: float | int = (
-        0.0  # share of the target that goes to the adjacent bins of numeric fields
-    )
-    numeric_ranges: dict[str, list[int]] | None = (
-        None  # field -> [start, end) of its bins in increasing order
-    )
+    # share of the target that goes to the adjacent bins of numeric fields
+    neighbor_smoothing: float | int = 0.0
+    # field → [start, end) of its bins in increasing order
+    numeric_ranges: dict[str, list[int]] | None = None
 
     # heads over a window of rows
     lstm_hidden_size: int | None = None  # None: hidden_size
@@ -94,25 +92,21 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     lstm_bidirectional: bool = False
     lstm_dropout: float | int = 0.0  # between LSTM layers
     mlp_hidden_sizes: list[int] | None = None  # None: [hidden_size]
-    pooling: Literal["last", "mean"] = (
-        "last"  # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
-    )
+    # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
+    pooling: Literal["last", "mean"] = "last"
     classifier_dropout: float | int = 0.0
     # what heads get of a row, one or several of `ROW_PARTS`: "both" are the states and, with `next_row`, the surprise
     row_inputs: str | list[str] = "states"
-    statistics: list[str] | None = (
-        None  # names of the numbers about each row and its past that the model reads
-    )
-    statistics_codes: int = (
-        0  # how many of them, the first ones, are codes of categories, which only trees read
-    )
+    # names of the numbers about each row and its past that the model reads
+    statistics: list[str] | None = None
+    # how many of them, the first ones, are codes of categories, which only trees read
+    statistics_codes: int = 0
     statistics_hidden_size: int = 64  # width in which a neural head reads them
     fusion: dict[str, Any] | None = None  # how a fused model comes to its scores; {}: not fitted yet
     trees: dict[str, int] | None = None  # name of a file of boosted trees → how many there are, one a target
     label_level: Literal["window", "row"] = "window"  # one label, or one label per row
-    classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = (
-        None  # None: cross_entropy, or rmse for regression
-    )
+    # None: cross_entropy, or rmse for regression
+    classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = None
     focal_gamma: float | int = 2.0
     class_weights: list[float] | None = None
 
@@ -123,9 +117,8 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     threshold: float | None = None  # decision threshold on the positive class, tuned on validation
     seq_len: int | None = None  # rows of a window
     eval_stride: int | None = None  # rows between windows that judge every row; None: half a window
-    window_label: Literal["last", "any", "every"] | None = (
-        None  # "last" row, "any" row, or "every" row has a label of its own
-    )
+    # the label of a window: that of its "last" row, "any" (1 if a row is positive), or one for "every" row
+    window_label: Literal["last", "any", "every"] | None = None
     max_gap: float | int | None = None  # seconds; no window spans a longer pause
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -52,9 +52,8 @@ def select_masked_cells(labels: torch.Tensor, config: TabBertConfig) -> MaskedCe
     label = labels[example, row, field]
     bounds = torch.tensor(config.field_ranges, device=labels.device)  # (fields, 2)
     outside = (label < bounds[field, 0]) | (label >= bounds[field, 1])
-    *counts, wrong = torch.cat(
-        [masked.sum(dim=(0, 1)), outside.sum()[None]]
-    ).tolist()  # one wait for the device
+    # One transfer, so that the device is waited for once.
+    *counts, wrong = torch.cat([masked.sum(dim=(0, 1)), outside.sum()[None]]).tolist()
     if wrong:
         where = int(field[outside][0])
         raise ValueError(

@@ -60,9 +60,8 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         super().__init__(**kwargs)
         self.plan = resolve_plan(plan)
         self.rows_fitted = 0
-        self.statistics: dict[str, Any] | None = (
-            None  # `RowStatistics.to_dict`, of models that read statistics
-        )
+        # what `RowStatistics.to_dict` gave, where the model reads statistics
+        self.statistics: dict[str, Any] | None = None
         self._fitted: list[Field] = []
 
     # -- fitting
@@ -335,9 +334,8 @@ def _read_json(path: Any) -> Any:
 
 
 def _batches(rows: Any) -> Iterator[Any]:
-    if hasattr(rows, "with_format") and hasattr(
-        rows, "features"
-    ):  # a datasets.Dataset, not all of it at once
+    # A datasets.Dataset, read batch by batch.
+    if hasattr(rows, "with_format") and hasattr(rows, "features"):
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
     elif isinstance(rows, pa.Table | pa.RecordBatch | pl.DataFrame | dict) or hasattr(rows, "iloc"):
         yield rows

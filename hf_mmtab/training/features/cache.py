@@ -63,9 +63,8 @@ class FeatureCache:
         self._views: dict[int, FeatureView] = {}
         self._refused: set[tuple[int, str]] = set()
         self._without_fingerprint: set[int] = set()
-        self._keys_of_rows: dict[
-            tuple[int, str], tuple[Any, list[str] | None]
-        ] = {}  # holds the data: ids stay
+        # A reference to each dataset is kept, so that its id is not given to another.
+        self._keys_of_rows: dict[tuple[int, str], tuple[Any, list[str] | None]] = {}
 
     def view(self, dataset: Any) -> Any:
         """Return the view of a dataset (always the same), or the dataset itself if it cannot be cached."""
@@ -247,9 +246,8 @@ class FeatureCache:
         """Hash what the features depend on: weights, config, precision, and the rows unless each has a key."""
         config = self.model.config.to_dict() if hasattr(self.model, "config") else {}
         spec = dict(self.specs[part])
-        if pieces := spec.pop(
-            "pieces", {}
-        ):  # each store says itself which it holds, and they read no other rows
+        # Each store says which pieces it holds, and all pieces read the same rows.
+        if pieces := spec.pop("pieces", {}):
             del spec["inputs"]
         digest = hashlib.sha256(
             _hash_weights(
