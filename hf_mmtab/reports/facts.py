@@ -89,7 +89,6 @@ class RunFacts:
         kept_step: optimizer step of the checkpoint that was kept; None: the last.
         freeze_timeline: `FreezePlan.timeline()`.
         audit_path: the JSON lines of the update audit.
-        audit_table: `UpdateAudit.table()`; default: made from the records.
         bad_records: reason → number of input records left out.
         skipped: the same records, each with its file, line and remedy.
         notes: what the reader must know, e.g. the leak report of the split.
@@ -122,7 +121,6 @@ class RunFacts:
     kept_step: int | None = None
     freeze_timeline: str | None = None
     audit_path: str | Path | None = None
-    audit_table: str | None = None
     bad_records: Mapping[str, int] = field(default_factory=dict)
     skipped: Sequence[str] = ()
     notes: Sequence[str] = ()

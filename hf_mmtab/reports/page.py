@@ -22,7 +22,7 @@ from .examples import Example, cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
 from .figures import ResultFigures, result_figures
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
-from .plots_training import audit_rows, boundaries, learning_curves, movement, thaw_epochs
+from .plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from .public_facts import public_facts
 from .tables import class_rows, comparison_rows, headline, split_table
 
@@ -114,9 +114,8 @@ def _draw(
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
     logged = (facts.log_history, metric, thaw_epochs(records), facts.kept_step)
     page.draw("learning_curves", curve, learning_curves, *logged)
-    page.draw("freezing", "When each part was frozen and how far it moved", movement, records)
     if records:
-        alt = "Relative change, gradient norm and learning rate of each part"
+        alt = "When each part was frozen, how far it moved, its gradient norm and its learning rate"
         drawn = _audit_png(Path(str(facts.audit_path)), records, folder)
         page.pictures["update_audit"] = Picture("update_audit", alt, drawn)
     page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
