@@ -32,7 +32,8 @@ HEADS: dict[str, type[TabBertWindowModel]] = {
     "fusion": TabBertFusionForSequenceClassification,
 }
 WITHOUT_ENCODER = ("raw_lstm", "boosted")
-NOT_OF_RAW_CELLS = ("id2label", "label2id", "next_row", "row_inputs", "statistics", "fusion", "trees")
+# What an encoder's configuration says and a head on raw cells does not have.
+NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "fusion": None, "trees": None}
 LEARNED_FROM = 100_000  # training rows, from which the scale of statistics is taken
 AUTO = "auto"
 ROWS_PER_BATCH = 262_144
@@ -75,8 +76,7 @@ def head_model(
         return model
     sizes: dict[str, Any] = {}
     if arguments.pretrained is not None:  # cells as wide as the encoder's
-        sizes = TabBertConfig.from_pretrained(arguments.pretrained).to_dict()
-        sizes = {name: value for name, value in sizes.items() if name not in NOT_OF_RAW_CELLS}
+        sizes = TabBertConfig.from_pretrained(arguments.pretrained).to_dict() | NOT_OF_RAW_CELLS
     elif arguments.field_hidden_size is not None:
         # Raw cells go through no attention, so any number of heads fits the width.
         sizes |= {"field_hidden_size": arguments.field_hidden_size, "field_num_heads": 1}

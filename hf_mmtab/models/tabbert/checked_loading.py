@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 class CheckedLoadingMixin:
@@ -53,7 +53,7 @@ class CheckedLoadingMixin:
         """
         name = pretrained_model_name_or_path
         if kwargs.get("config") is None:
-            where_from = {option: kwargs[option] for option in _HUB_OPTIONS if option in kwargs}
+            where_from = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
             kind = PreTrainedConfig.get_config_dict(name, **where_from)[0].get("model_type")
             expected = cls.config_class.model_type  # type: ignore[attr-defined]
             if kind != expected:
