@@ -3,7 +3,6 @@
 A CPU without units for bfloat16 emulates it, 2.5 to 4 times slower than float32; one with them is up to twice as fast.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -263,30 +262,6 @@ def go_on_as_before(before: dict[str, Any], mine: dict[str, Any], args: MMTabTra
             mine[key] = before[key]
             setattr(args, key, before[key])
     args.name_precision()
-
-
-def precision_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--precision` and `--bf16` to a command that computes with a finished model."""
-    # Float32, since scores in bfloat16 differ in the third digit: they would depend on the machine that judges, and not
-    # repeat those of the run's report.
-    parser.add_argument(
-        "--precision",
-        choices=["fp32", "bf16", "auto"],
-        default="fp32",
-        help="number format of the computation; auto: bf16 where it is faster here, with scores that differ in the "
-        "third digit; default: fp32",
-    )
-    parser.add_argument(
-        "--bf16", action="store_const", const="bf16", dest="precision", help="as --precision bf16"
-    )
-
-
-def in_bf16(options: argparse.Namespace, model: nn.Module, device: torch.device) -> bool:
-    """Whether a command computes in bfloat16, as `--precision` asks; log what is chosen for auto."""
-    choice = choose_for(model, device, options.precision, channels_last=True)
-    if options.precision == "auto":
-        logger.info(choice.sentence)
-    return choice.precision == "bf16"
 
 
 def read_choice(folder: str | os.PathLike) -> ComputeChoice | None:

@@ -27,6 +27,7 @@ from ...metrics import (
     scores_for,
     tune_thresholds,
 )
+from ...metrics.for_trainer import first_of
 from ...metrics.names import label_names
 from ...models.mmbt import MMBTProcessor
 from ...publishing.local_paths import LocalPaths
@@ -235,8 +236,8 @@ def predict_rows(
 ) -> ScoredRows:
     """Return the scores of every row, gathered over all processes."""
     output = trainer.predict(task.encode(rows, processor))  # type: ignore[arg-type]
-    logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
-    probabilities = probabilities_from_logits(logits, trainer.model.config.problem_type)
+    problem_type = trainer.model.config.problem_type
+    probabilities = probabilities_from_logits(first_of(output.predictions), problem_type)
     return ScoredRows(probabilities, np.asarray(output.label_ids))
 
 

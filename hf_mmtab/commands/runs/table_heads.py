@@ -17,6 +17,7 @@ from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored_rows
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import metric_names, scores_for
+from ...metrics.for_trainer import first_of
 from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...table_baselines import BASELINES, TableBaselines
@@ -324,19 +325,14 @@ def predict_windows(trainer: MMTabTrainer, windows: WindowDataset, config: Any) 
         output = trainer.predict(windows)  # type: ignore[arg-type]
     finally:
         trainer.compute_metrics = computed
-    return scored_rows(windows, logits_of(output.predictions), config.problem_type)
-
-
-def logits_of(predictions: Any) -> Any:
-    """Return the logits among a model's outputs."""
-    return predictions[0] if isinstance(predictions, tuple) else predictions
+    return scored_rows(windows, first_of(output.predictions), config.problem_type)
 
 
 def metrics_on(windows: WindowDataset, config: Any) -> Callable[[EvalPrediction], dict[str, float]]:
     """Return Trainer's `compute_metrics` for these windows: every judged row counts once."""
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        scored = scored_rows(windows, logits_of(prediction.predictions), config.problem_type).labelled
+        scored = scored_rows(windows, first_of(prediction.predictions), config.problem_type).labelled
         assert scored.labels is not None
         return scores_for(config.problem_type, scored.labels, scored.probabilities, config.id2label)
 
