@@ -145,7 +145,7 @@ def _error(processor: TabBertProcessor, windows: WindowDataset, cell: _WrongCell
 
 def _entity(rows: EncodedRows, place: int) -> str:
     """Return whose history a row belongs to, as in `User 7, Card 0`."""
-    number = int(np.searchsorted(rows.entity_starts, place, side="right")) - 1
+    number = int(rows.entity_of(np.asarray(place)))
     return ", ".join(f"{name} {rows.entity_names[name][number]}" for name in rows.entity_names.columns)
 
 

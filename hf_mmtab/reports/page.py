@@ -86,7 +86,7 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     results = result_figures(facts)
     pictures = _draw(facts, results, records, folder)
     predictions = facts.main_predictions
-    wrong = cell_examples(facts.cell_errors)
+    wrong = cell_examples(facts.results.cell_errors)
     if predictions is not None and examples:
         wrong = worst_errors(facts, predictions, examples)
     html = _render(facts, results, records, pictures, wrong[:examples])
@@ -119,7 +119,7 @@ def _draw(
         drawn = _audit_png(Path(str(facts.audit_path)), records, folder)
         page.pictures["update_audit"] = Picture("update_audit", alt, drawn)
     page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
-    page.draw("ablation", "The metric without each input", ablation_bars, facts.ablation, metric)
+    page.draw("ablation", "The metric without each input", ablation_bars, facts.results.ablation, metric)
     for name, (alt, plot, *args) in results.figures.items():
         page.draw(name, alt, plot, *args)
     page.draw("fields", "Accuracy of each field beside the two guesses", field_accuracies, facts.fields)
@@ -140,7 +140,7 @@ def _render(
         headline=headline(facts),
         splits=split_table(facts),
         comparison=comparison_rows(facts),
-        ablation_metrics=sorted({row.metric for row in facts.ablation} - {_main_metric(facts)}),
+        ablation_metrics=sorted({row.metric for row in facts.results.ablation} - {_main_metric(facts)}),
         audit=audit_rows(records),
         classes=class_rows(facts),
         confused=results.confused_pairs,
@@ -180,13 +180,12 @@ def _environment() -> jinja2.Environment:
 def _summary(facts: RunFacts, num_rows: int) -> str:
     """What the headline's numbers are of, in a few sentences."""
     rows = f"{num_rows:,} rows of " if num_rows else ""
-    sentences = [f"On {rows}split “{facts.main_split}”."]
-    if facts.intervals.get(str(facts.main_split)):
-        drawn = "rows" if facts.resampled == "rows" else f"whole {facts.resampled}"
-        sentences.append(f"Ranges are 95 % bootstrap intervals over its {drawn}.")
-    if facts.duration is not None:
-        sentences.append(f"Trained in {duration(facts.duration)}.")
-    sentences += [f"{name[:1].upper()}{name[1:]}: {value}." for name, value in facts.details.items()]
+    sentences = [f"On {rows}split “{facts.results.split}”."]
+    if facts.intervals:
+        sentences.append(f"Ranges are 95 % bootstrap intervals over its {facts.drawn}.")
+    if facts.results.training_minutes is not None:
+        sentences.append(f"Trained in {duration(60 * facts.results.training_minutes)}.")
+    sentences += [f"{name[:1].upper()}{name[1:]}: {value}." for name, value in facts.results.details.items()]
     return " ".join(sentences)
 
 

@@ -118,8 +118,8 @@ def _unlike_values(past: Earlier, group: np.ndarray, columns: TableColumns) -> I
         yield f"{name}: surprise", surprise
         yield f"{name}: log seconds since this value", _log(seconds - same.nth(seconds))
         for rows in STRETCH_ROWS:
-            yield f"{name}: mean surprise of {rows} rows", past.mean(surprise, rows - 1, inclusive=True)
-        yield f"{name}: new values in 10 rows", past.total(new, 9, inclusive=True)
+            yield f"{name}: mean surprise of {rows} rows", past.mean(surprise, rows=rows - 1, inclusive=True)
+        yield f"{name}: new values in 10 rows", past.total(new, rows=9, inclusive=True)
         for stretch in ("hour", "day"):
             length = STRETCH_SECONDS[stretch]
             yield f"{name}: new values of the last {stretch}", past.total(new, seconds=length, inclusive=True)
@@ -151,7 +151,7 @@ def _unlike_numbers(
         yield f"{name}: beyond the row before", values - past.nth(values)
         yield f"{name}: of the row before", past.nth(values)
         for rows in STRETCH_ROWS:
-            yield f"{name}: mean of {rows} rows", past.mean(values, rows - 1, inclusive=True)
+            yield f"{name}: mean of {rows} rows", past.mean(values, rows=rows - 1, inclusive=True)
         for stretch in ("hour", "day"):
             raw = columns.numbers[name]
             yield (

@@ -74,7 +74,7 @@ def features_of_rows(run: Any) -> Features:
 
 def fit_boosted(run: Any, model: Any) -> None:
     """Fit trees on the statistics of the training rows into a model."""
-    baselines = TableBaselines(run.table, run.table.dataset, run.windows)
+    baselines = TableBaselines(run.table, run.windows)
     trees = baselines.fit(features_of_rows(run), run.recipe.training.seed, whole=True)
     model.set_trees(STATISTICS, trees.boosters)
     run.notes.append(f"Boosted: {trees.summary(run.recipe.training.seed)}")

@@ -212,12 +212,6 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "problem_type": MASKED_LM,
             "id2label": {},
             "task": f"{what} of {len(fields)} fields; in {beaten} of them better than both guesses that need no model.",
-            "metrics": {
-                split: {name: value for name, value in scores.items() if "/" not in name}
-                for split, scores in results.metrics.items()
-            },
-            "fields": fields,
-            "cell_errors": results.cell_errors,
         }
 
     def predicted(self, results: RunResults) -> Collection[str]:

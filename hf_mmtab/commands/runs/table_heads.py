@@ -306,7 +306,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     @cached_property
     def _baselines(self) -> TableBaselines:
-        return TableBaselines(self.table, self.table.dataset, self.windows)
+        return TableBaselines(self.table, self.windows)
 
     def fit_baseline(self, name: str, seed: int) -> dict[str, ScoredRows]:
         """Fit the amount or boosted trees."""

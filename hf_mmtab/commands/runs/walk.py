@@ -276,5 +276,5 @@ def write_run_report(
     own = {**run.facts(results, others or {}), "comparison": comparison}
     explained = own.get("explained", {})
     own["explained"] = {one.name: explained[one.name] for one in comparison if one.name in explained}
-    facts = common_facts(run.recipe.folder, results, run.recipe.command, **own)
+    facts = common_facts(run.recipe.folder, results, run.recipe.command, own)
     return write_report_and_card(facts, run.recipe.folder, **run.card_options())

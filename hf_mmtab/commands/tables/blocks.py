@@ -73,7 +73,7 @@ class EncodedTable:
             places: `(n,)` places in `rows`.
         """
         rows, plan = self.rows, self.processor.plan
-        number = np.searchsorted(rows.entity_starts, places, side="right") - 1
+        number = rows.entity_of(places)
         columns = {
             name: pa.array(rows.entity_names[name][number].to_arrow()) for name in rows.entity_names.columns
         }
