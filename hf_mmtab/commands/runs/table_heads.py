@@ -176,10 +176,6 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if recipe.shared is not None and training.feature_cache_dir is None:
             training.feature_cache_dir = str(recipe.shared / CACHE_FOLDER)
 
-    def _freezes_cells(self) -> bool:
-        """Whether embeddings are those of pretraining, at first or for ever."""
-        return bool(set(self.recipe.training.mapping("freeze")) & set(HEAD_PARTS))
-
     def describe(self, model: Any) -> str:
         """Return rows, windows, the model, what leaks, and what an epoch draws."""
         recipe = self.recipe
@@ -205,7 +201,9 @@ class HeadRun(ComparedRun[HeadRecipe]):
         train, validation = self.windows["train"], self.windows["validation"]
         has_classes = bool(self.table.rows.label_names)
         own = {"row_labels": self.config.label_level == "row", "seed": self.recipe.training.seed}
-        unknown = 0.0 if self._freezes_cells() else self.recipe.run.unknown_probability
+        # Embeddings that are frozen, at first or for ever, are those of pretraining.
+        freezes_cells = set(self.recipe.training.mapping("freeze")) & set(HEAD_PARTS)
+        unknown = 0.0 if freezes_cells else self.recipe.run.unknown_probability
         return {
             "train_dataset": train,
             "eval_dataset": validation,

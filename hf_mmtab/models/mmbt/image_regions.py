@@ -29,9 +29,9 @@ def image_feature_map(image_model: PreTrainedModel, pixel_values: torch.Tensor) 
         ValueError: if the model's tokens are not the cells of a grid of patches.
     """
     height, width = pixel_values.shape[-2:]
-    options = {}
-    if _can_interpolate(image_model) and (height, width) != _built_for(image_model.config):
-        options["interpolate_pos_encoding"] = True
+    option = "interpolate_pos_encoding"
+    takes_it = option in inspect.signature(image_model.forward).parameters
+    options = {option: True} if takes_it and (height, width) != _built_for(image_model.config) else {}
     states = image_model(pixel_values=pixel_values, return_dict=True, **options).last_hidden_state
     if states.dim() == 4:
         return states  # (batch, channels, height, width)
@@ -104,10 +104,6 @@ def build_image_model(image_config: Any) -> PreTrainedModel:
     if isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
         image_model.pooler = None
     return image_model
-
-
-def _can_interpolate(image_model: PreTrainedModel) -> bool:
-    return "interpolate_pos_encoding" in inspect.signature(image_model.forward).parameters
 
 
 def _built_for(config: PreTrainedConfig) -> tuple[int, int] | None:

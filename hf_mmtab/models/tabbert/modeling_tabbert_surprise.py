@@ -83,13 +83,9 @@ class TabBertSurprise(nn.Module):
             cell_states = cell_states.unflatten(-1, (self.config.num_fields, -1))
             parts.append(self.head.losses_of_all(cell_states, input_ids, embeddings).where(valid, 0.0))
         parts.append(self.rarity[input_ids].where(valid, 0.0))
-        parts += [
-            self._rank(input_ids[:, :, self.config.fields.index(name)], *bins) for name, bins in self._bins()
-        ]
+        for name, bins in (self.config.numeric_ranges or {}).items():
+            parts.append(self._rank(input_ids[:, :, self.config.fields.index(name)], *bins))
         return SCALE * torch.cat([part.unsqueeze(-1) if part.dim() == 2 else part for part in parts], dim=-1)
-
-    def _bins(self) -> list[tuple[str, list[int]]]:
-        return list((self.config.numeric_ranges or {}).items())
 
     def _rank(self, ids: torch.Tensor, start: int, end: int) -> torch.Tensor:
         rank = (ids - start + 0.5) / (end - start)
