@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     with lock_folder(Path(options.out), rank() == 0, "--out"), damage_named(options.checkpoint):
         evaluate = evaluate_table if is_table_checkpoint(options.checkpoint) else evaluate_checkpoint
         results = evaluate(options, command)
-    say(results.summary, bool(results.summary))  # the first process alone has closing words
+    say(results.summary, bool(results.summary))  # empty on all processes but the first
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,13 +95,13 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
         output_dir=options.out,
         per_device_eval_batch_size=options.batch_size,
         dataloader_num_workers=options.num_workers,
-        precision="fp32",  # of the weights
+        precision="fp32",  # nothing is trained; `bf16_full_eval` decides
         channels_last=True,
         bf16_full_eval=in_bf16(options, model, current_device()),
         report_to="none",
     )
     collator = task.collator(data, processor, config.num_labels)
-    with tempfile.TemporaryDirectory() as features:  # an ablation reads every picture again
+    with tempfile.TemporaryDirectory() as features:  # the ablation goes through every picture again
         arguments.feature_cache_dir = None if options.no_ablation else features
         trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
         scored = {split: predict_rows(trainer, task, rows, processor)}

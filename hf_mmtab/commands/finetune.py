@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
             with damage_named(root):
                 reference = runs[architectures[0], seeds[0]]
                 say(compare(reference, root, finished))
-                publish(reference.recipe)  # again: its report now has the comparison
+                publish(reference.recipe)  # again, since its report now has the comparison
 
 
 def architectures_of(

@@ -85,7 +85,7 @@ def _fit(features: np.ndarray, labels: np.ndarray, strength: float, start: Any) 
         model.coef_, model.intercept_ = start.coef_.copy(), start.intercept_.copy()
         model.classes_ = start.classes_
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the loss on validation judges
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the validation loss decides which fit is kept
         return model.fit(features, labels)
 
 

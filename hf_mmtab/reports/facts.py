@@ -14,7 +14,8 @@ from ..evaluation.run_results import RunResults
 from ..metrics import Interval, decide
 from ..metrics.decisions import DEFAULT_THRESHOLD, binary_threshold, check_problem_type
 
-DRAWN = {"row": "rows", "day": "whole days", "entity": "whole histories"}  # by the bootstrap
+# What one draw of the bootstrap takes.
+DRAWN = {"row": "rows", "day": "whole days", "entity": "whole histories"}
 MASKED_LM = "masked_lm"  # the problem type of pretraining, which no config has
 
 

@@ -94,7 +94,8 @@ def learning_curves(
             if len(validation[0]):
                 axes.plot(*validation, color=ORANGE, marker="o", markersize=4, label="validation")
             axes.set_ylabel("loss")
-            axes.set_ylim(0, 1.08 * max(*train[1], *validation[1], 1e-9))  # the highest point stays whole
+            # Leaves room above the highest point.
+            axes.set_ylim(0, 1.08 * max(*train[1], *validation[1], 1e-9))
             axes.legend(loc="best", ncols=2)
         elif panel == "score":
             axes.plot(*score, color=ORANGE, marker="o", markersize=4)

@@ -42,7 +42,8 @@ def split_table(facts: RunFacts) -> dict[str, Any]:
     order = [str(facts.main_metric), *_BINARY, *_SECOND[facts.problem_type]]
     found = list(dict.fromkeys(n for scores in facts.results.metrics.values() for n in scores))
     per_class = facts.problem_type != "regression"
-    skipped = {"micro_f1"} if facts.problem_type == "single_label_classification" else set()  # is accuracy
+    # Micro F1 equals accuracy there.
+    skipped = {"micro_f1"} if facts.problem_type == "single_label_classification" else set()
     if not any(scores.get("classes_without_positive") for scores in facts.results.metrics.values()):
         skipped.add("classes_without_positive")
     if facts.is_binary:  # means over both classes tell nothing beside the numbers of the positive class

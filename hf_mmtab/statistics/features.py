@@ -168,7 +168,7 @@ def _unlike_numbers(
 
 def _beyond(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return how far values lie from means."""
-    return without_rounding(values - mean, 1e3 * np.abs(values))  # means are of long sums
+    return without_rounding(values - mean, 1e3 * np.abs(values))  # means come from long sums
 
 
 def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:

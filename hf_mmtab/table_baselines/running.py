@@ -18,9 +18,9 @@ from .boosting import BoostedTrees, Features, fit_trees, import_lightgbm
 
 logger = logging.get_logger(__name__)
 
-# Of boosted trees. Beyond this number negatives are sampled, each weighted by how many it stands for.
+# Rows that boosted trees are fitted on; of more, negatives are sampled and weighted by how many each stands for.
 MOST_TRAINING_ROWS = 2_000_000
-SCORED_AT_ONCE = 262_144  # rows
+SCORED_AT_ONCE = 262_144  # rows that trees score in one call
 
 AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY = "amount", "boosted_rows", "boosted_history"
 BASELINES = (AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY)
@@ -168,7 +168,7 @@ class TableBaselines:
         return trees
 
     def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        import_lightgbm()  # before minutes of work on features
+        import_lightgbm()  # fails early if LightGBM is missing: features take minutes
         features = self.features(name)
         trees = self.fit(features, seed)
 

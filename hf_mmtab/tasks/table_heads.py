@@ -37,7 +37,8 @@ NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "fusion": None, "
 LEARNED_FROM = 100_000  # training rows, from which the scale of statistics is taken
 AUTO = "auto"
 ROWS_PER_BATCH = 262_144
-HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")  # what some of them have
+# Parts of a head's model that hold its encoder.
+HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")
 
 
 def head_model(
@@ -64,7 +65,7 @@ def head_model(
         settings["statistics_hidden_size"] = arguments.statistics_hidden_size
         if head is TabBertFusionForSequenceClassification:
             settings["fusion"] = {}
-        assert arguments.pretrained is not None  # see check_pretrained
+        assert arguments.pretrained is not None  # `check_pretrained` has refused it
         model = head.from_pretrained_encoder(arguments.pretrained, table.processor.fingerprint, **settings)
         if hasattr(model, "numbers"):
             rows = np.unique(judged_rows(train).row)
@@ -75,7 +76,7 @@ def head_model(
             model.model.surprise.learn_rarity(torch.from_numpy(counts))
         return model
     sizes: dict[str, Any] = {}
-    if arguments.pretrained is not None:  # cells as wide as the encoder's
+    if arguments.pretrained is not None:  # take the width of cells from the encoder
         sizes = TabBertConfig.from_pretrained(arguments.pretrained).to_dict() | NOT_OF_RAW_CELLS
     elif arguments.field_hidden_size is not None:
         # Raw cells go through no attention, so any number of heads fits the width.

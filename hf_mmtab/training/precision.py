@@ -28,8 +28,8 @@ NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 # Autocast also casts weights and activations, which one product does not show: bfloat16 must be clearly faster.
 MARGIN = 1.15
 SMALLEST_MEASURED = 2**16  # weights; products of smaller layers take as long in either format
-MULTIPLICATIONS = 3e8  # of what is measured, about; less where the model is small:
-MAX_ROWS = 256  # of the product
+MULTIPLICATIONS = 3e8  # in one measured product or convolution, about; fewer if the model is small
+MAX_ROWS = 256  # rows of the measured product
 MAX_MAP = 56  # side of the feature map: a quarter of 224 pixels, as behind a ResNet's stem
 REPEATS = 5
 

@@ -66,7 +66,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         train_sampler: Any = None,
         **kwargs: Any,
     ):
-        args = MMTabTrainingArguments("tmp_trainer") if args is None else args  # as Trainer
+        # The default of transformers' Trainer.
+        args = MMTabTrainingArguments("tmp_trainer") if args is None else args
         if not isinstance(args, MMTabTrainingArguments):
             raise TypeError(
                 f"MMTabTrainer expects MMTabTrainingArguments, found {type(args).__name__}. MMTabTrainingArguments "

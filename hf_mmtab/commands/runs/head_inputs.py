@@ -26,7 +26,8 @@ CANDIDATES = {
     "numbers": ["statistics"],
 }
 OF_SURPRISE = ("surprise", "both", "surprise and statistics")  # need an encoder pretrained with next_row
-OF_NUMBERS = ("states and numbers", "numbers")  # tried for labels of numbers: a state is blind inside a bin
+# Tried for regression: a state does not tell numbers of one bin apart.
+OF_NUMBERS = ("states and numbers", "numbers")
 NUMBERS = ("numeric", "money", "sign")
 MOST_ROWS = 5_000_000  # of a table whose statistics are tried unasked: they take 1 KB a row on disk
 CHOICE_FILE = "row_inputs.json"
@@ -97,7 +98,7 @@ def _take(run: Any, name: str, statistics: list[str]) -> None:
     model.statistics = (
         numbers_of(run.processor.plan) if name in OF_NUMBERS and statistics == [AUTO] else statistics
     )
-    run.processor.statistics = None  # those of another candidate
+    run.processor.statistics = None  # what the previous candidate fitted
 
 
 def numbers_of(plan: ColumnPlan) -> list[str]:

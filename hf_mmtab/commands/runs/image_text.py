@@ -88,7 +88,8 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         else:
             self._fit_text_length(model)
         if self.processor.tokenizer is not None and "train_sampling_strategy" not in recipe.values:
-            recipe.training.train_sampling_strategy = "group_by_length"  # else most of a batch is padding
+            # Otherwise most of a batch would be padding.
+            recipe.training.train_sampling_strategy = "group_by_length"
         self.known_metrics = metric_names(problem_type, model.config.id2label)
         self.selection = (HEADLINE[problem_type][0], True)
         return model

@@ -74,7 +74,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     architectures = tuple(HEADS)
     baselines = BASELINES
-    baselines_need_one_process = False  # they read the encoded rows alone
+    baselines_need_one_process = False  # they read the encoded rows, without a model
     without_seed = (AMOUNT,)
 
     table: PreparedTable
@@ -226,7 +226,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if self.recipe.training.metric_for_best_model in ("rmse", "eval_rmse"):
             mean = np.nanmean(self.training_labels(), axis=0)
             errors = labels_of(self.windows["validation"]) - mean
-            trainer.collapse.floor = float(np.sqrt(np.nanmean(errors**2)))  # NaN without labels
+            trainer.collapse.floor = float(np.sqrt(np.nanmean(errors**2)))  # a row without a label has NaN
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Bring probabilities back to the classes' actual shares, and choose the threshold on validation."""
@@ -318,7 +318,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
 def predict_windows(trainer: MMTabTrainer, windows: WindowDataset, config: Any) -> ScoredRows:
     """Return the scores of the rows that windows are judged on; the trainer's processes share the work."""
-    computed, trainer.compute_metrics = trainer.compute_metrics, None  # belongs to the validation windows
+    # `compute_metrics` counts the rows of the validation windows.
+    computed, trainer.compute_metrics = trainer.compute_metrics, None
     try:
         output = trainer.predict(windows)  # type: ignore[arg-type]
     finally:

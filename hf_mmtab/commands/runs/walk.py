@@ -180,7 +180,7 @@ def _execute(run: Run) -> RunResults:
     run.notes += course_notes(trainer.state.log_history, training)
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.calibrate(trainer)
-    trainer.save_model(_internal_call=True)  # pushed once, when all is written
+    trainer.save_model(_internal_call=True)  # `_internal_call`: no push before everything is written
     trainer.save_state()
     results = RunResults(
         **run.judge(trainer),

@@ -54,7 +54,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
             output_dir=options.out,
             per_device_eval_batch_size=options.batch_size,
             dataloader_num_workers=options.num_workers,
-            precision="fp32",  # of the weights
+            precision="fp32",  # nothing is trained; `bf16_full_eval` decides
             bf16_full_eval=in_bf16(options, model, current_device()),
             remove_unused_columns=False,
             report_to="none",

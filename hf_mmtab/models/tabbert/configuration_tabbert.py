@@ -87,7 +87,7 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
     numeric_ranges: dict[str, list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if (kwargs.get("num_labels") or 0) > MOST_LABELS:  # a name is made up for each
+        if (kwargs.get("num_labels") or 0) > MOST_LABELS:  # transformers makes up a name for each
             raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {kwargs['num_labels']}.")
         super().__post_init__(**kwargs)
 
@@ -199,7 +199,7 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
     def sequence_config(self, attn_implementation: str | None = None) -> BertConfig:
         """Return the configuration of the BERT over rows (over cells when flat)."""
         return BertConfig(
-            vocab_size=1,  # it is fed with embeddings
+            vocab_size=1,  # its input is `inputs_embeds`
             hidden_size=self.hidden_size,
             num_hidden_layers=self.num_hidden_layers,
             num_attention_heads=self.num_attention_heads,

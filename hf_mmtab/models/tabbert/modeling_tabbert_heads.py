@@ -90,7 +90,7 @@ def smoothed_cross_entropy(
     lower, upper = target - 1, target + 1
     has_lower, has_upper = ordered & (lower >= start), ordered & (upper < end)
     neighbors = (has_lower.long() + has_upper.long()).to(log_probs.dtype)
-    share = smoothing * neighbors.clamp(max=1)  # a single bin keeps everything
+    share = smoothing * neighbors.clamp(max=1)  # a field with one bin has no neighbours to share with
     each = share / neighbors.clamp(min=1)
 
     def pick(index: torch.Tensor) -> torch.Tensor:

@@ -102,7 +102,8 @@ class TabBertSurprise(nn.Module):
         Returns:
             Shape `(batch, rows, 4 × (fields + 1))`: for each stretch the sum of each field, and of all of them.
         """
-        cells = surprise[..., : self.config.num_fields].float()  # those of lag 1
+        # The first columns are the surprises of lag 1.
+        cells = surprise[..., : self.config.num_fields].float()
         sums = torch.cat([cells, cells.sum(dim=-1, keepdim=True)], dim=-1).cumsum(dim=1)
         sums = F.pad(sums, (0, 0, 1, 0))  # (batch, 1 + rows, fields + 1)
         here = torch.arange(times.shape[1], device=times.device).expand_as(times)

@@ -54,7 +54,7 @@ class FeatureCache:
     def __init__(self, model: nn.Module, args: MMTabTrainingArguments, accelerator: Accelerator):
         self.model: Any = model
         self.accelerator = accelerator
-        own = Path(args.output_dir) / "_feature_cache"  # never pushed to the Hub
+        own = Path(args.output_dir) / "_feature_cache"  # a name with an underscore is never pushed to the Hub
         self.folder, self.budget = Path(args.feature_cache_dir or own), parse_size(args.feature_cache_budget)
         self.batch_size, self.workers = args.per_device_eval_batch_size, int(args.dataloader_num_workers)
         self.dtype = getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None
@@ -132,7 +132,7 @@ class FeatureCache:
             view.stores[part], view.keys[part] = store, key
             if self.accelerator.is_main_process:
                 for folder in store.folders:
-                    (folder / META_NAME).touch()  # least recently used goes first
+                    (folder / META_NAME).touch()  # the least recently used store is removed first
 
     def shares_rows(self, dataset: Any, part: str) -> bool:
         """Whether what the part gives for a row is found again in another data set with the same picture."""
