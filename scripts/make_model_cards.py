@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard
 
+from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.metrics.names import metric_name
 from hf_mmtab.model_card.writing import card_header
 from hf_mmtab.publishing.local_paths import LocalPaths, hub_names
@@ -35,7 +36,9 @@ def card_of(name: str, told: dict[str, Any]) -> str:
     recipe = yaml.safe_load(Path(find_recipe(name)).read_text(encoding="utf-8"))
     results = told.get("results", {})
     means = {metric: numbers[0] for metric, numbers in results.items()}
-    facts = RunFacts(name, told["problem_type"], {}, metrics={"test": means} if means else {})
+    facts = RunFacts(
+        name, told["problem_type"], {}, results=RunResults("", "", "test", metrics={"test": means})
+    )
     header = card_header(
         facts,
         "mmbt" if recipe.get("text_model") else "tabbert",

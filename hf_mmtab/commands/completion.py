@@ -5,7 +5,6 @@ a folder of `fpath`. The next shell reads it.
 """
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any
@@ -23,9 +22,9 @@ RECIPES: dict[str, tuple[Any, ...]] = {
 SHELLS = ("bash", "zsh")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Print the script of the shell that the command line names."""
-    options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    options = _parser().parse_args(arguments)
     try:
         import shtab
     except ImportError as error:

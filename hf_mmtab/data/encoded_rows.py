@@ -97,6 +97,10 @@ class EncodedRows:
             out[:, i] = column[rows]
         return out + self._bases
 
+    def entity_of(self, places: np.ndarray) -> np.ndarray:
+        """Return the numbers of the histories that rows belong to, by `entity_starts`; shape of `places`, int64."""
+        return np.searchsorted(self.entity_starts, places, side="right") - 1
+
     def share_of(self, field: int, id_: int, rows: np.ndarray | slice = slice(None)) -> float:
         """Return the share of an id among the rows of a field; 0 without rows.
 

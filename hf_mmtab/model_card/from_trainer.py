@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
+from ..evaluation.run_results import RunResults
 from ..files import read_json
 from ..publishing.local_paths import LocalPaths, hub_names
 from ..publishing.run_files import CARD_NAME, TRAINER_CARD
@@ -75,20 +76,25 @@ def _facts(trainer: Any, folder: Path, name: str) -> RunFacts:
     problem = config.problem_type or (
         "regression" if config.num_labels == 1 else "single_label_classification"
     )
+    seconds = next((one["train_runtime"] for one in reversed(logged) if "train_runtime" in one), None)
     audit = folder / "update_audit.jsonl"
     timeline = read_json(folder / "freeze_schedule.json", "Delete it: the card is written without it.")
     return RunFacts(
         name.rpartition("/")[2],
         MASKED_LM if masked else problem,
         {} if masked else config.id2label,
-        metrics={SPLIT: metrics} if metrics else {},
+        results=RunResults(
+            "",
+            "",
+            SPLIT,
+            metrics={SPLIT: metrics} if metrics else {},
+            training_minutes=None if seconds is None else seconds / 60,
+        ),
         main_metric=wanted if wanted in metrics else None,
-        main_split=SPLIT,
         log_history=logged,
         kept_step=trainer.state.best_global_step if trainer.args.load_best_model_at_end else None,
         freeze_timeline="\n".join(timeline.get("timeline", [])) or None,
         audit_path=audit if audit.exists() else None,
-        duration=next((one["train_runtime"] for one in reversed(logged) if "train_runtime" in one), None),
         versions={one: version(one) for one in ("torch", "transformers", "datasets")},
     )
 

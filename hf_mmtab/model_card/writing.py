@@ -170,8 +170,8 @@ def card_header(
     if facts.problem_type == MASKED_LM:
         tabular = "fill-mask"
     task = tabular if family == "tabbert" else "image-text-classification"
-    scores = facts.metrics.get(str(facts.main_split), {})
-    intervals = facts.intervals.get(str(facts.main_split), {})
+    scores = facts.scores
+    intervals = facts.intervals
     data_name = " ".join((data_name or (datasets[0] if datasets else facts.title)).split())
     skipped = ["threshold", "positive_rate", "classes_without_positive"]
     if "accuracy" in scores:
@@ -180,7 +180,11 @@ def card_header(
         # of both classes: says little
         skipped += ["macro_average_precision", "macro_f1", "micro_f1", "weighted_f1"]
     ranked = sorted(scores.items(), key=lambda item: item[0] != facts.main_metric)
-    shared: dict[str, Any] = {"task_type": task, "dataset_name": data_name, "dataset_split": facts.main_split}
+    shared: dict[str, Any] = {
+        "task_type": task,
+        "dataset_name": data_name,
+        "dataset_split": facts.results.split,
+    }
     shared["dataset_type"] = re.sub(r"[^\w./-]+", "-", data_name).strip("-").lower()
     ends = {name: [round(one.low, 4), round(one.high, 4)] for name, one in intervals.items()}
     results = [
@@ -237,7 +241,7 @@ def _limits(facts: RunFacts) -> list[str]:
     labels = np.asarray(predictions.labels)
     counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(facts.id2label))
     few = [f"{plain(facts.id2label[i])} ({int(n)})" for i, n in enumerate(counts) if n < FEW_ROWS]
-    limits.append(f"Measured on {len(labels):,} rows of split “{plain(facts.main_split)}”.")
+    limits.append(f"Measured on {len(labels):,} rows of split “{plain(facts.results.split)}”.")
     if few:
         shown = ", ".join(few[:15]) + (f" and {len(few) - 15} more" if len(few) > 15 else "")
         limits.append(f"Labels with fewer than {FEW_ROWS} rows there, whose numbers say little: {shown}.")

@@ -22,7 +22,7 @@ from .examples import Example, cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
 from .figures import ResultFigures, result_figures
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
-from .plots_training import audit_rows, boundaries, learning_curves, movement, thaw_epochs
+from .plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from .public_facts import public_facts
 from .tables import class_rows, comparison_rows, headline, split_table
 
@@ -86,7 +86,7 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     results = result_figures(facts)
     pictures = _draw(facts, results, records, folder)
     predictions = facts.main_predictions
-    wrong = cell_examples(facts.cell_errors)
+    wrong = cell_examples(facts.results.cell_errors)
     if predictions is not None and examples:
         wrong = worst_errors(facts, predictions, examples)
     html = _render(facts, results, records, pictures, wrong[:examples])
@@ -114,13 +114,12 @@ def _draw(
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
     logged = (facts.log_history, metric, thaw_epochs(records), facts.kept_step)
     page.draw("learning_curves", curve, learning_curves, *logged)
-    page.draw("freezing", "When each part was frozen and how far it moved", movement, records)
     if records:
-        alt = "Relative change, gradient norm and learning rate of each part"
+        alt = "When each part was frozen, how far it moved, its gradient norm and its learning rate"
         drawn = _audit_png(Path(str(facts.audit_path)), records, folder)
         page.pictures["update_audit"] = Picture("update_audit", alt, drawn)
     page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
-    page.draw("ablation", "The metric without each input", ablation_bars, facts.ablation, metric)
+    page.draw("ablation", "The metric without each input", ablation_bars, facts.results.ablation, metric)
     for name, (alt, plot, *args) in results.figures.items():
         page.draw(name, alt, plot, *args)
     page.draw("fields", "Accuracy of each field beside the two guesses", field_accuracies, facts.fields)
@@ -141,7 +140,7 @@ def _render(
         headline=headline(facts),
         splits=split_table(facts),
         comparison=comparison_rows(facts),
-        ablation_metrics=sorted({row.metric for row in facts.ablation} - {_main_metric(facts)}),
+        ablation_metrics=sorted({row.metric for row in facts.results.ablation} - {_main_metric(facts)}),
         audit=audit_rows(records),
         classes=class_rows(facts),
         confused=results.confused_pairs,
@@ -181,13 +180,12 @@ def environment() -> jinja2.Environment:
 def _summary(facts: RunFacts, num_rows: int) -> str:
     """What the headline's numbers are of, in a few sentences."""
     rows = f"{num_rows:,} rows of " if num_rows else ""
-    sentences = [f"On {rows}split “{facts.main_split}”."]
-    if facts.intervals.get(str(facts.main_split)):
-        drawn = "rows" if facts.resampled == "rows" else f"whole {facts.resampled}"
-        sentences.append(f"Ranges are 95 % bootstrap intervals over its {drawn}.")
-    if facts.duration is not None:
-        sentences.append(f"Trained in {duration(facts.duration)}.")
-    sentences += [f"{name[:1].upper()}{name[1:]}: {value}." for name, value in facts.details.items()]
+    sentences = [f"On {rows}split “{facts.results.split}”."]
+    if facts.intervals:
+        sentences.append(f"Ranges are 95 % bootstrap intervals over its {facts.drawn}.")
+    if facts.results.training_minutes is not None:
+        sentences.append(f"Trained in {duration(60 * facts.results.training_minutes)}.")
+    sentences += [f"{name[:1].upper()}{name[1:]}: {value}." for name, value in facts.results.details.items()]
     return " ".join(sentences)
 
 

@@ -66,7 +66,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         train_sampler: Any = None,
         **kwargs: Any,
     ):
-        args = MMTabTrainingArguments("tmp_trainer") if args is None else args  # as Trainer
+        # The default of transformers' Trainer.
+        args = MMTabTrainingArguments("tmp_trainer") if args is None else args
         if not isinstance(args, MMTabTrainingArguments):
             raise TypeError(
                 f"MMTabTrainer expects MMTabTrainingArguments, found {type(args).__name__}. MMTabTrainingArguments "
@@ -154,9 +155,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         plan = self.freezing.schedule.plan(self.model, steps_per_epoch, total_steps)
         self.freezing.begin(plan, self.parts)
         plateau = self.args.lr_scheduler_type == "reduce_lr_on_plateau" and self.args.optim_preset is None
-        start_steps = (
-            self.args.get_warmup_steps(total_steps) if plateau else 0
-        )  # it has no warm-up of its own
+        # The plateau scheduler has no warm-up of its own.
+        start_steps = self.args.get_warmup_steps(total_steps) if plateau else 0
         self.warmup.begin(plan, start_steps, self.args.mapping("thaw_warmup"))
         return values
 

@@ -127,6 +127,14 @@ def attacks(canary) -> dict[str, bytes]:
         + TOWER
         + b"ccollections\nOrderedDict\n]h\x00K\x01\x86a\x85R\x86.",
         "counted for ever": b"\x80\x02" + TOWER + b"ccollections\nCounter\n]h\x00a\x85R\x86.",
+        "state that takes for ever": b"\x80\x02"
+        + TOWER
+        + b"ccollections\nOrderedDict\n)R}X\x0c\x00\x00\x00__setstate__ccollections\nCounter\nsbh\x00\x85b\x86.",
+        "text encoded again and again": b"\x80\x02](c_codecs\nencode\nq\x00"
+        + b"".join(b"X" + struct.pack("<I", len(text)) + text for text in (b"x" * 100_000, b"latin1"))
+        + b"\x86q\x01R"
+        + b"h\x00h\x01R" * 100
+        + b"e.",
         "set of few": b"\x80\x02cbuiltins\nset\n]K\x01a\x85R.",
         "doubled 90 times": b"\x80\x02](]q\x00" + b"](h\x00h\x00eq\x00" * 90 + b"e.",
         "far memory": b"\x80\x02]r\xff\xff\xff\x7f.",
@@ -188,6 +196,11 @@ def test_the_attacks_do_work_where_pickle_opens_them(canary):
         ("list that contains itself", "one of its containers contains itself"),
         ("deep", "its containers are nested deeper than 100"),
         ("key that takes for ever", "it uses a value of type tuple as the key of a dict"),
+        ("state that takes for ever", "it sets the state of a value of type dict to a value of type dict"),
+        (
+            "text encoded again and again",
+            "its pickle copies texts or bytes of many times the size of the file",
+        ),
         ("doubled 90 times", "its values, which share parts, are too many when written out"),
         ("far memory", "its pickle remembers more values than it has"),
         ("copies without end", "its pickle copies more than 10,000,000 values"),

@@ -27,6 +27,7 @@ from ...metrics import (
     scores_for,
     tune_thresholds,
 )
+from ...metrics.for_trainer import first_of
 from ...metrics.names import label_names
 from ...models.mmbt import MMBTProcessor
 from ...reports import SplitPredictions
@@ -86,7 +87,8 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         else:
             self._fit_text_length(model)
         if self.processor.tokenizer is not None and "train_sampling_strategy" not in recipe.values:
-            recipe.training.train_sampling_strategy = "group_by_length"  # else most of a batch is padding
+            # Otherwise most of a batch would be padding.
+            recipe.training.train_sampling_strategy = "group_by_length"
         self.known_metrics = metric_names(problem_type, model.config.id2label)
         self.selection = (HEADLINE[problem_type][0], True)
         return model
@@ -227,8 +229,8 @@ def predict_rows(
 ) -> ScoredRows:
     """Return the scores of every row, gathered over all processes."""
     output = trainer.predict(task.encode(rows, processor))  # type: ignore[arg-type]
-    logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
-    probabilities = probabilities_from_logits(logits, trainer.model.config.problem_type)
+    problem_type = trainer.model.config.problem_type
+    probabilities = probabilities_from_logits(first_of(output.predictions), problem_type)
     return ScoredRows(probabilities, np.asarray(output.label_ids))
 
 

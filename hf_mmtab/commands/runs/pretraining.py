@@ -40,7 +40,7 @@ from .walk import Run
 
 PLAN_FILE = "column_plan.yaml"
 EVALUATED = ("validation", "test")
-BATCH_DEPENDENT = ("loss", "model_preparation_time")  # what Trainer adds to our metrics
+BATCH_DEPENDENT = ("loss", "model_preparation_time")  # metrics that Trainer adds
 
 
 class ShortLog(NamedProgress):
@@ -153,7 +153,8 @@ class PretrainingRun(Run[PretrainingRecipe]):
             output = trainer.evaluation_loop(loader, f"Evaluation of {split}", metric_key_prefix=split)
             assert output.metrics is not None
             args, state, control = trainer.args, trainer.state, trainer.control
-            trainer.callback_handler.on_predict(args, state, control, output.metrics)  # ends its bar
+            # Closes the progress bar.
+            trainer.callback_handler.on_predict(args, state, control, output.metrics)
             named = {name.removeprefix(f"{split}_"): value for name, value in output.metrics.items()}
             scores[split] = {name: value for name, value in named.items() if name not in BATCH_DEPENDENT}
             if trainer.is_world_process_zero():
@@ -212,12 +213,6 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "problem_type": MASKED_LM,
             "id2label": {},
             "task": f"{what} of {len(fields)} fields; in {beaten} of them better than both guesses that need no model.",
-            "metrics": {
-                split: {name: value for name, value in scores.items() if "/" not in name}
-                for split, scores in results.metrics.items()
-            },
-            "fields": fields,
-            "cell_errors": results.cell_errors,
         }
 
     def predicted(self, results: RunResults) -> Collection[str]:

@@ -189,7 +189,7 @@ def _execute(run: Run) -> RunResults:
     run.notes += course_notes(trainer.state.log_history, training)
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.calibrate(trainer)
-    trainer.save_model(_internal_call=True)  # pushed once, when all is written
+    trainer.save_model(_internal_call=True)  # `_internal_call`: no push before everything is written
     trainer.save_state()
     results = RunResults(
         **run.judge(trainer),
@@ -285,5 +285,5 @@ def write_run_report(
     own = {**run.facts(results, others or {}), "comparison": comparison}
     explained = own.get("explained", {})
     own["explained"] = {one.name: explained[one.name] for one in comparison if one.name in explained}
-    facts = common_facts(run.recipe.folder, results, run.recipe.command, **own)
+    facts = common_facts(run.recipe.folder, results, run.recipe.command, own)
     return write_report_and_card(facts, run.recipe.folder, **run.card_options())

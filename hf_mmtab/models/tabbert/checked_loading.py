@@ -4,17 +4,13 @@ This file stands in both model folders, the same to the letter (a test compares 
 its checkpoints.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from logging import ERROR
-from typing import Any
-
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+MOST_NAMED = 20  # keys in a message
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 class CheckedLoadingMixin:
@@ -53,7 +49,7 @@ class CheckedLoadingMixin:
         """
         name = pretrained_model_name_or_path
         if kwargs.get("config") is None:
-            where_from = {option: kwargs[option] for option in _HUB_OPTIONS if option in kwargs}
+            where_from = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
             kind = PreTrainedConfig.get_config_dict(name, **where_from)[0].get("model_type")
             expected = cls.config_class.model_type  # type: ignore[attr-defined]
             if kind != expected:
@@ -89,20 +85,6 @@ class CheckedLoadingMixin:
         return (model, info) if output_loading_info else model
 
 
-@contextmanager
-def without_report() -> Iterator[None]:
-    """Say nothing of keys that are left out on purpose; missing and foreign ones are errors all the same."""
-    loggers = [logging.get_logger("transformers"), logger]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(ERROR)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
-
-
-def _shown(keys: list[Any], limit: int = 20) -> str:
-    names = ", ".join(map(str, keys[:limit]))
-    return names if len(keys) <= limit else f"{names} and {len(keys) - limit} more"
+def _shown(keys: list[str]) -> str:
+    names = ", ".join(keys[:MOST_NAMED])
+    return names if len(keys) <= MOST_NAMED else f"{names} and {len(keys) - MOST_NAMED} more"

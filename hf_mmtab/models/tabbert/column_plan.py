@@ -130,9 +130,8 @@ class ColumnPlan:
     sep_column: bool = False  # a [SEP] cell at the end of each row (the original)
     field_specials: bool = True  # [UNK] and [MISSING] of their own for every field; False: one [UNK] for all
     special_tokens: tuple[str, ...] = SPECIAL_TOKENS
-    label_ids: int = (
-        0  # ids kept free after the fields; the original's vocabulary has the label's values there
-    )
+    # ids kept free after the fields: the original's vocabulary has the values of the label there
+    label_ids: int = 0
     hash_above: int = 1_000_000  # a vocabulary with more values turns into hash_buckets
     extra: dict[str, Any] = field(default_factory=dict)  # notes of the user, kept as they are
 

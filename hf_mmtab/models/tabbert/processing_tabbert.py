@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import cached_file, logging
 
+from .checked_loading import HUB_OPTIONS
 from .column_plan import ColumnPlan
 from .entity_history import EntityHistory, check_history
 from .field import Field
@@ -60,9 +61,8 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         super().__init__(**kwargs)
         self.plan = resolve_plan(plan)
         self.rows_fitted = 0
-        self.statistics: dict[str, Any] | None = (
-            None  # `RowStatistics.to_dict`, of models that read statistics
-        )
+        # what `RowStatistics.to_dict` gave, where the model reads statistics
+        self.statistics: dict[str, Any] | None = None
         self._fitted: list[Field] = []
 
     # -- fitting
@@ -256,16 +256,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the JSON file and the values beside it, from a folder or the Hub."""
-        hub_keys = (
-            "cache_dir",
-            "force_download",
-            "proxies",
-            "token",
-            "local_files_only",
-            "revision",
-            "subfolder",
-        )
-        hub = {k: kwargs[k] for k in hub_keys if k in kwargs}
+        hub = {k: kwargs[k] for k in (*HUB_OPTIONS, "proxies") if k in kwargs}
         plain, rest = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
         if plain.get("fitted"):
             folder = Path(pretrained_model_name_or_path) / str(kwargs.get("subfolder") or "")
@@ -335,9 +326,8 @@ def _read_json(path: Any) -> Any:
 
 
 def _batches(rows: Any) -> Iterator[Any]:
-    if hasattr(rows, "with_format") and hasattr(
-        rows, "features"
-    ):  # a datasets.Dataset, not all of it at once
+    # A datasets.Dataset, read batch by batch.
+    if hasattr(rows, "with_format") and hasattr(rows, "features"):
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
     elif isinstance(rows, pa.Table | pa.RecordBatch | pl.DataFrame | dict) or hasattr(rows, "iloc"):
         yield rows
