@@ -30,6 +30,7 @@ from .parts import find_part, freezable_modules
 from .precision import settle, warn_if_changed, write_choice
 from .pushing import PublicPushTrainer
 from .random_state import keep_random_state
+from .tracking import TrackingCallback, continue_runs, trackers_of
 
 logger = logging.get_logger(__name__)
 
@@ -102,7 +103,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(NamedProgress())
-        for callback in (SaveAfterEvaluation(), self.freezing, self.warmup, self.auditing):
+        tracking = TrackingCallback(self.auditing, lambda: self.callback_handler.callbacks)
+        for callback in (SaveAfterEvaluation(), self.freezing, self.warmup, self.auditing, tracking):
             self.add_callback(callback)
 
     @property
@@ -142,6 +144,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         self.auditing.resumed_from = resume_from_checkpoint or None
         if self.is_world_process_zero():
             logger.info(self.choice.sentence)
+            trackers = trackers_of(self.callback_handler.callbacks)
+            continue_runs(self.args.output_dir, bool(resume_from_checkpoint), trackers)
             if resume_from_checkpoint:
                 warn_if_changed(resume_from_checkpoint, self.choice)
                 logger.info(f"Resuming from {resume_from_checkpoint}")

@@ -21,6 +21,7 @@ from ...training import MMTabTrainer
 from ...training.adapters import merged, with_lora
 from ...training.checkpoints import last_complete_checkpoint, record_files
 from ...training.collapse import course_notes
+from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
@@ -227,7 +228,7 @@ def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
     lines = [*run.closing_words(results), f"Model, processor and card: {folder}", f"Report: {page}"]
     results.summary = "\n".join(lines)
     run.write_predictions()
-    write_run_report(run, results)
+    send_report(folder, write_run_report(run, results), recipe.training.report_to)
     if recipe.shared is None:
         remove_folder(folder, CACHE_FOLDER)  # it can be large
     write_whole(folder / RESULT_FILE, results.to_json())
