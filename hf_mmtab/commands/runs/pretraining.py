@@ -35,7 +35,7 @@ from ...training.callbacks import NamedProgress
 from ..console import counted, parameters
 from .own_files import TABLE_FOLDER
 from .recipe import PretrainingRecipe
-from .table_notes import leak_sentence, warn_each
+from .table_notes import data_summary, leak_sentence, warn_each
 from .walk import Run
 
 PLAN_FILE = "column_plan.yaml"
@@ -172,7 +172,10 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "windows": {split: len(cut) for split, cut in self.windows.items()},
             "leaks": self.leaks,
             "skipped": self.table.skipped,
-            "details": {"parameters": parameters(trainer.model.num_parameters())},
+            "details": {
+                "data": data_summary(self.table),
+                "parameters": parameters(trainer.model.num_parameters()),
+            },
         }
 
     def _compare_with_guesses(self, trainer: Any, split: str) -> list[FieldScore]:

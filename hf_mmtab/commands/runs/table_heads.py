@@ -54,6 +54,7 @@ from .recipe import HeadRecipe
 from .report import predictions_file
 from .table_facts import table_facts
 from .table_notes import (
+    data_summary,
     head_note,
     later_rows_note,
     leak_sentence,
@@ -269,6 +270,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
     def _details(self, model: Any) -> dict[str, str]:
         """Return what the head of the report says about the model."""
         details = {
+            "data": data_summary(self.table),
             "parameters": parameters(model.num_parameters()),
             "window": f"{self.recipe.data.seq_len} rows",
         }
