@@ -78,7 +78,7 @@ def write_recipe(path: Path, values: Mapping[str, Any]) -> None:
 LEAST = {
     "gradient_accumulation_steps": 1, "per_device_train_batch_size": 1, "per_device_eval_batch_size": 1,
     "eval_accumulation_steps": 1, "save_total_limit": 1, "ddp_timeout": 1, "logging_steps": 0, "weight_decay": 0,
-    "max_grad_norm": 0, "eval_delay": 0,
+    "max_grad_norm": 0, "eval_delay": 0, "learning_rate": 0,
     "early_stopping_patience": 1,
 }  # fmt: skip
 # Of transformers' arguments, those that a recipe usually has.

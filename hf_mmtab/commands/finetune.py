@@ -19,6 +19,7 @@ from .runs.image_text import ImageTextRun
 from .runs.lock import lock_folder
 from .runs.own_files import is_run, remove_drafts, remove_run
 from .runs.recipe import HeadRecipe, ImageTextRecipe
+from .runs.search import searched
 from .runs.table_heads import HeadRun
 from .runs.walk import execute
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     recipe = load_recipe(arguments)
     run_type: Any = HeadRun if isinstance(recipe, HeadRecipe) else ImageTextRun
     architectures = architectures_of(recipe, run_type)
+    recipe = searched(recipe, run_type)
     written_for = read_recipe(arguments[0]).get("architecture", architectures[0])
     seeds = list(dict.fromkeys(recipe.run.seeds or [recipe.training.seed]))
     speaks = recipe.training.process_index == 0

@@ -127,3 +127,21 @@ def test_a_tracker_that_fails_ends_no_run(tmp_path, caplog):
     pytest.importorskip("mlflow")
     send_report(tmp_path, page(tmp_path), ["mlflow", "none"])
     assert "mlflow did not take the report" in caplog.text
+
+
+def test_hyperparameters_are_searched_from_python_under_a_freeze_schedule(tmp_path):
+    pytest.importorskip("optuna")
+    arguments = MMTabTrainingArguments(
+        str(tmp_path), max_steps=4, freeze={"body": "2 steps"}, report_to="none", per_device_train_batch_size=4,
+        disable_tqdm=True, show_freeze_report=False, use_cpu=True, eval_strategy="steps", eval_steps=2, save_strategy="no",
+    )  # fmt: skip
+    rows = Rows()
+    trainer = MMTabTrainer(
+        None, arguments, model_init=lambda trial=None: Net(), train_dataset=rows, eval_dataset=rows
+    )
+    best = trainer.hyperparameter_search(
+        lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)},
+        n_trials=2, direction="minimize", backend="optuna",
+    )  # fmt: skip
+    assert 1e-4 <= best.hyperparameters["learning_rate"] <= 1e-1
+    assert trainer.audit.position.statuses["body"].trains_since == 2  # in the last trial as in a run
