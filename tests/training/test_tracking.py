@@ -133,7 +133,8 @@ def test_hyperparameters_are_searched_from_python_under_a_freeze_schedule(tmp_pa
     pytest.importorskip("optuna")
     arguments = MMTabTrainingArguments(
         str(tmp_path), max_steps=4, freeze={"body": "2 steps"}, report_to="none", per_device_train_batch_size=4,
-        disable_tqdm=True, show_freeze_report=False, use_cpu=True, eval_strategy="steps", eval_steps=2, save_strategy="no",
+        disable_tqdm=True, show_freeze_report=False, use_cpu=True, eval_strategy="steps", eval_steps=2,
+        save_strategy="no",
     )  # fmt: skip
     rows = Rows()
     trainer = MMTabTrainer(
