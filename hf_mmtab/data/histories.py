@@ -12,6 +12,8 @@ import polars as pl
 import pyarrow as pa
 from transformers.utils import logging
 
+from .written_times import wall_clock
+
 logger = logging.get_logger(__name__)
 
 BATCH_ROWS = 262_144
@@ -215,6 +217,7 @@ def _microseconds(column: pa.ChunkedArray, name: str, done: int, unit: str | Non
             f"Column {name!r} orders the rows and is missing in {column.null_count} rows of a batch (first:"
             f" row {at}). Fill or remove those rows."
         )
+    column = wall_clock(column)
     kind: Any = column.type
     if pa.types.is_date(kind):
         column, kind = column.cast(pa.timestamp("us")), pa.timestamp("us")

@@ -9,7 +9,7 @@ from transformers.utils import logging
 from ..data.cell_types import time_type
 from ..data.records import shorten
 from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.plan_guess import time_unit
+from ..models.tabbert.plan_guess import checked_time_unit
 
 logger = logging.get_logger(__name__)
 
@@ -45,7 +45,7 @@ def with_time_unit(plan: ColumnPlan, sample: Any) -> ColumnPlan:
     """Return a plan that says in which unit its time column of numbers is; guessed from the rows if it does not."""
     if plan.time is None or plan.time_unit is not None or plan.time not in sample.column_names:
         return plan
-    unit = time_unit(pl.Series(pl.from_arrow(sample[plan.time])))
+    unit = checked_time_unit(pl.Series(plan.time, pl.from_arrow(sample[plan.time])))
     if unit is not None:
         logger.info(f"Times of column {plan.time!r} are {UNIT_NAMES[unit]}. If not: `time_unit` in the plan.")
     return plan.edit(time_unit=unit)

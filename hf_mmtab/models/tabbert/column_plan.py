@@ -125,6 +125,8 @@ class ColumnPlan:
     # of a time column of numbers: s, ms, us or ns since 1970, or "number", which only orders rows and counts as
     # seconds; None: whole numbers are us (as version 0.1 had it), others s
     time_unit: str | None = None
+    # columns of texts such as 03/04/2024 that the training table wrote with the month first
+    month_first: tuple[str, ...] = ()
     label: tuple[str, ...] = ()  # one column for classes, several numbers for regression
     order: str = "time"  # "file": keep the rows of an entity as they come (the original)
     sep_column: bool = False  # a [SEP] cell at the end of each row (the original)
@@ -234,7 +236,7 @@ class ColumnPlan:
             check_keys(settings or {}, known, f"field {name!r}")
             parsed.append(FieldPlan(name=str(name), **(settings or {})))
         rest = {k: v for k, v in plan.items() if k != "fields"}
-        for key in ("entity", "label", "special_tokens"):
+        for key in ("entity", "month_first", "label", "special_tokens"):
             if key in rest:
                 rest[key] = _names(rest[key], key)
         return cls(fields=tuple(parsed), **rest)

@@ -12,6 +12,7 @@ from .values import PER_SECOND
 
 logger = logging.get_logger(__name__)
 
+ODD_SHARE = 0.1  # of times that are in another unit than the others by mistake
 YEAR_1980, YEAR_2100 = 315_532_800, 4_102_444_800  # seconds since 1970
 
 
@@ -38,7 +39,7 @@ def infer_plan(
         label: columns to predict, never an input.
 
     Raises:
-        ValueError: if a named column is absent.
+        ValueError: if a named column is absent, or a few times of another unit are among numbers.
     """
     entity = [entity] if isinstance(entity, str) else list(entity or [])
     label = [label] if isinstance(label, str) else list(label or [])
@@ -49,7 +50,7 @@ def infer_plan(
     if absent:
         raise ValueError(f"Expected columns {absent}, found {sample.columns}. Check entity, time and label.")
     planned: list[FieldPlan] = []
-    unit = time_unit(sample[time]) if time is not None else None
+    unit = checked_time_unit(sample[time]) if time is not None else None
     if time is not None:
         if unit in PER_SECOND:
             moments = (pl.col(time) * (10**6 / PER_SECOND[unit])).cast(pl.Int64).cast(pl.Datetime("us"))
@@ -79,6 +80,29 @@ def time_unit(times: pl.Series) -> str | None:
         if YEAR_1980 * per_second <= low and high < YEAR_2100 * per_second:
             return unit
     return "number" if max(abs(low), abs(high)) * 10**6 < 2**63 else None
+
+
+def checked_time_unit(times: pl.Series) -> str | None:
+    """Return the unit of times that are numbers, see `time_unit`.
+
+    Raises:
+        ValueError: if nearly all are moments of one unit; names the first that is not.
+    """
+    unit = time_unit(times)
+    if unit in PER_SECOND or not times.dtype.is_numeric():
+        return unit
+    for name, per_second in PER_SECOND.items():
+        odd = ~times.is_between(YEAR_1980 * per_second, YEAR_2100 * per_second, closed="left")
+        if 0 < odd.sum() <= ODD_SHARE * len(times):
+            row = int(odd.arg_true()[0])
+            cell = times[row]
+            raise ValueError(
+                f"Expected times of column {times.name!r} in {name} since 1970, as nearly all of them are, found "
+                f"{cell} in row {row + 1} ({int(odd.sum()):,} such of {len(times):,}). Correct the cells; if they "
+                f"stand for a missing value: `missing: ['{cell}']` (CSV); if all are plain numbers: `time_unit: "
+                "number` in the plan."
+            )
+    return unit
 
 
 def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPlan]:

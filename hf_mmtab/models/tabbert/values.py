@@ -90,6 +90,8 @@ def column(table: pa.Table, name: str) -> pa.Array:
         array = pa.array([], type=chunked.type) if array.num_chunks == 0 else pa.concat_arrays(array.chunks)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_timestamp(array.type) and array.type.tz is not None:
+        array = pc.local_timestamp(array)  # as it is written, see `hf_mmtab.data.written_times`
     return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
 
 
