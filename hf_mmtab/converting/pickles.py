@@ -21,6 +21,9 @@ from .stand_ins import BUILT_IN, PLAIN, STAND_INS, Array, Record, RefusedFileErr
 MAX_OPERATIONS = 60_000_000  # a vocabulary of 2.2 million words (GloVe 840B) takes 15 million
 MAX_COPIED = 10_000_000  # values that calls copy: labels and classes, a few thousand in real files
 MAX_DEPTH = 100
+LARGEST_KEY = (
+    2**64
+)  # Python hashes whole numbers modulo 2^61 - 1: of longer ones any number can have one hash
 MAX_UNFOLDING = 8  # tied tensors and shared values appear several times; beyond this a file was made to grow
 HASHABLE = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "_codecs.encode")
 CONTAINERS = (dict, *(BUILT_IN[f"collections.{name}"] for name in ("OrderedDict", "Counter")))
@@ -111,6 +114,8 @@ class _Check:
             for key in added[::2]:
                 if isinstance(key, _Made) and key.kind != "number":
                     raise self.refuse(f"it uses {key} as the key of a dict")
+                if type(key) is int and not -LARGEST_KEY <= key < LARGEST_KEY:
+                    raise self.refuse("it uses a whole number of more than 64 bits as the key of a dict")
         target.length += len(added)
         return target
 
@@ -131,7 +136,7 @@ class _Check:
         elif kind != "name" or given != "tuple":
             raise self.refuse(f"it calls {_described(target)} with {_described(argument)}")
         parts = argument.parts if given == "tuple" else []
-        self.copied += sum(getattr(part, "length", 0) for part in parts)
+        self.copied += len(parts) + sum(getattr(part, "length", 0) for part in parts)
         if self.copied > MAX_COPIED:
             raise self.refuse(f"its pickle copies more than {MAX_COPIED:,} values")
         if name == "BUILD":

@@ -10,6 +10,9 @@ from .written_times import without_offset
 
 DECIMAL_COMMA = "decimal_comma"  # the type of numbers such as 1.234,50
 GUESSED_INT = "guessed int"  # whole numbers in the first rows; later cells must be written alike
+NUMBER_WORDS = (
+    r"(?i)^(true|false|nan|inf|infinity)$"  # letters that polars may read as another type than text
+)
 ZERO_PADDED = r"^(\+|[+-]?0\d)"
 TYPES: dict[str, pl.DataType] = {
     "string": pl.String(),
@@ -171,8 +174,12 @@ def guess_types(frame: pl.DataFrame) -> dict[str, pl.DataType]:
     A column stays text where a guess would change values: whole numbers with leading zeros (`007` and `7` may be two
     things), of more than 64 bits, or too long for a float among decimals; `True` beside `true`. Without a value, too.
     """
+    texts: dict[str, pl.DataType] = {name: pl.String() for name in frame.columns}
     if not len(frame) or not frame.width:
-        return {name: pl.String() for name in frame.columns}
+        return texts
+    worded = frame.select(pl.all().str.contains(r"^[A-Za-z]") & ~pl.all().str.contains(NUMBER_WORDS))
+    if words := [one.name for one in worded if one.any()]:  # polars looks long for dates in them
+        return texts | guess_types(frame.drop(words))
     text = frame.write_csv(include_header=False).encode()
     try:
         read = pl.read_csv(text, has_header=False, infer_schema_length=None, try_parse_dates=True)

@@ -29,14 +29,12 @@ def iter_tables(
     Args:
         columns: only these, in this order.
     """
-    if columns is not None:
-        absent = [c for c in columns if c not in dataset.column_names]
-        if absent:
-            raise ValueError(
-                f"Expected columns {absent}, found {dataset.column_names}. Rename the table's columns or edit"
-                " the plan."
-            )
-    wanted = columns if columns is not None else list(dataset.column_names)
+    names = dict.fromkeys(dataset.column_names)
+    if absent := [c for c in columns or () if c not in names]:
+        raise ValueError(
+            f"Expected columns {absent}, found {list(names)}. Rename the table's columns or edit the plan."
+        )
+    wanted = columns if columns is not None else list(names)
     if not dataset.cache_files or dataset._indices is not None or not _is_plain(dataset):
         for batch in dataset.select_columns(wanted).with_format("arrow").iter(batch_size=rows):
             yield batch

@@ -19,7 +19,7 @@ from .library_errors import plain_errors
 from .records import BadRecord, BadRecords, OnBadRecord, files_digest, shorten
 from .table_cells import TableCells
 from .table_files import is_csv, read_blocks, table_files
-from .written_times import written_dates
+from .written_times import like_dates, written_dates
 
 logger = logging.get_logger(__name__)
 
@@ -162,11 +162,13 @@ class Table(datasets.ArrowBasedBuilder):
         cells = [without_missing(name, self._missing, strip=False) for name in names]
         frame = pl.DataFrame(sample.select(names)).select(cells)
         guesses: dict[str, pl.DataType | str] = {}
-        for name, guess in guess_types(frame).items():
+        found = guess_types(frame)
+        dated = like_dates(frame.select(name for name, guess in found.items() if guess == pl.String))
+        for name, guess in found.items():
             role = roles.get(name)
             if role == "time" and guess == pl.String:
                 guess = guess_time(name, frame[name])
-            if guess == pl.String and (dates := written_dates(frame[name])) is not None:
+            if name in dated and guess == pl.String and (dates := written_dates(frame[name])) is not None:
                 # dates that contradict each other are an error where they order the rows, and text elsewhere
                 guess = pl.Datetime("us") if dates.format is not None or role == "time" else guess
             if guess != pl.String and (role != "text" or guess == pl.Boolean):

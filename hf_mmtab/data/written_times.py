@@ -32,6 +32,12 @@ class WrittenDates(NamedTuple):
     example: str
 
 
+def like_dates(texts: pl.DataFrame) -> set[str]:
+    """Return the columns most of whose cells are dates of day, month and year; all of them are text."""
+    shares = texts.select(pl.all().str.strip_chars().str.contains(_DATE).mean())
+    return {one.name for one in shares if (one[0] or 0) > 0.5}
+
+
 def written_dates(cells: pl.Series, month_first: bool = False) -> WrittenDates | None:
     """Return how most cells of a text column write dates of day, month and year; None where they do not.
 

@@ -1,6 +1,7 @@
 """The column plan: which columns of a table become which fields, and its YAML form."""
 
 import difflib
+from collections import Counter
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,7 @@ class ColumnPlan:
     def __post_init__(self) -> None:
         if not self.fields:
             raise ValueError("A column plan needs at least one field, found none.")
-        names = [f.name for f in self.fields]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
+        if twice := sorted(name for name, n in Counter(f.name for f in self.fields).items() if n > 1):
             raise ValueError(f"Expected different names of fields, found {twice} more than once.")
         if self.order not in ("time", "file"):
             raise ValueError(f"order must be 'time' or 'file', got {self.order!r}.")

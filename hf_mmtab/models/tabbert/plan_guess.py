@@ -12,6 +12,7 @@ from .values import PER_SECOND
 
 logger = logging.get_logger(__name__)
 
+NAMED = 5  # columns in one sentence
 ODD_SHARE = 0.1  # of times that are in another unit than the others by mistake
 YEAR_1980, YEAR_2100 = 315_532_800, 4_102_444_800  # seconds since 1970
 
@@ -60,12 +61,17 @@ def infer_plan(
         planned.append(
             FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p", binning="tails")
         )
-    for column, dtype in sample.schema.items():
-        if column in (*entity, time, *label):
-            continue
-        guess = _guess(sample[column], dtype, column, max_category_values)
-        static = bool(entity) and _is_static(sample, entity, column)
-        planned += [replace(g, static=static) for g in guess]
+    kinds = {name: kind for name, kind in sample.schema.items() if name not in (*entity, time, *label)}
+    found = {name: _guess(sample[name], kind, name, max_category_values) for name, kind in kinds.items()}
+    static = _static(sample, entity, [name for name, guess in found.items() if isinstance(guess, list)])
+    left_out: dict[str, list[str]] = {}
+    for name, guess in found.items():
+        if isinstance(guess, str):
+            left_out.setdefault(guess, []).append(name)
+        else:
+            planned += [replace(one, static=name in static) for one in guess]
+    for reason, names in left_out.items():
+        logger.warning(f"Left out of the plan, since {reason}: {_counted(names)}.")
     return ColumnPlan(tuple(planned), tuple(entity), time, time_unit=unit, label=tuple(label))
 
 
@@ -115,16 +121,18 @@ def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPl
     ]
 
 
-def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int) -> list[FieldPlan]:
+def _guess(
+    values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int
+) -> list[FieldPlan] | str:
+    """Return the fields of a column, or why it has none."""
     if dtype.is_nested():
-        logger.warning(f"Column {name!r} holds {dtype}, which no field can read: left out of the plan.")
-        return []
+        return f"no field can read {dtype}"
     present = values.drop_nulls()
     distinct = present.n_unique()
     if distinct + (len(present) < len(values)) <= 1:  # a missing value says something, too
-        found = f"nothing but {present[0]!r}" if distinct else "no value"
-        logger.warning(f"Column {name!r} holds {found} in the sample: left out of the plan.")
-        return []
+        return (
+            "all rows of the sample hold the same value" if distinct else "no row of the sample has a value"
+        )
     if distinct <= 1:
         return [FieldPlan(name=name)] if distinct else []
     if dtype == pl.Duration:
@@ -140,8 +148,7 @@ def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values
                 FieldPlan(name=f"{name}.sign", kind="sign", column=name),
             ]
         if distinct == len(present) and distinct > max_category_values:
-            logger.warning(f"Column {name!r} has a new value in every row: left out of the plan.")
-            return []
+            return "every row has a new value"
     if dtype.is_integer():
         if distinct <= max_category_values or _beyond_32_bits(present):
             return [FieldPlan(name=name)]
@@ -159,7 +166,23 @@ def _beyond_32_bits(values: pl.Series) -> bool:
     return bool(np.abs(values.to_numpy().astype(np.float64)).max() >= 2**31)
 
 
-def _is_static(sample: pl.DataFrame, entity: list[str], column: str) -> bool:
-    per_entity = sample.group_by(entity).agg(pl.len(), pl.col(column).n_unique().alias("values"))
-    repeated = per_entity.filter(pl.col("len") > 1)
-    return len(repeated) > 1 and bool((repeated["values"] == 1).all())
+def _static(sample: pl.DataFrame, entity: list[str], columns: list[str]) -> set[str]:
+    """Return the columns that never change within an entity of several rows."""
+    if not entity or not columns:
+        return set()
+    counts = [pl.col(name).n_unique().alias(f"{place}") for place, name in enumerate(columns)]
+    repeated = (
+        sample.group_by(pl.struct(entity).alias("who")).agg(pl.len(), *counts).filter(pl.col("len") > 1)
+    )
+    same = repeated.drop("who", "len").max() if len(repeated) > 1 else None
+    return (
+        set()
+        if same is None
+        else {name for name, most in zip(columns, same.row(0), strict=True) if most == 1}
+    )
+
+
+def _counted(names: list[str]) -> str:
+    """Return the first names of many, and how many more there are."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return f"{'column' if len(names) == 1 else 'columns'} {', '.join(map(repr, names[:NAMED]))}{more}"
