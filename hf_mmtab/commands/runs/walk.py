@@ -142,8 +142,18 @@ def execute(run: Run) -> RunResults:
 
 
 def check_training(recipe: Recipe) -> None:
-    """Raise a ValueError for a recipe that would train nothing."""
+    """Raise a ValueError for a recipe that would train nothing, or whose word the run would not follow."""
     training = recipe.training
+    if training.resume_from_checkpoint not in (None, True, "true", "True"):
+        raise ValueError(
+            f"Expected no resume_from_checkpoint, found {training.resume_from_checkpoint!r}: a run goes on from the "
+            "last whole checkpoint in its output_dir by itself. To start from other weights: `pretrained`."
+        )
+    if training.label_names not in (None, ["labels"]):
+        raise ValueError(
+            f"Expected no label_names, found {training.label_names!r}: each task knows the labels of its batches. Take "
+            "it out of the recipe (`--label_names null`)."
+        )
     if training.num_train_epochs <= 0 and training.max_steps <= 0:
         raise ValueError(
             f"Expected num_train_epochs above 0, found {training.num_train_epochs:g}: nothing would be trained. To "
