@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from transformers.utils import logging
 
 from .cell_types import GUESSED_INT, guess_time, guess_types, named_type, without_missing
@@ -183,9 +184,7 @@ class Table(datasets.ArrowBasedBuilder):
             names = block.table.column_names
             dropped = [name for name in names if not name or (name in INDEX_COLUMNS and name not in named)]
             if dropped:
-                logger.warning_once(
-                    f"Not read: {', '.join(map(repr, dropped))}, the row numbers of a data frame."
-                )
+                _tell_unnamed(block.table, dropped, path)
                 block = TextBlock(block.table.drop_columns(dropped), block.lines)
             yield block
 
@@ -247,3 +246,18 @@ class Table(datasets.ArrowBasedBuilder):
         if not report.exists():
             return []
         return [BadRecord(**record) for record in json.loads(report.read_text(encoding="utf-8"))]
+
+
+def _tell_unnamed(table: pa.Table, names: list[str], path: Path) -> None:
+    """Say that columns without a name are left out: row numbers, or values that need a name."""
+    for name in names:
+        cells = table[name].drop_null().slice(0, 1000)
+        is_text = pa.types.is_string(cells.type)
+        counts = pc.all(pc.match_substring_regex(cells, r"^\d+$")).as_py() if is_text else True
+        if counts is False:
+            logger.warning_once(
+                f"Not read: a column of {str(path)!r} without a name ({name!r}), with values such as "
+                f"{shorten(cells[0].as_py())}. To read it, give it a name."
+            )
+        else:
+            logger.warning_once(f"Not read: {name!r}, the row numbers of a data frame.")

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from hf_mmtab.data.image_text_files import find_sources
+from hf_mmtab.data.table import Table
 from hf_mmtab.data.table_files import table_files
 
 ROWS = b"who,x\na,1\nb,2\n"
@@ -103,3 +104,24 @@ def test_the_data_folder_of_a_dataset_is_no_subfolder_left_out(tmp_path, caplog)
     (tmp_path / "data" / "train.jsonl").write_text('{"text": "a", "label": "x"}')
     assert len(find_sources(tmp_path)) == 1
     assert "Not read" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "told"),
+    [
+        ("", ["0", "1"], "row numbers"),
+        ("Unnamed: 0", ["7", "9"], "row numbers"),
+        ("", ["x", "y"], "without a name (''), with values such as 'x'"),
+        ("Unnamed: 0", ["1.5", "2"], "without a name ('Unnamed: 0'), with values such as '1.5'"),
+        ("__index_level_0__", ["a", "1"], "without a name ('__index_level_0__'), with values such as 'a'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_unnamed_column_is_called_what_it_is(name, cells, told, suffix, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    logging.getLogger("hf_mmtab.data.table").warning_once.cache_clear()
+    frame, path = pl.DataFrame({name: cells, "x": [1, 2]}), tmp_path / f"u.{suffix}"
+    frame.write_csv(path) if suffix == "csv" else frame.write_parquet(path)
+    builder = Table(path, cache_dir=str(tmp_path / "cache"))
+    assert list(builder.info.features) == ["x"]
+    assert told in caplog.text and ("row numbers" in caplog.text) == (told == "row numbers")

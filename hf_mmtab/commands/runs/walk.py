@@ -18,7 +18,7 @@ from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
 from ...training.adapters import merged, with_lora
-from ...training.checkpoints import last_complete_checkpoint, record_files
+from ...training.checkpoints import last_complete_checkpoint, record_files, refuse_files_in_place
 from ...training.collapse import course_notes
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
@@ -135,6 +135,7 @@ def execute(run: Run) -> RunResults:
     starts = [getattr(model, name, None) for name in ("pretrained", "text_model", "image_model")]
     with damage_named(run.recipe.folder, run.recipe.shared, *starts):
         run.check()
+        refuse_files_in_place(run.recipe.folder)
         if is_main_process:
             refuse_folder(run.recipe)
         with lock_folder(run.recipe.folder, is_main_process):
