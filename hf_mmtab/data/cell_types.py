@@ -177,6 +177,7 @@ def guess_types(frame: pl.DataFrame) -> dict[str, pl.DataType]:
     texts: dict[str, pl.DataType] = {name: pl.String() for name in frame.columns}
     if not len(frame) or not frame.width:
         return texts
+    frame = frame.cast(pl.String)  # a column without a value has no type yet
     worded = frame.select(pl.all().str.contains(r"^[A-Za-z]") & ~pl.all().str.contains(NUMBER_WORDS))
     if words := [one.name for one in worded if one.any()]:  # polars looks long for dates in them
         return texts | guess_types(frame.drop(words))
