@@ -60,12 +60,19 @@ class Page:
     pictures: dict[str, Picture] = field(default_factory=dict)
 
     def draw(self, name: str, alt: str, plot: Callable[..., Figure | None], *args: Any) -> None:
-        """Draw a figure and keep it, unless there is nothing to draw."""
+        """Draw a figure and keep it, unless there is nothing to draw; one that cannot be drawn ends no run."""
         assert name in FIGURE_NAMES, name
-        figure = plot(*args)
+        buffer = io.BytesIO()
+        try:
+            figure = plot(*args)
+            if figure is not None:
+                figure.savefig(buffer, format="png", metadata={"Software": None})
+        except (ArithmeticError, ValueError):  # of numbers beyond what matplotlib can place
+            logger.warning(
+                f"The figure {name} was not drawn; its numbers are in the run's files.", exc_info=True
+            )
+            return
         if figure is not None:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", metadata={"Software": None})
             self.pictures[name] = Picture(name, alt, buffer.getvalue())
 
 

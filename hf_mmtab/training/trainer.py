@@ -15,7 +15,13 @@ from .arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
 from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
-from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, write_manifest
+from .checkpoints import (
+    damaged_files,
+    last_complete_checkpoint,
+    read_schedule,
+    refuse_files_in_place,
+    write_manifest,
+)
 from .collapse import CollapseCallback
 from .ddp_reducer import ReducedParameters
 from .features.serving import FeatureTrainer
@@ -132,6 +138,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; `resume_from_checkpoint=True` takes the last checkpoint that was written completely."""
+        refuse_files_in_place(str(self.args.output_dir))
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:

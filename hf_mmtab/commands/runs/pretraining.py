@@ -104,6 +104,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
         model = task.masked_lm(recipe.data, recipe.model, self.processor)
         self.config = model.config
         self.metrics = MaskedCellMetrics(model.config.fields, model.config.mlm_loss == "field")
+        self.known_metrics = self.metrics.names
         if training.process_index == 0:
             with whole_file(recipe.folder / PLAN_FILE) as partial:
                 self.processor.plan.to_yaml(partial)

@@ -19,7 +19,7 @@ from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
 from ...training.adapters import merged, with_lora
-from ...training.checkpoints import last_complete_checkpoint, record_files
+from ...training.checkpoints import last_complete_checkpoint, record_files, refuse_files_in_place
 from ...training.collapse import course_notes
 from ...training.tracking import send_report
 from ..console import say
@@ -145,6 +145,7 @@ def execute(run: Run) -> RunResults:
     starts = [getattr(model, name, None) for name in ("pretrained", "text_model", "image_model")]
     with damage_named(run.recipe.folder, run.recipe.shared, *starts):
         run.check()
+        refuse_files_in_place(run.recipe.folder)
         if is_main_process:
             refuse_folder(run.recipe)
         with lock_folder(run.recipe.folder, is_main_process):
@@ -152,8 +153,18 @@ def execute(run: Run) -> RunResults:
 
 
 def check_training(recipe: Recipe) -> None:
-    """Raise a ValueError for a recipe that would train nothing."""
+    """Raise a ValueError for a recipe that would train nothing, or whose word the run would not follow."""
     training = recipe.training
+    if training.resume_from_checkpoint not in (None, True, "true", "True"):
+        raise ValueError(
+            f"Expected no resume_from_checkpoint, found {training.resume_from_checkpoint!r}: a run goes on from the "
+            "last whole checkpoint in its output_dir by itself. To start from other weights: `pretrained`."
+        )
+    if training.label_names not in (None, ["labels"]):
+        raise ValueError(
+            f"Expected no label_names, found {training.label_names!r}: each task knows the labels of its batches. Take "
+            "it out of the recipe (`--label_names null`)."
+        )
     if training.num_train_epochs <= 0 and training.max_steps <= 0:
         raise ValueError(
             f"Expected num_train_epochs above 0, found {training.num_train_epochs:g}: nothing would be trained. To "
