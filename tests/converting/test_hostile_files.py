@@ -522,7 +522,9 @@ def test_small_files_that_take_quadratic_time_are_refused_soon(name, tmp_path):
     pickled = b"\x80\x02" + QUADRATIC[name] + b"."
     started = time.perf_counter()
     (tmp_path / "plain.pkl").write_bytes(pickled)
-    with pytest.raises(RefusedFileError, match=r"more than 64 bits as the key|copies more than"):
+    with pytest.raises(
+        RefusedFileError, match=r"more than 64 bits as the key|copies more than|300001 were given"
+    ):
         read_pickle(tmp_path / "plain.pkl")
     for write in (lambda path: path.write_bytes(legacy(pickled)), lambda path: archive(path, pickled)):
         write(tmp_path / "model.pt")
