@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 from ..models.tabbert.column_plan import TIME_PARTS, ColumnPlan
 from ..models.tabbert.text_numbers import is_text
 from ..models.tabbert.values import categories, column, in_unit, microseconds, numbers, time_part
+from .earlier import Moments
 
 MISSING = -1
 EXACT_FLOAT32 = 2**24  # larger whole numbers are names, and float32 does not tell them apart
@@ -53,6 +55,11 @@ class TableColumns:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """The different times."""
+        return Moments(self.time)
 
     def take(self, rows: np.ndarray) -> "TableColumns":
         """Return some of the rows."""
