@@ -18,6 +18,7 @@ from ..arguments import ImageTextDataArguments
 from ..evaluation.prediction_tables import write_split_predictions
 from ..evaluation.row_evaluation import RESAMPLED
 from ..evaluation.run_results import RunResults
+from ..locking import lock_folder
 from ..recipes import build
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
@@ -28,7 +29,6 @@ from .damaged_files import damage_named
 from .outputs import check_output_folder
 from .runs.evaluation import finish_evaluation
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
-from .runs.lock import lock_folder
 from .runs.report import predictions_file
 from .tables.blocks import current_device
 from .tables.evaluating import evaluate_table

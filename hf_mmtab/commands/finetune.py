@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..evaluation.run_results import RunResults
+from ..locking import lock_folder
 from ..recipes import read_recipe
 from ..tasks import ImageTextTask, TableTask, get_task
 from .console import say, start_logging
@@ -17,7 +18,6 @@ from .damaged_files import damage_named
 from .runs.comparison import compare
 from .runs.folder import publish, reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
-from .runs.lock import lock_folder
 from .runs.own_files import is_run, remove_drafts, remove_run
 from .runs.recipe import HeadRecipe, ImageTextRecipe
 from .runs.table_heads import HeadRun

@@ -4,16 +4,16 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..evaluation.run_results import RESULT_FILE, RunResults
+from ..locking import LOCK_FILE, draft_folder
 from ..tasks.checkpoints import RECIPE_FILE
-from .runs.lock import lock_folder
-from .runs.own_files import LOCK_FILE, TABLE_FOLDER, is_run, remove_folder
+from .runs.own_files import is_run
 
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
@@ -103,38 +103,21 @@ def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLi
 
 @contextmanager
 def draft_of(out: Path) -> Iterator[Path]:
-    """Yield a folder beside an output, for this process alone: `.NAME.draft`.
+    """Yield a folder beside an output, see `draft_folder`; a file `NAME` in it replaces the output in the end.
 
-    A file `NAME` that is written there replaces the output when the block ends without error. The folder goes in any
-    case; what a killed process left in it goes at the next start, as far as this package made it.
+    Where the output is a link, the file that it names is replaced.
 
     Raises:
         BlockingIOError: if another process is writing this output.
     """
-    folder = out.with_name(f".{out.name}.draft")
-    if folder.is_symlink():
-        raise ValueError(f"Expected a folder at {str(folder)!r}, found a link. Remove it.")
-    draft, locked = folder / out.name, False
-    try:
-        with lock_folder(folder, True, "output"):
-            locked = True
-            _clear(folder, draft)
-            yield folder
-            if draft.exists():
-                with open(draft, "rb+") as file:
-                    os.fsync(file.fileno())
-                os.replace(draft, out)
-    finally:
-        if locked:
-            _clear(folder, draft)
-            (folder / LOCK_FILE).unlink(missing_ok=True)
-            with suppress(OSError):  # files of others stay
-                folder.rmdir()
-
-
-def _clear(folder: Path, draft: Path) -> None:
-    draft.unlink(missing_ok=True)
-    remove_folder(folder, TABLE_FOLDER)
+    real = out.resolve()
+    with draft_folder(real) as folder:
+        yield folder
+        draft = folder / out.name
+        if draft.exists():
+            with open(draft, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(draft, real)
 
 
 def _is_run(folder: Path) -> bool:

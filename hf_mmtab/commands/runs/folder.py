@@ -8,6 +8,7 @@ from transformers.utils import logging
 
 from ...evaluation.run_results import RunResults
 from ...files import PARTIAL_SUFFIX
+from ...locking import LOCK_FILE, refuse_file
 from ...models.tabbert.plan_presets import resolve_plan
 from ...publishing import make_standalone
 from ...recipes import read_recipe, write_recipe
@@ -17,11 +18,9 @@ from ...training.parts import has_part
 from ...training.precision import go_on_as_before
 from ..console import say
 from ..push_to_hub import push_run
-from .lock import refuse_file
 from .own_files import (
     CACHE_FOLDER,
     COMPARISON_FILE,
-    LOCK_FILE,
     TABLE_FOLDER,
     is_run,
     paths_read,

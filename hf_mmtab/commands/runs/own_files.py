@@ -10,6 +10,7 @@ from transformers.utils import logging
 from ...data.image_text_files import SPLIT_ORDER
 from ...evaluation.run_results import RESULT_FILE
 from ...files import PARTIAL_SUFFIX
+from ...locking import LOCK_FILE
 from ...publishing.run_files import FIGURE_NAMES
 from ...recipes import read_recipe
 from ...tasks.checkpoints import RECIPE_FILE
@@ -19,7 +20,6 @@ logger = logging.get_logger(__name__)
 # Trainer pushes no folder with such a name to the Hub
 TABLE_FOLDER, CACHE_FOLDER = "_table", "_feature_cache"
 COMPARISON_FILE = "comparison.md"
-LOCK_FILE = ".lock"  # beside it lies `.lock.owner` while a run goes on
 
 _MODEL = (
     r"config\.json|hf_mmtab_\w+\.py|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|processor_config\.json|"

@@ -14,6 +14,7 @@ from ...evaluation.judging import closing_words
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
+from ...locking import lock_folder
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
@@ -23,7 +24,6 @@ from ...training.collapse import course_notes
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
-from .lock import lock_folder
 from .own_files import CACHE_FOLDER, remove_folder
 from .recipe import Recipe
 from .report import REPORT_FOLDER, common_facts, predictions_file, write_report_and_card
