@@ -24,7 +24,7 @@ from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .outputs import check_output_file, draft_of
-from .runs.own_files import TABLE_FOLDER
+from .runs.own_names import TABLE_FOLDER
 from .tables.blocks import BLOCK_ROWS, WindowCut, current_device, encode_table, run_windows, scoring_into
 from .tables.writer import table_writer
 

@@ -18,7 +18,8 @@ from .damaged_files import damage_named
 from .runs.comparison import compare
 from .runs.folder import publish, reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
-from .runs.own_files import is_run, remove_drafts, remove_run
+from .runs.inventory import begin_inventory
+from .runs.own_files import is_run, refuse_foreign, remove_drafts, remove_run
 from .runs.recipe import HeadRecipe, ImageTextRecipe
 from .runs.table_heads import HeadRun
 from .runs.walk import execute
@@ -47,9 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         refuse_shared_folder(recipe)
     with lock_folder(root, speaks):
         if speaks:
-            remove_drafts(root)
-            if recipe.run.overwrite and is_run(root):
-                remove_run(root, reads_of(recipe))
+            if is_run(root):
+                remove_drafts(root)
+                if recipe.run.overwrite:
+                    remove_run(root, reads_of(recipe))
+                refuse_foreign(root)
+            begin_inventory(root)
         for name in architectures:
             for seed in seeds:
                 folder = str(root / f"{name}-seed{seed}")

@@ -14,6 +14,7 @@ from ..evaluation.run_results import RESULT_FILE, RunResults
 from ..locking import LOCK_FILE, draft_folder
 from ..tasks.checkpoints import RECIPE_FILE
 from .runs.own_files import is_run
+from .runs.reads import real_places
 
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
@@ -29,10 +30,17 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
         ValueError: naming the clash, before any work.
     """
     target = Path(out)
+    real = target.resolve()
     for name in inputs:
         source = Path(name)
         if not source.exists():
             continue
+        links = (one for one in real_places(source) if one != source.resolve() and one.is_relative_to(real))
+        if linked := next(links, None):
+            raise ValueError(
+                f"Expected an output that {str(name)!r} does not read, found {str(out)!r}, where a link in there leads "
+                f"to {str(linked)!r}. Choose another output: the input would be lost."
+            )
         if target.exists() and os.path.samefile(target, source):
             raise ValueError(
                 f"Expected an output other than the input, found {str(out)!r} for both. Choose another output: the "
@@ -64,13 +72,19 @@ def check_output_file(out: str | os.PathLike, inputs: Iterable[str | os.PathLike
         raise ValueError(f"Expected a file to write, found the folder {str(out)!r}. Name a file in it.")
     if not file.exists() or not file.stat().st_size:
         return
-    names = _column_names(file)
-    own = ("prediction", "embedding", "predicted_", "statistic: ")
-    if not any(name in own[:2] or name.startswith(own[2:]) for name in names):
+    if not _is_own_table(_column_names(file)):
         raise ValueError(
             f"Expected a new output or predictions of an earlier call, found another file at {str(out)!r}. Choose "
             "another output, or move that file elsewhere."
         )
+
+
+def _is_own_table(names: list[str]) -> bool:
+    """Whether columns are those of predictions (a decision with its scores), or of what is told of a table's rows."""
+    if "prediction" in names and any(name.startswith("probability_") for name in names):
+        return True
+    of_rows = any(name == "embedding" or name.startswith(("predicted_", "statistic: ")) for name in names)
+    return of_rows and "row" in names
 
 
 def _column_names(table: Path) -> list[str]:
@@ -83,6 +97,21 @@ def _column_names(table: Path) -> list[str]:
         return list(dict(json.loads(first))) if table.suffix == ".jsonl" else next(csv.reader([first]), [])
     except (ValueError, TypeError, RecursionError, csv.Error, pa.ArrowException):
         return []
+
+
+def check_state(
+    state: str | os.PathLike, out: str | os.PathLike, inputs: Iterable[str | os.PathLike]
+) -> None:
+    """Refuse a folder of `--state` that is a run's, an input's, or holds the output; see also `check_output`."""
+    folder = Path(state)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Expected a folder as --state, found a file at {str(state)!r}. Choose another one.")
+    check_output(folder, inputs)
+    if Path(out).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"Expected an output outside of --state, found {str(out)!r} in {str(state)!r}. Choose another output: the "
+            "state holds the rows of earlier calls alone."
+        )
 
 
 def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:

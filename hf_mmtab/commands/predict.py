@@ -30,7 +30,7 @@ from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
-from .outputs import check_output_file, draft_of
+from .outputs import check_output_file, check_state, draft_of
 from .tables.blocks import current_device
 from .tables.predicting import predict_table
 from .tables.writer import check_suffix, table_writer
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
     check_suffix(Path(options.out))
     check_output_file(options.out, [options.input, options.checkpoint])
+    if options.state is not None:
+        check_state(options.state, options.out, [options.input, options.checkpoint])
     if options.explain:
         import_captum()
     with damage_named(options.checkpoint):

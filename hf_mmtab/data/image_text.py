@@ -91,6 +91,8 @@ class ImageText(datasets.ArrowBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         self._scan: ImageTextScan = scan(self._sources, cast(ImageTextConfig, self.config), self._bad)
+        # Rows whose pictures were repaired or broken since are looked at again; `datasets` asks for the hash later.
+        self.hash = f"{self.hash}-{self._scan.pictures}"
         return datasets.DatasetInfo(description=self.__doc__ or "", features=self._scan.features())
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:

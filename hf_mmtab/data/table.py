@@ -84,7 +84,7 @@ class Table(datasets.ArrowBasedBuilder):
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files, and the rules
         # by which this version reads them.
-        kwargs.setdefault("hash", f"{files_digest(self._files)}-3")
+        kwargs.setdefault("hash", f"{files_digest(self._files)}-4")
         kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
         with plain_errors(root):
             super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)

@@ -12,6 +12,7 @@ from transformers.utils import logging
 from .csv_text import TextBlock, read_header, read_text_blocks
 from .records import BadRecords, check_names
 from .text_files import is_visible, separator_of
+from .utf8_cells import without_broken_texts
 
 logger = logging.get_logger(__name__)
 
@@ -95,8 +96,9 @@ def read_blocks(
     for table in _arrow_tables(path):
         check_names(table.column_names, path)
         bad.rows_read += table.num_rows
-        yield TextBlock(_plain_types(table), np.arange(done, done + table.num_rows) + 1)
+        kept, numbers = without_broken_texts(table, str(path), done, bad)
         done += table.num_rows
+        yield TextBlock(_plain_types(kept), numbers)
 
 
 def _arrow_tables(path: Path) -> Iterator[pa.Table]:

@@ -25,7 +25,7 @@ from ...tasks import PreparedTable
 from ...tasks.table_labels import epoch_sampler
 from ...training import MMTabTrainer
 from ..tables.predicting import judged_logits
-from .own_files import CACHE_FOLDER
+from .own_names import CACHE_FOLDER
 from .recipe import HeadRecipe
 
 logger = logging.get_logger(__name__)

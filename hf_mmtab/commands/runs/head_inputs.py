@@ -12,7 +12,7 @@ from ...files import write_whole
 from ...models.tabbert.column_plan import ColumnPlan
 from ...tasks.table_heads import AUTO, WITHOUT_ENCODER
 from ...training.checkpoints import last_complete_checkpoint
-from .own_files import CACHE_FOLDER, TABLE_FOLDER
+from .own_names import CACHE_FOLDER, TABLE_FOLDER
 
 logger = logging.get_logger(__name__)
 

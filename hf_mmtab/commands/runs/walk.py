@@ -24,7 +24,9 @@ from ...training.collapse import course_notes
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
-from .own_files import CACHE_FOLDER, remove_folder
+from .inventory import inventory_kept, write_inventory
+from .own_files import remove_folder
+from .own_names import CACHE_FOLDER
 from .recipe import Recipe
 from .report import REPORT_FOLDER, common_facts, predictions_file, write_report_and_card
 
@@ -221,6 +223,7 @@ def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
     write_run_report(run, results)
     if recipe.shared is None:
         remove_folder(folder, CACHE_FOLDER)  # it can be large
+    write_inventory(folder)
     write_whole(folder / RESULT_FILE, results.to_json())
 
 
@@ -244,7 +247,7 @@ def complete(run: Run, results: RunResults) -> None:
     if not all(_is_whole(path) for path in (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)):
         logger.info(f"The report or the card in {folder} is gone; it is written again.")
         try:
-            with damage_named(folder, run.recipe.shared):
+            with damage_named(folder, run.recipe.shared), inventory_kept(folder):
                 run.restore()
                 write_run_report(run, results)
         except (OSError, ValueError) as error:  # the data of a finished run may be elsewhere by now

@@ -92,6 +92,14 @@ def column(table: pa.Table, name: str) -> pa.Array:
             f"Expected single values in column {name!r}, found {chunked.type}. Remove its field from the plan, or "
             "split the column into several."
         )
+    if pa.types.is_binary(chunked.type) or pa.types.is_large_binary(chunked.type):
+        try:
+            chunked = chunked.cast(pa.large_string())
+        except pa.ArrowInvalid as error:
+            raise ValueError(
+                f"Expected text in UTF-8 in column {name!r}, found {chunked.type} that is none ({error}). Write it as "
+                "text, or take its field out of the plan."
+            ) from error
     array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # zero chunks
         array = pa.array([], type=chunked.type) if array.num_chunks == 0 else pa.concat_arrays(array.chunks)
