@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+
 from hf_mmtab.commands.damaged_files import damaged_file
 from hf_mmtab.commands.push_to_hub import files_to_push
 from hf_mmtab.commands.runs.inventory import foreign_names, own_names, read_inventory
