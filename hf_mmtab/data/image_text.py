@@ -47,6 +47,7 @@ class ImageText(datasets.ArrowBasedBuilder):
     VERSION = datasets.Version("1.0.0")
     FOLDER: str | None = None  # below the data's root, where the files are if there is such a folder
     DEFAULTS: Mapping[str, Any] = {}  # of the config's fields
+    hash: str | None
 
     def __init__(
         self,

@@ -170,6 +170,19 @@ def test_overwrite_refuses_what_is_read_through_links_or_named_in_the_data(runs,
     assert contents(runs) == before
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["vocab.json", "comparison.md", "lstm-seed2/README.md", "_table/cards.csv", "checkpoint-123/config.json"],
+)
+def test_in_a_run_of_an_earlier_version_too_a_name_alone_does_not_count(runs, name):
+    (runs / "lstm" / name).parent.mkdir(exist_ok=True)
+    (runs / "lstm" / name).write_text("mine")
+    assert damaged_file(runs / "lstm") is None
+    with pytest.raises(ValueError, match=f"files of others, or changed since.*: {name}"):
+        remove_run(runs / "lstm", {})
+    assert (runs / "lstm" / name).read_text() == "mine"
+
+
 @pytest.mark.parametrize("run", ["new", "mmbt"])
 @pytest.mark.parametrize("name", ["brokenconfig.json", "lstm-seed2/config.json", "notes/data.json"])
 def test_a_damaged_file_of_somebody_else_is_not_a_runs(runs, run, name):

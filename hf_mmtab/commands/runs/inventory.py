@@ -8,16 +8,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...data.simulated_cards import is_replaceable
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...files import PARTIAL_SUFFIX, write_whole
 from ...locking import LOCK_FILE
 from ...training.checkpoints import MANIFEST_NAME, file_digest
-from .own_names import CACHE_FOLDER, RUN_OF_SEVERAL, TABLE_FOLDER, is_own_name
+from .own_names import CACHE_FOLDER, COMPARISON_FILE, RUN_OF_SEVERAL, TABLE_FOLDER, is_own_name
 
 INVENTORY_FILE = ".hf_mmtab.json"
 # Large or still growing: known by name and place alone.
 _NOT_HASHED = re.compile(
     rf"(?:[^/]+/)?(?:{TABLE_FOLDER}|{CACHE_FOLDER})/.*|(?:.*/)?runs/[^/]+/events\.out\.tfevents.*"
+)
+# What a checkpoint has at least one of, and what only a tokenizer writes.
+_SAVED = ("*.safetensors", "optimizer*", "trainer_state.json", "hf_mmtab_*.py")
+_OF_TOKENIZER = re.compile(
+    r"vocab\.(json|txt)|merges\.txt|spiece\.model|tokenizer\.(model|json)|sentencepiece\.bpe\.model|"
+    r"special_tokens_map\.json|added_tokens\.json"
 )
 
 Files = dict[str, dict[str, Any]]  # name → size, time of the last change, hash
@@ -117,11 +124,22 @@ def _always_own(folder: Path, name: str) -> bool:
 def _has_place(folder: Path, name: str) -> bool:
     """Whether a run that lists nothing, as it is going on or of an earlier version, may write to this place.
 
-    Beside several runs lie predictions of baselines; one run alone writes into no folder called like one of several.
+    Beside several runs lie predictions of baselines; one run alone writes into no folder called like one of several. A
+    run of an earlier version is over, so that what belongs together lies together.
     """
     first, _, rest = name.partition("/")
-    is_run = (folder / first / "recipe.yaml").is_file()
-    return is_run or rest.startswith("predictions/") or not RUN_OF_SEVERAL.fullmatch(first)
+    if RUN_OF_SEVERAL.fullmatch(first):
+        return rest.startswith("predictions/") or (folder / first / "recipe.yaml").is_file()
+    if has_inventory(folder):
+        return True
+    if name == COMPARISON_FILE:
+        return any(RUN_OF_SEVERAL.fullmatch(path.parent.name) for path in folder.glob("*/recipe.yaml"))
+    if name == f"{TABLE_FOLDER}/cards.csv":
+        return is_replaceable(folder / name)
+    if first.startswith("checkpoint-"):
+        return any(any((folder / first).glob(kind)) for kind in _SAVED)
+    of_tokenizer = _OF_TOKENIZER.fullmatch(Path(name).name)
+    return of_tokenizer is None or (folder / name).with_name("tokenizer_config.json").is_file()
 
 
 def _is_unchanged(folder: Path, name: str, files: Files | None) -> bool:
