@@ -18,7 +18,7 @@ from .damaged_files import damage_named
 from .runs.comparison import compare
 from .runs.folder import publish, reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
-from .runs.inventory import begin_inventory
+from .runs.inventory import begin_inventory, has_inventory
 from .runs.own_files import is_run, refuse_foreign, remove_drafts, remove_run
 from .runs.recipe import HeadRecipe, ImageTextRecipe
 from .runs.table_heads import HeadRun
@@ -52,8 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 remove_drafts(root)
                 if recipe.run.overwrite:
                     remove_run(root, reads_of(recipe))
-                refuse_foreign(root)
-            begin_inventory(root)
+                refuse_foreign(root, of_runs_inside=False)  # each run looks at its own
+            if not has_inventory(root):
+                begin_inventory(root)
         for name in architectures:
             for seed in seeds:
                 folder = str(root / f"{name}-seed{seed}")

@@ -265,3 +265,29 @@ def test_a_card_of_a_pipeline_names_the_model_of_the_hub():
         usage_code({"model_type": "tabbert", "statistics": ["values"]}, "kunde-meier"), "me/fraud"
     )
     assert 'pipeline("tabular-sequence-classification", model="me/fraud")' in card and "meier" not in card
+
+
+@pytest.mark.slow
+def test_several_runs_keep_lists_of_their_own_and_replace_no_file_of_others(runs):
+    (runs / "several").mkdir()
+    text = "# precious\n" + (runs / "pictures.yaml").read_text()
+    (runs / "several" / "recipe.yaml").write_text(text)
+    again = ["several/recipe.yaml", "--seeds", "1", "2", "--output_dir", "several", *SHORT]
+    command("finetune", *again, "--overwrite", "true")
+    assert (runs / "several" / "recipe.yaml").read_text() == text
+    assert foreign_names(runs / "several") == [] and {"comparison.md"} <= set(
+        read_inventory(runs / "several") or ()
+    )
+    (runs / "several" / "mmbt-seed2" / "README.md").write_text("my own words")
+    command("finetune", *again)  # reads the second run alone
+    for name in ("mmbt-seed1/README.md", "comparison.md"):
+        before = (runs / "several" / name).read_text()
+        (runs / "several" / name).write_text("my own words")
+        with pytest.raises(ValueError, match="changed since"):
+            command("finetune", *again)
+        assert (runs / "several" / name).read_text() == "my own words"
+        (runs / "several" / name).write_text(before)
+    with pytest.raises(ValueError, match=r"changed since.*mmbt-seed2/README\.md"):
+        command("finetune", *again, "--overwrite", "true")
+    (runs / "several" / "mmbt-seed2" / "README.md").unlink()
+    command("finetune", *again, "--overwrite", "true")

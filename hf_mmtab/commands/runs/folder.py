@@ -88,7 +88,7 @@ def refuse_shared_folder(recipe: Recipe) -> None:
     folder = recipe.folder
     refuse_file(folder)
     names = _names_in(folder)
-    if names and recipe.run.overwrite:
+    if names and recipe.run.overwrite and (names != {RECIPE_FILE} or is_run(folder)):
         _refuse_start_anew(recipe)
         return
     others = names & {COMPARISON_FILE, TABLE_FOLDER, CACHE_FOLDER}

@@ -65,11 +65,18 @@ def write_inventory(folder: Path, foreign: Iterable[str] = ()) -> None:
 
 @contextmanager
 def inventory_kept(folder: Path) -> Iterator[None]:
-    """List anew what a finished run consists of, after a block that writes some of it."""
-    listed = read_inventory(folder) is not None
-    foreign = foreign_names(folder) if listed else []
-    yield
-    if listed:
+    """List anew what a finished run consists of, after a block that writes some of it.
+
+    A process that is killed within the block leaves no list, so that what it wrote is nobody else's.
+    """
+    if read_inventory(folder) is None:
+        yield
+        return
+    foreign = foreign_names(folder)
+    begin_inventory(folder)
+    try:
+        yield
+    finally:
         write_inventory(folder, foreign)
 
 
@@ -79,11 +86,18 @@ def own_names(folder: Path) -> list[str]:
     return [name for name in _own_looking(folder) if name not in foreign]
 
 
-def foreign_names(folder: Path) -> list[str]:
-    """Return the files that are called as a run's, and that the run did not write or somebody changed since."""
+def foreign_names(folder: Path, of_runs_inside: bool = True) -> list[str]:
+    """Return the files that are called as a run's, and that the run did not write or somebody changed since.
+
+    Args:
+        folder: of a run, or of several.
+        of_runs_inside: whether the files of each of several runs count, too.
+    """
     read, found = cache(read_inventory), []
     for name in _own_looking(folder):
         place, rest = _run_of(folder, name)
+        if place != folder and not of_runs_inside:
+            continue
         if not _always_own(place, rest) and not _is_unchanged(place, rest, read(place)):
             found.append(name)
     return found

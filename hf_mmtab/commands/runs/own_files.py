@@ -155,9 +155,9 @@ def refuse_removal(folder: Path, reads: Mapping[str, Path]) -> None:
     refuse_foreign(folder)
 
 
-def refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path, of_runs_inside: bool = True) -> None:
     """Raise a ValueError if files that a run would replace or remove are not as a run wrote them."""
-    if foreign := foreign_names(folder):
+    if foreign := foreign_names(folder, of_runs_inside):
         shown = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
         raise ValueError(
             f"Expected output_dir {str(folder)!r} to hold what a run wrote there, found files of others, or changed "
