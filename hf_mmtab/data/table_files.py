@@ -13,6 +13,7 @@ from .csv_text import TextBlock, read_header, read_text_blocks
 from .folder_files import files_below, files_in, refuse_twice
 from .records import BadRecords, check_names
 from .text_files import separator_of
+from .utf8_cells import without_broken_texts
 
 logger = logging.get_logger(__name__)
 
@@ -99,8 +100,9 @@ def read_blocks(
     for table in _arrow_tables(path):
         check_names(table.column_names, path)
         bad.rows_read += table.num_rows
-        yield TextBlock(_plain_types(table), np.arange(done, done + table.num_rows) + 1)
+        kept, numbers = without_broken_texts(table, str(path), done, bad)
         done += table.num_rows
+        yield TextBlock(_plain_types(kept), numbers)
 
 
 def _arrow_tables(path: Path) -> Iterator[pa.Table]:

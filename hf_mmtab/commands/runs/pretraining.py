@@ -33,7 +33,7 @@ from ...tasks.table import PROCESSOR_FOLDER
 from ...training import MMTabTrainer
 from ...training.callbacks import NamedProgress
 from ..console import counted, parameters
-from .own_files import TABLE_FOLDER
+from .own_names import TABLE_FOLDER
 from .recipe import PretrainingRecipe
 from .table_notes import data_summary, leak_sentence, warn_each
 from .walk import Run

@@ -49,7 +49,7 @@ from .compared import ComparedRun
 from .folder import leave_out_absent_parts
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_inputs import choose_inputs, inputs_note
-from .own_files import CACHE_FOLDER, TABLE_FOLDER
+from .own_names import CACHE_FOLDER, TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
 from .table_facts import table_facts

@@ -14,6 +14,7 @@ from ...evaluation.judging import closing_words
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
+from ...locking import lock_folder
 from ...publishing.local_paths import LocalPaths, hub_names
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
@@ -25,8 +26,9 @@ from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
-from .lock import lock_folder
-from .own_files import CACHE_FOLDER, remove_folder
+from .inventory import inventory_kept, write_inventory
+from .own_files import remove_folder
+from .own_names import CACHE_FOLDER
 from .recipe import Recipe
 from .report import REPORT_FOLDER, common_facts, predictions_file, write_report_and_card
 
@@ -242,6 +244,7 @@ def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
     send_report(folder, write_run_report(run, results), recipe.training.report_to)
     if recipe.shared is None:
         remove_folder(folder, CACHE_FOLDER)  # it can be large
+    write_inventory(folder)
     write_whole(folder / RESULT_FILE, results.to_json())
 
 
@@ -265,7 +268,7 @@ def complete(run: Run, results: RunResults) -> None:
     if not all(_is_whole(path) for path in (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)):
         logger.info(f"The report or the card in {folder} is gone; it is written again.")
         try:
-            with damage_named(folder, run.recipe.shared):
+            with damage_named(folder, run.recipe.shared), inventory_kept(folder):
                 run.restore()
                 write_run_report(run, results)
         except (OSError, ValueError) as error:  # the data of a finished run may be elsewhere by now
