@@ -17,6 +17,7 @@ COMMANDS = {
     "embed": "write TabBERT's embeddings of rows: CHECKPOINT INPUT OUT.parquet",
     "export": "write a model as ONNX, checked against torch: CHECKPOINT OUT [--int8]",
     "serve": "answer over HTTP with an exported model, without torch: FOLDER [--port 8000]",
+    "demo": "a page to try a model on, with the reasons for what it says: CHECKPOINT",
     "convert_checkpoint": "bring a checkpoint of an original over, or back: KIND SRC DST [--reverse]",
     "completion": "print a script that completes commands and keys: bash or zsh",
     "push_to_hub": "upload a run's model, processor, card and report: CHECKPOINT REPO_ID [--public]",
