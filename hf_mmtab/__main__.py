@@ -11,12 +11,14 @@ COMMANDS = {
     "pretrain": "pretrain TabBERT on a table: RECIPE.yaml [--field value ...]",
     "finetune": "train and evaluate a classifier: RECIPE.yaml [--field value ...]",
     "eval_checkpoint": "evaluate a saved model: CHECKPOINT DATA --split S --out DIR",
+    "report": "finished runs beside each other on one page: RUN RUN ... --out FOLDER",
     "predict": "classify new rows: CHECKPOINT INPUT OUT",
     "drift": "how a table differs from the training rows: CHECKPOINT TABLE OUT.html",
     "embed": "write TabBERT's embeddings of rows: CHECKPOINT INPUT OUT.parquet",
     "export": "write a model as ONNX, checked against torch: CHECKPOINT OUT [--int8]",
     "serve": "answer over HTTP with an exported model, without torch: FOLDER [--port 8000]",
     "convert_checkpoint": "bring a checkpoint of an original over, or back: KIND SRC DST [--reverse]",
+    "completion": "print a script that completes commands and keys: bash or zsh",
     "push_to_hub": "upload a run's model, processor, card and report: CHECKPOINT REPO_ID [--public]",
 }
 USAGE = "\n".join(

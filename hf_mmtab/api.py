@@ -5,6 +5,7 @@ from .data.image_text import ImageText
 from .data.original_tasks import MMIMDB, VSNLI, Food101
 from .data.prsa import PRSA
 from .data.table import Table
+from .model_card import write_trainer_card as _write_trainer_card
 from .models.mmbt import (
     MMBTBaselineConfig,
     MMBTBaselineForClassification,
@@ -37,3 +38,4 @@ from .training import FreezeSchedule, MMTabTrainer, MMTabTrainingArguments
 _register_mmbt()
 _register_tabbert()
 _register_pipelines()
+MMTabTrainer.write_card = _write_trainer_card  # training imports nothing of the cards

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from hub_server import EXPIRED_TOKEN
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, ModelCard, constants
 from PIL import Image
 from tiny_backbones import IMAGE_CONFIGS, TEXT_CONFIGS, VOCABULARY, tiny_config
 from transformers import (
@@ -338,11 +338,27 @@ def test_the_trainer_pushes_a_model_that_comes_back(tmp_path):
             disable_tqdm=True,
         ),
         train_dataset=rows,
+        eval_dataset=rows,
         data_collator=MMBTCollator(processor, num_labels=3),
         processing_class=processor,
+        compute_metrics=lambda outputs: {"accuracy": 0.25},
     )
     trainer.train()
     trainer.push_to_hub(commit_message="After training")
+    card = ModelCard.load("acme/trained")
+    assert 'from_pretrained("acme/trained")' in card.content
+    assert "MMBT (Kiela et al. 2019)" in card.content
+    assert "Results" not in card.content  # nothing was evaluated yet
+    trainer.evaluate()
+    trainer.push_to_hub(dataset="animals", license="mit", finetuned_from="acme/start")
+    card = ModelCard.load("acme/trained")
+    assert card.data.license == "mit" and card.data.base_model == ["acme/start"]
+    result = card.data.eval_results[0]
+    assert (result.metric_type, result.metric_value, result.dataset_name) == ("accuracy", 0.25, "animals")
+    assert str(tmp_path) not in card.content and "unknown" not in card.content
+    (tmp_path / "run" / "README.md").write_text("# Mine\n")
+    trainer.push_to_hub()
+    assert ModelCard.load("acme/trained").text.strip() == "# Mine"  # a person's card stays
     loaded = AutoModelForSequenceClassification.from_pretrained("acme/trained")
     assert_same_weights(loaded, trainer.model)
     assert AutoProcessor.from_pretrained("acme/trained").fingerprint == processor.fingerprint

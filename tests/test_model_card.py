@@ -3,11 +3,14 @@
 import html
 import json
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import polars
 import pytest
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from PIL import Image
@@ -15,6 +18,7 @@ from transformers import BertConfig, BertTokenizer, ResNetConfig
 
 from hf_mmtab.evaluation.ablation import AblationRow
 from hf_mmtab.evaluation.comparison import ModelResult
+from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.metrics import Interval, PairedDifference, scores_for
 from hf_mmtab.model_card import collect_differences, write_model_card
 from hf_mmtab.model_card.markdown import code, fenced, plain
@@ -25,6 +29,12 @@ from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 from hf_mmtab.reports import RunFacts, SplitPredictions
 from hf_mmtab.reports.facts import MASKED_LM
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import make_model_cards  # noqa: E402
+
+TOLD = yaml.safe_load((ROOT / "model_cards" / "cards.yaml").read_text(encoding="utf-8"))
+CARDS = sorted(path for path in (ROOT / "model_cards").glob("*.md") if path.stem in TOLD)
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 NAMES = {0: "cat", 1: "dog|wolf", 2: "bird"}
 
@@ -49,16 +59,20 @@ def facts():
     probabilities[:12] = [0.2, 0.6, 0.2]
     return RunFacts(
         "MMBT on animals", SINGLE, NAMES, task="An animal from its picture and text.",
-        metrics={"validation": {"accuracy": 0.9}, "test": scores_for(SINGLE, labels, probabilities, NAMES)},
-        intervals={"test": {"accuracy": Interval(0.8, 0.7, 0.9, 1000)}},
+        results=RunResults(
+            "mmbt", "animals", "test",
+            metrics={"validation": {"accuracy": 0.9}, "test": scores_for(SINGLE, labels, probabilities, NAMES)},
+            intervals={"test": {"accuracy": Interval(0.8, 0.7, 0.9, 1000)}},
+            ablation=[AblationRow("text", "shuffle", "accuracy", 0.5, 0.8)],
+            notes=["No title is in two splits."], training_minutes=2,
+        ),
         predictions={"test": SplitPredictions(probabilities, labels)},
         comparison=[
             ModelResult("mmbt", {"accuracy": [0.8, 0.9]}, is_own=True),
             ModelResult("bert", {"accuracy": [0.7]}, {}, {"accuracy": PairedDifference(0.15, 0.1, 0.2, 1.0, 1000)}),
         ],
-        ablation=[AblationRow("text", "shuffle", "accuracy", 0.5, 0.8)],
-        freeze_timeline="text_encoder ░░██", bad_records={"empty text": 3}, notes=["No title is in two splits."],
-        command="python -m hf_mmtab finetune r.yaml", recipe="seed: 1", duration=120, versions={"torch": "2.14.1"},
+        freeze_timeline="text_encoder ░░██", bad_records={"empty text": 3},
+        command="python -m hf_mmtab finetune r.yaml", recipe="seed: 1", versions={"torch": "2.14.1"},
     )  # fmt: skip
 
 
@@ -81,10 +95,12 @@ def test_card_holds_the_facts(facts, model_dir):
 
 
 def test_the_card_says_what_was_resampled_and_leads_with_the_main_metric(facts, tmp_path):
-    facts.resampled, facts.bad_records = "histories", {"number expected": 1}
+    facts.results.resampled_by, facts.bad_records = "entity", {"number expected": 1}
     facts.id2label, facts.main_metric = {0: "no", 1: "yes"}, "average_precision"
-    facts.metrics = {"test": {"accuracy": 0.99, "macro_average_precision": 0.5, "average_precision": 0.02}}
-    facts.intervals, facts.comparison, facts.predictions = (
+    facts.results.metrics = {
+        "test": {"accuracy": 0.99, "macro_average_precision": 0.5, "average_precision": 0.02}
+    }
+    facts.results.intervals, facts.comparison, facts.predictions = (
         {"test": {"average_precision": Interval(0.02, 0.01, 0.03, 100)}}, [], {},
     )  # fmt: skip
     path = write_model_card(facts, saved_config(tmp_path / "card", {"model_type": "tabbert"}))
@@ -106,6 +122,20 @@ def test_header_is_valid_and_holds_the_results(facts, model_dir):
     assert results["accuracy"].metric_args == {"interval_95": [0.7, 0.9]}
     assert results["accuracy"].dataset_type == "org/animals"
     assert "micro_f1" not in results
+
+
+@pytest.mark.parametrize("path", CARDS, ids=[path.stem for path in CARDS])
+def test_the_cards_of_the_recipes_load_and_are_what_the_script_makes(path):
+    card = ModelCard.load(path)
+    told = TOLD[path.stem]
+    assert card.content == make_model_cards.card_of(path.stem, told)
+    assert card.data.library_name == "transformers"
+    assert card.data.tags[0] == "hf_mmtab"
+    results = card.data.eval_results or []
+    assert [result.metric_value for result in results] == [
+        mean for mean, _ in told.get("results", {}).values()
+    ]
+    assert {result.dataset_name for result in results} <= {told["data_name"]}
 
 
 def test_what_is_not_known_is_not_said(model_dir):
@@ -276,17 +306,13 @@ def test_a_card_of_hostile_names_has_the_sections_of_any_other(facts, model_dir)
     facts.id2label = dict(
         enumerate(["](javascript:alert(1))", "# Heading\n\n# two", "<img src=x onerror=y>|`z"])
     )
-    facts.title, facts.task, facts.notes = (
+    facts.title, facts.task, facts.results.notes = (
         "# T\n\n---\n[x](y)",
         "a\n\n# b",
         ["# note\n\n## deeper", "<b>x</b>"],
     )
-    facts.recipe, facts.command, facts.main_split = (
-        "seed: 1\nnote: |\n  ```\n  # out\n",
-        "run '```\n# x'",
-        "test",
-    )
-    facts.bad_records, facts.details = {"<i>\n# reason": 2}, {"device": "`x`\n# y"}
+    facts.recipe, facts.command = "seed: 1\nnote: |\n  ```\n  # out\n", "run '```\n# x'"
+    facts.bad_records, facts.results.details = {"<i>\n# reason": 2}, {"device": "`x`\n# y"}
     card = write_model_card(facts, model_dir, license="mit", differences=[])
     text = card.read_text(encoding="utf-8")
 

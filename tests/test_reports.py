@@ -12,6 +12,7 @@ from PIL import Image
 from hf_mmtab.evaluation.ablation import AblationRow
 from hf_mmtab.evaluation.comparison import ModelResult
 from hf_mmtab.evaluation.decoded_histories import HistoryTable
+from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.metrics import Interval, PairedDifference, bootstrap_interval, scores_for
 from hf_mmtab.reports import RunFacts, SplitPredictions, write_report
 from hf_mmtab.reports.examples import thumbnail, worst_errors
@@ -27,12 +28,15 @@ from hf_mmtab.reports.plots_scores import (
     wilson,
 )
 from hf_mmtab.reports.plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
-from hf_mmtab.reports.style import spread_labels
 from hf_mmtab.reports.tables import headline, split_table
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 NAMES = {0: "cat", 1: "dog", 2: "a <b>bird</b> & $5"}
 PNG = re.compile(r'src="data:image/png;base64,([^"]+)"')
+
+
+def judged(scores, **more) -> RunResults:
+    return RunResults("model", "data", "test", metrics={"test": scores}, **more)
 
 
 def audit_records():
@@ -76,8 +80,13 @@ def single(tmp_path_factory):
         problem_type=SINGLE,
         id2label=NAMES,
         task="An animal from its picture and text.",
-        metrics={"validation": {"accuracy": 0.75}, "test": scores},
-        intervals={"test": {"accuracy": bootstrap_interval("accuracy", labels, probabilities, SINGLE)}},
+        results=RunResults(
+            "mmbt", "animals", "test", metrics={"validation": {"accuracy": 0.75}, "test": scores},
+            intervals={"test": {"accuracy": bootstrap_interval("accuracy", labels, probabilities, SINGLE)}},
+            ablation=[AblationRow("image", "blank", m, 0.5, 0.85) for m in ("accuracy", "macro_f1")],
+            notes=["Windows of the test split share no rows with training."],
+            training_minutes=100.0, details={"parameters": "28.6 M"},
+        ),
         predictions={"test": SplitPredictions(probabilities, labels, rows)},
         comparison=[
             ModelResult("mmbt", {"accuracy": [0.8, 0.9]}, is_own=True, seconds=100),
@@ -86,17 +95,13 @@ def single(tmp_path_factory):
                 {"accuracy": PairedDifference(0.14, 0.05, 0.2, 0.99, 1000)}, seconds=50,
             ),
         ],
-        ablation=[AblationRow("image", "blank", m, 0.5, 0.85) for m in ("accuracy", "macro_f1")],
         log_history=log,
         freeze_timeline="text_encoder ░░██",
         audit_path=audit,
         bad_records={"picture cannot be decoded": 2},
-        notes=["Windows of the test split share no rows with training."],
         command="python -m hf_mmtab finetune recipe.yaml --seed 1",
         recipe="learning_rate: 5.0e-5",
-        duration=6000.0,
         versions={"torch": "2.14.1"},
-        details={"parameters": "28.6 M"},
     )  # fmt: skip
 
 
@@ -111,7 +116,7 @@ def test_report_of_a_single_label_run_contains_every_section(single, page):
     for section in ("comparison", "inputs", "results", "errors", "training", "freezing", "repeat"):
         assert f'id="{section}"' in html
         assert f'href="#{section}"' in html
-    accuracy = single.metrics["test"]["accuracy"]
+    accuracy = single.results.metrics["test"]["accuracy"]
     assert f"<b>{accuracy:.3f}</b><span>accuracy</span>" in html
     assert "Trained in 1 h 40 min. Parameters: 28.6 M." in html
     assert "0.850 <small>± 0.071" in html and "+0.140 <small>+0.050 to +0.200" in html
@@ -121,7 +126,7 @@ def test_report_of_a_single_label_run_contains_every_section(single, page):
     assert "text_encoder ░░██" in html and "frozen forever" in html
     figures = {p.name for p in (page.parent / "figures").iterdir()}
     assert figures == {
-        "learning_curves.png", "freezing.png", "update_audit.png", "comparison.png", "ablation.png",
+        "learning_curves.png", "update_audit.png", "comparison.png", "ablation.png",
         "confusion.png", "precision_recall.png", "calibration.png",
     }  # fmt: skip
     assert len(PNG.findall(html)) == len(figures)
@@ -163,8 +168,8 @@ def test_report_of_a_multi_label_run(tmp_path):
     probabilities = np.clip(rng.normal(0.3 + 0.4 * labels, 0.2), 0, 1)
     rows = [{"sentence1": f"first {i}", "sentence2": "second " * 100, "image": None} for i in range(80)]
     facts = RunFacts(
-        "Several", MULTI, NAMES, metrics={"test": scores_for(MULTI, labels, probabilities, NAMES, [0.4, 0.5, 0.6])},
-        thresholds=[0.4, 0.5, 0.6], predictions={"test": SplitPredictions(probabilities, labels, rows)},
+        "Several", MULTI, NAMES, results=judged(scores_for(MULTI, labels, probabilities, NAMES, [0.4, 0.5, 0.6]),
+        thresholds=[0.4, 0.5, 0.6]), predictions={"test": SplitPredictions(probabilities, labels, rows)},
     )  # fmt: skip
     html = write_report(facts, tmp_path).read_text(encoding="utf-8")
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"labels", "precision_recall", "calibration"}
@@ -194,9 +199,11 @@ def test_report_of_rare_positives_over_time(tmp_path):
     )  # fmt: skip
     names = {0: "genuine", 1: "fraud"}
     facts = RunFacts(
-        "Fraud", SINGLE, names, main_metric="average_precision", thresholds=[0.25], resampled="histories",
-        intervals={"test": {"average_precision": Interval(0.5, 0.4, 0.6, 100)}}, predictions={"test": predictions},
-        metrics={"test": scores_for(SINGLE, labels, predictions.probabilities, names, [0.25])},
+        "Fraud", SINGLE, names, main_metric="average_precision", predictions={"test": predictions},
+        results=judged(
+            scores_for(SINGLE, labels, predictions.probabilities, names, [0.25]), thresholds=[0.25],
+            resampled_by="entity", intervals={"test": {"average_precision": Interval(0.5, 0.4, 0.6, 100)}},
+        ),
     )  # fmt: skip
     html = write_report(facts, tmp_path, examples=6).read_text(encoding="utf-8")
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
@@ -294,7 +301,7 @@ def test_report_of_a_regression(tmp_path):
     values[42, 1] += 90
     labels[5, 0] = np.nan
     names = {0: "PM2.5", 1: "PM10"}
-    facts = RunFacts("Air", REGRESSION, names, metrics={"test": scores_for(REGRESSION, labels, values, names)},
+    facts = RunFacts("Air", REGRESSION, names, results=judged(scores_for(REGRESSION, labels, values, names)),
                      predictions={"test": SplitPredictions(values, labels)})  # fmt: skip
     html = write_report(facts, tmp_path).read_text(encoding="utf-8")
     assert "<td>RMSE, PM10</td>" in html and "The largest errors" in html
@@ -403,12 +410,6 @@ def test_numbers_are_written_for_readers():
     ]
 
 
-def test_labels_at_the_end_of_curves_do_not_overlap():
-    moved = spread_labels([1.0, 1.0, 1.05, 3.0], gap=0.2)
-    assert np.diff(sorted(moved)).min() >= 0.2 - 1e-6
-    assert moved[3] == 3.0
-
-
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "I;16", "1", "I", "F"])
 def test_pictures_of_every_mode_become_thumbnails(mode):
     data, note = thumbnail(Image.new(mode, (300, 10)))
@@ -447,3 +448,49 @@ def test_the_public_page_has_the_results_and_no_row(single, tmp_path):
     page = write_report(single, tmp_path / "acme-bank" / "report").with_name("report_public.html").read_text()
     assert 'id="errors"' not in page and "data:image/jpeg" not in page
     assert 'id="results"' in page and "acme-bank" not in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("constant", ["The model gives one answer, cat, for all 60 rows.", "no better than a constant"]),
+        ("weak", ["not told apart from a constant"]),
+        ("good", []),
+    ],
+)
+def test_a_model_that_is_no_better_than_a_constant_says_so_first(kind, expected, tmp_path):
+    labels = np.array([0] * 40 + [1] * 20)
+    right = {"constant": 40, "weak": 44, "good": 58}[kind]
+    predicted = labels.copy()
+    predicted[60 - (60 - right) :] = 0
+    probabilities = np.eye(2)[predicted] * 0.8 + 0.1
+    names = {0: "cat", 1: "dog"}
+    scores = scores_for(SINGLE, labels, probabilities, names)
+    facts = RunFacts(
+        "a", SINGLE, names, main_metric="accuracy", predictions={"test": SplitPredictions(probabilities, labels)},
+        results=RunResults(
+            "mmbt", "x", "test", metrics={"test": scores},
+            intervals={"test": {"accuracy": Interval(scores["accuracy"], scores["accuracy"] - 0.1, 1.0, 100)}},
+        ),
+    )  # fmt: skip
+    html = write_report(facts, tmp_path).read_text()
+    box = re.search(r'role="alert">(.*?)</div>', html, re.S)
+    told = box.group(1) if box else ""
+    assert all(sentence in told for sentence in expected), told
+    assert bool(box) == bool(expected)
+    assert "Constant: the best answer that is the same for every row of “test”, always cat." in html
+    assert "<dt>accuracy</dt>" in html
+
+
+def test_the_constant_answer_of_a_regression_is_the_mean(tmp_path):
+    labels = np.arange(20.0)
+    facts = RunFacts(
+        "a", "regression", {0: "y"}, predictions={"test": SplitPredictions(labels * 0 + 3, labels)},
+        results=RunResults("lstm", "x", "test", metrics={"test": {"rmse": 8.7, "r2": -1.0}}),
+    )  # fmt: skip
+    html = write_report(facts, tmp_path).read_text()
+    assert "The model gives the same values for all 20 rows." in html
+    assert (
+        "RMSE 8.700 against 5.766 of the best constant answer (always the mean). It is not worth using."
+        in html
+    )

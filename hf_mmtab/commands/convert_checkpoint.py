@@ -11,7 +11,6 @@ Nothing in SRC is run: pickles are read with inert stand-ins. DST is written whe
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,9 +21,9 @@ from .console import say
 MOST_SAID = 4000  # characters of an error; names and values of a file may be of any length
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Convert as the command line says."""
-    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(arguments)
     convert = revert_checkpoint if options.reverse else convert_checkpoint
     try:
         say(convert(options))

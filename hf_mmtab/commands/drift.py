@@ -5,7 +5,6 @@ For each field the population stability index, the shares of [UNK] and [MISSING]
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +24,10 @@ from .tables.scores import positive_scores
 MARK = '<meta name="generator" content="hf_mmtab drift">'
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Compare as the command line says."""
     start_logging()
-    options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    options = _parser().parse_args(arguments)
     _check_page(options)
     with damage_named(options.checkpoint):
         moved = write_drift(options)

@@ -6,7 +6,6 @@ statistics of the past that a model (architecture boosted or fusion) reads of ea
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,19 @@ from ..data.window_index import DEFAULT_SEQ_LEN
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..tasks.table_heads import HEADS, WITHOUT_ENCODER, beside_ids
-from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .outputs import check_output_file, draft_of
 from .runs.own_names import TABLE_FOLDER
+from .scoring_flags import in_bf16, scoring_parser
 from .tables.blocks import BLOCK_ROWS, WindowCut, current_device, encode_table, run_windows, scoring_into
 from .tables.writer import table_writer
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Embed as the command line says."""
     start_logging()
-    options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    options = _parser().parse_args(arguments)
     with damage_named(options.checkpoint):
         count, width, skipped = (write_statistics if options.what == "statistics" else embed)(options)
     left_out = f", {skipped} bad rows left out (listed above)" if skipped else ""
@@ -41,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf_mmtab embed", description=__doc__)
-    parser.add_argument("checkpoint", help="folder or Hub name of a TabBERT, pretrained or fine-tuned")
+    parser = scoring_parser("embed", __doc__, 256)
     parser.add_argument("input", help="CSV, TSV, Parquet or Arrow file, or a folder of them")
     parser.add_argument("out", help="Parquet file to write")
     parser.add_argument(
@@ -50,11 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--level", choices=["row", "window"], default="row", help="default: row")
     parser.add_argument("--seq_len", type=int, help="rows of a window; default: as trained")
-    parser.add_argument("--batch_size", type=int, default=256, help="windows at a time; default: 256")
     parser.add_argument("--float16", action="store_true", help="half the bytes: embeddings in float16")
-    precision_flags(parser)
-    parser.add_argument("--task", help="which reader; default: that of the checkpoint's recipe, else table")
-    parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     return parser
 
 

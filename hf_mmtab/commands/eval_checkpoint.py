@@ -5,7 +5,6 @@ Nothing is tuned on the data: thresholds are those saved in the checkpoint.
 
 import argparse
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,52 +22,42 @@ from ..recipes import build
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training import MMTabTrainer, MMTabTrainingArguments
-from ..training.precision import in_bf16, precision_flags
 from .console import rank, say, start_logging
 from .damaged_files import damage_named
 from .outputs import check_output_folder
 from .runs.evaluation import finish_evaluation
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
 from .runs.report import predictions_file
+from .scoring_flags import in_bf16, scoring_parser
 from .tables.blocks import current_device
 from .tables.evaluating import evaluate_table
 
 COLUMNS = ("image", "text", "text_pair", "label")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Evaluate a saved model as the command line says."""
     start_logging()
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(given)
-    command = f"python -m hf_mmtab eval_checkpoint {shlex.join(given)}"
+    options = _parser().parse_args(arguments)
+    command = f"python -m hf_mmtab eval_checkpoint {shlex.join(arguments)}"
     check_output_folder(options.out, [options.data, options.checkpoint])
     with lock_folder(Path(options.out), rank() == 0, "--out"), damage_named(options.checkpoint):
         evaluate = evaluate_table if is_table_checkpoint(options.checkpoint) else evaluate_checkpoint
         results = evaluate(options, command)
-    say(results.summary, bool(results.summary))  # the first process alone has closing words
+    say(results.summary, bool(results.summary))  # empty on all processes but the first
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf_mmtab eval_checkpoint", description=__doc__)
-    parser.add_argument("checkpoint", help="folder or Hub name of a model saved with its processor")
+    parser = scoring_parser("eval_checkpoint", __doc__, 32, COLUMNS)
     parser.add_argument("data", help="folder or file of the data, sample:openclipart or simulated:cards")
     parser.add_argument(
         "--split", default="test", help="train, validation, test, …, or all records of a file; default: test"
     )
     parser.add_argument("--out", required=True, help="folder for metrics, predictions and report")
-    parser.add_argument("--task", help="default: that of the checkpoint's recipe, else image_text")
-    parser.add_argument("--batch_size", type=int, default=32, help="per device; default: 32")
-    parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures (0)")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0: none")
     drawn = "what the intervals of a table draw; default: auto"
     parser.add_argument("--resample_by", choices=RESAMPLED, default="auto", help=drawn)
-    precision_flags(parser)
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
-    for name in COLUMNS:
-        parser.add_argument(f"--{name}_column", help="default: as the recipe says, else found by its name")
-    parser.add_argument("--allow_empty_text", action="store_true", help="keep records without a text")
-    parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     return parser
 
 
@@ -106,13 +95,13 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
         output_dir=options.out,
         per_device_eval_batch_size=options.batch_size,
         dataloader_num_workers=options.num_workers,
-        precision="fp32",  # of the weights
+        precision="fp32",  # nothing is trained; `bf16_full_eval` decides
         channels_last=True,
         bf16_full_eval=in_bf16(options, model, current_device()),
         report_to="none",
     )
     collator = task.collator(data, processor, config.num_labels)
-    with tempfile.TemporaryDirectory() as features:  # an ablation reads every picture again
+    with tempfile.TemporaryDirectory() as features:  # the ablation goes through every picture again
         arguments.feature_cache_dir = None if options.no_ablation else features
         trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
         scored = {split: predict_rows(trainer, task, rows, processor)}

@@ -6,7 +6,6 @@ torch; a model that differs is not written.
 
 import argparse
 import importlib.util
-import sys
 from collections.abc import Sequence
 
 from ..exporting import export_checkpoint
@@ -17,14 +16,14 @@ from .outputs import check_output
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Export as the command line says.
 
     Raises:
         ModuleNotFoundError: if a package of the extra is absent.
     """
     start_logging()
-    options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    options = _parser().parse_args(arguments)
     if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise ModuleNotFoundError(
             f"Expected the packages {', '.join(NEEDED)}, found no {', '.join(absent)}. Install them: "

@@ -4,7 +4,6 @@ One run is one architecture with one seed. `compare` and `seeds` make several ru
 its own, and a table of them on the same test rows. A run that was interrupted resumes; one that is finished is read.
 """
 
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -21,17 +20,18 @@ from .runs.image_text import ImageTextRun
 from .runs.inventory import begin_inventory, has_inventory
 from .runs.own_files import is_run, refuse_foreign, remove_drafts, remove_run
 from .runs.recipe import HeadRecipe, ImageTextRecipe
+from .runs.search import searched
 from .runs.table_heads import HeadRun
 from .runs.walk import execute
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Fine-tune as the recipe and the command line say."""
     start_logging()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     recipe = load_recipe(arguments)
     run_type: Any = HeadRun if isinstance(recipe, HeadRecipe) else ImageTextRun
     architectures = architectures_of(recipe, run_type)
+    recipe = searched(recipe, run_type)
     written_for = read_recipe(arguments[0]).get("architecture", architectures[0])
     seeds = list(dict.fromkeys(recipe.run.seeds or [recipe.training.seed]))
     speaks = recipe.training.process_index == 0
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with damage_named(root):
                 reference = runs[architectures[0], seeds[0]]
                 say(compare(reference, root, finished))
-                publish(reference.recipe)  # again: its report now has the comparison
+                publish(reference.recipe)  # again, since its report now has the comparison
 
 
 def architectures_of(

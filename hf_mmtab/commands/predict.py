@@ -5,15 +5,12 @@ of the row, in the order of histories and time (see `predict_table`). Rows are r
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Subset
-from tqdm.auto import tqdm
-from transformers.utils import logging
 
 from ..data.image_text_loading import read_image_text
 from ..evaluation.prediction_tables import batches, prediction_table
@@ -24,24 +21,25 @@ from ..explaining.reason_columns import reason_columns
 from ..metrics import probabilities_from_logits
 from ..models.mmbt import MMBTCollator
 from ..models.mmbt.text_encoding_mmbt import texts_of
+from ..progress import progress_bar
 from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint
-from ..training.precision import in_bf16, precision_flags
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
 from .outputs import check_output_file, check_state, draft_of
+from .scoring_flags import in_bf16, scoring_parser
 from .tables.blocks import current_device
 from .tables.predicting import predict_table
 from .tables.writer import check_suffix, table_writer
 
-logger = logging.get_logger(__name__)
+COLUMNS = ("image", "text", "text_pair")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Predict as the command line says."""
     start_logging()
-    options = _parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    options = _parser().parse_args(arguments)
     check_suffix(Path(options.out))
     check_output_file(options.out, [options.input, options.checkpoint])
     if options.state is not None:
@@ -56,21 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf_mmtab predict", description=__doc__)
-    parser.add_argument("checkpoint", help="folder or Hub name of a model saved with its processor")
+    parser = scoring_parser("predict", __doc__, 32, COLUMNS)
     parser.add_argument(
         "input",
         help="of pictures and texts: JSONL, CSV or Parquet; of tables: CSV (.gz), Parquet or Arrow; a folder of them. "
         "Labels are not needed",
     )
     parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")
-    parser.add_argument("--batch_size", type=int, default=32, help="default: 32")
-    parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures (0)")
-    precision_flags(parser)
-    for name in ("image", "text", "text_pair"):
-        parser.add_argument(f"--{name}_column", help="default: as the recipe says, else found by its name")
-    parser.add_argument("--allow_empty_text", action="store_true", help="keep records without a text")
-    parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     parser.add_argument(
         "--spreadsheet_safe",
         action="store_true",
@@ -84,7 +74,6 @@ def _parser() -> argparse.ArgumentParser:
         help="add the N strongest reasons for each prediction, with what each adds to its log odds; of tables with two "
         "classes for rows that are called positive (needs hf-mmtab[explain])",
     )
-    parser.add_argument("--task", help="tables: which reader; default: the recipe's, else table")
     parser.add_argument(
         "--state",
         help="tables: folder that keeps the rows of every call; the input is then new rows alone, and gets the scores "
@@ -106,13 +95,14 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     """
     out = Path(options.out)
     model, processor, recipe = load_checkpoint(options.checkpoint)
-    keys = [f"{name}_column" for name in ("image", "text", "text_pair")]
+    keys = [f"{name}_column" for name in COLUMNS]
     columns = {key: getattr(options, key) or recipe.get(key) for key in keys}
     given: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
     given["allow_empty_text"] = options.allow_empty_text or recipe.get("allow_empty_text", False)
     found = read_image_text(options.input, on_bad_record=options.on_bad_record, **given)
     rows = found.rows
-    encoded = get_task(recipe.get("task", "image_text"), ImageTextTask).encode(rows, processor)
+    task = get_task(options.task or recipe.get("task", "image_text"), ImageTextTask)
+    encoded = task.encode(rows, processor)
     collator = MMBTCollator(processor, num_labels=model.config.num_labels)
     device = current_device()
     model = model.to(device).eval()
@@ -120,7 +110,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
 
     with (
         draft_of(out) as draft,
-        tqdm(total=len(rows), unit=" rows", desc="Predicting") as progress,
+        progress_bar(total=len(rows), unit=" rows", desc="Predicting") as progress,
         table_writer(draft / out.name, out.suffix, options.spreadsheet_safe) as write,
     ):
         for piece in batches(len(rows)):

@@ -4,7 +4,6 @@ The table is read, split, encoded to disk and cut into windows; the best checkpo
 every field's accuracy stands beside what two guesses without a model are worth. A run that was interrupted resumes.
 """
 
-import sys
 from collections.abc import Sequence
 
 from .console import say, start_logging
@@ -13,10 +12,10 @@ from .runs.recipe import PretrainingRecipe
 from .runs.walk import execute
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Pretrain as the recipe and the command line say."""
     start_logging()
-    recipe = load_recipe(list(sys.argv[1:] if arguments is None else arguments))
+    recipe = load_recipe(arguments)
     results = execute(PretrainingRun(recipe))
     say(results.summary, recipe.training.process_index == 0)
 

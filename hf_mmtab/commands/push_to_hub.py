@@ -6,7 +6,6 @@ with their optimizer states, training arguments, logs, feature caches, and predi
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -37,9 +36,9 @@ from .runs.inventory import INVENTORY_FILE, inventory_kept
 logger = logging.get_logger(__name__)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Upload as the command line says."""
-    options = vars(_parser().parse_args(list(sys.argv[1:] if arguments is None else arguments)))
+    options = vars(_parser().parse_args(arguments))
     public, must_be_private = options.pop("public"), options.pop("private")
     if public and must_be_private:
         raise ValueError("Expected --public or --private, found both. The default is private.")

@@ -15,7 +15,7 @@ from ..serving import Predictor
 NEEDED = ("fastapi", "uvicorn", "onnxruntime")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Serve as the command line says; of an error in the folder the message alone, and exit status 1."""
     if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         sys.stderr.write(f'Expected {", ".join(absent)}. Install: pip install "hf-mmtab[serve]"\n')
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for one in fields(Limits):
         parser.add_argument(f"--{one.name}", type=int, default=one.default, help=f"default: {one.default:,}")
-    options = vars(parser.parse_args(list(sys.argv[1:] if arguments is None else arguments)))
+    options = vars(parser.parse_args(arguments))
     limits = Limits(**{one.name: options[one.name] for one in fields(Limits)})
     try:
         predictor = Predictor(options["folder"], options["threads"])

@@ -1,178 +1,191 @@
 """Read pickles of strangers: bounded in time and memory, with inert stand-ins for the classes that they name.
 
-`torch.load(weights_only=True)` and `pickle.Unpickler.find_class` see to it that no code runs. `check_pickle` comes
-before them for what they lack: a tuple of 60 tuples as a key, each holding the one before twice, is hashed for ever
-by both; a `Counter` of a long dict is copied as often as the pickle says; `torch.load` allocates the size that a
-tensor claims and knows more classes than checkpoints need. It only counts; it makes no value.
+The unpickler that is written in Python reads them, under these bounds. It makes nothing but containers, plain values
+and stand-ins. Keys of dicts are plain values: the hash of 60 tuples, each holding the one before twice, takes for ever.
+What calls copy is counted, and so is what tensors claim. A checkpoint of torch is read like this first and then by
+`torch.load(weights_only=True)`, which runs no code either, but has none of these bounds.
 """
 
-import io
 import pickle
 import pickletools
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import torch
 
-from .stand_ins import BUILT_IN, PLAIN, STAND_INS, Array, Record, RefusedFileError, refused
+from .stand_ins import BUILT_IN, PLAIN, STAND_INS, Array, Dtype, Record, RefusedFileError, refused
 
 MAX_OPERATIONS = 60_000_000  # a vocabulary of 2.2 million words (GloVe 840B) takes 15 million
 MAX_COPIED = 10_000_000  # values that calls copy: labels and classes, a few thousand in real files
 MAX_DEPTH = 100
+# Python hashes whole numbers modulo 2^61 - 1: of longer ones any number can have one hash.
+LARGEST_KEY = 2**64
 MAX_UNFOLDING = 8  # tied tensors and shared values appear several times; beyond this a file was made to grow
-HASHABLE = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "_codecs.encode")
+KNOWN = {**STAND_INS, **BUILT_IN}
 CONTAINERS = (dict, *(BUILT_IN[f"collections.{name}"] for name in ("OrderedDict", "Counter")))
-_LITERALS = re.compile(
-    "(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|(SHORT_)?(BIN)?(STRING|UNICODE8?)|(SHORT_)?BINBYTES8?|NONE|NEWTRUE|NEWFALSE"
+_PYTHON: Any = pickle._Unpickler  # type: ignore[attr-defined]  # the one in C asks nobody before it makes a dict
+_ALLOWED = re.compile(
+    "(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|(SHORT_)?(BIN)?(STRING|UNICODE8?)|(SHORT_)?BINBYTES8?|NONE|NEWTRUE|NEWFALSE|"
+    "(EMPTY_)?(LIST|DICT|TUPLE)|TUPLE[123]|(APPEND|SETITEM)S?|(STACK_)?GLOBAL|REDUCE|NEWOBJ|BUILD|BINPERSID|"
+    "(LONG_)?(BIN)?(PUT|GET)|MEMOIZE|MARK|PROTO|FRAME|STOP"
 )
-_MAKES = re.compile(
-    "(EMPTY_)?(LIST|DICT|TUPLE)|TUPLE[123]|(APPEND|SETITEM)S?|(STACK_)?GLOBAL|REDUCE|NEWOBJ|BUILD|BINPERSID"
-)
-_PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
-class _Made:
-    """What an operation puts on the stack; plain values stand for themselves."""
+class _OfTorch:
+    """Stands for a function or class of torch, and for what its call gives, until torch itself reads the file."""
 
-    __slots__ = ("kind", "length", "parts")
-
-    def __init__(self, kind: str, parts: Any = (), length: int = 0) -> None:
-        self.kind, self.parts, self.length = kind, parts, length
-
-    def __str__(self) -> str:
-        return str(self.parts) if self.kind == "name" else f"a value of type {self.kind}"
+    def __call__(self, *arguments: Any) -> "_OfTorch":
+        return _OfTorch()
 
 
-class _Check:
-    def __init__(self, path: str, names: Collection[str], storages: dict[Any, int] | None) -> None:
+class _BoundedUnpickler(_PYTHON):
+    """Python's own unpickler under the bounds that this module tells of."""
+
+    def __init__(
+        self, stream: BinaryIO, path: str, names: Collection[str], storages: dict[Any, int] | None
+    ) -> None:
+        super().__init__(stream)
         self.path, self.names, self.storages = path, names, storages
-        self.stack: list[Any] = []
-        self.copied = self.claimed = 0
+        self.size = Path(path).stat().st_size
+        self.named: dict[str, Any] = {}  # what the pickle asked for by name
+        self.operations = self.copied = self.characters = self.claimed = 0
 
     def refuse(self, what: str) -> RefusedFileError:
         return refused(self.path, what)
 
-    def run(self, stream: BinaryIO) -> None:
-        memo: dict[int, Any] = {}
-        marks: list[int] = []
-        for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
-            name = operation.name
-            if count > MAX_OPERATIONS:
-                raise self.refuse(f"its pickle takes more than {MAX_OPERATIONS:,} operations")
-            if _LITERALS.fullmatch(name):
-                self.stack.append(_CONSTANTS.get(name, argument))
-            elif name in _PUT:
-                index: Any = len(memo) if argument is None else argument
-                if index > count:  # pickle's memo is a list as long as the highest index
-                    raise self.refuse("its pickle remembers more values than it has")
-                memo[index] = self.stack[-1]
-            elif name in _GET:
-                self.stack.append(memo[cast(int, argument)])
-            elif name == "MARK":
-                marks.append(len(self.stack))
-            elif _MAKES.fullmatch(name):
-                slice_ = pickletools.stackslice in operation.stack_before
-                place = marks.pop() if slice_ else len(self.stack)
-                items, self.stack[place:] = self.stack[place:], []
-                number = len(operation.stack_before) - 2 * slice_
-                if number > len(self.stack) - (marks[-1] if marks else 0):
-                    raise ValueError("its stack is empty")
-                taken, self.stack[place - number :] = self.stack[place - number :], []
-                self.stack.append(self.make(name, argument, taken, items))
-            elif name not in ("PROTO", "FRAME", "STOP"):
-                raise self.refuse(f"its pickle uses {name}, which no known checkpoint needs")
-        if len(self.stack) != 1 or marks:
-            raise self.refuse("its pickle leaves values behind, as none that was written by pickle does")
+    def name_of(self, value: Any) -> str:
+        return next((name for name, one in self.named.items() if one is value), "")
 
-    def make(self, name: str, argument: Any, taken: list[Any], items: list[Any]) -> Any:
-        """Return what an operation makes of the values that it takes."""
-        if "TUPLE" in name:
-            return _Made("tuple", [*taken, *items], len(taken) + len(items))
-        if name in ("EMPTY_LIST", "LIST"):
-            return _Made("list", length=len(items))
-        if name in ("EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"):
-            target = taken[0] if name.startswith("SET") else _Made("dict")
-            return self.grow(target, "dict", [*taken[1:], *items], "sets items of")
-        if name.startswith("APPEND"):
-            return self.grow(taken[0], "list", [*taken[1:], *items], "appends to")
-        if "GLOBAL" in name:
-            return self.name(".".join(taken) if taken else argument.replace(" ", ".", 1))
-        if name == "BINPERSID":
-            return self.storage(taken[0])
-        return self.call(name, *taken)
+    def describe(self, value: Any) -> str:
+        kind = "dict" if isinstance(value, dict) else type(value).__name__
+        return self.name_of(value) or f"a value of type {kind}"
 
-    def grow(self, target: Any, kind: str, added: list[Any], what: str) -> Any:
-        if getattr(target, "kind", None) != kind:
-            raise self.refuse(f"its pickle {what} {_described(target)}, not of a {kind}")
-        if kind == "dict":
-            for key in added[::2]:
-                if isinstance(key, _Made) and key.kind != "number":
-                    raise self.refuse(f"it uses {key} as the key of a dict")
-        target.length += len(added)
-        return target
-
-    def name(self, name: str) -> _Made:
-        if name not in self.names:
-            raise self.refuse(
-                f"it asks for {name[:100]}, which is not one of the few classes that checkpoints need"
-            )
-        return _Made("name", name)
-
-    def call(self, name: str, target: Any, argument: Any) -> Any:
-        """Judge REDUCE, NEWOBJ or BUILD."""
-        kind, given = getattr(target, "kind", ""), getattr(argument, "kind", "")
-        if name == "BUILD":
-            if kind not in ("dict", "object") or given not in ("dict", "tuple"):
-                raise self.refuse(f"it sets the state of {_described(target)} to {_described(argument)}")
-            self.copied += argument.length
-        elif kind != "name" or given != "tuple":
-            raise self.refuse(f"it calls {_described(target)} with {_described(argument)}")
-        parts = argument.parts if given == "tuple" else []
-        self.copied += sum(getattr(part, "length", 0) for part in parts)
+    def count(self, copied: Collection[Any]) -> None:
+        for one in (copied, *copied):
+            if isinstance(one, str | bytes):
+                self.characters += len(one)
+            elif isinstance(one, list | tuple | dict):
+                self.copied += len(one)
         if self.copied > MAX_COPIED:
             raise self.refuse(f"its pickle copies more than {MAX_COPIED:,} values")
-        if name == "BUILD":
-            return target
-        called = target.parts
-        if name == "NEWOBJ" and (argument.length or not isinstance(STAND_INS.get(called), type)):
-            raise self.refuse(f"it makes an object of {called} from {_described(argument)}")
-        if called.startswith("collections."):
-            if any(getattr(part, "kind", "") != "dict" for part in parts) or len(parts) > 1:
-                raise self.refuse(f"it calls {called} with something other than a dict")
-            return _Made("dict", length=sum(part.length for part in parts))
-        if called == "_codecs.encode" and (len(parts) != 2 or parts[1] not in ("latin1", "latin-1")):
-            raise self.refuse("it encodes text in another way than latin1")
-        return _Made("number" if called in HASHABLE else "object")
+        if self.characters > MAX_UNFOLDING * max(self.size, 100_000):
+            raise self.refuse("its pickle copies texts or bytes of many times the size of the file")
 
-    def storage(self, identifier: Any) -> _Made:
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for a class or function."""
+        full = f"{module}.{name}"
+        if full not in self.names:
+            few = "which is not one of the few classes that checkpoints need"
+            raise self.refuse(f"it asks for {full[:100]}, {few}")
+        return self.named.setdefault(full, KNOWN.get(full) or _OfTorch())
+
+    def persistent_load(self, pid: Any) -> Any:
         """Note how many elements the storage of a tensor claims."""
-        parts: list[Any] = identifier.parts if getattr(identifier, "kind", "") == "tuple" else []
+        parts = pid if type(pid) is tuple else ()
         if self.storages is None or len(parts) not in (5, 6) or parts[0] != "storage":
             raise self.refuse("it refers to something outside the pickle that is not the storage of a tensor")
         key, elements = parts[2], parts[4]
-        if type(key) is not str or type(elements) is not int or elements < 0 or parts[5:] not in ([], [None]):
+        if (
+            type(key) is not str
+            or type(elements) is not int
+            or elements < 0
+            or parts[5:] not in ((), (None,))
+        ):
             raise self.refuse("it has a malformed storage of a tensor")
         self.claimed += elements - self.storages.get(key, 0)
         self.storages[key] = elements
-        if self.claimed > (size := Path(self.path).stat().st_size):
+        if self.claimed > self.size:
             raise self.refuse(
-                f"it claims tensors of {self.claimed:,} numbers in a file of {size:,} bytes: it is truncated (copy it "
-                "again), or was made to claim that"
+                f"it claims tensors of {self.claimed:,} numbers in a file of {self.size:,} bytes: it is truncated "
+                "(copy it again), or was made to claim that"
             )
-        return _Made("storage")
+        return _OfTorch()
+
+    def before_append(self, target: Any) -> None:
+        if type(target) is not list:
+            raise self.refuse(f"its pickle appends to {self.describe(target)}, not to a list")
+
+    def before_items(self, target: Any, items: list[Any]) -> None:
+        if not isinstance(target, dict):
+            raise self.refuse(f"its pickle sets items of {self.describe(target)}, not of a dict")
+        for key in items[::2]:
+            if type(key) not in PLAIN:
+                raise self.refuse(f"it uses {self.describe(key)} as the key of a dict")
+            if type(key) is int and not -LARGEST_KEY <= key < LARGEST_KEY:
+                raise self.refuse("it uses a whole number of more than 64 bits as the key of a dict")
+
+    def before_call(self, function: Any, arguments: Any) -> None:
+        name = self.name_of(function)
+        if not name or type(arguments) is not tuple:
+            raise self.refuse(f"it calls {self.describe(function)} with {self.describe(arguments)}")
+        self.count(arguments)
+        if name.startswith("collections."):
+            if len(arguments) > 1 or not all(isinstance(one, dict) for one in arguments):
+                raise self.refuse(f"it calls {name} with something other than a dict")
+        elif name == "_codecs.encode" and arguments[1:] not in (("latin1",), ("latin-1",)):
+            raise self.refuse("it encodes text in another way than latin1")
+
+    def before_object(self, kind: Any, arguments: Any) -> None:
+        if not isinstance(STAND_INS.get(self.name_of(kind)), type) or arguments != ():
+            raise self.refuse(f"it makes an object of {self.describe(kind)} from {self.describe(arguments)}")
+
+    def before_state(self, target: Any, state: Any) -> None:
+        ours = isinstance(target, Record | Array | Dtype) and type(state) in (dict, tuple)
+        # An attribute such as __setstate__ would be called by the next BUILD.
+        of_dict = isinstance(target, dict) and type(state) is dict and set(state) <= {"_metadata"}
+        if not (ours or of_dict):
+            raise self.refuse(f"it sets the state of {self.describe(target)} to {self.describe(state)}")
+        self.count(state)
+
+    def before_stop(self) -> None:
+        if len(self.stack) != 1 or self.metastack:
+            raise self.refuse("its pickle leaves values behind, as none that was written by pickle does")
 
 
-def _described(value: Any) -> str:
-    return str(value) if isinstance(value, _Made) else f"a value of type {type(value).__name__}"
+_BEFORE: dict[str, Callable[[Any], None]] = {
+    "APPEND": lambda one: one.before_append(one.stack[-2]),
+    "APPENDS": lambda one: one.before_append(one.metastack[-1][-1]),
+    "DICT": lambda one: one.before_items({}, one.stack),
+    "SETITEM": lambda one: one.before_items(one.stack[-3], one.stack[-2:]),
+    "SETITEMS": lambda one: one.before_items(one.metastack[-1][-1], one.stack),
+    "REDUCE": lambda one: one.before_call(*one.stack[-2:]),
+    "NEWOBJ": lambda one: one.before_object(*one.stack[-2:]),
+    "BUILD": lambda one: one.before_state(*one.stack[-2:]),
+    "STOP": _BoundedUnpickler.before_stop,
+}
+
+
+def _bounded(name: str, load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return an operation of pickle that is counted, and refused or looked at before it is carried out."""
+    is_allowed, before, puts = _ALLOWED.fullmatch(name) is not None, _BEFORE.get(name), "PUT" in name
+
+    def operation(one: Any) -> None:
+        one.operations += 1
+        if one.operations > MAX_OPERATIONS:
+            raise one.refuse(f"its pickle takes more than {MAX_OPERATIONS:,} operations")
+        if not is_allowed:
+            raise one.refuse(f"its pickle uses {name}, which no known checkpoint needs")
+        if before is not None:
+            before(one)
+        load(one)
+        # No writer of pickles skips places, and an unpickler in C allocates them all.
+        if puts and next(reversed(one.memo)) > one.operations:
+            raise one.refuse("its pickle remembers more values than it has")
+
+    return operation
+
+
+_BoundedUnpickler.dispatch = {
+    ord(one.code): _bounded(one.name, _PYTHON.dispatch[ord(one.code)]) for one in pickletools.opcodes
+}
 
 
 def check_pickle(
     stream: BinaryIO, path: str, names: Collection[str], storages: dict[Any, int] | None = None
-) -> None:
-    """Go through the next pickle of a stream without making any value of it; raise if it must not be loaded.
+) -> Any:
+    """Read the next pickle of a stream; return its value, in which `_OfTorch` stands for what is torch's.
 
     Args:
         stream: where the pickle begins; afterwards, where it ends.
@@ -181,24 +194,16 @@ def check_pickle(
         storages: filled with the storages of tensors, key → number of elements; refused if left out.
 
     Raises:
-        RefusedFileError: says what is wrong.
+        RefusedFileError: says what is wrong. Nothing was run.
     """
     start = stream.tell()
     try:
-        _Check(path, names, storages).run(stream)
+        return _BoundedUnpickler(stream, path, names, storages).load()
     except RefusedFileError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
-        raise refused(
-            path,
-            f"no readable pickle at byte {start} ({str(error)[:200]}). It is truncated, damaged or of another kind",
-        ) from error
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for a name that `check_pickle` let pass."""
-        return {**STAND_INS, **BUILT_IN}[f"{module}.{name}"]
+    except Exception as error:  # whatever damaged bytes, or arguments that do not fit, make pickle raise
+        what = f"no readable pickle at byte {start} ({str(error)[:200]}). It is truncated, damaged or of another kind"
+        raise refused(path, what) from error
 
 
 def load_pickle(stream: BinaryIO, path: str) -> Any:
@@ -207,15 +212,7 @@ def load_pickle(stream: BinaryIO, path: str) -> Any:
     Raises:
         RefusedFileError: if it is damaged or holds anything else. Nothing was run.
     """
-    start = stream.tell()
-    check_pickle(stream, path, {*STAND_INS, *BUILT_IN})
-    end = stream.tell()
-    stream.seek(start)
-    try:
-        value = _Unpickler(io.BytesIO(stream.read(end - start))).load()
-    except Exception as error:  # whatever arguments that do not fit make pickle raise
-        reason = str(error)[:200]
-        raise refused(path, f"no readable pickle ({reason}): it is damaged or made by hand") from error
+    value = check_pickle(stream, path, KNOWN)
     require_plain(value, path)
     return value
 

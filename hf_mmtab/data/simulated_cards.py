@@ -142,9 +142,8 @@ def draw_chunk(
     same = (user[at] == user[begin[run]]) & (card[at] == card[begin[run]])
     at, run, place = at[same], run[same], place[same]
     city = rng.integers(0, world.n_cities, len(begin))[run]
-    merchant[at] = city * world.in_city + np.where(
-        place == 1, 0, rng.integers(0, world.in_city, len(at))
-    )  # row 1 is the hotel
+    # Row 1 of a journey is the hotel.
+    merchant[at] = city * world.in_city + np.where(place == 1, 0, rng.integers(0, world.in_city, len(at)))
     if len(world.travel_web):
         first = at[place == 0]
         merchant[first] = world.travel_web[rng.integers(0, len(world.travel_web), len(first))]

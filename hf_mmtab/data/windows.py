@@ -131,8 +131,7 @@ class WindowDataset(torch.utils.data.Dataset):
         labels = self.rows.labels
         if labels is None or self.label is None:
             raise ValueError(f"Expected windows with labels, found label={self.label!r}.")
-        known = np.isfinite(labels).any(axis=1) if labels.ndim > 1 else labels != IGNORED
-        before = np.concatenate([[0], np.cumsum(known)])
+        before = np.concatenate([[0], np.cumsum(has_label(labels))])
         ends, begins = self.index.start + self.index.length, self.index.start + self.index.label_start
         if self.label == "every":
             return before[ends] - before[begins], ends - begins
@@ -141,7 +140,7 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def entities(self) -> np.ndarray:
         """Return the number of each window's entity, `(windows,)` int64; names are in `rows.entity_names`."""
-        return np.searchsorted(self.rows.entity_starts, self.index.start, side="right") - 1
+        return self.rows.entity_of(self.index.start)
 
     def without(self, names: Any) -> "WindowDataset":
         """Return the same windows, but the named model inputs are neither read nor returned."""
@@ -158,3 +157,12 @@ class WindowDataset(torch.utils.data.Dataset):
         for part in (self.index.start, self.index.length, self.index.label_start):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:16]
+
+
+def has_label(labels: np.ndarray) -> np.ndarray:
+    """Return which rows have a label, `(rows,)` bool: of numbers one is finite, of classes none is -100."""
+    if np.issubdtype(labels.dtype, np.floating):
+        known = np.isfinite(labels)
+        return known.any(axis=1) if known.ndim > 1 else known
+    known = labels != IGNORED
+    return known.all(axis=1) if known.ndim > 1 else known

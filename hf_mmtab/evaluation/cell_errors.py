@@ -13,10 +13,10 @@ from ..models.tabbert.collating_tabbert import IGNORED, TabBertCollator
 from ..models.tabbert.field_ids import SEP_FIELD
 from .decoded_histories import HistoryTable, as_text
 
-MOST_WINDOWS = 256  # that are searched, evenly spread
+MOST_WINDOWS = 256  # windows that are searched, evenly spread
 MOST_SCORES = 2**25  # numbers that one batch may score at once
 ROWS_BEFORE, ROWS_AFTER = 5, 2  # rows shown around a wrong cell
-DIGITS = 3  # of the edges of bins
+DIGITS = 3  # significant digits of the edges of bins
 CANDIDATES = 8  # wrong cells of a field that are kept, so that not all fields show the same row
 
 
@@ -50,8 +50,8 @@ class _WrongCell:
     """A wrong cell on its way to be shown: ids, chances, and the window `(rows, fields)` as read and as it was."""
 
     field: int
-    place: int  # of the row in the encoded rows
-    row: int  # of the window
+    place: int  # number of the row among the encoded rows
+    row: int  # number of the row in its window
     true: int
     guess: int
     probability: float
@@ -145,7 +145,7 @@ def _error(processor: TabBertProcessor, windows: WindowDataset, cell: _WrongCell
 
 def _entity(rows: EncodedRows, place: int) -> str:
     """Return whose history a row belongs to, as in `User 7, Card 0`."""
-    number = int(np.searchsorted(rows.entity_starts, place, side="right")) - 1
+    number = int(rows.entity_of(np.asarray(place)))
     return ", ".join(f"{name} {rows.entity_names[name][number]}" for name in rows.entity_names.columns)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..data.encoded_rows import EncodedRows
-from ..data.windows import IGNORED, WindowDataset, WindowLabel
+from ..data.windows import WindowDataset, WindowLabel, has_label
 from ..files import whole_file
 from ..metrics import probabilities_from_logits
 from ..metrics.decisions import check_problem_type
@@ -80,10 +80,7 @@ class ScoredRows:
                 f"Expected labels to judge {len(self)} scores by, found a table without a label column. Name it in "
                 "the column plan (`label: ...`), or predict without evaluating."
             )
-        if np.issubdtype(self.labels.dtype, np.floating):
-            known = np.isfinite(self.labels.reshape(len(self), -1)).any(axis=1)
-        else:
-            known = (self.labels.reshape(len(self), -1) != IGNORED).all(axis=1)
+        known = has_label(self.labels)
         if not known.any():
             raise ValueError(
                 f"Expected labelled rows, found {len(self)} rows whose label is missing. Fill the label column, or "
@@ -258,7 +255,7 @@ def scores_of_rows(
 
 def entities_of(rows: EncodedRows, places: np.ndarray) -> np.ndarray:
     """Return the name of the history of each row, `(n,)` str; several columns are joined by "/"."""
-    number = np.searchsorted(rows.entity_starts, places, side="right") - 1
+    number = rows.entity_of(places)
     if not rows.entity_names.width:  # the table is one history
         return np.full(len(places), "", dtype=str)
     columns = [rows.entity_names[name].cast(str).to_list() for name in rows.entity_names.columns]

@@ -28,10 +28,9 @@ from .settings import serving_settings
 TOLERANCE = 1e-4  # largest difference to torch; of outputs above 1 that share of them
 EXPORTED_SHAPE = (3, 5)  # examples, and rows of a window or words of a text
 CHECKED_SHAPES = ((1, 1), (2, 9), (6, 4))
-SAMPLE_SHAPE = (64, 8)  # on which the cost of int8 is measured
-LARGEST_FILE = (
-    1_500_000_000  # bytes of weights; above that they lie beside the graph, as a protobuf ends at 2 GB
-)
+SAMPLE_SHAPE = (64, 8)  # of the inputs on which int8 is compared with float32
+# Bytes of weights; larger ones are written beside the graph, since a protobuf ends at 2 GB.
+LARGEST_FILE = 1_500_000_000
 TEXTS, PICTURES = ("input_ids", "attention_mask", "token_type_ids"), ("pixel_values", "image_mask")
 # Convolutions stay in float: in 8 bits they are slower and moved scores of the quickstart's MMBT by .3 in place of .08.
 QUANTISED = ("MatMul", "Gemm", "LSTM", "Gather")

@@ -9,9 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-STRENGTHS = tuple(
-    np.logspace(-4.5, 0.5, 11).tolist()
-)  # `C` of scikit-learn, from much regularisation to little
+# `C` of scikit-learn, from much regularisation to little.
+STRENGTHS = tuple(np.logspace(-4.5, 0.5, 11).tolist())
 MOST_STEPS = 200
 
 
@@ -86,7 +85,7 @@ def _fit(features: np.ndarray, labels: np.ndarray, strength: float, start: Any) 
         model.coef_, model.intercept_ = start.coef_.copy(), start.intercept_.copy()
         model.classes_ = start.classes_
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the loss on validation judges
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the validation loss decides which fit is kept
         return model.fit(features, labels)
 
 

@@ -5,10 +5,10 @@
     >>> metric.compute()["accuracy"]
     1.0
 
-Class names are `0`, `1`, … unless `compute(id2label=...)` gives them.
+`compute` takes the settings of the function of `scores` that the class names, by keyword.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import datasets
@@ -17,72 +17,61 @@ import numpy as np
 
 from .scores import binary_scores, multi_label_scores, regression_scores, single_label_scores
 
-_FLOATS = datasets.Sequence(datasets.Value("float64"))
+_FLOAT, _INTEGER = datasets.Value("float64"), datasets.Value("int64")
 _CITATION = "Pedregosa et al., Scikit-learn: Machine Learning in Python, JMLR 12, 2011."
 
 
-def _info(description: str, predictions: object, references: object) -> evaluate.MetricInfo:
-    features = datasets.Features({"predictions": predictions, "references": references})
-    return evaluate.MetricInfo(description=description, citation=_CITATION, features=features)
+class _ScoresMetric(evaluate.Metric):
+    """A function of `scores`, what it gives, and the features of its predictions and references."""
 
-
-class SingleLabelMetric(evaluate.Metric):
-    """Predictions: probabilities per class; references: class ids. See `single_label_scores`."""
-
-    _scores = staticmethod(single_label_scores)
+    scores: Callable[..., dict[str, float]]
+    about: str
+    columns: tuple[Any, Any]
 
     def _info(self) -> evaluate.MetricInfo:
-        described = "Accuracy, F1 and average precision of one label per row."
-        return _info(described, _FLOATS, datasets.Value("int64"))
+        features = datasets.Features(dict(zip(("predictions", "references"), self.columns, strict=True)))
+        return evaluate.MetricInfo(description=self.about, citation=_CITATION, features=features)
+
+    def _compute(self, predictions: list, references: list, **settings: Any) -> dict[str, float]:
+        return self.scores(np.asarray(references), np.asarray(predictions), **settings)
+
+
+class SingleLabelMetric(_ScoresMetric):
+    """Predictions: probabilities per class; references: class ids. See `single_label_scores`.
+
+    Class names are `0`, `1`, … unless `compute(id2label=...)` gives them.
+    """
+
+    scores = staticmethod(single_label_scores)
+    about = "Accuracy, F1 and average precision of one label per row."
+    columns = (datasets.Sequence(_FLOAT), _INTEGER)
 
     def _compute(
-        self,
-        predictions: list[list[float]],
-        references: list[Any],
-        id2label: Mapping[int, str] | None = None,
-        thresholds: Sequence[float] | None = None,
-        per_class: bool = False,
+        self, predictions: list, references: list, id2label: Mapping[int, str] | None = None, **settings: Any
     ) -> dict[str, float]:
-        probabilities = np.asarray(predictions)
-        names = id2label or {i: str(i) for i in range(probabilities.shape[1])}
-        return self._scores(np.asarray(references), probabilities, names, thresholds, per_class)
+        names = id2label or {i: str(i) for i in range(len(predictions[0]))}
+        return super()._compute(predictions, references, id2label=names, **settings)
 
 
 class MultiLabelMetric(SingleLabelMetric):
     """Predictions: a probability per label; references: 0 or 1 per label. See `multi_label_scores`."""
 
-    _scores = staticmethod(multi_label_scores)
-
-    def _info(self) -> evaluate.MetricInfo:
-        labels = datasets.Sequence(datasets.Value("int64"))
-        return _info("F1 and average precision of several labels per row.", _FLOATS, labels)
+    scores = staticmethod(multi_label_scores)
+    about = "F1 and average precision of several labels per row."
+    columns = (datasets.Sequence(_FLOAT), datasets.Sequence(_INTEGER))
 
 
-class BinaryMetric(evaluate.Metric):
+class BinaryMetric(_ScoresMetric):
     """Predictions: the score of class 1; references: 0 or 1. See `binary_scores`."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        description = "Average precision, ROC-AUC, F1 at a threshold, recall at fixed false positive rates."
-        return _info(description, datasets.Value("float64"), datasets.Value("int64"))
-
-    def _compute(
-        self, predictions: list[float], references: list[int], threshold: float = 0.5
-    ) -> dict[str, float]:
-        return binary_scores(np.asarray(references), np.asarray(predictions), threshold)
+    scores = staticmethod(binary_scores)
+    about = "Average precision, ROC-AUC, F1 at a threshold, recall at fixed false positive rates."
+    columns = (_FLOAT, _INTEGER)
 
 
-class RegressionMetric(evaluate.Metric):
-    """Predictions and references: one value per target; NaN references are left out. See
-    `regression_scores`.
-    """
+class RegressionMetric(_ScoresMetric):
+    """Predictions and references: one value per target; NaN references are left out. See `regression_scores`."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        return _info("RMSE, MAE and R² of one or several targets.", _FLOATS, _FLOATS)
-
-    def _compute(
-        self,
-        predictions: list[list[float]],
-        references: list[list[float]],
-        id2label: Mapping[int, str] | None = None,
-    ) -> dict[str, float]:
-        return regression_scores(np.asarray(references), np.asarray(predictions), id2label)
+    scores = staticmethod(regression_scores)
+    about = "RMSE, MAE and R² of one or several targets."
+    columns = (datasets.Sequence(_FLOAT), datasets.Sequence(_FLOAT))

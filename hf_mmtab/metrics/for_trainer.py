@@ -1,6 +1,7 @@
 """`EvalPrediction` → flat dict, for `Trainer(compute_metrics=...)`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from transformers import EvalPrediction
@@ -49,14 +50,16 @@ def labelled_rows(prediction: EvalPrediction, problem_type: str) -> tuple[np.nda
     Raises:
         ValueError: if no row has a label.
     """
-    predictions = prediction.predictions
-    logits = predictions[0] if isinstance(predictions, tuple) else predictions  # more outputs than the logits
-    label_ids = prediction.label_ids
-    labels = np.asarray(label_ids[0] if isinstance(label_ids, tuple) else label_ids)
-    probabilities = probabilities_from_logits(logits, problem_type)
+    labels = np.asarray(first_of(prediction.label_ids))
+    probabilities = probabilities_from_logits(first_of(prediction.predictions), problem_type)
     if problem_type != "single_label_classification":
         return probabilities, labels
     known = labels != IGNORED
     if not known.any():
         raise ValueError(f"Expected labelled rows, found {len(labels)} rows that are all labelled {IGNORED}.")
     return probabilities[known], labels[known]
+
+
+def first_of(outputs: Any) -> Any:
+    """Return the logits, the first of a model's outputs, or the labels, the first of what Trainer took for labels."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs

@@ -36,7 +36,7 @@ _METHODS = {
     "tabbert": "TabBERT (Padhi et al. 2021): the cells of each row become tokens, a transformer reads the fields of a "
     "row, another one the rows over time, and a head {head}.",
 }
-_FAMILIES = {"mmbt": "mmbt", "mmbt_baseline": "mmbt", "tabbert": "tabbert"}
+FAMILIES = {"mmbt": "mmbt", "mmbt_baseline": "mmbt", "tabbert": "tabbert"}
 _CITATIONS = {
     "mmbt": """
 @article{kiela2019supervised,
@@ -65,6 +65,7 @@ def write_model_card(
     model_id: str | None = None,
     base_models: Sequence[str] = (),
     datasets: Sequence[str] = (),
+    data_name: str | None = None,
     language: str | Sequence[str] | None = None,
     data: str | None = None,
     intended_use: str | None = None,
@@ -81,6 +82,7 @@ def write_model_card(
         model_id: name for the code examples; default: the folder's name.
         base_models: Hub names (or packages) that the weights started from.
         datasets: Hub names of the data.
+        data_name: what the data is called in the results; default: the first of `datasets`, else the title.
         language: of the texts.
         data: what the model was trained on, in Markdown.
         intended_use: what it is for; default: a sentence from the labels.
@@ -98,14 +100,14 @@ def write_model_card(
     folder = Path(model_dir)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model_type = config.get("model_type")
-    if model_type not in _FAMILIES:
+    if model_type not in FAMILIES:
         raise ValueError(
-            f"Expected a model_type of {sorted(_FAMILIES)} in {folder / 'config.json'}, found {model_type!r}."
+            f"Expected a model_type of {sorted(FAMILIES)} in {folder / 'config.json'}, found {model_type!r}."
         )
     facts = public_facts(facts, folder)
-    family = _FAMILIES[model_type]
+    family = FAMILIES[model_type]
     model_id = model_id or folder.resolve().name
-    header = _header(facts, family, license, base_models, datasets, language, tags)
+    header = card_header(facts, family, license, base_models, datasets, data_name, language, tags)
     splits = split_table(facts)
     text = _environment().get_template("model_card.md.jinja").render(
         header=header.to_yaml(),
@@ -148,24 +150,29 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _header(
+def card_header(
     facts: RunFacts,
     family: str,
-    license: str | None,
-    base_models: Sequence[str],
-    datasets: Sequence[str],
-    language: str | Sequence[str] | None,
-    tags: Sequence[str],
+    license: str | None = None,
+    base_models: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    data_name: str | None = None,
+    language: str | Sequence[str] | None = None,
+    tags: Sequence[str] = (),
 ) -> ModelCardData:
-    """The card's YAML, with the results of the headline's split as a model index."""
+    """Return the card's YAML, with the results of the headline's split as a model index; see `write_model_card`.
+
+    Args:
+        family: "mmbt" or "tabbert".
+    """
     is_regression = facts.problem_type == "regression"
     tabular = "tabular-regression" if is_regression else "tabular-classification"
     if facts.problem_type == MASKED_LM:
         tabular = "fill-mask"
     task = tabular if family == "tabbert" else "image-text-classification"
-    scores = facts.metrics.get(str(facts.main_split), {})
-    intervals = facts.intervals.get(str(facts.main_split), {})
-    data_name = " ".join((datasets[0] if datasets else facts.title).split())
+    scores = facts.scores
+    intervals = facts.intervals
+    data_name = " ".join((data_name or (datasets[0] if datasets else facts.title)).split())
     skipped = ["threshold", "positive_rate", "classes_without_positive"]
     if "accuracy" in scores:
         skipped.append("micro_f1")  # the same number
@@ -173,7 +180,11 @@ def _header(
         # of both classes: says little
         skipped += ["macro_average_precision", "macro_f1", "micro_f1", "weighted_f1"]
     ranked = sorted(scores.items(), key=lambda item: item[0] != facts.main_metric)
-    shared: dict[str, Any] = {"task_type": task, "dataset_name": data_name, "dataset_split": facts.main_split}
+    shared: dict[str, Any] = {
+        "task_type": task,
+        "dataset_name": data_name,
+        "dataset_split": facts.results.split,
+    }
     shared["dataset_type"] = re.sub(r"[^\w./-]+", "-", data_name).strip("-").lower()
     ends = {name: [round(one.low, 4), round(one.high, 4)] for name, one in intervals.items()}
     results = [
@@ -230,7 +241,7 @@ def _limits(facts: RunFacts) -> list[str]:
     labels = np.asarray(predictions.labels)
     counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(facts.id2label))
     few = [f"{plain(facts.id2label[i])} ({int(n)})" for i, n in enumerate(counts) if n < FEW_ROWS]
-    limits.append(f"Measured on {len(labels):,} rows of split “{plain(facts.main_split)}”.")
+    limits.append(f"Measured on {len(labels):,} rows of split “{plain(facts.results.split)}”.")
     if few:
         shown = ", ".join(few[:15]) + (f" and {len(few) - 15} more" if len(few) > 15 else "")
         limits.append(f"Labels with fewer than {FEW_ROWS} rows there, whose numbers say little: {shown}.")

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from ..pretrained_packages import HUB_NAMES, PREFIX
+
 OUTPUT = "run"  # in place of output_dir, whose name often is a customer's
 _OUTPUTS = ("output_dir", "out")
 _PATHS = (
@@ -127,3 +129,19 @@ class LocalPaths:
             for written in {path, html.escape(path)}:
                 text = text.replace(written, self.names[path])
         return _PATH.sub(lambda match: file_name(match[0]), text)
+
+
+def hub_names(models: Sequence[str | None], paths: LocalPaths) -> list[str]:
+    """Return the names on the Hub of models that a recipe starts from; folders and weights of torchvision have none.
+
+    Args:
+        models: as recipes name them; None: there is none.
+        paths: of the run.
+    """
+    found = []
+    for model in models:
+        if model and model.startswith(PREFIX):
+            found.append(HUB_NAMES.get(model.removeprefix(PREFIX)))
+        elif model and ":" not in model and paths.value("text_model", model) == model:
+            found.append(model)
+    return [name for name in found if name]

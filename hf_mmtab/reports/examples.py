@@ -38,9 +38,8 @@ class Example:
     identity: str = ""
     history: HistoryTable | None = None
     title: str = ""
-    given: list[tuple[str, bool]] = field(
-        default_factory=list
-    )  # several labels: each predicted one, and if right
+    # several labels: each predicted one, and whether it is right
+    given: list[tuple[str, bool]] = field(default_factory=list)
 
 
 def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24) -> list[Example]:
@@ -104,7 +103,9 @@ def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: in
     names, labels, probabilities = facts.id2label, predictions.labels, predictions.probabilities
     assert labels is not None
     decided = facts.decisions(predictions)
-    cuts = np.broadcast_to(0.5 if facts.thresholds is None else facts.thresholds, labels.shape[1:])
+    cuts = np.broadcast_to(
+        0.5 if facts.results.thresholds is None else facts.results.thresholds, labels.shape[1:]
+    )
     over = (probabilities - cuts) / np.maximum(1 - cuts, 1e-12)
     under = (cuts - probabilities) / np.maximum(cuts, 1e-12)
     sureness = np.where(decided != labels, np.where(decided == 1, over, under), -1.0)

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.ablation import AblationRow
 from ..evaluation.cell_baselines import FieldScore
-from ..evaluation.cell_errors import CellError
 from ..evaluation.comparison import ModelResult
 from ..evaluation.row_evaluation import HEADLINE
-from ..evaluation.unseen_values import UnseenValues
+from ..evaluation.run_results import RunResults
 from ..metrics import Interval, decide
 from ..metrics.decisions import DEFAULT_THRESHOLD, binary_threshold, check_problem_type
 
+# What one draw of the bootstrap takes.
+DRAWN = {"row": "rows", "day": "whole days", "entity": "whole histories"}
 MASKED_LM = "masked_lm"  # the problem type of pretraining, which no config has
 
 
@@ -72,65 +72,38 @@ class RunFacts:
         problem_type: as in the model's config, or "masked_lm" for pretraining on masked cells.
         id2label: names of labels (regression: of targets).
         task: one sentence: what is predicted from what.
-        metrics: split → metric → value, as `scores_for` gives them; the order of splits is kept.
-        intervals: split → metric → `Interval`.
+        results: of the run. The headline is that of `results.split`.
         main_metric: the number of the headline; default by problem type.
-        main_split: the split of the headline; default "test", else the last of `metrics`.
-        resampled: what the bootstrap drew: "rows", or whole "histories" or "days" of them.
-        thresholds: decision thresholds chosen on validation.
-        predictions: split → `SplitPredictions`. Curves and examples use `main_split`.
+        predictions: split → `SplitPredictions`. Curves and examples use `results.split`.
         comparison: this run and its baselines on the same rows.
         explained: name of a model of `comparison` → what it is, where the name does not say it.
-        ablation: rows of `ablation_table`.
-        fields: of pretraining: how often the masked cells of each field of `main_split` are recovered.
-        cell_errors: of pretraining: wrong cells of `main_split`, shown in this order.
-        unseen: fields that are [UNK] more often in `main_split` than in training.
         log_history: Trainer's `state.log_history`.
         kept_step: optimizer step of the checkpoint that was kept; None: the last.
         freeze_timeline: `FreezePlan.timeline()`.
         audit_path: the JSON lines of the update audit.
-        audit_table: `UpdateAudit.table()`; default: made from the records.
-        bad_records: reason → number of input records left out.
-        skipped: the same records, each with its file, line and remedy.
-        notes: what the reader must know, e.g. the leak report of the split.
+        bad_records: reason → number of input records left out; `results.skipped` lists them.
         command: the exact command that repeats the run.
         recipe: the recipe's text.
-        duration: seconds of training.
         versions: package → version.
-        details: anything else for the head of the page, e.g.
-            {"parameters": "28.6 M", "device": "2 CPU cores"}.
     """
 
     title: str
     problem_type: str
     id2label: Mapping[int, str]
     task: str | None = None
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    results: RunResults = field(default_factory=lambda: RunResults("", "", "test"))
     main_metric: str | None = None
-    main_split: str | None = None
-    resampled: str = "rows"
-    thresholds: Sequence[float] | None = None
     predictions: Mapping[str, SplitPredictions] = field(default_factory=dict)
     comparison: Sequence[ModelResult] = ()
     explained: Mapping[str, str] = field(default_factory=dict)
-    ablation: Sequence[AblationRow] = ()
-    fields: Sequence[FieldScore] = ()
-    cell_errors: Sequence[CellError] = ()
-    unseen: Sequence[UnseenValues] = ()
     log_history: Sequence[Mapping[str, Any]] = ()
     kept_step: int | None = None
     freeze_timeline: str | None = None
     audit_path: str | Path | None = None
-    audit_table: str | None = None
     bad_records: Mapping[str, int] = field(default_factory=dict)
-    skipped: Sequence[str] = ()
-    notes: Sequence[str] = ()
     command: str | None = None
     recipe: str | None = None
-    duration: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
-    details: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.problem_type != MASKED_LM:
@@ -138,9 +111,26 @@ class RunFacts:
         self.id2label = {int(i): str(name) for i, name in self.id2label.items()}
         if self.main_metric is None:
             self.main_metric = HEADLINE.get(self.problem_type, ("accuracy",))[0]
-        if self.main_split is None:
-            names = [*self.metrics] or [*self.predictions]
-            self.main_split = "test" if "test" in names or not names else names[-1]
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Metric → value on the split of the headline."""
+        return self.results.metrics.get(self.results.split, {})
+
+    @property
+    def intervals(self) -> Mapping[str, Interval]:
+        """Metric → interval on the split of the headline."""
+        return self.results.intervals.get(self.results.split, {})
+
+    @property
+    def drawn(self) -> str:
+        """What the intervals draw, in words."""
+        return DRAWN[self.results.resampled_by]
+
+    @property
+    def fields(self) -> Sequence[FieldScore]:
+        """Of pretraining: how often the judged cells of each field are right, on the split of the headline."""
+        return self.results.fields.get(self.results.split, ())
 
     @property
     def is_binary(self) -> bool:
@@ -150,14 +140,18 @@ class RunFacts:
     @property
     def main_predictions(self) -> SplitPredictions | None:
         """Predictions of the headline's split, if there are labelled ones."""
-        found = self.predictions.get(self.main_split or "")
+        found = self.predictions.get(self.results.split)
         return found if found is not None and found.labels is not None and len(found.labels) else None
 
     def decisions(self, predictions: SplitPredictions) -> np.ndarray:
         """Predicted classes at the saved thresholds."""
-        return decide(predictions.probabilities, self.problem_type, self.thresholds)
+        return decide(predictions.probabilities, self.problem_type, self.results.thresholds)
 
     @property
     def binary_cut(self) -> float:
         """The threshold of class 1."""
-        return DEFAULT_THRESHOLD if self.thresholds is None else binary_threshold(self.thresholds)
+        return (
+            DEFAULT_THRESHOLD
+            if self.results.thresholds is None
+            else binary_threshold(self.results.thresholds)
+        )

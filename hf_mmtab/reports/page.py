@@ -21,12 +21,17 @@ from ..training.audit.update_audit import read_records
 from .examples import Example, cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
 from .figures import ResultFigures, result_figures
+from .glossary import glossary
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
-from .plots_training import audit_rows, boundaries, learning_curves, movement, thaw_epochs
+from .plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from .public_facts import public_facts
 from .tables import class_rows, comparison_rows, headline, split_table
+from .worth import constant_answer, warnings_of_worth
 
 logger = get_logger(__name__)
+
+GUESS = "not better than a guess"  # in a note of the run, of which the warnings say more
+FEW_HISTORIES = 4  # wrong predictions of tables that are shown at once; the others unfold
 
 
 @dataclass
@@ -55,12 +60,19 @@ class Page:
     pictures: dict[str, Picture] = field(default_factory=dict)
 
     def draw(self, name: str, alt: str, plot: Callable[..., Figure | None], *args: Any) -> None:
-        """Draw a figure and keep it, unless there is nothing to draw."""
+        """Draw a figure and keep it, unless there is nothing to draw; one that cannot be drawn ends no run."""
         assert name in FIGURE_NAMES, name
-        figure = plot(*args)
+        buffer = io.BytesIO()
+        try:
+            figure = plot(*args)
+            if figure is not None:
+                figure.savefig(buffer, format="png", metadata={"Software": None})
+        except (ArithmeticError, ValueError):  # of numbers beyond what matplotlib can place
+            logger.warning(
+                f"The figure {name} was not drawn; its numbers are in the run's files.", exc_info=True
+            )
+            return
         if figure is not None:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", metadata={"Software": None})
             self.pictures[name] = Picture(name, alt, buffer.getvalue())
 
 
@@ -86,7 +98,7 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     results = result_figures(facts)
     pictures = _draw(facts, results, records, folder)
     predictions = facts.main_predictions
-    wrong = cell_examples(facts.cell_errors)
+    wrong = cell_examples(facts.results.cell_errors)
     if predictions is not None and examples:
         wrong = worst_errors(facts, predictions, examples)
     html = _render(facts, results, records, pictures, wrong[:examples])
@@ -114,13 +126,12 @@ def _draw(
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
     logged = (facts.log_history, metric, thaw_epochs(records), facts.kept_step)
     page.draw("learning_curves", curve, learning_curves, *logged)
-    page.draw("freezing", "When each part was frozen and how far it moved", movement, records)
     if records:
-        alt = "Relative change, gradient norm and learning rate of each part"
+        alt = "When each part was frozen, how far it moved, its gradient norm and its learning rate"
         drawn = _audit_png(Path(str(facts.audit_path)), records, folder)
         page.pictures["update_audit"] = Picture("update_audit", alt, drawn)
     page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
-    page.draw("ablation", "The metric without each input", ablation_bars, facts.ablation, metric)
+    page.draw("ablation", "The metric without each input", ablation_bars, facts.results.ablation, metric)
     for name, (alt, plot, *args) in results.figures.items():
         page.draw(name, alt, plot, *args)
     page.draw("fields", "Accuracy of each field beside the two guesses", field_accuracies, facts.fields)
@@ -134,14 +145,28 @@ def _render(
     pictures: dict[str, Picture],
     examples: list[Example],
 ) -> str:
+    constant = constant_answer(facts)
+    splits = split_table(facts, constant)
+    warnings = warnings_of_worth(facts, constant)
+    told = [
+        note for note in facts.results.notes if "training windows contain" in note and "Leak:" not in note
+    ]
     num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
     return environment().get_template("report.html.jinja").render(
         facts=facts,
         pictures=pictures,
         headline=headline(facts),
-        splits=split_table(facts),
+        splits=splits,
+        constant=constant,
+        told=told,  # of what is in order
+        notes=[note for note in facts.results.notes if note not in told and not (warnings and GUESS in note)],
+        warnings=warnings,
+        glossary=glossary(
+            [row["metric"] for row in splits["rows"]], bool(facts.intervals), facts.results.window_label is not None
+        ),
+        most_shown=FEW_HISTORIES if any(one.history for one in examples) else len(examples),
         comparison=comparison_rows(facts),
-        ablation_metrics=sorted({row.metric for row in facts.ablation} - {_main_metric(facts)}),
+        ablation_metrics=sorted({row.metric for row in facts.results.ablation} - {_main_metric(facts)}),
         audit=audit_rows(records),
         classes=class_rows(facts),
         confused=results.confused_pairs,
@@ -181,13 +206,12 @@ def environment() -> jinja2.Environment:
 def _summary(facts: RunFacts, num_rows: int) -> str:
     """What the headline's numbers are of, in a few sentences."""
     rows = f"{num_rows:,} rows of " if num_rows else ""
-    sentences = [f"On {rows}split “{facts.main_split}”."]
-    if facts.intervals.get(str(facts.main_split)):
-        drawn = "rows" if facts.resampled == "rows" else f"whole {facts.resampled}"
-        sentences.append(f"Ranges are 95 % bootstrap intervals over its {drawn}.")
-    if facts.duration is not None:
-        sentences.append(f"Trained in {duration(facts.duration)}.")
-    sentences += [f"{name[:1].upper()}{name[1:]}: {value}." for name, value in facts.details.items()]
+    sentences = [f"On {rows}split “{facts.results.split}”."]
+    if facts.intervals:
+        sentences.append(f"Ranges are 95 % bootstrap intervals over its {facts.drawn}.")
+    if facts.results.training_minutes is not None:
+        sentences.append(f"Trained in {duration(60 * facts.results.training_minutes)}.")
+    sentences += [f"{name[:1].upper()}{name[1:]}: {value}." for name, value in facts.results.details.items()]
     return " ".join(sentences)
 
 

@@ -1,4 +1,4 @@
-"""What happened during training: curves, and when each part thawed and moved."""
+"""Curves of loss, metric and learning rate, and the audit's table of what each part did."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,27 +6,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import viridis  # type: ignore[attr-defined]
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ..metrics.names import metric_name
-from ..training.audit.report import frozen_bands
-from .style import (
-    BLUE,
-    COLOURS,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PALE,
-    margin_note,
-    new_figure,
-    note,
-    plain_log_ticks,
-    spread_labels,
-    styled,
-)
+from .style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, note, styled
 
 Records = Sequence[dict[str, Any]]
 
@@ -48,9 +31,8 @@ def thaw_epochs(records: Records) -> dict[str, float]:
         if record["frozen"]:
             frozen.add(part)
         elif part in frozen and part not in thawed:
-            thawed[part] = (
-                record["epoch"] * (record["step"] - 1) / record["step"]
-            )  # the beginning of its step
+            # the epoch at which the recorded step began
+            thawed[part] = record["epoch"] * (record["step"] - 1) / record["step"]
     return thawed
 
 
@@ -112,7 +94,8 @@ def learning_curves(
             if len(validation[0]):
                 axes.plot(*validation, color=ORANGE, marker="o", markersize=4, label="validation")
             axes.set_ylabel("loss")
-            axes.set_ylim(0, 1.08 * max(*train[1], *validation[1], 1e-9))  # the highest point stays whole
+            # Leaves room above the highest point.
+            axes.set_ylim(0, 1.08 * max(*train[1], *validation[1], 1e-9))
             axes.legend(loc="best", ncols=2)
         elif panel == "score":
             axes.plot(*score, color=ORANGE, marker="o", markersize=4)
@@ -137,50 +120,6 @@ def _place_of(step: int | None, log_history: Records, epochs: np.ndarray) -> int
     logged = [entry["epoch"] for entry in log_history if entry.get("step") == step and "epoch" in entry]
     epoch = logged[0] if logged else None
     return len(epochs) - 1 if step is None or epoch is None else int(np.abs(epochs - epoch).argmin())
-
-
-@styled
-def movement(records: Records) -> Figure | None:
-    """When each part was frozen, and how far it has moved since the start (log scale)."""
-    parts = list(dict.fromkeys(record["part"] for record in records))
-    if not parts:
-        return None
-    figure = new_figure(0.7 + 0.24 * len(parts) + 2.8)
-    lanes, lines = figure.subplots(2, 1, sharex=True, height_ratios=[0.24 * len(parts) + 0.1, 2.8])
-    ends: list[tuple[str, float, str]] = []
-    last, last_step = records[-1]["epoch"], records[-1]["step"]
-    per_step = last / last_step
-    for i, part in enumerate(parts):
-        mine = [record for record in records if record["part"] == part]
-        colour = COLOURS[i] if len(parts) <= len(COLOURS) else to_hex(viridis(0.9 * i / (len(parts) - 1)))
-        lanes.barh(i, last, height=0.62, color=colour)
-        for start, end in frozen_bands(mine, boundaries(records), last_step):
-            lanes.barh(i, (end - start) * per_step, left=start * per_step, height=0.62, color=PALE)
-        moved = np.array([record["change_since_start"] for record in mine])
-        epochs = np.array([record["epoch"] for record in mine])
-        lines.plot(epochs[moved > 0], moved[moved > 0], color=colour, label=part)
-        if (moved > 0).any():
-            ends.append((part, float(np.log10(moved[moved > 0][-1])), colour))
-    lanes.set_yticks(range(len(parts)), parts)
-    lanes.invert_yaxis()
-    lanes.tick_params(left=False, bottom=False)
-    lanes.spines[["left", "bottom"]].set_visible(False)
-    lanes.set_title("Frozen (grey) and training (colour)")
-    lines.set(
-        yscale="log" if ends else "linear",
-        xlabel="epoch",
-        ylabel="‖Δw‖ / ‖w‖ since the start",
-        xlim=(0, last),
-    )
-    lines.grid(True, axis="y")
-    lines.set_title("How far each part has moved")
-    if ends:
-        plain_log_ticks(lines.yaxis)
-        low, high = np.log10(lines.get_ylim())
-        places = spread_labels([end for _, end, _ in ends], gap=(high - low) * 0.065)
-        for (part, _, colour), place in zip(ends, places, strict=True):
-            margin_note(lines, part, 10**place, color=colour)
-    return figure
 
 
 def audit_rows(records: Records) -> list[dict[str, Any]]:

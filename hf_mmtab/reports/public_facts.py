@@ -24,11 +24,14 @@ def public_facts(facts: RunFacts, folder: str | Path) -> RunFacts:
         task=facts.task and paths.text(facts.task),
         command=facts.command and paths.command(facts.command),
         recipe=facts.recipe and paths.recipe_text(facts.recipe),
-        notes=[paths.text(note) for note in facts.notes],
-        details={name: paths.text(str(value)) for name, value in facts.details.items()},
         bad_records={paths.text(reason): count for reason, count in facts.bad_records.items()},
-        skipped=[],
-        cell_errors=[],
+        results=dataclasses.replace(
+            facts.results,
+            notes=[paths.text(note) for note in facts.results.notes],
+            details={name: paths.text(value) for name, value in facts.results.details.items()},
+            skipped=[],
+            cell_errors=[],
+        ),
         predictions={
             split: dataclasses.replace(one, rows=None, groups=None)
             for split, one in facts.predictions.items()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import wraps
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -68,20 +67,3 @@ def plain_log_ticks(axis: Axis, only_decades: bool = False) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-def spread_labels(positions: list[float], gap: float) -> list[float]:
-    """Move label positions apart until neighbours are at least `gap` apart, keeping their order."""
-    order = sorted(range(len(positions)), key=lambda i: positions[i])
-    moved = list(positions)
-    for _ in range(200):
-        still = True
-        for low, high in pairwise(order):
-            lack = gap - (moved[high] - moved[low])
-            if lack > 1e-9:
-                moved[low] -= lack / 2
-                moved[high] += lack / 2
-                still = False
-        if still:
-            break
-    return moved

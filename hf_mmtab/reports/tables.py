@@ -9,6 +9,7 @@ from ..evaluation.row_evaluation import HEADLINE
 from ..metrics import PairedDifference, per_class_table
 from ..metrics.names import metric_name
 from .facts import MASKED_LM, RunFacts
+from .worth import ConstantAnswer
 
 _SECOND: dict[str, tuple[str, ...]] = {**HEADLINE, MASKED_LM: ("accuracy", "masked_loss")}
 _SECOND["regression"] += ("r2",)
@@ -28,22 +29,23 @@ _BESIDES = ("loss", "mean_score", "positive_rate", "threshold", "classes_without
 
 def headline(facts: RunFacts) -> list[dict[str, Any]]:
     """The few numbers of the page's head: the main metric with its interval first, then its companions."""
-    scores = facts.metrics.get(str(facts.main_split), {})
-    intervals = facts.intervals.get(str(facts.main_split), {})
+    scores = facts.scores
+    intervals = facts.intervals
     companions = _BINARY_HEAD if facts.is_binary else _SECOND[facts.problem_type]
     wanted = [str(facts.main_metric), *companions]
     names = [name for name in dict.fromkeys(wanted) if name in scores]
     return [{"name": metric_name(n), "value": scores[n], "interval": intervals.get(n)} for n in names[:4]]
 
 
-def split_table(facts: RunFacts) -> dict[str, Any]:
-    """All metrics but those per class: one row per metric, one column per split."""
+def split_table(facts: RunFacts, constant: ConstantAnswer | None = None) -> dict[str, Any]:
+    """All metrics but those per class: one row per metric, one column per split, and one of the constant answer."""
     counts = ("classes_without_positive",)
     order = [str(facts.main_metric), *_BINARY, *_SECOND[facts.problem_type]]
-    found = list(dict.fromkeys(n for scores in facts.metrics.values() for n in scores))
+    found = list(dict.fromkeys(n for scores in facts.results.metrics.values() for n in scores))
     per_class = facts.problem_type != "regression"
-    skipped = {"micro_f1"} if facts.problem_type == "single_label_classification" else set()  # is accuracy
-    if not any(scores.get("classes_without_positive") for scores in facts.metrics.values()):
+    # Micro F1 equals accuracy there.
+    skipped = {"micro_f1"} if facts.problem_type == "single_label_classification" else set()
+    if not any(scores.get("classes_without_positive") for scores in facts.results.metrics.values()):
         skipped.add("classes_without_positive")
     if facts.is_binary:  # means over both classes tell nothing beside the numbers of the positive class
         skipped |= {"macro_average_precision", "weighted_f1"}
@@ -53,19 +55,21 @@ def split_table(facts: RunFacts) -> dict[str, Any]:
     rows = [
         {
             "name": metric_name(n),
+            "metric": n,
+            "constant": None if constant is None or n in _BESIDES else constant.scores.get(n),
             "cells": [
                 {
                     "split": split,
                     "value": int(s[n]) if n in counts and n in s else s.get(n),
-                    "interval": facts.intervals.get(split, {}).get(n),
+                    "interval": facts.results.intervals.get(split, {}).get(n),
                 }
-                for split, s in facts.metrics.items()
+                for split, s in facts.results.metrics.items()
             ],
         }
         for n in names
     ]
-    has_intervals = {split: bool(facts.intervals.get(split)) for split in facts.metrics}
-    return {"splits": list(facts.metrics), "rows": rows, "has_intervals": has_intervals}
+    has_intervals = {split: bool(facts.results.intervals.get(split)) for split in facts.results.metrics}
+    return {"splits": list(facts.results.metrics), "rows": rows, "has_intervals": has_intervals}
 
 
 def comparison_rows(facts: RunFacts) -> dict[str, Any]:
@@ -105,8 +109,8 @@ def class_rows(facts: RunFacts) -> list[dict[str, Any]]:
     assert predictions.labels is not None
     decided = facts.decisions(predictions)
     table = per_class_table(predictions.labels, decided, predictions.probabilities, facts.id2label)
-    if facts.problem_type == "multi_label_classification" and facts.thresholds is not None:
-        cuts = np.broadcast_to(np.asarray(facts.thresholds, dtype=float), (len(table),))
+    if facts.problem_type == "multi_label_classification" and facts.results.thresholds is not None:
+        cuts = np.broadcast_to(np.asarray(facts.results.thresholds, dtype=float), (len(table),))
         for row, cut in zip(table, cuts, strict=True):
             row["threshold"] = float(cut)
     return table

@@ -5,6 +5,7 @@ says so, and no number here depends on a later row.
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -67,42 +68,35 @@ class Earlier:
         out[self.order] = values
         return out
 
-    def count(self, rows: int | None = None, seconds: float | None = None) -> np.ndarray:
-        """Return how many earlier rows there are, `(rows,)` int64; see `back` for the stretch."""
-        return self._unsorted(self.stop - self.back(rows, seconds))
+    def count(self, **stretch: Any) -> np.ndarray:
+        """Return how many earlier rows there are, `(rows,)` int64; `stretch`: `rows` or `seconds`, as of `back`."""
+        return self._unsorted(self.stop - self.back(**stretch))
 
-    def total(
-        self,
-        values: np.ndarray,
-        rows: int | None = None,
-        seconds: float | None = None,
-        inclusive: bool = False,
-    ) -> np.ndarray:
+    def total(self, values: np.ndarray, inclusive: bool = False, **stretch: Any) -> np.ndarray:
         """Return the sum over the earlier rows of a stretch, `(rows,)` float64; NaN counts as 0.
 
         Args:
-            inclusive: add the row itself (beyond the stretch's `rows`).
+            values: of each row.
+            inclusive: add the row itself, beside the rows of the stretch.
+            stretch: `rows` or `seconds`, as of `back`.
         """
         ordered = np.nan_to_num(values[self.order].astype(np.float64))
         sums = np.concatenate([[0.0], np.cumsum(ordered)])
-        until, since = sums[self.stop], sums[self.back(rows, seconds)]
+        until, since = sums[self.stop], sums[self.back(**stretch)]
         found = without_rounding(until - since, np.maximum(np.abs(until), np.abs(since)))
         return self._unsorted(found + ordered if inclusive else found)
 
-    def mean(
-        self,
-        values: np.ndarray,
-        rows: int | None = None,
-        seconds: float | None = None,
-        inclusive: bool = False,
-    ) -> np.ndarray:
-        """Return the mean over the earlier rows of a stretch that have a value, `(rows,)`; NaN where none has."""
+    def mean(self, values: np.ndarray, **settings: Any) -> np.ndarray:
+        """Return the mean over the rows that `total` adds up and that have a value, `(rows,)`; NaN where none has.
+
+        Args:
+            values: of each row.
+            settings: of `total`.
+        """
         known = np.isfinite(values)
-        centre = (
-            values[known].mean() if known.any() else 0.0
-        )  # differences of long sums stay exact to more digits
-        counts = self.total(known, rows, seconds, inclusive)
-        sums = self.total(values - centre, rows, seconds, inclusive)
+        # Around the mean, differences of long sums stay exact to more digits.
+        centre = values[known].mean() if known.any() else 0.0
+        counts, sums = self.total(known, **settings), self.total(values - centre, **settings)
         means = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0) + centre
         return without_rounding(means, np.abs(centre))
 

@@ -118,8 +118,8 @@ def _unlike_values(past: Earlier, group: np.ndarray, columns: TableColumns) -> I
         yield f"{name}: surprise", surprise
         yield f"{name}: log seconds since this value", _log(seconds - same.nth(seconds))
         for rows in STRETCH_ROWS:
-            yield f"{name}: mean surprise of {rows} rows", past.mean(surprise, rows - 1, inclusive=True)
-        yield f"{name}: new values in 10 rows", past.total(new, 9, inclusive=True)
+            yield f"{name}: mean surprise of {rows} rows", past.mean(surprise, rows=rows - 1, inclusive=True)
+        yield f"{name}: new values in 10 rows", past.total(new, rows=9, inclusive=True)
         for stretch in ("hour", "day"):
             length = STRETCH_SECONDS[stretch]
             yield f"{name}: new values of the last {stretch}", past.total(new, seconds=length, inclusive=True)
@@ -151,7 +151,7 @@ def _unlike_numbers(
         yield f"{name}: beyond the row before", values - past.nth(values)
         yield f"{name}: of the row before", past.nth(values)
         for rows in STRETCH_ROWS:
-            yield f"{name}: mean of {rows} rows", past.mean(values, rows - 1, inclusive=True)
+            yield f"{name}: mean of {rows} rows", past.mean(values, rows=rows - 1, inclusive=True)
         for stretch in ("hour", "day"):
             raw = columns.numbers[name]
             yield (
@@ -168,7 +168,7 @@ def _unlike_numbers(
 
 def _beyond(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return how far values lie from means."""
-    return without_rounding(values - mean, 1e3 * np.abs(values))  # means are of long sums
+    return without_rounding(values - mean, 1e3 * np.abs(values))  # means come from long sums
 
 
 def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-import datasets
 import numpy as np
 from transformers.utils import logging
 
-from ..data.windows import IGNORED, WindowDataset
+from ..data.windows import WindowDataset, has_label
 from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
 from ..statistics.columns import TableColumns
 from ..statistics.features import GROUPS, OF_A_ROW
@@ -19,10 +18,9 @@ from .boosting import BoostedTrees, Features, fit_trees, import_lightgbm
 
 logger = logging.get_logger(__name__)
 
-MOST_TRAINING_ROWS = (
-    2_000_000  # of boosted trees; beyond it negatives are sampled, and count for those left out
-)
-SCORED_AT_ONCE = 262_144  # rows
+# Rows that boosted trees are fitted on; of more, negatives are sampled and weighted by how many each stands for.
+MOST_TRAINING_ROWS = 2_000_000
+SCORED_AT_ONCE = 262_144  # rows that trees score in one call
 
 AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY = "amount", "boosted_rows", "boosted_history"
 BASELINES = (AMOUNT, BOOSTED_ROWS, BOOSTED_HISTORY)
@@ -44,8 +42,7 @@ class TableBaselines:
     and a sample of the others, weighted so that they count as before.
 
     Args:
-        table: encoded rows and the processor, for the column plan.
-        dataset: the typed rows that were encoded.
+        table: encoded rows, the typed rows that they were, and the processor, for the column plan.
         windows: split → windows with labels: "train", "validation" (stops the trees) and those to score.
         threads: of LightGBM; None: all cores.
 
@@ -54,11 +51,7 @@ class TableBaselines:
     """
 
     def __init__(
-        self,
-        table: PreparedTable,
-        dataset: datasets.Dataset,
-        windows: Mapping[str, WindowDataset],
-        threads: int | None = None,
+        self, table: PreparedTable, windows: Mapping[str, WindowDataset], threads: int | None = None
     ) -> None:
         if absent := [split for split in ("train", "validation") if split not in windows]:
             raise ValueError(
@@ -71,7 +64,7 @@ class TableBaselines:
                 "column plan: `label: ...`."
             )
         self.rows, self.plan = table.rows, table.processor.plan
-        self.dataset, self.windows, self.threads = dataset, dict(windows), threads
+        self.dataset, self.windows, self.threads = table.dataset, dict(windows), threads
         self.num_classes = len(self.rows.label_names)
         self.judged = {split: self._rows_of(found) for split, found in self.windows.items()}
         self.fitted, self.weights = self._sampled(*self.labelled("train"))
@@ -175,7 +168,7 @@ class TableBaselines:
         return trees
 
     def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        import_lightgbm()  # before minutes of work on features
+        import_lightgbm()  # fails early if LightGBM is missing: features take minutes
         features = self.features(name)
         trees = self.fit(features, seed)
 
@@ -193,7 +186,7 @@ class TableBaselines:
         rows = self.judged[split]
         assert self.rows.labels is not None
         labels = np.array(self.rows.labels[rows])
-        known = np.isfinite(labels).any(axis=1) if labels.ndim > 1 else labels != IGNORED
+        known = has_label(labels)
         if not known.any():
             raise ValueError(
                 f"Expected {split} rows with a label to fit baselines on, found none in {len(rows)} rows. Choose other "

@@ -32,11 +32,13 @@ HEADS: dict[str, type[TabBertWindowModel]] = {
     "fusion": TabBertFusionForSequenceClassification,
 }
 WITHOUT_ENCODER = ("raw_lstm", "boosted")
-NOT_OF_RAW_CELLS = ("id2label", "label2id", "next_row", "row_inputs", "statistics", "fusion", "trees")
+# What an encoder's configuration says and a head on raw cells does not have.
+NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "fusion": None, "trees": None}
 LEARNED_FROM = 100_000  # training rows, from which the scale of statistics is taken
 AUTO = "auto"
 ROWS_PER_BATCH = 262_144
-HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")  # what some of them have
+# Parts of a head's model that hold its encoder.
+HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")
 
 
 def head_model(
@@ -63,7 +65,7 @@ def head_model(
         settings["statistics_hidden_size"] = arguments.statistics_hidden_size
         if head is TabBertFusionForSequenceClassification:
             settings["fusion"] = {}
-        assert arguments.pretrained is not None  # see check_pretrained
+        assert arguments.pretrained is not None  # `check_pretrained` has refused it
         model = head.from_pretrained_encoder(arguments.pretrained, table.processor.fingerprint, **settings)
         if hasattr(model, "numbers"):
             rows = np.unique(judged_rows(train).row)
@@ -74,14 +76,11 @@ def head_model(
             model.model.surprise.learn_rarity(torch.from_numpy(counts))
         return model
     sizes: dict[str, Any] = {}
-    if arguments.pretrained is not None:  # cells as wide as the encoder's
-        sizes = TabBertConfig.from_pretrained(arguments.pretrained).to_dict()
-        sizes = {name: value for name, value in sizes.items() if name not in NOT_OF_RAW_CELLS}
+    if arguments.pretrained is not None:  # take the width of cells from the encoder
+        sizes = TabBertConfig.from_pretrained(arguments.pretrained).to_dict() | NOT_OF_RAW_CELLS
     elif arguments.field_hidden_size is not None:
-        sizes |= {
-            "field_hidden_size": arguments.field_hidden_size,
-            "field_num_heads": 1,
-        }  # it has no attention
+        # Raw cells go through no attention, so any number of heads fits the width.
+        sizes |= {"field_hidden_size": arguments.field_hidden_size, "field_num_heads": 1}
     return head(TabBertConfig.from_dict({**sizes, **table.processor.config_kwargs(), **settings}))
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 from tqdm.auto import tqdm
 from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, has_length
 from transformers.utils import logging
 
+from ..progress import progress_bar
 from .arguments import MMTabTrainingArguments
 from .audit.report import plot_audit
 from .audit.update_audit import RECORDS_NAME, UpdateAudit, read_records
@@ -29,20 +30,22 @@ def show(args: MMTabTrainingArguments, text: str) -> None:
 
 
 class NamedProgress(ProgressCallback):
-    """`ProgressCallback` whose bars say what they count."""
+    """`ProgressCallback` whose bars say what they count, and are plain lines where the output is no terminal."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Open the bar of the training steps."""
-        super().on_train_begin(args, state, control, **kwargs)
-        if self.training_bar is not None:
-            self.training_bar.set_description("Training, steps")
+        if state.is_world_process_zero:
+            self.training_bar = progress_bar(
+                total=state.max_steps, dynamic_ncols=True, desc="Training, steps"
+            )
+        self.current_step = 0
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
         """Open the bar of an evaluation's batches with the first of them."""
-        begins = self.prediction_bar is None
+        if self.prediction_bar is None and state.is_world_process_zero and has_length(eval_dataloader):
+            shown = {"leave": self.training_bar is None, "dynamic_ncols": True, "desc": "Evaluating, batches"}
+            self.prediction_bar = progress_bar(total=len(eval_dataloader), **shown)
         super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
-        if begins and self.prediction_bar is not None:
-            self.prediction_bar.set_description("Evaluating, batches")
 
 
 class EarlyStopping(EarlyStoppingCallback):
@@ -138,6 +141,7 @@ class AuditCallback(TrainerCallback):
         self.freezing, self.everywhere = freezing, everywhere
         self.resumed_from: str | None = None
         self.audit: UpdateAudit | None = None
+        self.recorded = False  # whether the last step has a record
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
         """Create the audit of this run, or continue that of the checkpoint."""
@@ -177,9 +181,10 @@ class AuditCallback(TrainerCallback):
 
     def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
         """Compare the weights after the step, unless the gradient scaler skipped it."""
+        self.recorded = False
         if self.audit is not None and not getattr(optimizer, "step_was_skipped", False):
             step = state.global_step
-            self.audit.after_step(step, (step + 1) / self.freezing.plan.steps_per_epoch)
+            self.recorded = self.audit.after_step(step, (step + 1) / self.freezing.plan.steps_per_epoch)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Write the table and the plot, and show the table."""

@@ -90,6 +90,16 @@ def damaged_files(folder: str | os.PathLike) -> list[str]:
     return problems
 
 
+def refuse_files_in_place(output_dir: str | os.PathLike) -> None:
+    """Raise a ValueError for a file where training will make the folder of a checkpoint."""
+    for path in sorted(Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
+        if path.name.rpartition("-")[2].isdigit() and not path.is_dir():
+            raise ValueError(
+                f"Expected {str(path)!r} to be the folder of a checkpoint, or not to be there, found a file. Move it "
+                "elsewhere, or choose another output_dir."
+            )
+
+
 def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
     """Return the newest checkpoint that is whole, None if there is none; warns of newer ones that are damaged."""
     numbered = [

@@ -160,9 +160,8 @@ class FreezePlan:
             frozen = {id(p): frozen_by_user(p) for p in self.parameters(unit)}
             by_part.setdefault(unit.part, {}).update(frozen)
         whole = {part for part, frozen in by_part.items() if frozen and all(frozen.values())}
-        if _is_peft_model(
-            self._model
-        ):  # its checkpoints hold the adapters alone: thawed weights would be lost
+        # Checkpoints of peft hold the adapters alone: thawed weights would be lost.
+        if _is_peft_model(self._model):
             whole = set()
         self.taken_over = sorted(whole)
         kept = {p for frozen in by_part.values() for p, off in frozen.items() if off}

@@ -26,8 +26,9 @@ def uses_num_items(model: nn.Module, inputs: Mapping[str, Any]) -> bool | None:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     losses = []
+    device = next(value.device for value in inputs.values() if isinstance(value, torch.Tensor))
     for number in (1, 2):
-        outputs = model(**inputs, num_items_in_batch=torch.tensor(number, device=_device(inputs)))
+        outputs = model(**inputs, num_items_in_batch=torch.tensor(number, device=device))
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
         losses.append(torch.zeros(()) if loss is None else loss)
     for module, mode in modes:
@@ -37,7 +38,3 @@ def uses_num_items(model: nn.Module, inputs: Mapping[str, Any]) -> bool | None:
     answers = gather_object([bool(losses[0] != losses[1]) if shows else None])
     known = [answer for answer in answers if answer is not None]
     return any(known) if known else None
-
-
-def _device(inputs: Mapping[str, Any]) -> torch.device:
-    return next(value.device for value in inputs.values() if isinstance(value, torch.Tensor))

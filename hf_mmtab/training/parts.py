@@ -121,36 +121,20 @@ def partition_parameters(model: nn.Module, parts: dict[str, tuple[str, ...]]) ->
     Returns:
         Part name → parameter names, in the order of `model.named_parameters()`.
     """
-    owner_of = {path: part for part, paths in parts.items() for path in paths}
-    around = {getattr(model, "base_model_prefix", "") or ""}
-    for path in owner_of:
-        pieces = path.split(".")
-        around.update(".".join(pieces[:end]) for end in range(1, len(pieces)))
-    around -= owner_of.keys()
     partition: dict[str, list[str]] = {part: [] for part in parts}
     for full_name, _ in model.named_parameters():
         name = plain_name(full_name)
-        inside = [path for path in owner_of if name.startswith(f"{path}.")]
-        owner = owner_of[max(inside, key=len)] if inside else _outermost_module(name, around)
+        owner = owner_by_path(name, parts, getattr(model, "base_model_prefix", "") or "")
         partition.setdefault(owner, []).append(name)
     return {part: names for part, names in partition.items() if names}
 
 
-def _outermost_module(parameter: str, around: set[str]) -> str:
-    """Return the shortest module path of a parameter that is not in `around`, else the parameter's name."""
-    pieces = parameter.split(".")
-    for end in range(1, len(pieces)):
-        path = ".".join(pieces[:end])
-        if path not in around:
-            return path
-    return parameter
-
-
-def owner_by_path(name: str, parts: Mapping[str, Sequence[str]]) -> str:
-    """Return the part of a parameter or buffer name, or the module around it if no part covers it."""
+def owner_by_path(name: str, parts: Mapping[str, Sequence[str]], base: str = "") -> str:
+    """Return the part of a parameter or buffer; if none covers it, the outermost module around it, below `base`."""
     owner_of = {path: part for part, paths in parts.items() for path in paths}
     inside = [path for path in owner_of if name.startswith(f"{path}.")]
     if inside:
         return owner_of[max(inside, key=len)]
-    around = {path[:end] for path in owner_of for end in range(1, len(path)) if path[end] == "."}
-    return _outermost_module(name, around)
+    around = {base, *(path[:end] for path in owner_of for end in range(1, len(path)) if path[end] == ".")}
+    outer = (name[:end] for end in range(len(name)) if name[end] == "." and name[:end] not in around)
+    return next(outer, name)

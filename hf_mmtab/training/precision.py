@@ -3,7 +3,6 @@
 A CPU without units for bfloat16 emulates it, 2.5 to 4 times slower than float32; one with them is up to twice as fast.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -29,8 +28,8 @@ NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 # Autocast also casts weights and activations, which one product does not show: bfloat16 must be clearly faster.
 MARGIN = 1.15
 SMALLEST_MEASURED = 2**16  # weights; products of smaller layers take as long in either format
-MULTIPLICATIONS = 3e8  # of what is measured, about; less where the model is small:
-MAX_ROWS = 256  # of the product
+MULTIPLICATIONS = 3e8  # in one measured product or convolution, about; fewer if the model is small
+MAX_ROWS = 256  # rows of the measured product
 MAX_MAP = 56  # side of the feature map: a quarter of 224 pixels, as behind a ResNet's stem
 REPEATS = 5
 
@@ -221,9 +220,8 @@ def settle(model: nn.Module | None, args: MMTabTrainingArguments) -> ComputeChoi
         checkpoint = last_complete_checkpoint(args.output_dir)
         if checkpoint is not None and "auto" in (args.precision, args.channels_last or "auto"):
             chosen = _remembered(Path(checkpoint), args)
-        elif (
-            args.deepspeed and args.precision == "auto"
-        ):  # its configuration is made from the arguments before
+        # DeepSpeed makes its configuration from the arguments before this.
+        elif args.deepspeed and args.precision == "auto":
             chosen = ComputeChoice("fp32", args.channels_last is not False, "DeepSpeed was not told another")
         else:
             chosen = choose_for(model, args.device, args.precision, args.channels_last)
@@ -264,30 +262,6 @@ def go_on_as_before(before: dict[str, Any], mine: dict[str, Any], args: MMTabTra
             mine[key] = before[key]
             setattr(args, key, before[key])
     args.name_precision()
-
-
-def precision_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--precision` and `--bf16` to a command that computes with a finished model."""
-    # Float32, since scores in bfloat16 differ in the third digit: they would depend on the machine that judges, and not
-    # repeat those of the run's report.
-    parser.add_argument(
-        "--precision",
-        choices=["fp32", "bf16", "auto"],
-        default="fp32",
-        help="number format of the computation; auto: bf16 where it is faster here, with scores that differ in the "
-        "third digit; default: fp32",
-    )
-    parser.add_argument(
-        "--bf16", action="store_const", const="bf16", dest="precision", help="as --precision bf16"
-    )
-
-
-def in_bf16(options: argparse.Namespace, model: nn.Module, device: torch.device) -> bool:
-    """Whether a command computes in bfloat16, as `--precision` asks; log what is chosen for auto."""
-    choice = choose_for(model, device, options.precision, channels_last=True)
-    if options.precision == "auto":
-        logger.info(choice.sentence)
-    return choice.precision == "bf16"
 
 
 def read_choice(folder: str | os.PathLike) -> ComputeChoice | None:

@@ -1,8 +1,9 @@
 """Trainer's pushes to the Hub, of public copies only."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub import HfApi
 from transformers import Trainer
@@ -20,7 +21,7 @@ from ..publishing import (
     vocabulary_warnings,
 )
 from ..publishing.local_paths import LocalPaths
-from ..publishing.run_files import CARD_NAME
+from ..publishing.run_files import CARD_NAME, TRAINER_CARD
 from .checkpoints import TRAINER_STATE_NAME
 
 logger = logging.get_logger(__name__)
@@ -46,6 +47,8 @@ class PublicPushTrainer(Trainer):
     hub_model_id: Any
     model: Any
     push_in_progress: Any
+    # `model_card.write_trainer_card`, which stands on a higher floor than this; None: Trainer's own card.
+    write_card: ClassVar[Callable[..., bool] | None] = None
 
     def _hub(self, token: str | None) -> HfApi:
         return HfApi(token=token or self.args.hub_token, library_name="hf_mmtab")
@@ -77,11 +80,24 @@ class PublicPushTrainer(Trainer):
         if not self.is_world_process_zero():
             return None
         folder = Path(self.args.output_dir)
-        if not (folder / CARD_NAME).is_file():  # ours says more
-            name = kwargs.pop("model_name", None) or str(self.hub_model_id).rpartition("/")[2]
-            self.create_model_card(model_name=name, **kwargs)
+        if not self._has_card_of_run(folder):
+            self.create_model_card(**{"model_name": str(self.hub_model_id), **kwargs})
         self._finish_current_push()
         return self._send(folder, commit_message or "End of training", token, revision, not blocking)
+
+    def create_model_card(self, model_name: str | None = None, **kwargs: Any) -> None:  # type: ignore[override]
+        """Write the card of a model of this package with what this trainer knows; of another one as Trainer does."""
+        if not self.is_world_process_zero():
+            return
+        name = model_name or Path(self.args.output_dir).absolute().name
+        write = type(self).write_card
+        if write is None or not write(self, name, **kwargs):
+            super().create_model_card(model_name=name.rpartition("/")[2], **kwargs)
+
+    def _has_card_of_run(self, folder: Path) -> bool:
+        """Tell whether a run, or a person, wrote the card: it says more than this trainer knows."""
+        card = folder / CARD_NAME
+        return card.is_file() and TRAINER_CARD not in card.read_text(encoding="utf-8")
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Send the model of a checkpoint in the background, and what resuming needs if `hub_strategy` says so."""

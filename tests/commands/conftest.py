@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,14 @@ def write_recipe(folder: Path, tiny_text: str, tiny_image: str, pictures: Path) 
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+@pytest.fixture
+def runs(tmp_path, fixtures, monkeypatch) -> Path:
+    """A copy of the runs of version 0.1.0, finished and interrupted, as the working folder: their recipes name data and
+    models relative to it.
+    """
+    folder = tmp_path / "runs"
+    shutil.copytree(fixtures / "runs_0_1", folder)
+    monkeypatch.chdir(folder)
+    return folder

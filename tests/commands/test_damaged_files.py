@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -20,15 +19,6 @@ from hf_mmtab.training.checkpoints import MANIFEST_NAME, damaged_files, last_com
 DATA = {"mmbt": ("pictures/test.jsonl", "pictures"), "lstm": ("payments.csv", "payments.csv")}
 RECIPES = {"mmbt": "pictures.yaml", "lstm": "lstm.yaml", "tabbert": "pretrain.yaml"}
 READABLE = (".json", ".jsonl", ".yaml", ".safetensors", ".parquet", ".arrow")
-
-
-@pytest.fixture
-def runs(tmp_path, fixtures, monkeypatch) -> Path:
-    """A copy of finished runs of every kind, as the working folder."""
-    folder = tmp_path / "runs"
-    shutil.copytree(fixtures / "runs_0_1", folder)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def command(name: str, *arguments: str) -> None:

@@ -169,7 +169,9 @@ def test_an_ablation_and_an_evaluation_compute_no_picture_again(recipe, tmp_path
         assert after == pytest.approx(before, abs=1e-6)
 
 
-def test_a_regression_of_several_labels_has_thresholds_of_its_own(recipe, tmp_path, pictures):
+@pytest.fixture
+def several(tmp_path, pictures) -> str:
+    """The pictures with one or two labels each: every fifth is rare, too."""
     data = tmp_path / "several"
     data.mkdir()
     (data / "img").symlink_to(pictures / "img")
@@ -178,7 +180,11 @@ def test_a_regression_of_several_labels_has_thresholds_of_its_own(recipe, tmp_pa
         for index, line in enumerate(lines):
             line["label"] = [line["label"]] + (["rare"] if index % 5 == 0 else [])
         (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    main([str(recipe), "--data", str(data), "--num_train_epochs", "1", "--compare", "frozen_linear"])
+    return str(data)
+
+
+def test_a_regression_of_several_labels_has_thresholds_of_its_own(recipe, tmp_path, several):
+    main([str(recipe), "--data", several, "--num_train_epochs", "1", "--compare", "frozen_linear"])
     table = (tmp_path / "run" / "comparison.md").read_text()
     assert (
         "| frozen_linear | " in table and "| majority | " in table and "than frozen_linear: micro-F1" in table
@@ -268,18 +274,10 @@ def test_labels_that_cannot_be_split_or_learned_are_told(recipe, tmp_path, label
         main([str(recipe), "--data", str(tmp_path / "few"), "--architecture", "bert", "--freeze", "null"])
 
 
-def test_thresholds_of_several_labels_are_tuned_and_saved(recipe, tmp_path, pictures):
-    data = tmp_path / "several"
-    data.mkdir()
-    (data / "img").symlink_to(pictures / "img")
-    for split in ("train", "dev", "test"):
-        lines = [json.loads(line) for line in (pictures / f"{split}.jsonl").read_text().splitlines()]
-        for index, line in enumerate(lines):
-            line["label"] = [line["label"]] + (["rare"] if index % 5 == 0 else [])
-        (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+def test_thresholds_of_several_labels_are_tuned_and_saved(recipe, tmp_path, several):
     with pytest.raises(ValueError, match=r"to be loss or one of .*micro_f1.*, found 'accuracy'.*_model null"):
-        main([str(recipe), "--data", str(data), "--metric_for_best_model", "accuracy"])
-    main([str(recipe), "--data", str(data), "--pos_weight", "total_over_positives"])
+        main([str(recipe), "--data", several, "--metric_for_best_model", "accuracy"])
+    main([str(recipe), "--data", several, "--pos_weight", "total_over_positives"])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config
     assert config.problem_type == "multi_label_classification"

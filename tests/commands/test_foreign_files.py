@@ -22,15 +22,6 @@ FOREIGN = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def runs(tmp_path, fixtures, monkeypatch) -> Path:
-    """A copy of finished and interrupted runs, as the working folder."""
-    folder = tmp_path / "runs"
-    shutil.copytree(fixtures / "runs_0_1", folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def finetune(*arguments: str) -> None:
     import_module("hf_mmtab.commands.finetune").main(list(arguments))
 

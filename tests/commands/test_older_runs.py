@@ -4,23 +4,12 @@ Random tiny models, made-up data. `lstm-interrupted` and `mmbt-interrupted` were
 """
 
 import json
-import shutil
 from importlib import import_module
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-
-
-@pytest.fixture
-def runs(tmp_path, fixtures, monkeypatch) -> Path:
-    """A copy of the runs, as the working folder: their recipes name data and models relative to it."""
-    folder = tmp_path / "runs"
-    shutil.copytree(fixtures / "runs_0_1", folder)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def command(name: str, *arguments: str) -> None:

@@ -17,15 +17,6 @@ from hf_mmtab.commands.runs.own_files import is_run
 from hf_mmtab.evaluation.run_results import RunResults
 
 
-@pytest.fixture
-def runs(tmp_path, fixtures, monkeypatch) -> Path:
-    """A copy of finished and interrupted runs, as the working folder."""
-    folder = tmp_path / "runs"
-    shutil.copytree(fixtures / "runs_0_1", folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def command(name: str, *arguments: str) -> None:
     import_module(f"hf_mmtab.commands.{name}").main([str(argument) for argument in arguments])
 

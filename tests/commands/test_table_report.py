@@ -137,7 +137,7 @@ def test_the_report_has_the_models_side_by_side_and_the_histories_of_the_errors(
     names = {0: "no", 1: "yes"}
     compared = compare_scored({"lstm": [scored["test"]], "amount": [other]}, SINGLE, names, bootstrap=50)
     own = table_facts(results, config, table, cut, scored, {"amount": other}) | {"comparison": compared}
-    page = write_report_and_card(common_facts(tmp_path, results, "do it again", **own), tmp_path)
+    page = write_report_and_card(common_facts(tmp_path, results, "do it again", own), tmp_path)
     html = page.read_text(encoding="utf-8")
     figures = {p.stem for p in (tmp_path / "report" / "figures").iterdir()}
     assert figures == {
@@ -171,7 +171,7 @@ def test_the_report_of_several_targets_names_each_of_them(dataset, tmp_path):
     scored = {"test": scores_of_rows(cut["test"], rows, rng.normal(50, 9, (len(rows.row), 2)))}
     config, results = judged(table, scored, problem_type="regression", names=("PM10", "PM2.5"))
     own = table_facts(results, config, table, cut, scored)
-    page = write_report_and_card(common_facts(tmp_path, results, "do it again", **own), tmp_path / "run")
+    page = write_report_and_card(common_facts(tmp_path, results, "do it again", own), tmp_path / "run")
     html = page.read_text(encoding="utf-8")
     assert "Predicts PM10, PM2.5: judged is the last row" in html
     assert "<td>RMSE, PM2.5</td>" in html
@@ -207,5 +207,5 @@ def test_a_model_that_reads_on_behind_the_judged_row_is_said_to(table, change, w
     config, results = judged(table, scored, label="every")
     for name, value in change.items():
         setattr(config, name, value)
-    notes = table_facts(results, config, table, cut, scored)["notes"]
+    notes = table_facts(results, config, table, cut, scored)["results"].notes
     assert any("come after the judged one" in note for note in notes) == warns

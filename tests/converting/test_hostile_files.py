@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import subprocess
+import time
 import zipfile
 from random import Random
 
@@ -127,6 +128,14 @@ def attacks(canary) -> dict[str, bytes]:
         + TOWER
         + b"ccollections\nOrderedDict\n]h\x00K\x01\x86a\x85R\x86.",
         "counted for ever": b"\x80\x02" + TOWER + b"ccollections\nCounter\n]h\x00a\x85R\x86.",
+        "state that takes for ever": b"\x80\x02"
+        + TOWER
+        + b"ccollections\nOrderedDict\n)R}X\x0c\x00\x00\x00__setstate__ccollections\nCounter\nsbh\x00\x85b\x86.",
+        "text encoded again and again": b"\x80\x02](c_codecs\nencode\nq\x00"
+        + b"".join(b"X" + struct.pack("<I", len(text)) + text for text in (b"x" * 100_000, b"latin1"))
+        + b"\x86q\x01R"
+        + b"h\x00h\x01R" * 100
+        + b"e.",
         "set of few": b"\x80\x02cbuiltins\nset\n]K\x01a\x85R.",
         "doubled 90 times": b"\x80\x02](]q\x00" + b"](h\x00h\x00eq\x00" * 90 + b"e.",
         "far memory": b"\x80\x02]r\xff\xff\xff\x7f.",
@@ -188,6 +197,11 @@ def test_the_attacks_do_work_where_pickle_opens_them(canary):
         ("list that contains itself", "one of its containers contains itself"),
         ("deep", "its containers are nested deeper than 100"),
         ("key that takes for ever", "it uses a value of type tuple as the key of a dict"),
+        ("state that takes for ever", "it sets the state of a value of type dict to a value of type dict"),
+        (
+            "text encoded again and again",
+            "its pickle copies texts or bytes of many times the size of the file",
+        ),
         ("doubled 90 times", "its values, which share parts, are too many when written out"),
         ("far memory", "its pickle remembers more values than it has"),
         ("copies without end", "its pickle copies more than 10,000,000 values"),
@@ -481,3 +495,48 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(name, golden, tmp_pa
             read.get(name, read_torch_file)(tmp_path / "damaged")
         except ValueError as error:
             assert len(str(error)) < 1000
+
+
+def _long(number):
+    encoded = pickle.encode_long(number)
+    return b"\x8a" + bytes([len(encoded)]) + encoded
+
+
+# Small files over which dicts or this package's own check would take hours, if they took them at all.
+QUADRATIC = {
+    "keys of one hash": b"}(" + b"".join(_long(n * (2**61 - 1)) + b"N" for n in range(9, 60_000)) + b"u",
+    "negative keys of one hash": b"}("
+    + b"".join(_long(-n * (2**61 - 1)) + b"N" for n in range(9, 60_000))
+    + b"u",
+    "one by one": b"}" + b"".join(_long(n * (2**61 - 1)) + b"Ns" for n in range(9, 60_000)),
+    "calls of one long tuple": b"](("
+    + b"K\x01" * 300_000
+    + b"tq\x01cnumpy\ndtype\nq\x00"
+    + b"h\x00h\x01R" * 30_000
+    + b"e",
+}
+
+
+@pytest.mark.parametrize("name", QUADRATIC)
+def test_small_files_that_take_quadratic_time_are_refused_soon(name, tmp_path):
+    pickled = b"\x80\x02" + QUADRATIC[name] + b"."
+    started = time.perf_counter()
+    (tmp_path / "plain.pkl").write_bytes(pickled)
+    with pytest.raises(
+        RefusedFileError, match=r"more than 64 bits as the key|copies more than|300001 were given"
+    ):
+        read_pickle(tmp_path / "plain.pkl")
+    for write in (lambda path: path.write_bytes(legacy(pickled)), lambda path: archive(path, pickled)):
+        write(tmp_path / "model.pt")
+        with pytest.raises(RefusedFileError):
+            read_torch_file(tmp_path / "model.pt")
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize(
+    "keys", [range(10_000), [n << 40 for n in range(10_000)], [n / 7 for n in range(10_000)]]
+)
+def test_many_numbers_as_keys_are_read(keys, tmp_path):
+    values = dict.fromkeys(keys, 1)
+    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(values, 2))
+    assert read_pickle(tmp_path / "plain.pkl") == values

@@ -34,6 +34,9 @@ from hf_mmtab import (
 
 PICTURES, TABLES = "image-text-classification", "tabular-sequence-classification"
 EXAMPLE = {"image": None, "text": "a b"}
+CLASSES = [
+    "MMBTForClassification", "MMBTProcessor", "TabBertMlpForSequenceClassification", "TabBertProcessor",
+]  # fmt: skip
 HISTORY = {"who": [1, 1, 1], "amount": [1.0, 2.0, 3.0], "shop": ["a", "b", "a"]}
 STRANGER = """
 import json, sys
@@ -92,16 +95,16 @@ def as_a_stranger(mode, folders, tmp_path, site: str | None = None, expect_error
     return done.stdout.splitlines()
 
 
+def answers(folders) -> list:
+    return [
+        pipeline(task, model=folder, device="cpu")(example)
+        for task, folder, example in zip((PICTURES, TABLES), folders, (EXAMPLE, HISTORY), strict=True)
+    ]
+
+
 def test_a_checkpoint_loads_where_the_package_is_installed_and_not_imported(folders, tmp_path):
     *classes, mmbt, table = as_a_stranger("installed", folders, tmp_path)
-    assert classes == [
-        "MMBTForClassification",
-        "MMBTProcessor",
-        "TabBertMlpForSequenceClassification",
-        "TabBertProcessor",
-    ]
-    assert json.loads(mmbt) == pipeline(PICTURES, model=folders[0], device="cpu")(EXAMPLE)
-    assert json.loads(table) == pipeline(TABLES, model=folders[1], device="cpu")(HISTORY)
+    assert classes == CLASSES and [json.loads(mmbt), json.loads(table)] == answers(folders)
 
 
 @pytest.mark.slow
@@ -123,14 +126,7 @@ def standalone(folders, tmp_path_factory) -> list[str]:
 
 def test_a_standalone_checkpoint_loads_where_the_package_is_absent(folders, standalone, tmp_path):
     *classes, mmbt, table = as_a_stranger("alone", standalone, tmp_path)
-    assert classes == [
-        "MMBTForClassification",
-        "MMBTProcessor",
-        "TabBertMlpForSequenceClassification",
-        "TabBertProcessor",
-    ]
-    assert json.loads(mmbt) == pipeline(PICTURES, model=folders[0], device="cpu")(EXAMPLE)
-    assert json.loads(table) == pipeline(TABLES, model=folders[1], device="cpu")(HISTORY)
+    assert classes == CLASSES and [json.loads(mmbt), json.loads(table)] == answers(folders)
 
 
 def test_a_standalone_checkpoint_loads_here_as_before_and_can_be_saved_again(standalone, tmp_path):
@@ -179,9 +175,7 @@ def test_a_standalone_checkpoint_needs_torch_torchvision_and_transformers_only(f
     assert "pip install polars pyarrow" in said[3]
     folder_of_packages(tmp_path / "site", "polars", "pyarrow")
     said = as_a_stranger("alone", standalone, tmp_path, site)
-    mmbt = pipeline(PICTURES, model=folders[0], device="cpu")(EXAMPLE)
-    table = pipeline(TABLES, model=folders[1], device="cpu")(HISTORY)
-    assert [json.loads(answer) for answer in said[4:]] == [mmbt, table]
+    assert [json.loads(answer) for answer in said[4:]] == answers(folders)
 
 
 def test_saving_again_and_loading_keep_fingerprint_and_names(folders, tmp_path):

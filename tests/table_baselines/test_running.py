@@ -33,7 +33,8 @@ PLAN = {
 
 
 def run_baseline(name, table, dataset, windows, threads=None):
-    return TableBaselines(table, dataset, windows, threads).run(name)
+    table = SimpleNamespace(rows=table.rows, processor=table.processor, dataset=dataset)
+    return TableBaselines(table, windows, threads).run(name)
 
 
 def events(rows=1500, seed=0, **columns):
@@ -62,7 +63,7 @@ def events(rows=1500, seed=0, **columns):
 
 def prepared(dataset, folder, plan=PLAN, split="time"):
     rows = prepare_rows(dataset, processor := TabBertProcessor(plan), folder / "rows", split)
-    return SimpleNamespace(rows=rows, processor=processor)
+    return SimpleNamespace(rows=rows, processor=processor, dataset=dataset)
 
 
 def windows_of(table, label, stride=1, **more):
@@ -117,14 +118,14 @@ def test_a_baseline_judges_the_rows_that_a_model_is_judged_on(dataset, table, na
 
 def test_features_of_the_history_find_what_only_the_history_tells(dataset, table):
     cut = windows_of(table, "last")
-    both = TableBaselines(table, dataset, cut, threads=1)
+    both = TableBaselines(table, cut, threads=1)
     rows, history = both.run("boosted_rows")["test"], both.run("boosted_history")["test"]
     assert average_precision_score(history.labels, history.scores) > 0.95
     assert average_precision_score(rows.labels, rows.scores) < 0.7
 
 
 def test_a_seed_repeats_and_another_one_differs(dataset, table):
-    both = TableBaselines(table, dataset, windows_of(table, "last"), threads=1)
+    both = TableBaselines(table, windows_of(table, "last"), threads=1)
     first = both.run("boosted_history", seed=1)["test"].scores
     assert np.array_equal(first, both.run("boosted_history", seed=1)["test"].scores)
     assert not np.array_equal(first, both.run("boosted_history", seed=2)["test"].scores)
@@ -148,10 +149,10 @@ def test_of_very_many_training_rows_all_positive_ones_are_kept_and_the_others_we
     dataset, table, monkeypatch
 ):
     cut = windows_of(table, "last")
-    whole = TableBaselines(table, dataset, cut, threads=1)
+    whole = TableBaselines(table, cut, threads=1)
     monkeypatch.setattr(running, "MOST_TRAINING_ROWS", 500)
     monkeypatch.setattr(running, "SCORED_AT_ONCE", 64)
-    part = TableBaselines(table, dataset, cut, threads=1)
+    part = TableBaselines(table, cut, threads=1)
     labels = np.array(table.rows.labels)
     assert whole.weights is None
     assert len(part.fitted) == 500

@@ -22,5 +22,5 @@ def finish_evaluation(folder: Path, results: RunResults, command: str, own: Mapp
     """
     lines = [*closing_words(results), f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"]
     results.summary = "\n".join(lines)
-    write_report_and_card(common_facts(folder, results, command, **own), folder)
+    write_report_and_card(common_facts(folder, results, command, own), folder)
     write_whole(folder / RESULT_FILE, results.to_json())

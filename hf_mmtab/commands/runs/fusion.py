@@ -1,7 +1,6 @@
 """Boosted trees on statistics of the past as a model of their own, and joined with a sequence model."""
 
 import copy
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,11 +21,10 @@ from ...statistics import RowStatistics
 from ...table_baselines import TableBaselines
 from ...table_baselines.boosting import Features, fit_trees
 from ...tasks import PreparedTable
-from ...tasks.table_labels import epoch_sampler
 from ...training import MMTabTrainer
 from ..tables.predicting import judged_logits
-from .own_names import CACHE_FOLDER
 from .recipe import HeadRecipe
+from .trial import trained_trial
 
 logger = logging.get_logger(__name__)
 
@@ -76,7 +74,7 @@ def features_of_rows(run: Any) -> Features:
 
 def fit_boosted(run: Any, model: Any) -> None:
     """Fit trees on the statistics of the training rows into a model."""
-    baselines = TableBaselines(run.table, run.table.dataset, run.windows)
+    baselines = TableBaselines(run.table, run.windows)
     trees = baselines.fit(features_of_rows(run), run.recipe.training.seed, whole=True)
     model.set_trees(STATISTICS, trees.boosters)
     run.notes.append(f"Boosted: {trees.summary(run.recipe.training.seed)}")
@@ -204,33 +202,12 @@ def judged_inputs(trainer: Any, windows: WindowDataset) -> tuple[np.ndarray, np.
 
 def sequence_up_to(run: Any, moment: int) -> np.ndarray:
     """Train the sequence model on labels before a moment; return its log odds of all labelled training rows."""
-    recipe = run.recipe
     train = run.windows["train"]
     early = WindowDataset(
         labels_before(train.rows, moment), train.index, train.label, train.skip, train.beside
     )
-    cache = recipe.training.feature_cache_dir or str((recipe.shared or recipe.folder) / CACHE_FOLDER)
-    with tempfile.TemporaryDirectory(prefix="fusion-") as scratch:
-        own: dict[str, Any] = {
-            "output_dir": scratch,
-            "eval_strategy": "no",
-            "save_strategy": "no",
-            "audit": False,
-        }
-        own |= {"load_best_model_at_end": False, "early_stopping_patience": None, "push_to_hub": False}
-        own |= {"report_to": "none", "row_inputs": recipe.model.row_inputs}
-        trial = type(run)(recipe.variant(recipe.shared, **own), run.is_reference)
-        trial.recipe.data.stride, trial.recipe.data.eval_stride = recipe.data.stride, recipe.data.eval_stride
-        trial.recipe.training.feature_cache_dir = cache  # the encoder's outputs do not depend on labels
-        trial.table, trial.processor = run.table, run.processor
-        trial.windows = {**run.windows, "train": early}
-        model = trial.start()
-        trial.sampler = epoch_sampler(trial.recipe.run, early, trial.recipe.training.seed, known=True)
-        trainer = trial.trainer_type(
-            model=model, args=trial.recipe.training, **trial.trainer_arguments(model)
-        )
-        trial.adjust(trainer)
-        trainer.train()
+    own = {"eval_strategy": "no", "row_inputs": run.recipe.model.row_inputs}
+    with trained_trial(run, early, **own) as (_, trainer):
         return _known(run, *judged_inputs(trainer, train))[1][:, 0]
 
 

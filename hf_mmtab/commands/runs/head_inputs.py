@@ -2,7 +2,6 @@
 
 import glob
 import json
-import tempfile
 from typing import Any
 
 from transformers import AutoConfig, set_seed
@@ -12,7 +11,8 @@ from ...files import write_whole
 from ...models.tabbert.column_plan import ColumnPlan
 from ...tasks.table_heads import AUTO, WITHOUT_ENCODER
 from ...training.checkpoints import last_complete_checkpoint
-from .own_names import CACHE_FOLDER, TABLE_FOLDER
+from .own_names import TABLE_FOLDER
+from .trial import trained_trial
 
 logger = logging.get_logger(__name__)
 
@@ -26,7 +26,8 @@ CANDIDATES = {
     "numbers": ["statistics"],
 }
 OF_SURPRISE = ("surprise", "both", "surprise and statistics")  # need an encoder pretrained with next_row
-OF_NUMBERS = ("states and numbers", "numbers")  # tried for labels of numbers: a state is blind inside a bin
+# Tried for regression: a state does not tell numbers of one bin apart.
+OF_NUMBERS = ("states and numbers", "numbers")
 NUMBERS = ("numeric", "money", "sign")
 MOST_ROWS = 5_000_000  # of a table whose statistics are tried unasked: they take 1 KB a row on disk
 CHOICE_FILE = "row_inputs.json"
@@ -97,7 +98,7 @@ def _take(run: Any, name: str, statistics: list[str]) -> None:
     model.statistics = (
         numbers_of(run.processor.plan) if name in OF_NUMBERS and statistics == [AUTO] else statistics
     )
-    run.processor.statistics = None  # those of another candidate
+    run.processor.statistics = None  # what the previous candidate fitted
 
 
 def numbers_of(plan: ColumnPlan) -> list[str]:
@@ -108,23 +109,11 @@ def numbers_of(plan: ColumnPlan) -> list[str]:
 
 def _best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     """Train the head on one kind of inputs; return the metric, whether more is better, and the best epoch's value."""
-    recipe = run.recipe
-    cache = recipe.training.feature_cache_dir or str((recipe.shared or recipe.folder) / CACHE_FOLDER)
-    with tempfile.TemporaryDirectory(prefix="row-inputs-") as scratch:
-        own: dict[str, Any] = {"row_inputs": inputs, "statistics": recipe.model.statistics}
-        own |= {"output_dir": scratch, "freeze": {"encoder": "forever"}}
-        own |= {"eval_strategy": "epoch", "save_strategy": "no", "load_best_model_at_end": False}
-        own |= {"early_stopping_patience": None, "audit": False, "push_to_hub": False, "report_to": "none"}
-        trial = type(run)(recipe.variant(recipe.shared, **own), run.is_reference)
-        trial.recipe.data.stride, trial.recipe.data.eval_stride = recipe.data.stride, recipe.data.eval_stride
-        trial.recipe.training.feature_cache_dir = cache  # the run that follows reads the same features
-        trial.table, trial.windows, trial.processor = run.table, run.windows, run.processor
-        set_seed(recipe.training.seed)
-        model = trial.start()
+    model = run.recipe.model
+    own = {"row_inputs": inputs, "statistics": model.statistics, "freeze": {"encoder": "forever"}}
+    set_seed(run.recipe.training.seed)
+    with trained_trial(run, eval_strategy="epoch", **own) as (trial, trainer):
         training = trial.recipe.training
-        trainer = trial.trainer_type(model=model, args=training, **trial.trainer_arguments(model))
-        trial.adjust(trainer)
-        trainer.train()
         metric = (training.metric_for_best_model or trial.selection[0]).removeprefix("eval_")
         values = [log[f"eval_{metric}"] for log in trainer.state.log_history if f"eval_{metric}" in log]
     better = bool(training.greater_is_better if training.metric_for_best_model else trial.selection[1])

@@ -27,9 +27,9 @@ from ...metrics import (
     scores_for,
     tune_thresholds,
 )
+from ...metrics.for_trainer import first_of
 from ...metrics.names import label_names
 from ...models.mmbt import MMBTProcessor
-from ...publishing.local_paths import LocalPaths
 from ...reports import SplitPredictions
 from ...tasks import ImageTextTask, label_ids_of_model
 from ...tasks.text_length import choose_max_length
@@ -87,7 +87,8 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         else:
             self._fit_text_length(model)
         if self.processor.tokenizer is not None and "train_sampling_strategy" not in recipe.values:
-            recipe.training.train_sampling_strategy = "group_by_length"  # else most of a batch is padding
+            # Otherwise most of a batch would be padding.
+            recipe.training.train_sampling_strategy = "group_by_length"
         self.known_metrics = metric_names(problem_type, model.config.id2label)
         self.selection = (HEADLINE[problem_type][0], True)
         return model
@@ -208,13 +209,6 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         """Return title, labels and predictions."""
         return image_text_facts(results, self.config, self.scored, self.evaluated)
 
-    def card_options(self) -> dict[str, Any]:
-        """Return the licence, and what the weights started from."""
-        starts = [self.recipe.model.text_model, self.recipe.model.image_model]
-        paths = LocalPaths(self.recipe.values, self.recipe.folder)
-        on_hub = [one for one in starts if one and paths.value("text_model", one) == one and ":" not in one]
-        return super().card_options() | {"base_models": on_hub}
-
     def restore(self) -> None:
         """Read the data and what a finished run predicted."""
         self.splits, self.skipped = self.recipe.task.load(self.recipe.data)
@@ -235,8 +229,8 @@ def predict_rows(
 ) -> ScoredRows:
     """Return the scores of every row, gathered over all processes."""
     output = trainer.predict(task.encode(rows, processor))  # type: ignore[arg-type]
-    logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
-    probabilities = probabilities_from_logits(logits, trainer.model.config.problem_type)
+    problem_type = trainer.model.config.problem_type
+    probabilities = probabilities_from_logits(first_of(output.predictions), problem_type)
     return ScoredRows(probabilities, np.asarray(output.label_ids))
 
 

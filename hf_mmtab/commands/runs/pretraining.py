@@ -35,12 +35,12 @@ from ...training.callbacks import NamedProgress
 from ..console import counted, parameters
 from .own_names import TABLE_FOLDER
 from .recipe import PretrainingRecipe
-from .table_notes import leak_sentence, warn_each
+from .table_notes import data_summary, leak_sentence, warn_each
 from .walk import Run
 
 PLAN_FILE = "column_plan.yaml"
 EVALUATED = ("validation", "test")
-BATCH_DEPENDENT = ("loss", "model_preparation_time")  # what Trainer adds to our metrics
+BATCH_DEPENDENT = ("loss", "model_preparation_time")  # metrics that Trainer adds
 
 
 class ShortLog(NamedProgress):
@@ -104,6 +104,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
         model = task.masked_lm(recipe.data, recipe.model, self.processor)
         self.config = model.config
         self.metrics = MaskedCellMetrics(model.config.fields, model.config.mlm_loss == "field")
+        self.known_metrics = self.metrics.names
         if training.process_index == 0:
             with whole_file(recipe.folder / PLAN_FILE) as partial:
                 self.processor.plan.to_yaml(partial)
@@ -153,7 +154,8 @@ class PretrainingRun(Run[PretrainingRecipe]):
             output = trainer.evaluation_loop(loader, f"Evaluation of {split}", metric_key_prefix=split)
             assert output.metrics is not None
             args, state, control = trainer.args, trainer.state, trainer.control
-            trainer.callback_handler.on_predict(args, state, control, output.metrics)  # ends its bar
+            # Closes the progress bar.
+            trainer.callback_handler.on_predict(args, state, control, output.metrics)
             named = {name.removeprefix(f"{split}_"): value for name, value in output.metrics.items()}
             scores[split] = {name: value for name, value in named.items() if name not in BATCH_DEPENDENT}
             if trainer.is_world_process_zero():
@@ -171,7 +173,10 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "windows": {split: len(cut) for split, cut in self.windows.items()},
             "leaks": self.leaks,
             "skipped": self.table.skipped,
-            "details": {"parameters": parameters(trainer.model.num_parameters())},
+            "details": {
+                "data": data_summary(self.table),
+                "parameters": parameters(trainer.model.num_parameters()),
+            },
         }
 
     def _compare_with_guesses(self, trainer: Any, split: str) -> list[FieldScore]:
@@ -212,12 +217,6 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "problem_type": MASKED_LM,
             "id2label": {},
             "task": f"{what} of {len(fields)} fields; in {beaten} of them better than both guesses that need no model.",
-            "metrics": {
-                split: {name: value for name, value in scores.items() if "/" not in name}
-                for split, scores in results.metrics.items()
-            },
-            "fields": fields,
-            "cell_errors": results.cell_errors,
         }
 
     def predicted(self, results: RunResults) -> Collection[str]:

@@ -1,6 +1,7 @@
 """The report and the model card of a run or an evaluation, from its results and what lies in its folder."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ _REMEDY = "Delete that file: the report is written without it."
 PREDICTIONS_FOLDER, REPORT_FOLDER = "predictions", "report"
 
 
-def common_facts(folder: Path, results: RunResults, command: str, **own: Any) -> RunFacts:
+def common_facts(folder: Path, results: RunResults, command: str, own: Mapping[str, Any]) -> RunFacts:
     """Gather the facts that every run or evaluation has.
 
     Args:
@@ -33,24 +34,15 @@ def common_facts(folder: Path, results: RunResults, command: str, **own: Any) ->
     written = recipe.read_text(encoding="utf-8") if recipe.exists() else None
     keeps_best = written is not None and bool((yaml.safe_load(written) or {}).get("load_best_model_at_end"))
     gathered: dict[str, Any] = {
-        "metrics": results.metrics,
-        "intervals": results.intervals,
-        "main_split": results.split,
-        "thresholds": results.thresholds,
-        "ablation": results.ablation,
-        "unseen": results.unseen,
+        "results": results,
         "log_history": state.get("log_history", []),
         "kept_step": state.get("best_global_step") if keeps_best else None,
         "freeze_timeline": "\n".join(timeline) or None,
         "audit_path": audit if audit.exists() else None,
         "bad_records": Counter(f"{record.expected} expected" for record in results.skipped),
-        "skipped": [str(record) for record in results.skipped],
-        "notes": results.notes,
         "command": command,
         "recipe": written,
-        "duration": None if results.training_minutes is None else 60 * results.training_minutes,
         "versions": versions(),
-        "details": results.details,
     }
     return RunFacts(**{**gathered, **own})
 

@@ -1,6 +1,7 @@
 """What the report of a run on a table says: scored rows, and the histories behind the worst errors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ MODELS = DESCRIPTIONS | {
     "boosted": "LightGBM on statistics of the past, saved as a model",
     "fusion": "LSTM over TabBERT's row vectors and LightGBM on statistics of the past, joined",
 }
-_RESAMPLED = {"entity": "histories", "day": "days", "row": "rows"}
 
 
 def table_facts(
@@ -66,13 +66,12 @@ def table_facts(
         "id2label": config.id2label,
         "task": _task(config, table.processor.plan.label, results),
         "main_metric": main_metric,
-        "resampled": _RESAMPLED[results.resampled_by],
         "predictions": {
             split: _predictions(rows, table, windows[split], main_others if split == results.split else {})
             for split, rows in scored.items()
         },
         "explained": MODELS,
-        "notes": [*results.notes, *later_rows_note(config, has_encoder)],
+        "results": replace(results, notes=[*results.notes, *later_rows_note(config, has_encoder)]),
     }
 
 

@@ -17,6 +17,7 @@ from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored_rows
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import metric_names, scores_for
+from ...metrics.for_trainer import first_of
 from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...table_baselines import BASELINES, TableBaselines
@@ -53,6 +54,7 @@ from .recipe import HeadRecipe
 from .report import predictions_file
 from .table_facts import table_facts
 from .table_notes import (
+    data_summary,
     head_note,
     later_rows_note,
     leak_sentence,
@@ -73,7 +75,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     architectures = tuple(HEADS)
     baselines = BASELINES
-    baselines_need_one_process = False  # they read the encoded rows alone
+    baselines_need_one_process = False  # they read the encoded rows, without a model
     without_seed = (AMOUNT,)
 
     table: PreparedTable
@@ -175,10 +177,6 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if recipe.shared is not None and training.feature_cache_dir is None:
             training.feature_cache_dir = str(recipe.shared / CACHE_FOLDER)
 
-    def _freezes_cells(self) -> bool:
-        """Whether embeddings are those of pretraining, at first or for ever."""
-        return bool(set(self.recipe.training.mapping("freeze")) & set(HEAD_PARTS))
-
     def describe(self, model: Any) -> str:
         """Return rows, windows, the model, what leaks, and what an epoch draws."""
         recipe = self.recipe
@@ -204,7 +202,9 @@ class HeadRun(ComparedRun[HeadRecipe]):
         train, validation = self.windows["train"], self.windows["validation"]
         has_classes = bool(self.table.rows.label_names)
         own = {"row_labels": self.config.label_level == "row", "seed": self.recipe.training.seed}
-        unknown = 0.0 if self._freezes_cells() else self.recipe.run.unknown_probability
+        # Embeddings that are frozen, at first or for ever, are those of pretraining.
+        freezes_cells = set(self.recipe.training.mapping("freeze")) & set(HEAD_PARTS)
+        unknown = 0.0 if freezes_cells else self.recipe.run.unknown_probability
         return {
             "train_dataset": train,
             "eval_dataset": validation,
@@ -227,7 +227,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if self.recipe.training.metric_for_best_model in ("rmse", "eval_rmse"):
             mean = np.nanmean(self.training_labels(), axis=0)
             errors = labels_of(self.windows["validation"]) - mean
-            trainer.collapse.floor = float(np.sqrt(np.nanmean(errors**2)))  # NaN without labels
+            trainer.collapse.floor = float(np.sqrt(np.nanmean(errors**2)))  # a row without a label has NaN
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Bring probabilities back to the classes' actual shares, and choose the threshold on validation."""
@@ -270,6 +270,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
     def _details(self, model: Any) -> dict[str, str]:
         """Return what the head of the report says about the model."""
         details = {
+            "data": data_summary(self.table),
             "parameters": parameters(model.num_parameters()),
             "window": f"{self.recipe.data.seq_len} rows",
         }
@@ -305,7 +306,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     @cached_property
     def _baselines(self) -> TableBaselines:
-        return TableBaselines(self.table, self.table.dataset, self.windows)
+        return TableBaselines(self.table, self.windows)
 
     def fit_baseline(self, name: str, seed: int) -> dict[str, ScoredRows]:
         """Fit the amount or boosted trees."""
@@ -319,24 +320,20 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
 def predict_windows(trainer: MMTabTrainer, windows: WindowDataset, config: Any) -> ScoredRows:
     """Return the scores of the rows that windows are judged on; the trainer's processes share the work."""
-    computed, trainer.compute_metrics = trainer.compute_metrics, None  # belongs to the validation windows
+    # `compute_metrics` counts the rows of the validation windows.
+    computed, trainer.compute_metrics = trainer.compute_metrics, None
     try:
         output = trainer.predict(windows)  # type: ignore[arg-type]
     finally:
         trainer.compute_metrics = computed
-    return scored_rows(windows, logits_of(output.predictions), config.problem_type)
-
-
-def logits_of(predictions: Any) -> Any:
-    """Return the logits among a model's outputs."""
-    return predictions[0] if isinstance(predictions, tuple) else predictions
+    return scored_rows(windows, first_of(output.predictions), config.problem_type)
 
 
 def metrics_on(windows: WindowDataset, config: Any) -> Callable[[EvalPrediction], dict[str, float]]:
     """Return Trainer's `compute_metrics` for these windows: every judged row counts once."""
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        scored = scored_rows(windows, logits_of(prediction.predictions), config.problem_type).labelled
+        scored = scored_rows(windows, first_of(prediction.predictions), config.problem_type).labelled
         assert scored.labels is not None
         return scores_for(config.problem_type, scored.labels, scored.probabilities, config.id2label)
 

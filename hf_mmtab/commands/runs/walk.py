@@ -15,12 +15,14 @@ from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
 from ...locking import lock_folder
+from ...publishing.local_paths import LocalPaths, hub_names
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
 from ...training.adapters import merged, with_lora
-from ...training.checkpoints import last_complete_checkpoint, record_files
+from ...training.checkpoints import last_complete_checkpoint, record_files, refuse_files_in_place
 from ...training.collapse import course_notes
+from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
@@ -121,8 +123,16 @@ class Run(ABC, Generic[AnyRecipe]):
         """Read what `facts` needs of a finished run; the first process alone does it, so it must wait for no other."""
 
     def card_options(self) -> dict[str, Any]:
-        """Return what the model card says beside the facts."""
-        return {"license": self.recipe.run.license}
+        """Return what the model card says beside the facts: licence, data, and what the weights started from."""
+        paths = LocalPaths(self.recipe.values, self.recipe.folder)
+        data = str(paths.value("data", self.recipe.data.data))  # such as sample:openclipart, or a file's name
+        model = self.recipe.model
+        starts = [getattr(model, part, None) for part in ("text_model", "image_model", "pretrained")]
+        return {
+            "license": self.recipe.run.license,
+            "data_name": data.rpartition(":")[2],
+            "base_models": hub_names(starts, paths),
+        }
 
 
 def execute(run: Run) -> RunResults:
@@ -137,6 +147,7 @@ def execute(run: Run) -> RunResults:
     starts = [getattr(model, name, None) for name in ("pretrained", "text_model", "image_model")]
     with damage_named(run.recipe.folder, run.recipe.shared, *starts):
         run.check()
+        refuse_files_in_place(run.recipe.folder)
         if is_main_process:
             refuse_folder(run.recipe)
         with lock_folder(run.recipe.folder, is_main_process):
@@ -144,8 +155,18 @@ def execute(run: Run) -> RunResults:
 
 
 def check_training(recipe: Recipe) -> None:
-    """Raise a ValueError for a recipe that would train nothing."""
+    """Raise a ValueError for a recipe that would train nothing, or whose word the run would not follow."""
     training = recipe.training
+    if training.resume_from_checkpoint not in (None, True, "true", "True"):
+        raise ValueError(
+            f"Expected no resume_from_checkpoint, found {training.resume_from_checkpoint!r}: a run goes on from the "
+            "last whole checkpoint in its output_dir by itself. To start from other weights: `pretrained`."
+        )
+    if training.label_names not in (None, ["labels"]):
+        raise ValueError(
+            f"Expected no label_names, found {training.label_names!r}: each task knows the labels of its batches. Take "
+            "it out of the recipe (`--label_names null`)."
+        )
     if training.num_train_epochs <= 0 and training.max_steps <= 0:
         raise ValueError(
             f"Expected num_train_epochs above 0, found {training.num_train_epochs:g}: nothing would be trained. To "
@@ -182,7 +203,7 @@ def _execute(run: Run) -> RunResults:
     run.notes += course_notes(trainer.state.log_history, training)
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.calibrate(trainer)
-    trainer.save_model(_internal_call=True)  # pushed once, when all is written
+    trainer.save_model(_internal_call=True)  # `_internal_call`: no push before everything is written
     trainer.save_state()
     results = RunResults(
         **run.judge(trainer),
@@ -220,7 +241,7 @@ def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
     lines = [*run.closing_words(results), f"Model, processor and card: {folder}", f"Report: {page}"]
     results.summary = "\n".join(lines)
     run.write_predictions()
-    write_run_report(run, results)
+    send_report(folder, write_run_report(run, results), recipe.training.report_to)
     if recipe.shared is None:
         remove_folder(folder, CACHE_FOLDER)  # it can be large
     write_inventory(folder)
@@ -279,5 +300,5 @@ def write_run_report(
     own = {**run.facts(results, others or {}), "comparison": comparison}
     explained = own.get("explained", {})
     own["explained"] = {one.name: explained[one.name] for one in comparison if one.name in explained}
-    facts = common_facts(run.recipe.folder, results, run.recipe.command, **own)
+    facts = common_facts(run.recipe.folder, results, run.recipe.command, own)
     return write_report_and_card(facts, run.recipe.folder, **run.card_options())

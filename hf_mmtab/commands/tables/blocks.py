@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from ...data.encoded_rows import EncodedRows
 from ...data.histories import MICROSECONDS
@@ -24,6 +23,7 @@ from ...data.windows import WindowDataset
 from ...evaluation.scored_rows import JudgedRows, judged_rows
 from ...models.tabbert import TabBertProcessor
 from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...progress import progress_bar
 from ...tasks import TableTask, get_task
 from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
@@ -72,7 +72,7 @@ class EncodedTable:
             places: `(n,)` places in `rows`.
         """
         rows, plan = self.rows, self.processor.plan
-        number = np.searchsorted(rows.entity_starts, places, side="right") - 1
+        number = rows.entity_of(places)
         columns = {
             name: pa.array(rows.entity_names[name][number].to_arrow()) for name in rows.entity_names.columns
         }
@@ -158,7 +158,8 @@ class WindowCut:
             begins[1:] |= np.diff(rows.time) > self.max_gap * 1e6
         first = np.flatnonzero(begins)
         rows_of = np.diff(np.append(first, len(rows)))
-        size = max(self.seq_len, size // self.seq_len * self.seq_len)  # windows side by side stay whole
+        # A multiple of seq_len, so that no window is cut.
+        size = max(self.seq_len, size // self.seq_len * self.seq_len)
         pieces = (rows_of + size - 1) // size
         owner = np.repeat(np.arange(len(first)), pieces)
         start = first[owner] + (np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)) * size
@@ -210,7 +211,7 @@ def scoring_into(
         )
         model.check_processor(table.processor.fingerprint)
         beside = beside_ids(table, model.config.statistics, getattr(model, "reads_times", False))
-        with tqdm(total=len(table.rows), unit=" rows", desc="Scoring", disable=None) as progress:
+        with progress_bar(total=len(table.rows), unit=" rows", desc="Scoring") as progress:
 
             def blocks() -> Iterator[tuple[WindowDataset, JudgedRows]]:
                 for windows, judged, covered in cut.blocks(table.rows):
@@ -221,7 +222,7 @@ def scoring_into(
                     progress.update(covered)
 
             yield table, blocks(), lambda columns: write(pa.table(columns))
-    if state is not None:  # once the output is there
+    if state is not None:  # written after the output has appeared
         write_state(Path(state), table.dataset, table.processor.fingerprint)
 
 

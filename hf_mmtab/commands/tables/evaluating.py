@@ -20,7 +20,6 @@ from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
 from ...tasks.table_heads import beside_ids
 from ...training import MMTabTrainer, MMTabTrainingArguments
-from ...training.precision import in_bf16
 from ..console import rank
 from ..outputs import draft_of
 from ..runs.evaluation import finish_evaluation
@@ -29,6 +28,7 @@ from ..runs.report import predictions_file
 from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows
 from ..runs.table_notes import leak_sentence, same_data, warn_each
+from ..scoring_flags import in_bf16
 from .blocks import current_device
 
 ALL_ROWS = "all"
@@ -54,7 +54,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
             output_dir=options.out,
             per_device_eval_batch_size=options.batch_size,
             dataloader_num_workers=options.num_workers,
-            precision="fp32",  # of the weights
+            precision="fp32",  # nothing is trained; `bf16_full_eval` decides
             bf16_full_eval=in_bf16(options, model, current_device()),
             remove_unused_columns=False,
             report_to="none",

@@ -11,8 +11,8 @@ from ...evaluation.drift import drift_notes, field_drift
 from ...metrics import decide, probabilities_from_logits
 from ...metrics.names import label_names
 from ...tasks.checkpoints import load_head
-from ...training.precision import in_bf16
 from ..runs.table_notes import warn_each
+from ..scoring_flags import in_bf16
 from .blocks import Level, WindowCut, current_device, run_windows, scoring_into
 from .reasons import table_reasons
 

@@ -29,9 +29,9 @@ def image_feature_map(image_model: PreTrainedModel, pixel_values: torch.Tensor) 
         ValueError: if the model's tokens are not the cells of a grid of patches.
     """
     height, width = pixel_values.shape[-2:]
-    options = {}
-    if _can_interpolate(image_model) and (height, width) != _built_for(image_model.config):
-        options["interpolate_pos_encoding"] = True
+    option = "interpolate_pos_encoding"
+    takes_it = option in inspect.signature(image_model.forward).parameters
+    options = {option: True} if takes_it and (height, width) != _built_for(image_model.config) else {}
     states = image_model(pixel_values=pixel_values, return_dict=True, **options).last_hidden_state
     if states.dim() == 4:
         return states  # (batch, channels, height, width)
@@ -62,14 +62,12 @@ def patch_grid(config: PreTrainedConfig, num_tokens: int, height: int, width: in
     """
     patch = getattr(config, "patch_size", None)
     patch_height, patch_width = (patch, patch) if isinstance(patch, int) else (patch or (0, 0))[:2]
-    merges = 2 ** (
-        len(getattr(config, "depths", [0])) - 1
-    )  # Swin and its like merge 2 × 2 patches between stages
+    # Swin and its like merge 2 × 2 patches between stages.
+    merges = 2 ** (len(getattr(config, "depths", [0])) - 1)
     if patch_height and patch_width:
         stride = (patch_height * merges, patch_width * merges)
-        leading = 2 + (
-            getattr(config, "num_register_tokens", 0) or 0
-        )  # class and distillation tokens, registers
+        # Class and distillation token, and registers.
+        leading = 2 + (getattr(config, "num_register_tokens", 0) or 0)
         # A patch convolution leaves out an incomplete last patch; Swin and its like pad it.
         whole = height // stride[0], width // stride[1]
         padded = -(-height // stride[0]), -(-width // stride[1])
@@ -106,10 +104,6 @@ def build_image_model(image_config: Any) -> PreTrainedModel:
     if isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
         image_model.pooler = None
     return image_model
-
-
-def _can_interpolate(image_model: PreTrainedModel) -> bool:
-    return "interpolate_pos_encoding" in inspect.signature(image_model.forward).parameters
 
 
 def _built_for(config: PreTrainedConfig) -> tuple[int, int] | None:

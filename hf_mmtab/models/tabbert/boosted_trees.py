@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers.utils import cached_file
 
-_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+from .checked_loading import HUB_OPTIONS
 
 
 def import_lightgbm() -> Any:
@@ -82,7 +82,7 @@ class BoostedTreesMixin:
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        hub = {option: kwargs[option] for option in _HUB_OPTIONS if option in kwargs}
+        hub = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
         for name, count in (model.config.trees or {}).items():
             files = [
                 cached_file(pretrained_model_name_or_path, trees_file(name, i), **hub) for i in range(count)

@@ -6,18 +6,24 @@ from dataclasses import field
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import BertConfig, PreTrainedConfig
+from transformers import BertConfig
 
-from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, parts_of
+from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, TabBertHeadConfig, parts_of
 from .travelling import TravellingMixin
 
 MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000
+MOST_UNITS = 10_000_000
+SIZES = (
+    "hidden_size", "num_attention_heads", "intermediate_size", "field_hidden_size", "field_num_heads",
+    "field_intermediate_size", "max_position_embeddings", "type_vocab_size", "lstm_hidden_size", "head_hidden_size",
+    "mlp_hidden_sizes", "statistics_hidden_size",
+)  # fmt: skip
 
 
 @strict
-class TabBertConfig(TravellingMixin, PreTrainedConfig):
-    """Configuration of the TabBERT models.
+class TabBertConfig(TravellingMixin, TabBertHeadConfig):
+    """Configuration of the TabBERT models; `TabBertHeadConfig` has the settings of heads.
 
     A table has one token per cell. `fields` names the columns in the order of the input, and
     `field_ranges[i]` is the half-open range `[start, end)` of the ids that column `i` may hold.
@@ -81,56 +87,15 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     adaptive_softmax_threshold: int | None = None  # fields with more ids use an adaptive softmax; None: never
     adaptive_softmax_cutoffs: list[int] | None = None  # None: 2 % and 20 % of the field's ids
     adaptive_softmax_div_value: float | int = 4.0
-    neighbor_smoothing: float | int = (
-        0.0  # share of the target that goes to the adjacent bins of numeric fields
-    )
-    numeric_ranges: dict[str, list[int]] | None = (
-        None  # field -> [start, end) of its bins in increasing order
-    )
-
-    # heads over a window of rows
-    lstm_hidden_size: int | None = None  # None: hidden_size
-    lstm_num_layers: int = 1
-    lstm_bidirectional: bool = False
-    lstm_dropout: float | int = 0.0  # between LSTM layers
-    mlp_hidden_sizes: list[int] | None = None  # None: [hidden_size]
-    pooling: Literal["last", "mean"] = (
-        "last"  # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
-    )
-    classifier_dropout: float | int = 0.0
-    # what heads get of a row, one or several of `ROW_PARTS`: "both" are the states and, with `next_row`, the surprise
-    row_inputs: str | list[str] = "states"
-    statistics: list[str] | None = (
-        None  # names of the numbers about each row and its past that the model reads
-    )
-    statistics_codes: int = (
-        0  # how many of them, the first ones, are codes of categories, which only trees read
-    )
-    statistics_hidden_size: int = 64  # width in which a neural head reads them
-    fusion: dict[str, Any] | None = None  # how a fused model comes to its scores; {}: not fitted yet
-    trees: dict[str, int] | None = None  # name of a file of boosted trees → how many there are, one a target
-    label_level: Literal["window", "row"] = "window"  # one label, or one label per row
-    classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = (
-        None  # None: cross_entropy, or rmse for regression
-    )
-    focal_gamma: float | int = 2.0
-    class_weights: list[float] | None = None
-
-    target_mean: list[float] | None = None  # regression: of each target in training; logits are in its units
-    target_std: list[float] | None = None
-
-    # settings of the trained model, kept for prediction
-    threshold: float | None = None  # decision threshold on the positive class, tuned on validation
-    seq_len: int | None = None  # rows of a window
-    eval_stride: int | None = None  # rows between windows that judge every row; None: half a window
-    window_label: Literal["last", "any", "every"] | None = (
-        None  # "last" row, "any" row, or "every" row has a label of its own
-    )
-    max_gap: float | int | None = None  # seconds; no window spans a longer pause
+    # share of the target that goes to the adjacent bins of numeric fields
+    neighbor_smoothing: float | int = 0.0
+    # field → [start, end) of its bins in increasing order
+    numeric_ranges: dict[str, list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if (kwargs.get("num_labels") or 0) > MOST_LABELS:  # a name is made up for each
-            raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {kwargs['num_labels']}.")
+        labels = kwargs.get("num_labels") or 0
+        if not isinstance(labels, int) or labels > MOST_LABELS:  # a name is made up for each
+            raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {labels!r}.")
         super().__post_init__(**kwargs)
 
     def _travels_as(self) -> dict[str, str]:
@@ -241,7 +206,7 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
     def sequence_config(self, attn_implementation: str | None = None) -> BertConfig:
         """Return the configuration of the BERT over rows (over cells when flat)."""
         return BertConfig(
-            vocab_size=1,  # it is fed with embeddings
+            vocab_size=1,  # its input is `inputs_embeds`
             hidden_size=self.hidden_size,
             num_hidden_layers=self.num_hidden_layers,
             num_attention_heads=self.num_attention_heads,
@@ -309,11 +274,20 @@ class TabBertConfig(TravellingMixin, PreTrainedConfig):
 
     def validate_sizes(self):
         for name in ("num_hidden_layers", "field_num_layers", "lstm_num_layers"):
-            if not 0 <= getattr(self, name) <= MOST_LAYERS:
+            least = 1 if name == "lstm_num_layers" else 0
+            if not least <= getattr(self, name) <= MOST_LAYERS:
                 raise ValueError(
-                    f"Expected {name} to be at most {MOST_LAYERS}, found {getattr(self, name)}. Is the config.json of "
-                    "the checkpoint damaged?"
+                    f"Expected {name} to be at least {least} and at most {MOST_LAYERS}, found {getattr(self, name)}. "
+                    "Is the config.json of the checkpoint damaged?"
                 )
+        for name in SIZES:
+            value = getattr(self, name)
+            for one in value if isinstance(value, list) else [value]:
+                if one is not None and not 1 <= one <= MOST_UNITS:
+                    raise ValueError(
+                        f"Expected {name} to be at least 1 and at most {MOST_UNITS:,}, found {value}. Correct it, or "
+                        "copy the config.json of the checkpoint again."
+                    )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, "

@@ -1,38 +1,51 @@
-"""What is chosen when a head is put on an encoder, and what a head may read of each row."""
+"""Settings of a head, and what a head may read of each row."""
 
-# What may be chosen anew when a head is put on a pretrained encoder.
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+@strict
+class TabBertHeadConfig(PreTrainedConfig):
+    """The part of `TabBertConfig` that is chosen when a head is put on an encoder."""
+
+    lstm_hidden_size: int | None = None  # None: hidden_size
+    lstm_num_layers: int = 1
+    lstm_bidirectional: bool = False
+    lstm_dropout: float | int = 0.0  # between LSTM layers
+    mlp_hidden_sizes: list[int] | None = None  # None: [hidden_size]
+    # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
+    pooling: Literal["last", "mean"] = "last"
+    classifier_dropout: float | int = 0.0
+    label_level: Literal["window", "row"] = "window"  # one label, or one label per row
+    # None: cross_entropy, or rmse for regression
+    classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = None
+    focal_gamma: float | int = 2.0
+    class_weights: list[float] | None = None
+    threshold: float | None = None  # decision threshold on the positive class, tuned on validation
+    # what heads get of a row, one or several of `ROW_PARTS`: "both" are the states and, with `next_row`, the surprise
+    row_inputs: str | list[str] = "states"
+    # names of the numbers about each row and its past that the model reads
+    statistics: list[str] | None = None
+    # how many of them, the first ones, are codes of categories, which only trees read
+    statistics_codes: int = 0
+    statistics_hidden_size: int = 64  # width in which a neural head reads them
+    fusion: dict[str, Any] | None = None  # how a fused model comes to its scores; {}: not fitted yet
+    trees: dict[str, int] | None = None  # name of a file of boosted trees → how many there are, one a target
+    seq_len: int | None = None  # rows of a window
+    eval_stride: int | None = None  # rows between windows that judge every row; None: half a window
+    # the label of a window: that of its "last" row, "any" (1 if a row is positive), or one for "every" row
+    window_label: Literal["last", "any", "every"] | None = None
+    max_gap: float | int | None = None  # seconds; no window spans a longer pause
+    target_mean: list[float] | None = None  # regression: of each target in training; logits are in its units
+    target_std: list[float] | None = None
+
+
+# What may be chosen anew on a pretrained encoder: labels, the settings above, and dropout.
 HEAD_SETTINGS = (
-    "num_labels",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "lstm_hidden_size",
-    "lstm_num_layers",
-    "lstm_bidirectional",
-    "lstm_dropout",
-    "mlp_hidden_sizes",
-    "pooling",
-    "classifier_dropout",
-    "label_level",
-    "classification_loss",
-    "focal_gamma",
-    "class_weights",
-    "threshold",
-    "row_inputs",
-    "statistics",
-    "statistics_codes",
-    "statistics_hidden_size",
-    "fusion",
-    "trees",
-    "seq_len",
-    "eval_stride",
-    "window_label",
-    "max_gap",
-    "target_mean",
-    "target_std",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "field_dropout_prob",
+    *("num_labels", "id2label", "label2id", "problem_type", *TabBertHeadConfig.__annotations__),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"),
 )
 
 # In the order in which a head gets them. "both" stands for the first two, as in earlier checkpoints.

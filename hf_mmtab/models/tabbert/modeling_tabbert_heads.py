@@ -52,9 +52,8 @@ def select_masked_cells(labels: torch.Tensor, config: TabBertConfig) -> MaskedCe
     label = labels[example, row, field]
     bounds = torch.tensor(config.field_ranges, device=labels.device)  # (fields, 2)
     outside = (label < bounds[field, 0]) | (label >= bounds[field, 1])
-    *counts, wrong = torch.cat(
-        [masked.sum(dim=(0, 1)), outside.sum()[None]]
-    ).tolist()  # one wait for the device
+    # One transfer, so that the device is waited for once.
+    *counts, wrong = torch.cat([masked.sum(dim=(0, 1)), outside.sum()[None]]).tolist()
     if wrong:
         where = int(field[outside][0])
         raise ValueError(
@@ -91,7 +90,7 @@ def smoothed_cross_entropy(
     lower, upper = target - 1, target + 1
     has_lower, has_upper = ordered & (lower >= start), ordered & (upper < end)
     neighbors = (has_lower.long() + has_upper.long()).to(log_probs.dtype)
-    share = smoothing * neighbors.clamp(max=1)  # a single bin keeps everything
+    share = smoothing * neighbors.clamp(max=1)  # a field with one bin has no neighbours to share with
     each = share / neighbors.clamp(min=1)
 
     def pick(index: torch.Tensor) -> torch.Tensor:

@@ -83,13 +83,9 @@ class TabBertSurprise(nn.Module):
             cell_states = cell_states.unflatten(-1, (self.config.num_fields, -1))
             parts.append(self.head.losses_of_all(cell_states, input_ids, embeddings).where(valid, 0.0))
         parts.append(self.rarity[input_ids].where(valid, 0.0))
-        parts += [
-            self._rank(input_ids[:, :, self.config.fields.index(name)], *bins) for name, bins in self._bins()
-        ]
+        for name, bins in (self.config.numeric_ranges or {}).items():
+            parts.append(self._rank(input_ids[:, :, self.config.fields.index(name)], *bins))
         return SCALE * torch.cat([part.unsqueeze(-1) if part.dim() == 2 else part for part in parts], dim=-1)
-
-    def _bins(self) -> list[tuple[str, list[int]]]:
-        return list((self.config.numeric_ranges or {}).items())
 
     def _rank(self, ids: torch.Tensor, start: int, end: int) -> torch.Tensor:
         rank = (ids - start + 0.5) / (end - start)
@@ -106,7 +102,8 @@ class TabBertSurprise(nn.Module):
         Returns:
             Shape `(batch, rows, 4 × (fields + 1))`: for each stretch the sum of each field, and of all of them.
         """
-        cells = surprise[..., : self.config.num_fields].float()  # those of lag 1
+        # The first columns are the surprises of lag 1.
+        cells = surprise[..., : self.config.num_fields].float()
         sums = torch.cat([cells, cells.sum(dim=-1, keepdim=True)], dim=-1).cumsum(dim=1)
         sums = F.pad(sums, (0, 0, 1, 0))  # (batch, 1 + rows, fields + 1)
         here = torch.arange(times.shape[1], device=times.device).expand_as(times)

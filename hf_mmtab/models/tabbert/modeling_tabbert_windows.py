@@ -223,7 +223,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
                 "mask": "attention_mask",
                 "output": "row_states",
                 "method": "get_row_states",
-                "computed_by": "TabBertModel",  # so heads share what the same encoder gave
+                "computed_by": "TabBertModel",  # so that all heads on one encoder share its cached outputs
                 "independent_of": list(HEAD_SETTINGS),
                 "pieces": {name: (width, prefixes[name]) for name, width in widths.items()},
             }

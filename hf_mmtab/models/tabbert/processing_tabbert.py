@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import cached_file, logging
 
+from .checked_loading import HUB_OPTIONS
 from .column_plan import ColumnPlan
 from .entity_history import EntityHistory, check_history
 from .field import Field
@@ -60,9 +61,8 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         super().__init__(**kwargs)
         self.plan = resolve_plan(plan)
         self.rows_fitted = 0
-        self.statistics: dict[str, Any] | None = (
-            None  # `RowStatistics.to_dict`, of models that read statistics
-        )
+        # what `RowStatistics.to_dict` gave, where the model reads statistics
+        self.statistics: dict[str, Any] | None = None
         self._fitted: list[Field] = []
 
     # -- fitting
@@ -141,12 +141,25 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         in the batch before.
 
         Args:
-            dataset: `datasets.Dataset`, the rows of a table, each entity's in the order of time.
+            dataset: `datasets.Dataset`, the rows of a table, each entity's in the order of time; or a `DatasetDict`,
+                whose splits are tables of their own: the first row of an entity in a split has no time gap.
             batch_size: rows that are encoded at once.
 
         Returns:
-            A `datasets.Dataset` with a column of ids per field, stored as `map` does, under the fingerprints of both.
+            A `datasets.Dataset` with a column of ids per field, stored as `map` does, under the fingerprints of both;
+            a `DatasetDict` of them for a `DatasetDict`.
+
+        Raises:
+            TypeError: for rows that are no such data set, an `IterableDataset` too.
         """
+        if isinstance(dataset, Mapping) and all(hasattr(split, "_fingerprint") for split in dataset.values()):
+            kind: Any = type(dataset)
+            return kind({name: self.encode_dataset(dataset[name], batch_size) for name in dataset})
+        if not hasattr(dataset, "_fingerprint"):
+            raise TypeError(
+                f"Expected a datasets.Dataset or DatasetDict, found {type(dataset).__name__}. Encode a stream by "
+                '`encode_batches(dataset.with_format("arrow").iter(batch_size))`, a table by `encode(table)`.'
+            )
         history = self.new_history()
         encoded = dataset.with_format("arrow").map(
             lambda rows: self.encode(rows, history),
@@ -256,16 +269,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the JSON file and the values beside it, from a folder or the Hub."""
-        hub_keys = (
-            "cache_dir",
-            "force_download",
-            "proxies",
-            "token",
-            "local_files_only",
-            "revision",
-            "subfolder",
-        )
-        hub = {k: kwargs[k] for k in hub_keys if k in kwargs}
+        hub = {k: kwargs[k] for k in (*HUB_OPTIONS, "proxies") if k in kwargs}
         plain, rest = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
         if plain.get("fitted"):
             folder = Path(pretrained_model_name_or_path) / str(kwargs.get("subfolder") or "")
@@ -335,9 +339,8 @@ def _read_json(path: Any) -> Any:
 
 
 def _batches(rows: Any) -> Iterator[Any]:
-    if hasattr(rows, "with_format") and hasattr(
-        rows, "features"
-    ):  # a datasets.Dataset, not all of it at once
+    # A datasets.Dataset, read batch by batch.
+    if hasattr(rows, "with_format") and hasattr(rows, "features"):
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
     elif isinstance(rows, pa.Table | pa.RecordBatch | pl.DataFrame | dict) or hasattr(rows, "iloc"):
         yield rows

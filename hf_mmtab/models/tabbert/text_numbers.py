@@ -37,9 +37,8 @@ def _parse_written_amounts(text: pa.Array) -> pa.Array:
     negative = pc.and_(pc.starts_with(text, "("), pc.ends_with(text, ")"))
     bare = pc.if_else(negative, pc.utf8_slice_codeunits(text, 1, -1), text)
     bare = pc.replace_substring(bare, "$", "")
-    if pc.any(
-        pc.match_substring_regex(bare, SYMBOLS)
-    ).as_py():  # replacing costs three times as much as looking
+    # Replacing takes three times as long as searching.
+    if pc.any(pc.match_substring_regex(bare, SYMBOLS)).as_py():
         bare = pc.replace_substring_regex(bare, SYMBOLS, "")
     # a comma that does not separate thousands may be a decimal comma: 9,66 must not become 966
     grouped = pc.match_substring_regex(bare, r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$")

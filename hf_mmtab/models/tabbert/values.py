@@ -81,12 +81,13 @@ def column(table: pa.Table, name: str) -> pa.Array:
     Raises:
         ValueError: if the table has no such column, or one of lists.
     """
-    if name not in table.column_names:
+    place = table.schema.get_field_index(name)
+    if place < 0:
         raise ValueError(
             f"Expected a column {name!r}, found {table.column_names}. Rename the table's column or edit the"
             " plan."
         )
-    chunked = table[name]
+    chunked = table.column(place)
     if pa.types.is_nested(chunked.type):
         raise ValueError(
             f"Expected single values in column {name!r}, found {chunked.type}. Remove its field from the plan, or "
@@ -105,6 +106,8 @@ def column(table: pa.Table, name: str) -> pa.Array:
         array = pa.array([], type=chunked.type) if array.num_chunks == 0 else pa.concat_arrays(array.chunks)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_timestamp(array.type) and array.type.tz is not None:
+        array = pc.local_timestamp(array)  # as it is written, see `hf_mmtab.data.written_times`
     return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
 
 

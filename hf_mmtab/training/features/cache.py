@@ -16,9 +16,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.utils.data import DataLoader, Subset
-from tqdm.auto import tqdm
 
 from ...files import read_json
+from ...progress import progress_bar
 from ..arguments import MMTabTrainingArguments, parse_size
 from ..callbacks import show
 from ..random_state import keep_random_state
@@ -54,7 +54,7 @@ class FeatureCache:
     def __init__(self, model: nn.Module, args: MMTabTrainingArguments, accelerator: Accelerator):
         self.model: Any = model
         self.accelerator = accelerator
-        own = Path(args.output_dir) / "_feature_cache"  # never pushed to the Hub
+        own = Path(args.output_dir) / "_feature_cache"  # a name with an underscore is never pushed to the Hub
         self.folder, self.budget = Path(args.feature_cache_dir or own), parse_size(args.feature_cache_budget)
         self.batch_size, self.workers = args.per_device_eval_batch_size, int(args.dataloader_num_workers)
         self.dtype = getattr(torch, args.feature_cache_dtype) if args.feature_cache_dtype else None
@@ -63,9 +63,8 @@ class FeatureCache:
         self._views: dict[int, FeatureView] = {}
         self._refused: set[tuple[int, str]] = set()
         self._without_fingerprint: set[int] = set()
-        self._keys_of_rows: dict[
-            tuple[int, str], tuple[Any, list[str] | None]
-        ] = {}  # holds the data: ids stay
+        # A reference to each dataset is kept, so that its id is not given to another.
+        self._keys_of_rows: dict[tuple[int, str], tuple[Any, list[str] | None]] = {}
 
     def view(self, dataset: Any) -> Any:
         """Return the view of a dataset (always the same), or the dataset itself if it cannot be cached."""
@@ -133,7 +132,7 @@ class FeatureCache:
             view.stores[part], view.keys[part] = store, key
             if self.accelerator.is_main_process:
                 for folder in store.folders:
-                    (folder / META_NAME).touch()  # least recently used goes first
+                    (folder / META_NAME).touch()  # the least recently used store is removed first
 
     def shares_rows(self, dataset: Any, part: str) -> bool:
         """Whether what the part gives for a row is found again in another data set with the same picture."""
@@ -247,9 +246,8 @@ class FeatureCache:
         """Hash what the features depend on: weights, config, precision, and the rows unless each has a key."""
         config = self.model.config.to_dict() if hasattr(self.model, "config") else {}
         spec = dict(self.specs[part])
-        if pieces := spec.pop(
-            "pieces", {}
-        ):  # each store says itself which it holds, and they read no other rows
+        # Each store says which pieces it holds, and all pieces read the same rows.
+        if pieces := spec.pop("pieces", {}):
             del spec["inputs"]
         digest = hashlib.sha256(
             _hash_weights(
@@ -363,7 +361,7 @@ class FeatureCache:
         place = iter(mine)
         silent = not (self.progress and self.accelerator.is_main_process)
         title = f"Computing {spec['output']} once"
-        for batch in tqdm(loader, desc=title, disable=silent, leave=False):
+        for batch in progress_bar(loader, desc=title, disable=silent, leave=False):
             for features in self._features(batch, spec):
                 writer.add(next(place), features)
         writer.close()

@@ -2,14 +2,11 @@
 
 import logging
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_backbones import IMAGE_CONFIGS, TEXT_CONFIGS, tiny_batch
+from tiny_backbones import IMAGE_CONFIGS, TEXT_CONFIGS, WITH_IMAGE, plain_batch, tiny_baseline
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
@@ -18,28 +15,7 @@ from hf_mmtab.models.mmbt.modeling_baselines import BatchNormOfAnyBatch
 from hf_mmtab.models.mmbt.word_vectors import load_word_vectors
 
 BASELINES = ["bow", "img", "bert", "concatbow", "concatbert"]
-WITH_IMAGE = ["img", "concatbow", "concatbert"]
 WITH_TEXT = ["bow", "bert", "concatbow", "concatbert"]
-
-
-def tiny_baseline(kind: str, text: str = "bert", image: str = "resnet", **kwargs):
-    torch.manual_seed(0)
-    if "bow" in kind:
-        kwargs |= {"bow_vocab_size": 99, "bow_embedding_size": 6}
-    if "bert" in kind:
-        kwargs["text_config"] = TEXT_CONFIGS[text]()
-    if kind in WITH_IMAGE:
-        kwargs["image_config"] = IMAGE_CONFIGS[image]()
-    model = MMBTBaselineForClassification(MMBTBaselineConfig(**{"num_labels": 3, **kwargs})).eval()
-    if model.word_vectors is not None:
-        model.word_vectors.normal_()
-    return model
-
-
-def plain_batch(**kwargs):
-    """As the processor gives it for the baselines: segments from 0."""
-    batch = tiny_batch(**kwargs)
-    return {**batch, "token_type_ids": torch.zeros_like(batch["token_type_ids"])}
 
 
 @pytest.mark.parametrize("kind", ["bow", "bert", "concatbert"])
@@ -328,37 +304,3 @@ def test_a_baseline_compiles_without_graph_break():
     model, batch = tiny_baseline("concatbert", hidden_sizes=[4]), plain_batch()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     assert_close(compiled(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_a_checkpoint_carries_its_code(tmp_path):
-    """Loaded by `trust_remote_code` in a process that cannot import the package."""
-    MMBTBaselineConfig.register_for_auto_class()
-    MMBTBaselineForClassification.register_for_auto_class("AutoModelForSequenceClassification")
-    try:
-        model = tiny_baseline("concatbow")
-        model.save_pretrained(tmp_path / "model")
-    finally:
-        MMBTBaselineConfig._auto_class = MMBTBaselineForClassification._auto_class = None
-    batch = plain_batch()
-    with torch.no_grad():
-        save_file({**batch, "logits": model(**batch).logits}, tmp_path / "io.safetensors")
-    program = """
-import sys
-sys.modules["hf_mmtab"] = None  # importing it raises ImportError
-import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
-io = load_file("io.safetensors")
-expected = io.pop("logits")
-model = AutoModelForSequenceClassification.from_pretrained("model", trust_remote_code=True)
-with torch.no_grad():
-    assert torch.equal(model(**io).logits, expected)
-print(type(model).__module__)
-"""
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "transformers_modules" in done.stdout

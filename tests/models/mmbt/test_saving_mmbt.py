@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_backbones import IMAGE_CONFIGS, TEXT_CONFIGS, tiny_batch, tiny_mmbt
+from tiny_backbones import IMAGE_CONFIGS, TEXT_CONFIGS, plain_batch, tiny_baseline, tiny_batch, tiny_mmbt
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -289,17 +289,19 @@ def test_local_folders_are_not_written_to_the_configuration(saved_parts, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_checkpoint_carries_its_code(tmp_path):
+@pytest.mark.parametrize(
+    ("make", "batch"), [(tiny_mmbt, tiny_batch()), (lambda: tiny_baseline("concatbow"), plain_batch())]
+)
+def test_a_checkpoint_carries_its_code(make, batch, tmp_path, monkeypatch):
     """Loaded by `trust_remote_code` in a process that cannot import the package."""
-    MMBTConfig.register_for_auto_class()
-    MMBTForClassification.register_for_auto_class("AutoModelForSequenceClassification")
-    try:
-        model = tiny_mmbt()
-        model.save_pretrained(tmp_path / "model")
-    finally:
-        for part in (MMBTConfig, MMBTForClassification):
-            part._auto_class = None
-    batch = tiny_batch()
+    model = make()
+    for part, auto in (
+        (type(model.config), "AutoConfig"),
+        (type(model), "AutoModelForSequenceClassification"),
+    ):
+        monkeypatch.setattr(part, "_auto_class", None)  # forgotten afterwards
+        part.register_for_auto_class(auto)
+    model.save_pretrained(tmp_path / "model")
     with torch.no_grad():
         save_file({**batch, "logits": model(**batch).logits}, tmp_path / "io.safetensors")
     program = """

@@ -3,10 +3,12 @@
 import torch
 import transformers as t
 
+from hf_mmtab.models.mmbt import MMBTBaselineConfig, MMBTBaselineForClassification
 from hf_mmtab.models.mmbt.configuration_mmbt import MMBTConfig
 from hf_mmtab.models.mmbt.modeling_mmbt import MMBTForClassification
 
 VOCABULARY = 99
+WITH_IMAGE = ["img", "concatbow", "concatbert"]  # of the baselines
 _TEXT = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -82,3 +84,23 @@ def tiny_batch(batch: int = 2, seq: int = 7, height: int = PICTURE, width: int =
         "token_type_ids": torch.ones(batch, seq, dtype=torch.long),
         "pixel_values": torch.randn(batch, 3, height, width, generator=generator),
     }
+
+
+def tiny_baseline(kind: str, text: str = "bert", image: str = "resnet", **kwargs):
+    torch.manual_seed(0)
+    if "bow" in kind:
+        kwargs |= {"bow_vocab_size": 99, "bow_embedding_size": 6}
+    if "bert" in kind:
+        kwargs["text_config"] = TEXT_CONFIGS[text]()
+    if kind in WITH_IMAGE:
+        kwargs["image_config"] = IMAGE_CONFIGS[image]()
+    model = MMBTBaselineForClassification(MMBTBaselineConfig(**{"num_labels": 3, **kwargs})).eval()
+    if model.word_vectors is not None:
+        model.word_vectors.normal_()
+    return model
+
+
+def plain_batch(**kwargs):
+    """As the processor gives it for the baselines: segments from 0."""
+    batch = tiny_batch(**kwargs)
+    return {**batch, "token_type_ids": torch.zeros_like(batch["token_type_ids"])}

@@ -1,0 +1,49 @@
+"""A head trained beside a run, on the same table: to choose its inputs, or to score rows it has not learned from."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...data.windows import WindowDataset
+from ...tasks.table_labels import epoch_sampler
+from ...training import MMTabTrainer
+from .own_names import CACHE_FOLDER
+
+
+@contextmanager
+def trained_trial(
+    run: Any, train: WindowDataset | None = None, **changes: Any
+) -> Iterator[tuple[Any, MMTabTrainer]]:
+    """Yield a `HeadRun` like the given one and its trainer, trained; its folder is removed at the end.
+
+    Args:
+        run: whose table, windows, processor and feature cache are used.
+        train: other training windows, some without a label; default: the run's own.
+        changes: values of recipe keys; nothing is saved, audited, stopped early or sent.
+    """
+    recipe = run.recipe
+    with tempfile.TemporaryDirectory(prefix="trial-") as scratch:
+        changes |= {
+            "output_dir": scratch,
+            "save_strategy": "no",
+            "load_best_model_at_end": False,
+            "audit": False,
+        }
+        changes |= {"early_stopping_patience": None, "push_to_hub": False, "report_to": "none"}
+        trial = type(run)(recipe.variant(recipe.shared, **changes), run.is_reference)
+        data, training = trial.recipe.data, trial.recipe.training
+        data.stride, data.eval_stride = recipe.data.stride, recipe.data.eval_stride
+        cache = (
+            recipe.shared_folder / CACHE_FOLDER
+        )  # what a frozen encoder gives depends on no label and no head
+        training.feature_cache_dir = recipe.training.feature_cache_dir or str(cache)
+        trial.table, trial.processor = run.table, run.processor
+        trial.windows = run.windows if train is None else {**run.windows, "train": train}
+        model = trial.start()
+        if train is not None:
+            trial.sampler = epoch_sampler(trial.recipe.run, train, training.seed, known=True)
+        trainer = trial.trainer_type(model=model, args=training, **trial.trainer_arguments(model))
+        trial.adjust(trainer)
+        trainer.train()
+        yield trial, trainer

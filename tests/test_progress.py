@@ -1,0 +1,64 @@
+"""Progress without a terminal is a line now and then; completion knows commands, recipes and keys."""
+
+import subprocess
+import sys
+
+import pytest
+
+from hf_mmtab import progress
+from hf_mmtab.commands import completion
+from hf_mmtab.progress import progress_bar
+
+
+def test_without_a_terminal_progress_is_plain_lines(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    with progress_bar(total=4, desc="Scoring", unit=" rows") as bar:
+        for _ in range(4):
+            bar.update(1)
+    told = capsys.readouterr().err
+    assert "\r" not in told
+    lines = told.splitlines()
+    assert lines[0].startswith("Scoring: 0 of 4 rows (0 %)")
+    assert any(line.startswith("Scoring: 3 of 4 rows (75 %), ") for line in lines)
+
+
+def test_a_short_job_writes_no_line(capsys):
+    for _ in progress_bar(range(5), desc="Computing"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for _ in progress_bar(range(2), desc="Computing"):
+        pass
+    assert "\r" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_completion_knows_commands_recipes_and_keys(shell, capsys):
+    pytest.importorskip("shtab")
+    completion.main([shell])
+    script = capsys.readouterr().out
+    for word in (
+        "finetune",
+        "drift",
+        "openclipart",
+        "--learning_rate",
+        "--row_inputs",
+        "--on_bad_record",
+        "--int8",
+    ):
+        assert word in script, word
+    assert "--adam_epsilon" not in script  # only under --help-all
+
+
+def test_the_script_of_bash_completes(tmp_path, capsys):
+    pytest.importorskip("shtab")
+    completion.main(["bash"])
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    asked = "source ./script; COMP_WORDS=(hf-mmtab finetune openc); COMP_CWORD=2; "
+    asked += 'f=$(complete -p hf-mmtab | sed "s/.*-F //; s/ .*//"); '
+    asked += '$f hf-mmtab openc finetune; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == ["openclipart"], done.stderr
