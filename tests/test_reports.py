@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -494,3 +496,46 @@ def test_the_constant_answer_of_a_regression_is_the_mean(tmp_path):
         "RMSE 8.700 against 5.766 of the best constant answer (always the mean). It is not worth using."
         in html
     )
+
+
+WIDTH = (
+    "<script>addEventListener('load', () => document.body.setAttribute('data-width', "
+    "document.documentElement.scrollWidth + ' of ' + innerWidth))</script>"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [500, 768, 1400])  # chromium makes no narrower window
+def test_no_page_is_wider_than_its_window(width, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 60)
+    probabilities = np.stack([1 - labels, labels], axis=1) * 0.2 + rng.random((60, 2)) * 0.6
+    table = HistoryTable(
+        ["when", "a long name of a column", "shop"] * 3, [["2024-01-01 10:30:00"] * 9] * 8, 7
+    )
+    rows = [{"history": table, "id": f"row {i}"} for i in range(60)]
+    names = {0: "no", 1: "yes"}
+    facts = RunFacts(
+        "a", SINGLE, names, predictions={"test": SplitPredictions(probabilities, labels, rows)},
+        results=RunResults(
+            "lstm", "t" * 60, "test", metrics={"test": scores_for(SINGLE, labels, probabilities, names)},
+            notes=["A note about " + "averylongnameofacolumn" * 6], details={"encoder": "/".join(["folder"] * 20)},
+        ),
+    )  # fmt: skip
+    page = write_report(facts, tmp_path / "report")
+    page.write_text(page.read_text() + WIDTH)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
+    flags += [
+        f"--user-data-dir={tmp_path / 'browser'}",
+        f"--window-size={width},900",
+        "--virtual-time-budget=3000",
+    ]
+    shown = subprocess.run(
+        [browser, *flags, page.as_uri()], capture_output=True, text=True, timeout=90
+    ).stdout
+    found = re.search(r'data-width="(\d+) of (\d+)"', shown)
+    assert found is not None
+    assert int(found[1]) <= int(found[2])
