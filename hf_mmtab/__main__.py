@@ -13,6 +13,7 @@ COMMANDS = {
     "eval_checkpoint": "evaluate a saved model: CHECKPOINT DATA --split S --out DIR",
     "predict": "classify new rows: CHECKPOINT INPUT OUT",
     "drift": "how a table differs from the training rows: CHECKPOINT TABLE OUT.html",
+    "generate": "draw new rows from a TabGPT: CHECKPOINT OUT [--condition TABLE]",
     "embed": "write TabBERT's embeddings of rows: CHECKPOINT INPUT OUT.parquet",
     "export": "write a model as ONNX, checked against torch: CHECKPOINT OUT [--int8]",
     "serve": "answer over HTTP with an exported model, without torch: FOLDER [--port 8000]",

@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
+from .configuration_tabbert import MOST_LAYERS
 from .id_ranges import require_columns
 from .travelling import TravellingMixin
 
@@ -66,6 +67,10 @@ class TabGPT2Config(TravellingMixin, GPT2Config):
 
     def validate_columns(self) -> None:
         require_columns(self.fields, self.field_ranges, self.vocab_size)
+
+    def validate_layers(self) -> None:
+        if not 1 <= self.n_layer <= MOST_LAYERS:
+            raise ValueError(f"n_layer must be between 1 and {MOST_LAYERS}, got {self.n_layer}.")
 
     def validate_positions(self) -> None:
         if self.fields and self.n_positions <= self.num_fields:

@@ -98,6 +98,7 @@ class TabGPT2LMHeadModel(CheckedLoadingMixin, GPT2LMHeadModel):
             )
         kwargs["use_cache"] = False
         # [BOS] and all cells but the last: each place scores the cell after it.
+        # NOTE[DIFF] TabGPT reads no [EOS] behind a window. The original's does, and leaves it out of its loss.
         before = F.pad(input_ids.flatten(1), (1, 0), value=config.bos_token_id)[:, :-1]  # (batch, cells)
         if attention_mask is not None:
             attention_mask = F.pad(attention_mask.repeat_interleave(fields, dim=1), (1, 0), value=1)[:, :-1]
