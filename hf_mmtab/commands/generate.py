@@ -6,13 +6,14 @@ columns that fields read: a category as it is, a number drawn within its bin. Th
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from transformers import AutoConfig
 
@@ -23,7 +24,7 @@ from ..tasks.saved_processor import open_processor
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .outputs import check_output, draft_of
-from .tables.blocks import EncodedTable, current_device, encode_table
+from .tables.blocks import current_device, encode_table
 from .tables.writer import check_suffix, table_writer
 
 
@@ -94,88 +95,76 @@ def generate(options: argparse.Namespace) -> int:
         draft_of(out) as draft,
         table_writer(draft / out.name, out.suffix) as write,
     ):
-        past = _known(options, Path(folder)) if options.condition else _new(options, processor)
-        with progress_bar(total=len(past), unit=" histories", desc="Generating") as progress:
-            for numbers in past.batches(options.batch_size):
+        past = _past(options, config, Path(folder)) if options.condition else _no_past(options, processor)
+        count = len(past.last)
+        with progress_bar(total=count, unit=" histories", desc="Generating") as progress:
+            for numbers in np.split(np.arange(count), range(options.batch_size, count, options.batch_size)):
                 write(_generate(model, processor, past, numbers, options))
                 progress.update(len(numbers))
-    return len(past)
+    return count
 
 
-class Histories:
-    """Histories that go on.
+class Past(NamedTuple):
+    """What histories go on from.
 
     Args:
         names: entity column → the name of each history.
         last: microseconds of the row before the first new one, `(histories,)`.
-        table: with the past rows; None: there are none.
-        places: of the histories among those of the table, `(histories,)`.
+        ids: number of a history → ids of its last rows, `(rows, fields)`.
+        in_kind: turns microseconds into what the time column holds.
     """
 
-    def __init__(
-        self,
-        names: dict[str, pa.Array],
-        last: np.ndarray,
-        table: EncodedTable | None = None,
-        places: np.ndarray | None = None,
-    ) -> None:
-        self.names, self.last, self.table, self.places = names, last, table, places
-
-    def __len__(self) -> int:
-        return len(self.last)
-
-    def batches(self, size: int) -> Iterator[np.ndarray]:
-        """Yield the numbers of `size` histories at a time."""
-        yield from np.split(np.arange(len(self)), range(size, len(self), size))
-
-    def ids(self, number: int, most: int, fields: int) -> np.ndarray:
-        """Return the ids of a history's last rows, `(at most `most`, fields)`."""
-        if self.table is None or self.places is None:
-            return np.empty((0, fields), dtype=np.int64)
-        starts = np.append(self.table.rows.entity_starts, len(self.table.rows))
-        first, stop = starts[self.places[number]], starts[self.places[number] + 1]
-        return self.table.rows.take(np.arange(max(first, stop - most), stop))
-
-    def in_kind_of_table(self, times: pa.Array, time: str) -> pa.Array:
-        """Return generated moments as the table has its time column: moments, or numbers in its unit."""
-        if self.table is None or not pa.types.is_timestamp(times.type):
-            return times
-        return self.table.in_kind(times.cast(pa.int64()).to_numpy())
+    names: dict[str, pa.Array]
+    last: np.ndarray
+    ids: Callable[[int], np.ndarray]
+    in_kind: Callable[[np.ndarray], pa.Array]
 
 
-def _known(options: argparse.Namespace, folder: Path) -> Histories:
+def _past(options: argparse.Namespace, config: TabGPT2Config, folder: Path) -> Past:
     table = encode_table(options.checkpoint, options.condition, folder, options.task, options.on_bad_record)
     rows = table.rows
     names = {name: pa.array(rows.entity_names[name].to_arrow()) for name in rows.entity_names.columns}
-    places = np.arange(len(rows.entity_starts))
+    chosen = np.arange(len(rows.entity_starts))
     if options.entities:
-        first = next(iter(names.values()), pa.array([], pa.string())).cast(pa.string()).to_pylist()
-        if absent := sorted(set(options.entities) - set(first)):
-            shown = ", ".join(sorted(set(first))[:5]) or "no entity column"
+        owners = next(iter(names.values()), pa.array([], pa.string())).cast(pa.string())
+        if absent := sorted(set(options.entities) - set(owners.to_pylist())):
+            known = ", ".join(sorted(set(owners.to_pylist()))[:5]) or "no entity columns"
             raise ValueError(
-                f"Expected histories of {', '.join(absent)} in {options.condition!r}, found none. There are {shown} …"
+                f"Expected histories of {', '.join(absent)} in {options.condition!r}, found none. There are {known} …"
             )
-        places = np.array([i for i, one in enumerate(first) if one in set(options.entities)])
-    last = np.array(rows.time)[np.append(rows.entity_starts[1:], len(rows)) - 1]
-    return Histories({k: v.take(pa.array(places)) for k, v in names.items()}, last[places], table, places)
+        chosen = np.flatnonzero(pc.is_in(owners, value_set=pa.array(options.entities)).to_numpy(False))
+    stops = np.append(rows.entity_starts[1:], len(rows))[chosen]
+    begins = np.maximum(rows.entity_starts[chosen], stops - config.max_rows)
+    return Past(
+        {name: one.take(pa.array(chosen)) for name, one in names.items()},
+        np.array(rows.time)[stops - 1],
+        lambda number: rows.take(np.arange(begins[number], stops[number])),
+        table.in_kind,
+    )
 
 
-def _new(options: argparse.Namespace, processor: TabBertProcessor) -> Histories:
+def _no_past(options: argparse.Namespace, processor: TabBertProcessor) -> Past:
     names = pa.array(options.entities or ["new"])
-    start = np.datetime64(options.start, "us").astype(np.int64)
-    return Histories(dict.fromkeys(processor.plan.entity, names), np.full(len(names), start))
+    last = np.full(len(names), np.datetime64(options.start, "us").astype(np.int64))
+    none = np.empty((0, len(processor.fields)), dtype=np.int64)
+    return Past(
+        dict.fromkeys(processor.plan.entity, names),
+        last,
+        lambda _: none,
+        lambda times: pa.array(times.astype("datetime64[us]")),
+    )
 
 
 def _generate(
     model: TabGPT2LMHeadModel,
     processor: TabBertProcessor,
-    past: Histories,
+    past: Past,
     numbers: np.ndarray,
     options: argparse.Namespace,
 ) -> pa.Table:
     """Return the new rows of some histories."""
-    known = [past.ids(n, model.config.max_rows, model.config.num_fields) for n in numbers]
-    settings: dict[str, Any] = {"seed": options.seed, "numbers": numbers.tolist()}
+    known = [past.ids(number) for number in numbers]
+    drawn: dict[str, Any] = {"seed": options.seed, "numbers": numbers.tolist()}
     ids = model.generate_rows(
         [torch.from_numpy(one) for one in known],
         options.rows,
@@ -183,17 +172,15 @@ def _generate(
         # [UNK] has no value, and [MISSING] of a column that misses none was never trained.
         forbidden=[*processor.unknown_ids(), *processor.ids_without_rows()],
         fixed=_fixed(processor, known),
-        **settings,
-    ).numpy()
-    columns = draw_rows(processor, ids, past.last[numbers], **settings)
-    chosen = pa.array(np.repeat(numbers, options.rows))
-    columns = {name: one.take(chosen) for name, one in past.names.items()} | {
-        name: one for name, one in columns.items() if name not in past.names
-    }
+        **drawn,
+    )
+    columns = draw_rows(processor, ids.numpy(), past.last[numbers], **drawn)
     time = processor.plan.time
-    if time in columns:
-        columns[time] = past.in_kind_of_table(columns[time], time)
-    return pa.table(columns)
+    if time in columns and pa.types.is_timestamp(columns[time].type):
+        columns[time] = past.in_kind(columns[time].to_numpy().astype(np.int64))
+    owner = pa.array(np.repeat(numbers, options.rows))
+    names = {name: one.take(owner) for name, one in past.names.items()}
+    return pa.table(names | {name: one for name, one in columns.items() if name not in names})
 
 
 def _fixed(processor: TabBertProcessor, known: Sequence[np.ndarray]) -> torch.Tensor:

@@ -1,6 +1,5 @@
 """TabGPT: the paper's GPT-2 over the cells of rows, each cell scored among its own field's ids."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,6 +41,7 @@ class TabGPT2LMHeadModel(CheckedLoadingMixin, GPT2LMHeadModel):
         super().__init__(config)
 
     check_processor = TabBertPreTrainedModel.check_processor
+    generate_rows = generate_rows
 
     @property
     def freezable_modules(self) -> dict[str, str]:
@@ -145,16 +145,3 @@ class TabGPT2LMHeadModel(CheckedLoadingMixin, GPT2LMHeadModel):
             losses.append(lost.view_as(target))
             right.append(scores.argmax(dim=-1) == target)
         return torch.stack(losses, dim=-1), torch.stack(right, dim=-1)
-
-    def generate_rows(
-        self,
-        past: Sequence[torch.Tensor],
-        rows: int,
-        seed: int = 0,
-        temperature: float = 1.0,
-        forbidden: Sequence[int] = (),
-        fixed: torch.Tensor | None = None,
-        numbers: Sequence[int] | None = None,
-    ) -> torch.Tensor:
-        """Return new rows that follow the past rows of each history; see `generate_rows` of `generating_tabgpt`."""
-        return generate_rows(self, past, rows, seed, temperature, forbidden, fixed, numbers)
