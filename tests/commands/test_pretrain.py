@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import shlex
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoProcessor
 from two_processes import run_on_two_processes
 
-from hf_mmtab.commands import generate
+from hf_mmtab.commands import drift, generate
 from hf_mmtab.commands.pretrain import load_recipe, main
 from hf_mmtab.commands.runs.pretraining import PretrainingRun
 from hf_mmtab.data.encoded_rows import EncodedRows
@@ -667,3 +668,18 @@ def test_tabgpt_goes_the_same_walk_and_generates(recipe, tmp_path):
     assert "a GPT-2 predicts each from those before it" in card and "model.generate_rows(" in card
     generate.main([str(folder), str(tmp_path / "rows.csv"), "--rows", "3"])
     assert pl.read_csv(tmp_path / "rows.csv").columns == ["who", "when", "shop", "amount"]
+    page = [str(folder), str(tmp_path / "rows.csv"), str(tmp_path / "page.html"), "--generated"]
+    with pytest.raises(
+        ValueError, match=r"at least 50 generated rows, training rows and test rows, found \(3, "
+    ):
+        drift.main(page)
+    many = [str(folder), str(tmp_path / "many.csv"), "--rows", "9", "--condition"]
+    generate.main([*many, yaml.safe_load(recipe.read_text())["data"]])
+    drift.main([page[0], many[1], *page[2:]])
+    assert (
+        "tells generated rows from the run&#39;s test rows with AUC 0."
+        in (tmp_path / "page.html").read_text()
+    )
+    shutil.rmtree(folder / "_table")
+    with pytest.raises(ValueError, match=r"Expected the run's own rows in .*_table"):
+        drift.main([page[0], many[1], *page[2:]])
