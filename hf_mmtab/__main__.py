@@ -11,6 +11,7 @@ COMMANDS = {
     "pretrain": "pretrain TabBERT on a table: RECIPE.yaml [--field value ...]",
     "finetune": "train and evaluate a classifier: RECIPE.yaml [--field value ...]",
     "eval_checkpoint": "evaluate a saved model: CHECKPOINT DATA --split S --out DIR",
+    "report": "finished runs beside each other on one page: RUN RUN ... --out FOLDER",
     "predict": "classify new rows: CHECKPOINT INPUT OUT",
     "drift": "how a table differs from the training rows: CHECKPOINT TABLE OUT.html",
     "generate": "draw new rows from a TabGPT: CHECKPOINT OUT [--condition TABLE]",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PARTIAL_SUFFIX = ".partial"
+PARTIAL_SUFFIX = ".hf_mmtab-partial"  # nobody else's files are called so
 
 
 @contextmanager

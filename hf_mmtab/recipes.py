@@ -78,9 +78,10 @@ def write_recipe(path: Path, values: Mapping[str, Any]) -> None:
 LEAST = {
     "gradient_accumulation_steps": 1, "per_device_train_batch_size": 1, "per_device_eval_batch_size": 1,
     "eval_accumulation_steps": 1, "save_total_limit": 1, "ddp_timeout": 1, "logging_steps": 0, "weight_decay": 0,
-    "max_grad_norm": 0, "eval_delay": 0,
+    "max_grad_norm": 0, "eval_delay": 0, "learning_rate": 0, "adam_epsilon": 0, "seed": 0, "data_seed": 0,
     "early_stopping_patience": 1,
 }  # fmt: skip
+ABOVE_ZERO = ("max_steps", "save_steps", "eval_steps")  # 0 is another value, or never, to transformers
 # Of transformers' arguments, those that a recipe usually has.
 EVERYDAY_KEYS = frozenset([
     "output_dir", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
@@ -146,11 +147,27 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
         for field in dataclasses.fields(dtype):
             if field.name in given:
                 _check_range(field, given[field.name])
+                _check_not_empty(field, given[field.name])
         try:
             built.append(dtype(**given))
         except StrictDataclassError as error:
             raise ValueError(str(error.__cause__ or error)) from error
+        except (
+            LookupError,
+            TypeError,
+        ) as error:  # of transformers, whose arguments it does not look at first
+            raise ValueError(
+                f"Expected values that {dtype.__name__} takes, found {type(error).__name__}: {error}. Correct the "
+                "recipe."
+            ) from error
     return tuple(built)
+
+
+def _check_not_empty(field: dataclasses.Field, value: Any) -> None:
+    empty = value == "" or (isinstance(value, list) and "" in value and field.name != "missing")
+    if empty and field.default != "":
+        or_not = "" if _is_required(field) else f", or leave the key out (`--{field.name} null`)"
+        raise ValueError(f"Expected a value for {field.name}, found an empty text. Write one{or_not}.")
 
 
 def _check_range(field: dataclasses.Field, value: Any) -> None:
@@ -160,6 +177,10 @@ def _check_range(field: dataclasses.Field, value: Any) -> None:
     if (least is not None and value < least) or (most is not None and value > most):
         bounds = f"at least {least}" + (f" and at most {most}" if most is not None else "")
         raise ValueError(f"Expected {field.name} to be {bounds}, found {value}. Correct it.")
+    if field.name in ABOVE_ZERO and value <= 0 and value != field.default:
+        raise ValueError(
+            f"Expected {field.name} above 0, found {value}. Correct it, or leave it out (`--{field.name} null`)."
+        )
 
 
 def _is_required(field: dataclasses.Field) -> bool:

@@ -175,7 +175,7 @@ class Misbehaving(SimpleHTTPRequestHandler):
         ("/none", "found HTTP status 404"),
         ("/drip", r"within 0\.5 seconds"),
         ("/headers", r"within 0\.5 seconds"),
-        ("/to?http://[::1", "no answer"),
+        ("/to?http://[::1", "to http or https"),
         ("/large", "at most 1,000,000 bytes"),
         ("/to?/none", "inside of this network"),
         ("/to?http://169.254.169.254/latest", "inside of this network"),

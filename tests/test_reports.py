@@ -448,3 +448,49 @@ def test_the_public_page_has_the_results_and_no_row(single, tmp_path):
     page = write_report(single, tmp_path / "acme-bank" / "report").with_name("report_public.html").read_text()
     assert 'id="errors"' not in page and "data:image/jpeg" not in page
     assert 'id="results"' in page and "acme-bank" not in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("constant", ["The model gives one answer, cat, for all 60 rows.", "no better than a constant"]),
+        ("weak", ["not told apart from a constant"]),
+        ("good", []),
+    ],
+)
+def test_a_model_that_is_no_better_than_a_constant_says_so_first(kind, expected, tmp_path):
+    labels = np.array([0] * 40 + [1] * 20)
+    right = {"constant": 40, "weak": 44, "good": 58}[kind]
+    predicted = labels.copy()
+    predicted[60 - (60 - right) :] = 0
+    probabilities = np.eye(2)[predicted] * 0.8 + 0.1
+    names = {0: "cat", 1: "dog"}
+    scores = scores_for(SINGLE, labels, probabilities, names)
+    facts = RunFacts(
+        "a", SINGLE, names, main_metric="accuracy", predictions={"test": SplitPredictions(probabilities, labels)},
+        results=RunResults(
+            "mmbt", "x", "test", metrics={"test": scores},
+            intervals={"test": {"accuracy": Interval(scores["accuracy"], scores["accuracy"] - 0.1, 1.0, 100)}},
+        ),
+    )  # fmt: skip
+    html = write_report(facts, tmp_path).read_text()
+    box = re.search(r'role="alert">(.*?)</div>', html, re.S)
+    told = box.group(1) if box else ""
+    assert all(sentence in told for sentence in expected), told
+    assert bool(box) == bool(expected)
+    assert "Constant: the best answer that is the same for every row of “test”, always cat." in html
+    assert "<dt>accuracy</dt>" in html
+
+
+def test_the_constant_answer_of_a_regression_is_the_mean(tmp_path):
+    labels = np.arange(20.0)
+    facts = RunFacts(
+        "a", "regression", {0: "y"}, predictions={"test": SplitPredictions(labels * 0 + 3, labels)},
+        results=RunResults("lstm", "x", "test", metrics={"test": {"rmse": 8.7, "r2": -1.0}}),
+    )  # fmt: skip
+    html = write_report(facts, tmp_path).read_text()
+    assert "The model gives the same values for all 20 rows." in html
+    assert (
+        "RMSE 8.700 against 5.766 of the best constant answer (always the mean). It is not worth using."
+        in html
+    )

@@ -73,6 +73,7 @@ def test_the_plan_gives_columns_their_roles(tmp_path):
             "paid": "amount",
             "shop": "text",
         },  # `size` is a category too
+        "month_first": (),
     }
     arguments.plan_edits = {"size as it is": None}
     assert plan_options(arguments, None)["roles"]["size"] == "amount"

@@ -1,7 +1,7 @@
 """Recipe keys that every run has: which data, which checkpoint to start from, what to do around training."""
 
 from dataclasses import MISSING, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -94,5 +94,12 @@ class FinetuningArguments(RunArguments):
         "`boosting`). With push_to_hub each run gets a repository NAME-ARCHITECTURE-seedN, as with several "
         "`seeds`; NAME is hub_model_id, or the name of output_dir.",
     )
+    search: dict[str, Any] | None = key(
+        None,
+        "Keys whose values are searched before the run, each with [lowest, highest] (two numbers) or a list of "
+        "choices, as in {learning_rate: [1.0e-5, 1.0e-3], lstm_hidden_size: [32, 64, 128]}: by optuna (extra `search`) "
+        "on validation. What was tried stands beside output_dir in NAME.search.json.",
+    )
+    search_trials: int = key(10, "Trainings that a search makes.", least=1)
     seeds: list[int] = key([], "Train once with each of these seeds, for mean and spread. Default: `seed`.")
     bootstrap: int = key(1000, "Resamples behind the 95 % intervals of test metrics; 0: none.", least=0)

@@ -16,7 +16,8 @@ class TableFileArguments:
 
     types: dict | None = key(
         None,
-        "Column → string, int, float, bool, date, timestamp, or a format such as '%d/%m/%Y %H:%M'. Default: guessed.",
+        "Column → string, int, float, bool, date, timestamp (as written, in local hours), utc, or a format such as "
+        "'%d/%m/%Y %H:%M'. Default: guessed.",
     )
     separator: str | None = key(None, "Of CSV files; default by their ending.")
     missing: list[str] | None = key(

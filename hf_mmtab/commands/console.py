@@ -15,7 +15,7 @@ from ..hardware import fit_threads
 
 # Of input or files, and so for a person: a configuration with an impossible value; a weights file that is damaged, or a
 # full disk (the last two of libraries that raise types of their own).
-FOR_A_PERSON = (ValueError, OSError, ModuleNotFoundError, StrictDataclassError, SafetensorError)
+FOR_A_PERSON = (ValueError, OSError, ImportError, StrictDataclassError, SafetensorError)
 REPORTED = ("hf-mmtab", "torch", "transformers", "datasets", "accelerate")
 
 

@@ -17,7 +17,8 @@ from safetensors import safe_open
 from ..evaluation.run_results import RESULT_FILE
 from ..publishing.run_files import REPORT_FOLDER
 from ..tasks.checkpoints import RECIPE_FILE
-from .runs.own_files import CACHE_FOLDER, COMPARISON_FILE, TABLE_FOLDER
+from .runs.inventory import may_be_own
+from .runs.own_names import CACHE_FOLDER, COMPARISON_FILE, RECORDS, TABLE_FOLDER
 
 _OF_CHECKPOINT = re.compile(r"(.*/)?checkpoint-\d+/.*")
 # Made from other files: without them a run is whole.
@@ -52,7 +53,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 def damaged_file(folder: Path, needed: bool = False) -> str | None:
     """Return a sentence about the first damaged file of a run or a saved model; None: all of them can be read.
 
-    Checkpoints inside a run are left out: a damaged one is passed over.
+    Checkpoints inside a run are left out: a damaged one is passed over. So are files that no run writes.
 
     Args:
         folder: of the run, or of one of its checkpoints.
@@ -62,7 +63,8 @@ def damaged_file(folder: Path, needed: bool = False) -> str | None:
         name = path.relative_to(folder).as_posix()
         if _OF_CHECKPOINT.fullmatch(name) or (needed and _DERIVED.fullmatch(name)):
             continue
-        if path.suffix in _READERS and path.is_file() and (reason := _damage(path)):
+        is_own = path.name in RECORDS or may_be_own(folder, name)
+        if path.suffix in _READERS and is_own and path.is_file() and (reason := _damage(path)):
             return f"Expected whole files in {str(folder)!r}, found {name} damaged ({reason}). {_remedy(folder, name)}"
     return None
 

@@ -22,7 +22,7 @@ from ..tasks.table_heads import HEADS, WITHOUT_ENCODER, beside_ids
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .outputs import check_output_file, draft_of
-from .runs.own_files import TABLE_FOLDER
+from .runs.own_names import TABLE_FOLDER
 from .scoring_flags import in_bf16, scoring_parser
 from .tables.blocks import BLOCK_ROWS, WindowCut, current_device, encode_table, run_windows, scoring_into
 from .tables.writer import table_writer

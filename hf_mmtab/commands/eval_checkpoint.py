@@ -17,6 +17,7 @@ from ..arguments import ImageTextDataArguments
 from ..evaluation.prediction_tables import write_split_predictions
 from ..evaluation.row_evaluation import RESAMPLED
 from ..evaluation.run_results import RunResults
+from ..locking import lock_folder
 from ..recipes import build
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
@@ -26,7 +27,6 @@ from .damaged_files import damage_named
 from .outputs import check_output_folder
 from .runs.evaluation import finish_evaluation
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
-from .runs.lock import lock_folder
 from .runs.report import predictions_file
 from .scoring_flags import in_bf16, scoring_parser
 from .tables.blocks import current_device

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..evaluation.run_results import RunResults
+from ..locking import lock_folder
 from ..recipes import read_recipe
 from ..tasks import ImageTextTask, TableTask, get_task
 from .console import say, start_logging
@@ -16,9 +17,10 @@ from .damaged_files import damage_named
 from .runs.comparison import compare
 from .runs.folder import publish, reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
-from .runs.lock import lock_folder
-from .runs.own_files import is_run, remove_drafts, remove_run
+from .runs.inventory import begin_inventory, has_inventory
+from .runs.own_files import is_run, refuse_foreign, remove_drafts, remove_run
 from .runs.recipe import HeadRecipe, ImageTextRecipe
+from .runs.search import searched
 from .runs.table_heads import HeadRun
 from .runs.walk import execute
 
@@ -29,6 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     recipe = load_recipe(arguments)
     run_type: Any = HeadRun if isinstance(recipe, HeadRecipe) else ImageTextRun
     architectures = architectures_of(recipe, run_type)
+    recipe = searched(recipe, run_type)
     written_for = read_recipe(arguments[0]).get("architecture", architectures[0])
     seeds = list(dict.fromkeys(recipe.run.seeds or [recipe.training.seed]))
     speaks = recipe.training.process_index == 0
@@ -45,9 +48,13 @@ def main(arguments: Sequence[str]) -> None:
         refuse_shared_folder(recipe)
     with lock_folder(root, speaks):
         if speaks:
-            remove_drafts(root)
-            if recipe.run.overwrite and is_run(root):
-                remove_run(root, reads_of(recipe))
+            if is_run(root):
+                remove_drafts(root)
+                if recipe.run.overwrite:
+                    remove_run(root, reads_of(recipe))
+                refuse_foreign(root, of_runs_inside=False)  # each run looks at its own
+            if not has_inventory(root):
+                begin_inventory(root)
         for name in architectures:
             for seed in seeds:
                 folder = str(root / f"{name}-seed{seed}")

@@ -4,16 +4,17 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..evaluation.run_results import RESULT_FILE, RunResults
+from ..locking import LOCK_FILE, draft_folder
 from ..tasks.checkpoints import RECIPE_FILE
-from .runs.lock import lock_folder
-from .runs.own_files import LOCK_FILE, TABLE_FOLDER, is_run, remove_folder
+from .runs.own_files import is_run
+from .runs.reads import real_places
 
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
@@ -29,10 +30,17 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
         ValueError: naming the clash, before any work.
     """
     target = Path(out)
+    real = target.resolve()
     for name in inputs:
         source = Path(name)
         if not source.exists():
             continue
+        links = (one for one in real_places(source) if one != source.resolve() and one.is_relative_to(real))
+        if linked := next(links, None):
+            raise ValueError(
+                f"Expected an output that {str(name)!r} does not read, found {str(out)!r}, where a link in there leads "
+                f"to {str(linked)!r}. Choose another output: the input would be lost."
+            )
         if target.exists() and os.path.samefile(target, source):
             raise ValueError(
                 f"Expected an output other than the input, found {str(out)!r} for both. Choose another output: the "
@@ -64,13 +72,19 @@ def check_output_file(out: str | os.PathLike, inputs: Iterable[str | os.PathLike
         raise ValueError(f"Expected a file to write, found the folder {str(out)!r}. Name a file in it.")
     if not file.exists() or not file.stat().st_size:
         return
-    names = _column_names(file)
-    own = ("prediction", "embedding", "predicted_", "statistic: ")
-    if not any(name in own[:2] or name.startswith(own[2:]) for name in names):
+    if not _is_own_table(_column_names(file)):
         raise ValueError(
             f"Expected a new output or predictions of an earlier call, found another file at {str(out)!r}. Choose "
             "another output, or move that file elsewhere."
         )
+
+
+def _is_own_table(names: list[str]) -> bool:
+    """Whether columns are those of predictions (a decision with its scores), or of what is told of a table's rows."""
+    if "prediction" in names and any(name.startswith("probability_") for name in names):
+        return True
+    of_rows = any(name == "embedding" or name.startswith(("predicted_", "statistic: ")) for name in names)
+    return of_rows and "row" in names
 
 
 def _column_names(table: Path) -> list[str]:
@@ -83,6 +97,21 @@ def _column_names(table: Path) -> list[str]:
         return list(dict(json.loads(first))) if table.suffix == ".jsonl" else next(csv.reader([first]), [])
     except (ValueError, TypeError, RecursionError, csv.Error, pa.ArrowException):
         return []
+
+
+def check_state(
+    state: str | os.PathLike, out: str | os.PathLike, inputs: Iterable[str | os.PathLike]
+) -> None:
+    """Refuse a folder of `--state` that is a run's, an input's, or holds the output; see also `check_output`."""
+    folder = Path(state)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Expected a folder as --state, found a file at {str(state)!r}. Choose another one.")
+    check_output(folder, inputs)
+    if Path(out).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"Expected an output outside of --state, found {str(out)!r} in {str(state)!r}. Choose another output: the "
+            "state holds the rows of earlier calls alone."
+        )
 
 
 def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
@@ -103,38 +132,21 @@ def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLi
 
 @contextmanager
 def draft_of(out: Path) -> Iterator[Path]:
-    """Yield a folder beside an output, for this process alone: `.NAME.draft`.
+    """Yield a folder beside an output, see `draft_folder`; a file `NAME` in it replaces the output in the end.
 
-    A file `NAME` that is written there replaces the output when the block ends without error. The folder goes in any
-    case; what a killed process left in it goes at the next start, as far as this package made it.
+    Where the output is a link, the file that it names is replaced.
 
     Raises:
         BlockingIOError: if another process is writing this output.
     """
-    folder = out.with_name(f".{out.name}.draft")
-    if folder.is_symlink():
-        raise ValueError(f"Expected a folder at {str(folder)!r}, found a link. Remove it.")
-    draft, locked = folder / out.name, False
-    try:
-        with lock_folder(folder, True, "output"):
-            locked = True
-            _clear(folder, draft)
-            yield folder
-            if draft.exists():
-                with open(draft, "rb+") as file:
-                    os.fsync(file.fileno())
-                os.replace(draft, out)
-    finally:
-        if locked:
-            _clear(folder, draft)
-            (folder / LOCK_FILE).unlink(missing_ok=True)
-            with suppress(OSError):  # files of others stay
-                folder.rmdir()
-
-
-def _clear(folder: Path, draft: Path) -> None:
-    draft.unlink(missing_ok=True)
-    remove_folder(folder, TABLE_FOLDER)
+    real = out.resolve()
+    with draft_folder(real) as folder:
+        yield folder
+        draft = folder / out.name
+        if draft.exists():
+            with open(draft, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(draft, real)
 
 
 def _is_run(folder: Path) -> bool:

@@ -27,7 +27,7 @@ from ..tasks.checkpoints import is_table_checkpoint
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
-from .outputs import check_output_file, draft_of
+from .outputs import check_output_file, check_state, draft_of
 from .scoring_flags import in_bf16, scoring_parser
 from .tables.blocks import current_device
 from .tables.predicting import predict_table
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     check_suffix(Path(options.out))
     check_output_file(options.out, [options.input, options.checkpoint])
+    if options.state is not None:
+        check_state(options.state, options.out, [options.input, options.checkpoint])
     if options.explain:
         import_captum()
     with damage_named(options.checkpoint):

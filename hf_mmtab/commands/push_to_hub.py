@@ -6,7 +6,9 @@ with their optimizer states, training arguments, logs, feature caches, and predi
 """
 
 import argparse
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_token
@@ -29,6 +31,7 @@ from ..publishing import (
 from ..publishing.run_files import CARD_NAME
 from .console import say
 from .damaged_files import damage_named, damaged_file
+from .runs.inventory import INVENTORY_FILE, inventory_kept
 
 logger = logging.get_logger(__name__)
 
@@ -95,10 +98,12 @@ def push_run(
         if sentence := damaged_file(folder, needed=True):
             raise ValueError(sentence)
         files_to_push(folder)
-        if standalone:
-            make_standalone(folder)
-        files = files_to_push(folder, repo_id, examples)
-    tell_what_is_sent(folder, files, repo_id, private)
+        with _copy(folder) if standalone and dry_run else nullcontext(folder) as source:
+            if standalone:
+                with inventory_kept(source):
+                    make_standalone(source)
+            files = files_to_push(source, repo_id, examples)
+            tell_what_is_sent(source, files, repo_id, private)
     if dry_run:
         return "Nothing was sent (--dry_run)."
     if token is None and get_token() is None:
@@ -110,6 +115,18 @@ def push_run(
     repo_id = create_repository(api, repo_id, private, folder)
     message = commit_message or "Upload model and processor"
     return str(upload(files, repo_id, folder, api=api, message=message, revision=revision).commit_url)
+
+
+@contextmanager
+def _copy(folder: Path) -> Iterator[Path]:
+    """Yield a folder of links to what a run folder holds, which goes afterwards; files replaced there stay here."""
+    with tempfile.TemporaryDirectory() as made:
+        copy = Path(made) / folder.resolve().name
+        copy.mkdir()
+        for path in folder.resolve().iterdir():
+            if path.name != INVENTORY_FILE:
+                (copy / path.name).symlink_to(path)
+        yield copy
 
 
 def tell_what_is_sent(folder: Path, files: Sequence[PublicFile], repo_id: str, private: bool) -> None:

@@ -20,6 +20,8 @@ from .stand_ins import BUILT_IN, PLAIN, STAND_INS, Array, Dtype, Record, Refused
 MAX_OPERATIONS = 60_000_000  # a vocabulary of 2.2 million words (GloVe 840B) takes 15 million
 MAX_COPIED = 10_000_000  # values that calls copy: labels and classes, a few thousand in real files
 MAX_DEPTH = 100
+# Python hashes whole numbers modulo 2^61 - 1: of longer ones any number can have one hash.
+LARGEST_KEY = 2**64
 MAX_UNFOLDING = 8  # tied tensors and shared values appear several times; beyond this a file was made to grow
 KNOWN = {**STAND_INS, **BUILT_IN}
 CONTAINERS = (dict, *(BUILT_IN[f"collections.{name}"] for name in ("OrderedDict", "Counter")))
@@ -111,6 +113,8 @@ class _BoundedUnpickler(_PYTHON):
         for key in items[::2]:
             if type(key) not in PLAIN:
                 raise self.refuse(f"it uses {self.describe(key)} as the key of a dict")
+            if type(key) is int and not -LARGEST_KEY <= key < LARGEST_KEY:
+                raise self.refuse("it uses a whole number of more than 64 bits as the key of a dict")
 
     def before_call(self, function: Any, arguments: Any) -> None:
         name = self.name_of(function)

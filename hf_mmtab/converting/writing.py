@@ -1,12 +1,12 @@
 """The folder that a conversion writes: new, and there only when it is whole."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from ..locking import draft_folder
 
 
 def require_empty(folder: Path) -> None:
@@ -30,21 +30,19 @@ def require_empty(folder: Path) -> None:
 
 
 def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `folder`, then give it its name; nothing is left behind on failure.
+    """Let `write` fill a folder beside `folder`, then give it its name; nothing is left behind on failure, and what
+    a killed conversion left goes at the next one.
 
     Raises:
         OSError: if it cannot be written, such as on a full disk.
     """
     folder = folder.absolute()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
+        with draft_folder(folder) as draft:
+            partial = draft / folder.name
+            partial.mkdir()
             write(partial)
-            partial.chmod(0o755)
             os.replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except (OSError, SafetensorError) as error:  # what safetensors raises on a full disk
         raise OSError(
             f"Expected to write DST {str(folder)!r}, found: {error}. Nothing was left there. Make room or rights on "

@@ -6,8 +6,13 @@ from typing import Any
 
 import polars as pl
 
+from .written_times import without_offset
+
 DECIMAL_COMMA = "decimal_comma"  # the type of numbers such as 1.234,50
 GUESSED_INT = "guessed int"  # whole numbers in the first rows; later cells must be written alike
+NUMBER_WORDS = (
+    r"(?i)^(true|false|nan|inf|infinity)$"  # letters that polars may read as another type than text
+)
 ZERO_PADDED = r"^(\+|[+-]?0\d)"
 TYPES: dict[str, pl.DataType] = {
     "string": pl.String(),
@@ -16,7 +21,9 @@ TYPES: dict[str, pl.DataType] = {
     "bool": pl.Boolean(),
     "date": pl.Date(),
     "timestamp": pl.Datetime("us"),
+    "utc": pl.Datetime("us", "UTC"),
 }
+_MISSING = "If it stands for a missing value: add it to `missing`."
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,11 @@ def named_type(column: str, kind: str) -> pl.DataType | str:
     return TYPES[kind]
 
 
-def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str) -> CellType:
+def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str, is_time: bool = False) -> CellType:
     """Return how cells of type `kind` become the type that is wanted (see `named_type`).
+
+    Args:
+        is_time: whether the column orders the rows.
 
     Raises:
         ValueError: if they never can.
@@ -76,7 +86,14 @@ def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str) -> CellTy
             f"Expected column {name!r} to hold single values that become {plain_name(wanted)}, found {kind}. Take it "
             "out of `types`."
         )
-    values = cast_text(name, wanted) if kind == pl.String else pl.col(name).cast(wanted, strict=False)
+    if wanted.is_temporal():
+        as_text = f"Correct the cell, or say how times are written: `types: {{{name}: '%m/%d/%Y %H:%M'}}`. {_MISSING}"
+    elif is_time:
+        as_text = f"Correct the cell, or remove the row. {_MISSING}"
+    if kind == pl.String:
+        values = cast_text(name, wanted)
+    else:  # other files hold moments in UTC, see `TableCells`
+        values = pl.col(name).cast(pl.Datetime("us") if wanted == TYPES["utc"] else wanted, strict=False)
     return CellType(values, f"a value of type {plain_name(wanted)}", as_text)
 
 
@@ -86,8 +103,10 @@ def cast_text(name: str, kind: pl.DataType) -> pl.Expr:
     if kind == pl.Boolean:
         words = {"true": True, "false": False}
         return cell.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Boolean)
+    if kind == TYPES["utc"]:
+        return cell.str.strptime(TYPES["utc"], strict=False).dt.replace_time_zone(None)  # type: ignore[arg-type]
     if kind.is_temporal():
-        return cell.str.strptime(kind, strict=False)  # type: ignore[arg-type]
+        return without_offset(cell).str.strptime(kind, strict=False)  # type: ignore[arg-type]
     return cell.cast(kind, strict=False)
 
 
@@ -141,7 +160,10 @@ def time_type(name: str, cells: pl.Series) -> CellType | None:
     for kind in (pl.Datetime("us"), pl.Date(), pl.Int64(), pl.Float64()):
         values = cast_text(name, kind)
         if len(present) and pl.DataFrame({name: present}).select(values)[name].count() * 2 > len(present):
-            remedy = f"Correct the cell, or say how times are written: `types: {{{name}: '%d/%m/%Y %H:%M'}}`."
+            remedy = (
+                f"Correct the cell, or say how times are written: `types: {{{name}: '%d/%m/%Y %H:%M'}}`. "
+                f"{_MISSING}"
+            )
             return CellType(values, f"a value of type {plain_name(kind)}", remedy)
     return None
 
@@ -152,8 +174,13 @@ def guess_types(frame: pl.DataFrame) -> dict[str, pl.DataType]:
     A column stays text where a guess would change values: whole numbers with leading zeros (`007` and `7` may be two
     things), of more than 64 bits, or too long for a float among decimals; `True` beside `true`. Without a value, too.
     """
+    texts: dict[str, pl.DataType] = {name: pl.String() for name in frame.columns}
     if not len(frame) or not frame.width:
-        return {name: pl.String() for name in frame.columns}
+        return texts
+    frame = frame.cast(pl.String)  # a column without a value has no type yet
+    worded = frame.select(pl.all().str.contains(r"^[A-Za-z]") & ~pl.all().str.contains(NUMBER_WORDS))
+    if words := [one.name for one in worded if one.any()]:  # polars looks long for dates in them
+        return texts | guess_types(frame.drop(words))
     text = frame.write_csv(include_header=False).encode()
     try:
         read = pl.read_csv(text, has_header=False, infer_schema_length=None, try_parse_dates=True)
@@ -171,7 +198,7 @@ def guess_types(frame: pl.DataFrame) -> dict[str, pl.DataType]:
             or (kind.is_float() and written.str.contains(r"^-?\d{16,}$").any())
             or (kind == pl.Boolean and written.drop_nulls().n_unique() > 2)
         )
-        guesses[name] = pl.String() if as_text else kind
+        guesses[name] = pl.String() if as_text else TYPES["timestamp"] if kind == pl.Datetime else kind
     return guesses
 
 
@@ -194,6 +221,8 @@ WIDE = (pl.Int128, pl.UInt64)  # whole numbers beyond 64 bits: `datasets` has no
 
 def plain_name(kind: Any) -> str:
     """Return what a person calls a polars type."""
+    if kind == TYPES["utc"]:
+        return "utc, a time with its UTC offset"
     return "timestamp" if kind == pl.Datetime else str(kind).lower()
 
 

@@ -228,14 +228,14 @@ def _layout(bounds: list[int]) -> tuple[str, int]:
 
 def _write_ids(folder: Path, tables: Iterable[pa.Table], layout: dict[str, tuple[str, int]]) -> int:
     rows = 0
-    files = [open(folder / f"field{i}.bin", "wb") for i in range(len(layout))]  # noqa: SIM115 closed below
-    try:
-        for table in tables:
-            rows += table.num_rows
-            for file, (name, (dtype, base)) in zip(files, layout.items(), strict=True):
-                ids = table[name].to_numpy()
-                file.write((ids - ids.dtype.type(base)).astype(dtype).tobytes())
-    finally:
-        for file in files:
-            file.close()
+    files = [folder / f"field{i}.bin" for i in range(len(layout))]
+    for file in files:
+        file.write_bytes(b"")
+    for table in tables:
+        rows += table.num_rows
+        for file, ids, (dtype, base) in zip(files, table.columns, layout.values(), strict=True):
+            with file.open(
+                "ab"
+            ) as out:  # one at a time: there may be more fields than a process may open files
+                out.write((ids.to_numpy() - ids.type.to_pandas_dtype()(base)).astype(dtype).tobytes())
     return rows

@@ -12,6 +12,8 @@ import polars as pl
 import pyarrow as pa
 from transformers.utils import logging
 
+from .written_times import wall_clock
+
 logger = logging.get_logger(__name__)
 
 BATCH_ROWS = 262_144
@@ -27,14 +29,12 @@ def iter_tables(
     Args:
         columns: only these, in this order.
     """
-    if columns is not None:
-        absent = [c for c in columns if c not in dataset.column_names]
-        if absent:
-            raise ValueError(
-                f"Expected columns {absent}, found {dataset.column_names}. Rename the table's columns or edit"
-                " the plan."
-            )
-    wanted = columns if columns is not None else list(dataset.column_names)
+    names = dict.fromkeys(dataset.column_names)
+    if absent := [c for c in columns or () if c not in names]:
+        raise ValueError(
+            f"Expected columns {absent}, found {list(names)}. Rename the table's columns or edit the plan."
+        )
+    wanted = columns if columns is not None else list(names)
     if not dataset.cache_files or dataset._indices is not None or not _is_plain(dataset):
         for batch in dataset.select_columns(wanted).with_format("arrow").iter(batch_size=rows):
             yield batch
@@ -215,6 +215,7 @@ def _microseconds(column: pa.ChunkedArray, name: str, done: int, unit: str | Non
             f"Column {name!r} orders the rows and is missing in {column.null_count} rows of a batch (first:"
             f" row {at}). Fill or remove those rows."
         )
+    column = wall_clock(column)
     kind: Any = column.type
     if pa.types.is_date(kind):
         column, kind = column.cast(pa.timestamp("us")), pa.timestamp("us")

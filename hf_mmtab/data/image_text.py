@@ -47,6 +47,7 @@ class ImageText(datasets.ArrowBasedBuilder):
     VERSION = datasets.Version("1.0.0")
     FOLDER: str | None = None  # below the data's root, where the files are if there is such a folder
     DEFAULTS: Mapping[str, Any] = {}  # of the config's fields
+    hash: str | None
 
     def __init__(
         self,
@@ -91,6 +92,8 @@ class ImageText(datasets.ArrowBasedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         self._scan: ImageTextScan = scan(self._sources, cast(ImageTextConfig, self.config), self._bad)
+        # Rows whose pictures were repaired or broken since are looked at again; `datasets` asks for the hash later.
+        self.hash = f"{self.hash}-{self._scan.pictures}"
         return datasets.DatasetInfo(description=self.__doc__ or "", features=self._scan.features())
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from transformers.utils import logging
 
 from .csv_text import read_header
+from .folder_files import files_in, refuse_twice
 from .library_errors import plain_errors
 from .record_files import SUFFIXES, file_suffix, iter_records
 from .records import BadRecords, OnBadRecord
-from .text_files import is_visible, separator_of
+from .text_files import separator_of
 
 logger = logging.get_logger(__name__)
 
@@ -99,9 +100,9 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
     if not data_root.exists():
         raise FileNotFoundError(f"Expected a data folder or file, found nothing at {str(data_root)!r}.")
     if splits is not None:
-        return _sort(
-            [Source(name, path) for name in splits for path in _named_files(data_root, splits[name])]
-        )
+        named = [Source(name, path) for name in splits for path in _named_files(data_root, splits[name])]
+        _refuse_twice(named)
+        return _sort(named)
     if data_root.is_file():
         return [Source(ALL, data_root)]
     files = sorted(path for folder in (data_root, data_root / "data") for path in data_files(folder))
@@ -131,7 +132,13 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
             f"Expected a file for training, found {names} in {str(data_root)!r}. Name it train.*, or pass "
             "splits={'train': ...}."
         )
+    _refuse_twice(matched)
     return _sort(matched)
+
+
+def _refuse_twice(sources: Sequence[Source]) -> None:
+    for split in dict.fromkeys(source.split for source in sources):
+        refuse_twice([source.path for source in sources if source.split == split])
 
 
 def sources_of(data: datasets.Dataset | datasets.DatasetDict) -> list[Source]:
@@ -167,10 +174,8 @@ def digest_of(sources: Sequence[Source], policy: OnBadRecord) -> str:
 
 
 def data_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that may hold records, hidden ones left out."""
-    if not folder.is_dir():
-        return []
-    return [path for path in folder.iterdir() if is_visible(path) and file_suffix(path)]
+    """Return the files of a folder that may hold records; none of a folder that is not there."""
+    return files_in(folder, SUFFIXES, beside=("data",)) if folder.is_dir() else []
 
 
 def _named_files(root: Path, named: str | Sequence[str]) -> list[Path]:

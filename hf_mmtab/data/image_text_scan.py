@@ -1,5 +1,7 @@
 """A first pass over the data files: column types, label names, bad records, and an automatic split."""
 
+import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +38,7 @@ class ImageTextScan:
     bad_lines: dict[Path, set[int]] = field(default_factory=dict)
     parts: np.ndarray | None = None  # part of each record of the training files, if they are split by seed
     part_names: list[str] = field(default_factory=list)
+    pictures: str = ""  # hash of the named pictures' paths, sizes and times
 
     @cached_property
     def label_ids(self) -> dict[str, int]:
@@ -72,7 +75,7 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
     found = ImageTextScan()
     counts: dict[str, int] = {}
     training: list[list[str]] = []
-    rows_used = 0
+    rows_used, pictures = 0, hashlib.blake2b(digest_size=8)
     for source in sources:
         in_training = source.split in ("train", ALL)
         columns = _columns_of(source, config)
@@ -84,6 +87,8 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
         for line, record in _typed_records(source, columns, config, found, bad):
             labels: list[str] = []
             problem = _problem(source.path, line, record, columns, config)
+            if columns.image is not None and problem is None:
+                pictures.update(_state_of(picture_value(record.get(columns.image), source.path.parent)))
             if columns.label is not None and problem is None:
                 try:
                     value = record.get(columns.label)
@@ -103,10 +108,22 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
             rows_used += problem is None
         found.bad_lines[source.path] = {r.line for r in bad.records[before:] if r.line is not None}
     bad.check_count(rows_used)
+    found.pictures = pictures.hexdigest()
     if any(columns.label is not None for columns in found.columns.values()):
         _finish_labels(found, counts, config, sources)
     _split_training(found, training, sources, config)
     return found
+
+
+def _state_of(picture: dict[str, Any] | None) -> bytes:
+    """Return path, size and time of a picture that is a file; empty: there is none, or its bytes are in the data."""
+    if picture is None or picture["bytes"] is not None:
+        return b""
+    try:
+        state = os.stat(picture["path"])
+    except (OSError, ValueError):  # absent, or no name of a file
+        return f"{picture['path']}: absent\n".encode("utf-8", "surrogatepass")
+    return f"{picture['path']}: {state.st_size} {state.st_mtime_ns}\n".encode("utf-8", "surrogatepass")
 
 
 def _columns_of(source: Source, config: ImageTextConfig) -> Columns:

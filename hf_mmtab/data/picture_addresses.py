@@ -1,11 +1,14 @@
 """Pictures behind web addresses: fetched within a time and a size, and not from where a stranger could lead us."""
 
+import io
 import ipaddress
 import queue
 import socket
 import threading
 import time
 from urllib.parse import urljoin, urlsplit
+
+from PIL import Image, UnidentifiedImageError
 
 try:
     import requests
@@ -15,6 +18,10 @@ except ImportError:  # in a checkpoint that stands alone, where only web address
 
 SCHEMES = ("http", "https")
 MAX_REDIRECTS = 5
+PORTS = (80, 443, 8080, 8443)  # of web servers; a redirect to another may be meant for another service
+# IPv6 addresses whose last 32 bits are an IPv4 address: translated (RFC 6052), and of an old kind (RFC 4291)
+HOLDS_IPV4 = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96")))
+LOCAL_IPV6 = ipaddress.IPv6Network("64:ff9b:1::/48")  # translated within a network (RFC 8215)
 CHUNK_BYTES = 1 << 16
 
 
@@ -37,10 +44,11 @@ def fetch_picture(
         seconds: for the whole download, redirects included.
         max_bytes: of the file.
         allow_private: whether a redirect may lead to an address inside of the own network (loopback, private,
-            link-local). The first address may be one: whoever calls wrote it.
+            link-local), or to another port than web servers have. The first address may: whoever calls wrote it.
 
     Raises:
-        AddressError: not reached in time, an error of the server, too large, or redirected where it may not lead.
+        AddressError: not reached in time, an error of the server, too large, no picture, or redirected where it may
+            not lead.
     """
     if requests is None:
         raise AddressError(
@@ -75,7 +83,9 @@ def _fetch(address: str, seconds: float, max_bytes: int, allow_private: bool) ->
                 with session.get(current, stream=True, timeout=left, allow_redirects=False) as answer:
                     if not answer.is_redirect:
                         answer.raise_for_status()
-                        return _body(answer, address, deadline, seconds, max_bytes)
+                        content = _body(answer, address, deadline, seconds, max_bytes)
+                        _check_picture(content, address, answer.headers.get("content-type", "no type"))
+                        return content
                     current = urljoin(current, answer.headers["location"])
                 _check_redirect(address, current, allow_private)
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
@@ -112,23 +122,70 @@ def _body(
     return b"".join(parts)
 
 
+def _check_picture(content: bytes, address: str, kind: str) -> None:
+    try:
+        Image.open(io.BytesIO(content)).close()
+    except UnidentifiedImageError as error:
+        is_page = content[:1000].lstrip().lower().startswith((b"<!doctype", b"<html", b"<head", b"<?xml"))
+        found = "a web page" if is_page else f"{len(content):,} bytes that are none"
+        raise AddressError(
+            f"Expected a picture at {address}, found {found} ({kind[:100]}). Pass the address of the picture itself, "
+            "or download it and pass its path."
+        ) from error
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return  # a picture that cannot be decoded: whoever decodes it says why
+
+
 def _check_redirect(address: str, target: str, allow_private: bool) -> None:
-    place = urlsplit(target)
-    if place.scheme not in SCHEMES or not place.hostname:
-        raise AddressError(f"Expected a redirect of {address} to http or https, found {target[:100]!r}.")
+    try:
+        place = urlsplit(target)
+        port = place.port or {"http": 80, "https": 443}.get(place.scheme, 0)
+        if place.scheme not in SCHEMES or not place.hostname or not port:
+            raise ValueError("no address of the web")
+    except ValueError as error:  # of a port that is no number, or above 65535, too
+        raise AddressError(
+            f"Expected a redirect of {address} to http or https, found {target[:100]!r}."
+        ) from error
     if allow_private:
         return
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(place.hostname, place.port or 0)}
-    except OSError as error:
+        found = _addresses(place.hostname, port)
+    except (OSError, UnicodeError) as error:
         raise AddressError(
             f"Expected {address} to lead to a picture, found a redirect to {place.hostname}, which has no address."
         ) from error
-    if not all(ipaddress.ip_address(str(one).split("%")[0]).is_global for one in found):
+    if not all(map(is_public, found)):
         raise AddressError(
             f"Expected {address} to lead to a public address, found a redirect to {place.hostname}, inside of this "
             "network. Download the picture and pass its path, or allow_private_redirects=True if you trust the server."
         )
+    if port not in PORTS:
+        raise AddressError(
+            f"Expected {address} to lead to a web server's port ({', '.join(map(str, PORTS))}), found a redirect to "
+            f"port {port} of {place.hostname}. Download the picture and pass its path, or allow_private_redirects=True "
+            "if you trust the server."
+        )
+
+
+def _addresses(host: str, port: int) -> set[str]:
+    try:
+        return {str(ipaddress.ip_address(host))}
+    except ValueError:
+        return {str(entry[4][0]) for entry in socket.getaddrinfo(host, port)}
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is one of the internet, and of a single machine; those inside IPv6 are looked at."""
+    found = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour
+        if any(found in network for network in HOLDS_IPV4):
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+        if found in LOCAL_IPV6 or found.is_site_local:
+            return False
+    return found.is_global and not (found.is_multicast or found.is_reserved or found.is_unspecified)
 
 
 def _too_slow(address: str, seconds: float) -> str:

@@ -154,11 +154,11 @@ def _chosen(tables: Iterable[pa.Table], mask: np.ndarray) -> Iterator[pa.Table]:
 
 
 def _require(dataset: datasets.Dataset, columns: list[str]) -> None:
-    names = dataset.column_names
+    names = dict.fromkeys(dataset.column_names)
     absent = [c for c in columns if c not in names]
     if absent:
         raise ValueError(
-            f"Expected columns {absent}, found {names}. Rename the table's columns or edit the plan."
+            f"Expected columns {absent}, found {list(names)}. Rename the table's columns or edit the plan."
         )
 
 

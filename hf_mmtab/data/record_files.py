@@ -11,6 +11,7 @@ from .csv_text import read_text_blocks
 from .library_errors import plain_errors
 from .records import BadRecord, BadRecords, shorten
 from .text_files import is_utf8, open_bytes, separator_of
+from .utf8_cells import records_of
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".json", ".csv", ".tsv", ".parquet")
 
@@ -141,6 +142,5 @@ def _iter_parquet(
         number = 0
         for batch in file.iter_batches(batch_size=256, columns=columns):
             bad.rows_read += batch.num_rows
-            for record in batch.to_pylist():
-                number += 1
-                yield number, record
+            yield from records_of(batch, str(path), number, bad)
+            number += batch.num_rows

@@ -242,7 +242,7 @@ def write_csv(world: World, out: TextIO, progress: Callable[[int], None] | None 
     return rows, frauds
 
 
-def _is_replaceable(file: Path) -> bool:
+def is_replaceable(file: Path) -> bool:
     """Tell whether a file is absent, empty, or has the header that `write_csv` writes."""
     if not file.exists():
         return True
@@ -263,7 +263,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.out == "-":
         rows, frauds = write_csv(world, sys.stdout)
     else:
-        if not _is_replaceable(Path(arguments.out)):
+        if not is_replaceable(Path(arguments.out)):
             parser.error(
                 f"Expected --out to be new or a table of this command, found another file at {arguments.out!r}. Choose "
                 "another name, or move that file elsewhere."

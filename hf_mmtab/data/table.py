@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from transformers.utils import logging
 
 from .cell_types import GUESSED_INT, guess_time, guess_types, named_type, without_missing
@@ -19,6 +20,7 @@ from .library_errors import plain_errors
 from .records import BadRecord, BadRecords, OnBadRecord, files_digest, shorten
 from .table_cells import TableCells
 from .table_files import is_csv, read_blocks, table_files
+from .written_times import like_dates, written_dates
 
 logger = logging.get_logger(__name__)
 
@@ -32,8 +34,9 @@ class TableConfig(datasets.BuilderConfig):
 
     Attributes:
         data_root: a file, or a folder whose table files are read in the order of their names.
-        types: column -> string, int, float, decimal_comma (numbers such as 1.234,50), bool, date, timestamp, or a
-            format such as "%d/%m/%Y %H:%M".
+        types: column -> string, int, float, decimal_comma (numbers such as 1.234,50), bool, date, timestamp (as
+            it is written: local hours, whatever its UTC offset or zone), utc (the moment in UTC), or a format such as
+            "%d/%m/%Y %H:%M".
             Other columns of CSV files are guessed from the first `infer_rows` rows of the first file; those of
             Parquet and Arrow files keep their types.
         separator: of CSV files; None: a tab in .tsv files, else a comma.
@@ -47,6 +50,7 @@ class TableConfig(datasets.BuilderConfig):
             (yes/no columns become bool).
         required: columns in which every row must have a value.
         used: columns that are kept even if they look like pandas' row numbers.
+        month_first: columns whose dates begin with the month where no cell decides (03/04/2024); others with the day.
     """
 
     data_root: str = ""
@@ -59,6 +63,7 @@ class TableConfig(datasets.BuilderConfig):
     roles: dict[str, str] | None = None
     required: tuple[str, ...] = ()
     used: tuple[str, ...] = ()
+    month_first: tuple[str, ...] = ()
 
 
 class Table(datasets.ArrowBasedBuilder):
@@ -84,7 +89,7 @@ class Table(datasets.ArrowBasedBuilder):
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files, and the rules
         # by which this version reads them.
-        kwargs.setdefault("hash", f"{files_digest(self._files)}-3")
+        kwargs.setdefault("hash", f"{files_digest(self._files)}-4")
         kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
         with plain_errors(root):
             super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
@@ -141,7 +146,13 @@ class Table(datasets.ArrowBasedBuilder):
             types |= self._guesses(sample, types, roles)
             roles = {name: role for name, role in roles.items() if role != "time"}
         return TableCells(
-            sample, types, roles, self._missing, missing_text=is_csv(path), required=config.required
+            sample,
+            types,
+            roles,
+            self._missing,
+            missing_text=is_csv(path),
+            required=config.required,
+            month_first=config.month_first,
         )
 
     def _guesses(
@@ -152,10 +163,15 @@ class Table(datasets.ArrowBasedBuilder):
         cells = [without_missing(name, self._missing, strip=False) for name in names]
         frame = pl.DataFrame(sample.select(names)).select(cells)
         guesses: dict[str, pl.DataType | str] = {}
-        for name, guess in guess_types(frame).items():
+        found = guess_types(frame)
+        dated = like_dates(frame.select(name for name, guess in found.items() if guess == pl.String))
+        for name, guess in found.items():
             role = roles.get(name)
             if role == "time" and guess == pl.String:
                 guess = guess_time(name, frame[name])
+            if name in dated and guess == pl.String and (dates := written_dates(frame[name])) is not None:
+                # dates that contradict each other are an error where they order the rows, and text elsewhere
+                guess = pl.Datetime("us") if dates.format is not None or role == "time" else guess
             if guess != pl.String and (role != "text" or guess == pl.Boolean):
                 guesses[name] = GUESSED_INT if guess == pl.Int64 and role is None else guess
         return guesses
@@ -168,9 +184,7 @@ class Table(datasets.ArrowBasedBuilder):
             names = block.table.column_names
             dropped = [name for name in names if not name or (name in INDEX_COLUMNS and name not in named)]
             if dropped:
-                logger.warning_once(
-                    f"Not read: {', '.join(map(repr, dropped))}, the row numbers of a data frame."
-                )
+                _tell_unnamed(block.table, dropped, path)
                 block = TextBlock(block.table.drop_columns(dropped), block.lines)
             yield block
 
@@ -221,9 +235,29 @@ class Table(datasets.ArrowBasedBuilder):
             ) from error
 
     @property
+    def month_first(self) -> list[str]:
+        """Columns whose dates begin with the month: as a cell shows, or as `month_first` said."""
+        return self._cells.month_first
+
+    @property
     def skipped(self) -> list[BadRecord]:
         """The broken rows that were left out, under `on_bad_record="skip"`."""
         report = Path(self.cache_dir) / SKIPPED_FILE
         if not report.exists():
             return []
         return [BadRecord(**record) for record in json.loads(report.read_text(encoding="utf-8"))]
+
+
+def _tell_unnamed(table: pa.Table, names: list[str], path: Path) -> None:
+    """Say that columns without a name are left out: row numbers, or values that need a name."""
+    for name in names:
+        cells = table[name].drop_null().slice(0, 1000)
+        is_text = pa.types.is_string(cells.type)
+        counts = pc.all(pc.match_substring_regex(cells, r"^\d+$")).as_py() if is_text else True
+        if counts is False:
+            logger.warning_once(
+                f"Not read: a column of {str(path)!r} without a name ({name!r}), with values such as "
+                f"{shorten(cells[0].as_py())}. To read it, give it a name."
+            )
+        else:
+            logger.warning_once(f"Not read: {name!r}, the row numbers of a data frame.")

@@ -1,15 +1,16 @@
 """Cast the columns of a table to their types; report each failing cell with its row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .cell_types import CellType, amount_type, cell_type, time_type, without_missing
+from .cell_types import TYPES, CellType, amount_type, cell_type, time_type, without_missing
 from .csv_text import TextBlock
 from .records import BadRecord, BadRecords, shorten
+from .written_times import format_of, tell_zones, wall_clock, zones_of
 
 TIME_ROWS = 10_000  # of a text column, from which the way its times are written is guessed
 NO_VALUE = (
@@ -31,9 +32,13 @@ class TableCells:
         derived: column of the table → expression over the typed columns, null where it has no value. Empty: the
             columns as they are.
         required: columns in which every row must have a value.
+        month_first: columns whose dates, where no cell decides, begin with the month.
+
+    Attributes:
+        month_first: columns whose dates do begin with the month.
 
     Raises:
-        ValueError: if `types` names a column that is absent.
+        ValueError: if `types` names a column that is absent, or dates contradict each other.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class TableCells:
         missing_text: bool = False,
         derived: Mapping[str, pl.Expr] | None = None,
         required: Sequence[str] = (),
+        month_first: Collection[str] = (),
     ) -> None:
         self.names = sample.column_names
         absent = [name for name in types if name not in self.names]
@@ -52,13 +58,24 @@ class TableCells:
             raise ValueError(f"Expected columns {absent} (named in `types`), found {self.names}.")
         self.missing, self.derived, self.required = list(missing), dict(derived or {}), list(required)
         self._missing_texts = pa.array(missing, pa.string()) if missing_text and missing else None
-        frame = pl.DataFrame(sample.slice(0, TIME_ROWS))
+        self._in_utc = [name for name, kind in types.items() if kind == TYPES["utc"]]
+        sample = sample.slice(0, TIME_ROWS)
+        frame = pl.DataFrame(self._without_zones(sample))
+        self.month_first: list[str] = []
         self.columns: dict[str, CellType] = {}
         self.numbers: dict[str, pa.DataType] = {}  # columns that may be parsed as numbers right away
         for name, kind in frame.schema.items():
             wanted, role = types.get(name), roles.get(name) if kind == pl.String else None
+            is_time = wanted in (TYPES["date"], TYPES["timestamp"]) if wanted is not None else role == "time"
+            if kind == pl.String and is_time:
+                texts = frame.select(without_missing(name, missing))[name]
+                if (written := format_of(name, texts, name in month_first)) is not None:
+                    wanted = written
+                    self.month_first += [name] if written.startswith("%m") else []
+            if (is_time or kind == pl.Datetime) and name not in self._in_utc:
+                tell_zones(name, zones_of(sample[name]))
             if wanted is not None and wanted != kind:
-                self.columns[name] = cell_type(name, kind, wanted)
+                self.columns[name] = cell_type(name, kind, wanted, is_time=name in required)
                 if kind == pl.String and not isinstance(wanted, str) and wanted.is_numeric():
                     self.numbers[name] = pl.Series(dtype=wanted).to_arrow().type
             elif wanted is None and role == "amount":
@@ -75,7 +92,8 @@ class TableCells:
             bad: told about the first failing cell of each other row.
         """
         failures = _Failures(file, block.lines)
-        columns = dict(zip(block.table.column_names, block.table.columns, strict=True))
+        table = self._without_zones(block.table)
+        columns = dict(zip(table.column_names, table.columns, strict=True))
         if self._missing_texts is not None:
             texts = [
                 name
@@ -91,9 +109,23 @@ class TableCells:
             columns = {}
         columns |= {name: _to_arrow(frame[name]) for name in frame.columns}
         for name in self.required:
-            if name in columns and columns[name].null_count:
+            if name not in columns:
+                continue
+            if pa.types.is_floating(columns[name].type):
+                columns[name] = pc.if_else(pc.is_nan(columns[name]), None, columns[name])
+            if columns[name].null_count:
                 failures.add_missing(name, np.asarray(columns[name].is_null()))
         return failures.remove_from(pa.table(columns), bad)
+
+    def _without_zones(self, table: pa.Table) -> pa.Table:
+        """Return timestamps with a zone as local times, or as moments in UTC where `types` says so."""
+        for place, one in enumerate(table.schema):
+            if pa.types.is_timestamp(one.type) and one.type.tz is not None:
+                times = table[place]
+                in_utc = one.name in self._in_utc
+                plain = times.cast(pa.timestamp(one.type.unit)) if in_utc else wall_clock(times)
+                table = table.set_column(place, one.name, plain)
+        return table
 
     def _values(self, frame: pl.DataFrame, failures: "_Failures") -> list[pl.Series]:
         """Return what the cells of the columns become."""

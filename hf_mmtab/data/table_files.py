@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 from transformers.utils import logging
 
 from .csv_text import TextBlock, read_header, read_text_blocks
+from .folder_files import files_below, files_in, refuse_twice
 from .records import BadRecords, check_names
-from .text_files import is_visible, separator_of
+from .text_files import separator_of
+from .utf8_cells import without_broken_texts
 
 logger = logging.get_logger(__name__)
 
@@ -32,25 +34,27 @@ BATCH_ROWS = 262_144
 
 
 def table_files(root: Path) -> list[Path]:
-    """Return the table files under a path, by name. Hidden files are none, nor is README.txt and the like.
+    """Return the table files under a path, by name. Hidden and backup files are none, nor is README.txt and the like.
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: for a file of another kind.
+        ValueError: for a file of another kind, or files that hold the same rows.
     """
     if root.is_file():
         if not root.name.lower().endswith(SUFFIXES):
             raise ValueError(f"Expected a file ending in one of {', '.join(SUFFIXES)}, found {str(root)!r}.")
         return [root]
-    files = sorted(p for p in root.glob("*") if is_visible(p) and p.name.lower().endswith(SUFFIXES))
+    files = files_in(root, SUFFIXES) if root.is_dir() else []
     prose = [path for path in files if ".txt" in path.suffixes and path.name.lower().startswith(PROSE)]
     if prose:
-        logger.warning(f"Not read as tables: {', '.join(path.name for path in prose)} in {str(root)!r}.")
+        logger.warning_once(f"Not read as tables: {', '.join(path.name for path in prose)} in {str(root)!r}.")
     files = [path for path in files if path not in prose]
     if not files:
+        below = files_below(root, SUFFIXES) if root.is_dir() else []
+        hint = f" Its subfolders hold some: name {str(below[0].parent)!r}." if below else ""
         raise FileNotFoundError(
             f"Expected a table, or a folder of files ending in {', '.join(SUFFIXES)}, found none at"
-            f" {str(root)!r}."
+            f" {str(root)!r}.{hint}"
         )
     kinds = {
         next(kind for kind in KINDS if path.name.lower().endswith(KINDS[kind])): path.name for path in files
@@ -61,6 +65,7 @@ def table_files(root: Path) -> list[Path]:
             f"{' and '.join(f'{kind} ({name})' for kind, name in kinds.items())}. Keep one kind in the folder, or "
             "name a single file."
         )
+    refuse_twice(files)
     return files
 
 
@@ -95,8 +100,9 @@ def read_blocks(
     for table in _arrow_tables(path):
         check_names(table.column_names, path)
         bad.rows_read += table.num_rows
-        yield TextBlock(_plain_types(table), np.arange(done, done + table.num_rows) + 1)
+        kept, numbers = without_broken_texts(table, str(path), done, bad)
         done += table.num_rows
+        yield TextBlock(_plain_types(kept), numbers)
 
 
 def _arrow_tables(path: Path) -> Iterator[pa.Table]:

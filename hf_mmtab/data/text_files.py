@@ -75,8 +75,3 @@ def is_utf8(text: bytes) -> bool:
 def separator_of(path: Path) -> str:
     """Return what parts the cells of a CSV file, by its name."""
     return "\t" if ".tsv" in path.name.lower() else ","
-
-
-def is_visible(path: Path) -> bool:
-    """Whether a path is a file that is not hidden (`.t.csv.swp`, `._t.csv`)."""
-    return path.is_file() and not path.name.startswith(".")

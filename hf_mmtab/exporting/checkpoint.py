@@ -1,11 +1,8 @@
 """A saved model as ONNX, with all that answering takes; compared with torch before it is kept."""
 
 import contextlib
-import json
 import logging
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +14,14 @@ from PIL import Image
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoProcessor
 
+from ..locking import draft_folder
 from ..models.mmbt import MMBTBaselineConfig, MMBTCollator, MMBTConfig, MMBTProcessor
 from ..models.tabbert import TabBertConfig
 from ..serving import Predictor
 from ..serving.inputs import TOKENIZER_NAME
 from ..serving.named_scores import probabilities
-from ..serving.predictor import MODEL_NAME, SETTINGS_NAME
+from ..serving.predictor import MODEL_NAME
+from .folder import refuse_other_files, write_settings
 from .onnx_lstm import lstm_as_operator
 from .settings import serving_settings
 
@@ -55,7 +54,7 @@ def export_checkpoint(checkpoint: str, out: str | Path, int8: bool = False) -> l
 
     Args:
         checkpoint: folder or Hub name of MMBT, one of its baselines, or a TabBERT (pretrained, or a head).
-        out: new or empty folder, or one of an earlier export, which is replaced.
+        out: new or empty folder, or one of an earlier export and nothing else, which is replaced.
         int8: whether weights are quantised to 8 bits, and activations as they come.
 
     Returns:
@@ -65,32 +64,27 @@ def export_checkpoint(checkpoint: str, out: str | Path, int8: bool = False) -> l
         ValueError: if the model is of another kind, torch cannot export it, or ONNX gives other numbers; nothing is
             written then.
     """
-    out = Path(out)
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / SETTINGS_NAME).is_file())):
-        raise ValueError(
-            f"Expected a new folder, or one of an earlier export, found {str(out)!r} with other files. Choose another."
-        )
+    out = Path(out).resolve()
+    refuse_other_files(out)
     model = load_model(checkpoint)
     processor = AutoProcessor.from_pretrained(checkpoint)
     config = model.config
     if isinstance(config, TabBertConfig):
         model.check_processor(processor.fingerprint)
     settings = serving_settings(config, processor)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}") as made:
-        folder = Path(made) / "export"
+    with draft_folder(out) as draft:
+        folder = draft / "export"
         folder.mkdir()
         processor.save_pretrained(folder)
         if isinstance(processor, MMBTProcessor) and processor.tokenizer is not None:
             processor.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER_NAME))
         found = write_model(model, processor, folder / MODEL_NAME, int8)
-        (folder / SETTINGS_NAME).write_text(
-            json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8"
-        )
+        write_settings(folder, settings)
         if isinstance(processor, MMBTProcessor) and not int8:
             found.append(compare_examples(model, processor, folder))
+        refuse_other_files(out)  # again: exporting takes minutes
         if out.exists():
-            shutil.rmtree(out)
+            os.replace(out, draft / "before")
         os.replace(folder, out)
     return found
 
@@ -156,6 +150,7 @@ def write_model(model: Any, processor: Any, path: Path, int8: bool) -> list[str]
             f"Expected a model that torch.onnx.export can read, found {type(model).__name__} of "
             f"{encoders(model.config)}: {cause}. Serve it with torch, or train on another encoder."
         ) from error
+    leave_out_sources(path)
     compared = []
     worst = 0.0
     for batch, length in CHECKED_SHAPES:
@@ -173,6 +168,28 @@ def write_model(model: Any, processor: Any, path: Path, int8: bool) -> list[str]
             quantise(path, arrays, sample_inputs(model.config, processor, *SAMPLE_SHAPE), model.config)
         )
     return found
+
+
+def leave_out_sources(path: Path) -> None:
+    """Take out of a model file what the exporter notes about Python: stack traces with paths of this machine."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    del model.metadata_props[:]
+    for graph in [model.graph, *model.functions]:
+        _leave_out_notes(graph)
+    onnx.save(model, path)
+
+
+def _leave_out_notes(graph: Any) -> None:
+    """Empty the notes of a graph or function, of its nodes and values, and of the graphs inside."""
+    named = [] if not hasattr(graph, "initializer") else [*graph.input, *graph.output, *graph.initializer]
+    for one in [graph, *named, *graph.value_info, *graph.node]:
+        del one.metadata_props[:]
+    for node in graph.node:
+        for inside in node.attribute:
+            for body in [*([inside.g] if inside.HasField("g") else []), *inside.graphs]:
+                _leave_out_notes(body)
 
 
 def quantise(path: Path, arrays: ArrayModel, inputs: dict[str, torch.Tensor], config: Any) -> str:

@@ -30,6 +30,12 @@ class MaskedCellMetrics:
         self.totals = np.zeros((3, len(self.fields)))
         self._so_far = np.zeros_like(self.totals)
 
+    @property
+    def names(self) -> list[str]:
+        """The metrics that there are where every field has a masked cell."""
+        of_fields = [f"{kind}/{name}" for kind in ("loss", "accuracy") for name in self.fields]
+        return ["masked_loss", "accuracy", *of_fields]
+
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
         """Add a batch; return the metrics behind the last one.
 

@@ -1,6 +1,7 @@
 """The files of a run that others may have: named one by one, their texts copied without paths and rows."""
 
 import json
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,8 @@ _RESULTS = (
     "seq_len", "window_label", "resampled_by", "judged", "thresholds", "metrics", "intervals", "ablation", "fields",
     "windows", "leaks", "unseen", "row_inputs", "notes", "details",
 )  # fmt: skip
+# How the code of a card names its model, see `model_card.usage_code`.
+_LOADED = re.compile(r"""(?:\.from_pretrained\(|pipeline\("[\w-]+", model=)("(?:[^"\\\n]|\\.)*")""")
 _NAMES_OF_FILES = ("_name_or_path", "name_or_path", "_file")
 
 
@@ -166,8 +169,7 @@ def _run_texts(folder: Path, paths: LocalPaths, repo_id: str) -> dict[str, Path 
     texts: dict[str, Path | bytes] = {}
     card, recipe, results = (folder / name for name in (CARD_NAME, RECIPE_FILE, RESULT_FILE))
     if card.is_file():
-        name = folder.resolve().name
-        text = _rename_model(card.read_text(encoding="utf-8"), name, repo_id or name)
+        text = _rename_model(card.read_text(encoding="utf-8"), repo_id)
         texts[CARD_NAME] = paths.text(text).encode()
     if recipe.is_file():
         texts[RECIPE_FILE] = paths.recipe_text(recipe.read_text(encoding="utf-8")).encode()
@@ -180,15 +182,17 @@ def _run_texts(folder: Path, paths: LocalPaths, repo_id: str) -> dict[str, Path 
     return texts
 
 
-def _rename_model(card: str, name: str, repo_id: str) -> str:
+def _rename_model(card: str, repo_id: str) -> str:
     """Return a card whose code and command name the model as it is called on the Hub.
 
     Args:
-        card: text of a model card.
-        name: by which it names the model so far.
-        repo_id: on the Hub.
+        card: text of a model card; it names the model as its folder was called when it was written.
+        repo_id: on the Hub; empty: the name stays.
     """
-    card = card.replace(f".from_pretrained({json.dumps(name)})", f".from_pretrained({json.dumps(repo_id)})")
+    if not repo_id or (code := _LOADED.search(card)) is None:
+        return card
+    name = json.loads(code[1])
+    card = _LOADED.sub(lambda one: one[0].replace(code[1], json.dumps(repo_id)), card)
     return card.replace(f"hf_mmtab predict {shlex.quote(name)} ", f"hf_mmtab predict {shlex.quote(repo_id)} ")
 
 

@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
+from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, PROCESSOR_NAME
 
-from ..files import write_whole
+from ..files import read_json, write_whole
 from ..models import mmbt, tabbert
 from ..models.mmbt.travelling import LOADER_NAME, PREFIX
 
 TASKS = {mmbt: "image-text-classification", tabbert: "tabular-sequence-classification"}
+CONFIGS = (
+    CONFIG_NAME,
+    PROCESSOR_NAME,
+    FEATURE_EXTRACTOR_NAME,
+    TOKENIZER_CONFIG_FILE,
+)  # that may name classes
 CLASSIFIER = "AutoModelForSequenceClassification"
 
 
@@ -35,7 +43,9 @@ def make_standalone(folder: str | Path) -> list[str]:
     """
     folder = Path(folder)
     files = {
-        file: json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*config.json"))
+        file: read_json(file, "Save the model and its processor again.")
+        for file in (folder / name for name in CONFIGS)
+        if file.is_file()
     }
     maps = [one for content in files.values() for one in _auto_maps(content)]
     if not maps:
@@ -53,6 +63,11 @@ def make_standalone(folder: str | Path) -> list[str]:
             content["custom_pipelines"] = _pipeline(content["auto_map"][CLASSIFIER], copied)
     sources = {f"{PREFIX}{file.name}": source for file, source in copied.items()}
     assert len(sources) == len(copied), f"two modules of one name: {sorted(copied)}"
+    if others := [name for name, source in sources.items() if _is_another(folder / name, source)]:
+        raise ValueError(
+            f"Expected no other code where that of the model goes in {str(folder)!r}, found {', '.join(others)}. Move "
+            "it elsewhere, or rename it."
+        )
     for name, source in sources.items():
         write_whole(folder / name, source)
     for file, content in files.items() if copied else ():
@@ -60,6 +75,10 @@ def make_standalone(folder: str | Path) -> list[str]:
     if copied:
         (folder / f"{LOADER_NAME}.py").unlink(missing_ok=True)
     return sorted(sources)
+
+
+def _is_another(file: Path, source: str) -> bool:
+    return file.exists() and file.read_text(encoding="utf-8", errors="replace") != source
 
 
 def _auto_maps(content: Any) -> Iterator[dict[str, Any]]:

@@ -21,12 +21,17 @@ from ..training.audit.update_audit import read_records
 from .examples import Example, cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
 from .figures import ResultFigures, result_figures
+from .glossary import glossary
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
 from .plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from .public_facts import public_facts
 from .tables import class_rows, comparison_rows, headline, split_table
+from .worth import constant_answer, warnings_of_worth
 
 logger = get_logger(__name__)
+
+GUESS = "not better than a guess"  # in a note of the run, of which the warnings say more
+FEW_HISTORIES = 4  # wrong predictions of tables that are shown at once; the others unfold
 
 
 @dataclass
@@ -55,12 +60,19 @@ class Page:
     pictures: dict[str, Picture] = field(default_factory=dict)
 
     def draw(self, name: str, alt: str, plot: Callable[..., Figure | None], *args: Any) -> None:
-        """Draw a figure and keep it, unless there is nothing to draw."""
+        """Draw a figure and keep it, unless there is nothing to draw; one that cannot be drawn ends no run."""
         assert name in FIGURE_NAMES, name
-        figure = plot(*args)
+        buffer = io.BytesIO()
+        try:
+            figure = plot(*args)
+            if figure is not None:
+                figure.savefig(buffer, format="png", metadata={"Software": None})
+        except (ArithmeticError, ValueError):  # of numbers beyond what matplotlib can place
+            logger.warning(
+                f"The figure {name} was not drawn; its numbers are in the run's files.", exc_info=True
+            )
+            return
         if figure is not None:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", metadata={"Software": None})
             self.pictures[name] = Picture(name, alt, buffer.getvalue())
 
 
@@ -133,12 +145,26 @@ def _render(
     pictures: dict[str, Picture],
     examples: list[Example],
 ) -> str:
+    constant = constant_answer(facts)
+    splits = split_table(facts, constant)
+    warnings = warnings_of_worth(facts, constant)
+    told = [
+        note for note in facts.results.notes if "training windows contain" in note and "Leak:" not in note
+    ]
     num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
     return environment().get_template("report.html.jinja").render(
         facts=facts,
         pictures=pictures,
         headline=headline(facts),
-        splits=split_table(facts),
+        splits=splits,
+        constant=constant,
+        told=told,  # of what is in order
+        notes=[note for note in facts.results.notes if note not in told and not (warnings and GUESS in note)],
+        warnings=warnings,
+        glossary=glossary(
+            [row["metric"] for row in splits["rows"]], bool(facts.intervals), facts.results.window_label is not None
+        ),
+        most_shown=FEW_HISTORIES if any(one.history for one in examples) else len(examples),
         comparison=comparison_rows(facts),
         ablation_metrics=sorted({row.metric for row in facts.results.ablation} - {_main_metric(facts)}),
         audit=audit_rows(records),

@@ -41,8 +41,9 @@ def confused_pairs(counts: np.ndarray, names: Mapping[int, str], most: int = 10)
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [np.unravel_index(i, wrong.shape) for i in order]
     keys = ("true", "predicted", "count", "share")
-    rows = [(names[int(t)], names[int(p)], int(wrong[t, p]), wrong[t, p] / counts[t].sum()) for t, p in pairs]
-    return [dict(zip(keys, row, strict=True)) for row in rows if row[2]]
+    mistakes = [(int(t), int(p), int(wrong[t, p])) for t, p in pairs if wrong[t, p]]
+    rows = [(names[t], names[p], count, count / counts[t].sum()) for t, p, count in mistakes]
+    return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
 @styled

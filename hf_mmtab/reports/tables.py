@@ -9,6 +9,7 @@ from ..evaluation.row_evaluation import HEADLINE
 from ..metrics import PairedDifference, per_class_table
 from ..metrics.names import metric_name
 from .facts import MASKED_LM, RunFacts
+from .worth import ConstantAnswer
 
 _SECOND: dict[str, tuple[str, ...]] = {**HEADLINE, MASKED_LM: ("accuracy", "masked_loss")}
 _SECOND["regression"] += ("r2",)
@@ -36,8 +37,8 @@ def headline(facts: RunFacts) -> list[dict[str, Any]]:
     return [{"name": metric_name(n), "value": scores[n], "interval": intervals.get(n)} for n in names[:4]]
 
 
-def split_table(facts: RunFacts) -> dict[str, Any]:
-    """All metrics but those per class: one row per metric, one column per split."""
+def split_table(facts: RunFacts, constant: ConstantAnswer | None = None) -> dict[str, Any]:
+    """All metrics but those per class: one row per metric, one column per split, and one of the constant answer."""
     counts = ("classes_without_positive",)
     order = [str(facts.main_metric), *_BINARY, *_SECOND[facts.problem_type]]
     found = list(dict.fromkeys(n for scores in facts.results.metrics.values() for n in scores))
@@ -54,6 +55,8 @@ def split_table(facts: RunFacts) -> dict[str, Any]:
     rows = [
         {
             "name": metric_name(n),
+            "metric": n,
+            "constant": None if constant is None or n in _BESIDES else constant.scores.get(n),
             "cells": [
                 {
                     "split": split,

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..data.window_index import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
+from ..data.written_times import wall_clock
 from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.text_numbers import is_text
 from ..models.tabbert.values import as_table, column, in_unit, microseconds
@@ -26,7 +27,7 @@ def read_history(rows: Any, plan: ColumnPlan) -> pa.Table:
     if time is None or time not in table.column_names or not is_text(table[time].type):
         return table
     try:
-        moments = table[time].cast(pa.timestamp("us"))
+        moments = wall_clock(table[time]).cast(pa.timestamp("us"))
     except pa.ArrowInvalid as error:
         raise ValueError(
             f"Expected times such as 2024-05-01T10:30:00 in column {time!r}: {error}. Make them timestamps first."

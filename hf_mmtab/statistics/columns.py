@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..models.tabbert.column_plan import TIME_PARTS, ColumnPlan
 from ..models.tabbert.text_numbers import is_text
 from ..models.tabbert.values import categories, column, in_unit, microseconds, numbers, time_part
+from .earlier import Moments
 
 MISSING = -1
 EXACT_FLOAT32 = 2**24  # larger whole numbers are names, and float32 does not tell them apart
@@ -53,6 +55,11 @@ class TableColumns:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """The different times."""
+        return Moments(self.time)
 
     def take(self, rows: np.ndarray) -> "TableColumns":
         """Return some of the rows."""
@@ -136,9 +143,15 @@ def _all_numbers(array: pa.Array) -> np.ndarray | None:
 
 
 def value_codes(values: pa.Array) -> tuple[np.ndarray, list[Any]]:
-    """Number the different values, `(rows,)` int64 in their order, -1 where missing; also return the value of each."""
-    series = pl.Series(pl.from_arrow(values))
-    if not len(series):
-        return np.empty(0, dtype=np.int64), []
-    codes = (series.rank("dense").cast(pl.Int64) - 1).fill_null(MISSING).to_numpy().astype(np.int64)
-    return codes, series.drop_nulls().unique().sort().to_list()
+    """Number the different values, `(rows,)` int64 in their order, -1 where missing; also return the value of each.
+
+    Without threads, as all that a pipeline's workers run (see `models.tabbert.values`).
+    """
+    if pa.types.is_floating(values.type):
+        values = pc.add(values, 0.0)  # -0.0 and 0.0 are one value
+    coded = values.dictionary_encode()
+    order = pc.sort_indices(coded.dictionary).to_numpy()
+    rank = np.empty(len(order) + 1, dtype=np.int64)
+    rank[order], rank[-1] = np.arange(len(order)), MISSING
+    places = pc.fill_null(coded.indices, len(order)).to_numpy(zero_copy_only=False)
+    return rank[places], coded.dictionary.take(pa.array(order)).to_pylist()

@@ -10,12 +10,41 @@ from typing import Any
 import numpy as np
 
 
+class Moments:
+    """The different times of a table, shared by all groups of its rows.
+
+    Args:
+        time: `(rows,)` int64, not decreasing.
+
+    Raises:
+        ValueError: if `time` decreases.
+    """
+
+    def __init__(self, time: np.ndarray) -> None:
+        steps = np.diff(time)
+        if (steps < 0).any():
+            at = int(np.flatnonzero(steps < 0)[0]) + 1
+            raise ValueError(
+                f"Expected rows in the order of time, found row {at} before row {at - 1}. Sort them."
+            )
+        begins = np.concatenate([[True], steps > 0])[: len(time)]
+        self.times, self.rank = time[begins], np.cumsum(begins) - 1
+        self._after: dict[float, np.ndarray] = {}
+
+    def since(self, seconds: float) -> np.ndarray:
+        """Return for each row the rank of the first time that is less than `seconds` before it, `(rows,)`."""
+        if seconds not in self._after:
+            long_ago = self.times - np.int64(seconds * 1e6)
+            self._after[seconds] = np.searchsorted(self.times, long_ago, side="right")
+        return self._after[seconds][self.rank]
+
+
 class Earlier:
     """The earlier rows of each row's group.
 
     Args:
         group: `(rows,)` int64 codes, rows in the order of time.
-        time: `(rows,)` int64, not decreasing.
+        time: `(rows,)` int64, not decreasing, or the `Moments` of it.
         ties: whether rows of the same time that stand before count as earlier. Within one history they do (the model
             reads them in that order too); between histories nobody knows which came first.
 
@@ -23,42 +52,45 @@ class Earlier:
         ValueError: if `time` decreases.
     """
 
-    def __init__(self, group: np.ndarray, time: np.ndarray, ties: bool = True) -> None:
-        if (np.diff(time) < 0).any():
-            at = int(np.flatnonzero(np.diff(time) < 0)[0]) + 1
-            raise ValueError(
-                f"Expected rows in the order of time, found row {at} before row {at - 1}. Sort them."
-            )
+    def __init__(self, group: np.ndarray, time: "np.ndarray | Moments", ties: bool = True) -> None:
+        self._moments = time if isinstance(time, Moments) else Moments(time)
+        self._last_stretch: tuple[float, np.ndarray] | None = None
         rows = len(group)
         self.order = np.argsort(group, kind="stable")
         sorted_group = group[self.order]
         starts = np.ones(rows, dtype=bool)
         starts[1:] = sorted_group[1:] != sorted_group[:-1]
         self._dense = np.cumsum(starts) - 1
-        self._time = time[self.order]
         first = np.flatnonzero(starts)
         self.first = first[self._dense] if rows else self._dense  # where each sorted row's group begins
         here = np.arange(rows)
-        self.stop = here if ties else self._searched(self._time, "left")
+        self.stop = here if ties else self._searched(self._moments.rank)
+
+    def _key(self, rank: np.ndarray) -> np.ndarray:
+        """Return for each sorted row a number that orders by group and then by the rank of a time, `(rows,)`."""
+        return self._dense * (len(self._moments.times) + 1) + rank[self.order]
 
     @cached_property
-    def _keys(self) -> tuple[np.ndarray, np.ndarray]:
-        """Different times, and for each sorted row a number that orders rows by group and time."""
-        times = np.unique(self._time)
-        return times, self._dense * (len(times) + 1) + np.searchsorted(times, self._time)
+    def _keys(self) -> np.ndarray:
+        return self._key(self._moments.rank)
 
-    def _searched(self, moments: np.ndarray, side: str) -> np.ndarray:
-        """Return for each sorted row where, in its group, the times at or after (right: after) a moment begin."""
-        times, keys = self._keys
-        place = np.searchsorted(times, moments, side=side)  # type: ignore[call-overload]
-        return np.searchsorted(keys, self._dense * (len(times) + 1) + place)
+    def _searched(self, rank: np.ndarray) -> np.ndarray:
+        """Return for each sorted row where, in its group, the times of a rank or later ones begin.
+
+        Args:
+            rank: `(rows,)`, of each row in the order of time.
+        """
+        return np.searchsorted(self._keys, self._key(rank))
 
     def back(self, rows: int | None = None, seconds: float | None = None) -> np.ndarray:
         """Return where the stretch before each sorted row begins: `rows` earlier rows, those of the last `seconds`
         (a row exactly that long ago is out), or all.
         """
         if seconds is not None:
-            return np.minimum(self.stop, self._searched(self._time - np.int64(seconds * 1e6), "right"))
+            if self._last_stretch is None or self._last_stretch[0] != seconds:  # sums and counts ask in turn
+                begins = np.minimum(self.stop, self._searched(self._moments.since(seconds)))
+                self._last_stretch = seconds, begins
+            return self._last_stretch[1]
         if rows is not None:
             return np.maximum(self.first, self.stop - rows)
         return self.first

@@ -73,7 +73,7 @@ def history_features(columns: TableColumns, groups: Collection[str] = GROUPS) ->
                 yield name, values[back]
     for history, codes in view.histories.items():
         prefix = f"{history}: " if history else ""
-        past = Earlier(codes, view.time)
+        past = Earlier(codes, view.moments)
         of_one: dict[str, Iterator[Feature]] = {
             "rhythm": _rhythm(past, view.time),
             "values": _unlike_values(past, codes, view),
@@ -110,7 +110,7 @@ def _unlike_values(past: Earlier, group: np.ndarray, columns: TableColumns) -> I
     """For each category: how often and when the history had this value, and how surprising its last rows are."""
     seconds, before = columns.time / 1e6, past.count()
     for name, codes in columns.categories.items():
-        same = Earlier(together(group, codes), columns.time)
+        same = Earlier(together(group, codes), columns.moments)
         count = same.count()
         expected = (count + columns.shares[name]) / (before + 1)
         surprise, new = -np.log(expected), ((count == 0) & (before > 0)).astype(np.float64)
@@ -161,7 +161,7 @@ def _unlike_numbers(
     for category, codes in columns.categories.items():
         if category in columns.periods:
             continue
-        same = Earlier(together(group, codes), columns.time)
+        same = Earlier(together(group, codes), columns.moments)
         for name, values in numbers.items():
             yield f"{name}: beyond the mean before at this {category}", _beyond(values, same.mean(values))
 
@@ -178,12 +178,12 @@ def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> 
     for category, codes in columns.categories.items():
         if category in columns.periods:
             continue
-        anyone = Earlier(codes, columns.time, ties=False)
+        anyone = Earlier(codes, columns.moments, ties=False)
         for name, values in numbers.items():
             residual = _beyond(values, anyone.mean(values))
             yield f"{name}: beyond everybody's mean at this {category}", residual
             for history, group in columns.histories.items():
-                past = Earlier(group, columns.time)
+                past = Earlier(group, columns.moments)
                 prefix = f"{history}: " if history else ""
                 yield (
                     f"{prefix}{name}: beyond its usual residual at {category}",
@@ -198,7 +198,7 @@ def _values_lately(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Ite
     for category, codes in columns.categories.items():
         if category in columns.periods or category in columns.crowded:
             continue
-        anyone = Earlier(codes, columns.time, ties=False)
+        anyone = Earlier(codes, columns.moments, ties=False)
         for stretch, length in STATE_SECONDS.items():
             yield f"rows of the last {stretch} at this {category}", anyone.count(seconds=length)
             for name, values in numbers.items():

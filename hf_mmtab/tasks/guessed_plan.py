@@ -9,7 +9,7 @@ from transformers.utils import logging
 from ..data.cell_types import time_type
 from ..data.records import shorten
 from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.plan_guess import time_unit
+from ..models.tabbert.plan_guess import checked_time_unit
 
 logger = logging.get_logger(__name__)
 
@@ -45,7 +45,7 @@ def with_time_unit(plan: ColumnPlan, sample: Any) -> ColumnPlan:
     """Return a plan that says in which unit its time column of numbers is; guessed from the rows if it does not."""
     if plan.time is None or plan.time_unit is not None or plan.time not in sample.column_names:
         return plan
-    unit = time_unit(pl.Series(pl.from_arrow(sample[plan.time])))
+    unit = checked_time_unit(pl.Series(plan.time, pl.from_arrow(sample[plan.time])))
     if unit is not None:
         logger.info(f"Times of column {plan.time!r} are {UNIT_NAMES[unit]}. If not: `time_unit` in the plan.")
     return plan.edit(time_unit=unit)
@@ -59,7 +59,9 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
         sample: the rows that it was guessed from.
     """
     found = []
+    schema = sample.schema  # polars builds it anew at each look
     columns = list(dict.fromkeys(field.column or field.name for field in plan.fields))
+    written = _like_numbers(sample, [name for name in columns if schema[name] == pl.String])
     if not plan.entity:
         like = [
             f"{name} ({sample[name].n_unique():,} values)"
@@ -71,17 +73,14 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             "No entity column: all rows are one history; name it with entity_columns (`--entity_columns COLUMN`), or "
             f"as `entity` in the plan.{looks}"
         )
-    commas = [
-        name for name in columns if sample.schema[name] == pl.String and _has_decimal_commas(sample[name])
-    ]
+    commas = [name for name in written if _has_decimal_commas(sample[name])]
     if commas:
         types = ", ".join(f"{name}: decimal_comma" for name in commas)
         found.append(
             f"Column {' and '.join(map(repr, commas))} looks like numbers with a decimal comma, and became text: if "
             f"so, read it with types (`--types '{{{types}}}'`)."
         )
-    texts = [name for name in columns if name not in commas and sample.schema[name] == pl.String]
-    found += filter(None, (odd_cells(name, sample[name]) for name in texts))
+    found += filter(None, (odd_cells(name, sample[name]) for name in written if name not in commas))
     parts = [name for name in columns if name.lower() in TIME_COLUMNS]
     if {"month", "day"} <= {name.lower() for name in parts}:
         found.append(
@@ -90,7 +89,7 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             "time_column; hour, weekday and gap are then made from it."
         )
     if plan.time is None:
-        dated = [name for name, kind in sample.schema.items() if kind in (pl.Datetime, pl.Date)]
+        dated = [name for name, kind in schema.items() if kind in (pl.Datetime, pl.Date)]
         may_be = f" It may be {' or '.join(dated)}." if dated else ""
         found.append(
             "No time column: rows count in the order of the file; name it with time_column (`--time_column COLUMN`)."
@@ -107,6 +106,12 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             "No label column: if the table has one, name it with label_columns, or it becomes an input."
         )
     return found
+
+
+def _like_numbers(sample: pl.DataFrame, names: list[str]) -> list[str]:
+    """Return the text columns most of whose cells begin as numbers and times do."""
+    shares = sample.select(pl.col(names).str.contains(r"^\s*[+-]?[.,]?\d").mean()) if names else None
+    return [] if shares is None else [name for name in names if (shares[name][0] or 0) > 0.5]
 
 
 def odd_cells(name: str, cells: pl.Series) -> str | None:

@@ -1,11 +1,13 @@
 """Pictures with texts: data, processor, model and collator of MMBT and its baselines."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
@@ -19,7 +21,7 @@ from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
 from ..data.image_text_files import data_files, sample_path, split_of
 from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
-from ..data.records import files_digest
+from ..data.records import BadRecords, files_digest
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
 from ..pretrained_packages import require_checkpoint, resolve_checkpoint
@@ -28,6 +30,7 @@ logger = logging.get_logger(__name__)
 
 
 ALL_ROWS = "all"
+LONGEST_PATH = 1024
 IMAGE_TEXT_PARTS = ("image_encoder", "text_encoder")
 
 
@@ -89,6 +92,17 @@ class ImageTextTask:
         if not root.exists():
             return None
         return files_digest([source.path for source in self.builder.sources_in(root)])
+
+    def named_pictures(self, arguments: ImageTextDataArguments) -> Iterator[Path]:
+        """Yield the path of every file that the records name, be it there or not."""
+        root = self.data_root(arguments).expanduser().resolve()
+        for source in self.builder.sources_in(root) if root.exists() else ():
+            embedded = [one.name for one in source.schema or () if pa.types.is_binary(one.type)]
+            for _, record in source.records(BadRecords("skip"), skip_columns=embedded):
+                for value in record.values():
+                    value = value.get("path") if isinstance(value, dict) else value
+                    if isinstance(value, str) and 0 < len(value) < LONGEST_PATH and "\n" not in value:
+                        yield source.path.parent / value
 
     def load_split(
         self, arguments: ImageTextDataArguments, split: str, config: Any

@@ -38,6 +38,7 @@ from ..models.tabbert.plan_presets import resolve_plan
 from ..typed_values import typed_value
 from .guessed_plan import describe_guess, doubts, with_time_unit
 from .saved_processor import open_processor
+from .table_labels import require_label
 from .table_reading import plan_options, used_columns
 
 logger = logging.get_logger(__name__)
@@ -101,7 +102,8 @@ class TableTask:
         """
         saved = folder / PROCESSOR_FOLDER
         theirs = None if pretrained is None or saved.is_dir() else open_processor(pretrained)
-        dataset, skipped = self.read(arguments, folder, pretrained)
+        builder = self.built(arguments, folder, pretrained)
+        dataset, skipped = _rows_of(builder)
         if saved.is_dir():
             processor = TabBertProcessor.from_pretrained(saved)
         elif theirs is not None:
@@ -113,7 +115,9 @@ class TableTask:
                 )
             processor = theirs
         else:
-            processor = TabBertProcessor(self.plan(arguments, dataset))
+            plan = self.plan(arguments, dataset)
+            month_first = [name for name in builder.month_first if name in plan.columns]
+            processor = TabBertProcessor(plan.edit(month_first=tuple(month_first)))
         dataset = keep_entities(dataset, processor.plan, arguments.entities)
         label = arguments.label_columns or list(processor.plan.label)
         if needs_label:
@@ -143,6 +147,14 @@ class TableTask:
             folder: for generated data.
             pretrained: checkpoint whose plan says what the columns are; None: the recipe's.
         """
+        return _rows_of(self.built(arguments, folder, pretrained))
+
+    def built(self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None) -> Table:
+        """Return the builder of the table, with its rows read; see `read`.
+
+        Raises:
+            ValueError: if the table has no row.
+        """
         options = {
             name: getattr(arguments, name)
             for name in ("types", "separator", "missing", "max_rows")
@@ -160,7 +172,7 @@ class TableTask:
                 f"Expected rows in {arguments.data!r}, found none{' that can be read' if builder.skipped else ''}. "
                 "Give a table with rows."
             )
-        return cast(datasets.Dataset, builder.as_dataset(split="train")), warn_about(builder.skipped)
+        return builder
 
     def data_root(self, arguments: TableDataArguments, folder: Path) -> Path:
         """Return the path that `data` names; `simulated:cards` is generated into `folder` first.
@@ -386,18 +398,8 @@ class TableTask:
         )
 
 
-def require_label(dataset: datasets.Dataset, label: list[str]) -> None:
-    """Raise a ValueError unless there are label columns, and the table has them."""
-    if not label:
-        raise ValueError(
-            f"Expected a label column, found none in the column plan. Name it: `label_columns: [...]`, of the table's "
-            f"columns {', '.join(dataset.column_names)}."
-        )
-    if absent := [name for name in label if name not in dataset.column_names]:
-        raise ValueError(
-            f"Expected the label columns {', '.join(label)} in the table, found no {', '.join(absent)} among "
-            f"{', '.join(dataset.column_names)}. Name others with `label_columns`, or use `predict`, which needs none."
-        )
+def _rows_of(builder: Table) -> tuple[datasets.Dataset, list[BadRecord]]:
+    return cast(datasets.Dataset, builder.as_dataset(split="train")), warn_about(builder.skipped)
 
 
 def keep_entities(dataset: datasets.Dataset, plan: ColumnPlan, entities: list[str]) -> datasets.Dataset:

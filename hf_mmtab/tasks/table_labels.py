@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from transformers.utils import logging
@@ -13,6 +14,20 @@ from ..metrics.priors import effective_prior, prior_log_ratios
 from ..training.imbalance import ImbalanceSampler
 
 logger = logging.get_logger(__name__)
+
+
+def require_label(dataset: datasets.Dataset, label: list[str]) -> None:
+    """Raise a ValueError unless there are label columns, and the table has them."""
+    if not label:
+        raise ValueError(
+            f"Expected a label column, found none in the column plan. Name it: `label_columns: [...]`, of the table's "
+            f"columns {', '.join(dataset.column_names)}."
+        )
+    if absent := [name for name in label if name not in dataset.column_names]:
+        raise ValueError(
+            f"Expected the label columns {', '.join(label)} in the table, found no {', '.join(absent)} among "
+            f"{', '.join(dataset.column_names)}. Name others with `label_columns`, or use `predict`, which needs none."
+        )
 
 
 def check_labels(windows: dict[str, WindowDataset]) -> None:

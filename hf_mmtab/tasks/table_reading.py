@@ -11,7 +11,7 @@ from ..models.tabbert.plan_presets import resolve_plan
 def plan_options(
     arguments: TableDataArguments, preset: str | None, pretrained: str | None = None
 ) -> dict[str, Any]:
-    """Return `roles` and `required` for the builder, from the plan; of a plan yet to be guessed, what is named.
+    """Return `roles`, `required` and `month_first` for the builder, from the plan; of one to be guessed, what is named.
 
     Columns that name things (entities, categories) are text.
 
@@ -31,7 +31,7 @@ def plan_options(
         }
     guessed = {*arguments.label_columns, *plan.label, *(processor.typed_columns() if processor else ())}
     roles = {name: role for name, role in plan.roles.items() if name not in guessed}
-    return {"required": tuple(plan.required), "roles": roles}
+    return {"required": tuple(plan.required), "roles": roles, "month_first": plan.month_first}
 
 
 def used_columns(

@@ -12,6 +12,7 @@ from transformers import SchedulerType, TrainingArguments
 
 from ..hardware import allowed_cores
 from ..typed_values import key
+from .argument_values import check_values
 from .moments import Moment
 
 # Fields that map parts to values.
@@ -141,6 +142,7 @@ class MMTabTrainingArguments(TrainingArguments):
             value = getattr(self, item.name)
             if item.type in (float, "float") and isinstance(value, str):
                 setattr(self, item.name, float(value))
+        check_values(self)
         if self.frozen_mode not in ("eval", "train"):
             raise ValueError(f"frozen_mode must be 'eval' or 'train', got {self.frozen_mode!r}")
         if self.optim_preset not in (None, "bertadam"):

@@ -141,6 +141,7 @@ class AuditCallback(TrainerCallback):
         self.freezing, self.everywhere = freezing, everywhere
         self.resumed_from: str | None = None
         self.audit: UpdateAudit | None = None
+        self.recorded = False  # whether the last step has a record
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
         """Create the audit of this run, or continue that of the checkpoint."""
@@ -180,9 +181,10 @@ class AuditCallback(TrainerCallback):
 
     def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
         """Compare the weights after the step, unless the gradient scaler skipped it."""
+        self.recorded = False
         if self.audit is not None and not getattr(optimizer, "step_was_skipped", False):
             step = state.global_step
-            self.audit.after_step(step, (step + 1) / self.freezing.plan.steps_per_epoch)
+            self.recorded = self.audit.after_step(step, (step + 1) / self.freezing.plan.steps_per_epoch)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Write the table and the plot, and show the table."""

@@ -51,7 +51,7 @@ def write_manifest(folder: str | os.PathLike) -> None:
     folder = Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
     content = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "blake2b": _digest(path)}
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "blake2b": file_digest(path)}
         for path in files
     }
     write_whole(folder / MANIFEST_NAME, json.dumps(content, indent=1))
@@ -85,9 +85,19 @@ def damaged_files(folder: str | os.PathLike) -> list[str]:
             problems.append(f"no {name}")
         elif path.stat().st_size != size:
             problems.append(f"{path.stat().st_size:,} bytes of {name} in place of {size:,}")
-        elif _digest(path) != digest:
+        elif file_digest(path) != digest:
             problems.append(f"{name} changed since it was written")
     return problems
+
+
+def refuse_files_in_place(output_dir: str | os.PathLike) -> None:
+    """Raise a ValueError for a file where training will make the folder of a checkpoint."""
+    for path in sorted(Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
+        if path.name.rpartition("-")[2].isdigit() and not path.is_dir():
+            raise ValueError(
+                f"Expected {str(path)!r} to be the folder of a checkpoint, or not to be there, found a file. Move it "
+                "elsewhere, or choose another output_dir."
+            )
 
 
 def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
@@ -130,7 +140,8 @@ def _cut_files(folder: Path) -> list[str]:
     return problems
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the hash of a file as lists of files have it."""
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

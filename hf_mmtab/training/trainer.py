@@ -15,7 +15,13 @@ from .arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
 from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
-from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, write_manifest
+from .checkpoints import (
+    damaged_files,
+    last_complete_checkpoint,
+    read_schedule,
+    refuse_files_in_place,
+    write_manifest,
+)
 from .collapse import CollapseCallback
 from .ddp_reducer import ReducedParameters
 from .features.serving import FeatureTrainer
@@ -30,6 +36,7 @@ from .parts import find_part, freezable_modules
 from .precision import settle, warn_if_changed, write_choice
 from .pushing import PublicPushTrainer
 from .random_state import keep_random_state
+from .tracking import TrackingCallback, continue_runs, trackers_of
 
 logger = logging.get_logger(__name__)
 
@@ -102,7 +109,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(NamedProgress())
-        for callback in (SaveAfterEvaluation(), self.freezing, self.warmup, self.auditing):
+        tracking = TrackingCallback(self.auditing, lambda: self.callback_handler.callbacks)
+        for callback in (SaveAfterEvaluation(), self.freezing, self.warmup, self.auditing, tracking):
             self.add_callback(callback)
 
     @property
@@ -130,6 +138,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; `resume_from_checkpoint=True` takes the last checkpoint that was written completely."""
+        refuse_files_in_place(str(self.args.output_dir))
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
@@ -142,6 +151,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         self.auditing.resumed_from = resume_from_checkpoint or None
         if self.is_world_process_zero():
             logger.info(self.choice.sentence)
+            trackers = trackers_of(self.callback_handler.callbacks)
+            continue_runs(self.args.output_dir, bool(resume_from_checkpoint), trackers)
             if resume_from_checkpoint:
                 warn_if_changed(resume_from_checkpoint, self.choice)
                 logger.info(f"Resuming from {resume_from_checkpoint}")

@@ -2,6 +2,9 @@
 
 import builtins
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -111,6 +114,19 @@ def test_a_saved_model_scores_a_table_as_its_run_did(run, folder, tmp_path):
     assert names == {
         "boosted": {"statistics_trees_0.txt"}, "fusion": {"statistics_trees_0.txt", "fused_trees_0.txt"}, "joint": set()
     }[run.name]  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_forked_workers_of_the_pipeline_give_the_answers_of_the_parent(run, folder):
+    script = Path(__file__).with_name("forked_pipeline.py")
+    done = subprocess.run(
+        [sys.executable, script, run, folder / "payments.csv"],
+        capture_output=True,
+        text=True,
+        timeout=240,  # what hangs fails
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_pipeline_scores_a_history_as_predict_scores_a_table_of_it_alone(run, folder, tmp_path):

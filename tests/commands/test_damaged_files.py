@@ -12,8 +12,8 @@ from hf_mmtab.commands import damaged_files as damaged_files_of_runs
 from hf_mmtab.commands import finetune
 from hf_mmtab.commands.damaged_files import damage_named, damaged_file
 from hf_mmtab.commands.outputs import check_output_folder, draft_of
-from hf_mmtab.commands.runs.lock import lock_folder
 from hf_mmtab.data.encoded_rows import EncodedRows
+from hf_mmtab.locking import lock_folder
 from hf_mmtab.training.checkpoints import MANIFEST_NAME, damaged_files, last_complete_checkpoint
 
 DATA = {"mmbt": ("pictures/test.jsonl", "pictures"), "lstm": ("payments.csv", "payments.csv")}
@@ -134,9 +134,9 @@ class Killed(BaseException):
 
 def leave_draft(out: Path) -> Path:
     """What a killed `predict` leaves beside its output, and a file of somebody else among it."""
-    draft = out.with_name(f".{out.name}.draft")
-    (draft / "_table" / "rows.17.part").mkdir(parents=True)
-    for name in (".lock", out.name, "_table/rows.17.part/time.bin"):
+    draft = out.with_name(f".{out.name}.hf_mmtab-draft")
+    (draft / "work" / "_table" / "rows.17.part").mkdir(parents=True)
+    for name in (".lock", f"work/{out.name}", "work/_table/rows.17.part/time.bin"):
         (draft / name).write_bytes(b"half")
     return draft
 
@@ -146,7 +146,7 @@ def test_what_a_killed_command_left_beside_its_output_goes_at_the_next_start(run
     mine = leave_draft(runs / "out.csv")
     command("predict", "lstm", "payments.csv", "out.csv")
     assert (runs / "out.csv").stat().st_size > 100 and not mine.exists()
-    assert (other / "_table" / "rows.17.part" / "time.bin").exists()
+    assert (other / "work" / "_table" / "rows.17.part" / "time.bin").exists()
     (leave_draft(runs / "out.csv") / "thesis.tex").write_text("mine")
     command("predict", "lstm", "payments.csv", "out.csv")
     assert [path.name for path in mine.iterdir()] == ["thesis.tex"]

@@ -109,8 +109,12 @@ def test_several_runs_are_not_removed_while_another_process_works_on_them(runs):
     [
         ("p.csv", "id,prediction,probability_a\n", True),
         ("p.csv", "entity,time,row,predicted_amount\n", True),
-        ("p.jsonl", '{"id": 1, "prediction": "a"}\n', True),
+        ("p.jsonl", '{"id": 1, "prediction": "a", "probability_a": 0.5}\n', True),
         ("p.csv", "", True),
+        ("p.csv", "who,when,row,statistic: amount\n", True),
+        ("p.csv", "id,prediction\n1,mine by hand\n", False),
+        ("p.csv", "id,predicted_price\n1,2\n", False),
+        ("p.jsonl", '{"id": 1, "embedding": [1, 2]}\n', False),
         ("p.csv", "id,price\n1,2\n", False),
         ("p.jsonl", '{"id": 1}\n', False),
         ("p.jsonl", "[1, 2]\n", False),

@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import subprocess
+import time
 import zipfile
 from random import Random
 
@@ -494,3 +495,48 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(name, golden, tmp_pa
             read.get(name, read_torch_file)(tmp_path / "damaged")
         except ValueError as error:
             assert len(str(error)) < 1000
+
+
+def _long(number):
+    encoded = pickle.encode_long(number)
+    return b"\x8a" + bytes([len(encoded)]) + encoded
+
+
+# Small files over which dicts or this package's own check would take hours, if they took them at all.
+QUADRATIC = {
+    "keys of one hash": b"}(" + b"".join(_long(n * (2**61 - 1)) + b"N" for n in range(9, 60_000)) + b"u",
+    "negative keys of one hash": b"}("
+    + b"".join(_long(-n * (2**61 - 1)) + b"N" for n in range(9, 60_000))
+    + b"u",
+    "one by one": b"}" + b"".join(_long(n * (2**61 - 1)) + b"Ns" for n in range(9, 60_000)),
+    "calls of one long tuple": b"](("
+    + b"K\x01" * 300_000
+    + b"tq\x01cnumpy\ndtype\nq\x00"
+    + b"h\x00h\x01R" * 30_000
+    + b"e",
+}
+
+
+@pytest.mark.parametrize("name", QUADRATIC)
+def test_small_files_that_take_quadratic_time_are_refused_soon(name, tmp_path):
+    pickled = b"\x80\x02" + QUADRATIC[name] + b"."
+    started = time.perf_counter()
+    (tmp_path / "plain.pkl").write_bytes(pickled)
+    with pytest.raises(
+        RefusedFileError, match=r"more than 64 bits as the key|copies more than|300001 were given"
+    ):
+        read_pickle(tmp_path / "plain.pkl")
+    for write in (lambda path: path.write_bytes(legacy(pickled)), lambda path: archive(path, pickled)):
+        write(tmp_path / "model.pt")
+        with pytest.raises(RefusedFileError):
+            read_torch_file(tmp_path / "model.pt")
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize(
+    "keys", [range(10_000), [n << 40 for n in range(10_000)], [n / 7 for n in range(10_000)]]
+)
+def test_many_numbers_as_keys_are_read(keys, tmp_path):
+    values = dict.fromkeys(keys, 1)
+    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(values, 2))
+    assert read_pickle(tmp_path / "plain.pkl") == values

@@ -425,3 +425,17 @@ def test_columns_by_the_thousand_are_kept(folder, tmp_path):
     (folder / "train.csv").write_text("\n".join([",".join(["text", "label", *names]), *rows]))
     splits, _ = load(folder, tmp_path, image_column=None)
     assert sum(map(len, splits.values())) == 20 and len(splits["train"].column_names) == 2002
+
+
+def test_a_picture_that_was_repaired_or_broken_since_is_looked_at_again(folder, tmp_path):
+    path = write(folder)
+    whole = (folder / "1.png").read_bytes()
+    counts = []
+    for content in (b"broken", whole, b"broken anew", None):
+        (folder / "1.png").write_bytes(content) if content is not None else (folder / "1.png").unlink()
+        found = read_image_text(path, cache_dir=str(tmp_path / "cache"), on_bad_record="skip")
+        counts.append((len(found.rows), len(found.skipped)))
+        if content != whole:
+            with pytest.raises(BadRecordError, match=r"Expected a readable picture.*line 2"):
+                read_image_text(path, cache_dir=str(tmp_path / "cache"))
+    assert counts == [(6, 2), (8, 0), (6, 2), (6, 2)]

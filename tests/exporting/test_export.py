@@ -115,11 +115,58 @@ def test_a_model_whose_numbers_differ_is_not_written(table, tmp_path, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
 
-def test_a_folder_with_other_files_is_refused(table, tmp_path):
-    (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(ValueError, match="Expected a new folder, or one of an earlier export"):
+EARLIER = {"family": "tabbert", "labels": [], "config": {}, "pad_token_id": 0, "text": None, "image": None}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"letter.txt": "dear"},
+        {"serving.json": "{}", "thesis.docx": "years"},  # a service of somebody else
+        {"serving.json": "{}"},
+        {
+            "serving.json": json.dumps(EARLIER),
+            "model.onnx": "",
+            "notes.txt": "mine",
+        },  # before files were listed
+        {
+            "serving.json": json.dumps(EARLIER | {"files": ["model.onnx"]}),
+            "model.onnx": "",
+            "vocab.txt": "mine",
+        },
+        {"serving.json": json.dumps(EARLIER | {"files": ["model.onnx"]}), "sub/data.csv": "mine"},
+    ],
+)
+def test_a_folder_with_other_files_is_refused(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(
+        ValueError, match="Expected a new folder, or one of an earlier export and nothing else"
+    ):
         export_checkpoint("nowhere", tmp_path)
-    assert (tmp_path / "letter.txt").read_text() == "dear"
+    assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+def test_the_working_folder_is_no_place_for_an_export(tmp_path, monkeypatch):
+    (tmp_path / "serving.json").write_text(json.dumps(EARLIER))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="which is or holds the working folder"):
+        export_checkpoint("nowhere", ".")
+
+
+@pytest.mark.slow
+def test_an_earlier_export_is_replaced_through_a_link_and_names_no_path(table, tmp_path):
+    save_table_model(tmp_path / "model", table, "pooled")
+    export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    (tmp_path / ".out.hf_mmtab-draft" / "work" / "export").mkdir(parents=True)  # of a killed one
+    (tmp_path / ".out.hf_mmtab-draft" / ".lock").touch()
+    export_checkpoint(str(tmp_path / "model"), tmp_path / "link", int8=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "model", "out"]
+    for file in (tmp_path / "out").iterdir():
+        assert b"site-packages" not in file.read_bytes() and b"hf_mmtab/models" not in file.read_bytes()
+    Predictor(tmp_path / "link")
 
 
 def test_the_encoder_alone_is_refused(table, tmp_path):

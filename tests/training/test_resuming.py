@@ -153,3 +153,11 @@ def test_run_killed_with_signal_9_resumes_to_the_same_weights(tmp_path, fault):
     assert last_complete_checkpoint(tmp_path / "cut").endswith(f"checkpoint-{expected}")
     resumed = run(tmp_path / "cut", "plateau", resume=True)
     assert_same_run(run(tmp_path / "whole", "plateau"), resumed)
+
+
+@pytest.mark.parametrize("resume", [None, True])
+def test_a_file_where_a_checkpoint_will_be_is_told_before_training(resume, tmp_path):
+    (tmp_path / "checkpoint-8").write_text("notes")
+    with pytest.raises(ValueError, match=r"checkpoint-8' to be the folder of a checkpoint.*found a file"):
+        run(tmp_path, "linear", resume=resume)
+    assert (tmp_path / "checkpoint-8").read_text() == "notes"

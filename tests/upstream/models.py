@@ -61,6 +61,27 @@ FEATURES = dict.fromkeys(
     ],
     "features are one tensor, or a tuple of them",
 )
+NO_WORD_TABLE = dict.fromkeys(
+    [
+        "test_enable_input_require_grads",
+        "test_model_get_set_embeddings",
+        "test_tied_weights_are_sharded_together",
+    ],
+    "there is no trained table of words: a bag sums frozen vectors, a picture has none",
+)
+NO_CHECKPOINTING = dict.fromkeys(
+    [
+        "test_enable_input_require_grads_with_gradient_checkpointing",
+        "test_gradient_checkpointing_backward_compatibility",
+        "test_gradient_checkpointing_enable_disable",
+        "test_peft_gradient_checkpointing_enable_disable",
+        "test_training_gradient_checkpointing",
+        "test_training_gradient_checkpointing_use_reentrant_false",
+        "test_training_gradient_checkpointing_use_reentrant_true",
+    ],
+    "neither a bag of words nor transformers' ResNet recomputes its layers",
+)
+NO_STATES = dict.fromkeys(NO_LAYERS, "a bag of words and a ResNet have no layers over a sequence")
 BASELINES = {"test_eager_matches_sdpa_inference": "it leaves out pictures, which the baseline needs"}
 
 
@@ -125,6 +146,29 @@ def baseline_config() -> MMBTBaselineConfig:
     return MMBTBaselineConfig(
         text_config=BertConfig(**TEXT), image_config=ResNetConfig(**IMAGE), num_labels=3
     )
+
+
+def bag_config(pictured: bool) -> Any:
+    """A sum of word vectors, alone or beside a picture."""
+
+    def config() -> MMBTBaselineConfig:
+        image = ResNetConfig(**IMAGE) if pictured else None
+        return MMBTBaselineConfig(bow_vocab_size=99, bow_embedding_size=32, image_config=image, num_labels=3)
+
+    return config
+
+
+def text_config() -> MMBTBaselineConfig:
+    return MMBTBaselineConfig(text_config=BertConfig(**TEXT), num_labels=3)
+
+
+def image_config() -> MMBTBaselineConfig:
+    return MMBTBaselineConfig(image_config=ResNetConfig(**IMAGE), num_labels=3)
+
+
+def chosen(*names: str) -> Any:
+    """Return inputs of these names alone."""
+    return lambda: {name: value for name, value in pictures().items() if name in names}
 
 
 def pictures() -> dict[str, torch.Tensor]:
@@ -207,3 +251,37 @@ class ConcatBertTest(PictureAndText, unittest.TestCase):
 
     def setUp(self) -> None:
         self.model_tester = SmallModel(baseline_config, pictures)
+
+
+class Baseline(PictureAndText):
+    all_model_classes = (MMBTBaselineForClassification,)
+
+
+@without(NEVER, FEATURES)
+class BertBaselineTest(Baseline, unittest.TestCase):
+    def setUp(self) -> None:
+        self.model_tester = SmallModel(text_config, chosen("input_ids", "attention_mask"))
+
+
+@without(NEVER, FEATURES, NO_WORD_TABLE, NO_CHECKPOINTING, NO_STATES)
+class ImgTest(Baseline, unittest.TestCase):
+    has_attentions = False
+
+    def setUp(self) -> None:
+        self.model_tester = SmallModel(image_config, chosen("pixel_values"))
+
+
+@without(NEVER, FEATURES, NO_WORD_TABLE, NO_CHECKPOINTING, NO_STATES)
+class BowAloneTest(Baseline, unittest.TestCase):
+    has_attentions = False
+
+    def setUp(self) -> None:
+        self.model_tester = SmallModel(bag_config(False), chosen("input_ids", "attention_mask"))
+
+
+@without(NEVER, FEATURES, NO_WORD_TABLE, NO_CHECKPOINTING, NO_STATES)
+class ConcatBowTest(Baseline, unittest.TestCase):
+    has_attentions = False
+
+    def setUp(self) -> None:
+        self.model_tester = SmallModel(bag_config(True), pictures)

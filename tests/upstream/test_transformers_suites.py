@@ -20,7 +20,8 @@ CASES = [
     "TabBertRawLstmTest",
     "MMBTTest",
 ]
-CASES += ["ConcatBertTest"]
+CASES += ["ConcatBertTest", "BertBaselineTest", "ImgTest", "BowAloneTest", "ConcatBowTest"]
+FILES = {"models.py": CASES, "processors.py": ["TabBertProcessorTest", "MMBTProcessorTest"]}
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,11 @@ def suite():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_models_pass_transformers_tests_of_models(case, suite):
+@pytest.mark.parametrize(("file", "case"), [(file, case) for file, cases in FILES.items() for case in cases])
+def test_our_classes_pass_transformers_tests(file, case, suite):
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "--tb=short", "-p", "no:warnings"]
     run = subprocess.run(
-        [*command, str(HERE / "models.py"), "-k", case],
+        [*command, str(HERE / file), "-k", case],
         env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-8000:]

@@ -11,7 +11,9 @@ from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
 from .compared import ComparedRun
-from .own_files import CACHE_FOLDER, COMPARISON_FILE, remove_folder
+from .inventory import begin_inventory, inventory_kept, write_inventory
+from .own_files import refuse_foreign, remove_folder
+from .own_names import CACHE_FOLDER, COMPARISON_FILE
 from .walk import write_run_report
 
 logger = logging.get_logger(__name__)
@@ -30,6 +32,8 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     """
     recipe, folder = run.recipe, run.recipe.folder
     results = finished[recipe.model.architecture][0]
+    refuse_foreign(folder)  # its report and card are written anew
+    begin_inventory(root)
     run.restore()
     split = results.split
     models: dict[str, list[ScoredRows]] = {}
@@ -61,6 +65,8 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     write_whole(root / COMPARISON_FILE, text + "\n")
     own = recipe.model.architecture  # the curve of a constant score tells nothing
     others = {name: scored[0] for name, scored in models.items() if name not in (own, MAJORITY)}
-    page = write_run_report(run, results, compared, others)
+    with inventory_kept(folder):
+        page = write_run_report(run, results, compared, others)
     remove_folder(root, CACHE_FOLDER)
+    write_inventory(root)
     return f"\n{text}\n\nTable: {root / COMPARISON_FILE}\nModel, processor and card: {folder}\nReport: {page}"

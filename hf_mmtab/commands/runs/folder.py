@@ -7,30 +7,21 @@ from typing import Any
 from transformers.utils import logging
 
 from ...evaluation.run_results import RunResults
-from ...files import PARTIAL_SUFFIX
+from ...locking import LOCK_FILE, refuse_file
 from ...models.tabbert.plan_presets import resolve_plan
 from ...publishing import make_standalone
 from ...recipes import read_recipe, write_recipe
+from ...tasks import ImageTextTask
 from ...tasks.checkpoints import RECIPE_FILE
 from ...training.arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from ...training.parts import has_part
 from ...training.precision import go_on_as_before
 from ..console import say
 from ..push_to_hub import push_run
-from .lock import refuse_file
-from .own_files import (
-    CACHE_FOLDER,
-    COMPARISON_FILE,
-    LOCK_FILE,
-    TABLE_FOLDER,
-    is_run,
-    paths_read,
-    refuse_needed,
-    refuse_removal,
-    remove_drafts,
-    remove_folder,
-    remove_run,
-)
+from .inventory import INVENTORY_FILE, begin_inventory, inventory_kept
+from .own_files import is_run, refuse_foreign, refuse_removal, remove_drafts, remove_folder, remove_run
+from .own_names import CACHE_FOLDER, COMPARISON_FILE, TABLE_FOLDER, is_draft, is_own_name
+from .reads import first_inside, paths_read, refuse_needed
 from .recipe import Recipe, recorded
 
 logger = logging.get_logger(__name__)
@@ -46,9 +37,9 @@ def inline_plan(recipe: Recipe) -> None:
 
 
 def _names_in(folder: Path) -> set[str]:
-    """Return what lies in a folder, without the lock."""
-    paths = folder.iterdir() if folder.exists() else ()
-    return {path.name for path in paths if not path.name.startswith(LOCK_FILE)}
+    """Return what lies in a folder, without locks, drafts and the inventory."""
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    return {n for n in names if not (n.startswith(LOCK_FILE) or is_draft(n) or n == INVENTORY_FILE)}
 
 
 def refuse_folder(recipe: Recipe) -> None:
@@ -61,21 +52,31 @@ def refuse_folder(recipe: Recipe) -> None:
     refuse_file(folder)
     inline_plan(recipe)
     names = _names_in(folder)
-    if names and recipe.run.overwrite:
-        refuse_removal(folder, reads_of(recipe))
-    elif names and not _continues(folder, names):
+    if not names or _begins_at(recipe, names):
+        return
+    if recipe.run.overwrite:
+        _refuse_start_anew(recipe)
+    elif not is_run(folder) and not (names <= {RECIPE_FILE, TABLE_FOLDER} and _all_own(folder)):
         raise ValueError(
             f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other files. "
             "Choose another output_dir."
         )
 
 
-def _continues(folder: Path, names: set[str]) -> bool:
-    """Whether a folder without `overwrite` may be used: it holds a run, or no more than an early start left."""
-    if names == {f".{RECIPE_FILE}{PARTIAL_SUFFIX}"}:  # killed in its first write
-        return True
-    early = {name for name in names if not name.endswith(PARTIAL_SUFFIX)} <= {RECIPE_FILE, TABLE_FOLDER}
-    return RECIPE_FILE in names and (early or is_run(folder))
+def _begins_at(recipe: Recipe, names: set[str]) -> bool:
+    """Whether nothing lies in the output folder but a recipe, written by hand, and this run follows it."""
+    record = recipe.folder / RECIPE_FILE
+    return (
+        names == {RECIPE_FILE}
+        and not is_run(recipe.folder)
+        and _read_record(record) == recorded(recipe.values)
+    )
+
+
+def _all_own(folder: Path) -> bool:
+    """Whether all files are called as those that a run writes, such as one that was killed early."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
+    return all(name == RECIPE_FILE or is_own_name(name) for name in names)
 
 
 def refuse_shared_folder(recipe: Recipe) -> None:
@@ -87,11 +88,11 @@ def refuse_shared_folder(recipe: Recipe) -> None:
     folder = recipe.folder
     refuse_file(folder)
     names = _names_in(folder)
-    if names and recipe.run.overwrite:
-        refuse_removal(folder, reads_of(recipe))
+    if names and recipe.run.overwrite and (names != {RECIPE_FILE} or is_run(folder)):
+        _refuse_start_anew(recipe)
         return
     others = names & {COMPARISON_FILE, TABLE_FOLDER, CACHE_FOLDER}
-    if others and not (is_run(folder) or (folder / LOCK_FILE).exists()):
+    if others and not is_run(folder):
         raise ValueError(
             f"Expected output_dir {str(folder)!r} to hold runs or nothing that they write, found "
             f"{', '.join(sorted(others))} of something else. Choose another output_dir."
@@ -109,15 +110,17 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
     """
     folder, record, mine = recipe.folder, recipe.folder / RECIPE_FILE, recorded(recipe.values)
     if recipe.training.process_index == 0:
-        remove_drafts(folder)
-        names = _names_in(folder)
-        if recipe.run.overwrite and names:
+        ours, names = is_run(folder), _names_in(folder)
+        if ours:
+            remove_drafts(folder)
+        if recipe.run.overwrite and ours:
             remove_run(folder, reads_of(recipe))
             if not record.exists() or _read_record(record) != mine:
                 write_recipe(record, mine)
         elif not record.exists():
+            begin_inventory(folder)
             write_recipe(record, mine)
-        elif names <= {RECIPE_FILE, TABLE_FOLDER} and _read_record(record) != mine:
+        elif ours and names <= {RECIPE_FILE, TABLE_FOLDER} and _read_record(record) != mine:
             # an earlier start came to nothing
             refuse_needed(folder / TABLE_FOLDER, reads_of(recipe))
             if recipe.file is None or not recipe.file.exists() or not recipe.file.samefile(record):
@@ -132,7 +135,11 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
             f"Expected the run in {str(folder)!r} to have this recipe, found {', '.join(changed)} different. "
             "Choose another output_dir, or pass --overwrite true to start anew."
         )
-    return RunResults.read(folder)
+    results = RunResults.read(folder)
+    if results is None and recipe.training.process_index == 0:
+        refuse_foreign(folder)
+        begin_inventory(folder)
+    return results
 
 
 def _read_record(record: Path) -> dict[str, Any]:
@@ -148,6 +155,15 @@ def _read_record(record: Path) -> dict[str, Any]:
             f"Expected the recipe that the run wrote in {str(record)!r}, found a damaged file ({error}). Write it "
             "again from your own recipe file, or choose another output_dir."
         ) from error
+
+
+def _refuse_start_anew(recipe: Recipe) -> None:
+    """Raise a ValueError unless the output folder may be emptied: neither recipe nor data name something in there."""
+    folder, task = recipe.folder, recipe.task
+    refuse_removal(folder, reads_of(recipe))
+    named = task.named_pictures(recipe.data) if isinstance(task, ImageTextTask) else ()
+    if picture := first_inside(named, folder):
+        refuse_needed(folder, {"a picture of the data": picture})
 
 
 def reads_of(recipe: Recipe) -> dict[str, Path]:
@@ -229,7 +245,8 @@ def publish(recipe: Recipe) -> None:
     """
     training, folder = recipe.training, recipe.folder
     if recipe.run.standalone and training.process_index == 0:
-        make_standalone(folder)
+        with inventory_kept(folder):
+            make_standalone(folder)
     if training.push_to_hub and training.process_index == 0:
         address = push_run(
             folder,

@@ -11,7 +11,7 @@ from ...files import write_whole
 from ...models.tabbert.column_plan import ColumnPlan
 from ...tasks.table_heads import AUTO, WITHOUT_ENCODER
 from ...training.checkpoints import last_complete_checkpoint
-from .own_files import TABLE_FOLDER
+from .own_names import TABLE_FOLDER
 from .trial import trained_trial
 
 logger = logging.get_logger(__name__)

@@ -37,7 +37,7 @@ from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
 from .compared import ComparedRun
 from .folder import leave_out_absent_parts
-from .own_files import CACHE_FOLDER
+from .own_names import CACHE_FOLDER
 from .recipe import ImageTextRecipe
 from .report import predictions_file
 

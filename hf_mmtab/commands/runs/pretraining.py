@@ -34,9 +34,9 @@ from ...tasks.table import PROCESSOR_FOLDER
 from ...training import MMTabTrainer
 from ...training.callbacks import NamedProgress
 from ..console import counted, parameters
-from .own_files import TABLE_FOLDER
+from .own_names import TABLE_FOLDER
 from .recipe import PretrainingRecipe
-from .table_notes import leak_sentence, warn_each
+from .table_notes import data_summary, leak_sentence, warn_each
 from .walk import Run
 
 PLAN_FILE = "column_plan.yaml"
@@ -105,6 +105,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
         model = task.masked_lm(recipe.data, recipe.model, self.processor)
         self.config = model.config
         self.metrics = MaskedCellMetrics(model.config.fields, model.config.mlm_loss == "field")
+        self.known_metrics = self.metrics.names
         if training.process_index == 0:
             with whole_file(recipe.folder / PLAN_FILE) as partial:
                 self.processor.plan.to_yaml(partial)
@@ -173,7 +174,10 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "windows": {split: len(cut) for split, cut in self.windows.items()},
             "leaks": self.leaks,
             "skipped": self.table.skipped,
-            "details": {"parameters": parameters(trainer.model.num_parameters())},
+            "details": {
+                "data": data_summary(self.table),
+                "parameters": parameters(trainer.model.num_parameters()),
+            },
         }
 
     def _compare_with_guesses(self, trainer: Any, split: str) -> list[FieldScore]:

@@ -49,11 +49,12 @@ from .compared import ComparedRun
 from .folder import leave_out_absent_parts
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_inputs import choose_inputs, inputs_note
-from .own_files import CACHE_FOLDER, TABLE_FOLDER
+from .own_names import CACHE_FOLDER, TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
 from .table_facts import table_facts
 from .table_notes import (
+    data_summary,
     head_note,
     later_rows_note,
     leak_sentence,
@@ -269,6 +270,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
     def _details(self, model: Any) -> dict[str, str]:
         """Return what the head of the report says about the model."""
         details = {
+            "data": data_summary(self.table),
             "parameters": parameters(model.num_parameters()),
             "window": f"{self.recipe.data.seq_len} rows",
         }

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import AutoConfig
 from transformers.utils import logging
 
 from ...data.splits import DEFAULT_FRACTIONS
+from ...tasks import PreparedTable
 from ...tasks.table_heads import WITHOUT_ENCODER
 
 logger = logging.get_logger(__name__)
@@ -20,6 +22,18 @@ def warn_each(notes: Sequence[str]) -> None:
     """Warn of what a reader of the numbers must know."""
     for note in notes:
         logger.warning(note)
+
+
+def data_summary(table: PreparedTable) -> str:
+    """Return how many rows and histories a table has, and over which time."""
+    rows, plan = table.rows, table.processor.plan
+    told = f"{len(rows):,} rows"
+    if rows.entity_names.width:
+        told += f" of {len(rows.entity_starts):,} histories"
+    if plan.time is not None and plan.time_unit != "number" and len(rows):
+        ends = np.array([rows.time.min(), rows.time.max()]).astype("M8[us]").astype("M8[D]")
+        told += f", {ends[0]} to {ends[1]}"
+    return told
 
 
 def leak_sentence(split: str, leak: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from ...data.windows import WindowDataset
 from ...tasks.table_labels import epoch_sampler
 from ...training import MMTabTrainer
-from .own_files import CACHE_FOLDER
+from .own_names import CACHE_FOLDER
 
 
 @contextmanager

@@ -14,18 +14,21 @@ from ...evaluation.judging import closing_words
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
+from ...locking import lock_folder
 from ...publishing.local_paths import LocalPaths, hub_names
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
 from ...training.adapters import merged, with_lora
-from ...training.checkpoints import last_complete_checkpoint, record_files
+from ...training.checkpoints import last_complete_checkpoint, record_files, refuse_files_in_place
 from ...training.collapse import course_notes
+from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
-from .lock import lock_folder
-from .own_files import CACHE_FOLDER, remove_folder
+from .inventory import inventory_kept, write_inventory
+from .own_files import remove_folder
+from .own_names import CACHE_FOLDER
 from .recipe import Recipe
 from .report import REPORT_FOLDER, common_facts, predictions_file, write_report_and_card
 
@@ -144,6 +147,7 @@ def execute(run: Run) -> RunResults:
     starts = [getattr(model, name, None) for name in ("pretrained", "text_model", "image_model")]
     with damage_named(run.recipe.folder, run.recipe.shared, *starts):
         run.check()
+        refuse_files_in_place(run.recipe.folder)
         if is_main_process:
             refuse_folder(run.recipe)
         with lock_folder(run.recipe.folder, is_main_process):
@@ -151,8 +155,18 @@ def execute(run: Run) -> RunResults:
 
 
 def check_training(recipe: Recipe) -> None:
-    """Raise a ValueError for a recipe that would train nothing."""
+    """Raise a ValueError for a recipe that would train nothing, or whose word the run would not follow."""
     training = recipe.training
+    if training.resume_from_checkpoint not in (None, True, "true", "True"):
+        raise ValueError(
+            f"Expected no resume_from_checkpoint, found {training.resume_from_checkpoint!r}: a run goes on from the "
+            "last whole checkpoint in its output_dir by itself. To start from other weights: `pretrained`."
+        )
+    if training.label_names not in (None, ["labels"]):
+        raise ValueError(
+            f"Expected no label_names, found {training.label_names!r}: each task knows the labels of its batches. Take "
+            "it out of the recipe (`--label_names null`)."
+        )
     if training.num_train_epochs <= 0 and training.max_steps <= 0:
         raise ValueError(
             f"Expected num_train_epochs above 0, found {training.num_train_epochs:g}: nothing would be trained. To "
@@ -227,9 +241,10 @@ def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
     lines = [*run.closing_words(results), f"Model, processor and card: {folder}", f"Report: {page}"]
     results.summary = "\n".join(lines)
     run.write_predictions()
-    write_run_report(run, results)
+    send_report(folder, write_run_report(run, results), recipe.training.report_to)
     if recipe.shared is None:
         remove_folder(folder, CACHE_FOLDER)  # it can be large
+    write_inventory(folder)
     write_whole(folder / RESULT_FILE, results.to_json())
 
 
@@ -253,7 +268,7 @@ def complete(run: Run, results: RunResults) -> None:
     if not all(_is_whole(path) for path in (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)):
         logger.info(f"The report or the card in {folder} is gone; it is written again.")
         try:
-            with damage_named(folder, run.recipe.shared):
+            with damage_named(folder, run.recipe.shared), inventory_kept(folder):
                 run.restore()
                 write_run_report(run, results)
         except (OSError, ValueError) as error:  # the data of a finished run may be elsewhere by now

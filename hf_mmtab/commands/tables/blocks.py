@@ -29,7 +29,7 @@ from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import beside_ids
 from ..outputs import draft_of
-from ..runs.own_files import TABLE_FOLDER
+from ..runs.own_names import TABLE_FOLDER
 from .state import with_history, write_state
 from .writer import table_writer
 

@@ -23,7 +23,7 @@ from ...training import MMTabTrainer, MMTabTrainingArguments
 from ..console import rank
 from ..outputs import draft_of
 from ..runs.evaluation import finish_evaluation
-from ..runs.own_files import TABLE_FOLDER
+from ..runs.own_names import TABLE_FOLDER
 from ..runs.report import predictions_file
 from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows

@@ -14,6 +14,12 @@ BERT_CLS_TOKEN_ID = 101
 BERT_SEP_TOKEN_ID = 102
 MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000
+MOST_UNITS = 10_000_000
+# Of a part's configuration: no model has none of them.
+SIZES = (
+    "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size", "max_position_embeddings",
+    "embedding_size", "hidden_sizes", "image_size", "patch_size", "num_channels",
+)  # fmt: skip
 
 
 @strict
@@ -46,6 +52,13 @@ class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
 
     def validate_depths(self) -> None:
         refuse_absurd_depths(self.text_config, self.image_config)
+
+    def validate_sizes(self) -> None:
+        for part in ("text_config", "image_config"):
+            refuse_absurd_sizes(getattr(self, part), SIZES, f"{part}.")
+        refuse_absurd_sizes(
+            self, ("image_hidden_size", "bow_vocab_size", "bow_embedding_size", "hidden_sizes")
+        )
 
     def validate_labels(self) -> None:
         validate_label_options(self)
@@ -120,9 +133,10 @@ class MMBTConfig(PictureAndTextConfig):
         super().__post_init__(**kwargs)
 
     def validate_num_segments(self) -> None:
-        if self.num_segments < 2:
+        if not 2 <= self.num_segments <= MOST_LAYERS:
             raise ValueError(
-                f"num_segments must be at least 2 (image 0, text 1; 3 for sentence pairs), got {self.num_segments}"
+                f"num_segments must be at least 2 and at most {MOST_LAYERS} (image 0, text 1; 3 for sentence pairs), "
+                f"got {self.num_segments}"
             )
 
     def validate_text_position_start(self) -> None:
@@ -139,8 +153,9 @@ class MMBTConfig(PictureAndTextConfig):
 
 def refuse_absurd_labels(values: dict[str, Any]) -> None:
     """Refuse more labels than there can be: transformers makes up a name for each."""
-    if (values.get("num_labels") or 0) > MOST_LABELS:
-        raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {values['num_labels']}.")
+    labels = values.get("num_labels") or 0
+    if not isinstance(labels, int) or labels > MOST_LABELS:
+        raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {labels!r}.")
 
 
 def refuse_absurd_depths(*configs: Any) -> None:
@@ -155,6 +170,19 @@ def refuse_absurd_depths(*configs: Any) -> None:
                     f"Expected {name} of {values.get('model_type')} to be at most {MOST_LAYERS}, found {value}. Is "
                     "its config.json damaged?"
                 )
+
+
+def refuse_absurd_sizes(config: Any, names: tuple[str, ...], where: str = "") -> None:
+    """Refuse sizes that are not above zero, or that no model has."""
+    values = config if isinstance(config, dict) else vars(config) if config is not None else {}
+    for name in names:
+        value = values.get(name)
+        sizes = value if isinstance(value, list | tuple) else [value]
+        if not all(1 <= one <= MOST_UNITS for one in sizes if isinstance(one, int)):
+            raise ValueError(
+                f"Expected {where}{name} to be at least 1 and at most {MOST_UNITS:,}, found {value}. Correct it, or "
+                "copy the config.json of the checkpoint again."
+            )
 
 
 def validate_label_options(config: PreTrainedConfig) -> None:

@@ -4,13 +4,24 @@ This file stands in both model folders, the same to the letter (a test compares 
 its checkpoints.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from logging import ERROR
+from typing import Any
+
+import torch
+from safetensors import safe_open
 from transformers import PreTrainedConfig
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 logger = logging.get_logger(__name__)
 
-MOST_NAMED = 20  # keys in a message
+_SIZES = ("_size", "_sizes", "_embeddings", "_channels", "_segments", "_labels", "_dim")
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+class UnfitWeightsError(ValueError, RuntimeError):
+    """Weights and configuration of a checkpoint do not fit each other; transformers raises a `RuntimeError`."""
 
 
 class CheckedLoadingMixin:
@@ -46,10 +57,12 @@ class CheckedLoadingMixin:
         Raises:
             ValueError: if keys are missing or foreign and that was not allowed; lists them. If the checkpoint
                 is one of another kind of model.
+            UnfitWeightsError: if the configuration asks for other shapes than the weights have, or for a model that
+                cannot be built.
         """
         name = pretrained_model_name_or_path
+        where_from = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
         if kwargs.get("config") is None:
-            where_from = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
             kind = PreTrainedConfig.get_config_dict(name, **where_from)[0].get("model_type")
             expected = cls.config_class.model_type  # type: ignore[attr-defined]
             if kind != expected:
@@ -57,9 +70,20 @@ class CheckedLoadingMixin:
                     f"Expected a checkpoint of model_type {expected!r} in {name}, found {kind!r}. To start from other "
                     f"pretrained weights use {cls._builder}."
                 )
-        model, info = super().from_pretrained(  # type: ignore[misc]
-            name, *model_args, output_loading_info=True, **kwargs
-        )
+        try:
+            # what does not fit is told here
+            with nullcontext() if kwargs.get("ignore_mismatched_sizes") else without_report():
+                model, info = super().from_pretrained(  # type: ignore[misc]
+                    name, *model_args, output_loading_info=True, **kwargs
+                )
+        except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:
+            told = _misfit(cls, name, dict(kwargs))
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UnfitWeightsError(
+                told
+                or f"Expected a config.json in {name} that fits {cls.__name__}, found that building and loading "
+                f"end in {reason}. Save the model again, or copy config.json from where it came from."
+            ) from error
         missing, unknown = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
         of_a_head = [key for key in unknown if key.startswith(cls._head_prefixes)]
         foreign = [key for key in unknown if key not in of_a_head]
@@ -85,6 +109,65 @@ class CheckedLoadingMixin:
         return (model, info) if output_loading_info else model
 
 
-def _shown(keys: list[str]) -> str:
-    names = ", ".join(keys[:MOST_NAMED])
-    return names if len(keys) <= MOST_NAMED else f"{names} and {len(keys) - MOST_NAMED} more"
+@contextmanager
+def without_report() -> Iterator[None]:
+    """Say nothing of keys that are left out on purpose; missing and foreign ones are errors all the same."""
+    loggers = [logging.get_logger("transformers"), logger]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
+
+
+def _misfit(cls: Any, name: Any, options: dict[str, Any]) -> str | None:
+    """Return which tensors of a checkpoint have another shape than the config asks for; None: none that can be told."""
+    where_from = {option: options[option] for option in HUB_OPTIONS if option in options}
+    config = options.pop("config", None)
+    try:
+        if config is None:
+            config, _ = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **options)
+        with torch.device("meta"):
+            model = cls(config)
+        weights_name = "model.safetensors"
+        file = cached_file(name, weights_name, _raise_exceptions_for_missing_entries=False, **where_from)
+    except Exception as error:  # it cannot even be built: the error that led here says why
+        logger.debug(f"{cls.__name__} cannot be built: {error}")
+        return None
+    if file is None:
+        return None
+    wanted = {key: list(tensor.shape) for key, tensor in model.state_dict().items()}
+    with safe_open(file, framework="pt") as weights:
+        found = {key: weights.get_slice(key).get_shape() for key in weights.keys() if key in wanted}  # noqa: SIM118
+    other = [key for key, shape in found.items() if shape != wanted[key]]
+    if not other:
+        return None
+    key = other[0]
+    sizes = {one for one in wanted[key] if one not in found[key]} or set(wanted[key])
+    held = {"num_labels": model.config.num_labels, **model.config.to_dict()}
+    named = ", ".join(f"{where}: {value}" for where, value in _numbers(held) if value in sizes)
+    more = f", and {len(other) - 1} more that differ" if len(other) > 1 else ""
+    return (
+        f"Expected {key} of shape {wanted[key]}, as the config of {name} says ({named or 'its parts'}), found "
+        f"{found[key]} in the weights{more}. Correct config.json, copy both files again from where the model came "
+        "from, or pass ignore_mismatched_sizes=True to start these weights anew."
+    )
+
+
+def _numbers(values: Any, where: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the sizes of a configuration, with their keys."""
+    pairs = values.items() if isinstance(values, dict) else ((where, one) for one in values)
+    for key, value in pairs:
+        place = f"{where}.{key}" if where and isinstance(values, dict) else str(key)
+        if isinstance(value, dict | list | tuple):
+            yield from _numbers(value, place)
+        elif type(value) is int and place.endswith(_SIZES):
+            yield place, value
+
+
+def _shown(keys: list[Any], limit: int = 20) -> str:
+    names = ", ".join(map(str, keys[:limit]))
+    return names if len(keys) <= limit else f"{names} and {len(keys) - limit} more"

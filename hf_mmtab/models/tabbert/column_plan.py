@@ -1,6 +1,7 @@
 """The column plan: which columns of a table become which fields, and its YAML form."""
 
 import difflib
+from collections import Counter
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ class ColumnPlan:
     # of a time column of numbers: s, ms, us or ns since 1970, or "number", which only orders rows and counts as
     # seconds; None: whole numbers are us (as version 0.1 had it), others s
     time_unit: str | None = None
+    # columns of texts such as 03/04/2024 that the training table wrote with the month first
+    month_first: tuple[str, ...] = ()
     label: tuple[str, ...] = ()  # one column for classes, several numbers for regression
     order: str = "time"  # "file": keep the rows of an entity as they come (the original)
     sep_column: bool = False  # a [SEP] cell at the end of each row (the original)
@@ -138,9 +141,7 @@ class ColumnPlan:
     def __post_init__(self) -> None:
         if not self.fields:
             raise ValueError("A column plan needs at least one field, found none.")
-        names = [f.name for f in self.fields]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
+        if twice := sorted(name for name, n in Counter(f.name for f in self.fields).items() if n > 1):
             raise ValueError(f"Expected different names of fields, found {twice} more than once.")
         if self.order not in ("time", "file"):
             raise ValueError(f"order must be 'time' or 'file', got {self.order!r}.")
@@ -233,7 +234,7 @@ class ColumnPlan:
             check_keys(settings or {}, known, f"field {name!r}")
             parsed.append(FieldPlan(name=str(name), **(settings or {})))
         rest = {k: v for k, v in plan.items() if k != "fields"}
-        for key in ("entity", "label", "special_tokens"):
+        for key in ("entity", "month_first", "label", "special_tokens"):
             if key in rest:
                 rest[key] = _names(rest[key], key)
         return cls(fields=tuple(parsed), **rest)

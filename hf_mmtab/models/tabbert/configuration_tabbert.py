@@ -13,6 +13,12 @@ from .travelling import TravellingMixin
 
 MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000
+MOST_UNITS = 10_000_000
+SIZES = (
+    "hidden_size", "num_attention_heads", "intermediate_size", "field_hidden_size", "field_num_heads",
+    "field_intermediate_size", "max_position_embeddings", "type_vocab_size", "lstm_hidden_size", "head_hidden_size",
+    "mlp_hidden_sizes", "statistics_hidden_size",
+)  # fmt: skip
 
 
 @strict
@@ -87,8 +93,9 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
     numeric_ranges: dict[str, list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if (kwargs.get("num_labels") or 0) > MOST_LABELS:  # transformers makes up a name for each
-            raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {kwargs['num_labels']}.")
+        labels = kwargs.get("num_labels") or 0
+        if not isinstance(labels, int) or labels > MOST_LABELS:  # a name is made up for each
+            raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {labels!r}.")
         super().__post_init__(**kwargs)
 
     def _travels_as(self) -> dict[str, str]:
@@ -252,11 +259,20 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
 
     def validate_sizes(self):
         for name in ("num_hidden_layers", "field_num_layers", "lstm_num_layers"):
-            if not 0 <= getattr(self, name) <= MOST_LAYERS:
+            least = 1 if name == "lstm_num_layers" else 0
+            if not least <= getattr(self, name) <= MOST_LAYERS:
                 raise ValueError(
-                    f"Expected {name} to be at most {MOST_LAYERS}, found {getattr(self, name)}. Is the config.json of "
-                    "the checkpoint damaged?"
+                    f"Expected {name} to be at least {least} and at most {MOST_LAYERS}, found {getattr(self, name)}. "
+                    "Is the config.json of the checkpoint damaged?"
                 )
+        for name in SIZES:
+            value = getattr(self, name)
+            for one in value if isinstance(value, list) else [value]:
+                if one is not None and not 1 <= one <= MOST_UNITS:
+                    raise ValueError(
+                        f"Expected {name} to be at least 1 and at most {MOST_UNITS:,}, found {value}. Correct it, or "
+                        "copy the config.json of the checkpoint again."
+                    )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, "

@@ -130,7 +130,8 @@ def read_batch(plan: ColumnPlan, rows: Any, history: EntityHistory | None) -> Ba
     """
     table = as_table(rows)
     needed = plan.columns if plan.reads_gaps else [str(plan.source(field)) for field in plan.fields]
-    absent = [name for name in needed if name not in table.column_names]
+    names = frozenset(table.column_names)
+    absent = [name for name in needed if name not in names]
     if absent:
         raise ValueError(
             f"Expected columns {absent}, found {table.column_names}. Rename the table's columns, read it "

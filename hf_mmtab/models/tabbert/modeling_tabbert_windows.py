@@ -1,19 +1,16 @@
 """Windows of rows in, one vector per window or per row out: what heads on TabBERT and on raw cells share."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from logging import ERROR
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, logging
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .checked_loading import logger
+from .checked_loading import without_report
 from .configuration_tabbert import TabBertConfig
 from .head_settings import HEAD_SETTINGS, OF_SURPRISE
 from .modeling_tabbert import TabBertForMaskedLM, TabBertModel, TabBertPreTrainedModel
@@ -310,17 +307,3 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             return last_real_row(rows, attention_mask)
         weights = attention_mask.to(rows.dtype)[:, :, None]
         return (rows * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-
-@contextmanager
-def without_report() -> Iterator[None]:
-    """Do not log the keys of a head that is left out on purpose; missing and foreign keys raise all the same."""
-    loggers = [logging.get_logger("transformers"), logger]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(ERROR)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)

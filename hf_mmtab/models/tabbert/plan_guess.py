@@ -12,6 +12,8 @@ from .values import PER_SECOND
 
 logger = logging.get_logger(__name__)
 
+NAMED = 5  # columns in one sentence
+ODD_SHARE = 0.1  # of times that are in another unit than the others by mistake
 YEAR_1980, YEAR_2100 = 315_532_800, 4_102_444_800  # seconds since 1970
 
 
@@ -38,7 +40,7 @@ def infer_plan(
         label: columns to predict, never an input.
 
     Raises:
-        ValueError: if a named column is absent.
+        ValueError: if a named column is absent, or a few times of another unit are among numbers.
     """
     entity = [entity] if isinstance(entity, str) else list(entity or [])
     label = [label] if isinstance(label, str) else list(label or [])
@@ -49,7 +51,7 @@ def infer_plan(
     if absent:
         raise ValueError(f"Expected columns {absent}, found {sample.columns}. Check entity, time and label.")
     planned: list[FieldPlan] = []
-    unit = time_unit(sample[time]) if time is not None else None
+    unit = checked_time_unit(sample[time]) if time is not None else None
     if time is not None:
         if unit in PER_SECOND:
             moments = (pl.col(time) * (10**6 / PER_SECOND[unit])).cast(pl.Int64).cast(pl.Datetime("us"))
@@ -59,12 +61,17 @@ def infer_plan(
         planned.append(
             FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p", binning="tails")
         )
-    for column, dtype in sample.schema.items():
-        if column in (*entity, time, *label):
-            continue
-        guess = _guess(sample[column], dtype, column, max_category_values)
-        static = bool(entity) and _is_static(sample, entity, column)
-        planned += [replace(g, static=static) for g in guess]
+    kinds = {name: kind for name, kind in sample.schema.items() if name not in (*entity, time, *label)}
+    found = {name: _guess(sample[name], kind, name, max_category_values) for name, kind in kinds.items()}
+    static = _static(sample, entity, [name for name, guess in found.items() if isinstance(guess, list)])
+    left_out: dict[str, list[str]] = {}
+    for name, guess in found.items():
+        if isinstance(guess, str):
+            left_out.setdefault(guess, []).append(name)
+        else:
+            planned += [replace(one, static=name in static) for one in guess]
+    for reason, names in left_out.items():
+        logger.warning(f"Left out of the plan, since {reason}: {_counted(names)}.")
     return ColumnPlan(tuple(planned), tuple(entity), time, time_unit=unit, label=tuple(label))
 
 
@@ -81,6 +88,29 @@ def time_unit(times: pl.Series) -> str | None:
     return "number" if max(abs(low), abs(high)) * 10**6 < 2**63 else None
 
 
+def checked_time_unit(times: pl.Series) -> str | None:
+    """Return the unit of times that are numbers, see `time_unit`.
+
+    Raises:
+        ValueError: if nearly all are moments of one unit; names the first that is not.
+    """
+    unit = time_unit(times)
+    if unit in PER_SECOND or not times.dtype.is_numeric():
+        return unit
+    for name, per_second in PER_SECOND.items():
+        odd = ~times.is_between(YEAR_1980 * per_second, YEAR_2100 * per_second, closed="left")
+        if 0 < odd.sum() <= ODD_SHARE * len(times):
+            row = int(odd.arg_true()[0])
+            cell = times[row]
+            raise ValueError(
+                f"Expected times of column {times.name!r} in {name} since 1970, as nearly all of them are, found "
+                f"{cell} in row {row + 1} ({int(odd.sum()):,} such of {len(times):,}). Correct the cells; if they "
+                f"stand for a missing value: `missing: ['{cell}']` (CSV); if all are plain numbers: `time_unit: "
+                "number` in the plan."
+            )
+    return unit
+
+
 def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPlan]:
     parts = ["month", "weekday"]
     if sample.schema[column] != pl.Date and (sample[column].dt.hour() != 0).any():
@@ -91,16 +121,18 @@ def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPl
     ]
 
 
-def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int) -> list[FieldPlan]:
+def _guess(
+    values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int
+) -> list[FieldPlan] | str:
+    """Return the fields of a column, or why it has none."""
     if dtype.is_nested():
-        logger.warning(f"Column {name!r} holds {dtype}, which no field can read: left out of the plan.")
-        return []
+        return f"no field can read {dtype}"
     present = values.drop_nulls()
     distinct = present.n_unique()
     if distinct + (len(present) < len(values)) <= 1:  # a missing value says something, too
-        found = f"nothing but {present[0]!r}" if distinct else "no value"
-        logger.warning(f"Column {name!r} holds {found} in the sample: left out of the plan.")
-        return []
+        return (
+            "all rows of the sample hold the same value" if distinct else "no row of the sample has a value"
+        )
     if distinct <= 1:
         return [FieldPlan(name=name)] if distinct else []
     if dtype == pl.Duration:
@@ -116,8 +148,7 @@ def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values
                 FieldPlan(name=f"{name}.sign", kind="sign", column=name),
             ]
         if distinct == len(present) and distinct > max_category_values:
-            logger.warning(f"Column {name!r} has a new value in every row: left out of the plan.")
-            return []
+            return "every row has a new value"
     if dtype.is_integer():
         if distinct <= max_category_values or _beyond_32_bits(present):
             return [FieldPlan(name=name)]
@@ -135,7 +166,23 @@ def _beyond_32_bits(values: pl.Series) -> bool:
     return bool(np.abs(values.to_numpy().astype(np.float64)).max() >= 2**31)
 
 
-def _is_static(sample: pl.DataFrame, entity: list[str], column: str) -> bool:
-    per_entity = sample.group_by(entity).agg(pl.len(), pl.col(column).n_unique().alias("values"))
-    repeated = per_entity.filter(pl.col("len") > 1)
-    return len(repeated) > 1 and bool((repeated["values"] == 1).all())
+def _static(sample: pl.DataFrame, entity: list[str], columns: list[str]) -> set[str]:
+    """Return the columns that never change within an entity of several rows."""
+    if not entity or not columns:
+        return set()
+    counts = [pl.col(name).n_unique().alias(f"{place}") for place, name in enumerate(columns)]
+    repeated = (
+        sample.group_by(pl.struct(entity).alias("who")).agg(pl.len(), *counts).filter(pl.col("len") > 1)
+    )
+    same = repeated.drop("who", "len").max() if len(repeated) > 1 else None
+    return (
+        set()
+        if same is None
+        else {name for name, most in zip(columns, same.row(0), strict=True) if most == 1}
+    )
+
+
+def _counted(names: list[str]) -> str:
+    """Return the first names of many, and how many more there are."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return f"{'column' if len(names) == 1 else 'columns'} {', '.join(map(repr, names[:NAMED]))}{more}"

@@ -141,12 +141,25 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         in the batch before.
 
         Args:
-            dataset: `datasets.Dataset`, the rows of a table, each entity's in the order of time.
+            dataset: `datasets.Dataset`, the rows of a table, each entity's in the order of time; or a `DatasetDict`,
+                whose splits are tables of their own: the first row of an entity in a split has no time gap.
             batch_size: rows that are encoded at once.
 
         Returns:
-            A `datasets.Dataset` with a column of ids per field, stored as `map` does, under the fingerprints of both.
+            A `datasets.Dataset` with a column of ids per field, stored as `map` does, under the fingerprints of both;
+            a `DatasetDict` of them for a `DatasetDict`.
+
+        Raises:
+            TypeError: for rows that are no such data set, an `IterableDataset` too.
         """
+        if isinstance(dataset, Mapping) and all(hasattr(split, "_fingerprint") for split in dataset.values()):
+            kind: Any = type(dataset)
+            return kind({name: self.encode_dataset(dataset[name], batch_size) for name in dataset})
+        if not hasattr(dataset, "_fingerprint"):
+            raise TypeError(
+                f"Expected a datasets.Dataset or DatasetDict, found {type(dataset).__name__}. Encode a stream by "
+                '`encode_batches(dataset.with_format("arrow").iter(batch_size))`, a table by `encode(table)`.'
+            )
         history = self.new_history()
         encoded = dataset.with_format("arrow").map(
             lambda rows: self.encode(rows, history),

@@ -3,6 +3,7 @@
 # A DataLoader's worker is a fork of its parent, in which the threads of polars do not run: whatever waits for them
 # waits for ever. Encoding therefore reads and computes with pyarrow and NumPy only.
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from .text_numbers import empty_as_missing, is_text, parse_money
 
+PROCESS = os.getpid()  # that loaded this module: another number means a fork
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
@@ -27,6 +29,11 @@ def as_table(rows: Any) -> pa.Table:
     if isinstance(rows, pa.RecordBatch):
         return pa.Table.from_batches([rows])
     if isinstance(rows, pl.LazyFrame):
+        if os.getpid() != PROCESS:
+            raise ValueError(
+                "Expected rows that are read already, found a LazyFrame in a forked worker, where polars has no "
+                "threads. Call `LazyFrame.collect()` before, or take num_workers=0."
+            )
         rows = rows.collect()
     if isinstance(rows, pl.DataFrame):
         # column by column: `DataFrame.to_arrow` may wait for polars' threads, which a forked process has not
@@ -74,22 +81,33 @@ def column(table: pa.Table, name: str) -> pa.Array:
     Raises:
         ValueError: if the table has no such column, or one of lists.
     """
-    if name not in table.column_names:
+    place = table.schema.get_field_index(name)
+    if place < 0:
         raise ValueError(
             f"Expected a column {name!r}, found {table.column_names}. Rename the table's column or edit the"
             " plan."
         )
-    chunked = table[name]
+    chunked = table.column(place)
     if pa.types.is_nested(chunked.type):
         raise ValueError(
             f"Expected single values in column {name!r}, found {chunked.type}. Remove its field from the plan, or "
             "split the column into several."
         )
+    if pa.types.is_binary(chunked.type) or pa.types.is_large_binary(chunked.type):
+        try:
+            chunked = chunked.cast(pa.large_string())
+        except pa.ArrowInvalid as error:
+            raise ValueError(
+                f"Expected text in UTF-8 in column {name!r}, found {chunked.type} that is none ({error}). Write it as "
+                "text, or take its field out of the plan."
+            ) from error
     array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # zero chunks
         array = pa.array([], type=chunked.type) if array.num_chunks == 0 else pa.concat_arrays(array.chunks)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_timestamp(array.type) and array.type.tz is not None:
+        array = pc.local_timestamp(array)  # as it is written, see `hf_mmtab.data.written_times`
     return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
 
 

@@ -134,11 +134,15 @@ class UpdateAudit(AuditAnswers):
                 part: sample.read_has_gradient(self._optimized) for part, sample in self._samples.items()
             }
 
-    def after_step(self, step: int, epoch: float) -> None:
-        """Compare the weights just after the optimizer step with those of `before_step`, and write the record."""
+    def after_step(self, step: int, epoch: float) -> bool:
+        """Compare the weights just after the optimizer step with those of `before_step`, and write the record.
+
+        Returns:
+            Whether there is a record of this step.
+        """
         self.position.step = step + 1
         if self._before is None:
-            return
+            return False
         before, self._before = self._before, None
         after = {part: sample.read() for part, sample in self._samples.items()}
         for part, status in self.position.statuses.items():
@@ -147,6 +151,7 @@ class UpdateAudit(AuditAnswers):
             status.stuck_share = stuck if status.learning_rate > 0 else 0.0
         self._measure_since_start(step + 1, after)
         self._write(epoch)
+        return True
 
     def end(self, epoch: float) -> None:
         """Measure all parts when training has ended."""

@@ -4,6 +4,7 @@ import logging
 
 import datasets
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from hf_mmtab import TabBertProcessor
@@ -44,3 +45,30 @@ def test_encoding_by_map_is_told_where_gaps_may_be_lost(rows, monkeypatch):
     said.clear()
     dataset.map(lambda batch: without.encode(batch).to_pydict(), batched=True)
     assert said == []
+
+
+def test_each_split_of_a_dict_is_a_table_of_its_own(rows):
+    processor = TabBertProcessor(PLAN).fit(rows)
+    whole = datasets.Dataset.from_polars(rows)
+    splits = datasets.DatasetDict(train=whole.select(range(9)), test=whole.select(range(9, 20)))
+    encoded = processor.encode_dataset(splits, batch_size=7)
+    assert isinstance(encoded, datasets.DatasetDict)
+    for name, split in splits.items():
+        assert encoded[name].to_dict() == processor.encode(split).to_pydict()
+    assert processor.encode_dataset(datasets.DatasetDict()) == {}
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: datasets.IterableDatasetDict(train=one)])
+def test_a_stream_is_told_the_way_that_works(wrap, rows):
+    processor = TabBertProcessor(PLAN).fit(rows)
+    stream = datasets.Dataset.from_polars(rows).to_iterable_dataset()
+    with pytest.raises(TypeError, match=r"found Iterable.*encode_batches\(dataset\.with_format"):
+        processor.encode_dataset(wrap(stream))
+    batches = processor.encode_batches(stream.with_format("arrow").iter(7))
+    assert pa.concat_tables(batches).to_pydict() == processor.encode(rows).to_pydict()
+
+
+@pytest.mark.parametrize("table", [[{"who": 1}], {"who": [1]}, pa.table({"who": [1]}), None])
+def test_other_rows_are_told_their_way(table):
+    with pytest.raises(TypeError, match=r"Expected a datasets\.Dataset or DatasetDict, found"):
+        TabBertProcessor(PLAN).encode_dataset(table)

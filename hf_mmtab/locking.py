@@ -1,0 +1,93 @@
+"""One process at a time in a folder, and drafts of outputs that only one process writes."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LOCK_FILE = ".lock"  # beside it lies `.lock.owner` while a run goes on
+DRAFT_SUFFIX = ".hf_mmtab-draft"
+
+
+def refuse_file(folder: Path, key: str = "output_dir") -> None:
+    """Raise a ValueError if there is a file where a folder is wanted; `key` named it."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Expected a folder as {key}, found a file at {str(folder)!r}. Choose another one.")
+
+
+@contextmanager
+def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") -> Iterator[None]:
+    """Hold a folder for this process; the system releases it when the process ends, however it ends.
+
+    Args:
+        folder: made if needed.
+        is_main_process: the other processes of a run do not lock.
+        key: what names the folder in the recipe or on the command line.
+
+    Raises:
+        BlockingIOError: if another process holds the folder; names it.
+    """
+    if not is_main_process:
+        yield
+        return
+    refuse_file(folder, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    file, owner = folder / LOCK_FILE, folder / f"{LOCK_FILE}.owner"
+    try:
+        with FileLock(file, timeout=0):
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            try:
+                yield
+            finally:
+                owner.unlink(missing_ok=True)
+    except Timeout as error:
+        name = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        raise BlockingIOError(
+            f"Expected {str(folder)!r} for this run alone, found that {name} is running there. Wait for it, or choose "
+            f"another {key}."
+        ) from error
+
+
+@contextmanager
+def draft_folder(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside an output, for this process alone: `.NAME.hf_mmtab-draft/work`.
+
+    It goes with all that was written there when the block ends; what a killed process left goes at the next start.
+
+    Raises:
+        BlockingIOError: if another process is writing this output.
+        ValueError: if something else lies there.
+    """
+    folder = out.with_name(f".{out.name}{DRAFT_SUFFIX}")
+    work = folder / "work"
+    if folder.is_symlink() or (work.exists() and not (folder / LOCK_FILE).is_file()):
+        raise ValueError(
+            f"Expected no more at {str(folder)!r} than what this command wrote there, found a link or files of "
+            "something else. Move them elsewhere."
+        )
+    locked = False
+    try:
+        with lock_folder(folder, True, "output"):
+            locked = True
+            try:
+                _start_anew(work)
+                work.mkdir()
+                yield work
+            finally:
+                _start_anew(work)
+    finally:
+        if locked:
+            with suppress(OSError):  # files of others stay, or the next process is there already
+                (folder / LOCK_FILE).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _start_anew(work: Path) -> None:
+    if work.is_symlink():
+        raise ValueError(f"Expected a folder at {str(work)!r}, found a link. Remove it.")
+    if work.exists():
+        shutil.rmtree(work)

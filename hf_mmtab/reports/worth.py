@@ -1,0 +1,71 @@
+"""Whether a model is worth anything: its scores beside those of the best constant answer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..metrics import scores_for
+from ..metrics.names import lower_is_better, metric_name
+from .facts import RunFacts
+
+
+@dataclass(frozen=True)
+class ConstantAnswer:
+    """The best answer that is the same for every row of the headline's split.
+
+    Args:
+        words: what it answers.
+        scores: metric → value.
+    """
+
+    words: str
+    scores: dict[str, float]
+
+
+def constant_answer(facts: RunFacts) -> ConstantAnswer | None:
+    """Return the constant answer and its scores; None without labelled predictions.
+
+    Of classes it knows how often each occurs in these rows, of targets their mean: more than any model is told.
+    """
+    predictions = facts.main_predictions
+    if predictions is None:
+        return None
+    labels = np.asarray(predictions.labels)
+    if facts.problem_type == "single_label_classification":
+        shares = np.bincount(labels, minlength=len(facts.id2label)) / len(labels)
+        words = f"always {facts.id2label[int(shares.argmax())]}"
+    else:
+        shares = np.nanmean(labels.reshape(len(labels), -1), axis=0)
+        words = (
+            "always the mean" if facts.problem_type == "regression" else "each label as often as it occurs"
+        )
+    constant = np.broadcast_to(shares, (len(labels), len(shares)))
+    return ConstantAnswer(words, scores_for(facts.problem_type, labels, constant, facts.id2label))
+
+
+def warnings_of_worth(facts: RunFacts, constant: ConstantAnswer | None) -> list[str]:
+    """Return what a reader must know before anything else: the model is no better than a constant, or is one."""
+    predictions, metric = facts.main_predictions, str(facts.main_metric)
+    if constant is None or predictions is None:
+        return []
+    found = []
+    decided = np.asarray(facts.decisions(predictions))
+    if len(decided) > 1 and (decided == decided[0]).all():
+        answer = "the same values" if facts.problem_type == "regression" else "one answer"
+        if decided.ndim == 1 and facts.problem_type != "regression":
+            answer = f"one answer, {facts.id2label[int(decided[0])]},"
+        found.append(f"The model gives {answer} for all {len(decided):,} rows.")
+    own, other = facts.scores.get(metric), constant.scores.get(metric)
+    if own is None or other is None:
+        return found
+    sign = -1 if lower_is_better(metric) else 1
+    told = (
+        f"{metric_name(metric)} {own:.3f} against {other:.3f} of the best constant answer ({constant.words})"
+    )
+    interval = facts.intervals.get(metric)
+    worst = own if interval is None else interval.high if lower_is_better(metric) else interval.low
+    if sign * (own - other) <= 0:
+        found.append(f"The model is no better than a constant: {told}. It is not worth using.")
+    elif sign * (worst - other) <= 0:
+        found.append(f"The model is not told apart from a constant: {told}, which lies within its interval.")
+    return found

@@ -1,0 +1,114 @@
+"""A config.json that does not fit its weights gives one message with the key or the tensor, and nothing is built."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, BertConfig, ResNetConfig
+
+from hf_mmtab import (
+    MMBTBaselineConfig,
+    MMBTBaselineForClassification,
+    MMBTConfig,
+    MMBTForClassification,
+    TabBertConfig,
+    TabBertLstmForSequenceClassification,
+)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folders of tiny models."""
+    root = tmp_path_factory.mktemp("saved")
+    torch.manual_seed(0)
+    text = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=40, cls_token_id=1, sep_token_id=2,
+    )  # fmt: skip
+    image = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    MMBTForClassification(MMBTConfig.from_text_image_configs(text, image)).save_pretrained(root / "mmbt")
+    baseline = MMBTBaselineConfig.from_text_image_configs(text, image, hidden_sizes=[8])
+    MMBTBaselineForClassification(baseline).save_pretrained(root / "baseline")
+    table = TabBertConfig(
+        fields=["a", "b"], field_ranges=[[6, 10], [10, 20]], vocab_size=20, hidden_size=16, field_hidden_size=8,
+        field_num_heads=2, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+    )  # fmt: skip
+    TabBertLstmForSequenceClassification(table).save_pretrained(root / "table")
+    return root
+
+
+# kind of model, key of its config, value, what the message names
+IMPOSSIBLE = [
+    ("mmbt", "text_config.num_attention_heads", 0, "text_config.num_attention_heads to be at least 1"),
+    ("mmbt", "text_config.num_attention_heads", 3, "multiple of the number of attention heads"),
+    ("mmbt", "text_config.hidden_size", 0, "text_config.hidden_size to be at least 1"),
+    ("mmbt", "text_config.hidden_size", 17, "multiple of the number of attention heads"),
+    ("mmbt", "text_config.intermediate_size", 10**12, "text_config.intermediate_size .* found 1000000000000"),
+    ("mmbt", "text_config.hidden_act", "nix", "KeyError: 'nix'"),
+    ("mmbt", "image_config.hidden_sizes", [], "config.json in .* that fits MMBTForClassification"),
+    ("mmbt", "image_config.hidden_sizes", [0, 4], "image_config.hidden_sizes to be at least 1"),
+    ("mmbt", "image_hidden_size", -1, "image_hidden_size to be at least 1"),
+    ("mmbt", "num_segments", 10**12, "num_segments must be .* at most"),
+    ("baseline", "text_config.vocab_size", 0, "text_config.vocab_size to be at least 1"),
+    ("baseline", "hidden_sizes", [0], "hidden_sizes to be at least 1"),
+    ("baseline", "num_labels", "x", "Expected num_labels"),
+    ("table", "num_attention_heads", 0, "num_attention_heads to be at least 1"),
+    ("table", "num_attention_heads", -1, "num_attention_heads to be at least 1"),
+    ("table", "field_num_heads", 0, "field_num_heads to be at least 1"),
+    ("table", "hidden_size", 15, "hidden_size must be a multiple of num_attention_heads"),
+    ("table", "hidden_size", 10**12, "hidden_size to be at least 1 and at most"),
+    ("table", "lstm_hidden_size", 0, "lstm_hidden_size to be at least 1"),
+    ("table", "lstm_num_layers", 0, "lstm_num_layers to be at least 1"),
+    ("table", "mlp_hidden_sizes", [0], "mlp_hidden_sizes to be at least 1"),
+    ("table", "hidden_act", "nix", "KeyError: 'nix'"),
+]
+# … the shape that the config asks for, and the one that the weights have
+MISFITS = [
+    ("mmbt", "text_config.intermediate_size", 64, r"shape \[64\].*intermediate_size: 64\), found \[32\]"),
+    ("mmbt", "text_config.vocab_size", 60, r"word_embeddings.weight of shape \[60, 16\].*vocab_size: 60\)"),
+    (
+        "mmbt",
+        "image_config.embedding_size",
+        12,
+        r"embedding_size: 12\), found \[8, 3, 7, 7\].* more that differ",
+    ),
+    (
+        "mmbt",
+        "image_hidden_size",
+        18,
+        r"image_projection.weight of shape \[16, 18\].*image_hidden_size: 18\)",
+    ),
+    ("baseline", "hidden_sizes", [9], r"hidden_sizes: 9\)"),
+    ("baseline", "text_config.max_position_embeddings", 10**7, r"max_position_embeddings: 10000000\)"),
+    ("table", "intermediate_size", 10**6, r"intermediate_size: 1000000\), found \[32\]"),
+    ("table", "vocab_size", 30, r"vocab_size: 30\), found \[20, 8\]"),
+    ("table", "max_position_embeddings", 5, r"max_position_embeddings: 5\), found \[512, 16\]"),
+    ("table", "lstm_hidden_size", 3, r"lstm_hidden_size: 3\)"),
+    ("table", "id2label", {"0": "a", "1": "b", "2": "c"}, r"classifier.* \(num_labels: 3\), found \[2"),
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "value", "message"), IMPOSSIBLE + MISFITS)
+def test_the_key_or_the_tensor_is_named(kind, key, value, message, saved, tmp_path, capfd):
+    folder = shutil.copytree(saved / kind, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    place = config
+    *path, last = key.split(".")
+    for part in path:
+        place = place[part]
+    place[last] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Exception, match=message) as caught:
+        AutoModelForSequenceClassification.from_pretrained(folder)
+    assert isinstance(caught.value, ValueError) or type(caught.value).__name__.startswith("StrictDataclass")
+    assert "MISMATCH" not in "".join(capfd.readouterr())  # transformers' report beside the message
+
+
+@pytest.mark.parametrize("kind", ["mmbt", "baseline", "table"])
+def test_whole_models_load_and_may_be_told_to_ignore_shapes(kind, saved):
+    model = AutoModelForSequenceClassification.from_pretrained(saved / kind)
+    other = AutoModelForSequenceClassification.from_pretrained(
+        saved / kind, num_labels=5, ignore_mismatched_sizes=True
+    )
+    assert model.config.num_labels == 2 and other.config.num_labels == 5
