@@ -1,11 +1,13 @@
 """New rows from a TabGPT checkpoint: inside the fields' values, after each history's past, decided by the seed."""
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from hf_mmtab import TabBertConfig, TabBertForMaskedLM, TabBertProcessor, TabGPT2Config, TabGPT2LMHeadModel
 from hf_mmtab.commands.generate import main
+from hf_mmtab.models.tabbert.drawn_rows import draw_rows
 
 PLAN = {
     "entity": "who",
@@ -89,6 +91,31 @@ def test_the_seed_decides_and_the_batch_does_not(run, generate):
     first = generate(*given, name="a.parquet")
     assert first.equals(generate(*given, "--batch_size", 3, name="b.parquet"))
     assert not first.equals(generate(*given[:-1], 2, name="c.parquet"))
+
+
+def test_every_kind_of_number_lies_in_its_bin_and_fills_are_null():
+    rows = {
+        "t": [1e9 + 1e5 * i * i for i in range(60)],
+        "price": [float(i * i) for i in range(60)],
+        "dollars": [0.25 * i for i in range(60)],
+        "state": [("FL", None)[i % 2] for i in range(60)],
+    }
+    fields = {
+        "t": {"kind": "numeric", "transform": "minmax", "num_bins": 5, "binning": "original"},
+        "price": {"kind": "numeric", "transform": "log1p", "num_bins": 5},
+        "dollars": {"kind": "money", "transform": "log_floor_1", "num_bins": 5, "binning": "original"},
+        "state": {"fill": "None"},
+        "signed": {"kind": "sign", "column": "price"},
+    }
+    processor = TabBertProcessor({"fields": fields}).fit(rows)
+    encoded = processor.encode(rows)
+    ids = np.stack([encoded[name].to_numpy() for name in processor.fields], axis=1)[None]
+    drawn = draw_rows(processor, ids, np.zeros(1))
+    again = processor.encode(drawn)
+    for name in ("t", "price", "dollars", "state"):
+        assert again[name].equals(encoded[name]), name
+        assert name == "state" or not np.allclose(drawn[name].to_numpy(), rows[name])
+    assert drawn["state"].to_pylist() == rows["state"]
 
 
 def test_named_histories_go_on_or_begin(run, generate):

@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
-from .configuration_tabbert import MOST_LAYERS
+from .configuration_tabbert import MOST_LAYERS, MOST_UNITS
 from .id_ranges import require_columns
 from .travelling import TravellingMixin
 
@@ -68,9 +68,14 @@ class TabGPT2Config(TravellingMixin, GPT2Config):
     def validate_columns(self) -> None:
         require_columns(self.fields, self.field_ranges, self.vocab_size)
 
-    def validate_layers(self) -> None:
-        if not 1 <= self.n_layer <= MOST_LAYERS:
-            raise ValueError(f"n_layer must be between 1 and {MOST_LAYERS}, got {self.n_layer}.")
+    def validate_sizes(self) -> None:
+        for name in ("n_layer", "n_head", "n_embd", "n_inner", "n_positions"):
+            size, most = getattr(self, name), MOST_LAYERS if name == "n_layer" else MOST_UNITS
+            if size is not None and not 1 <= size <= most:
+                raise ValueError(
+                    f"Expected {name} to be at least 1 and at most {most:,}, found {size}. Correct it, or copy the "
+                    "config.json of the checkpoint again."
+                )
 
     def validate_positions(self) -> None:
         if self.fields and self.n_positions <= self.num_fields:

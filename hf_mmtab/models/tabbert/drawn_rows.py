@@ -21,7 +21,8 @@ def draw_rows(
 
     A column that several fields read comes from a field of bins, if one reads it. The time column is made of all of
     its fields: the time since the row before, drawn within its bin so that month, weekday, hour … fit if they can.
-    [MISSING] and [UNK] are null; a hashed value is the name of its bucket.
+    [MISSING], [UNK] and what a plan fills in for missing values are null; a hashed value is the name of its bucket.
+    Where a field has bins of the time itself, as the paper's plan, times lie anywhere in them, in no order.
 
     Args:
         processor: fitted, of the model.
@@ -51,6 +52,8 @@ def _draw(field: Any, ids: np.ndarray, uniforms: np.ndarray) -> pa.Array:
     places = ids.reshape(-1) - field.first_value_id
     known = (places >= 0) & (places < field.size)
     values = field.draw(np.where(known, places, 0), uniforms.reshape(-1))
+    if field.plan.fill is not None:  # what stood for a missing value
+        known &= np.asarray(pc.not_equal(values, pa.scalar(field.plan.fill, values.type)))
     return pc.if_else(pa.array(known), values, pa.scalar(None, values.type))
 
 

@@ -162,6 +162,8 @@ def test_what_does_not_fit_is_refused(small):
         TabGPT2LMHeadModel(TabGPT2Config())
     for message, changes in {
         "Expected n_positions above 3, .* found 3": {"n_positions": 3},
+        "Expected n_layer to be at least 1 and at most 1,000, found 10000000": {"n_layer": 10**7},
+        "Expected n_embd to be at least 1 and at most 10,000,000, found 0": {"n_embd": 0},
         "Expected bos_token_id within 0 and vocab_size=39, found 39": {"bos_token_id": 39},
         "Expected field_ranges that do not overlap": {"field_ranges": [[4, 10], [9, 19], [19, 39]]},
     }.items():
