@@ -14,6 +14,7 @@ COMMANDS = {
     "report": "finished runs beside each other on one page: RUN RUN ... --out FOLDER",
     "predict": "classify new rows: CHECKPOINT INPUT OUT",
     "drift": "how a table differs from the training rows: CHECKPOINT TABLE OUT.html",
+    "generate": "draw new rows from a TabGPT: CHECKPOINT OUT [--condition TABLE]",
     "embed": "write TabBERT's embeddings of rows: CHECKPOINT INPUT OUT.parquet",
     "export": "write a model as ONNX, checked against torch: CHECKPOINT OUT [--int8]",
     "serve": "answer over HTTP with an exported model, without torch: FOLDER [--port 8000]",

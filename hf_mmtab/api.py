@@ -29,6 +29,8 @@ from .models.tabbert import (
     TabBertPooledForSequenceClassification,
     TabBertProcessor,
     TabBertRawLstmForSequenceClassification,
+    TabGPT2Config,
+    TabGPT2LMHeadModel,
 )
 from .models.tabbert import register as _register_tabbert
 from .pipelines import register as _register_pipelines

@@ -161,7 +161,7 @@ def test_what_is_not_known_is_not_said(model_dir):
 def test_unknown_model_types_are_refused(facts, tmp_path):
     folder = saved_config(tmp_path / "other", {"model_type": "bert"})
     with pytest.raises(
-        ValueError, match=r"model_type of \['mmbt', 'mmbt_baseline', 'tabbert'\] in .*found 'bert'"
+        ValueError, match=r"model_type of \['mmbt', 'mmbt_baseline', 'tabbert', 'tabgpt2'\] in .*found 'bert'"
     ):
         write_model_card(facts, folder)
 

@@ -122,8 +122,11 @@ class TabBertSizes:
 @strict
 @dataclass(kw_only=True)
 class TabBertModelArguments(ModelArguments, TabBertSizes):
-    """TabBERT for pretraining."""
+    """TabBERT or TabGPT for pretraining."""
 
+    architecture: Literal["tabbert", "gpt2"] = key(
+        "tabbert", "gpt2: TabGPT, which predicts cell after cell and generates rows (`hf-mmtab generate`)."
+    )
     preset: Literal["paper"] | None = key(
         None, "paper: 12 layers, as many heads as columns, hidden size columns × field_hidden_size."
     )
@@ -133,6 +136,27 @@ class TabBertModelArguments(ModelArguments, TabBertSizes):
         """Return the keys of sizes that the recipe gives."""
         keys = [*(one.name for one in fields(TabBertSizes)), "preset", "dropout"]
         return [key for key in keys if getattr(self, key) is not None]
+
+    def gpt2_sizes(self) -> dict[str, object]:
+        """Return the sizes of a TabGPT as `GPT2Config` names them; what is left out is as in TabBERT.
+
+        Raises:
+            ValueError: for a key that says something of TabBERT alone.
+        """
+        shared = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "dropout")
+        if foreign := [name for name in self.given_sizes() if name not in shared]:
+            raise ValueError(
+                f"Expected no {', '.join(foreign)} beside architecture: gpt2, whose sizes are {', '.join(shared)}. "
+                f"Take them out: {' '.join(f'--{name} null' for name in foreign)}"
+            )
+        dropout = 0.1 if self.dropout is None else self.dropout
+        return {
+            "n_embd": self.hidden_size or 256,
+            "n_layer": self.num_hidden_layers or 4,
+            "n_head": self.num_attention_heads or 4,
+            "n_inner": self.intermediate_size or 1024,
+            **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout),
+        }
 
     def sizes(self) -> dict[str, object]:
         """Return the keys of the configuration that the recipe gives."""

@@ -4,7 +4,7 @@
 |----------------------|------------------------------------------------------------------------------------|
 | `mmbt`               | run folder of facebookresearch/mmbt (`model_best.pt`, `args.pt`), any of its models |
 | `mmbt_transformers4` | `pytorch_model.bin` (or its folder) of the MMBT of transformers 2 to 4             |
-| `tabformer`          | checkpoint folder of IBM/TabFormer (`pytorch_model.bin`, `config.json`)            |
+| `tabformer`          | checkpoint folder of IBM/TabFormer, BERT or GPT-2 (`pytorch_model.bin`, `config.json`) |
 | `lstm`               | state dict of the published BertModel + LSTM + Linear; `--config` of its pretraining |
 
 Nothing in SRC is run: pickles are read with inert stand-ins. DST is written when it is whole.

@@ -1,4 +1,5 @@
-"""`pretrain RECIPE.yaml [--key value …]`: TabBERT learns a table by recovering masked cells.
+"""`pretrain RECIPE.yaml [--key value …]`: TabBERT learns a table by recovering masked cells, or TabGPT by predicting
+each cell from those before it (`architecture: gpt2`).
 
 The table is read, split, encoded to disk and cut into windows; the best checkpoint is saved with its processor, and
 every field's accuracy stands beside what two guesses without a model are worth. A run that was interrupted resumes.

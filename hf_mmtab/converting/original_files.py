@@ -18,7 +18,8 @@ from .tabformer_weights import kind_of_state_dict
 from .torch_files import load_tensors, read_state_dict, read_torch_file
 
 MAX_NAME = 100  # characters of a column; it is repeated for every token
-COUNTERS = ("num_batches_tracked", "position_ids")  # what is whole numbers in a state dict
+# what is whole numbers in a state dict; the last is the causal mask of a GPT-2
+COUNTERS = ("num_batches_tracked", "position_ids", ".attn.bias")
 PICKLES = (b"\x80", b"(", b"}", b"ccollections\n", b"ccopy_reg\n")  # how one begins, of any protocol
 RUN_FILES = ("model_best.pt", "checkpoint.pt")  # the best epoch of an MMBT run, else its last
 WEIGHT_FILES = ("pytorch_model.bin", "model.safetensors")

@@ -9,9 +9,11 @@ import torch
 from ..models.tabbert.configuration_tabbert import TabBertConfig
 from ..models.tabbert.modeling_tabbert import TabBertForMaskedLM, TabBertPreTrainedModel
 from ..models.tabbert.modeling_tabbert_lstm import TabBertLstmForSequenceClassification
+from ..models.tabbert.modeling_tabgpt import TabGPT2LMHeadModel
 from ..models.tabbert.processing_tabbert import TabBertProcessor
-from .checks import TensorFate, Tensors, require_fit, shape_of
+from .checks import TensorFate, Tensors, require_fit, shape_of, shown
 from .tabformer_config import convert_config, require_settings, require_sizes, revert_config
+from .tabformer_gpt2 import convert_gpt2
 from .tabformer_vocabulary import OriginalEncoders, processor_from_original
 from .tabformer_weights import convert_state_dict, kind_of_state_dict, name_parts, revert_state_dict
 
@@ -20,7 +22,7 @@ from .tabformer_weights import convert_state_dict, kind_of_state_dict, name_part
 class ConvertedTabFormer:
     """Our model and processor; what became of every tensor; our id of each original id."""
 
-    model: TabBertPreTrainedModel
+    model: TabBertPreTrainedModel | TabGPT2LMHeadModel
     processor: TabBertProcessor
     fates: list[TensorFate]
     id_map: torch.Tensor
@@ -38,8 +40,8 @@ def convert_tabformer(
 
     Args:
         original: `config.json` of the pretraining checkpoint.
-        state_dict: of a TabFormer BERT (hierarchical, flat with or without `--field_ce`), or of the published
-            BertModel + LSTM + Linear.
+        state_dict: of a TabFormer BERT (hierarchical, flat with or without `--field_ce`), of its GPT-2, or of the
+            published BertModel + LSTM + Linear.
         tokens: the vocabulary, `Field_token` in the order of ids.
         encoders: what `encoder_fit.pkl` of the same run holds.
         field_ce: whether a flat model was trained with `--field_ce`; found in `architectures` if left out.
@@ -49,12 +51,15 @@ def convert_tabformer(
         ValueError: if the parts do not belong together, or a tensor is unknown.
     """
     kind = kind_of_state_dict(state_dict)
-    require_settings(original)
-    if len(tokens) != original["vocab_size"]:
+    if kind != "gpt2":
+        require_settings(original)
+    if len(tokens) != original.get("vocab_size"):
         raise ValueError(
-            f"Expected a vocabulary of {original['vocab_size']} tokens (vocab_size of config.json), found "
+            f"Expected a vocabulary of {shown(original.get('vocab_size'))} tokens (vocab_size of config.json), found "
             f"{len(tokens)}. Pass the vocabulary of the same run."
         )
+    if kind == "gpt2":
+        return ConvertedTabFormer(*convert_gpt2(original, state_dict, tokens, encoders))
     if kind != "lstm" and original["flatten"] != (kind == "flat"):
         raise ValueError(
             f"Expected a {'flat' if original['flatten'] else 'hierarchical'} model, as config.json says, found a "

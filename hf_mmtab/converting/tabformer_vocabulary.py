@@ -103,7 +103,7 @@ def _foreign_token(token: str, place: int, tokens: Sequence[str]) -> ValueError:
 
 
 def processor_from_original(
-    tokens: Sequence[str], encoders: OriginalEncoders
+    tokens: Sequence[str], encoders: OriginalEncoders, sep_column: bool = True
 ) -> tuple[TabBertProcessor, torch.Tensor]:
     """Build the fitted processor that gives the original's ids.
 
@@ -113,6 +113,7 @@ def processor_from_original(
     Args:
         tokens: the vocabulary, `Field_token` in the order of ids.
         encoders: of the same run.
+        sep_column: whether rows end with [SEP], as for BERT; GPT-2 has none.
 
     Returns:
         The processor, and our id of each original id, shape `(vocab,)`.
@@ -129,7 +130,7 @@ def processor_from_original(
             f"Expected the encoder of Timestamp to hold nanoseconds since 1970, found {encoders.first:g} to "
             f"{encoders.last:g}. It was fitted with a pandas whose timestamps have another unit."
         )
-    plan = paper_card_plan(num_bins=bins.pop(), skip_user="User" not in fields)
+    plan = paper_card_plan(num_bins=bins.pop(), skip_user="User" not in fields, sep_column=sep_column)
     processor = TabBertProcessor(plan.edit(label_ids=len(fields[LABEL_FIELD])))
     id_map = torch.arange(len(tokens))
     start, made = len(ORIGINAL_SPECIAL_TOKENS), make_fields(processor.plan)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ..models.tabbert.configuration_tabbert import TabBertConfig
+from ..models.tabbert.configuration_tabgpt import TabGPT2Config
 from .checks import TensorFate, Tensors, shape_of
 
 # Ids that the original lacks ([UNK] and [MISSING] of a field) are scored so low that no probability
@@ -47,10 +48,10 @@ class ConvertedTabBert:
 
 
 def kind_of_state_dict(state_dict: Tensors) -> str:
-    """Return "hierarchical", "flat" or "lstm" (the published BertModel + LSTM + Linear).
+    """Return "hierarchical", "flat", "gpt2" or "lstm" (the published BertModel + LSTM + Linear).
 
     Raises:
-        ValueError: if it is TabFormer's GPT-2, or none of the known models.
+        ValueError: if it is none of the known models.
     """
     if any(name.startswith("tab_embeddings.") for name in state_dict):
         return "hierarchical"
@@ -59,10 +60,7 @@ def kind_of_state_dict(state_dict: Tensors) -> str:
     if "bert.embeddings.word_embeddings.weight" in state_dict:
         return "flat"
     if any(name.startswith("transformer.h.") for name in state_dict):
-        raise ValueError(
-            "Expected a TabFormer BERT checkpoint, found TabFormer's GPT-2 (tensors named transformer.h.*). "
-            "It generates rows and has no counterpart here yet: convert one trained with --lm_type bert."
-        )
+        return "gpt2"
     raise ValueError(
         "Expected a checkpoint of TabFormer or of its published LSTM fine-tuning, "
         f"found tensors {sorted(state_dict)[:5]}."
@@ -115,7 +113,7 @@ def convert_state_dict(
     """
     kind = kind_of_state_dict(state_dict)
     prefix, words_name, head = name_parts(kind)
-    ids = _Ids(config, shape_of(state_dict, words_name, 2)[0], id_map)
+    ids = MovedIds(config, shape_of(state_dict, words_name, 2)[0], id_map)
     tied = {}
     if kind == "flat":
         tied = {f"{head}bias": f"{head}decoder.bias", f"{head}decoder.weight": words_name}
@@ -130,7 +128,7 @@ def convert_state_dict(
             target = "model.embeddings.word_embeddings.weight"
             ours[target] = ids.embeddings(name, tensor)
         elif name in tied:
-            _require_equal(state_dict, name, tied[name])
+            require_equal(state_dict, name, tied[name])
             reason = f"tied to {tied[name]}"
         elif name == f"{head}decoder.bias" and kind == "flat":
             ours[target := "head.bias"] = ids.rows(name, tensor, NEW_ID_BIAS)
@@ -150,7 +148,8 @@ def convert_state_dict(
     return ConvertedTabBert(config, ours, fates)
 
 
-def _require_equal(state_dict: Tensors, name: str, other: str) -> None:
+def require_equal(state_dict: Tensors, name: str, other: str) -> None:
+    """Raise a ValueError unless two tensors that the original ties are there and the same."""
     if other not in state_dict:
         raise ValueError(
             f"Expected {other!r} beside {name!r}, to which the original ties it, found none. The checkpoint is not "
@@ -163,10 +162,12 @@ def _require_equal(state_dict: Tensors, name: str, other: str) -> None:
         )
 
 
-class _Ids:
+class MovedIds:
     """Moves rows of a vocabulary from the original's ids to ours."""
 
-    def __init__(self, config: TabBertConfig, original_size: int, id_map: torch.Tensor | None):
+    def __init__(
+        self, config: TabBertConfig | TabGPT2Config, original_size: int, id_map: torch.Tensor | None
+    ):
         if id_map is None:
             if original_size != config.vocab_size:
                 raise ValueError(
@@ -186,6 +187,7 @@ class _Ids:
             raise ValueError(f"Expected id_map to give each id one place below {config.vocab_size}.")
 
     def rows(self, name: str, tensor: torch.Tensor, fill: float) -> torch.Tensor:
+        """Return the rows of a tensor at our ids; ids that the original lacks get `fill`."""
         if not tensor.dim() or tensor.shape[0] != self.size:
             raise ValueError(
                 f"Expected {self.size} rows, one for each id of the vocabulary, found shape {tuple(tensor.shape)} in "

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoProcessor,
@@ -134,7 +135,7 @@ def _convert_run(
 
 
 def convert_table(options: argparse.Namespace) -> Conversion:
-    """A TabFormer BERT, or the published LSTM on one."""
+    """A TabFormer BERT or GPT-2, or the published LSTM on a BERT."""
     files = read_tabformer(options.src, options.config)
     is_lstm = "regressor.weight" in files.state_dict
     if is_lstm != (options.kind == "lstm"):
@@ -152,7 +153,7 @@ def convert_table(options: argparse.Namespace) -> Conversion:
     files.read += [vocabulary, fitted]
     config: Any = made.model.config
     facts = {
-        "layout": "flat" if config.flatten else "hierarchical",
+        "layout": "hierarchical" if not getattr(config, "flatten", True) else "flat",
         "columns": ", ".join(config.fields),
         "ids": config.vocab_size,
         "moved ids": f"{int((made.id_map != torch.arange(len(tokens))).sum())} of bins, now in increasing order",
@@ -223,8 +224,11 @@ def fate_lines(fates: Iterable[TensorFate]) -> list[str]:
 
 def require_same_when_loaded(folder: Path, model: PreTrainedModel, processor: Any) -> None:
     """Raise a ValueError unless the Auto classes give back the same model and processor."""
-    masked = type(model).__name__.endswith("ForMaskedLM")
-    auto = AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
+    autos = {"ForMaskedLM": AutoModelForMaskedLM, "LMHeadModel": AutoModelForCausalLM}
+    auto: Any = next(
+        (one for end, one in autos.items() if type(model).__name__.endswith(end)),
+        AutoModelForSequenceClassification,
+    )
     loaded, loaded_processor = auto.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     before, after = model.state_dict(), loaded.state_dict()
     changed = [name for name in before if name not in after or not torch.equal(before[name], after[name])]

@@ -8,7 +8,7 @@ import torch
 
 from ..data.encoded_rows import EncodedRows
 from ..data.windows import WindowDataset
-from ..models.tabbert import TabBertForMaskedLM, TabBertProcessor
+from ..models.tabbert import TabBertForMaskedLM, TabBertProcessor, TabGPT2LMHeadModel
 from ..models.tabbert.collating_tabbert import IGNORED, TabBertCollator
 from ..models.tabbert.field_ids import SEP_FIELD
 from .decoded_histories import HistoryTable, as_text
@@ -61,7 +61,7 @@ class _WrongCell:
 
 
 def surest_cell_errors(
-    model: TabBertForMaskedLM,
+    model: TabBertForMaskedLM | TabGPT2LMHeadModel,
     processor: TabBertProcessor,
     windows: WindowDataset,
     collator: TabBertCollator,
@@ -100,7 +100,10 @@ def surest_cell_errors(
 
 @torch.no_grad()
 def _wrong_cells(
-    model: TabBertForMaskedLM, windows: WindowDataset, collator: TabBertCollator, numbers: np.ndarray
+    model: TabBertForMaskedLM | TabGPT2LMHeadModel,
+    windows: WindowDataset,
+    collator: TabBertCollator,
+    numbers: np.ndarray,
 ) -> Iterator[_WrongCell]:
     """Yield the surest wrong cells of each field in some windows."""
     examples = windows.__getitems__(numbers.tolist())

@@ -25,6 +25,9 @@ def usage_code(config: Mapping[str, Any], model_id: str, task: str | None = None
 
 
 def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
+    if config.get("model_type") == "tabgpt2":
+        code = _PRETRAINED_USAGE.replace("TabBertForMaskedLM", "TabGPT2LMHeadModel") + _GENERATION_USAGE
+        return code.replace("MODEL", json.dumps(model_id))
     if "TabBertForMaskedLM" in (config.get("architectures") or []):
         asked = _NEXT_ROW_USAGE if config.get("next_row") else _MASKED_USAGE
         return (_PRETRAINED_USAGE + asked).replace("MODEL", json.dumps(model_id))
@@ -143,6 +146,11 @@ found = processor.field_ranges[0][0] + scores.argmax()
 cells = inputs["input_ids"][0, -1:].clone()
 cells[0, 0] = found
 print(processor.decode(cells).to_pylist()[0])
+"""
+
+_GENERATION_USAGE = """# Three rows that may follow; `hf-mmtab generate` also draws numbers, and writes a table.
+rows = model.generate_rows([inputs["input_ids"][0]], rows=3, seed=0, forbidden=processor.unknown_ids())
+print(processor.decode(rows).to_pylist())
 """
 
 _NEXT_ROW_USAGE = """with torch.no_grad():

@@ -35,8 +35,10 @@ _METHODS = {
     "mmbt_baseline": "A baseline of the MMBT paper (Kiela et al. 2019).",
     "tabbert": "TabBERT (Padhi et al. 2021): the cells of each row become tokens, a transformer reads the fields of a "
     "row, another one the rows over time, and a head {head}.",
+    "tabgpt2": "TabGPT (Padhi et al. 2021): the cells of the rows follow one another, and a GPT-2 predicts each from "
+    "those before it. It generates rows: `hf-mmtab generate`.",
 }
-FAMILIES = {"mmbt": "mmbt", "mmbt_baseline": "mmbt", "tabbert": "tabbert"}
+FAMILIES = {"mmbt": "mmbt", "mmbt_baseline": "mmbt", "tabbert": "tabbert", "tabgpt2": "tabbert"}
 _CITATIONS = {
     "mmbt": """
 @article{kiela2019supervised,
@@ -117,7 +119,7 @@ def write_model_card(
         method=_METHODS[model_type].format(head=_head(facts, config)),
         base_models=base_models,
         data=data,
-        intended_use=intended_use or _intended_use(facts),
+        intended_use=intended_use or _intended_use(facts, config),
         limits=[*_limits(facts), *limits],
         splits=splits,
         has_intervals=any(splits["has_intervals"].values()),
@@ -220,8 +222,10 @@ def _head(facts: RunFacts, config: Mapping[str, Any]) -> str:
     return f"{'estimates numbers for' if facts.problem_type == 'regression' else 'classifies'} {level}"
 
 
-def _intended_use(facts: RunFacts) -> str:
+def _intended_use(facts: RunFacts, config: Mapping[str, Any]) -> str:
     if facts.problem_type == MASKED_LM:
+        if config.get("model_type") == "tabgpt2":
+            return "Generating rows like those that it was trained on. Whether they hold somebody's data is not tested."
         return "A start for classifiers and regressions over rows like those that it was pretrained on."
     if facts.problem_type == "regression":
         targets = ", ".join(map(plain, facts.id2label.values()))

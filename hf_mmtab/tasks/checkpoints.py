@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import cached_file
 
 from ..arguments import PlanArguments, TableDataArguments
-from ..models.tabbert import TabBertConfig
+from ..models.tabbert import TabBertConfig, TabGPT2Config
 from ..recipes import build, read_recipe
 from .table import TableTask
 
@@ -16,13 +16,13 @@ RECIPE_FILE = "recipe.yaml"
 
 
 def is_table_checkpoint(name: str) -> bool:
-    """Tell whether a folder or Hub name holds a TabBERT.
+    """Tell whether a folder or Hub name holds a TabBERT or a TabGPT.
 
     Raises:
         FileNotFoundError: if there is no saved model.
     """
     try:
-        return isinstance(AutoConfig.from_pretrained(name), TabBertConfig)
+        return isinstance(AutoConfig.from_pretrained(name), TabBertConfig | TabGPT2Config)
     except (OSError, ValueError) as error:
         if (Path(name) / "config.json").is_file():
             raise  # it says what is wrong in there
@@ -77,7 +77,12 @@ def load_head(name: str) -> Any:
     Raises:
         ValueError: for a checkpoint of pretraining, which has no head.
     """
-    architectures = AutoConfig.from_pretrained(name).architectures or []
+    config = AutoConfig.from_pretrained(name)
+    if isinstance(config, TabGPT2Config):
+        raise ValueError(
+            f"Expected a fine-tuned TabBERT in {name!r}, found a TabGPT, which scores no rows: `hf-mmtab generate`."
+        )
+    architectures = config.architectures or []
     if not any("ForSequenceClassification" in architecture for architecture in architectures):
         raise ValueError(
             f"Expected a fine-tuned TabBERT in {name!r}, found {', '.join(architectures) or 'no architecture'}. "

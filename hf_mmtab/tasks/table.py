@@ -24,7 +24,13 @@ from ..data.splits import Split, windows
 from ..data.table import Table
 from ..data.table_files import table_files
 from ..data.windows import WindowDataset, WindowLabel
-from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
+from ..models.tabbert import (
+    TabBertConfig,
+    TabBertForMaskedLM,
+    TabBertProcessor,
+    TabGPT2Config,
+    TabGPT2LMHeadModel,
+)
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.plan_guess import infer_plan
@@ -285,7 +291,7 @@ class TableTask:
 
     def masked_lm(
         self, data: TableDataArguments, arguments: TabBertModelArguments, processor: TabBertProcessor
-    ) -> TabBertForMaskedLM:
+    ) -> TabBertForMaskedLM | TabGPT2LMHeadModel:
         """Start the model for pretraining, anew or from a checkpoint.
 
         Raises:
@@ -296,6 +302,9 @@ class TableTask:
             if arguments.attn_implementation is None
             else {"attn_implementation": arguments.attn_implementation}
         )
+        is_gpt = arguments.architecture == "gpt2"
+        if arguments.pretrained is None and is_gpt:
+            return TabGPT2LMHeadModel(self.gpt_config(data, arguments, processor, **implementation))
         if arguments.pretrained is None:
             return TabBertForMaskedLM(self.config(data, arguments, processor, **implementation))
         if given := arguments.given_sizes():
@@ -303,7 +312,8 @@ class TableTask:
                 f"Expected no {', '.join(given)} beside `pretrained`, which has sizes of its own. Remove them, or "
                 "start without `pretrained`."
             )
-        model = TabBertForMaskedLM.from_pretrained(arguments.pretrained, **implementation)
+        kind = TabGPT2LMHeadModel if is_gpt else TabBertForMaskedLM
+        model = kind.from_pretrained(arguments.pretrained, **implementation)
         model.check_processor(processor.fingerprint)
         return model
 
@@ -332,6 +342,22 @@ class TableTask:
                 f"it ({str(error.__cause__ or error).split('. ')[0]}). Take them out: "
                 f"{' '.join(f'--{name} null' for name in own)}"
             ) from error
+
+    def gpt_config(
+        self,
+        data: TableDataArguments,
+        arguments: TabBertModelArguments,
+        processor: TabBertProcessor,
+        **more: Any,
+    ) -> TabGPT2Config:
+        """Return the configuration of a new TabGPT, whose longest window is the recipe's."""
+        return TabGPT2Config(
+            **processor.config_kwargs(),
+            bos_token_id=processor.bos_token_id,
+            n_positions=1 + data.seq_len * len(processor.fields),
+            **cast(dict[str, Any], arguments.gpt2_sizes()),
+            **more,
+        )
 
     def masking(
         self,

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoProcessor,
@@ -619,10 +620,61 @@ def test_the_published_lstm_gives_its_logits_and_trains_on(convert, golden, tabl
         convert("lstm", converted, "--reverse")
 
 
-def test_tabformers_gpt2_gets_a_clear_message(convert, golden, table, tmp_path):
+def test_tabformers_gpt2_gives_the_originals_logits_trains_on_and_generates(convert, golden, table, tmp_path):
     source = golden_checkpoint(tmp_path / "checkpoint-500", golden, "gpt2")
-    with pytest.raises(ValueError, match=r"found TabFormer's GPT-2 .* has no counterpart here yet"):
+    folder, printed = convert("tabformer", source, *table)
+    model, moved = AutoModelForCausalLM.from_pretrained(folder).eval(), moved_ids(folder)
+    names = {line.split(" → ")[0] for line in printed.splitlines() if " → " in line}
+    assert names == set(load_file(golden / "tabformer" / "gpt2" / "model.safetensors"))
+    assert "transformer.h.0.attn.masked_bias → ∅  dropped: constant mask" in printed
+    io = load_file(golden / "tabformer" / "gpt2" / "io.safetensors")
+    ids = moved[io["input_ids"]]
+    rows = ids[:, 1:-1].view(2, 10, 11)  # without [BOS] and [EOS]
+    with torch.no_grad():
+        logits, loss = model(ids[:1]).logits, model(rows, labels=rows).loss
+    torch.testing.assert_close(logits[..., moved], io["logits"], **EXACT)
+    expected = json.loads((golden / "tabformer" / "expected.json").read_text())["gpt2"]
+    assert loss.item() == pytest.approx(expected["loss"], abs=1e-5)
+    assert trains_on(model, {"input_ids": rows}, rows) > 0
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.check_config(model.config)
+    made = model.generate_rows([rows[0], rows[1, :0]], rows=12)
+    assert processor.decode(made[1]).num_rows == 12  # refuses an id of another field
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_layer": 3}, "Expected n_layer = 3, as config.json says, found 2"),
+        ({"n_positions": 10**9}, "Expected n_positions = 1000000000, as config.json says, found 160"),
+        ({"n_head": 5}, "Expected n_head of config.json to divide n_embd=48, found 5"),
+        ({"n_head": "4"}, "Expected n_head of config.json to be a whole number"),
+        ({"n_inner": 7}, "weights do not fit config.json"),
+        ({"resid_pdrop": 2.0}, "Expected resid_pdrop of config.json to be a number from 0 to 1"),
+        ({"activation_function": "eval"}, "Expected activation_function of config.json to be one of"),
+        ({"vocab_size": None}, "Expected a vocabulary of None tokens"),
+    ],
+)
+def test_a_changed_config_of_gpt2_is_refused(changes, message, convert, golden, table, tmp_path):
+    source = golden_checkpoint(tmp_path / "checkpoint-500", golden, "gpt2")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(ValueError, match=message):
         convert("tabformer", source, *table)
+
+
+def test_a_gpt2_with_foreign_or_untied_tensors_is_refused(convert, golden, table, tmp_path):
+    source = golden_checkpoint(tmp_path / "checkpoint-500", golden, "gpt2")
+    tensors = torch.load(source / "pytorch_model.bin", weights_only=True)
+    head = tensors["lm_head.weight"]
+    cases = {
+        "unexpected: transformer.h.0.extra": {"transformer.h.0.extra": head},
+        "'lm_head.weight' and 'transformer.wte.weight' to be the same": {"lm_head.weight": head + 1},
+    }
+    for message, changed in cases.items():
+        torch.save({**tensors, **changed}, source / "pytorch_model.bin")
+        with pytest.raises(ValueError, match=message):
+            convert("tabformer", source, *table)
 
 
 def test_mixed_up_tabformer_files_are_refused_and_nothing_is_written(convert, golden, table, tmp_path):

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import shlex
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForMaskedLM, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoProcessor
 from two_processes import run_on_two_processes
 
+from hf_mmtab.commands import drift, generate
 from hf_mmtab.commands.pretrain import load_recipe, main
 from hf_mmtab.commands.runs.pretraining import PretrainingRun
 from hf_mmtab.data.encoded_rows import EncodedRows
@@ -639,3 +641,45 @@ def test_two_processes_evaluate_as_one(recipe, tmp_path):
     for split in ("validation", "test"):
         assert two["metrics"][split] == pytest.approx(one["metrics"][split], abs=1e-5)
         assert [s["cells"] for s in two["fields"][split]] == [s["cells"] for s in one["fields"][split]]
+
+
+def test_tabgpt_goes_the_same_walk_and_generates(recipe, tmp_path):
+    of_tabbert = ["--field_hidden_size", "null", "--field_num_heads", "null"]
+    with pytest.raises(
+        ValueError, match="Expected no field_hidden_size, field_num_heads beside architecture: gpt2"
+    ):
+        main([str(recipe), "--architecture", "gpt2", "--output_dir", str(tmp_path / "refused")])
+    folder = tmp_path / "gpt"
+    main([str(recipe), "--architecture", "gpt2", "--output_dir", str(folder), *of_tabbert])
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    model.check_processor(processor.fingerprint)
+    assert model.config.max_rows == 6 and model.config.n_embd == 32
+    losses = [
+        entry["eval_masked_loss"]
+        for entry in json.loads((folder / "trainer_state.json").read_text())["log_history"]
+        if "eval_masked_loss" in entry
+    ]
+    assert losses[-1] < losses[0]
+    results = json.loads((folder / "results.json").read_text())
+    assert results["architecture"] == "tabgpt2" and results["cell_errors"]
+    assert "one after another" in (folder / "report" / "report.html").read_text()
+    card = (folder / "README.md").read_text()
+    assert "a GPT-2 predicts each from those before it" in card and "model.generate_rows(" in card
+    generate.main([str(folder), str(tmp_path / "rows.csv"), "--rows", "3"])
+    assert pl.read_csv(tmp_path / "rows.csv").columns == ["who", "when", "shop", "amount"]
+    page = [str(folder), str(tmp_path / "rows.csv"), str(tmp_path / "page.html"), "--generated"]
+    with pytest.raises(
+        ValueError, match=r"at least 50 generated rows, training rows and test rows, found \(3, "
+    ):
+        drift.main(page)
+    many = [str(folder), str(tmp_path / "many.csv"), "--rows", "9", "--condition"]
+    generate.main([*many, yaml.safe_load(recipe.read_text())["data"]])
+    drift.main([page[0], many[1], *page[2:]])
+    assert (
+        "tells generated rows from the run&#39;s test rows with AUC 0."
+        in (tmp_path / "page.html").read_text()
+    )
+    shutil.rmtree(folder / "_table")
+    with pytest.raises(ValueError, match=r"Expected the run's own rows in .*_table"):
+        drift.main([page[0], many[1], *page[2:]])

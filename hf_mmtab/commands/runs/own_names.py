@@ -12,7 +12,7 @@ COMPARISON_FILE = "comparison.md"
 RECORDS = ("recipe.yaml", "column_plan.yaml")  # what a run did; they stay where a run is removed
 
 _MODEL = (
-    r"config\.json|hf_mmtab_\w+\.py|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|processor_config\.json|"
+    r"(generation_)?config\.json|hf_mmtab_\w+\.py|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|processor_config\.json|"
     r"preprocessor_config\.json|tabbert_(arrays\.safetensors|(values|statistics)\.json)|tokenizer(_config)?\.json|"
     r"special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|tokenizer\.model|"
     r"(statistics|fused)_trees_\d+\.txt|sentencepiece\.bpe\.model|training_args\.bin|trainer_state\.json|freeze_schedule\.json"

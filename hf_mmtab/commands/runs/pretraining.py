@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import AutoConfig
 
 from ...data.encoded_rows import SPLITS
 from ...data.shifted_windows import ShiftedWindows
@@ -24,7 +25,7 @@ from ...evaluation.scored_rows import ScoredRows
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...files import whole_file
 from ...metrics.masked_cells import MaskedCellMetrics
-from ...models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
+from ...models.tabbert import TabBertForMaskedLM, TabBertProcessor, TabGPT2Config, TabGPT2LMHeadModel
 from ...models.tabbert.column_plan import ColumnPlan
 from ...reports.facts import MASKED_LM
 from ...tasks import PreparedTable
@@ -166,7 +167,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
         warn_each(told)
         return {
             "unseen": unseen,
-            "architecture": "tabbert",
+            "architecture": self.config.model_type,
             "split": "test",
             "metrics": scores,
             "fields": fields,
@@ -189,7 +190,8 @@ class PretrainingRun(Run[PretrainingRecipe]):
 
     def judge_saved(self, trainer: Any) -> dict[str, Any]:
         """Return the wrong cells that the saved model is surest of."""
-        model = TabBertForMaskedLM.from_pretrained(self.recipe.folder).to(trainer.args.device).eval()
+        kind = TabGPT2LMHeadModel if isinstance(self.config, TabGPT2Config) else TabBertForMaskedLM
+        model = kind.from_pretrained(self.recipe.folder).to(trainer.args.device).eval()
         windows = self.windows["test"]
         return {"cell_errors": surest_cell_errors(model, self.processor, windows, trainer.eval_collator)}
 
@@ -211,9 +213,11 @@ class PretrainingRun(Run[PretrainingRecipe]):
         """Return title, fields and wrong cells."""
         fields = results.fields[results.split]
         beaten = sum(score.lead > 0 for score in fields)
+        is_gpt = isinstance(self.config, TabGPT2Config)
         what = "Predicts the cells of the next row" if self.config.next_row else "Recovers masked cells"
+        what += " one after another" if is_gpt else ""
         return {
-            "title": f"TabBERT pretrained on {Path(results.data).name}",
+            "title": f"{'TabGPT' if is_gpt else 'TabBERT'} pretrained on {Path(results.data).name}",
             "problem_type": MASKED_LM,
             "id2label": {},
             "task": f"{what} of {len(fields)} fields; in {beaten} of them better than both guesses that need no model.",
@@ -225,7 +229,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
 
     def restore(self) -> None:
         """Read the config of a finished run."""
-        self.config = TabBertConfig.from_pretrained(self.recipe.folder)
+        self.config = AutoConfig.from_pretrained(self.recipe.folder)
 
 
 def with_plan(folder: Path) -> str:

@@ -91,7 +91,10 @@ class EncodedTable:
 
     def times(self, places: np.ndarray) -> pa.Array:
         """Return the times of rows in the kind of the time column: a moment, or a number."""
-        raw = np.array(self.rows.time[places])
+        return self.in_kind(np.array(self.rows.time[places]))
+
+    def in_kind(self, raw: np.ndarray) -> pa.Array:
+        """Return microseconds since 1970, `(n,)`, in the kind of the time column."""
         plan = self.processor.plan
         kind = pa.schema(self.dataset.features.arrow_schema).field(plan.time).type
         if pa.types.is_floating(kind):

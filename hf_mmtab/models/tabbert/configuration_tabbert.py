@@ -1,6 +1,5 @@
 """Everything needed to rebuild a TabBERT model: columns, id ranges, sizes, heads and losses."""
 
-import itertools
 import math
 from dataclasses import field
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
 from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, TabBertHeadConfig, parts_of
+from .id_ranges import require_columns
 from .travelling import TravellingMixin
 
 MOST_LAYERS = 1000
@@ -225,22 +225,7 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
         )
 
     def validate_columns(self):
-        if len(self.fields) != len(self.field_ranges):
-            raise ValueError(
-                f"Expected one id range per column, found fields={self.fields} and "
-                f"field_ranges={self.field_ranges}."
-            )
-        if len(set(self.fields)) != len(self.fields):
-            raise ValueError(f"Expected different names in fields, found {self.fields}.")
-        for name, bounds in zip(self.fields, self.field_ranges, strict=True):
-            if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= self.vocab_size:
-                raise ValueError(
-                    f"Expected field_ranges of column {name!r} to be [start, end) within 0 and "
-                    f"vocab_size={self.vocab_size}, found {bounds}."
-                )
-        ranges = sorted((start, end) for start, end in self.field_ranges)
-        if any(after[0] < before[1] for before, after in itertools.pairwise(ranges)):
-            raise ValueError(f"Expected field_ranges that do not overlap, found {self.field_ranges}.")
+        require_columns(self.fields, self.field_ranges, self.vocab_size)
 
     def validate_numeric_ranges(self):
         known = dict(zip(self.fields, self.field_ranges, strict=False))

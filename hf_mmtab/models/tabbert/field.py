@@ -205,6 +205,16 @@ class Field(ABC):
             )
         return np.array([words[int(i)] for i in unique], dtype=object)[inverse.reshape(-1)].tolist()
 
+    def draw(self, places: np.ndarray, uniforms: np.ndarray) -> pa.Array:
+        """Return a value that the field would encode as the place among its values or bins.
+
+        Args:
+            places: shape `(rows,)`.
+            uniforms: random numbers in [0, 1), shape `(rows,)`; a number lies anywhere in its bin.
+        """
+        values = self.values if self.values is not None else pa.array(self.tokens())
+        return values.take(pa.array(places))
+
     # -- saving
 
     def state(self) -> tuple[dict[str, Any], list | None, dict[str, np.ndarray]]:

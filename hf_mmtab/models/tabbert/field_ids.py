@@ -139,6 +139,12 @@ class FieldIds:
         return self.plan.special_tokens.index("[MASK]")
 
     @property
+    def bos_token_id(self) -> int:
+        """Id of [BOS], which begins a window of TabGPT; of [CLS] where the plan has no [BOS]."""
+        tokens = self.plan.special_tokens
+        return tokens.index("[BOS]" if "[BOS]" in tokens else "[CLS]")
+
+    @property
     def fitted_fields(self) -> tuple[Field, ...]:
         """The fields with their ids and what the training rows had of each, in the order of the plan."""
         self._require_fitted()

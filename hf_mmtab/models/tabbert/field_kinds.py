@@ -169,6 +169,40 @@ class BinnedField(Field):
             return values * unit * scale + (0.0 - self.lowest * unit * scale)
         return values
 
+    def _numbers(self, transformed: np.ndarray) -> np.ndarray:
+        """Undo the plan's transform."""
+        if self.plan.transform == "log1p":
+            return np.sign(transformed) * np.expm1(np.abs(transformed))
+        if self.plan.transform == "log_floor_1":
+            return np.exp(transformed)
+        if self.plan.transform == "minmax":
+            return self.lowest + transformed * (self.highest - self.lowest)
+        return transformed
+
+    def draw_numbers(self, places: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Return numbers that lie anywhere in their bins, float64; whole ones where all edges are of whole numbers.
+
+        Args:
+            places: of the bins, any shape.
+            uniforms: random numbers in [0, 1), of a shape that goes with that of `places`.
+        """
+        assert self.edges is not None
+        bins = places if self.bins is None else self.bins[places]
+        low, high = self.edges[bins], self.edges[bins + 1]
+        # inner edges lie halfway between neighbouring numbers of training
+        whole = self.plan.transform == "none" and not np.any(
+            np.concatenate([self.edges * 2, self.edges[[0, -1]]]) % 1
+        )
+        if whole:
+            first, last = np.ceil(low), np.where(bins == len(self.edges) - 2, high, np.ceil(high) - 1)
+            return first + np.floor(uniforms * (last - first + 1))
+        numbers = self._numbers(low + uniforms * (high - low))
+        return np.round(numbers, 2) if self.plan.kind == "money" else numbers
+
+    def draw(self, places: np.ndarray, uniforms: np.ndarray) -> pa.Array:
+        drawn = self.draw_numbers(places, uniforms)
+        return pa.array(drawn.astype("datetime64[us]")) if self.temporal else pa.array(drawn)
+
     def _bin(self, values: np.ndarray) -> np.ndarray:
         """Return the bin of each number; the outer bins are open, also to infinite numbers."""
         assert self.edges is not None
@@ -193,9 +227,7 @@ class BinnedField(Field):
     def tokens(self, digits: int = 6) -> list[str]:
         """Return the interval of each id; bins of `log1p` in the numbers that they are logarithms of."""
         assert self.edges is not None
-        edges = self.edges
-        if self.plan.transform == "log1p":
-            edges = np.sign(edges) * np.expm1(np.abs(edges))
+        edges = self._numbers(self.edges) if self.plan.transform == "log1p" else self.edges
         texts = [self.edge_text(float(edge), digits) for edge in edges]
         last = len(edges) - 2  # the only interval that holds its upper edge
         kept = range(len(edges) - 1) if self.bins is None else self.bins
@@ -274,6 +306,11 @@ class SignField(FixedField):
     def places(self, batch: Batch) -> np.ndarray:
         values = numbers(self.column(batch), self.source)
         return np.where(np.isnan(values), -1, (values >= 0).astype(np.int8) + (values > 0))
+
+    def draw(self, places: np.ndarray, uniforms: np.ndarray) -> pa.Array:
+        return pc.subtract(
+            pc.index_in(super().draw(places, uniforms), value_set=pa.array(self.all_values())), 1
+        )
 
 
 class TimePartField(FixedField):

@@ -80,12 +80,6 @@ def test_report_names_the_fate_of_every_tensor(golden_original, golden_ranges):
     assert fates["tab_embeddings.transformer_encoder.layers.0.self_attn.in_proj_weight"].ours == kept
 
 
-def test_gpt2_is_refused_with_its_reason(golden_original):
-    _, tensors, _ = golden_original("gpt2")
-    with pytest.raises(ValueError, match="found TabFormer's GPT-2"):
-        kind_of_state_dict(tensors)
-
-
 def test_foreign_tensors_are_refused(golden_original, golden_ranges):
     original, tensors, _ = golden_original("hier")
     config = convert_config(original, GOLDEN_FIELDS, golden_ranges, **GOLDEN_SPECIAL)

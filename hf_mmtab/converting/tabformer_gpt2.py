@@ -1,0 +1,91 @@
+"""TabFormer's GPT-2, the model that generates rows, as our model and processor."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers.activations import ACT2FN
+
+from ..models.tabbert.configuration_tabgpt import TabGPT2Config
+from ..models.tabbert.modeling_tabgpt import TabGPT2LMHeadModel
+from ..models.tabbert.processing_tabbert import TabBertProcessor
+from .checks import TensorFate, Tensors, require_fit, require_number, shape_of, shown
+from .tabformer_config import COPY_IT
+from .tabformer_vocabulary import OriginalEncoders, processor_from_original
+from .tabformer_weights import MovedIds, require_equal
+
+WORDS, POSITIONS, HEAD = "transformer.wte.weight", "transformer.wpe.weight", "lm_head.weight"
+_CONSTANT = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask
+_LAYER = re.compile(r"transformer\.h\.(\d+)\.")
+_SHARES = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+_SMALL = ("layer_norm_epsilon", "initializer_range")
+
+
+def convert_gpt2(
+    original: Mapping[str, Any], state_dict: Tensors, tokens: Sequence[str], encoders: OriginalEncoders
+) -> tuple[TabGPT2LMHeadModel, TabBertProcessor, list[TensorFate], torch.Tensor]:
+    """Return model, processor, the fate of each tensor and our id of each original id.
+
+    Args:
+        original: `config.json` of the checkpoint.
+        state_dict: of the original's `TabFormerGPT2LMHeadModel`.
+        tokens: the vocabulary, `Field_token` in the order of ids.
+        encoders: what `encoder_fit.pkl` of the same run holds.
+
+    Raises:
+        ValueError: if the parts do not belong together, or a tensor is unknown.
+    """
+    sizes = _sizes(original, state_dict)
+    processor, id_map = processor_from_original(tokens, encoders, sep_column=False)
+    config = TabGPT2Config(**processor.config_kwargs(), bos_token_id=processor.bos_token_id, **sizes)
+    ids = MovedIds(config, shape_of(state_dict, WORDS, 2)[0], id_map)
+    ours: dict[str, torch.Tensor] = {}
+    fates = []
+    for name, tensor in state_dict.items():
+        if _CONSTANT.fullmatch(name):
+            fates.append(TensorFate(name, None, "dropped: constant mask of later cells"))
+        elif name == HEAD:
+            require_equal(state_dict, name, WORDS)
+            ours[name] = ids.embeddings(name, tensor)
+            fates.append(TensorFate(name, name, f"tied to {WORDS}"))
+        else:
+            ours[name] = ids.embeddings(name, tensor) if name == WORDS else tensor.clone()
+            fates.append(TensorFate(name, name, "kept"))
+    what = "The weights do not fit config.json, or some are missing"
+    require_fit(lambda: TabGPT2LMHeadModel(config), ours, {name: name for name in ours}, what)
+    model = TabGPT2LMHeadModel(config)
+    model.load_state_dict(ours, strict=True)
+    return model.eval(), processor, fates, id_map
+
+
+def _sizes(original: Mapping[str, Any], state_dict: Tensors) -> dict[str, Any]:
+    """Return sizes as `GPT2Config` names them, checked against the tensors that show them.
+
+    Raises:
+        ValueError: names the setting, what it should be and what it is.
+    """
+    positions, width = shape_of(state_dict, POSITIONS, 2)
+    layers = len({match[1] for name in state_dict if (match := _LAYER.match(name))})
+    shapes = {"n_positions": positions, "n_embd": width, "n_layer": layers}
+    for name, size in shapes.items():
+        if (claimed := original.get(name)) != size:
+            raise ValueError(
+                f"Expected {name} = {shown(claimed)}, as config.json says, found {size:,} in the checkpoint. {COPY_IT}"
+            )
+    heads, inner = original.get("n_head"), original.get("n_inner")
+    require_number("n_head of config.json", heads, 1, width, remedy=COPY_IT)
+    if width % heads:  # type: ignore[operator]
+        raise ValueError(f"Expected n_head of config.json to divide n_embd={width}, found {heads}. {COPY_IT}")
+    if inner is not None:
+        require_number("n_inner of config.json", inner, 1, 2**20, remedy=COPY_IT)
+    numbers = {name: original[name] for name in (*_SHARES, *_SMALL) if name in original}
+    for name, value in numbers.items():
+        require_number(f"{name} of config.json", value, 0, 1, float, COPY_IT)
+    act = original.get("activation_function", "gelu_new")
+    if type(act) is not str or act not in ACT2FN:
+        raise ValueError(
+            f"Expected activation_function of config.json to be one of {', '.join(sorted(ACT2FN))}, found "
+            f"{shown(act)}. {COPY_IT}"
+        )
+    return {**shapes, "n_head": heads, "n_inner": inner, "activation_function": act, **numbers}

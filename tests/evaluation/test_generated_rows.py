@@ -1,0 +1,20 @@
+"""Generated rows against real ones: closed forms."""
+
+import numpy as np
+import pytest
+
+from hf_mmtab.evaluation.generated_rows import nearest, told_apart
+
+
+def test_the_nearest_row_is_counted_in_cells():
+    known = np.array([[1, 5, 9], [2, 6, 10]])
+    assert nearest(np.array([[1, 5, 9], [1, 6, 9], [3, 7, 10], [0, 0, 0]]), known).tolist() == [0, 1, 2, 3]
+
+
+def test_rows_of_one_kind_are_not_told_apart_and_joined_ones_are():
+    rng = np.random.default_rng(0)
+    same = [rng.integers(0, 8, (600, 4)) for _ in range(2)]
+    assert told_apart(*same) == pytest.approx(0.5, abs=0.06)
+    joined = same[1].copy()
+    joined[:, 1] = joined[:, 0]  # every column is as before, not the pair
+    assert told_apart(same[0], joined) > 0.9
