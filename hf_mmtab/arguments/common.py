@@ -95,4 +95,9 @@ class FinetuningArguments(RunArguments):
         "`seeds`; NAME is hub_model_id, or the name of output_dir.",
     )
     seeds: list[int] = key([], "Train once with each of these seeds, for mean and spread. Default: `seed`.")
+    soup: bool = key(
+        False,
+        "Average the last 5 checkpoints of the run after training, the best on validation first; one is taken only if "
+        "validation does not fall. Until then save_total_limit is at least 5.",
+    )
     bootstrap: int = key(1000, "Resamples behind the 95 % intervals of test metrics; 0: none.", least=0)

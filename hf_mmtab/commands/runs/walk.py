@@ -20,6 +20,7 @@ from ...training import MMTabTrainer
 from ...training.adapters import merged, with_lora
 from ...training.checkpoints import last_complete_checkpoint, record_files
 from ...training.collapse import course_notes
+from ...training.soup import Soup
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
@@ -48,6 +49,7 @@ class Run(ABC, Generic[AnyRecipe]):
         notes: what a reader of the numbers must know.
         config: of the model.
         scored: split → scores; empty in pretraining.
+        soup: which checkpoints were averaged.
     """
 
     trainer_type: type[MMTabTrainer] = MMTabTrainer
@@ -60,6 +62,7 @@ class Run(ABC, Generic[AnyRecipe]):
         self.notes: list[str] = []
         self.config: Any = None
         self.scored: dict[str, ScoredRows] = {}
+        self.soup: Soup | None = None
 
     def check(self) -> None:
         """Refuse what can be refused before the output folder is touched."""
@@ -82,6 +85,9 @@ class Run(ABC, Generic[AnyRecipe]):
 
     def adjust(self, trainer: MMTabTrainer) -> None:
         """Change the trainer between its making and training."""
+
+    def average(self, trainer: MMTabTrainer) -> None:
+        """Change the weights of a trained model before anything is chosen or judged with them."""
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Choose on validation what a trained model needs for its decisions."""
@@ -179,6 +185,7 @@ def _execute(run: Run) -> RunResults:
     trained = (time.time() - begun) / 60
     run.notes += course_notes(trainer.state.log_history, training)
     trainer.model = trainer.model_wrapped = merged(trainer.model)
+    run.average(trainer)
     run.calibrate(trainer)
     trainer.save_model(_internal_call=True)  # pushed once, when all is written
     trainer.save_state()
@@ -190,6 +197,7 @@ def _execute(run: Run) -> RunResults:
         pretrained=recipe.model.pretrained,
         seed=training.seed,
         notes=run.notes,
+        soup=None if run.soup is None else run.soup.to_dict(),
         minutes=(time.time() - started) / 60,
         training_minutes=trained,
     )

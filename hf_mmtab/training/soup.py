@@ -1,0 +1,126 @@
+"""Greedy soup (arXiv:2203.05482) of one run: the mean of its last checkpoints, as far as validation does not fall."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from .checkpoint_weights import load_weights
+from .checkpoints import damaged_files
+from .trainer import MMTabTrainer
+
+CHECKPOINTS = 5  # the newest, with the one that the run ends with
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Soup:
+    """What was averaged.
+
+    Args:
+        steps: optimizer steps of the averaged weights, in the order in which they were taken; the first are those that
+            the run would have kept by itself.
+        tried: how many other checkpoints there were.
+        metric: of validation that decided.
+        before: its value at the weights of the first step.
+        after: at the average.
+    """
+
+    steps: list[int]
+    tried: int
+    metric: str
+    before: float
+    after: float
+
+    def __str__(self) -> str:
+        values = f"{self.metric} on validation {self.before:.4f}"
+        if len(self.steps) == 1:
+            why = (
+                f"each of {self.tried} other checkpoints lowered it"
+                if self.tried
+                else "no other checkpoint is left"
+            )
+            return f"soup: the weights of step {self.steps[0]} stay as they are ({values}): {why}."
+        return (
+            f"soup: the weights are the mean of {len(self.steps)} checkpoints of this run (steps "
+            f"{', '.join(map(str, sorted(self.steps)))}); {values} → {self.after:.4f}, and each was taken because it "
+            "did not lower it."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for `results.json`."""
+        return asdict(self)
+
+
+def greedy_soup(trainer: MMTabTrainer, metric: str, greater_is_better: bool) -> Soup:
+    """Average the weights of a trained run with those of its last checkpoints, the best on validation first.
+
+    A checkpoint is taken where the metric of the average is not worse than without it. The model of the trainer holds
+    the average afterwards.
+
+    Args:
+        trainer: after training; its checkpoints, in its output folder, are those of this run alone.
+        metric: that an evaluation of its `eval_dataset` gives.
+        greater_is_better: whether more of it is better.
+    """
+    model, state = trainer.accelerator.unwrap_model(trainer.model), trainer.state
+    sign = 1 if greater_is_better else -1
+
+    def score() -> float:
+        found = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval").metrics or {}
+        return sign * found.get(f"eval_{metric}", float("nan"))  # not defined, e.g. without a positive row
+
+    best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    kept = _step(Path(best)) if best else state.global_step
+    logged = {
+        row["step"]: sign * row[f"eval_{metric}"] for row in state.log_history if f"eval_{metric}" in row
+    }
+    others = [one for one in _checkpoints(trainer, state.global_step) if _step(one) != kept]
+    others.sort(key=lambda one: (logged.get(_step(one), float("-inf")), _step(one)), reverse=True)
+    steps, mean = [kept], _copy(model)
+    before = value = score()
+    for folder in others:
+        load_weights(model, folder)
+        share = 1 / (len(steps) + 1)
+        joined = {name: torch.lerp(mean[name], one, share) for name, one in _floats(model).items()}
+        model.load_state_dict({**mean, **joined})
+        if (found := score()) >= value:
+            steps, mean, value = [*steps, _step(folder)], _copy(model), found
+    model.load_state_dict(mean)
+    return Soup(steps, len(others), metric, sign * before, sign * value)
+
+
+def keep_enough(args: Any) -> int | None:
+    """Let a run keep as many checkpoints as a soup reads; return the limit that its recipe has."""
+    limit = args.save_total_limit
+    args.save_total_limit = None if limit is None else max(limit, CHECKPOINTS)
+    return limit
+
+
+def remove_surplus(trainer: MMTabTrainer, limit: int | None) -> None:
+    """Remove the checkpoints that only the soup needed."""
+    trainer.args.save_total_limit = limit
+    trainer.accelerator.wait_for_everyone()
+    if trainer.args.should_save:
+        rotate_checkpoints(str(trainer.args.output_dir), limit, trainer.state.best_model_checkpoint)
+
+
+def _checkpoints(trainer: MMTabTrainer, last_step: int) -> list[Path]:
+    """Return the newest whole checkpoints with all weights in plain files."""
+    folders = Path(str(trainer.args.output_dir)).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    found = sorted((one for one in folders if _step(one) <= last_step), key=_step)[-CHECKPOINTS:]
+    return [one for one in found if trainer.holds_plain_weights(str(one)) and not damaged_files(one)]
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
+
+
+def _copy(model: torch.nn.Module) -> Weights:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _floats(model: torch.nn.Module) -> Weights:
+    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
