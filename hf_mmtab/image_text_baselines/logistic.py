@@ -13,6 +13,7 @@ STRENGTHS = tuple(
     np.logspace(-4.5, 0.5, 11).tolist()
 )  # `C` of scikit-learn, from much regularisation to little
 MOST_STEPS = 200
+RAREST = 1e-3  # probability that stands for 0 in a network, where weights go on from it
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,33 @@ class Fitted:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return probabilities, `(rows, num_labels)`."""
         return _predict(self.models, self.scaler.transform(features), self.num_labels, self.several)
+
+    def as_linear(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same regression as weights `(num_labels, size)` and biases `(num_labels,)` of raw features.
+
+        A label of which training knows one value alone has no weights and the bias of `RAREST`, or of 1 - `RAREST`; a
+        class without a training row likewise.
+        """
+        weights = np.zeros((self.num_labels, self.scaler.n_features_in_))
+        never = np.log(RAREST / (1 - RAREST))
+        biases = np.full(self.num_labels, never)
+        if self.several:
+            for label, model in enumerate(self.models):
+                if isinstance(model, float):
+                    biases[label] = -never if model else never
+                else:
+                    weights[label], biases[label] = model.coef_[0], model.intercept_[0]
+        elif isinstance(self.models[0], float):
+            biases[int(self.models[0])] = -never
+        else:
+            model, classes = self.models[0], self.models[0].classes_
+            two = len(classes) == 2  # scikit-learn holds the difference of both
+            weights[classes] = np.vstack([-model.coef_, model.coef_]) / 2 if two else model.coef_
+            biases[classes] = (
+                np.hstack([-model.intercept_, model.intercept_]) / 2 if two else model.intercept_
+            )
+        weights /= self.scaler.scale_
+        return weights, biases - weights @ self.scaler.mean_
 
 
 def fit_logistic(train: Split, validation: Split, num_labels: int) -> Fitted:
