@@ -13,7 +13,7 @@ from ..data.encoded import EncodedDataset
 from ..models.mmbt.picture_and_text_parts import PictureAndTextParts
 from ..training import MMTabTrainer
 from .frozen_linear import read_pictures
-from .logistic import Fitted, Split, fit_logistic
+from .logistic import Fitted, Split, fit_logistic, standardiser
 
 _PENALTIES = tuple(np.logspace(2, 6, 9).tolist())  # of scikit-learn's Ridge, on standardised features
 
@@ -119,12 +119,13 @@ class LinearStarter:
         """
         splits = [self._pictures_and_words(one) for one in ("train", "validation")]
         (pictures, words), (others, other_words) = splits
-        mean, scale = pictures.mean(axis=0), pictures.std(axis=0) + 1e-6
-        fitted = [Ridge(alpha=one).fit((pictures - mean) / scale, words) for one in _PENALTIES]
-        ridge = max(fitted, key=lambda one: one.score((others - mean) / scale, other_words))
-        spread = ridge.predict((pictures - mean) / scale).var(axis=0).sum()
-        weights = ridge.coef_ / scale * np.sqrt(words.var(axis=0).sum() / max(spread, 1e-12))
-        _copy_linear(projection, weights, words.mean(axis=0) - weights @ mean)
+        scaler = standardiser(pictures)
+        inner, outer = scaler.transform(pictures), scaler.transform(others)
+        fitted = [Ridge(alpha=one).fit(inner, words) for one in _PENALTIES]
+        ridge = max(fitted, key=lambda one: one.score(outer, other_words))
+        spread = ridge.predict(inner).var(axis=0).sum()
+        weights = ridge.coef_ / scaler.scale_ * np.sqrt(words.var(axis=0).sum() / max(spread, 1e-12))
+        _copy_linear(projection, weights, words.mean(axis=0) - weights @ scaler.mean_)
 
     def _pictures_and_words(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return picture features and mean word vectors of the rows that have both."""

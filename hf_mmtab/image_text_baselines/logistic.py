@@ -13,6 +13,7 @@ STRENGTHS = tuple(
     np.logspace(-4.5, 0.5, 11).tolist()
 )  # `C` of scikit-learn, from much regularisation to little
 MOST_STEPS = 200
+DEAD = 1e-4  # of the median spread: MiniLM has a state that varies by 1e-30
 RAREST = 1e-3  # probability that stands for 0 in a network, where weights go on from it
 
 
@@ -89,7 +90,7 @@ def fit_logistic(train: Split, validation: Split, num_labels: int) -> Fitted:
         validation: rows to choose the strength on.
         num_labels: classes or labels.
     """
-    scaler = StandardScaler().fit(train.features)
+    scaler = standardiser(train.features)
     inner, outer = scaler.transform(train.features), scaler.transform(validation.features)
     several = train.labels.ndim > 1
     targets = list(train.labels.T) if several else [train.labels]
@@ -103,6 +104,13 @@ def fit_logistic(train: Split, validation: Split, num_labels: int) -> Fitted:
         best, starts = Fitted(scaler, models, num_labels, several, strength, loss), models
     assert best is not None
     return best
+
+
+def standardiser(features: np.ndarray) -> StandardScaler:
+    """Return the scaler of features `(rows, size)`; a dead one stays as it is: scaled, its noise would be as large."""
+    scaler = StandardScaler().fit(features)
+    scaler.scale_[scaler.scale_ < DEAD * np.median(scaler.scale_)] = 1.0
+    return scaler
 
 
 def _fit(features: np.ndarray, labels: np.ndarray, strength: float, start: Any) -> Any:
