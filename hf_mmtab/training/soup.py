@@ -37,12 +37,10 @@ class Soup:
     def __str__(self) -> str:
         values = f"{self.metric} on validation {self.before:.4f}"
         if len(self.steps) == 1:
-            why = (
-                f"each of {self.tried} other checkpoints lowered it"
-                if self.tried
-                else "no other checkpoint is left"
+            return (
+                f"soup: the weights of step {self.steps[0]} stay as they are ({values}): each of {self.tried} other "
+                "checkpoints lowered it."
             )
-            return f"soup: the weights of step {self.steps[0]} stay as they are ({values}): {why}."
         return (
             f"soup: the weights are the mean of {len(self.steps)} checkpoints of this run (steps "
             f"{', '.join(map(str, sorted(self.steps)))}); {values} → {self.after:.4f}, and each was taken because it "
@@ -54,11 +52,11 @@ class Soup:
         return asdict(self)
 
 
-def greedy_soup(trainer: MMTabTrainer, metric: str, greater_is_better: bool) -> Soup:
+def greedy_soup(trainer: MMTabTrainer, metric: str, greater_is_better: bool) -> Soup | None:
     """Average the weights of a trained run with those of its last checkpoints, the best on validation first.
 
     A checkpoint is taken where the metric of the average is not worse than without it. The model of the trainer holds
-    the average afterwards.
+    the average afterwards. None: there is no other checkpoint.
 
     Args:
         trainer: after training; its checkpoints, in its output folder, are those of this run alone.
@@ -79,6 +77,8 @@ def greedy_soup(trainer: MMTabTrainer, metric: str, greater_is_better: bool) -> 
     }
     others = [one for one in _checkpoints(trainer, state.global_step) if _step(one) != kept]
     others.sort(key=lambda one: (logged.get(_step(one), float("-inf")), _step(one)), reverse=True)
+    if not others:
+        return None
     steps, mean = [kept], _copy(model)
     before = value = score()
     for folder in others:

@@ -80,9 +80,15 @@ class ComparedRun(Run[AnyRecipe]):
         """Average the last checkpoints, if the recipe asks for a soup."""
         if self.recipe.run.soup:
             self.soup = greedy_soup(trainer, *self.selection)
-            remove_surplus(trainer, self._checkpoint_limit)
-            self.notes.append(str(self.soup))
+            self.notes.append(
+                str(self.soup or "soup: this run has no other checkpoint; its weights stay as they are.")
+            )
             logger.info(self.notes[-1])
+
+    def tidy(self, trainer: MMTabTrainer) -> None:
+        """Remove the checkpoints that only a soup needed."""
+        if self.recipe.run.soup:
+            remove_surplus(trainer, self._checkpoint_limit)
 
     @property
     def resample_by(self) -> Any:

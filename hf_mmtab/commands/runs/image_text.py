@@ -147,29 +147,22 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
     def adjust(self, trainer: MMTabTrainer) -> None:
         """Choose the pooling, and start from a linear probe, where the recipe asks for it."""
         super().adjust(trainer)
-        recipe, config = self.recipe, trainer.model.config
-        given, with_classifier = recipe.model, recipe.model.classifier_start == "linear_probe"
-        reads_text = config.text_config is not None
-        if given.pretrained is not None or not (
-            with_classifier or (given.text_pooling == "auto" and reads_text)
-        ):
+        recipe, config, given = self.recipe, trainer.model.config, self.recipe.model
+        is_open = given.text_pooling == "auto" and config.text_config is not None
+        with_classifier = given.classifier_start == "linear_probe"
+        if given.pretrained is not None or not (with_classifier or is_open):
             return
-        if checkpoint := last_complete_checkpoint(
-            recipe.folder
-        ):  # its weights come from there, the rest from here
+        if checkpoint := last_complete_checkpoint(recipe.folder):  # training goes on from it
             if AutoConfig.from_pretrained(checkpoint).text_pooling == "mean":
                 pool_by_mean(trainer.model)
+            self.notes.append(f"text_pooling: {config.text_pooling}, as when this run began.")
         else:
             splits = {name: self.splits[name] for name in ("train", "validation")}
-            starter = LinearStarter(
-                trainer,
-                {name: recipe.task.encode(rows, self.processor) for name, rows in splits.items()},
-                {name: gold_labels(rows, config.num_labels) for name, rows in splits.items()},
-            )
-            poolings = (
-                ("cls", "mean") if given.text_pooling == "auto" and reads_text else (config.text_pooling,)
-            )
-            self.notes.append(str(starter.start(poolings, with_classifier)))
+            encoded = {name: recipe.task.encode(rows, self.processor) for name, rows in splits.items()}
+            labels = {name: gold_labels(rows, config.num_labels) for name, rows in splits.items()}
+            poolings = ("cls", "mean") if is_open else (config.text_pooling,)
+            start = LinearStarter(trainer, encoded, labels).start(poolings, with_classifier)
+            self.notes.append(str(start))
             logger.info(self.notes[-1])
         leave_out_absent_parts(recipe, recipe.task.parts, trainer.model, is_reference=False)
 

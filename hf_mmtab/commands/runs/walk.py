@@ -89,6 +89,9 @@ class Run(ABC, Generic[AnyRecipe]):
     def average(self, trainer: MMTabTrainer) -> None:
         """Change the weights of a trained model before anything is chosen or judged with them."""
 
+    def tidy(self, trainer: MMTabTrainer) -> None:
+        """Remove what only this run needed, once its results are written."""
+
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Choose on validation what a trained model needs for its decisions."""
 
@@ -203,6 +206,7 @@ def _execute(run: Run) -> RunResults:
     )
     if speaks:
         finish(run, trainer, results)
+    run.tidy(trainer)
     publish(recipe)
     trainer.accelerator.wait_for_everyone()
     return results
