@@ -98,6 +98,6 @@ class FinetuningArguments(RunArguments):
     soup: bool = key(
         False,
         "Average the last 5 checkpoints of the run after training, the best on validation first; one is taken only if "
-        "validation does not fall. Until then save_total_limit is at least 5.",
+        "neither metric nor loss on validation become worse. Until then save_total_limit is at least 5.",
     )
     bootstrap: int = key(1000, "Resamples behind the 95 % intervals of test metrics; 0: none.", least=0)

@@ -85,7 +85,7 @@ def test_a_soup_is_the_mean_of_checkpoints_of_the_run(recipe, tmp_path, monkeypa
     def flat(self, *arguments, **options):  # validation never falls: every checkpoint is taken
         output = plain(self, *arguments, **options)
         if options.get("metric_key_prefix") == "eval":
-            output.metrics["eval_accuracy"] = 0.5
+            output.metrics.update(eval_accuracy=0.5, eval_loss=1.0)
             folders = sorted((tmp_path / "run").glob("checkpoint-*"))
             kept.update({one.name: dict(CheckpointWeights(one)) for one in folders})
         return output
@@ -106,13 +106,16 @@ def test_a_soup_is_the_mean_of_checkpoints_of_the_run(recipe, tmp_path, monkeypa
     assert sentence in (run / "report" / "report.html").read_text()
 
 
-def test_a_soup_that_lowers_validation_leaves_the_weights_as_they_are(recipe, tmp_path, monkeypatch):
-    values, plain = iter([0.9, 0.8, 0.8]), MMTabTrainer.predict
+@pytest.mark.parametrize("accuracies, losses", [([0.9, 0.8, 0.8], [1, 1, 1]), ([0.9, 1.0, 0.9], [1, 1.1, 2])])
+def test_a_soup_that_validation_does_not_like_leaves_the_weights_as_they_are(
+    recipe, tmp_path, monkeypatch, accuracies, losses
+):
+    values, plain = iter(zip(accuracies, losses, strict=True)), MMTabTrainer.predict
 
     def falling(self, *arguments, **options):
         output = plain(self, *arguments, **options)
         if options.get("metric_key_prefix") == "eval":
-            output.metrics["eval_accuracy"] = next(values)
+            output.metrics.update(zip(("eval_accuracy", "eval_loss"), next(values), strict=True))
         return output
 
     monkeypatch.setattr(MMTabTrainer, "predict", falling)
@@ -122,7 +125,9 @@ def test_a_soup_that_lowers_validation_leaves_the_weights_as_they_are(recipe, tm
     last = CheckpointWeights(run / f"checkpoint-{soup['steps'][0]}")
     saved = CheckpointWeights(run)
     assert len(soup["steps"]) == 1 and all(torch.equal(saved[name], last[name]) for name in last)
-    assert any("each of 2 other checkpoints lowered it" in one for one in results_of(run)["notes"])
+    assert any(
+        "each of 2 other checkpoints made it or the loss worse" in one for one in results_of(run)["notes"]
+    )
 
 
 NOT_SAVED = ["--save_strategy", "no", "--load_best_model_at_end", "false"]
