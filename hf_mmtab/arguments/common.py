@@ -102,4 +102,9 @@ class FinetuningArguments(RunArguments):
     )
     search_trials: int = key(10, "Trainings that a search makes.", least=1)
     seeds: list[int] = key([], "Train once with each of these seeds, for mean and spread. Default: `seed`.")
+    soup: bool = key(
+        False,
+        "Average the last 5 checkpoints of the run after training, the best on validation first; one is taken only if "
+        "neither metric nor loss on validation become worse. Until then save_total_limit is at least 5.",
+    )
     bootstrap: int = key(1000, "Resamples behind the 95 % intervals of test metrics; 0: none.", least=0)

@@ -69,6 +69,16 @@ class MMBTModelArguments(ModelArguments):
         "many as the text model has positions.",
         least=4,
     )
+    text_pooling: Literal["auto", "cls", "mean"] = key(
+        "cls",
+        "What the classifier reads of the text model: its pooled first position, as in the original, or the mean of "
+        "its states; auto: whichever a logistic regression on the frozen model likes better on validation.",
+    )
+    classifier_start: Literal["random", "linear_probe"] = key(
+        "random",
+        "linear_probe: the classifier starts from a logistic regression on the frozen model, and mmbt's image "
+        "projection from one of word vectors on pictures where that helps it on validation (LP-FT).",
+    )
     classifier_dropout: float = key(0.0, "Before the classifier; the original has none.", least=0, most=1)
     hidden_sizes: list[int] = key([], "Hidden layers of the concat baselines.")
     hidden_batch_norm: bool = key(True, "BatchNorm in those layers (--include_bn).")

@@ -37,6 +37,11 @@ def revert_checkpoint(options: argparse.Namespace) -> str:
 def _revert_mmbt(source: Path, destination: Path) -> str:
     model = AutoModelForSequenceClassification.from_pretrained(source)
     config = model.config
+    if config.text_pooling != "cls":
+        raise ValueError(
+            f"Expected text_pooling cls in {str(source)!r}, found {config.text_pooling}: the original reads the pooled "
+            "first position alone. Train with text_pooling: cls."
+        )
     kind = "mmbt" if config.model_type == "mmbt" else config.baseline
     original = to_original(kind, {name: one.contiguous() for name, one in model.state_dict().items()})
 

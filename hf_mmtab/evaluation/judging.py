@@ -74,6 +74,8 @@ def closing_words(results: RunResults) -> list[str]:
             lines.append(f"  {metric_name(name):32} {value}")
     of_targets = [(name, value) for name, value in metrics.items() if name.startswith("rmse/")]
     lines += [f"  {metric_name(name):32} {value:.3f}" for name, value in of_targets]
+    at_half = [name for name in metrics if name.endswith("_at_half")]
+    lines += [f"  {metric_name(name):32} {metrics[name]:.3f}" for name in at_half]
     if results.thresholds and len(results.thresholds) == 1:
         lines.append(f"  {'threshold':32} {results.thresholds[0]:.3f} (chosen on validation)")
     for row in results.ablation:

@@ -118,7 +118,7 @@ def evaluate_rows(
 
     Of two classes: average precision, ROC-AUC, F1, precision and recall at the threshold, recall at 0.1 % and 1 %
     false positives, accuracy, Brier score, calibration error, mean score beside the share of positives. Otherwise see
-    `hf_mmtab.metrics.scores_for`; of several targets also the RMSE of each.
+    `hf_mmtab.metrics.scores_for`; of several targets also the RMSE of each, of several labels also F1 at 0.5.
 
     Args:
         scored: rows of one split.
@@ -151,6 +151,9 @@ def evaluate_rows(
         metrics["brier"] = brier_score(labels, positive)
         metrics["calibration_error"] = expected_calibration_error(positive, labels)
         metrics["mean_score"] = float(positive.mean())
+    if thresholds is not None and not is_binary:
+        plain = scores_for(problem_type, labels, probabilities, id2label)
+        metrics |= {f"{name}_at_half": plain[name] for name in ("micro_f1", "macro_f1") if name in plain}
     groups, by = resampling_groups(known, resample_by)
     intervals = {}
     if bootstrap:

@@ -44,6 +44,7 @@ class RunResults:
         unseen: fields that are [UNK] more often in the main split than in training.
         row_inputs: what the head reads of a row, where validation chose it: `chosen`, `metric`, `validation`.
         notes: what a reader of the numbers must know.
+        soup: of `soup: true`: which checkpoints were averaged, see `hf_mmtab.training.soup.Soup`.
         details: name → text for the head of the report.
         skipped: records that could not be read.
         checkpoint: of an evaluation: the model that was judged.
@@ -78,6 +79,7 @@ class RunResults:
     unseen: list[UnseenValues] = field(default_factory=list)
     row_inputs: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    soup: dict[str, Any] | None = None
     details: dict[str, str] = field(default_factory=dict)
     skipped: list[BadRecord] = field(default_factory=list)
     checkpoint: str | None = None

@@ -137,20 +137,20 @@ class FrozenLinear:
     @cached_property
     def image_features(self) -> dict[str, np.ndarray]:
         """Split → features of the pictures `(rows, image_hidden)`."""
-        return {split: self._read_pictures(encoded) for split, encoded in self.encoded.items()}
+        return {split: read_pictures(self.trainer, encoded) for split, encoded in self.encoded.items()}
 
-    def _read_pictures(self, encoded: EncodedDataset) -> np.ndarray:
-        store = self.trainer.frozen_features(encoded, "image_encoder")
-        if store is not None:
-            return np.stack([store[row].float().mean(dim=0).numpy() for row in range(len(encoded))])
-        found = []
-        for start in range(0, len(encoded), _PICTURES):
-            rows = [encoded[row] for row in range(start, min(start + _PICTURES, len(encoded)))]
-            found += [one.float().mean(dim=0).cpu().numpy() for one in self._regions(rows)]
-        return np.stack(found)
 
-    @torch.no_grad()
-    def _regions(self, rows: list[dict[str, Any]]) -> torch.Tensor:
-        model: Any = self.trainer.model.eval()
-        pixels = self.trainer.data_collator(rows)["pixel_values"]
-        return model.get_image_features(pixels.to(self.trainer.args.device))
+@torch.no_grad()
+def read_pictures(trainer: MMTabTrainer, encoded: EncodedDataset) -> np.ndarray:
+    """Return the features of the pictures of all rows, averaged over the regions, `(rows, image_hidden)`."""
+    store = trainer.frozen_features(encoded, "image_encoder")
+    if store is not None:
+        return np.stack([store[row].float().mean(dim=0).numpy() for row in range(len(encoded))])
+    model: Any = trainer.model.eval()
+    found = []
+    for start in range(0, len(encoded), _PICTURES):
+        rows = [encoded[row] for row in range(start, min(start + _PICTURES, len(encoded)))]
+        pixels = trainer.data_collator(rows)["pixel_values"]
+        regions = model.get_image_features(pixels.to(trainer.args.device))
+        found += [one.float().mean(dim=0).cpu().numpy() for one in regions]
+    return np.stack(found)

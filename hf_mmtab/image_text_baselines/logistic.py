@@ -12,6 +12,8 @@ from sklearn.preprocessing import StandardScaler
 # `C` of scikit-learn, from much regularisation to little.
 STRENGTHS = tuple(np.logspace(-4.5, 0.5, 11).tolist())
 MOST_STEPS = 200
+DEAD = 1e-4  # of the median spread: MiniLM has a state that varies by 1e-30
+RAREST = 1e-3  # probability that stands for 0 in a network, where weights go on from it
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,33 @@ class Fitted:
         """Return probabilities, `(rows, num_labels)`."""
         return _predict(self.models, self.scaler.transform(features), self.num_labels, self.several)
 
+    def as_linear(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same regression as weights `(num_labels, size)` and biases `(num_labels,)` of raw features.
+
+        A label of which training knows one value alone has no weights and the bias of `RAREST`, or of 1 - `RAREST`; a
+        class without a training row likewise.
+        """
+        weights = np.zeros((self.num_labels, self.scaler.n_features_in_))
+        never = np.log(RAREST / (1 - RAREST))
+        biases = np.full(self.num_labels, never)
+        if self.several:
+            for label, model in enumerate(self.models):
+                if isinstance(model, float):
+                    biases[label] = -never if model else never
+                else:
+                    weights[label], biases[label] = model.coef_[0], model.intercept_[0]
+        elif isinstance(self.models[0], float):
+            biases[int(self.models[0])] = -never
+        else:
+            model, classes = self.models[0], self.models[0].classes_
+            two = len(classes) == 2  # scikit-learn holds the difference of both
+            weights[classes] = np.vstack([-model.coef_, model.coef_]) / 2 if two else model.coef_
+            biases[classes] = (
+                np.hstack([-model.intercept_, model.intercept_]) / 2 if two else model.intercept_
+            )
+        weights /= self.scaler.scale_
+        return weights, biases - weights @ self.scaler.mean_
+
 
 def fit_logistic(train: Split, validation: Split, num_labels: int) -> Fitted:
     """Fit with more and more freedom until validation likes it less.
@@ -60,7 +89,7 @@ def fit_logistic(train: Split, validation: Split, num_labels: int) -> Fitted:
         validation: rows to choose the strength on.
         num_labels: classes or labels.
     """
-    scaler = StandardScaler().fit(train.features)
+    scaler = standardiser(train.features)
     inner, outer = scaler.transform(train.features), scaler.transform(validation.features)
     several = train.labels.ndim > 1
     targets = list(train.labels.T) if several else [train.labels]
@@ -74,6 +103,13 @@ def fit_logistic(train: Split, validation: Split, num_labels: int) -> Fitted:
         best, starts = Fitted(scaler, models, num_labels, several, strength, loss), models
     assert best is not None
     return best
+
+
+def standardiser(features: np.ndarray) -> StandardScaler:
+    """Return the scaler of features `(rows, size)`; a dead one stays as it is: scaled, its noise would be as large."""
+    scaler = StandardScaler().fit(features)
+    scaler.scale_[scaler.scale_ < DEAD * np.median(scaler.scale_)] = 1.0
+    return scaler
 
 
 def _fit(features: np.ndarray, labels: np.ndarray, strength: float, start: Any) -> Any:

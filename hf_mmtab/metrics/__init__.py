@@ -16,3 +16,4 @@ from .scores import (
     scores_for,
     single_label_scores,
 )
+from .thresholds import Thresholds, cross_fitted_thresholds

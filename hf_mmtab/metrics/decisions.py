@@ -100,12 +100,9 @@ def binary_threshold(thresholds: Sequence[float] | float, num_labels: int = 2) -
 
 
 def tune_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:
-    """For each label, the threshold with the highest F1. Give it validation data, never test data.
+    """For each label, the threshold with the highest F1 (`best_cuts`). Give it validation data, never test data.
 
-    Every distinct probability is tried as a cut (all labels sorted at once, counts by cumulative sums).
-    Rules: of cuts with equal F1 the highest wins, i.e. the fewest predictions; the threshold lies half-way
-    between the lowest probability that it accepts and the next one below (or 0), so that rounding does not
-    flip a decision; a label without a positive keeps 0.5, with a warning.
+    A label without a positive keeps 0.5, with a warning.
 
     Args:
         probabilities: multi label: `(rows, num_labels)`; binary: `(rows,)` of class 1, or `(rows, 2)`.
@@ -120,6 +117,31 @@ def tune_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> list[float
     probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     if labels.ndim == 1 and probabilities.ndim == 2 and probabilities.shape[1] == 2:
         probabilities = probabilities[:, 1]
+    thresholds = best_cuts(probabilities, labels)
+    without = int((labels.reshape(len(labels), -1).sum(axis=0) == 0).sum())
+    if without:
+        logger.warning(
+            f"{without} of {len(thresholds)} labels have no positive row to tune on: their threshold stays "
+            f"{DEFAULT_THRESHOLD}."
+        )
+    return thresholds.tolist()
+
+
+def best_cuts(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """For each label, the threshold with the highest F1, `(num_labels,)`; without a positive 0.5.
+
+    Every distinct probability is tried as a cut (all labels sorted at once, counts by cumulative sums).
+    Rules: of cuts with equal F1 the highest wins, i.e. the fewest predictions; the threshold lies half-way
+    between the lowest probability that it accepts and the next one below (or 0), so that rounding does not
+    flip a decision.
+
+    Args:
+        probabilities: `(rows, num_labels)`, or `(rows,)` of one label.
+        labels: 0 and 1, of the same shape.
+
+    Raises:
+        ValueError: if the shapes do not fit, there are no rows, or labels are not 0 and 1.
+    """
     if probabilities.shape != labels.shape or len(labels) == 0:
         raise ValueError(
             "Expected probabilities and labels of one shape with at least one row ((rows, num_labels), or (rows,) "
@@ -143,9 +165,4 @@ def tune_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> list[float
     accepted, rejected = scores[best, columns], below[best, columns]
     middle = (accepted + rejected) / 2
     thresholds = np.where((middle > rejected) & (middle <= accepted), middle, accepted)
-    if (positives == 0).any():
-        logger.warning(
-            f"{int((positives == 0).sum())} of {len(positives)} labels have no positive row to tune on: their "
-            f"threshold stays {DEFAULT_THRESHOLD}."
-        )
-    return np.where(positives == 0, DEFAULT_THRESHOLD, thresholds).tolist()
+    return np.where(positives == 0, DEFAULT_THRESHOLD, thresholds)

@@ -7,6 +7,8 @@ METRIC_NAMES = {
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
     "weighted_f1": "weighted F1",
+    "micro_f1_at_half": "micro-F1 at threshold 0.5",
+    "macro_f1_at_half": "macro-F1 at threshold 0.5",
     "macro_average_precision": "mean average precision",
     "roc_auc": "ROC-AUC",
     "f1": "F1",

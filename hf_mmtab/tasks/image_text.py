@@ -204,6 +204,7 @@ class ImageTextTask:
             "modal_dropout": arguments.modal_dropout,
             "modal_dropout_text": arguments.modal_dropout_text,
             "word_dropout": arguments.word_dropout,
+            "text_pooling": "mean" if arguments.text_pooling == "mean" else "cls",  # auto begins so
         }
         if arguments.attn_implementation is not None:
             config["attn_implementation"] = arguments.attn_implementation

@@ -294,7 +294,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Load the weights to resume from, complete and under the model's own names."""
-        if self._holds_plain_weights(resume_from_checkpoint):
+        if self.holds_plain_weights(resume_from_checkpoint):
             logger.info(f"Loading the weights of {resume_from_checkpoint}")
             load_weights(self._plain_model(), resume_from_checkpoint)
         else:
@@ -303,13 +303,13 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
     def _load_best_model(self) -> None:
         """Load the best checkpoint's weights, complete and under the model's own names."""
         best = self.state.best_model_checkpoint or ""
-        if self._holds_plain_weights(best):
+        if self.holds_plain_weights(best):
             logger.info(f"Loading the best model from {best} (score: {self.state.best_metric})")
             load_weights(self._plain_model(), best)
         else:
             super()._load_best_model()
 
-    def _holds_plain_weights(self, folder: str) -> bool:
+    def holds_plain_weights(self, folder: str) -> bool:
         """Return whether a checkpoint holds all weights in plain files (no adapter, no sharded state)."""
         own_format = self.is_fsdp_enabled or self.is_deepspeed_enabled or _is_peft_model(self.model)
         return not own_format and bool(weight_files(Path(folder)))

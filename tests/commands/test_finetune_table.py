@@ -312,6 +312,16 @@ def test_a_head_learns_what_only_the_row_before_tells(recipe, tmp_path):
     assert metrics["average_precision"] > 3 * metrics["positive_rate"]
 
 
+def test_a_head_may_end_as_the_mean_of_its_last_checkpoints(recipe, tmp_path):
+    run = tmp_path / "run"
+    main([str(recipe), "--output_dir", str(run), "--soup", "true", "--save_total_limit", "1"])
+    results = results_of(run)
+    soup = results["soup"]
+    assert soup["tried"] == 1 and soup["metric"] == "average_precision" and soup["after"] >= soup["before"]
+    assert results["metrics"]["validation"]["average_precision"] == pytest.approx(soup["after"])
+    assert len(list(run.glob("checkpoint-*"))) <= 2  # the last, and the best
+
+
 # ---- Stored states of the frozen encoder, resuming ----
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from hf_mmtab.evaluation.majority import majority_scores
 from hf_mmtab.evaluation.scored_rows import ScoredRows
-from hf_mmtab.image_text_baselines.logistic import STRENGTHS, Split, fit_logistic
+from hf_mmtab.image_text_baselines.logistic import RAREST, STRENGTHS, Split, fit_logistic
 
 
 def rows_of(number: int, classes: int, noise: float, seed: int) -> Split:
@@ -50,6 +50,50 @@ def test_a_class_without_training_rows_is_never_likely():
     kept = train.labels != 1
     fitted = fit_logistic(Split(train.features[kept], train.labels[kept]), validation, 3)
     assert (fitted.predict(validation.features)[:, 1] == 0).all() and np.isfinite(fitted.loss)
+
+
+def test_a_regression_as_one_linear_layer_says_the_same():
+    for classes in (2, 4):
+        train, validation = rows_of(300, classes, 0.5, 0), rows_of(300, classes, 0.5, 1)
+        fitted = fit_logistic(train, validation, classes)
+        weights, biases = fitted.as_linear()
+        logits = validation.features @ weights.T + biases
+        softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        assert np.abs(softmax - fitted.predict(validation.features)).max() < 1e-9
+
+
+def test_a_feature_that_hardly_varies_gets_no_enormous_weight():
+    train, validation = rows_of(300, 3, 0.5, 0), rows_of(300, 3, 0.5, 1)
+    dead = [
+        Split(np.hstack([one.features, 1e-30 * one.features[:, :1]]), one.labels)
+        for one in (train, validation)
+    ]
+    weights, _ = fit_logistic(*dead, num_labels=3).as_linear()
+    assert np.abs(weights).max() < 10 and np.abs(weights[:, -1]).max() < 1e-6
+
+
+def test_labels_that_training_does_not_vary_become_biases():
+    train, validation = rows_of(200, 3, 0.3, 0), rows_of(200, 3, 0.3, 1)
+    columns = [
+        np.stack([one.labels == 0, np.zeros(200), np.ones(200)], axis=1) for one in (train, validation)
+    ]
+    several = [
+        Split(one.features, two.astype(int)) for one, two in zip((train, validation), columns, strict=True)
+    ]
+    fitted = fit_logistic(*several, num_labels=3)
+    weights, biases = fitted.as_linear()
+    sigmoid = 1 / (1 + np.exp(-(validation.features @ weights.T + biases)))
+    assert np.abs(sigmoid[:, 0] - fitted.predict(validation.features)[:, 0]).max() < 1e-9
+    assert np.allclose(sigmoid[:, 1:], [RAREST, 1 - RAREST])
+    kept = train.labels != 1
+    without = fit_logistic(Split(train.features[kept], train.labels[kept]), validation, 3)
+    weights, biases = without.as_linear()
+    assert (validation.features @ weights.T + biases)[:, 1].max() == pytest.approx(
+        np.log(RAREST / (1 - RAREST))
+    )
+    alone = fit_logistic(Split(train.features, np.full(200, 2)), validation, 3)  # one class in training
+    weights, biases = alone.as_linear()
+    assert not weights.any() and biases.argmax() == 2
 
 
 def test_the_majority_line_repeats_what_training_meets():

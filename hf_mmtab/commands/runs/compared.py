@@ -14,6 +14,8 @@ from ...evaluation.majority import MAJORITY, majority_scores
 from ...evaluation.scored_rows import ScoredRows
 from ...metrics import scores_for
 from ...metrics.names import lower_is_better, metric_name
+from ...training import MMTabTrainer
+from ...training.soup import greedy_soup, keep_enough, remove_surplus
 from .recipe import Recipe
 from .walk import Run
 
@@ -50,6 +52,43 @@ class ComparedRun(Run[AnyRecipe]):
     baselines: tuple[str, ...] = ()
     without_seed: tuple[str, ...] = ()
     baselines_need_one_process: bool = True
+    _checkpoint_limit: int | None = None
+
+    def check(self) -> None:
+        """Refuse a soup without checkpoints to average.
+
+        Raises:
+            ValueError: with LoRA adapters, or if none are saved.
+        """
+        recipe = self.recipe
+        if not recipe.run.soup:
+            return
+        saved = str(getattr(recipe.training.save_strategy, "value", recipe.training.save_strategy))
+        if recipe.model.lora is not None or saved == "no":
+            what = "adapters (`lora`)" if recipe.model.lora is not None else "save_strategy: no"
+            raise ValueError(
+                f"Expected whole checkpoints for `soup`, which averages them, found {what}. Use save_strategy: epoch "
+                "without `lora`, or take `soup` out."
+            )
+
+    def adjust(self, trainer: MMTabTrainer) -> None:
+        """Keep the checkpoints that a soup reads."""
+        if self.recipe.run.soup:
+            self._checkpoint_limit = keep_enough(trainer.args)
+
+    def average(self, trainer: MMTabTrainer) -> None:
+        """Average the last checkpoints, if the recipe asks for a soup."""
+        if self.recipe.run.soup:
+            self.soup = greedy_soup(trainer, *self.selection)
+            self.notes.append(
+                str(self.soup or "soup: this run has no other checkpoint; its weights stay as they are.")
+            )
+            logger.info(self.notes[-1])
+
+    def tidy(self, trainer: MMTabTrainer) -> None:
+        """Remove the checkpoints that only a soup needed."""
+        if self.recipe.run.soup:
+            remove_surplus(trainer, self._checkpoint_limit)
 
     @property
     def resample_by(self) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import datasets
 import numpy as np
 from transformers import AutoConfig
+from transformers.utils import logging
 
 from ...arguments import IMAGE_TEXT_ARCHITECTURES
 from ...data.records import BadRecord
@@ -19,13 +20,21 @@ from ...evaluation.prediction_tables import gold_labels, read_probabilities, wri
 from ...evaluation.row_evaluation import HEADLINE
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
-from ...image_text_baselines import BASELINES, DESCRIPTIONS, FrozenLinear, inputs_of
+from ...image_text_baselines import (
+    BASELINES,
+    DESCRIPTIONS,
+    FrozenLinear,
+    LinearStarter,
+    inputs_of,
+    pool_by_mean,
+)
 from ...metrics import (
+    Thresholds,
     compute_metrics_for,
+    cross_fitted_thresholds,
     metric_names,
     probabilities_from_logits,
     scores_for,
-    tune_thresholds,
 )
 from ...metrics.for_trainer import first_of
 from ...metrics.names import label_names
@@ -40,6 +49,8 @@ from .folder import leave_out_absent_parts
 from .own_names import CACHE_FOLDER
 from .recipe import ImageTextRecipe
 from .report import predictions_file
+
+logger = logging.get_logger(__name__)
 
 ONE_INPUT = ("bow", "img", "bert")  # architectures that read the text or the picture alone
 _SENTENCES = {
@@ -100,7 +111,8 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             recipe.training.feature_cache_dir = str(recipe.shared_folder / CACHE_FOLDER)
         has_pairs = "sentence2" in self.splits["train"].column_names
         model = recipe.task.model(recipe.model, problem_type, names, self.processor, has_pairs)
-        leave_out_absent_parts(recipe, recipe.task.parts, model, self.is_reference)
+        as_written = self.is_reference and model.config.text_pooling == "cls"  # else there is no pooler
+        leave_out_absent_parts(recipe, recipe.task.parts, model, as_written)
         return model
 
     def _fit_text_length(self, model: Any) -> None:
@@ -133,12 +145,36 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             "label_counts": task.label_counts(train),
         }
 
+    def adjust(self, trainer: MMTabTrainer) -> None:
+        """Choose the pooling, and start from a linear probe, where the recipe asks for it."""
+        super().adjust(trainer)
+        recipe, config, given = self.recipe, trainer.model.config, self.recipe.model
+        is_open = given.text_pooling == "auto" and config.text_config is not None
+        with_classifier = given.classifier_start == "linear_probe"
+        if given.pretrained is not None or not (with_classifier or is_open):
+            return
+        if checkpoint := last_complete_checkpoint(recipe.folder):  # training goes on from it
+            if AutoConfig.from_pretrained(checkpoint).text_pooling == "mean":
+                pool_by_mean(trainer.model)
+            self.notes.append(f"text_pooling: {config.text_pooling}, as when this run began.")
+        else:
+            splits = {name: self.splits[name] for name in ("train", "validation")}
+            encoded = {name: recipe.task.encode(rows, self.processor) for name, rows in splits.items()}
+            labels = {name: gold_labels(rows, config.num_labels) for name, rows in splits.items()}
+            poolings = ("cls", "mean") if is_open else (config.text_pooling,)
+            start = LinearStarter(trainer, encoded, labels).start(poolings, with_classifier)
+            self.notes.append(str(start))
+            logger.info(self.notes[-1])
+        leave_out_absent_parts(recipe, recipe.task.parts, trainer.model, is_reference=False)
+
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Choose the thresholds of several labels on validation."""
         self.config = trainer.model.config
         if self.config.problem_type == "multi_label_classification":
             scored = predict_rows(trainer, self.recipe.task, self.splits["validation"], self.processor)
-            self.config.thresholds = self.tune(scored)
+            chosen = _thresholds(scored)
+            self.config.thresholds = chosen.values
+            self.notes.append(str(chosen))
 
     def judge(self, trainer: MMTabTrainer) -> dict[str, Any]:
         """Evaluate every split but that of training, the main one also with each input taken away."""
@@ -200,10 +236,9 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
 
     def tune(self, scored: ScoredRows) -> list[float] | None:
         """Return the threshold of each of several labels."""
-        if self.config.problem_type != "multi_label_classification":
-            return None
-        assert scored.labels is not None
-        return tune_thresholds(scored.probabilities, scored.labels)
+        return (
+            _thresholds(scored).values if self.config.problem_type == "multi_label_classification" else None
+        )
 
     def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
         """Return title, labels and predictions."""
@@ -222,6 +257,11 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         read = {split: read_probabilities(predictions_file(folder, split), names) for split in self.evaluated}
         rows = self.evaluated
         return {split: ScoredRows(one, gold_labels(rows[split], len(names))) for split, one in read.items()}
+
+
+def _thresholds(scored: ScoredRows) -> Thresholds:
+    assert scored.labels is not None
+    return cross_fitted_thresholds(scored.probabilities, scored.labels)
 
 
 def predict_rows(

@@ -217,6 +217,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     def adjust(self, trainer: MMTabTrainer) -> None:
         """Start the classifier from how often training meets each class."""
+        super().adjust(trainer)
         if self.recipe.model.architecture == "boosted":
             return
         loss: Any = trainer.compute_loss_func

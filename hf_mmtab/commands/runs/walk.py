@@ -22,6 +22,7 @@ from ...training import MMTabTrainer
 from ...training.adapters import merged, with_lora
 from ...training.checkpoints import last_complete_checkpoint, record_files, refuse_files_in_place
 from ...training.collapse import course_notes
+from ...training.soup import Soup
 from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
@@ -52,6 +53,7 @@ class Run(ABC, Generic[AnyRecipe]):
         notes: what a reader of the numbers must know.
         config: of the model.
         scored: split → scores; empty in pretraining.
+        soup: which checkpoints were averaged.
     """
 
     trainer_type: type[MMTabTrainer] = MMTabTrainer
@@ -64,6 +66,7 @@ class Run(ABC, Generic[AnyRecipe]):
         self.notes: list[str] = []
         self.config: Any = None
         self.scored: dict[str, ScoredRows] = {}
+        self.soup: Soup | None = None
 
     def check(self) -> None:
         """Refuse what can be refused before the output folder is touched."""
@@ -86,6 +89,12 @@ class Run(ABC, Generic[AnyRecipe]):
 
     def adjust(self, trainer: MMTabTrainer) -> None:
         """Change the trainer between its making and training."""
+
+    def average(self, trainer: MMTabTrainer) -> None:
+        """Change the weights of a trained model before anything is chosen or judged with them."""
+
+    def tidy(self, trainer: MMTabTrainer) -> None:
+        """Remove what only this run needed, once its results are written."""
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Choose on validation what a trained model needs for its decisions."""
@@ -202,6 +211,7 @@ def _execute(run: Run) -> RunResults:
     trained = (time.time() - begun) / 60
     run.notes += course_notes(trainer.state.log_history, training)
     trainer.model = trainer.model_wrapped = merged(trainer.model)
+    run.average(trainer)
     run.calibrate(trainer)
     trainer.save_model(_internal_call=True)  # `_internal_call`: no push before everything is written
     trainer.save_state()
@@ -213,11 +223,13 @@ def _execute(run: Run) -> RunResults:
         pretrained=recipe.model.pretrained,
         seed=training.seed,
         notes=run.notes,
+        soup=None if run.soup is None else run.soup.to_dict(),
         minutes=(time.time() - started) / 60,
         training_minutes=trained,
     )
     if speaks:
         finish(run, trainer, results)
+    run.tidy(trainer)
     publish(recipe)
     trainer.accelerator.wait_for_everyone()
     return results

@@ -22,7 +22,7 @@ class MMBTBaselineConfig(PictureAndTextConfig):
     | `concatbert` | `text_config`, `image_config`      |
 
     Args:
-        text_config: any transformers text encoder; its pooled first position is the text feature.
+        text_config: any transformers text encoder; pooled, it is the text feature.
         image_config: any transformers image model; its pooled regions, flattened, are the image feature.
         bow_vocab_size: words in the table of frozen vectors, whose sum is the text feature.
         bow_embedding_size: length of a word's vector.
@@ -35,6 +35,7 @@ class MMBTBaselineConfig(PictureAndTextConfig):
         modal_dropout: in training, probability to treat the picture of an example as absent (feature zero).
         modal_dropout_text: in training, the same for the words of an example that has a picture.
         word_dropout: in training, probability to hide each word piece.
+        text_pooling: of a text encoder, as in [`MMBTConfig`].
         pos_weight: weight of the positives of each label in the multi-label loss, one per label.
         thresholds: probability from which a label counts as predicted, one per label.
         initializer_range: standard deviation of new weights.

@@ -33,6 +33,7 @@ class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
     modal_dropout: float | int = 0.0
     modal_dropout_text: float | int = 0.0
     word_dropout: float | int = 0.0
+    text_pooling: Literal["cls", "mean"] = "cls"
     pos_weight: list[float] | None = None
     thresholds: list[float] | None = None
     initializer_range: float | int = 0.02
@@ -98,6 +99,8 @@ class MMBTConfig(PictureAndTextConfig):
         modal_dropout_text: in training, probability to hide the words of an example that has a picture.
         word_dropout: in training, probability to hide each word piece.
         classifier_dropout: between pooler and classifier. The original has none.
+        text_pooling: what the classifier reads: `cls`, the first position through the pooler, as in the original;
+            `mean`, the mean of all positions, as sentence-transformers are trained, without a pooler.
         pos_weight: weight of the positives of each label in the multi-label loss, one per label.
         thresholds: probability from which a label counts as predicted, one per label; tuned on validation.
         initializer_range: standard deviation of new weights.

@@ -19,7 +19,7 @@ from .image_regions import build_image_model, measure_image_hidden_size
 from .modality_dropout import drop_modalities, drop_words
 from .picture_and_text_parts import FromVisionAndText, PictureAndTextParts
 from .pretrained_parts import load_image_model, load_text_model
-from .text_parts import FirstTokenPooler, has_pooler, has_segments, text_options
+from .text_parts import FirstTokenPooler, has_pooler, has_segments, text_options, without_pooler
 from .word_vectors import load_word_vectors
 
 
@@ -53,8 +53,8 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
     """`bow`, `img`, `bert`, `concatbow` or `concatbert`, by which parts the configuration has.
 
     The text feature is the sum of frozen word vectors, or the pooled first position of a text encoder (by its
-    own pooler, or a new dense layer and tanh where it has none). The image feature is the flattened pooled
-    regions. An absent picture or text has the feature zero.
+    own pooler, or a new dense layer and tanh where it has none), or the mean of its states (`text_pooling: mean`).
+    The image feature is the flattened pooled regions. An absent picture or text has the feature zero.
     """
 
     def __init__(self, config: MMBTBaselineConfig) -> None:
@@ -81,6 +81,8 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
             hidden_size = self.text_model.config.hidden_size
             self.pooler = None if has_pooler(self.text_model) else FirstTokenPooler(hidden_size)
             num_features += hidden_size
+            if config.text_pooling == "mean":
+                self.pool_by_mean()
             self._has_segments = has_segments(self.text_model, self.text_model.config, num_segments=2)
         if config.image_config is not None:
             self.image_model = build_image_model(config.image_config)
@@ -131,6 +133,8 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         config = MMBTBaselineConfig.from_text_image_configs(*configs, **config_kwargs)
         model = cls(config)
         if text_model is not None:
+            if config.text_pooling == "mean":
+                without_pooler(text_model)
             model.text_model.load_state_dict(text_model.state_dict())
         if image_model is not None:
             model.image_model.load_state_dict({**model.image_model.state_dict(), **image_model.state_dict()})
@@ -173,7 +177,7 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         outputs = self.text_model(
             input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=mask, return_dict=True, **options
         )
-        pooled = outputs.pooler_output if self.pooler is None else self.pooler(outputs.last_hidden_state)
+        pooled = self._pool(outputs, mask)
         return BaseModelOutputWithPooling(
             pooler_output=torch.where(present[:, None], pooled, pooled.new_zeros(())),
             hidden_states=outputs.get("hidden_states"),

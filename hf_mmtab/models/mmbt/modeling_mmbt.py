@@ -33,6 +33,7 @@ from .text_parts import (
     require_text_encoder,
     takes,
     text_options,
+    without_pooler,
 )
 
 
@@ -86,6 +87,8 @@ class MMBTPreTrainedModel(FromVisionAndText, PreTrainedModel):
         )
         config_kwargs = {**special_token_ids(text, text_model.config), **config_kwargs}
         config = MMBTConfig.from_text_image_configs(text_model.config, image_model.config, **config_kwargs)
+        if config.text_pooling == "mean":
+            without_pooler(text_model)
         model = cls(config)
         base: Any = model.base_model
         base.text_model.load_state_dict(
@@ -109,6 +112,9 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
     * no pooler (DistilBERT, ELECTRA, ModernBERT, DeBERTa): a new dense layer and tanh on the first position.
 
     The text model must read in both directions, since the pooler sits on the first position.
+
+    NOTE[DIFF] With `text_pooling: mean` the classifier reads the mean of the last states of words, regions and special
+    words, as sentence-transformers are trained. The original reads the pooled first position (`cls`, the default).
     """
 
     _head_prefixes = ("classifier.",)
@@ -135,6 +141,8 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         learned = config.null_image == "learned"
         self.null_image = nn.Parameter(torch.zeros(embedding_size)) if learned else None
         self.pooler = None if has_pooler(self.text_model) else FirstTokenPooler(text_config.hidden_size)
+        if config.text_pooling == "mean":
+            self.pool_by_mean()
 
         self._takes_positions = takes(self.text_model, "position_ids")
         self._position_offset = position_offset(self.text_model)
@@ -207,7 +215,7 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         states = outputs.last_hidden_state  # (batch, regions + 2 + seq, hidden)
         return BaseModelOutputWithPooling(
             last_hidden_state=states,
-            pooler_output=outputs.pooler_output if self.pooler is None else self.pooler(states),
+            pooler_output=self._pool(outputs, mask),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

@@ -7,7 +7,7 @@ from torch import nn
 
 from .checked_loading import CheckedLoadingMixin
 from .image_regions import image_feature_map, pool_regions
-from .text_parts import layer_path
+from .text_parts import layer_path, mean_of_states, without_pooler
 
 
 class FromVisionAndText(CheckedLoadingMixin):
@@ -35,6 +35,7 @@ class PictureAndTextParts:
     dtype: torch.dtype
     text_model: Any
     image_model: Any
+    pooler: Any
 
     @property
     def freezable_modules(self) -> dict[str, str]:
@@ -68,6 +69,17 @@ class PictureAndTextParts:
         """
         feature_map = image_feature_map(self.image_model, pixel_values.to(self.dtype))
         return pool_regions(feature_map, self.config.num_image_embeds, self.config.image_pooling)
+
+    def pool_by_mean(self) -> None:
+        """Read the mean of the last states from now on; what pooled the first position is taken away."""
+        self.config.text_pooling, self.pooler = "mean", None
+        without_pooler(self.text_model)
+
+    def _pool(self, outputs: Any, mask: torch.Tensor) -> torch.Tensor:
+        """Return what the classifier reads of a text model's outputs, `(batch, hidden)`; `mask` `(batch, seq)`."""
+        if self.config.text_pooling == "mean":
+            return mean_of_states(outputs.last_hidden_state, mask)
+        return outputs.pooler_output if self.pooler is None else self.pooler(outputs.last_hidden_state)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the word embeddings.

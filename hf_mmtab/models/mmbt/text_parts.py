@@ -27,6 +27,19 @@ def has_pooler(text_model: PreTrainedModel) -> bool:
     return getattr(text_model, "pooler", None) is not None
 
 
+def without_pooler(text_model: Any) -> Any:
+    """Return the text model after taking its own pooler, which nothing would read, away."""
+    if has_pooler(text_model):
+        text_model.pooler = None
+    return text_model
+
+
+def mean_of_states(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the states `(batch, seq, hidden)` where the mask `(batch, seq)` is 1, `(batch, hidden)`."""
+    weights = mask[..., None].to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
 def takes(text_model: PreTrainedModel, argument: str) -> bool:
     """Whether `forward` names this argument. One that only disappears in `**kwargs` does not count."""
     return argument in inspect.signature(text_model.forward).parameters
