@@ -30,7 +30,6 @@ from .worth import constant_answer, warnings_of_worth
 
 logger = get_logger(__name__)
 
-GUESS = "not better than a guess"  # in a note of the run, of which the warnings say more
 FEW_HISTORIES = 4  # wrong predictions of tables that are shown at once; the others unfold
 
 
@@ -159,7 +158,7 @@ def _render(
         splits=splits,
         constant=constant,
         told=told,  # of what is in order
-        notes=[note for note in facts.results.notes if note not in told and not (warnings and GUESS in note)],
+        notes=[note for note in facts.results.notes if note not in told],
         warnings=warnings,
         glossary=glossary(
             [row["metric"] for row in splits["rows"]], bool(facts.intervals), facts.results.window_label is not None
