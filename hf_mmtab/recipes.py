@@ -152,10 +152,7 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
             built.append(dtype(**given))
         except StrictDataclassError as error:
             raise ValueError(str(error.__cause__ or error)) from error
-        except (
-            LookupError,
-            TypeError,
-        ) as error:  # of transformers, whose arguments it does not look at first
+        except (LookupError, TypeError) as error:  # of transformers, whose arguments it does not look at first
             raise ValueError(
                 f"Expected values that {dtype.__name__} takes, found {type(error).__name__}: {error}. Correct the "
                 "recipe."
@@ -255,9 +252,7 @@ def help_text(dataclass_types: Sequence[type], usage: str, all_keys: bool = True
         for field in dataclasses.fields(dtype):
             is_inherited = issubclass(dtype, TrainingArguments) and field.name in inherited
             if field.init and (all_keys or not is_inherited or field.name in EVERYDAY_KEYS):
-                groups.setdefault("TrainingArguments of transformers." if is_inherited else title, []).append(
-                    field
-                )
+                groups.setdefault("TrainingArguments of transformers." if is_inherited else title, []).append(field)
     lines = [f"usage: {usage}", "", "Keys of the recipe, and of the command line as --key value:"]
     for title, fields in sorted(groups.items(), key=lambda item: item[0].startswith("TrainingArguments of")):
         lines += ["", title]
@@ -268,10 +263,7 @@ def help_text(dataclass_types: Sequence[type], usage: str, all_keys: bool = True
                 *textwrap.wrap(words, 110, initial_indent="      ", subsequent_indent="      "),
             ]
     if not all_keys:
-        lines += [
-            "",
-            f"`--help-all` also lists the other {len(inherited - EVERYDAY_KEYS)} keys of transformers.",
-        ]
+        lines += ["", f"`--help-all` also lists the other {len(inherited - EVERYDAY_KEYS)} keys of transformers."]
     return "\n".join(lines) + "\n"
 
 

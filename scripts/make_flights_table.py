@@ -49,10 +49,7 @@ def flight_table(flights: pl.DataFrame) -> pl.DataFrame:
     took_off = pl.col("departs") + pl.duration(minutes=pl.col("dep_delay"))
     rows = rows.with_columns(landed=took_off + pl.duration(minutes=pl.col("air_time")))
     known = pl.col("landed").shift(1).over("tailnum") <= pl.col("departs")
-    last = [
-        pl.when(known).then(pl.col(name).shift(1).over("tailnum")).alias(f"last_{name}")
-        for name in KNOWN_LATER
-    ]
+    last = [pl.when(known).then(pl.col(name).shift(1).over("tailnum")).alias(f"last_{name}") for name in KNOWN_LATER]
     gone = pl.when(pl.col("dep_delay").is_not_null()).then(pl.max_horizontal("departs", took_off))
     rows = rows.with_columns(*last, row=pl.int_range(pl.len()), city=pl.lit("New York"), gone=gone)
     rows = last_known(rows, "origin", "gone", "dep_delay", "airport_dep_delay")
@@ -71,9 +68,7 @@ def waiting(rows: pl.DataFrame) -> pl.DataFrame:
     """Add how many flights of the airport were scheduled in the three hours before and have not left."""
     latest = pl.col("departs") + pl.duration(hours=3)
     comes = rows.select("origin", at="departs", change=pl.lit(1))
-    goes = rows.select(
-        "origin", at=pl.min_horizontal(pl.col("gone").fill_null(latest), latest), change=pl.lit(-1)
-    )
+    goes = rows.select("origin", at=pl.min_horizontal(pl.col("gone").fill_null(latest), latest), change=pl.lit(-1))
     events = pl.concat([comes, goes]).sort("at")
     counted = events.select("origin", "at", airport_waiting=pl.col("change").cum_sum().over("origin"))
     return before_departure(rows, counted, "origin").with_columns(pl.col("airport_waiting").fill_null(0))

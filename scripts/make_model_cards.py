@@ -36,9 +36,7 @@ def card_of(name: str, told: dict[str, Any]) -> str:
     recipe = yaml.safe_load(Path(find_recipe(name)).read_text(encoding="utf-8"))
     results = told.get("results", {})
     means = {metric: numbers[0] for metric, numbers in results.items()}
-    facts = RunFacts(
-        name, told["problem_type"], {}, results=RunResults("", "", "test", metrics={"test": means})
-    )
+    facts = RunFacts(name, told["problem_type"], {}, results=RunResults("", "", "test", metrics={"test": means}))
     header = card_header(
         facts,
         "mmbt" if recipe.get("text_model") else "tabbert",
@@ -52,9 +50,7 @@ def card_of(name: str, told: dict[str, Any]) -> str:
     for key, label in BULLETS.items():
         if key in told:
             text = f"`scripts/recipes/{name}.yaml`; run it with {told[key]}" if key == "run" else told[key]
-            lines.append(
-                textwrap.fill(f"* **{label}**: {text}", 118, subsequent_indent="  ", break_long_words=False)
-            )
+            lines.append(textwrap.fill(f"* **{label}**: {text}", 118, subsequent_indent="  ", break_long_words=False))
     if results:
         lines += [
             "",
@@ -63,9 +59,7 @@ def card_of(name: str, told: dict[str, Any]) -> str:
             "| metric | mean | spread |",
             "|---|---:|---:|",
         ]
-        lines += [
-            f"| {metric_name(metric)} | {mean} | {spread} |" for metric, (mean, spread) in results.items()
-        ]
+        lines += [f"| {metric_name(metric)} | {mean} | {spread} |" for metric, (mean, spread) in results.items()]
     return f"---\n{header.to_yaml()}\n---\n\n" + "\n".join(lines) + "\n"
 
 

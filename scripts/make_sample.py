@@ -40,15 +40,11 @@ def embed_pictures(rows: datasets.Dataset) -> datasets.Dataset:
         return {"image": {"bytes": path.read_bytes(), "path": path.name}}
 
     features = undecoded.features
-    return undecoded.map(read, features=features, load_from_cache_file=False).cast_column(
-        "image", datasets.Image()
-    )
+    return undecoded.map(read, features=features, load_from_cache_file=False).cast_column("image", datasets.Image())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     arguments = parser.parse_args()

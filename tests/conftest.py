@@ -7,9 +7,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch is imported: small tensors gain nothing from threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small tensors gain nothing from threads
 
 SHARED = Path(os.environ.get("HF_MMTAB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -136,9 +136,7 @@ class HubServer:
         found.branches[branch] = found.branches["main"]
         return {}
 
-    def preupload(
-        self, repo: str, token: str | None, revision: str, body: dict[str, Any], **_: Any
-    ) -> dict[str, Any]:
+    def preupload(self, repo: str, token: str | None, revision: str, body: dict[str, Any], **_: Any) -> dict[str, Any]:
         _commit(self._find(repo, token, write=True), revision)
         return {
             "files": [
@@ -195,9 +193,7 @@ class HubServer:
         found.branches[revision] = sha
         return {"commitUrl": f"{self.url}/{repo}/commit/{sha}", "commitOid": sha, "pullRequestUrl": None}
 
-    def resolve(
-        self, repo: str, token: str | None, revision: str, path: str, **_: Any
-    ) -> tuple[bytes, dict[str, str]]:
+    def resolve(self, repo: str, token: str | None, revision: str, path: str, **_: Any) -> tuple[bytes, dict[str, str]]:
         found = self._find(repo, token)
         if found.gated:
             raise HubError(403, "GatedRepo", f"Access to model {repo} is restricted")

@@ -50,11 +50,7 @@ from hf_mmtab.models.tabbert import (
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]", "a", "red", "cat", "sits"]
 WORDS += [f"[unused{i}]" for i in range(VOCABULARY - len(WORDS))]
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
-ROWS = {
-    "who": [1, 1, 1, 2, 2, 2],
-    "amount": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-    "shop": ["a", "b", "a", "c", "ä", "b"],
-}
+ROWS = {"who": [1, 1, 1, 2, 2, 2], "amount": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "shop": ["a", "b", "a", "c", "ä", "b"]}
 HISTORIES = [{name: values[i : i + 3] for name, values in ROWS.items()} for i in (0, 3)]
 COLUMNS = {"entity": "who", "fields": {"amount": {"kind": "numeric", "num_bins": 3}, "shop": {}}}
 MODEL_FILES = {"config.json", "hf_mmtab_classes.py", "model.safetensors"}
@@ -99,11 +95,7 @@ def run_folder(tmp_path):
         for name in ("README.md", "recipe.yaml", "report/report_public.html", "report/figures/confusion.png"):
             (run / name).write_text(f"content: of {name}\n")
         (run / "results.json").write_text('{"seed": 1, "cell_errors": ["of the data"]}')
-        for name in (
-            "checkpoint-3/optimizer.pt",
-            "checkpoint-3/model.safetensors",
-            "_feature_cache/part.bin",
-        ):
+        for name in ("checkpoint-3/optimizer.pt", "checkpoint-3/model.safetensors", "_feature_cache/part.bin"):
             (run / name).parent.mkdir(exist_ok=True)
             (run / name).write_text("large")
         for name in (
@@ -135,22 +127,13 @@ def logits(model, batch) -> torch.Tensor:
 
 
 def test_mmbt_and_its_processor_come_back_by_name_bit_for_bit(run_folder, capsys):
-    model, processor = (
-        MMBTForClassification(tiny_config(id2label={0: "cat", 1: "dog", 2: "owl"})),
-        mmbt_processor(),
-    )
+    model, processor = (MMBTForClassification(tiny_config(id2label={0: "cat", 1: "dog", 2: "owl"})), mmbt_processor())
     main([str(run_folder(model, processor)), "acme/mmbt", "--commit_message", "First model", "--public"])
     said = capsys.readouterr().out
     assert "/acme/mmbt/commit/" in said and "names of labels: cat, dog, owl" in said
 
     api = HfApi()
-    report = {
-        "README.md",
-        "recipe.yaml",
-        "results.json",
-        "report/report.html",
-        "report/figures/confusion.png",
-    }
+    report = {"README.md", "recipe.yaml", "results.json", "report/report.html", "report/figures/confusion.png"}
     assert set(api.list_repo_files("acme/mmbt")) == MODEL_FILES | MMBT_PROCESSOR_FILES | report
     assert not api.model_info("acme/mmbt").private
 
@@ -168,13 +151,9 @@ def test_mmbt_and_its_processor_come_back_by_name_bit_for_bit(run_folder, capsys
         assert torch.equal(logits(loaded, again), logits(model, batch))
     classify = pipeline("image-text-classification", model="acme/mmbt", device="cpu")
     found = classify([{"image": PICTURE, "text": "a red cat"}, {"image": None, "text": "cat"}], batch_size=2)
-    assert [one["label"] for one in found] == [
-        config.id2label[int(i)] for i in logits(model, batch).argmax(-1)
-    ]
+    assert [one["label"] for one in found] == [config.id2label[int(i)] for i in logits(model, batch).argmax(-1)]
     classify.push_to_hub("acme/mmbt-pipeline")
-    assert (
-        set(api.list_repo_files("acme/mmbt-pipeline")) == {"README.md"} | MODEL_FILES | MMBT_PROCESSOR_FILES
-    )
+    assert set(api.list_repo_files("acme/mmbt-pipeline")) == {"README.md"} | MODEL_FILES | MMBT_PROCESSOR_FILES
     base = AutoModel.from_pretrained("acme/mmbt")
     assert type(base) is MMBTModel
     assert_same_weights(base, model.model)
@@ -291,18 +270,14 @@ def test_private_is_private_or_nothing_is_uploaded(run_folder):
     assert HfApi().model_info("acme/secret").private
     assert AutoProcessor.from_pretrained("acme/secret").max_length == 512
     HfApi().create_repo("acme/open")
-    with pytest.raises(
-        ValueError, match="Expected 'acme/open' to be private, found that it exists and is public"
-    ):
+    with pytest.raises(ValueError, match="Expected 'acme/open' to be private, found that it exists and is public"):
         main([str(run), "acme/open"])
     assert HfApi().list_repo_files("acme/open") == []
 
 
 def test_a_refused_token_is_told_with_the_remedy(run_folder):
     run = run_folder(MMBTForClassification(tiny_config()), mmbt_processor())
-    with pytest.raises(
-        PermissionError, match=r"found it refused \(401\). Nothing is lost: .*`hf auth login`.*Run the"
-    ):
+    with pytest.raises(PermissionError, match=r"found it refused \(401\). Nothing is lost: .*`hf auth login`.*Run the"):
         push_run(run, "acme/refused", token=EXPIRED_TOKEN)
 
 
@@ -322,9 +297,7 @@ def test_the_trainer_pushes_a_model_that_comes_back(tmp_path):
     from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments  # the quick tests do without
 
     processor = mmbt_processor()
-    rows = [
-        {**processor.encode_row({"image": PICTURE, "text": "a red cat"}), "labels": i % 3} for i in range(4)
-    ]
+    rows = [{**processor.encode_row({"image": PICTURE, "text": "a red cat"}), "labels": i % 3} for i in range(4)]
     model = MMBTForClassification(tiny_config())
     trainer = MMTabTrainer(
         model=model,
@@ -367,9 +340,7 @@ def test_the_trainer_pushes_a_model_that_comes_back(tmp_path):
 
 @pytest.mark.parametrize("loader", [AutoConfig, AutoModelForSequenceClassification, AutoProcessor])
 def test_a_repository_that_is_missing_is_said_to_be(loader):
-    with pytest.raises(
-        OSError, match="nobody/nothing is not a local folder and is not a valid model identifier"
-    ):
+    with pytest.raises(OSError, match="nobody/nothing is not a local folder and is not a valid model identifier"):
         loader.from_pretrained("nobody/nothing")
     with pytest.raises(OSError, match="is not a valid model identifier"):
         MMBTForClassification.from_text_image_pretrained("nobody/nothing", "nobody/nothing")
@@ -440,11 +411,7 @@ def test_code_travels_to_a_process_without_the_package(tmp_path, monkeypatch):
             picture_and_text,
         ),
         "acme/vit-pictures": (MMBTForClassification(tiny_config()), mmbt_processor(), picture_and_text),
-        "acme/words": (
-            MMBTBaselineForClassification(baseline),
-            MMBTProcessor(None, tokenizer),
-            {"text": "a red cat"},
-        ),
+        "acme/words": (MMBTBaselineForClassification(baseline), MMBTProcessor(None, tokenizer), {"text": "a red cat"}),
         "acme/rows": (TabBertLstmForSequenceClassification(table_config), table_reader, {"rows": HISTORIES}),
     }
     expected, inputs = {}, {}

@@ -15,9 +15,7 @@ ROOT = Path(hf_mmtab.__file__).parents[1]
 def hf_mmtab_says(*arguments):
     command = [sys.executable, "-X", "importtime", "-m", "hf_mmtab", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    imported = {
-        line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")
-    }
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
     errors = [line for line in done.stderr.splitlines() if not line.startswith("import time")]
     assert "hf_mmtab" in imported and not imported & {"torch", "transformers", "numpy", "datasets"}
     return done.returncode, done.stdout, "\n".join(errors)
@@ -30,8 +28,7 @@ def test_help_and_version_are_told_without_heavy_imports():
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
-    [("finetun", "finetune"), ("eval-checkpoint", "eval_checkpoint"), ("pushtohub", "push_to_hub")],
+    ("given", "meant"), [("finetun", "finetune"), ("eval-checkpoint", "eval_checkpoint"), ("pushtohub", "push_to_hub")]
 )
 def test_a_misspelt_command_is_told_with_the_one_that_was_meant(given, meant):
     code, out, errors = hf_mmtab_says(given, "recipe.yaml")

@@ -41,9 +41,7 @@ def model(table):
     processor = TabBertProcessor(PLAN).fit(polars.read_csv(table, try_parse_dates=True))
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
     torch.manual_seed(0)
-    config = TabBertConfig(
-        **processor.config_kwargs(), **sizes, field_hidden_size=8, field_num_heads=2, seq_len=8
-    )
+    config = TabBertConfig(**processor.config_kwargs(), **sizes, field_hidden_size=8, field_num_heads=2, seq_len=8)
     config.problem_type = "single_label_classification"
     TabBertPooledForSequenceClassification(config).save_pretrained(folder)
     processor.save_pretrained(folder)

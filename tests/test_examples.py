@@ -114,9 +114,7 @@ def given(furnished) -> dict:
 
 def make_given() -> dict:
     base = "google-bert/bert-base-uncased"
-    model = hf_mmtab.MMBTForClassification.from_text_image_pretrained(
-        base, "torchvision:resnet152", num_labels=3
-    )
+    model = hf_mmtab.MMBTForClassification.from_text_image_pretrained(base, "torchvision:resnet152", num_labels=3)
     processor = MMBTProcessor.from_text_image_pretrained(base, "torchvision:resnet152")
     examples = [{"image": "poster.jpg", "text": "a b", "label": i} for i in (0, 1)]
     test = datasets.Dataset.from_list([{"image": None, "text": f"t{i}", "label": i} for i in range(4)])
@@ -139,9 +137,7 @@ def world(furnished, given, monkeypatch) -> dict:
     """Change to the folder, without the network and progress bars; return the names that examples take as given."""
     monkeypatch.chdir(furnished)
     monkeypatch.setattr(torchvision_weights, "_download", tiny_resnet)
-    monkeypatch.setattr(
-        "hf_mmtab.pipelines.image_text.fetch_picture", lambda *_, **__: Path("poster.jpg").read_bytes()
-    )
+    monkeypatch.setattr("hf_mmtab.pipelines.image_text.fetch_picture", lambda *_, **__: Path("poster.jpg").read_bytes())
     monkeypatch.setattr("tqdm.auto.tqdm.write", lambda *_, **__: None)
     return dict(given)
 

@@ -107,12 +107,8 @@ def test_cells_come_out_of_a_csv_as_they_were_written(rows, ending, block_bytes)
 LIKE_NUMBERS = st.one_of(
     st.from_regex(r"[+-]?0{0,2}[0-9]{1,4}(\.[0-9]{0,2})?", fullmatch=True),
     st.integers(-(2**70), 2**70).map(str),
-    st.sampled_from(
-        ["true", "True", "TRUE", "false", "1e5", "-0", "nan", "inf", " 1", "1_0", "0x1", "", "2020-01-01"]
-    ),
-    st.sampled_from(
-        ["2020-01-1", "01/02/2020", "10:00", "10:00:00", "2020-01-01 10:00", "2020-01-01T10:00:00Z"]
-    ),
+    st.sampled_from(["true", "True", "TRUE", "false", "1e5", "-0", "nan", "inf", " 1", "1_0", "0x1", "", "2020-01-01"]),
+    st.sampled_from(["2020-01-1", "01/02/2020", "10:00", "10:00:00", "2020-01-01 10:00", "2020-01-01T10:00:00Z"]),
     st.text("0123456789-/: .eE+", max_size=8),
 )
 
@@ -144,9 +140,7 @@ SCALARS = st.one_of(
 )  # fmt: skip
 MAPPING_KEYS = SCALARS.filter(lambda key: key == key)  # no NaN
 VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(MAPPING_KEYS, inner, max_size=3),
-    max_leaves=6,
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(MAPPING_KEYS, inner, max_size=3), max_leaves=6
 )
 GOOD = {"data": "d", "output_dir": "out", "report_to": "none"}
 
@@ -171,19 +165,13 @@ def test_any_value_of_any_key_is_a_recipe_or_an_error(values, recipe):
 
 
 @BOUNDED
-@given(
-    text=st.text("ab:-[]{}#&*!|>%@`'\",?~ \n\t0123.\x00\u2028é<", max_size=60),
-    recipe=st.sampled_from(RECIPES),
-)
+@given(text=st.text("ab:-[]{}#&*!|>%@`'\",?~ \n\t0123.\x00\u2028é<", max_size=60), recipe=st.sampled_from(RECIPES))
 def test_any_text_is_a_recipe_or_an_error(text, recipe):
     _parse(text, recipe)
 
 
 @BOUNDED
-@given(
-    arguments=st.lists(st.one_of(OPTIONS, SCALARS.map(str)), max_size=4),
-    recipe=st.sampled_from(RECIPES),
-)
+@given(arguments=st.lists(st.one_of(OPTIONS, SCALARS.map(str)), max_size=4), recipe=st.sampled_from(RECIPES))
 def test_any_command_line_behind_a_recipe_is_read_or_an_error(arguments, recipe):
     _parse(yaml.safe_dump(GOOD), recipe, [one for one in arguments if one not in ("-h", "--help")])
 
@@ -221,9 +209,7 @@ def _seeds() -> list[bytes]:
 
 SEEDS = _seeds()
 EDITS = st.lists(
-    st.tuples(
-        st.sampled_from(["set", "cut", "insert", "repeat"]), st.integers(0, 2**20), st.binary(max_size=6)
-    ),
+    st.tuples(st.sampled_from(["set", "cut", "insert", "repeat"]), st.integers(0, 2**20), st.binary(max_size=6)),
     max_size=6,
 )
 
@@ -256,8 +242,7 @@ def _refuses_or_reads(content: bytes) -> None:
 
 @BOUNDED
 @given(
-    content=st.binary(max_size=200),
-    head=st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"PK\x03\x04", b"(", b"}"]),
+    content=st.binary(max_size=200), head=st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"PK\x03\x04", b"(", b"}"])
 )
 def test_random_bytes_are_refused_or_read(content, head):
     _refuses_or_reads(head + content)

@@ -77,9 +77,7 @@ def test_predicting_gives_the_ids_of_training_from_csv_and_parquet(kind, tmp_pat
     saved = tmp_path / "run" / "processor"
     assert len(prepared.rows.entity_starts) == 3
     processor = TabBertProcessor.from_pretrained(saved)
-    known = dict(
-        zip(values + values[::-1], processor.encode(prepared.dataset)["shop"].to_pylist(), strict=True)
-    )
+    known = dict(zip(values + values[::-1], processor.encode(prepared.dataset)["shop"].to_pylist(), strict=True))
     assert len(set(known.values())) == 3 and processor.unknown_ids()[0] not in known.values()
 
     shuffled = [values[2], values[0], values[0]]  # each file is guessed anew: other cells, other guesses
@@ -123,9 +121,7 @@ def test_a_padded_number_behind_the_first_rows_is_named(cell, tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("n,m\n" + "7,0\n" * 5 + f"{cell},0\n")
     builder = Table(path, cache_dir=str(tmp_path / "cache"), infer_rows=3)
-    found = (
-        rf"without leading zeros, found '{re.escape(cell)}' \(.*line 7, column 'n'\).*types: {{n: string}}"
-    )
+    found = rf"without leading zeros, found '{re.escape(cell)}' \(.*line 7, column 'n'\).*types: {{n: string}}"
     with pytest.raises(BadRecordError, match=found):
         builder.download_and_prepare()
     told = Table(path, cache_dir=str(tmp_path / "cache"), infer_rows=3, types={"n": "string"})

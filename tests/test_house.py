@@ -21,15 +21,12 @@ def imported_modules(file: Path) -> set[str]:
                 base = here[: len(here) - node.level]
                 found.add(".".join([*base, *([node.module] if node.module else [])]))
                 found.update(
-                    ".".join([*base, *([node.module] if node.module else []), name.name])
-                    for name in node.names
+                    ".".join([*base, *([node.module] if node.module else []), name.name]) for name in node.names
                 )
             elif node.module and node.module.split(".")[0] == "hf_mmtab":
                 found.update(".".join([*node.module.split(".")[1:], name.name]) for name in node.names)
         elif isinstance(node, ast.Import):
-            found.update(
-                n.name.removeprefix("hf_mmtab.") for n in node.names if n.name.startswith("hf_mmtab.")
-            )
+            found.update(n.name.removeprefix("hf_mmtab.") for n in node.names if n.name.startswith("hf_mmtab."))
     return found
 
 
@@ -69,22 +66,12 @@ def test_a_file_that_stands_in_both_model_folders_is_one(name):
 
 
 UPPER = {  # what the files of a folder must not import
-    **dict.fromkeys(
-        (*FLOORS, "metrics"), ("evaluation", "reports", "model_card", "tasks", "commands", "converting")
-    ),
+    **dict.fromkeys((*FLOORS, "metrics"), ("evaluation", "reports", "model_card", "tasks", "commands", "converting")),
     "converting": ("evaluation", "reports", "model_card", "tasks", "commands"),
     "evaluation": ("reports", "model_card", "tasks", "commands"),
     "reports": ("model_card", "tasks", "commands"),
     "model_card": ("tasks", "commands"),
-    "statistics": (
-        "evaluation",
-        "reports",
-        "model_card",
-        "tasks",
-        "commands",
-        "converting",
-        "table_baselines",
-    ),
+    "statistics": ("evaluation", "reports", "model_card", "tasks", "commands", "converting", "table_baselines"),
     **dict.fromkeys(("table_baselines", "image_text_baselines"), ("reports", "model_card", "commands")),
     "tasks": ("reports", "model_card", "commands"),
     "explaining": ("tasks", "reports", "model_card", "commands", "training"),

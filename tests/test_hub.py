@@ -29,18 +29,7 @@ def run_session(tmp_path: Path, marks: str) -> None:
             "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS / "models" / "mmbt")]),
             "OMP_NUM_THREADS": "1",
         }
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            "-n",
-            "0",
-            "-m",
-            marks,
-            str(SESSION),
-        ]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", "-m", marks, str(SESSION)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=TESTS.parent)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert hub.repositories["acme/not-yours"].files() == {}
@@ -66,9 +55,7 @@ def run(tmp_path) -> Path:
 
 
 def tokenizer() -> BertTokenizer:
-    return BertTokenizer(
-        vocab={word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])}
-    )
+    return BertTokenizer(vocab={word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])})
 
 
 @pytest.fixture
@@ -121,9 +108,7 @@ def test_without_login_nothing_is_sent(run, no_token):
 
 
 def test_a_folder_without_model_is_refused(run, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"found no config.json. Name the folder of a run. Folders in it .*: run\.$"
-    ):
+    with pytest.raises(ValueError, match=r"found no config.json. Name the folder of a run. Folders in it .*: run\.$"):
         push_run(tmp_path, "acme/mmbt")
     with pytest.raises(ValueError, match=r"found no config.json. Name the folder of a run.$"):
         push_run(tmp_path / "absent", "acme/mmbt")
@@ -131,9 +116,7 @@ def test_a_folder_without_model_is_refused(run, tmp_path):
 
 def test_a_model_without_weights_is_refused(run):
     (run / "model.safetensors").unlink()
-    with pytest.raises(
-        ValueError, match=r"Expected the weights of the model in .*, found no model.safetensors. Save"
-    ):
+    with pytest.raises(ValueError, match=r"Expected the weights of the model in .*, found no model.safetensors. Save"):
         push_run(run, "acme/mmbt")
 
 
@@ -148,9 +131,7 @@ def test_weights_with_a_part_missing_are_refused(run):
 
 def test_a_folder_without_processor_is_refused(run):
     (run / "processor_config.json").unlink()
-    with pytest.raises(
-        ValueError, match=r"found neither processor_config.json nor preprocessor_config.json. Save it"
-    ):
+    with pytest.raises(ValueError, match=r"found neither processor_config.json nor preprocessor_config.json. Save it"):
         push_run(run, "acme/mmbt")
 
 

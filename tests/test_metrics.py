@@ -74,9 +74,7 @@ def test_a_probability_equal_to_its_threshold_is_a_yes():
 def test_thresholds_that_do_not_fit_the_labels_are_refused():
     with pytest.raises(ValueError, match="Expected 1 or 3 thresholds, one per label, found 2"):
         decide(np.zeros((1, 3)), MULTI, [0.1, 0.2])
-    with pytest.raises(
-        ValueError, match=r"takes a threshold only if it has two classes.*found 3 for 3 classes"
-    ):
+    with pytest.raises(ValueError, match=r"takes a threshold only if it has two classes.*found 3 for 3 classes"):
         decide(np.zeros((1, 3)), SINGLE, [0.1, 0.2, 0.3])
 
 
@@ -151,9 +149,7 @@ def test_constant_prediction_scores_its_class_share():
     scores = single_label_scores(labels, probabilities, THREE)
     assert scores["accuracy"] == pytest.approx(0.6)
     assert scores["macro_f1"] == pytest.approx((2 * 6 / 16) / 3)
-    assert scores["macro_average_precision"] == pytest.approx(
-        (0.6 + 0.3 + 0.1) / 3
-    )  # AP = share of positives
+    assert scores["macro_average_precision"] == pytest.approx((0.6 + 0.3 + 0.1) / 3)  # AP = share of positives
 
 
 def test_average_precision_by_hand():
@@ -190,10 +186,7 @@ def test_a_predicted_class_without_positive_counts_as_f1_zero():
 
 
 def test_binary_scores_without_a_positive_leave_out_what_is_not_defined():
-    assert binary_scores(np.zeros(3, int), np.array([0.1, 0.2, 0.3])) == {
-        "positive_rate": 0.0,
-        "threshold": 0.5,
-    }
+    assert binary_scores(np.zeros(3, int), np.array([0.1, 0.2, 0.3])) == {"positive_rate": 0.0, "threshold": 0.5}
 
 
 def test_multi_label_scores_agree_with_scikit_learn():
@@ -232,9 +225,7 @@ def test_trainer_metrics_are_a_flat_dict_of_floats():
 
 def test_labels_per_step_are_scored_step_by_step_without_the_padding():
     logits = np.array([[[2.0, 0], [0, 2.0]], [[0, 2.0], [9.0, 0]]])
-    metrics = compute_metrics_for(SINGLE, {0: "no", 1: "yes"})(
-        EvalPrediction(logits, np.array([[0, 1], [0, -100]]))
-    )
+    metrics = compute_metrics_for(SINGLE, {0: "no", 1: "yes"})(EvalPrediction(logits, np.array([[0, 1], [0, -100]])))
     assert metrics["accuracy"] == pytest.approx(2 / 3)
     assert metrics["positive_rate"] == pytest.approx(1 / 3)
 
@@ -265,13 +256,9 @@ def test_evaluate_metrics_work_offline_and_in_batches(tmp_path):
         predictions=chances, references=truth, thresholds=[0.5, 0.4]
     )
     assert found["micro_f1"] == 1.0
-    found = BinaryMetric(cache_dir=str(tmp_path)).compute(
-        predictions=[0.9, 0.1], references=[1, 0], threshold=0.05
-    )
+    found = BinaryMetric(cache_dir=str(tmp_path)).compute(predictions=[0.9, 0.1], references=[1, 0], threshold=0.05)
     assert (found["roc_auc"], found["precision"]) == (1.0, 0.5)
-    found = RegressionMetric(cache_dir=str(tmp_path)).compute(
-        predictions=[[1.0], [2.0]], references=[[1.0], [4.0]]
-    )
+    found = RegressionMetric(cache_dir=str(tmp_path)).compute(predictions=[[1.0], [2.0]], references=[[1.0], [4.0]])
     assert found["rmse"] == pytest.approx(np.sqrt(2))
 
 

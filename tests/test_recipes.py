@@ -42,9 +42,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path):
 
 
 def test_the_command_line_overrides_the_file_and_is_recorded(tmp_path):
-    arguments, values = parse(
-        tmp_path, "names: [a, b]\nsteps: 2", "--names", "c", "--fast", "false", "--steps=3"
-    )
+    arguments, values = parse(tmp_path, "names: [a, b]\nsteps: 2", "--names", "c", "--fast", "false", "--steps=3")
     assert (arguments.names, arguments.fast, arguments.steps) == (["c"], False, 3)
     assert values == {"names": ["c"], "steps": 3, "fast": False}
 
@@ -64,9 +62,7 @@ def test_a_mapping_on_the_command_line_may_be_yaml_or_json(tmp_path):
             recipe = load_recipe([path, "--output_dir", str(tmp_path), *arguments])
             assert recipe.training.freeze == {"text_encoder": "1 epoch"}
     for said in ("{text_encoder:1 epoch}", "{text_encoder: [1}"):
-        with pytest.raises(
-            ValueError, match=r"after --freeze, found '{text_encoder.*Write `{key: value, key: value}`"
-        ):
+        with pytest.raises(ValueError, match=r"after --freeze, found '{text_encoder.*Write `{key: value, key: value}`"):
             load_recipe([path, "--output_dir", str(tmp_path), "--freeze", said])
 
 
@@ -88,12 +84,7 @@ def test_variants_of_a_recipe_do_not_share_their_freeze_schedules(tmp_path):
     recipe = ImageTextRecipe.read(given, "finetune")
     one, other = (recipe.variant(None, architecture=name) for name in ("bert", "img"))
     del one.training.freeze["image_encoder"]  # as a run does with a part that its model lacks
-    for kept in (
-        other.training.freeze,
-        recipe.training.freeze,
-        recipe.values["freeze"],
-        one.values["freeze"],
-    ):
+    for kept in (other.training.freeze, recipe.training.freeze, recipe.values["freeze"], one.values["freeze"]):
         assert kept == schedule
 
 
@@ -157,10 +148,7 @@ FINETUNING = ["openclipart", "mmimdb", "food101", "vsnli", *FINETUNING_TABLES]
 def test_every_shipped_recipe_has_its_card():
     root = Path(__file__).parents[1]
     recipes = {path.stem for path in (root / "scripts" / "recipes").glob("*.yaml")}
-    assert recipes == {path.stem for path in (root / "model_cards").glob("*.md")} - {
-        "README",
-        "from_the_originals",
-    }
+    assert recipes == {path.stem for path in (root / "model_cards").glob("*.md")} - {"README", "from_the_originals"}
 
 
 def test_there_are_shipped_recipes():
@@ -193,9 +181,7 @@ def test_every_key_of_a_shipped_recipe_is_known_and_well_typed(name, tmp_path):
 
 
 def test_an_override_that_training_arguments_turn_into_an_enum_is_recorded_as_text(tmp_path):
-    recipe = load_recipe(
-        [str(find_recipe("openclipart")), "--output_dir", str(tmp_path), "--optim", "adamw_torch"]
-    )
+    recipe = load_recipe([str(find_recipe("openclipart")), "--output_dir", str(tmp_path), "--optim", "adamw_torch"])
     write_recipe(tmp_path / "recipe.yaml", recipe.values)
     assert read_recipe(tmp_path / "recipe.yaml")["optim"] == "adamw_torch"
 
@@ -220,11 +206,7 @@ def test_the_papers_recipes_build_the_papers_models(name, fixtures, tmp_path):
     assert config.flatten == ("flat" in name) and (config.flatten or config.field_hidden_size == 64)
     training = recipe.training
     assert (training.learning_rate, training.per_device_train_batch_size) == (5e-5, 8)
-    assert (training.num_train_epochs, training.optim.value.split("_")[0], training.weight_decay) == (
-        3,
-        "adamw",
-        0.0,
-    )
+    assert (training.num_train_epochs, training.optim.value.split("_")[0], training.weight_decay) == (3, "adamw", 0.0)
     assert (recipe.data.seq_len, recipe.data.stride, recipe.data.split) == (10, 5, "paper")
 
 

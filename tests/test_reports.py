@@ -188,11 +188,7 @@ def test_report_of_rare_positives_over_time(tmp_path):
     noise = rng.random(3000)
     times = np.datetime64("2019-01-01T00:00") + np.arange(3000).astype("timedelta64[h]")
     rows = [
-        {
-            "history": HistoryTable(
-                ["time", "amount"], [["1", "$3.00"], [f"at {i}", "$-99.00"]], judged=1, first=4
-            )
-        }
+        {"history": HistoryTable(["time", "amount"], [["1", "$3.00"], [f"at {i}", "$-99.00"]], judged=1, first=4)}
         for i in range(3000)
     ]
     predictions = SplitPredictions(
@@ -213,9 +209,7 @@ def test_report_of_rare_positives_over_time(tmp_path):
     }  # fmt: skip
     assert "<span>recall at 0.1 % false positives</span>" in html
     examples = worst_errors(facts, predictions, 6)
-    assert [e.true for e in examples] == ["fraud"] * 3 + [
-        "genuine"
-    ] * 3  # missed ones first, alarms not forgotten
+    assert [e.true for e in examples] == ["fraud"] * 3 + ["genuine"] * 3  # missed ones first, alarms not forgotten
     assert f'<tr class="judged"><td>at {examples[0].row}</td><td>$-99.00</td></tr>' in html
     assert "4 earlier rows of the window" in html
     assert "bootstrap intervals over its whole histories" in html
@@ -268,9 +262,7 @@ def test_a_curve_without_points_is_not_in_the_legend():
 
 @pytest.mark.parametrize(("kept_step", "circled"), [(10, 0.9), (None, 0.8)])
 def test_the_checkpoint_that_was_kept_is_circled_not_the_best(kept_step, circled):
-    history = [
-        {"epoch": e, "step": 10 * int(e), "eval_accuracy": a} for e, a in ((1.0, 0.9), (2.0, 0.7), (3.0, 0.8))
-    ]
+    history = [{"epoch": e, "step": 10 * int(e), "eval_accuracy": a} for e, a in ((1.0, 0.9), (2.0, 0.7), (3.0, 0.8))]
     axes = learning_curves(history, "accuracy", {}, kept_step).axes[0]
     assert [line.get_ydata()[0] for line in axes.lines if line.get_markersize() == 9] == [circled]
     assert f"kept, {circled:.3f}" in [text.get_text() for text in axes.texts]
@@ -278,9 +270,7 @@ def test_the_checkpoint_that_was_kept_is_circled_not_the_best(kept_step, circled
 
 def test_a_comparison_starts_at_0_and_holds_its_intervals():
     models = [
-        ModelResult(
-            "mmbt", {"accuracy": [0.81, 0.83]}, {"accuracy": Interval(0.82, 0.78, 0.86, 100)}, is_own=True
-        ),
+        ModelResult("mmbt", {"accuracy": [0.81, 0.83]}, {"accuracy": Interval(0.82, 0.78, 0.86, 100)}, is_own=True),
         ModelResult("bert", {"accuracy": [0.8]}, {"accuracy": Interval(0.8, 0.76, 0.95, 100)}),
     ]
     low, high = comparison_plot(models, "accuracy").axes[0].get_xlim()
@@ -350,11 +340,7 @@ def test_audit_tells_when_parts_thawed():
     assert thaw_epochs(records) == {"text_encoder": 1.0}
     assert boundaries(records) == [4]
     rows = {row["part"]: row for row in audit_rows(records)}
-    assert [rows[p]["trains_from"] for p in ("classifier", "text_encoder", "image_encoder")] == [
-        0.0,
-        1.0,
-        None,
-    ]
+    assert [rows[p]["trains_from"] for p in ("classifier", "text_encoder", "image_encoder")] == [0.0, 1.0, None]
 
 
 def test_confusion_counts_and_pairs_by_hand():
@@ -369,11 +355,7 @@ def test_confusion_counts_and_pairs_by_hand():
 def test_calibration_by_hand():
     confidence, right = np.array([0.95, 0.95, 0.15, 0.15]), np.array([1, 0, 0, 0])
     mean, share, counts = calibration_bins(confidence, right)
-    assert (mean.tolist(), share.tolist(), counts.tolist()) == (
-        pytest.approx([0.15, 0.95]),
-        [0.0, 0.5],
-        [2, 2],
-    )
+    assert (mean.tolist(), share.tolist(), counts.tolist()) == (pytest.approx([0.15, 0.95]), [0.0, 0.5], [2, 2])
     assert expected_calibration_error(confidence, right) == pytest.approx((0.15 + 0.45) / 2)
     low, high = wilson(np.array([0.5]), np.array([100]))
     assert (low[0], high[0]) == pytest.approx((0.4038, 0.5962), abs=1e-4)
@@ -382,9 +364,7 @@ def test_calibration_by_hand():
 def test_bins_of_rare_positives_hold_equally_many_of_them():
     rng = np.random.default_rng(0)
     right = (np.arange(10_000) < 100).astype(int)
-    _, share, counts = calibration_bins(
-        np.where(right, rng.random(10_000), 0.1 * rng.random(10_000)), right, 10, True
-    )
+    _, share, counts = calibration_bins(np.where(right, rng.random(10_000), 0.1 * rng.random(10_000)), right, 10, True)
     assert (share * counts).round().astype(int).tolist() == [10] * 10
 
 
@@ -437,9 +417,7 @@ def test_pictures_from_outside_of_the_data_are_not_shown(tmp_path):
     paths = [data / "mine.png", data / ".." / "private" / "secret.png", tmp_path / "private" / "secret.png"]
     rows = [{"image": Image.open(path)} for path in paths] + [{"image": {"path": str(paths[1])}}]
     predictions = SplitPredictions(np.eye(2)[[1] * 4], np.array([0] * 4), rows, picture_folder=data)
-    facts = RunFacts(
-        "x", "single_label_classification", {0: "no", 1: "yes"}, predictions={"test": predictions}
-    )
+    facts = RunFacts("x", "single_label_classification", {0: "no", 1: "yes"}, predictions={"test": predictions})
     shown = {one.row: one for one in worst_errors(facts, predictions)}
     assert shown[0].image is not None
     assert [shown[row].image for row in (1, 2, 3)] == [None] * 3
@@ -492,10 +470,7 @@ def test_the_constant_answer_of_a_regression_is_the_mean(tmp_path):
     )  # fmt: skip
     html = write_report(facts, tmp_path).read_text()
     assert "The model gives the same values for all 20 rows." in html
-    assert (
-        "RMSE 8.700 against 5.766 of the best constant answer (always the mean). It is not worth using."
-        in html
-    )
+    assert "RMSE 8.700 against 5.766 of the best constant answer (always the mean). It is not worth using." in html
 
 
 WIDTH = (
@@ -513,9 +488,7 @@ def test_no_page_is_wider_than_its_window(width, tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 60)
     probabilities = np.stack([1 - labels, labels], axis=1) * 0.2 + rng.random((60, 2)) * 0.6
-    table = HistoryTable(
-        ["when", "a long name of a column", "shop"] * 3, [["2024-01-01 10:30:00"] * 9] * 8, 7
-    )
+    table = HistoryTable(["when", "a long name of a column", "shop"] * 3, [["2024-01-01 10:30:00"] * 9] * 8, 7)
     rows = [{"history": table, "id": f"row {i}"} for i in range(60)]
     names = {0: "no", 1: "yes"}
     facts = RunFacts(
@@ -528,14 +501,8 @@ def test_no_page_is_wider_than_its_window(width, tmp_path):
     page = write_report(facts, tmp_path / "report")
     page.write_text(page.read_text() + WIDTH)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
-    flags += [
-        f"--user-data-dir={tmp_path / 'browser'}",
-        f"--window-size={width},900",
-        "--virtual-time-budget=3000",
-    ]
-    shown = subprocess.run(
-        [browser, *flags, page.as_uri()], capture_output=True, text=True, timeout=90
-    ).stdout
+    flags += [f"--user-data-dir={tmp_path / 'browser'}", f"--window-size={width},900", "--virtual-time-budget=3000"]
+    shown = subprocess.run([browser, *flags, page.as_uri()], capture_output=True, text=True, timeout=90).stdout
     found = re.search(r'data-width="(\d+) of (\d+)"', shown)
     assert found is not None
     assert int(found[1]) <= int(found[2])

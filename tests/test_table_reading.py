@@ -67,12 +67,7 @@ def test_the_plan_gives_columns_their_roles(tmp_path):
     arguments = _arguments(tmp_path, plan=str(tmp_path / "plan.yaml"))
     assert plan_options(arguments, None) == {
         "required": ("who", "when"),
-        "roles": {
-            "who": "text",
-            "when": "time",
-            "paid": "amount",
-            "shop": "text",
-        },  # `size` is a category too
+        "roles": {"who": "text", "when": "time", "paid": "amount", "shop": "text"},  # `size` is a category too
         "month_first": (),
     }
     arguments.plan_edits = {"size as it is": None}
@@ -81,7 +76,4 @@ def test_the_plan_gives_columns_their_roles(tmp_path):
 
 def test_of_a_plan_yet_to_be_guessed_the_named_columns_have_roles(tmp_path):
     arguments = _arguments(tmp_path, entity_columns=["who"], time_column="when")
-    assert plan_options(arguments, None) == {
-        "required": ("who", "when"),
-        "roles": {"who": "text", "when": "time"},
-    }
+    assert plan_options(arguments, None) == {"required": ("who", "when"), "roles": {"who": "text", "when": "time"}}

@@ -53,9 +53,7 @@ def test_the_held_out_values_are_those_of_rows_that_chose_nothing():
     probabilities = rng.random((100, 30))
     labels = (rng.random((100, 30)) < 0.05).astype(int)  # nothing to learn
     found = cross_fitted_thresholds(probabilities, labels)
-    in_sample = f1_score(
-        labels, decide(probabilities, KIND, tune_thresholds(probabilities, labels)), average="micro"
-    )
+    in_sample = f1_score(labels, decide(probabilities, KIND, tune_thresholds(probabilities, labels)), average="micro")
     assert found.held_out is not None and found.held_out[0] < in_sample
     assert f"micro-F1 is {found.held_out[0]:.3f} and macro-F1 {found.held_out[1]:.3f}" in str(found)
 

@@ -106,9 +106,7 @@ def test_a_processor_without_a_unit_counts_whole_numbers_as_microseconds_as_it_d
     assert old._fitted[0].edges.max() == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(
-    ("times", "unit"), [([START, 10**17], "s"), ([1.0, 1e14], "number"), ([1, 10**16], "number")]
-)
+@pytest.mark.parametrize(("times", "unit"), [([START, 10**17], "s"), ([1.0, 1e14], "number"), ([1, 10**16], "number")])
 def test_a_time_too_large_for_its_unit_is_told(times, unit, tmp_path):
     plan = {"time": "when", "time_unit": unit, "fields": {"when.gap": {"kind": "time_gap"}}}
     table = pa.table({"when": times})

@@ -96,18 +96,11 @@ def test_a_metric_that_pretraining_does_not_give_is_told_before_training(tmp_pat
     rows = "\n".join(f"w{i % 4},{'xyz'[i % 3]},{i}" for i in range(200))
     (tmp_path / "t.csv").write_text(f"who,shop,paid\n{rows}\n")
     plan = {"entity": "who", "fields": {"shop": {}, "paid": {"kind": "numeric", "num_bins": 4}}}
-    values = {
-        "task": "table",
-        "data": str(tmp_path / "t.csv"),
-        "plan": plan,
-        "output_dir": str(tmp_path / "run"),
-    }
+    values = {"task": "table", "data": str(tmp_path / "t.csv"), "plan": plan, "output_dir": str(tmp_path / "run")}
     values |= {"field_hidden_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "report_to": "none"}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
     monkeypatch.setattr("hf_mmtab.commands.runs.walk._trainer", lambda *_: pytest.fail("training began"))
-    with pytest.raises(
-        ValueError, match=r"metric_for_best_model to be loss or one of accuracy, accuracy/paid"
-    ):
+    with pytest.raises(ValueError, match=r"metric_for_best_model to be loss or one of accuracy, accuracy/paid"):
         pretrain.main([str(tmp_path / "recipe.yaml"), "--metric_for_best_model", "nix"])
     assert MaskedCellMetrics(["a"]).names == ["masked_loss", "accuracy", "loss/a", "accuracy/a"]
     assert PretrainingRun.selection[0] in MaskedCellMetrics(["a"]).names
@@ -116,10 +109,7 @@ def test_a_metric_that_pretraining_does_not_give_is_told_before_training(tmp_pat
 @pytest.mark.filterwarnings("error")
 def test_classes_without_rows_and_numbers_beyond_a_plot_end_nothing(caplog):
     pairs = confused_pairs(np.array([[0, 0, 0], [1, 5, 0], [0, 2, 3]]), {0: "a", 1: "b", 2: "c"})
-    assert [(one["true"], one["predicted"], one["share"]) for one in pairs] == [
-        ("c", "b", 0.4),
-        ("b", "a", 1 / 6),
-    ]
+    assert [(one["true"], one["predicted"], one["share"]) for one in pairs] == [("c", "b", 0.4), ("b", "a", 1 / 6)]
     page = Page()
     page.draw("learning_curves", "", lambda: (_ for _ in ()).throw(OverflowError("too large")))
     assert not page.pictures

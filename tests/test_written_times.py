@@ -60,10 +60,7 @@ def test_zoned_times_are_local_hours_from_every_file(zone, options, tmp_path, ca
         with caplog.at_level(logging.INFO, logger="hf_mmtab"):
             rows = _read(tmp_path / f"t.{suffix}", **options)
         assert rows["when"][:] == LOCAL and rows.features["when"].dtype == "timestamp[us]"
-        assert (
-            "are read as they are written, in local hours" in caplog.text
-            and "`types: {when: utc}`" in caplog.text
-        )
+        assert "are read as they are written, in local hours" in caplog.text and "`types: {when: utc}`" in caplog.text
         caplog.clear()
 
     processor = TabBertProcessor(PLAN).fit(pa.table({"when": LOCAL}))
@@ -131,14 +128,10 @@ def test_a_processor_keeps_the_order_for_tables_that_do_not_prove_it(tmp_path, c
     (tmp_path / "t.csv").write_text(f"who,when,x\n{rows}\n")
     (tmp_path / "new.csv").write_text("who,when,x\na,3/4/2024,1\na,3/5/2024,1\n")
     task, columns = TableTask("table", Table), {"entity_columns": ["who"], "time_column": "when"}
-    prepared = task.prepare(
-        TableDataArguments(task="table", data=str(tmp_path / "t.csv"), **columns), tmp_path
-    )
+    prepared = task.prepare(TableDataArguments(task="table", data=str(tmp_path / "t.csv"), **columns), tmp_path)
     assert prepared.processor.plan.month_first == ("when",)
     new, _ = task.read(
-        TableDataArguments(task="table", data=str(tmp_path / "new.csv")),
-        tmp_path,
-        str(tmp_path / "processor"),
+        TableDataArguments(task="table", data=str(tmp_path / "new.csv")), tmp_path, str(tmp_path / "processor")
     )
     assert [one.month for one in new["when"]] == [3, 3] and "the processor's plan says so" in caplog.text
 
@@ -151,9 +144,7 @@ SECONDS = [1_577_836_800 + 60 * i for i in range(40)]
 def test_an_odd_number_among_moments_is_named(scale, odd):
     times = [one * scale for one in SECONDS]
     times[7] = odd
-    with pytest.raises(
-        ValueError, match=rf"found {odd} in row 8 \(1 such of 40\).*missing: \['{odd}'\].*time_unit"
-    ):
+    with pytest.raises(ValueError, match=rf"found {odd} in row 8 \(1 such of 40\).*missing: \['{odd}'\].*time_unit"):
         infer_plan(pl.DataFrame({"when": times, "shop": list("xy") * 20}), time="when")
 
 

@@ -27,9 +27,7 @@ class DataArguments:
         "raise", "skip: leave unreadable records out, counted and listed in the report."
     )
     max_rows: int | None = key(
-        None,
-        "At most this many rows (a trial): of each split of pictures with texts, the first of a table.",
-        least=1,
+        None, "At most this many rows (a trial): of each split of pictures with texts, the first of a table.", least=1
     )
     split_seed: int = key(0, "Seed of a split that is drawn.", least=0)
 

@@ -24,8 +24,7 @@ class TabBertHeadArguments(ModelArguments):
         None, "Default: what the label columns hold, classes or numbers."
     )
     classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = key(
-        None,
-        "Classes: cross_entropy (default), focal, or rmse_one_hot as published. Numbers: rmse (default) or mse.",
+        None, "Classes: cross_entropy (default), focal, or rmse_one_hot as published. Numbers: rmse (default) or mse."
     )
     lstm_hidden_size: int | None = key(None, "Width of the LSTM; default the encoder's.", least=1)
     lstm_num_layers: int = key(1, "Layers of the LSTM.", least=1)
@@ -97,6 +96,4 @@ class TableRunArguments(FinetuningArguments, UnknownArguments):
                 f"{self.upsample_positives}."
             )
         if not 0 < self.negatives_per_epoch <= 1:
-            raise ValueError(
-                f"negatives_per_epoch must be above 0 and at most 1, got {self.negatives_per_epoch}."
-            )
+            raise ValueError(f"negatives_per_epoch must be above 0 and at most 1, got {self.negatives_per_epoch}.")

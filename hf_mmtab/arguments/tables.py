@@ -54,9 +54,7 @@ class PlanArguments:
 class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
     """A table of events: which rows, which columns, how it is split and cut into windows."""
 
-    simulate: dict | None = key(
-        None, "simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0)."
-    )
+    simulate: dict | None = key(None, "simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0).")
     entities: list[str] = key([], "Keep only rows whose first entity column is one of these (--user_ids).")
     split: Literal["time", "entity", "paper"] = key(
         "time",

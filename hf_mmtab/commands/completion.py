@@ -15,10 +15,7 @@ from ..training import MMTabTrainingArguments
 from .console import say
 from .runs.recipe import HeadRecipe, ImageTextRecipe, PretrainingRecipe
 
-RECIPES: dict[str, tuple[Any, ...]] = {
-    "pretrain": (PretrainingRecipe,),
-    "finetune": (ImageTextRecipe, HeadRecipe),
-}
+RECIPES: dict[str, tuple[Any, ...]] = {"pretrain": (PretrainingRecipe,), "finetune": (ImageTextRecipe, HeadRecipe)}
 SHELLS = ("bash", "zsh")
 
 

@@ -120,11 +120,7 @@ def write_statistics(options: argparse.Namespace) -> tuple[int, int, int]:
         for first in range(0, len(values), BLOCK_ROWS):
             block = np.array(values[first : first + BLOCK_ROWS])
             keys = table.keys(np.arange(first, first + len(block)))
-            write(
-                pa.table(
-                    {**keys, **{f"statistic: {n}": pa.array(c) for n, c in zip(names, block.T, strict=True)}}
-                )
-            )
+            write(pa.table({**keys, **{f"statistic: {n}": pa.array(c) for n, c in zip(names, block.T, strict=True)}}))
     return len(values), len(names), len(table.skipped)
 
 

@@ -72,9 +72,7 @@ def main(arguments: Sequence[str]) -> None:
                 publish(reference.recipe)  # again, since its report now has the comparison
 
 
-def architectures_of(
-    recipe: ImageTextRecipe | HeadRecipe, run_type: type[ImageTextRun | HeadRun]
-) -> list[str]:
+def architectures_of(recipe: ImageTextRecipe | HeadRecipe, run_type: type[ImageTextRun | HeadRun]) -> list[str]:
     """Return the architectures that a recipe trains: its own first, then those that it compares with.
 
     Raises:

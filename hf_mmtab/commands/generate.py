@@ -65,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         help="new histories: the time before their first row (2020-01-01)",
     )
     parser.add_argument("--batch_size", type=int, default=64, help="histories at once (64)")
-    parser.add_argument(
-        "--task", help="which reader of TABLE; default: that of the checkpoint's recipe, else table"
-    )
+    parser.add_argument("--task", help="which reader of TABLE; default: that of the checkpoint's recipe, else table")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     return parser
 
@@ -85,9 +83,7 @@ def generate(options: argparse.Namespace) -> int:
             "`hf-mmtab pretrain RECIPE.yaml --architecture gpt2`, or convert the original's."
         )
     processor = open_processor(options.checkpoint)
-    model = (
-        TabGPT2LMHeadModel.from_pretrained(options.checkpoint, dtype="float32").to(current_device()).eval()
-    )
+    model = TabGPT2LMHeadModel.from_pretrained(options.checkpoint, dtype="float32").to(current_device()).eval()
     model.check_processor(processor.fingerprint)
     out = Path(options.out)
     with (
@@ -156,11 +152,7 @@ def _no_past(options: argparse.Namespace, processor: TabBertProcessor) -> Past:
 
 
 def _generate(
-    model: TabGPT2LMHeadModel,
-    processor: TabBertProcessor,
-    past: Past,
-    numbers: np.ndarray,
-    options: argparse.Namespace,
+    model: TabGPT2LMHeadModel, processor: TabBertProcessor, past: Past, numbers: np.ndarray, options: argparse.Namespace
 ) -> pa.Table:
     """Return the new rows of some histories."""
     known = [past.ids(number) for number in numbers]

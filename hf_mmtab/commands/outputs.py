@@ -99,9 +99,7 @@ def _column_names(table: Path) -> list[str]:
         return []
 
 
-def check_state(
-    state: str | os.PathLike, out: str | os.PathLike, inputs: Iterable[str | os.PathLike]
-) -> None:
+def check_state(state: str | os.PathLike, out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
     """Refuse a folder of `--state` that is a run's, an input's, or holds the output; see also `check_output`."""
     folder = Path(state)
     if folder.exists() and not folder.is_dir():
@@ -119,9 +117,7 @@ def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLi
     check_output(out, inputs)
     folder = Path(out)
     if folder.is_file():
-        raise ValueError(
-            f"Expected a folder for the output, found a file at {str(out)!r}. Choose another one."
-        )
+        raise ValueError(f"Expected a folder for the output, found a file at {str(out)!r}. Choose another one.")
     for name in (RESULT_FILE, "predictions", "report"):
         if (folder / name).exists() and not _is_evaluation(folder):
             raise ValueError(

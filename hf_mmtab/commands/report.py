@@ -51,9 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hf_mmtab report", description=__doc__)
     parser.add_argument("runs", nargs="+", help="folders of finished runs")
     parser.add_argument("--out", required=True, help="folder of the page")
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, help="resamples for the intervals (1000); 0: none"
-    )
+    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for the intervals (1000); 0: none")
     return parser
 
 
@@ -123,9 +121,7 @@ def _finished(folder: Path) -> tuple[RunResults, Any]:
     if results is None or not results.headline:
         inside = sorted(path.parent.name for path in folder.glob("*/results.json"))
         hint = f" Folders in it that have one: {', '.join(inside)}." if inside else ""
-        raise ValueError(
-            f"Expected a finished fine-tuning run in {str(folder)!r}, found no results.json of one.{hint}"
-        )
+        raise ValueError(f"Expected a finished fine-tuning run in {str(folder)!r}, found no results.json of one.{hint}")
     return results, AutoConfig.from_pretrained(folder)
 
 

@@ -28,9 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("folder", help="written by `hf-mmtab export`")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument(
-        "--threads", type=int, default=0, help="of onnxruntime; default: as many as there are cores"
-    )
+    parser.add_argument("--threads", type=int, default=0, help="of onnxruntime; default: as many as there are cores")
     for one in fields(Limits):
         parser.add_argument(f"--{one.name}", type=int, default=one.default, help=f"default: {one.default:,}")
     options = vars(parser.parse_args(arguments))

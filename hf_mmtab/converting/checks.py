@@ -51,9 +51,7 @@ def shape_of(state_dict: Tensors, name: str, dims: int) -> tuple[int, ...]:
     return shape
 
 
-def require_fit(
-    build: Callable[[], PreTrainedModel], tensors: Tensors, names: Mapping[str, str], what: str
-) -> None:
+def require_fit(build: Callable[[], PreTrainedModel], tensors: Tensors, names: Mapping[str, str], what: str) -> None:
     """Compare the shapes of converted tensors with the model's, without memory for its weights.
 
     Args:
@@ -85,12 +83,7 @@ def require_fit(
 
 
 def require_number(
-    name: str,
-    value: Any,
-    least: float | None,
-    most: float | None = None,
-    kind: type = int,
-    remedy: str = CHANGED,
+    name: str, value: Any, least: float | None, most: float | None = None, kind: type = int, remedy: str = CHANGED
 ) -> None:
     """Raise a ValueError unless `value` is a finite number of the kind (an int will do for a float) in the range."""
     right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)

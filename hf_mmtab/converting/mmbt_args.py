@@ -141,9 +141,7 @@ def _require_flags(given: Mapping[str, Any]) -> None:
     rules += [(name, isinstance(given.get(name, ""), str), "text") for name in TEXTS]
     for name, right, wanted in rules:
         if not right:
-            raise ValueError(
-                f"Expected {name} of args.pt to be {wanted}, found {shown(given[name])}. {CHANGED}"
-            )
+            raise ValueError(f"Expected {name} of args.pt to be {wanted}, found {shown(given[name])}. {CHANGED}")
 
 
 def mmbt_recipe(args: Mapping[str, Any]) -> dict[str, Any]:

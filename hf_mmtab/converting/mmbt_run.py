@@ -43,10 +43,7 @@ class ConvertedRun:
             facts["task"] = run.task
         facts |= {"task_type": run.task_type, "labels": ", ".join(run.labels)}
         if run.model in READS_PICTURES:
-            facts |= {
-                "image tokens": f"{run.num_image_embeds} ({run.img_embed_pool_type})",
-                "preset": "legacy",
-            }
+            facts |= {"image tokens": f"{run.num_image_embeds} ({run.img_embed_pool_type})", "preset": "legacy"}
         if self.attention_heads is not None:
             facts["attention heads"] = self.attention_heads
         facts["max_length"] = self.processor.max_length
@@ -152,9 +149,7 @@ def _heads(run: OriginalRun, text_config: dict[str, Any], given: int | None) -> 
     return f"{given} ({source})"
 
 
-def _require_parts(
-    run: OriginalRun, sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None
-) -> None:
+def _require_parts(run: OriginalRun, sizes: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None) -> None:
     """Raise a ValueError unless length, segments and vocabulary are those of the checkpoint."""
     text_config = sizes.get("text_config", {})
     positions, segments = text_config.get("max_position_embeddings"), 3 if run.task == "vsnli" else 2
@@ -201,9 +196,7 @@ def _tokenizer(run: OriginalRun) -> PreTrainedTokenizerBase | None:
     return glove_tokenizer(run.words[len(SPECIAL_TOKENS) :])
 
 
-def _processor(
-    run: OriginalRun, default_length: int, tokenizer: PreTrainedTokenizerBase | None
-) -> MMBTProcessor:
+def _processor(run: OriginalRun, default_length: int, tokenizer: PreTrainedTokenizerBase | None) -> MMBTProcessor:
     """Return the processor with the preset `legacy`, as the original's data loader."""
     return MMBTProcessor(
         MMBTImageProcessor() if run.model in READS_PICTURES else None,

@@ -45,9 +45,7 @@ _TOGETHER = (
 )
 
 
-def from_original(
-    kind: str, state_dict: dict[str, torch.Tensor]
-) -> tuple[dict[str, torch.Tensor], list[TensorFate]]:
+def from_original(kind: str, state_dict: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[TensorFate]]:
     """Rename an original state dict to that of `MMBTForClassification` or `MMBTBaselineForClassification`.
 
     Args:
@@ -214,9 +212,7 @@ def _bert_config(
     return BertConfig(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
-        num_hidden_layers=len(
-            {key[len(layer) :].split(".")[0] for key in state_dict if key.startswith(layer)}
-        ),
+        num_hidden_layers=len({key[len(layer) :].split(".")[0] for key in state_dict if key.startswith(layer)}),
         num_attention_heads=heads,
         intermediate_size=shape_of(state_dict, f"{layer}0.intermediate.dense.weight", 2)[0],
         max_position_embeddings=shape_of(state_dict, f"{tables}position_embeddings.weight", 2)[0],

@@ -87,9 +87,7 @@ def read_lines(path: Path, what: str, option: str) -> list[str]:
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
-        raise FileNotFoundError(
-            f"Expected {what} in a file, found {found} at {str(path)!r}. Pass {option} FILE."
-        )
+        raise FileNotFoundError(f"Expected {what} in a file, found {found} at {str(path)!r}. Pass {option} FILE.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -212,8 +210,7 @@ def read_vocabulary(path: Path) -> list[str]:
                 ids[int(place)] = f"{field}_{token}"
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Expected {str(path)!r} to map field → token → [id, id inside the field], found something else "
-            f"({error})."
+            f"Expected {str(path)!r} to map field → token → [id, id inside the field], found something else ({error})."
         ) from error
     if sorted(ids) != list(range(sum(map(len, token2id.values())))):
         raise ValueError(f"Expected the ids in {str(path)!r} to count from 0, each once; they do not.")

@@ -43,9 +43,7 @@ class _OfTorch:
 class _BoundedUnpickler(_PYTHON):
     """Python's own unpickler under the bounds that this module tells of."""
 
-    def __init__(
-        self, stream: BinaryIO, path: str, names: Collection[str], storages: dict[Any, int] | None
-    ) -> None:
+    def __init__(self, stream: BinaryIO, path: str, names: Collection[str], storages: dict[Any, int] | None) -> None:
         super().__init__(stream)
         self.path, self.names, self.storages = path, names, storages
         self.size = Path(path).stat().st_size
@@ -87,12 +85,7 @@ class _BoundedUnpickler(_PYTHON):
         if self.storages is None or len(parts) not in (5, 6) or parts[0] != "storage":
             raise self.refuse("it refers to something outside the pickle that is not the storage of a tensor")
         key, elements = parts[2], parts[4]
-        if (
-            type(key) is not str
-            or type(elements) is not int
-            or elements < 0
-            or parts[5:] not in ((), (None,))
-        ):
+        if type(key) is not str or type(elements) is not int or elements < 0 or parts[5:] not in ((), (None,)):
             raise self.refuse("it has a malformed storage of a tensor")
         self.claimed += elements - self.storages.get(key, 0)
         self.storages[key] = elements
@@ -182,9 +175,7 @@ _BoundedUnpickler.dispatch = {
 }
 
 
-def check_pickle(
-    stream: BinaryIO, path: str, names: Collection[str], storages: dict[Any, int] | None = None
-) -> Any:
+def check_pickle(stream: BinaryIO, path: str, names: Collection[str], storages: dict[Any, int] | None = None) -> Any:
     """Read the next pickle of a stream; return its value, in which `_OfTorch` stands for what is torch's.
 
     Args:

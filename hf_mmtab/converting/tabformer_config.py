@@ -32,18 +32,14 @@ def require_settings(original: Mapping[str, Any]) -> None:
     """
     needed = ("flatten", *_SIZES, "hidden_act", *_SHARES, *_SMALL)
     if absent := [name for name in needed if name not in original]:
-        raise ValueError(
-            f"Expected the config.json of a TabFormer checkpoint, found no {absent} in it. {COPY_IT}"
-        )
+        raise ValueError(f"Expected the config.json of a TabFormer checkpoint, found no {absent} in it. {COPY_IT}")
     for name in (*_SIZES, *(name for name in _OF_FIELDS if name in original)):
         require_number(f"{name} of config.json", original[name], 1, remedy=COPY_IT)
     for name in _SHARES:
         require_number(f"{name} of config.json", original[name], 0, 1, float, COPY_IT)
     act, classes = original["hidden_act"], original.get("architectures") or []
     is_list = type(classes) is list and all(type(one) is str for one in classes)
-    small = {
-        name: type(original[name]) in (int, float) and 0 < original[name] < float("inf") for name in _SMALL
-    }
+    small = {name: type(original[name]) in (int, float) and 0 < original[name] < float("inf") for name in _SMALL}
     for name, right, wanted in (
         *((name, right, "a number above 0") for name, right in small.items()),
         ("flatten", type(original["flatten"]) is bool, "true or false"),

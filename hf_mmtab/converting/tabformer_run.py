@@ -94,9 +94,7 @@ def _lstm_config(config: TabBertConfig, state_dict: Tensors, labels: Sequence[st
     layers = [name for name in state_dict if name.startswith("lstm.weight_ih_l") and "reverse" not in name]
     outputs = shape_of(state_dict, "regressor.weight", 2)[0]
     if len(labels) != outputs:
-        raise ValueError(
-            f"Expected {outputs} labels, as the model has outputs, found {list(labels)}. Pass --labels."
-        )
+        raise ValueError(f"Expected {outputs} labels, as the model has outputs, found {list(labels)}. Pass --labels.")
     settings = config.to_dict() | {
         "lstm_hidden_size": shape_of(state_dict, "lstm.weight_hh_l0", 2)[1],
         "lstm_num_layers": len(layers),

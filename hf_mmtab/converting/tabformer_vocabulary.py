@@ -186,6 +186,4 @@ def _number(name: str, token: str) -> int:
     try:
         return int(float(token)) if "." in token else int(token)
     except ValueError:
-        raise ValueError(
-            f"Expected numbers as values of {name!r} in the vocabulary, found {token!r}."
-        ) from None
+        raise ValueError(f"Expected numbers as values of {name!r} in the vocabulary, found {token!r}.") from None

@@ -165,9 +165,7 @@ def require_equal(state_dict: Tensors, name: str, other: str) -> None:
 class MovedIds:
     """Moves rows of a vocabulary from the original's ids to ours."""
 
-    def __init__(
-        self, config: TabBertConfig | TabGPT2Config, original_size: int, id_map: torch.Tensor | None
-    ):
+    def __init__(self, config: TabBertConfig | TabGPT2Config, original_size: int, id_map: torch.Tensor | None):
         if id_map is None:
             if original_size != config.vocab_size:
                 raise ValueError(

@@ -140,9 +140,7 @@ def convert_table(options: argparse.Namespace) -> Conversion:
     is_lstm = "regressor.weight" in files.state_dict
     if is_lstm != (options.kind == "lstm"):
         model = "the LSTM fine-tuning model (regressor.weight)" if is_lstm else "no LSTM fine-tuning model"
-        raise ValueError(
-            f"Found {model} in {str(files.read[0])!r}: use the kind {'lstm' if is_lstm else 'tabformer'}."
-        )
+        raise ValueError(f"Found {model} in {str(files.read[0])!r}: use the kind {'lstm' if is_lstm else 'tabformer'}.")
     folder = files.read[1].parent
     beside = [place / "vocab.nb" for place in (folder, folder.parent)]
     vocabulary = options.vocab or next((path for path in beside if path.is_file()), beside[0])
@@ -200,9 +198,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             raise FileNotFoundError(
                 f"Expected a folder or a Hub name (OWNER/NAME) in --tokenizer, found nothing at {name!r}."
             )
-        logger.warning(
-            f"There is no folder {name!r}: asking the Hub for its tokenizer. This can take a minute."
-        )
+        logger.warning(f"There is no folder {name!r}: asking the Hub for its tokenizer. This can take a minute.")
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -226,16 +222,13 @@ def require_same_when_loaded(folder: Path, model: PreTrainedModel, processor: An
     """Raise a ValueError unless the Auto classes give back the same model and processor."""
     autos = {"ForMaskedLM": AutoModelForMaskedLM, "LMHeadModel": AutoModelForCausalLM}
     auto: Any = next(
-        (one for end, one in autos.items() if type(model).__name__.endswith(end)),
-        AutoModelForSequenceClassification,
+        (one for end, one in autos.items() if type(model).__name__.endswith(end)), AutoModelForSequenceClassification
     )
     loaded, loaded_processor = auto.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     before, after = model.state_dict(), loaded.state_dict()
     changed = [name for name in before if name not in after or not torch.equal(before[name], after[name])]
     if type(loaded) is not type(model) or changed or set(after) != set(before):
-        raise ValueError(
-            f"Expected the saved model to load unchanged, found {changed or type(loaded).__name__}."
-        )
+        raise ValueError(f"Expected the saved model to load unchanged, found {changed or type(loaded).__name__}.")
     if type(loaded_processor) is not type(processor) or loaded_processor.fingerprint != processor.fingerprint:
         kind = type(loaded_processor).__name__
         raise ValueError(f"Expected the saved processor to load unchanged, found {kind}.")

@@ -24,9 +24,7 @@ def require_empty(folder: Path) -> None:
     if not above.is_dir():
         raise NotADirectoryError(f"Expected a folder for {place}, found the file {str(above)!r}. {elsewhere}")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise PermissionError(
-            f"Expected the right to make {place} in {str(above)!r}, found none. {elsewhere}"
-        )
+        raise PermissionError(f"Expected the right to make {place} in {str(above)!r}, found none. {elsewhere}")
 
 
 def write_whole(folder: Path, write: Callable[[Path], None]) -> None:

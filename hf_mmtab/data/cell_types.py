@@ -10,9 +10,7 @@ from .written_times import without_offset
 
 DECIMAL_COMMA = "decimal_comma"  # the type of numbers such as 1.234,50
 GUESSED_INT = "guessed int"  # whole numbers in the first rows; later cells must be written alike
-NUMBER_WORDS = (
-    r"(?i)^(true|false|nan|inf|infinity)$"  # letters that polars may read as another type than text
-)
+NUMBER_WORDS = r"(?i)^(true|false|nan|inf|infinity)$"  # letters that polars may read as another type than text
 ZERO_PADDED = r"^(\+|[+-]?0\d)"
 TYPES: dict[str, pl.DataType] = {
     "string": pl.String(),
@@ -161,8 +159,7 @@ def time_type(name: str, cells: pl.Series) -> CellType | None:
         values = cast_text(name, kind)
         if len(present) and pl.DataFrame({name: present}).select(values)[name].count() * 2 > len(present):
             remedy = (
-                f"Correct the cell, or say how times are written: `types: {{{name}: '%d/%m/%Y %H:%M'}}`. "
-                f"{_MISSING}"
+                f"Correct the cell, or say how times are written: `types: {{{name}: '%d/%m/%Y %H:%M'}}`. {_MISSING}"
             )
             return CellType(values, f"a value of type {plain_name(kind)}", remedy)
     return None

@@ -128,9 +128,7 @@ def _noted(lines: Iterable[str], notes: list[str]) -> Iterator[str]:
 
 def _check_separator(separator: str) -> None:
     if len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0':
-        raise ValueError(
-            f"Expected `separator` to be one character such as ',' ';' '|' or a tab, found {separator!r}."
-        )
+        raise ValueError(f"Expected `separator` to be one character such as ',' ';' '|' or a tab, found {separator!r}.")
 
 
 class _Parser:
@@ -216,10 +214,7 @@ class _Parser:
                 column_names=self.names, block_size=len(block) + 1, use_threads=use_threads
             ),
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter=self.separator,
-                newlines_in_values=True,
-                ignore_empty_lines=False,
-                invalid_row_handler=note,
+                delimiter=self.separator, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=note
             ),
             convert_options=convert,
         )
@@ -240,7 +235,5 @@ class _Parser:
         text = row.decode("utf-8", errors="replace")
         return next(csv.reader(io.StringIO(text, newline=""), delimiter=self.separator))
 
-    def _problem(
-        self, line: int, expected: str, found: str, remedy: str, column: str | None = None
-    ) -> BadRecord:
+    def _problem(self, line: int, expected: str, found: str, remedy: str, column: str | None = None) -> BadRecord:
         return BadRecord(str(self.path), int(line), column, expected, found, remedy)

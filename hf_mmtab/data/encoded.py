@@ -24,9 +24,7 @@ class EncodedDataset(torch.utils.data.Dataset):
             Training only.
     """
 
-    def __init__(
-        self, rows: Sequence[Any], encode: Encode, skip: frozenset[str] = frozenset(), augment: bool = False
-    ):
+    def __init__(self, rows: Sequence[Any], encode: Encode, skip: frozenset[str] = frozenset(), augment: bool = False):
         self.rows = _undecoded(rows) if isinstance(rows, datasets.Dataset) else rows
         self.encode = encode
         self.skip = frozenset(skip)

@@ -17,9 +17,7 @@ from ..files import read_json
 
 FACTS_FILE = "rows.json"
 ROWS_AT_ONCE = 1_000_000  # that are counted
-_OWN = re.compile(
-    r"field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|entities\.arrow|rows\.json"
-)
+_OWN = re.compile(r"field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|entities\.arrow|rows\.json")
 SPLITS = ("train", "validation", "test")
 
 
@@ -54,9 +52,7 @@ class EncodedRows:
         self.fingerprint: str = self.facts["fingerprint"]
         self.processor_fingerprint: str = self.facts["processor_fingerprint"]
         self._bases = np.array(self.facts["bases"], dtype=np.int64)
-        self.columns = [
-            self._map(f"field{i}.bin", dtype, rows) for i, dtype in enumerate(self.facts["dtypes"])
-        ]
+        self.columns = [self._map(f"field{i}.bin", dtype, rows) for i, dtype in enumerate(self.facts["dtypes"])]
         self.time = self._map("time.bin", "int64", rows)
         self.split = self._map("split.bin", "uint8", rows)
         targets = self.facts["num_targets"]
@@ -207,11 +203,7 @@ class EncodedRows:
 
 def refuse_foreign_files(folder: Path) -> None:
     """Raise a ValueError if a folder that is to be replaced holds anything but encoded rows."""
-    foreign = (
-        sorted(path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name))
-        if folder.is_dir()
-        else []
-    )
+    foreign = sorted(path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name)) if folder.is_dir() else []
     if foreign:
         raise ValueError(
             f"Expected a folder for encoded rows alone, found {', '.join(foreign[:3])} in {str(folder)!r}, which "
@@ -234,8 +226,6 @@ def _write_ids(folder: Path, tables: Iterable[pa.Table], layout: dict[str, tuple
     for table in tables:
         rows += table.num_rows
         for file, ids, (dtype, base) in zip(files, table.columns, layout.values(), strict=True):
-            with file.open(
-                "ab"
-            ) as out:  # one at a time: there may be more fields than a process may open files
+            with file.open("ab") as out:  # one at a time: there may be more fields than a process may open files
                 out.write((ids.to_numpy() - ids.type.to_pandas_dtype()(base)).astype(dtype).tobytes())
     return rows

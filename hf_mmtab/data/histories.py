@@ -144,11 +144,7 @@ def read_histories(
 
 
 def in_order(
-    dataset: datasets.Dataset,
-    entity: list[str],
-    time: str | None,
-    folder: str | Path,
-    unit: str | None = None,
+    dataset: datasets.Dataset, entity: list[str], time: str | None, folder: str | Path, unit: str | None = None
 ) -> tuple[datasets.Dataset, np.ndarray | None]:
     """Return the dataset with each entity's rows together and in time order, and the row numbers they had.
 
@@ -239,9 +235,7 @@ def _microseconds(column: pa.ChunkedArray, name: str, done: int, unit: str | Non
         if is_text
         else "Name another column as the time."
     )
-    raise ValueError(
-        f"Column {name!r} orders the rows: expected timestamps, dates or numbers, found {kind}. {remedy}"
-    )
+    raise ValueError(f"Column {name!r} orders the rows: expected timestamps, dates or numbers, found {kind}. {remedy}")
 
 
 def _check_size(raw: np.ndarray, factor: float, name: str) -> None:

@@ -110,9 +110,7 @@ class ImageText(datasets.ArrowBasedBuilder):
             for name, sources, part in parts
         ]
 
-    def _generate_tables(
-        self, split: str, sources: list[Source], part: int | None
-    ) -> Iterator[tuple[str, pa.Table]]:
+    def _generate_tables(self, split: str, sources: list[Source], part: int | None) -> Iterator[tuple[str, pa.Table]]:
         bad, rows_used = BadRecords(self._bad.policy), 0
         records = self._records(sources, part, bad)
         known: dict[str, str | None] = {}  # many rows may share a picture file

@@ -72,9 +72,7 @@ def find_columns(
     columns = Columns(
         image=_choose(found, where, "image", "picture", image, IMAGE_NAMES),
         text=_choose(found, where, "text", "text", text, TEXT_NAMES),
-        text_pair=_choose(
-            found, where, "text_pair", "second text", None if text_pair == AUTO else text_pair, ()
-        ),
+        text_pair=_choose(found, where, "text_pair", "second text", None if text_pair == AUTO else text_pair, ()),
         label=_choose(found, where, "label", "label(s)", label, LABEL_NAMES),
     )
     if columns.image is None and columns.text is None:
@@ -98,8 +96,7 @@ def _choose(
         if name in found:
             return name
         raise ValueError(
-            f"Expected column {name!r} for the {what}, found columns {sorted(found)} in {where}. "
-            f"Correct {role}_column."
+            f"Expected column {name!r} for the {what}, found columns {sorted(found)} in {where}. Correct {role}_column."
         )
     for candidate in usual:
         match = _match(found, candidate)

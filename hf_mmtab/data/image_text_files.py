@@ -52,9 +52,7 @@ class Source:
         with plain_errors(self.path):
             return pq.read_schema(self.path) if suffix == ".parquet" else None
 
-    def records(
-        self, bad: BadRecords, skip_columns: Sequence[str] = ()
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def records(self, bad: BadRecords, skip_columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (line or row from 1, record)."""
         if self.rows is None:
             yield from iter_records(self.path, bad, skip_columns)
@@ -117,9 +115,7 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
             "splits={'train': ...}."
         )
     if others := sorted({path.name for path in files} - {source.path.name for source in matched}):
-        logger.warning(
-            f"Not read, since their names say no split: {', '.join(others)} in {str(data_root)!r}."
-        )
+        logger.warning(f"Not read, since their names say no split: {', '.join(others)} in {str(data_root)!r}.")
     for split in {source.split for source in matched}:
         kinds = {file_suffix(source.path) for source in matched if source.split == split}
         if len(kinds) > 1:
@@ -183,9 +179,7 @@ def _named_files(root: Path, named: str | Sequence[str]) -> list[Path]:
     paths = [folder / name for name in ([named] if isinstance(named, str) else named)]
     for path in paths:
         if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected the data file named in `splits`, found nothing at {str(path)!r}."
-            )
+            raise FileNotFoundError(f"Expected the data file named in `splits`, found nothing at {str(path)!r}.")
     return paths
 
 

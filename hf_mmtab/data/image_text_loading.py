@@ -49,9 +49,7 @@ def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **opt
     sources = find_sources(Path(path).expanduser().resolve())
     if len(sources) != 1:
         found = [source.path.name for source in sources]
-        raise ValueError(
-            f"Expected one data file to predict, found {found} in {str(path)!r}. Name one of them."
-        )
+        raise ValueError(f"Expected one data file to predict, found {found} in {str(path)!r}. Name one of them.")
     file = sources[0].path
     options |= {"splits": {PREDICT: file.name}, "label_column": None, "keep_input_columns": True}
     builder = ImageText(file.parent, cache_dir=cache_dir, **options)

@@ -30,9 +30,7 @@ def picture_value(value: Any, folder: Path) -> dict[str, Any] | None:
     if not isinstance(value, str):
         raise ValueProblem("a picture as path, bytes or null", "Write one path (or null) for each record.")
     if "://" in value:
-        raise ValueProblem(
-            "the path of a local picture", "Download the pictures first; URLs are not fetched."
-        )
+        raise ValueProblem("the path of a local picture", "Download the pictures first; URLs are not fetched.")
     return {"bytes": None, "path": str(folder / value)}
 
 
@@ -63,17 +61,14 @@ def label_values(value: Any, separator: str | None, names: Sequence[str] | None)
 def _label(value: Any, names: Sequence[str] | None) -> str:
     if isinstance(value, int) and names is not None:
         if not 0 <= value < len(names):
-            raise ValueProblem(
-                f"a class number below {len(names)}", "Correct the number, or leave the record out."
-            )
+            raise ValueProblem(f"a class number below {len(names)}", "Correct the number, or leave the record out.")
         return names[value]
     if isinstance(value, str) and value.strip():
         return value
     if isinstance(value, int):
         return str(value)
     raise ValueProblem(
-        "a label as str, or a list of str for several labels",
-        "Write the label's name; leave out unlabelled records.",
+        "a label as str, or a list of str for several labels", "Write the label's name; leave out unlabelled records."
     )
 
 

@@ -100,14 +100,11 @@ def _fetch(address: str, seconds: float, max_bytes: int, allow_private: bool) ->
             "path."
         ) from error
     raise AddressError(
-        f"Expected a picture at {address}, found more than {MAX_REDIRECTS} redirects. Pass the address where they "
-        "end."
+        f"Expected a picture at {address}, found more than {MAX_REDIRECTS} redirects. Pass the address where they end."
     )
 
 
-def _body(
-    answer: "requests.Response", address: str, deadline: float, seconds: float, max_bytes: int
-) -> bytes:
+def _body(answer: "requests.Response", address: str, deadline: float, seconds: float, max_bytes: int) -> bytes:
     parts, size = [], 0
     # read1: what has come, so that a drip is noticed
     while part := answer.raw.read1(CHUNK_BYTES, decode_content=True):
@@ -143,9 +140,7 @@ def _check_redirect(address: str, target: str, allow_private: bool) -> None:
         if place.scheme not in SCHEMES or not place.hostname or not port:
             raise ValueError("no address of the web")
     except ValueError as error:  # of a port that is no number, or above 65535, too
-        raise AddressError(
-            f"Expected a redirect of {address} to http or https, found {target[:100]!r}."
-        ) from error
+        raise AddressError(f"Expected a redirect of {address} to http or https, found {target[:100]!r}.") from error
     if allow_private:
         return
     try:

@@ -60,6 +60,4 @@ class PRSA(Table):
         }
         types = {name: kind for name, kind in COLUMNS.items() if kind != pl.String}
         required = self._settings.required
-        return TableCells(
-            sample, types, {}, self._missing, missing_text=True, derived=derived, required=required
-        )
+        return TableCells(sample, types, {}, self._missing, missing_text=True, derived=derived, required=required)

@@ -22,9 +22,7 @@ def file_suffix(path: Path) -> str | None:
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
-def iter_records(
-    path: Path, bad: BadRecords, skip_columns: Sequence[str] = ()
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def iter_records(path: Path, bad: BadRecords, skip_columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line or row from 1, record) of a file; what is no record goes to `bad`.
 
     Args:
@@ -134,9 +132,7 @@ def _iter_csv(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]
         yield from zip(block.lines.tolist(), block.table.to_pylist(), strict=True)
 
 
-def _iter_parquet(
-    path: Path, bad: BadRecords, skip_columns: Sequence[str]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def _iter_parquet(path: Path, bad: BadRecords, skip_columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     with plain_errors(path), pq.ParquetFile(path) as file:
         columns = [name for name in file.schema_arrow.names if name not in skip_columns]
         number = 0

@@ -88,9 +88,7 @@ def check_names(names: Sequence[str], path: Path) -> None:
         ValueError: if a name is there twice.
     """
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise ValueError(
-            f"Expected different column names, found {twice} twice in {str(path)!r}. Rename one of them."
-        )
+        raise ValueError(f"Expected different column names, found {twice} twice in {str(path)!r}. Rename one of them.")
 
 
 def files_digest(files: list[Path]) -> str:

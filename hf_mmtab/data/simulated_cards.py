@@ -65,9 +65,7 @@ def _minute_of_day(rng: np.random.Generator, world: World, who: np.ndarray) -> n
     return np.clip(hour * 60, 0, 1439).astype(np.int64)
 
 
-def _habitual_merchant(
-    rng: np.random.Generator, world: World, who: np.ndarray, web_share: np.ndarray
-) -> np.ndarray:
+def _habitual_merchant(rng: np.random.Generator, world: World, who: np.ndarray, web_share: np.ndarray) -> np.ndarray:
     """A merchant by the habits of `who`, online with probability `web_share`."""
     n = len(who)
     merchant = world.local[who, draw(rng, cumulative_zipf(N_LOCAL), n)]
@@ -148,9 +146,7 @@ def draw_chunk(
         first = at[place == 0]
         merchant[first] = world.travel_web[rng.integers(0, len(world.travel_web), len(first))]
     depart = minute[begin][run]
-    minute[at] = (depart // 1440 + np.minimum(place, 1) * 7 + place // 2) * 1440 + _minute_of_day(
-        rng, world, user[at]
-    )
+    minute[at] = (depart // 1440 + np.minimum(place, 1) * 7 + place // 2) * 1440 + _minute_of_day(rng, world, user[at])
 
     # look-alike 2: sprees, minutes apart, at the user's own merchants
     begin, length = _runs(rng, n, rng.poisson(SPREES_PER_1000 * n / 1000), EPISODE_MIN, EPISODE_MAX)
@@ -270,6 +266,4 @@ def main(argv: list[str] | None = None) -> None:
             )
         with whole_file(arguments.out) as draft, open(draft, "w", encoding="utf-8", newline="") as out:
             rows, frauds = write_csv(world, out)
-    logger.warning(
-        f"{rows} rows, {frauds} fraudulent, {arguments.users} users, {world.n_merchants} merchants."
-    )
+    logger.warning(f"{rows} rows, {frauds} fraudulent, {arguments.users} users, {world.n_merchants} merchants.")

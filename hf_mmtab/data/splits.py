@@ -155,9 +155,7 @@ def windows(
     mine = own[start] == SPLITS.index(split) if kind != "paper" else np.ones(len(start), dtype=bool)
     judges = split != "train" if judges is None else judges
     if judges and past and pad and align == "end" and kind != "paper" and stride <= seq_len:
-        return WindowDataset(
-            rows, cut_growing(start[mine], stop[mine], seq_len, stride, earliest[mine]), label
-        )
+        return WindowDataset(rows, cut_growing(start[mine], stop[mine], seq_len, stride, earliest[mine]), label)
     index = cut_windows(start[mine], stop[mine], seq_len, stride, earliest[mine], align, pad)
     if label == "every" and align == "end" and kind != "paper":
         # a row that two windows hold belongs to the one in which more rows come before it, also in training: at the

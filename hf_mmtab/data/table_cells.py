@@ -95,11 +95,7 @@ class TableCells:
         table = self._without_zones(block.table)
         columns = dict(zip(table.column_names, table.columns, strict=True))
         if self._missing_texts is not None:
-            texts = [
-                name
-                for name in columns
-                if name not in self.columns and pa.types.is_string(columns[name].type)
-            ]
+            texts = [name for name in columns if name not in self.columns and pa.types.is_string(columns[name].type)]
             columns |= {name: self._without_missing(columns[name]) for name in texts}
         read = list(columns) if self.derived else list(self.columns)
         frame = pl.DataFrame(pa.table({name: columns[name] for name in read}))
@@ -142,9 +138,7 @@ class TableCells:
 
     def _without_missing(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         missing = pc.is_in(column, value_set=self._missing_texts)
-        return (
-            pc.if_else(missing, pa.scalar(None, pa.string()), column) if pc.any(missing).as_py() else column
-        )
+        return pc.if_else(missing, pa.scalar(None, pa.string()), column) if pc.any(missing).as_py() else column
 
     def _derive(self, frame: pl.DataFrame, failures: "_Failures") -> pl.DataFrame:
         derived = frame.select(expression.alias(name) for name, expression in self.derived.items())

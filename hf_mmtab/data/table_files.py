@@ -20,16 +20,7 @@ logger = logging.get_logger(__name__)
 CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 SUFFIXES = (*CSV_SUFFIXES, ".parquet", ".arrow")
 KINDS = {"text": CSV_SUFFIXES, "Parquet": (".parquet",), "Arrow": (".arrow",)}
-PROSE = (
-    "readme",
-    "license",
-    "licence",
-    "copying",
-    "notice",
-    "notes",
-    "changelog",
-    "citation",
-)  # .txt, no tables
+PROSE = ("readme", "license", "licence", "copying", "notice", "notes", "changelog", "citation")  # .txt, no tables
 BATCH_ROWS = 262_144
 
 
@@ -56,9 +47,7 @@ def table_files(root: Path) -> list[Path]:
             f"Expected a table, or a folder of files ending in {', '.join(SUFFIXES)}, found none at"
             f" {str(root)!r}.{hint}"
         )
-    kinds = {
-        next(kind for kind in KINDS if path.name.lower().endswith(KINDS[kind])): path.name for path in files
-    }
+    kinds = {next(kind for kind in KINDS if path.name.lower().endswith(KINDS[kind])): path.name for path in files}
     if len(kinds) > 1:
         raise ValueError(
             f"Expected table files of one kind in {str(root)!r}, found "
@@ -74,9 +63,7 @@ def is_csv(path: Path) -> bool:
     return path.name.lower().endswith(CSV_SUFFIXES)
 
 
-def read_blocks(
-    path: Path, bad: BadRecords, separator: str | None = None, **csv_options: Any
-) -> Iterator[TextBlock]:
+def read_blocks(path: Path, bad: BadRecords, separator: str | None = None, **csv_options: Any) -> Iterator[TextBlock]:
     """Yield the rows of a table file; those of CSV files as text, see `read_text_blocks`.
 
     A file without rows gives one block without rows.
@@ -150,9 +137,7 @@ def _plain_types(table: pa.Table) -> pa.Table:
     wanted = []
     for place, name in enumerate(table.column_names):
         kind: Any = table.schema.field(place).type
-        if pa.types.is_dictionary(kind) and pa.types.is_string_view(
-            kind.value_type
-        ):  # Arrow cannot decode it
+        if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):  # Arrow cannot decode it
             chunks = [
                 pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
                 for chunk in table.column(place).chunks

@@ -9,14 +9,8 @@ from typing import Any, BinaryIO, cast
 OTHER_KINDS = {
     b"\xff\xfe": ("UTF-16 text", "Save it as UTF-8."),
     b"\xfe\xff": ("UTF-16 text", "Save it as UTF-8."),
-    b"PK\x03\x04": (
-        "a zip archive (such as an .xlsx file)",
-        "Unpack it, or export the sheet as CSV in UTF-8.",
-    ),
-    b"\xd0\xcf\x11\xe0": (
-        "an old Office document (such as an .xls file)",
-        "Export the sheet as CSV in UTF-8.",
-    ),
+    b"PK\x03\x04": ("a zip archive (such as an .xlsx file)", "Unpack it, or export the sheet as CSV in UTF-8."),
+    b"\xd0\xcf\x11\xe0": ("an old Office document (such as an .xls file)", "Export the sheet as CSV in UTF-8."),
     b"\x1f\x8b": ("a gzip file", "Add .gz to its name."),
     b"PAR1": ("a Parquet file", "Rename it to .parquet."),
 }

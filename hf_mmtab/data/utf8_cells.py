@@ -12,9 +12,7 @@ from .text_files import is_utf8
 EXPECTED, REMEDY = "text in UTF-8", "Write the file anew from text that is read in its own encoding."
 
 
-def without_broken_texts(
-    table: pa.Table, file: str, first_row: int, bad: BadRecords
-) -> tuple[pa.Table, np.ndarray]:
+def without_broken_texts(table: pa.Table, file: str, first_row: int, bad: BadRecords) -> tuple[pa.Table, np.ndarray]:
     """Return the rows of a batch whose texts are UTF-8, and their numbers in the file, from 1.
 
     Args:
@@ -70,9 +68,7 @@ def _broken(texts: Any) -> dict[int, bytes]:
     """Return row → content of the texts in an array that are not UTF-8; empty for an array of another type."""
     if pa.types.is_dictionary(texts.type):
         values = _broken(texts.dictionary)
-        rows = (
-            np.flatnonzero(pc.is_in(texts.indices, pa.array([*values], texts.indices.type))) if values else ()
-        )
+        rows = np.flatnonzero(pc.is_in(texts.indices, pa.array([*values], texts.indices.type))) if values else ()
         return {int(row): values[texts.indices[int(row)].as_py()] for row in rows}
     kind = texts.type
     is_view = pa.types.is_string_view(kind)
@@ -82,12 +78,6 @@ def _broken(texts: Any) -> dict[int, bytes]:
         texts.validate(full=True)
         return {}
     except pa.ArrowInvalid:
-        raw = (
-            pa.binary_view()
-            if is_view
-            else pa.large_binary()
-            if pa.types.is_large_string(kind)
-            else pa.binary()
-        )
+        raw = pa.binary_view() if is_view else pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
         contents = texts.view(raw).to_pylist()
         return {row: one for row, one in enumerate(contents) if one is not None and not is_utf8(one)}

@@ -72,15 +72,11 @@ def cut_windows(
         extra = place >= count[owner]
         ends = np.where(extra, stop[owner], start[owner] + place * stride + seq_len)
         begins = np.where(extra, np.maximum(earliest[owner], ends - seq_len), ends - seq_len)
-    index = WindowIndex(
-        begins, (ends - begins).astype(np.int32), np.maximum(0, start[owner] - begins).astype(np.int32)
-    )
+    index = WindowIndex(begins, (ends - begins).astype(np.int32), np.maximum(0, start[owner] - begins).astype(np.int32))
     return index if pad else index[index.length == seq_len]
 
 
-def cut_growing(
-    start: np.ndarray, stop: np.ndarray, seq_len: int, stride: int, first: np.ndarray
-) -> WindowIndex:
+def cut_growing(start: np.ndarray, stop: np.ndarray, seq_len: int, stride: int, first: np.ndarray) -> WindowIndex:
     """Cut segments of histories into windows that stay where they are when later rows are added to a history.
 
     Windows begin at every `stride`-th row of the history. Each judges (`label_start`) the rows that no window before it

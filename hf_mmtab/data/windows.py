@@ -38,9 +38,7 @@ class WindowDataset(torch.utils.data.Dataset):
         beside: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         if label is not None and rows.labels is None:
-            raise ValueError(
-                "Expected rows with a label column, found none. Name it in the column plan: `label: ...`."
-            )
+            raise ValueError("Expected rows with a label column, found none. Name it in the column plan: `label: ...`.")
         if label == "any" and rows.labels is not None and (rows.labels.ndim > 1 or len(rows.label_names) > 2):
             raise ValueError(
                 "The label of a window can be that of 'any' row only if the label is yes or no. Choose 'last'"
@@ -88,9 +86,7 @@ class WindowDataset(torch.utils.data.Dataset):
         `last`.
         """
         if self.label not in ("any", "last") or self.rows.labels is None:
-            raise ValueError(
-                f"Windows have one label each under 'any' or 'last', found label={self.label!r}."
-            )
+            raise ValueError(f"Windows have one label each under 'any' or 'last', found label={self.label!r}.")
         index = self.index if chosen is None else self.index[chosen]
         ends = index.start + index.length
         if self.label == "last":

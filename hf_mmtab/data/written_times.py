@@ -53,9 +53,7 @@ def written_dates(cells: pl.Series, month_first: bool = False) -> WrittenDates |
         return None
     numbers = dates.with_columns(pl.col("first", "second").cast(pl.Int64))
     possible = numbers.filter(pl.min_horizontal("first", "second") <= 12)
-    proofs = [
-        next(iter(possible.filter(pl.col(one) > 12)["cell"].head(1)), None) for one in ("first", "second")
-    ]
+    proofs = [next(iter(possible.filter(pl.col(one) > 12)["cell"].head(1)), None) for one in ("first", "second")]
     day_proof, month_proof = proofs
     if month_proof is not None or day_proof is not None:
         month_first = day_proof is None
@@ -63,9 +61,7 @@ def written_dates(cells: pl.Series, month_first: bool = False) -> WrittenDates |
     mark, digits, clock, _ = shape.sort("len", descending=True).row(0)
     order = ["%m", "%d"] if month_first else ["%d", "%m"]
     date = mark.join([*order, "%Y" if digits == 4 else "%y"])
-    seconds = (
-        "%H:%M:%S%.f" if dates["fraction"].count() else "%H:%M:%S" if dates["seconds"].count() else "%H:%M"
-    )
+    seconds = "%H:%M:%S%.f" if dates["fraction"].count() else "%H:%M:%S" if dates["seconds"].count() else "%H:%M"
     contradicts = day_proof is not None and month_proof is not None
     written = None if contradicts else date + (f"{clock}{seconds}" if clock else "")
     return WrittenDates(written, month_first, day_proof, month_proof, dates["cell"][0])

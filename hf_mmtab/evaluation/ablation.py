@@ -34,9 +34,7 @@ class AblationRow:
         return self.intact - self.value
 
 
-def ablate(
-    rows: datasets.Dataset, columns: Sequence[str], how: str = "blank", seed: int = 0
-) -> datasets.Dataset:
+def ablate(rows: datasets.Dataset, columns: Sequence[str], how: str = "blank", seed: int = 0) -> datasets.Dataset:
     """Return the rows with some columns blanked, or each taken from another row; the features stay.
 
     Blank is `""` for text and None for everything else (a missing picture, a missing cell). Shuffled columns

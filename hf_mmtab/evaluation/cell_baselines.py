@@ -42,9 +42,7 @@ class FieldScore:
         return self.accuracy - max(self.most_frequent, self.previous_row)
 
 
-def most_frequent_ids(
-    rows: EncodedRows, field_ranges: Sequence[Sequence[int]], skip: Sequence[int]
-) -> np.ndarray:
+def most_frequent_ids(rows: EncodedRows, field_ranges: Sequence[Sequence[int]], skip: Sequence[int]) -> np.ndarray:
     """Return each field's most frequent id in the training rows, `(fields,)` int64.
 
     Args:

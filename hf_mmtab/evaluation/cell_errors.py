@@ -170,8 +170,7 @@ def _history(processor: TabBertProcessor, cell: _WrongCell) -> HistoryTable:
         texts = [as_text(value) for value in as_read[name].to_pylist()]
         was = [as_text(value) for value in as_was[name].to_pylist()]
         columns[name] = [
-            f"{text} (was {before})" if other else text
-            for text, before, other in zip(texts, was, changed, strict=True)
+            f"{text} (was {before})" if other else text for text, before, other in zip(texts, was, changed, strict=True)
         ]
     shown = [asked, *(name for name in processor.fields if name not in (asked, SEP_FIELD))]
     rows = [list(line) for line in zip(*(columns[name] for name in shown), strict=True)]

@@ -169,7 +169,5 @@ def lead_sentences(results: Sequence[ModelResult], metric: str) -> list[str]:
         low, high = sorted((sign * difference.low, sign * difference.high))
         verdict = "is better than" if low > 0 else "is worse than" if high < 0 else "is not better than"
         doubt = "" if low > 0 or high < 0 else ": the interval holds 0"
-        sentences.append(
-            f"{reference.name} {verdict} {result.name}: {metric_name(metric)} {difference}{doubt}."
-        )
+        sentences.append(f"{reference.name} {verdict} {result.name}: {metric_name(metric)} {difference}{doubt}.")
     return sentences

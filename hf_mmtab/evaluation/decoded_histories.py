@@ -50,12 +50,7 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
     """
 
     def __init__(
-        self,
-        dataset: datasets.Dataset,
-        rows: EncodedRows,
-        plan: ColumnPlan,
-        windows: WindowDataset,
-        scored: ScoredRows,
+        self, dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan, windows: WindowDataset, scored: ScoredRows
     ) -> None:
         fields = [str(plan.source(one)) for one in plan.fields]
         label = [name for name in plan.label if name in dataset.column_names]

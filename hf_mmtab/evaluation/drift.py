@@ -46,9 +46,7 @@ class FieldDrift:
     @property
     def verdict(self) -> str:
         """What to make of the index."""
-        return (
-            "moved far" if self.moved and self.index >= FAR else "moved" if self.moved else "as in training"
-        )
+        return "moved far" if self.moved and self.index >= FAR else "moved" if self.moved else "as in training"
 
     def shares(self) -> list[tuple[str, float, float]]:
         """Return each group with its share in training and here."""
@@ -98,9 +96,7 @@ def _compare(field: Any, counts: np.ndarray, rows_fitted: int) -> FieldDrift:
     before, after = before[met], after[met]
     kept = tuple(name for name, one in zip([*names, "[UNK]", "[MISSING]"], met, strict=True) if one)
     index, noise = stability_index(before, after)
-    return FieldDrift(
-        field.plan.name, index, noise, kept, tuple(before / before.sum()), tuple(after / after.sum())
-    )
+    return FieldDrift(field.plan.name, index, noise, kept, tuple(before / before.sum()), tuple(after / after.sum()))
 
 
 def _groups(field: Any, trained: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -171,9 +167,7 @@ def drift_notes(found: Sequence[FieldDrift], rows: EncodedRows, processor: Any, 
         what: the rows, as in "new rows".
     """
     unseen = unseen_values(rows, processor)
-    told = {one.field for one in unseen} | {
-        one.name for one in processor.plan.fields if one.kind == "time_part"
-    }
+    told = {one.field for one in unseen} | {one.name for one in processor.plan.fields if one.kind == "time_part"}
     moved = [one for one in found if one.moved and one.field not in told]
     if not moved:
         return unseen_note(unseen, what)

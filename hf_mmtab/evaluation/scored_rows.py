@@ -64,9 +64,7 @@ class ScoredRows:
     def select(self, chosen: Any) -> "ScoredRows":
         """Return some of the rows, by place or mask."""
         labels = None if self.labels is None else self.labels[chosen]
-        return ScoredRows(
-            self.scores[chosen], labels, self.rows[chosen], self.entities[chosen], self.times[chosen]
-        )
+        return ScoredRows(self.scores[chosen], labels, self.rows[chosen], self.entities[chosen], self.times[chosen])
 
     @property
     def labelled(self) -> "ScoredRows":
@@ -210,9 +208,7 @@ def scored_rows(
     longest = int(windows.index.length.max()) if len(windows) else 0
     dimensions = 3 if label == "every" else 2
     if len(logits) != len(windows) or logits.ndim != dimensions:
-        wanted = (
-            f"({len(windows)}, rows, num_labels)" if label == "every" else f"({len(windows)}, num_labels)"
-        )
+        wanted = f"({len(windows)}, rows, num_labels)" if label == "every" else f"({len(windows)}, num_labels)"
         raise ValueError(
             f"Expected logits of shape {wanted}, one per window under label {label!r}, found {logits.shape}. Give "
             "the outputs for these windows, in their order."

@@ -27,9 +27,7 @@ class UnseenValues:
     here: float
 
 
-def unseen_values(
-    rows: EncodedRows, processor: Any, places: np.ndarray | slice = slice(None)
-) -> list[UnseenValues]:
+def unseen_values(rows: EncodedRows, processor: Any, places: np.ndarray | slice = slice(None)) -> list[UnseenValues]:
     """Return the fields that are [UNK] more often than in training, the greatest difference first.
 
     Args:

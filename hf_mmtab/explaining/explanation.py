@@ -24,9 +24,7 @@ class Reason:
 
     def __str__(self) -> str:
         if self.row is None:
-            return (
-                f'{self.name} "{self.value}"' if self.name == "word" else f"{self.name} {self.value}".rstrip()
-            )
+            return f'{self.name} "{self.value}"' if self.name == "word" else f"{self.name} {self.value}".rstrip()
         named = f"{self.name} = {self.value}" if self.value else self.name
         return f"{named}, {row_place(self.row)}" if self.row else named
 

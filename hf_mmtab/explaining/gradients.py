@@ -74,10 +74,7 @@ def integrated_gradients(
     given = tuple(inputs[name].detach() for name in names)
     for steps in STEPS if names else ():
         gradients = method.attribute(
-            given,
-            tuple(baselines[name].detach() for name in names),
-            n_steps=steps,
-            internal_batch_size=STEPS_AT_ONCE,
+            given, tuple(baselines[name].detach() for name in names), n_steps=steps, internal_batch_size=STEPS_AT_ONCE
         )
         parts = {name: one[0].detach() for name, one in zip(names, gradients, strict=True)}
         found = Attributed(parts, score, baseline)

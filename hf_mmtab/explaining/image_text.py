@@ -35,9 +35,7 @@ def explain_image_text(
     parts = {name: value for name, (value, _) in given.items()}
 
     def logits(parts: dict[str, torch.Tensor]) -> torch.Tensor:
-        count = len(
-            next(iter(parts.values()), rest["attention_mask" if "attention_mask" in rest else "image_mask"])
-        )
+        count = len(next(iter(parts.values()), rest["attention_mask" if "attention_mask" in rest else "image_mask"]))
         return model(**parts, **{n: v.expand(count, *v.shape[1:]) for n, v in rest.items()}).logits
 
     with torch.no_grad():
@@ -56,14 +54,10 @@ def explain_image_text(
         added = found.parts["image_regions"].sum(dim=-1)  # (regions,)
         names = region_names(model.config, len(added))
         reasons += [Reason("picture", name, float(one)) for name, one in zip(names, added, strict=True)]
-    return Explanation(
-        explained_name(model.config, number), found.score, found.baseline, tuple(reasons), found.error
-    )
+    return Explanation(explained_name(model.config, number), found.score, found.baseline, tuple(reasons), found.error)
 
 
-def _words(
-    base: Any, tokenizer: Any, inputs: dict[str, torch.Tensor]
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def _words(base: Any, tokenizer: Any, inputs: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return the embedded words, and those of an empty text of the same length, whose special tokens stay."""
     table = getattr(base, "word_vectors", None)
     if base.text_model is None and table is None:

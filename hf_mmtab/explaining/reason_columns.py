@@ -19,7 +19,5 @@ def reason_columns(explanations: Sequence[Explanation | None], count: int) -> di
     for place in range(count):
         chosen = [top[place] if place < len(top) else None for top in tops]
         columns[f"reason_{place + 1}"] = pa.array([one and str(one) for one in chosen], pa.string())
-        columns[f"reason_{place + 1}_adds"] = pa.array(
-            [one and one.attribution for one in chosen], pa.float32()
-        )
+        columns[f"reason_{place + 1}_adds"] = pa.array([one and one.attribution for one in chosen], pa.float32())
     return columns

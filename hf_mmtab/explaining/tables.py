@@ -9,14 +9,7 @@ from ..models.tabbert.modeling_tabbert_boosted import FUSED, STATISTICS, normal_
 from ..models.tabbert.modeling_tabbert_surprise import LAGS, surprise_names, windowed_names
 from ..models.tabbert.quantiles import elapsed_text
 from .explanation import Explanation, Reason
-from .gradients import (
-    Attributed,
-    chosen_label,
-    explained_name,
-    integrated_gradients,
-    log_odds,
-    relative_error,
-)
+from .gradients import Attributed, chosen_label, explained_name, integrated_gradients, log_odds, relative_error
 from .trees import tree_reasons
 
 LOG_SECONDS = "log seconds"  # in the names of statistics that are told as times
@@ -53,12 +46,7 @@ def explain_window(
     told = texts(processor, inputs["input_ids"][0], cells)
     numbers = inputs["statistics"][0] if "statistics" in inputs else None
     reasons = tuple(
-        Reason(
-            name.replace(LOG_SECONDS, "time"),
-            _value(name, at, told, model.config, numbers),
-            added,
-            at - judged,
-        )
+        Reason(name.replace(LOG_SECONDS, "time"), _value(name, at, told, model.config, numbers), added, at - judged)
         for (at, name), added in found.items()
     )
     error = relative_error(sum(found.values()), score - baseline)
@@ -97,9 +85,7 @@ def _explain(
     return _joined(halves, fusion, sign)
 
 
-def _joined(
-    halves: list[tuple[Reasons, float]], fusion: dict[str, Any], sign: float
-) -> tuple[Reasons, float]:
+def _joined(halves: list[tuple[Reasons, float]], fusion: dict[str, Any], sign: float) -> tuple[Reasons, float]:
     """Put the attributions of two halves on the scale of their fusion, each half's change shared out as it was."""
     *weights, bias = fusion["weights"][fusion["chosen"]]
     ends = torch.tensor([start + sum(reasons.values()) for reasons, start in halves])
@@ -110,9 +96,7 @@ def _joined(
         before, after = normal_scores(before[None], quantiles)[0], normal_scores(after[None], quantiles)[0]
     weight = torch.tensor(weights)
     found: Reasons = {}
-    for (reasons, _), change, whole in zip(
-        halves, weight * (after - before) * sign, ends - starts, strict=True
-    ):
+    for (reasons, _), change, whole in zip(halves, weight * (after - before) * sign, ends - starts, strict=True):
         scale = float(change / whole) if abs(whole) > 1e-9 else 0.0
         for key, added in reasons.items():
             found[key] = found.get(key, 0.0) + added * scale
@@ -187,9 +171,7 @@ def _named(model: Any, found: Attributed) -> Reasons:
         elif part == "windowed_surprise":
             names = windowed_names(config)
         else:
-            names = (
-                list(config.statistics[config.statistics_codes :]) * 2
-            )  # scores, then marks of missing numbers
+            names = list(config.statistics[config.statistics_codes :]) * 2  # scores, then marks of missing numbers
         for at, row in enumerate(value.tolist()):
             for name, added in zip(names, row, strict=True):
                 reasons[at, name] = reasons.get((at, name), 0.0) + added
@@ -225,9 +207,7 @@ def _without_rows(
     return {out - judged: float(scores[out]) - score for out in range(judged)}
 
 
-def texts(
-    processor: Any, input_ids: torch.Tensor, cells: list[dict[str, str]] | None
-) -> list[dict[str, str]]:
+def texts(processor: Any, input_ids: torch.Tensor, cells: list[dict[str, str]] | None) -> list[dict[str, str]]:
     """Return the text of each field of each row: as it was read where `cells` has it, else what its id stands for."""
     decoded = processor.decode(input_ids.cpu().numpy()).to_pylist()
     return [row | (cells[at] if cells else {}) for at, row in enumerate(decoded)]

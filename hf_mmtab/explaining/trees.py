@@ -28,9 +28,7 @@ def tree_reasons(
     added, bias = outputs[0 if two else label], _bias(model)
     sign = -1.0 if two and label == 0 else 1.0
     start = sign * added[-1] + (bias[label] - bias[1 - label] if two else bias[label])
-    return {(judged, one): float(sign * value) for one, value in zip(names, added, strict=False)}, float(
-        start
-    )
+    return {(judged, one): float(sign * value) for one, value in zip(names, added, strict=False)}, float(start)
 
 
 def _bias(model: Any) -> np.ndarray:

@@ -164,9 +164,7 @@ def write_model(model: Any, processor: Any, path: Path, int8: bool) -> list[str]
         )
     found = [f"onnxruntime differs from torch by {worst:.1e} at most (batches of {', '.join(compared)})"]
     if int8:
-        found.append(
-            quantise(path, arrays, sample_inputs(model.config, processor, *SAMPLE_SHAPE), model.config)
-        )
+        found.append(quantise(path, arrays, sample_inputs(model.config, processor, *SAMPLE_SHAPE), model.config))
     return found
 
 

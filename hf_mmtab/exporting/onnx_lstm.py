@@ -14,11 +14,7 @@ WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 @torch.library.custom_op("hf_mmtab::lstm_layer", mutates_args=())
 def lstm_layer(
-    states: torch.Tensor,
-    weight_ih: torch.Tensor,
-    weight_hh: torch.Tensor,
-    bias_ih: torch.Tensor,
-    bias_hh: torch.Tensor,
+    states: torch.Tensor, weight_ih: torch.Tensor, weight_hh: torch.Tensor, bias_ih: torch.Tensor, bias_hh: torch.Tensor
 ) -> torch.Tensor:
     """Run one layer forward over states `(batch, steps, width)`; returns `(batch, steps, hidden)`."""
     start = states.new_zeros(1, states.shape[0], weight_hh.shape[1])

@@ -36,10 +36,7 @@ def serving_settings(config: Any, processor: Any) -> dict[str, Any]:
                 "in Python and so not there without transformers. Serve this model with torch."
             )
         roles: tuple[Any, ...] = ("cls", "sep")
-        has = {
-            role: any(getattr(tokenizer, f"{name}_token") for name in (role, OTHER_NAMES[role]))
-            for role in roles
-        }
+        has = {role: any(getattr(tokenizer, f"{name}_token") for name in (role, OTHER_NAMES[role])) for role in roles}
         settings["text"] = {
             "max_length": processor.max_length,
             "leading_cls": processor.leading_cls,
@@ -66,11 +63,7 @@ def image_settings(image_processor: Any) -> dict[str, Any]:
     given = image_processor.to_dict()
     size = dict(given.get("size") or {})
     known = name in IMAGE_PROCESSORS and given.get("do_rescale") and given.get("do_normalize")
-    if (
-        not known
-        or given.get("do_pad")
-        or not ({"shortest_edge"} <= set(size) or {"height", "width"} <= set(size))
-    ):
+    if not known or given.get("do_pad") or not ({"shortest_edge"} <= set(size) or {"height", "width"} <= set(size)):
         raise ValueError(
             f"Expected an image processor that resizes, crops, scales and normalises, of the kinds "
             f"{', '.join(IMAGE_PROCESSORS)}, found {type(image_processor).__name__}. Serve this model with torch, or "

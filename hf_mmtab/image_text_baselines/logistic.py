@@ -74,9 +74,7 @@ class Fitted:
             model, classes = self.models[0], self.models[0].classes_
             two = len(classes) == 2  # scikit-learn holds the difference of both
             weights[classes] = np.vstack([-model.coef_, model.coef_]) / 2 if two else model.coef_
-            biases[classes] = (
-                np.hstack([-model.intercept_, model.intercept_]) / 2 if two else model.intercept_
-            )
+            biases[classes] = np.hstack([-model.intercept_, model.intercept_]) / 2 if two else model.intercept_
         weights /= self.scaler.scale_
         return weights, biases - weights @ self.scaler.mean_
 

@@ -119,11 +119,7 @@ def paired_bootstrap(
 
 
 def _models(
-    metric: str,
-    labels: np.ndarray,
-    probabilities: Probabilities,
-    problem_type: str,
-    thresholds: Sequence | None,
+    metric: str, labels: np.ndarray, probabilities: Probabilities, problem_type: str, thresholds: Sequence | None
 ) -> list[Cells]:
     """The cells of each seed's predictions."""
     if isinstance(probabilities, np.ndarray):
@@ -146,9 +142,7 @@ def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _resample(
-    sides: list[list[Cells]], groups: np.ndarray | None, num_resamples: int, seed: int
-) -> list[np.ndarray]:
+def _resample(sides: list[list[Cells]], groups: np.ndarray | None, num_resamples: int, seed: int) -> list[np.ndarray]:
     """For each side the mean score of its models in every resample, all models seeing the same draws."""
     models = [m for side in sides for m in side]
     if len({len(m.cells) for m in models}) != 1:
@@ -156,9 +150,7 @@ def _resample(
     joint, cells_of_joint = _joint_cells(models)
     num_joint = len(cells_of_joint)
     totals = [
-        csr_matrix(
-            (np.ones(num_joint), (cells_of_joint[:, i], np.arange(num_joint))), shape=(m.num_cells, num_joint)
-        )
+        csr_matrix((np.ones(num_joint), (cells_of_joint[:, i], np.arange(num_joint))), shape=(m.num_cells, num_joint))
         for i, m in enumerate(models)
     ]  # (cells, joint): adds up the joint counts of one model's cells
     block = max(1, _CHUNK // max(num_joint, *(m.num_cells for m in models)))

@@ -25,11 +25,7 @@ class Cells:
 
 
 def cells_of(
-    metric: str,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    problem_type: str,
-    thresholds: Sequence | None = None,
+    metric: str, labels: np.ndarray, probabilities: np.ndarray, problem_type: str, thresholds: Sequence | None = None
 ) -> Cells:
     """Cells of one metric of one model.
 
@@ -48,9 +44,7 @@ def cells_of(
     if problem_type == "single_label_classification" and probabilities.shape[1] == 2:
         kind = "binary" if "binary" in kinds else problem_type
     if kind not in kinds:
-        fitting = [
-            name for name, k in CELL_METRICS.items() if problem_type in k or ("binary" in k and kind in k)
-        ]
+        fitting = [name for name, k in CELL_METRICS.items() if problem_type in k or ("binary" in k and kind in k)]
         raise ValueError(f"No bootstrap of {metric!r} for {problem_type} here: expected one of {fitting}.")
     predictions = decide(probabilities, problem_type, thresholds) if kind != "regression" else probabilities
     return kinds[kind](labels, probabilities, predictions)

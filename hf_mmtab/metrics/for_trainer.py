@@ -13,10 +13,7 @@ IGNORED = -100  # transformers' mark of a row without a label
 
 
 def compute_metrics_for(
-    problem_type: str,
-    id2label: Mapping[int, str],
-    thresholds: Sequence[float] | None = None,
-    per_class: bool = False,
+    problem_type: str, id2label: Mapping[int, str], thresholds: Sequence[float] | None = None, per_class: bool = False
 ) -> Callable[[EvalPrediction], dict[str, float]]:
     """A `compute_metrics` for Trainer.
 

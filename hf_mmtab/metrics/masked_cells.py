@@ -42,10 +42,7 @@ class MaskedCellMetrics:
         Raises:
             ValueError: if not one cell was masked.
         """
-        batch = [
-            torch.as_tensor(counted).double().sum(dim=0).cpu().numpy()
-            for counted in prediction.predictions[:3]
-        ]
+        batch = [torch.as_tensor(counted).double().sum(dim=0).cpu().numpy() for counted in prediction.predictions[:3]]
         self._so_far += np.stack(batch)
         if not compute_result:
             return {}

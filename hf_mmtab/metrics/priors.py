@@ -43,9 +43,7 @@ def effective_prior(
     return product / product.sum()
 
 
-def prior_log_ratios(
-    trained: Sequence[float] | np.ndarray, actual: Sequence[float] | np.ndarray
-) -> list[float]:
+def prior_log_ratios(trained: Sequence[float] | np.ndarray, actual: Sequence[float] | np.ndarray) -> list[float]:
     """Return what to add to each class's logit: log(actual / trained), shifted so that the first is 0.
 
     Args:

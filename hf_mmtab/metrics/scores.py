@@ -69,8 +69,7 @@ def per_class_table(
     precision, recall, f1, support = of_classes
     predicted = chosen.sum(axis=0)
     precisions = {
-        int(i): float(average_precision_score(truth[:, i], probabilities[:, i]))
-        for i in np.flatnonzero(support)
+        int(i): float(average_precision_score(truth[:, i], probabilities[:, i])) for i in np.flatnonzero(support)
     }
     table = []
     for i in range(len(id2label)):
@@ -139,9 +138,7 @@ def multi_label_scores(
     return scores | (_flat_per_class(table) if per_class else {})
 
 
-def binary_scores(
-    labels: np.ndarray, scores: np.ndarray, threshold: float = DEFAULT_THRESHOLD
-) -> dict[str, float]:
+def binary_scores(labels: np.ndarray, scores: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> dict[str, float]:
     """Average precision, ROC-AUC, F1, precision and recall at `threshold`, recall at fixed false positive rates.
 
     Args:
@@ -194,10 +191,7 @@ def regression_scores(
     if not known.any():
         raise ValueError(f"Expected at least one measured target, found none in {len(labels)} rows.")
     errors = np.where(known, values - labels, 0.0)
-    scores = {
-        "rmse": float(np.sqrt((errors**2).sum() / known.sum())),
-        "mae": float(np.abs(errors).sum() / known.sum()),
-    }
+    scores = {"rmse": float(np.sqrt((errors**2).sum() / known.sum())), "mae": float(np.abs(errors).sum() / known.sum())}
     means = np.where(known, labels, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
     spread = (np.where(known, labels - means, 0.0) ** 2).sum()  # around each target's own mean
     if spread > 0:

@@ -63,9 +63,7 @@ def cross_fitted_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> Th
     probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     if len(labels) < 2 * FOLDS:  # nothing to choose by
         own, common = _fit(probabilities, labels)
-        return Thresholds(
-            _shrunk(own, common, labels.sum(axis=0), np.inf).tolist(), float(common), np.inf, None
-        )
+        return Thresholds(_shrunk(own, common, labels.sum(axis=0), np.inf).tolist(), float(common), np.inf, None)
     fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
     fits = [_fit(probabilities[fold != one], labels[fold != one]) for one in range(FOLDS)]
     judged = []
@@ -73,12 +71,8 @@ def cross_fitted_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> Th
         decided = np.zeros_like(labels)
         for one, (own, common) in enumerate(fits):
             cuts = _shrunk(own, common, labels[fold != one].sum(axis=0), weight)
-            decided[fold == one] = decide(
-                probabilities[fold == one], "multi_label_classification", cuts.tolist()
-            )
-        judged.append(
-            [f1_score(labels, decided, average=one, zero_division=0.0) for one in ("micro", "macro")]
-        )
+            decided[fold == one] = decide(probabilities[fold == one], "multi_label_classification", cuts.tolist())
+        judged.append([f1_score(labels, decided, average=one, zero_division=0.0) for one in ("micro", "macro")])
     best = int(np.sum(judged, axis=1).argmax())  # of equal ones the most careful
     own, common = (_probability(_log_odds(np.array(one)).mean(axis=0)) for one in zip(*fits, strict=True))
     values = _shrunk(own, common, labels.sum(axis=0), WEIGHTS[best])

@@ -65,17 +65,11 @@ def _facts(trainer: Any, folder: Path, name: str) -> RunFacts:
     config, logged = trainer.model.config, trainer.state.log_history
     evaluations = [one for one in logged if any(key.startswith("eval_") for key in one)]
     evaluated = evaluations[-1] if evaluations else {}
-    metrics = {
-        key.removeprefix("eval_"): value for key, value in evaluated.items() if key.startswith("eval_")
-    }
-    metrics = {
-        key: value for key, value in metrics.items() if isinstance(value, int | float) and key not in OF_SPEED
-    }
+    metrics = {key.removeprefix("eval_"): value for key, value in evaluated.items() if key.startswith("eval_")}
+    metrics = {key: value for key, value in metrics.items() if isinstance(value, int | float) and key not in OF_SPEED}
     wanted = (trainer.args.metric_for_best_model or "").removeprefix("eval_")
     masked = any(one.endswith("ForMaskedLM") for one in [type(trainer.model).__name__])
-    problem = config.problem_type or (
-        "regression" if config.num_labels == 1 else "single_label_classification"
-    )
+    problem = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
     seconds = next((one["train_runtime"] for one in reversed(logged) if "train_runtime" in one), None)
     audit = folder / "update_audit.jsonl"
     timeline = read_json(folder / "freeze_schedule.json", "Delete it: the card is written without it.")

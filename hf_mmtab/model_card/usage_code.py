@@ -19,9 +19,7 @@ def usage_code(config: Mapping[str, Any], model_id: str, task: str | None = None
         return code
     code = code.replace("import polars\n", "")
     code = re.sub("^(?=(from|import) hf_mmtab)", f"{reader[0]}\n", code, count=1, flags=re.M)
-    return re.sub(
-        r"^(table = )polars\.read_csv\([^)]*\)(.*)$", rf"{reader[1]}\n\1{_READ_ALL}\2", code, flags=re.M
-    )
+    return re.sub(r"^(table = )polars\.read_csv\([^)]*\)(.*)$", rf"{reader[1]}\n\1{_READ_ALL}\2", code, flags=re.M)
 
 
 def _usage_code(config: Mapping[str, Any], model_id: str) -> str:

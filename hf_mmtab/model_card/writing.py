@@ -182,11 +182,7 @@ def card_header(
         # of both classes: says little
         skipped += ["macro_average_precision", "macro_f1", "micro_f1", "weighted_f1"]
     ranked = sorted(scores.items(), key=lambda item: item[0] != facts.main_metric)
-    shared: dict[str, Any] = {
-        "task_type": task,
-        "dataset_name": data_name,
-        "dataset_split": facts.results.split,
-    }
+    shared: dict[str, Any] = {"task_type": task, "dataset_name": data_name, "dataset_split": facts.results.split}
     shared["dataset_type"] = re.sub(r"[^\w./-]+", "-", data_name).strip("-").lower()
     ends = {name: [round(one.low, 4), round(one.high, 4)] for name, one in intervals.items()}
     results = [

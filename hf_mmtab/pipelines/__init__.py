@@ -8,10 +8,7 @@ from .tables import TabularSequenceClassificationPipeline
 
 IMAGE_TEXT_TASK = "image-text-classification"
 TABULAR_TASK = "tabular-sequence-classification"
-TASKS = {
-    IMAGE_TEXT_TASK: ImageTextClassificationPipeline,
-    TABULAR_TASK: TabularSequenceClassificationPipeline,
-}
+TASKS = {IMAGE_TEXT_TASK: ImageTextClassificationPipeline, TABULAR_TASK: TabularSequenceClassificationPipeline}
 
 
 def register() -> None:

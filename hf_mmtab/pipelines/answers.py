@@ -46,6 +46,4 @@ class SavedWithProcessor(Pipeline):
 def refuse_unknown(parameters: dict[str, Any], known: Iterable[str]) -> None:
     """Raise a ValueError for parameters that are not `known`."""
     if parameters:
-        raise ValueError(
-            f"Unknown parameters {sorted(parameters)}. This pipeline takes top_k, {', '.join(known)}."
-        )
+        raise ValueError(f"Unknown parameters {sorted(parameters)}. This pipeline takes top_k, {', '.join(known)}.")

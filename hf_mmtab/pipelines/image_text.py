@@ -58,9 +58,7 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
                 "`finetune` wrote; other models have pipelines of their own."
             )
         if not hasattr(self.processor, "encode_row"):
-            raise ValueError(
-                f"Expected an MMBTProcessor, found {type(self.processor).__name__}. Pass the model's own."
-            )
+            raise ValueError(f"Expected an MMBTProcessor, found {type(self.processor).__name__}. Pass the model's own.")
         self.collator = MMBTCollator(self.processor)
         self.tokenizer = RightPadding(self.collator.pad_token_id)
 

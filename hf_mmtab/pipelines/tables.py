@@ -58,9 +58,7 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
     # What transformers takes a processor of one kind of input for. None: it is loaded where there is one.
     _load_feature_extractor: Any = None
 
-    def __init__(
-        self, model: Any, processor: Any = None, feature_extractor: Any = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, model: Any, processor: Any = None, feature_extractor: Any = None, **kwargs: Any) -> None:
         processor = processor if processor is not None else feature_extractor
         if processor is None and not model.name_or_path:
             raise ValueError(
@@ -112,10 +110,7 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
             yield {
                 "input_ids": ids[:, start : start + length],
                 "attention_mask": torch.ones(1, length, dtype=torch.long),
-                **{
-                    name: torch.tensor(rows_of[start : start + length][None])
-                    for name, rows_of in beside.items()
-                },
+                **{name: torch.tensor(rows_of[start : start + length][None]) for name, rows_of in beside.items()},
                 "first_judged": int(index.label_start[number]) if rows == "every" else length - 1,
                 "length": length,
                 "rows": rows,

@@ -28,9 +28,7 @@ _PATH = re.compile(
 )
 _PICTURE = re.compile(r"""(data:image/[^\s"')]+)""")  # Base64 has slashes too
 _OUTPUT_SAID = re.compile(r"""(^output_dir: *|--(?:output_dir|out)[= ])("[^"\n]*"|'[^'\n]*'|[^\s<]+)""", re.M)
-_SECRET_SAID = re.compile(
-    rf"""^(?:{"|".join(_SECRETS)}):.*\n?|--(?:{"|".join(_SECRETS)})[= ][^\s<]+ ?""", re.M
-)
+_SECRET_SAID = re.compile(rf"""^(?:{"|".join(_SECRETS)}):.*\n?|--(?:{"|".join(_SECRETS)})[= ][^\s<]+ ?""", re.M)
 
 
 def file_name(path: str) -> str:

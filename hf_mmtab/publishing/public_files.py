@@ -120,8 +120,7 @@ def model_files(folder: Path) -> list[str]:
     absent = [name for name in shards if not (folder / name).is_file()]
     if absent:
         raise ValueError(
-            f"Expected all parts of the weights in {str(folder)!r}, found no {', '.join(absent)}. "
-            "Save the model again."
+            f"Expected all parts of the weights in {str(folder)!r}, found no {', '.join(absent)}. Save the model again."
         )
     return [CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, *shards]
 
@@ -159,8 +158,7 @@ def _renamed(value: Any, paths: LocalPaths) -> Any:
         return value
     names = {name for name, one in value.items() if isinstance(one, str) and name.endswith(_NAMES_OF_FILES)}
     return {
-        name: paths.value("pretrained", one) if name in names else _renamed(one, paths)
-        for name, one in value.items()
+        name: paths.value("pretrained", one) if name in names else _renamed(one, paths) for name, one in value.items()
     }
 
 
@@ -224,9 +222,7 @@ def _modules(config: Any) -> Iterator[str]:
     if isinstance(config, dict):
         for name, value in config.items():
             if name == "auto_map" and isinstance(value, dict):
-                entries = [
-                    one for entry in value.values() for one in (entry if isinstance(entry, list) else [entry])
-                ]
+                entries = [one for entry in value.values() for one in (entry if isinstance(entry, list) else [entry])]
             elif name == "impl":
                 entries = [value]
             else:

@@ -1,9 +1,7 @@
 """Names of the files of a run that others may have."""
 
 CARD_NAME = "README.md"
-TRAINER_CARD = (
-    "<!-- written by MMTabTrainer, and anew at its next push -->"  # in a card of no run and no person
-)
+TRAINER_CARD = "<!-- written by MMTabTrainer, and anew at its next push -->"  # in a card of no run and no person
 RECIPE_FILE = "recipe.yaml"
 RESULT_FILE = "results.json"
 SCHEDULE_FILE = "freeze_schedule.json"

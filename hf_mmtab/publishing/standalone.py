@@ -16,12 +16,7 @@ from ..models import mmbt, tabbert
 from ..models.mmbt.travelling import LOADER_NAME, PREFIX
 
 TASKS = {mmbt: "image-text-classification", tabbert: "tabular-sequence-classification"}
-CONFIGS = (
-    CONFIG_NAME,
-    PROCESSOR_NAME,
-    FEATURE_EXTRACTOR_NAME,
-    TOKENIZER_CONFIG_FILE,
-)  # that may name classes
+CONFIGS = (CONFIG_NAME, PROCESSOR_NAME, FEATURE_EXTRACTOR_NAME, TOKENIZER_CONFIG_FILE)  # that may name classes
 CLASSIFIER = "AutoModelForSequenceClassification"
 
 

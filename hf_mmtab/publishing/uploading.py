@@ -27,9 +27,7 @@ def hub_errors(folder: str | Path, repo_id: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise ValueError(
-            f"Expected the name of a repository, USER/NAME, found {repo_id!r}. {error}"
-        ) from error
+        raise ValueError(f"Expected the name of a repository, USER/NAME, found {repo_id!r}. {error}") from error
     except (HfHubHTTPError, HTTPError, OfflineModeIsEnabled, ConnectionError, RuntimeError) as error:
         raise _for_a_person(error, folder, repo_id) from error
 
@@ -125,9 +123,7 @@ def upload(
     with hub_errors(folder, repo_id):
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        operations = [
-            CommitOperationAdd(f"{path_in_repo}/{file.name}".lstrip("/"), file.source) for file in files
-        ]
+        operations = [CommitOperationAdd(f"{path_in_repo}/{file.name}".lstrip("/"), file.source) for file in files]
         return api.create_commit(
             repo_id,
             operations,

@@ -7,9 +7,7 @@ from ..evaluation.drift import FAR, GROUPS, MOVED, FieldDrift
 from .page import environment
 
 
-def drift_page(
-    title: str, fields: Sequence[FieldDrift], summary: str, notes: Sequence[str], version: str
-) -> str:
+def drift_page(title: str, fields: Sequence[FieldDrift], summary: str, notes: Sequence[str], version: str) -> str:
     """Return the page.
 
     Args:

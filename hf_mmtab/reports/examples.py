@@ -103,9 +103,7 @@ def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: in
     names, labels, probabilities = facts.id2label, predictions.labels, predictions.probabilities
     assert labels is not None
     decided = facts.decisions(predictions)
-    cuts = np.broadcast_to(
-        0.5 if facts.results.thresholds is None else facts.results.thresholds, labels.shape[1:]
-    )
+    cuts = np.broadcast_to(0.5 if facts.results.thresholds is None else facts.results.thresholds, labels.shape[1:])
     over = (probabilities - cuts) / np.maximum(1 - cuts, 1e-12)
     under = (cuts - probabilities) / np.maximum(cuts, 1e-12)
     sureness = np.where(decided != labels, np.where(decided == 1, over, under), -1.0)

@@ -150,8 +150,4 @@ class RunFacts:
     @property
     def binary_cut(self) -> float:
         """The threshold of class 1."""
-        return (
-            DEFAULT_THRESHOLD
-            if self.results.thresholds is None
-            else binary_threshold(self.results.thresholds)
-        )
+        return DEFAULT_THRESHOLD if self.results.thresholds is None else binary_threshold(self.results.thresholds)

@@ -67,9 +67,7 @@ class Page:
             if figure is not None:
                 figure.savefig(buffer, format="png", metadata={"Software": None})
         except (ArithmeticError, ValueError):  # of numbers beyond what matplotlib can place
-            logger.warning(
-                f"The figure {name} was not drawn; its numbers are in the run's files.", exc_info=True
-            )
+            logger.warning(f"The figure {name} was not drawn; its numbers are in the run's files.", exc_info=True)
             return
         if figure is not None:
             self.pictures[name] = Picture(name, alt, buffer.getvalue())
@@ -118,9 +116,7 @@ def _main_metric(facts: RunFacts) -> str:
     return "masked_loss" if facts.problem_type == MASKED_LM else str(facts.main_metric)
 
 
-def _draw(
-    facts: RunFacts, results: ResultFigures, records: list[dict[str, Any]], folder: Path
-) -> dict[str, Picture]:
+def _draw(facts: RunFacts, results: ResultFigures, records: list[dict[str, Any]], folder: Path) -> dict[str, Picture]:
     page, metric = Page(), _main_metric(facts)
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
     logged = (facts.log_history, metric, thaw_epochs(records), facts.kept_step)
@@ -147,9 +143,7 @@ def _render(
     constant = constant_answer(facts)
     splits = split_table(facts, constant)
     warnings = warnings_of_worth(facts, constant)
-    told = [
-        note for note in facts.results.notes if "training windows contain" in note and "Leak:" not in note
-    ]
+    told = [note for note in facts.results.notes if "training windows contain" in note and "Leak:" not in note]
     num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
     return environment().get_template("report.html.jinja").render(
         facts=facts,

@@ -10,20 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from ..evaluation.decoded_histories import as_text
-from .style import (
-    BLUE,
-    COLOURS,
-    GREY,
-    INK,
-    ORANGE,
-    PALE,
-    WIDTH,
-    margin_note,
-    new_figure,
-    note,
-    styled,
-    unit_axes,
-)
+from .style import BLUE, COLOURS, GREY, INK, ORANGE, PALE, WIDTH, margin_note, new_figure, note, styled, unit_axes
 
 _BLUES = LinearSegmentedColormap.from_list("white to blue", ["#ffffff", "#c6dcec", "#5a9fcc", "#004e80"])
 FEW_CLASSES = 30  # up to here the numbers in a matrix are read, beyond it the matrix is looked at
@@ -104,9 +91,7 @@ def label_bars(table: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @styled
-def precision_recall(
-    truth: np.ndarray, probabilities: np.ndarray, table: Sequence[Mapping[str, Any]]
-) -> Figure | None:
+def precision_recall(truth: np.ndarray, probabilities: np.ndarray, table: Sequence[Mapping[str, Any]]) -> Figure | None:
     """One curve per class: thin and grey, the best, middle and worst named; few are all named."""
     shown = [i for i, row in enumerate(table) if row["average_precision"] is not None]
     if not shown:

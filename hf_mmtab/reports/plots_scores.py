@@ -57,9 +57,7 @@ def calibration(confidence: np.ndarray, right: np.ndarray, x: str, y: str) -> Fi
 
 
 @styled
-def score_histogram(
-    labels: np.ndarray, scores: np.ndarray, threshold: float, names: Mapping[int, str]
-) -> Figure:
+def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float, names: Mapping[int, str]) -> Figure:
     """How many rows of both classes got which probability, on a logarithmic axis; the line is the threshold."""
     rare = bool(0 < labels.mean() < RARE)
     floor = max(1e-6, float(np.quantile(scores[scores > 0], 0.001))) if rare and (scores > 0).any() else 0.0
@@ -84,9 +82,7 @@ def score_histogram(
 
 
 @styled
-def score_over_time(
-    times: np.ndarray, labels: np.ndarray, scores: np.ndarray, positive: str
-) -> Figure | None:
+def score_over_time(times: np.ndarray, labels: np.ndarray, scores: np.ndarray, positive: str) -> Figure | None:
     """Mean score, observed share of positives and number of rows per stretch of time."""
     times = times.astype("datetime64[s]")
     known = ~np.isnat(times)
@@ -141,11 +137,6 @@ def predicted_against_true(labels: np.ndarray, values: np.ndarray, names: list[s
             axes.plot(true, predicted, "o", color=BLUE, markersize=3.5, alpha=0.45, markeredgewidth=0)
         axes.plot([low, high], [low, high], color=INK, linewidth=1, linestyle=(0, (4, 3)))
         error = float(np.sqrt(np.mean((true - predicted) ** 2)))
-        axes.set(
-            xlabel=f"true {names[i]}",
-            ylabel=f"predicted {names[i]}",
-            title=f"RMSE {error:.3g}",
-            aspect="equal",
-        )
+        axes.set(xlabel=f"true {names[i]}", ylabel=f"predicted {names[i]}", title=f"RMSE {error:.3g}", aspect="equal")
         axes.grid(True)
     return figure

@@ -33,7 +33,6 @@ def public_facts(facts: RunFacts, folder: str | Path) -> RunFacts:
             cell_errors=[],
         ),
         predictions={
-            split: dataclasses.replace(one, rows=None, groups=None)
-            for split, one in facts.predictions.items()
+            split: dataclasses.replace(one, rows=None, groups=None) for split, one in facts.predictions.items()
         },
     )

@@ -36,9 +36,7 @@ def constant_answer(facts: RunFacts) -> ConstantAnswer | None:
         words = f"always {facts.id2label[int(shares.argmax())]}"
     else:
         shares = np.nanmean(labels.reshape(len(labels), -1), axis=0)
-        words = (
-            "always the mean" if facts.problem_type == "regression" else "each label as often as it occurs"
-        )
+        words = "always the mean" if facts.problem_type == "regression" else "each label as often as it occurs"
     constant = np.broadcast_to(shares, (len(labels), len(shares)))
     return ConstantAnswer(words, scores_for(facts.problem_type, labels, constant, facts.id2label))
 
@@ -59,9 +57,7 @@ def warnings_of_worth(facts: RunFacts, constant: ConstantAnswer | None) -> list[
     if own is None or other is None:
         return found
     sign = -1 if lower_is_better(metric) else 1
-    told = (
-        f"{metric_name(metric)} {own:.3f} against {other:.3f} of the best constant answer ({constant.words})"
-    )
+    told = f"{metric_name(metric)} {own:.3f} against {other:.3f} of the best constant answer ({constant.words})"
     interval = facts.intervals.get(metric)
     worst = own if interval is None else interval.high if lower_is_better(metric) else interval.low
     if sign * (own - other) <= 0:

@@ -96,9 +96,7 @@ def make_app(predictor: Predictor, limits: Limits | None = None) -> FastAPI:
             raise HTTPException(422, str(error)) from error
         encoded = [inputs for one in prepared for inputs, _ in one]
         if batcher.waiting.qsize() + len(encoded) > max(limits.max_waiting, len(encoded)):
-            raise HTTPException(
-                503, f"Expected at most {limits.max_waiting} waiting inputs. Try again later."
-            )
+            raise HTTPException(503, f"Expected at most {limits.max_waiting} waiting inputs. Try again later.")
         logits = await batcher.logits(encoded)
         outputs, done = [], 0
         for one in prepared:
@@ -119,9 +117,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
-            raise HTTPException(
-                413, f"Expected at most {max_bytes:,} bytes, found more. Send fewer or smaller inputs."
-            )
+            raise HTTPException(413, f"Expected at most {max_bytes:,} bytes, found more. Send fewer or smaller inputs.")
     return bytes(body)
 
 
@@ -138,8 +134,7 @@ def parse(body: bytes, reads_tables: bool, limits: Limits) -> dict[str, Any]:
     if not isinstance(asked, dict) or ("input" in asked) == ("inputs" in asked) or set(asked) - KEYS:
         found = sorted(asked) if isinstance(asked, dict) else type(asked).__name__
         raise HTTPException(
-            422,
-            f'Expected an object with "input" or "inputs", and "rows" or "top_k" if need be, found {found}.',
+            422, f'Expected an object with "input" or "inputs", and "rows" or "top_k" if need be, found {found}.'
         )
     several = "inputs" in asked
     inputs = asked["inputs"] if several else [asked["input"]]
@@ -150,17 +145,11 @@ def parse(body: bytes, reads_tables: bool, limits: Limits) -> dict[str, Any]:
             413, f"Expected at most {limits.max_inputs} inputs, found {len(inputs)}. Send several requests."
         )
     top_k = asked.get("top_k", DECIDED)
-    if not (
-        top_k in (None, DECIDED) or (isinstance(top_k, int) and not isinstance(top_k, bool) and top_k > 0)
-    ):
-        raise HTTPException(
-            422, f'Expected top_k to be a positive number, null or "decided", found {top_k!r:.40}.'
-        )
+    if not (top_k in (None, DECIDED) or (isinstance(top_k, int) and not isinstance(top_k, bool) and top_k > 0)):
+        raise HTTPException(422, f'Expected top_k to be a positive number, null or "decided", found {top_k!r:.40}.')
     inputs = [table_input(one) if reads_tables else pair_input(one) for one in inputs]
     if reads_tables and (rows := sum(map(len, inputs))) > limits.max_rows:
-        raise HTTPException(
-            413, f"Expected at most {limits.max_rows:,} rows, found {rows:,}. Send shorter histories."
-        )
+        raise HTTPException(413, f"Expected at most {limits.max_rows:,} rows, found {rows:,}. Send shorter histories.")
     return {"inputs": inputs, "several": several, "rows": asked.get("rows", "last"), "top_k": top_k}
 
 
@@ -172,8 +161,7 @@ def table_input(given: Any) -> list[dict[str, Any]]:
     """
     if not isinstance(given, list) or not given or not all(isinstance(row, dict) for row in given):
         raise HTTPException(
-            422,
-            "Expected a history as a list of rows, the oldest first, each an object from column to value.",
+            422, "Expected a history as a list of rows, the oldest first, each an object from column to value."
         )
     columns: dict[str, None] = dict.fromkeys(name for row in given for name in row)
     return [{name: row.get(name) for name in columns} for row in given]
@@ -194,7 +182,5 @@ def pair_input(given: Any) -> dict[str, Any]:
     except (TypeError, ValueError, binascii.Error) as error:
         raise HTTPException(422, f"Expected the bytes of a picture as base64, found {error}.") from error
     if decoded == b"":
-        raise HTTPException(
-            422, "Expected the bytes of a picture as base64 (null for no picture), found none."
-        )
+        raise HTTPException(422, "Expected the bytes of a picture as base64 (null for no picture), found none.")
     return {**given, "image": decoded}

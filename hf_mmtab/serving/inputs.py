@@ -71,9 +71,7 @@ class PictureAndText:
     def __init__(self, folder: Path, text: dict[str, Any] | None, image: dict[str, Any] | None) -> None:
         self.text, self.image = text, image
         if text is not None:
-            self.tokenizer = SavedTokenizer(
-                folder / TOKENIZER_NAME, text["cls_token_id"], text["sep_token_id"]
-            )
+            self.tokenizer = SavedTokenizer(folder / TOKENIZER_NAME, text["cls_token_id"], text["sep_token_id"])
 
     def __call__(self, example: Mapping[str, Any]) -> Inputs:
         """Return the inputs of one example with `image`, `text` and `text_pair`, without a batch axis."""

@@ -24,9 +24,7 @@ class Moments:
         steps = np.diff(time)
         if (steps < 0).any():
             at = int(np.flatnonzero(steps < 0)[0]) + 1
-            raise ValueError(
-                f"Expected rows in the order of time, found row {at} before row {at - 1}. Sort them."
-            )
+            raise ValueError(f"Expected rows in the order of time, found row {at} before row {at - 1}. Sort them.")
         begins = np.concatenate([[True], steps > 0])[: len(time)]
         self.times, self.rank = time[begins], np.cumsum(begins) - 1
         self._after: dict[float, np.ndarray] = {}
@@ -138,9 +136,7 @@ class Earlier:
         centre = values[known].mean() if known.any() else 0.0
         counts, sums = self.total(known), self.total(values - centre)
         squares = self.total((values - centre) ** 2)
-        spread = np.maximum(
-            0.0, squares - np.divide(sums**2, counts, out=np.zeros_like(sums), where=counts > 0)
-        )
+        spread = np.maximum(0.0, squares - np.divide(sums**2, counts, out=np.zeros_like(sums), where=counts > 0))
         spread = without_rounding(spread, squares)
         return np.sqrt(np.divide(spread, counts - 1, out=np.full(len(values), np.nan), where=counts > 1))
 

@@ -123,10 +123,7 @@ def _unlike_values(past: Earlier, group: np.ndarray, columns: TableColumns) -> I
         for stretch in ("hour", "day"):
             length = STRETCH_SECONDS[stretch]
             yield f"{name}: new values of the last {stretch}", past.total(new, seconds=length, inclusive=True)
-            yield (
-                f"{name}: surprise of the last {stretch}",
-                past.total(surprise, seconds=length, inclusive=True),
-            )
+            yield (f"{name}: surprise of the last {stretch}", past.total(surprise, seconds=length, inclusive=True))
             yield f"{name}: rows of the last {stretch} with this value", same.count(seconds=length)
         if name in columns.periods:
             yield f"{name}: distance from the usual", _cyclic_distance(past, codes, columns.periods[name])
@@ -202,7 +199,4 @@ def _values_lately(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Ite
         for stretch, length in STATE_SECONDS.items():
             yield f"rows of the last {stretch} at this {category}", anyone.count(seconds=length)
             for name, values in numbers.items():
-                yield (
-                    f"{name}: mean of the last {stretch} at this {category}",
-                    anyone.mean(values, seconds=length),
-                )
+                yield (f"{name}: mean of the last {stretch} at this {category}", anyone.mean(values, seconds=length))

@@ -71,9 +71,7 @@ class RowStatistics:
             if np.abs(numbers[np.isfinite(numbers)]).max(initial=0) < EXACT_FLOAT32:
                 found.numbered.append(name)
         known = list(found._probe(columns))
-        kept = (
-            known if chosen == "auto" else _matching(known, [chosen] if isinstance(chosen, str) else chosen)
-        )
+        kept = known if chosen == "auto" else _matching(known, [chosen] if isinstance(chosen, str) else chosen)
         if not kept:
             raise ValueError(
                 "Expected fields to make statistics of, found no number, category or calendar part in the column plan. "
@@ -104,9 +102,7 @@ class RowStatistics:
                 code = np.where(place < 0, np.nan, place)
                 native[name] = np.concatenate([[np.nan], code])[codes + 1]
         numbered = {name: columns.numbered[name] for name in self.numbered if name in columns.numbered}
-        return replace(
-            columns, shares=shares, native=native, numbered=numbered, crowded=frozenset(self.crowded)
-        )
+        return replace(columns, shares=shares, native=native, numbered=numbered, crowded=frozenset(self.crowded))
 
     def _all(self, columns: TableColumns) -> Iterator[Feature]:
         """Yield every statistic of the groups; the columns are complete."""
@@ -142,10 +138,7 @@ class RowStatistics:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` reads, as JSON has it."""
-        return {
-            **vars(self),
-            "counts": {name: [list(p) for p in pairs] for name, pairs in self.counts.items()},
-        }
+        return {**vars(self), "counts": {name: [list(p) for p in pairs] for name, pairs in self.counts.items()}}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "RowStatistics":
@@ -162,9 +155,7 @@ def _matching(known: list[tuple[str, str]], patterns: Collection[str]) -> list[t
     """
     kept: set[tuple[str, str]] = set()
     for pattern in patterns:
-        fits = {
-            (group, name) for group, name in known if group == pattern or fnmatch.fnmatchcase(name, pattern)
-        }
+        fits = {(group, name) for group, name in known if group == pattern or fnmatch.fnmatchcase(name, pattern)}
         if not fits and pattern not in GROUPS:
             raise ValueError(
                 f"Expected statistics by group ({', '.join(GROUPS)}), name or pattern such as '*: surprise', found "

@@ -70,9 +70,7 @@ class BoostedTrees:
     def summary(self, seed: int) -> str:
         """Return how many trees there are and what they use, as a sentence."""
         used = ", ".join(f"{feature} {share:.0%}" for feature, share in self.most_used())
-        return (
-            f"{sum(self.rounds)} trees on {len(self.names)} numbers, seed {seed}; share of the gain: {used}."
-        )
+        return f"{sum(self.rounds)} trees on {len(self.names)} numbers, seed {seed}; share of the gain: {used}."
 
     def most_used(self, count: int = 10) -> list[tuple[str, float]]:
         """Return the features by their share of the whole gain, the greatest first."""
@@ -119,9 +117,7 @@ def fit_trees(
         settings["objective"] = "multiclass" if several else "binary"
         settings["metric"] = "multi_logloss"
         if not several:
-            settings["metric"] = (
-                "binary_logloss" if isinstance(validation, int) else _binary_metric(validation[1])
-            )
+            settings["metric"] = "binary_logloss" if isinstance(validation, int) else _binary_metric(validation[1])
         if several:
             settings["num_class"] = num_classes
         targets: Sequence[np.ndarray] = [labels]
@@ -146,9 +142,7 @@ def fit_trees(
 def _binary_metric(labels: np.ndarray) -> str:
     if 0 < (labels == 1).sum() < len(labels):
         return "average_precision"
-    logger.warning(
-        "Validation rows are all of one class: trees are stopped by log loss, not by average precision."
-    )
+    logger.warning("Validation rows are all of one class: trees are stopped by log loss, not by average precision.")
     return "binary_logloss"
 
 

@@ -50,9 +50,7 @@ class TableBaselines:
         ValueError: if windows have no labels, or "train" or "validation" is absent.
     """
 
-    def __init__(
-        self, table: PreparedTable, windows: Mapping[str, WindowDataset], threads: int | None = None
-    ) -> None:
+    def __init__(self, table: PreparedTable, windows: Mapping[str, WindowDataset], threads: int | None = None) -> None:
         if absent := [split for split in ("train", "validation") if split not in windows]:
             raise ValueError(
                 f"Expected windows of train and validation to fit baselines, found {', '.join(windows) or 'none'}. "

@@ -56,9 +56,7 @@ def recipe_of(name: str) -> dict[str, Any]:
     return read_recipe(file)
 
 
-def data_arguments(
-    recipe: dict[str, Any], task: TableTask, data: str, on_bad_record: str
-) -> TableDataArguments:
+def data_arguments(recipe: dict[str, Any], task: TableTask, data: str, on_bad_record: str) -> TableDataArguments:
     """Return how to read another table as the recipe's: its types, label columns, split and windows.
 
     The column plan is left out, since the checkpoint's processor has one.

@@ -102,9 +102,7 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             "the plan."
         )
     elif not plan.label:
-        found.append(
-            "No label column: if the table has one, name it with label_columns, or it becomes an input."
-        )
+        found.append("No label column: if the table has one, name it with label_columns, or it becomes an input.")
     return found
 
 

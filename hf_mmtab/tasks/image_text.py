@@ -11,12 +11,7 @@ import pyarrow as pa
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from ..arguments import (
-    IMAGE_TEXT_ARCHITECTURES,
-    ImageTextColumns,
-    ImageTextDataArguments,
-    MMBTModelArguments,
-)
+from ..arguments import IMAGE_TEXT_ARCHITECTURES, ImageTextColumns, ImageTextDataArguments, MMBTModelArguments
 from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
 from ..data.image_text_files import data_files, sample_path, split_of
@@ -59,9 +54,7 @@ class ImageTextTask:
         }
         return {name: found for name, found in columns.items() if found and found[0] in rows.column_names}
 
-    def load(
-        self, arguments: ImageTextDataArguments, **builder_options: Any
-    ) -> tuple[datasets.DatasetDict, list[Any]]:
+    def load(self, arguments: ImageTextDataArguments, **builder_options: Any) -> tuple[datasets.DatasetDict, list[Any]]:
         """Read all splits; also return the records that were left out (`on_bad_record: skip`)."""
         named = {one.name: getattr(arguments, one.name) for one in fields(ImageTextColumns)}
         options = {name: value for name, value in named.items() if value is not None}
@@ -245,15 +238,11 @@ class ImageTextTask:
             )
         return model
 
-    def encode(
-        self, rows: datasets.Dataset, processor: MMBTProcessor, augment: bool = False
-    ) -> EncodedDataset:
+    def encode(self, rows: datasets.Dataset, processor: MMBTProcessor, augment: bool = False) -> EncodedDataset:
         """Rows as the model's inputs, decoded and tokenised when asked for."""
         return EncodedDataset(rows, processor.encode_row, augment=augment)
 
-    def collator(
-        self, arguments: ImageTextDataArguments, processor: MMBTProcessor, num_labels: int
-    ) -> MMBTCollator:
+    def collator(self, arguments: ImageTextDataArguments, processor: MMBTProcessor, num_labels: int) -> MMBTCollator:
         """Padding, and the random changes of training pictures."""
         return MMBTCollator(
             processor,
@@ -314,6 +303,5 @@ def label_ids_of_model(rows: datasets.Dataset, config: Any) -> datasets.Dataset:
     features = rows.features.copy()
     features[column] = datasets.List(wanted) if several else wanted
     return rows.map(
-        lambda row: {column: [number[i] for i in row[column]] if several else number[row[column]]},
-        features=features,
+        lambda row: {column: [number[i] for i in row[column]] if several else number[row[column]]}, features=features
     )

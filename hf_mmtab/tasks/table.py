@@ -24,13 +24,7 @@ from ..data.splits import Split, windows
 from ..data.table import Table
 from ..data.table_files import table_files
 from ..data.windows import WindowDataset, WindowLabel
-from ..models.tabbert import (
-    TabBertConfig,
-    TabBertForMaskedLM,
-    TabBertProcessor,
-    TabGPT2Config,
-    TabGPT2LMHeadModel,
-)
+from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor, TabGPT2Config, TabGPT2LMHeadModel
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.plan_guess import infer_plan
@@ -78,11 +72,7 @@ class TableTask:
     default = "table"  # where a recipe names no task
 
     def prepare(
-        self,
-        arguments: TableDataArguments,
-        folder: Path,
-        pretrained: str | None = None,
-        needs_label: bool = False,
+        self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None, needs_label: bool = False
     ) -> PreparedTable:
         """Read the table, fit the processor on its training rows and encode all rows into `folder`.
 
@@ -163,9 +153,7 @@ class TableTask:
         options |= plan_options(arguments, self.preset, pretrained)
         saved = folder / PROCESSOR_FOLDER
         options["used"] = used_columns(arguments, self.preset, str(saved) if saved.is_dir() else pretrained)
-        builder = self.builder(
-            self.data_root(arguments, folder), on_bad_record=arguments.on_bad_record, **options
-        )
+        builder = self.builder(self.data_root(arguments, folder), on_bad_record=arguments.on_bad_record, **options)
         builder.download_and_prepare()
         if not sum(split.num_examples for split in (builder.info.splits or {}).values()):
             raise ValueError(
@@ -198,8 +186,7 @@ class TableTask:
                 "Correct or remove them."
             )
         given = {
-            key: typed_value(value, type(SIMULATED_DEFAULTS[key]), f"simulate.{key}")
-            for key, value in given.items()
+            key: typed_value(value, type(SIMULATED_DEFAULTS[key]), f"simulate.{key}") for key, value in given.items()
         }
         file = folder / "cards.csv"
         if not file.exists():
@@ -231,10 +218,7 @@ class TableTask:
             arrow = cast(pa.Table, dataset.with_format("arrow")[:PLAN_SAMPLE])
             sample = cast(pl.DataFrame, pl.from_arrow(arrow))
             plan = infer_plan(
-                sample,
-                list(arguments.entity_columns),
-                arguments.time_column,
-                list(arguments.label_columns),
+                sample, list(arguments.entity_columns), arguments.time_column, list(arguments.label_columns)
             )
             logger.info(f"Column plan guessed from the first {len(sample):,} rows:\n{describe_guess(plan)}")
             for doubt in doubts(plan, sample):
@@ -298,9 +282,7 @@ class TableTask:
             ValueError: if sizes are given beside a checkpoint, or the checkpoint has other ids.
         """
         implementation: dict[str, Any] = (
-            {}
-            if arguments.attn_implementation is None
-            else {"attn_implementation": arguments.attn_implementation}
+            {} if arguments.attn_implementation is None else {"attn_implementation": arguments.attn_implementation}
         )
         is_gpt = arguments.architecture == "gpt2"
         if arguments.pretrained is None and is_gpt:
@@ -318,11 +300,7 @@ class TableTask:
         return model
 
     def config(
-        self,
-        data: TableDataArguments,
-        arguments: TabBertModelArguments,
-        processor: TabBertProcessor,
-        **more: Any,
+        self, data: TableDataArguments, arguments: TabBertModelArguments, processor: TabBertProcessor, **more: Any
     ) -> TabBertConfig:
         """Return the configuration of a new model; what the recipe leaves out is the default's, or the preset's."""
         sizes: dict[str, Any] = arguments.sizes()
@@ -344,11 +322,7 @@ class TableTask:
             ) from error
 
     def gpt_config(
-        self,
-        data: TableDataArguments,
-        arguments: TabBertModelArguments,
-        processor: TabBertProcessor,
-        **more: Any,
+        self, data: TableDataArguments, arguments: TabBertModelArguments, processor: TabBertProcessor, **more: Any
     ) -> TabGPT2Config:
         """Return the configuration of a new TabGPT, whose longest window is the recipe's."""
         return TabGPT2Config(
@@ -413,9 +387,7 @@ def keep_entities(dataset: datasets.Dataset, plan: ColumnPlan, entities: list[st
     if not plan.entity:
         raise ValueError("Expected entity_columns beside `entities`, found none. Name the column.")
     column = dataset.data.column(plan.entity[0]) if dataset._indices is None else None
-    values = (
-        column if column is not None else pa.chunked_array([dataset.with_format("arrow")[plan.entity[0]]])
-    )
+    values = column if column is not None else pa.chunked_array([dataset.with_format("arrow")[plan.entity[0]]])
     names = values.cast(pa.string())
     if absent := sorted(set(entities) - set(pc.unique(names).to_pylist())):
         known = sorted(filter(None, pc.unique(names).to_pylist()))

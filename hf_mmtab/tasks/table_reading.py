@@ -8,9 +8,7 @@ from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.plan_presets import resolve_plan
 
 
-def plan_options(
-    arguments: TableDataArguments, preset: str | None, pretrained: str | None = None
-) -> dict[str, Any]:
+def plan_options(arguments: TableDataArguments, preset: str | None, pretrained: str | None = None) -> dict[str, Any]:
     """Return `roles`, `required` and `month_first` for the builder, from the plan; of one to be guessed, what is named.
 
     Columns that name things (entities, categories) are text.
@@ -34,9 +32,7 @@ def plan_options(
     return {"required": tuple(plan.required), "roles": roles, "month_first": plan.month_first}
 
 
-def used_columns(
-    arguments: TableDataArguments, preset: str | None, pretrained: str | None
-) -> tuple[str, ...]:
+def used_columns(arguments: TableDataArguments, preset: str | None, pretrained: str | None) -> tuple[str, ...]:
     """Return the columns that the plan reads, see `plan_options`; none of a plan yet to be guessed."""
     if pretrained is not None:
         return tuple(TabBertProcessor.from_pretrained(pretrained).plan.columns)

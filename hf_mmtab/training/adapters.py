@@ -45,9 +45,7 @@ def new_parts(model: Any) -> list[str]:
         for name, child in model.named_children()
         if name != model.base_model_prefix and any(True for _ in child.parameters())
     ]
-    return heads + ["image_projection"] * any(
-        name.endswith(".image_projection") for name, _ in model.named_modules()
-    )
+    return heads + ["image_projection"] * any(name.endswith(".image_projection") for name, _ in model.named_modules())
 
 
 def merged(model: Any) -> Any:
@@ -65,6 +63,5 @@ def frozen_statistics(model: nn.Module) -> list[nn.Module]:
     return [
         module
         for module in model.modules()
-        if getattr(module, "track_running_stats", False)
-        and not any(p.requires_grad for p in module.parameters())
+        if getattr(module, "track_running_stats", False) and not any(p.requires_grad for p in module.parameters())
     ]

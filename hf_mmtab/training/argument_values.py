@@ -31,9 +31,7 @@ def check_values(args: TrainingArguments) -> None:
             raise _wrong(item.name, f"one of {', '.join(map(str, choices))}", value)
     for name in MAPPINGS:
         given = getattr(args, name, None)
-        if (isinstance(given, str) and not given.lstrip().startswith("{")) or isinstance(
-            given, int | float | list
-        ):
+        if (isinstance(given, str) and not given.lstrip().startswith("{")) or isinstance(given, int | float | list):
             raise _wrong(name, "a mapping such as {name: value}", given)
     for name in ("adam_beta1", "adam_beta2"):
         if not 0 <= float(getattr(args, name)) < 1:
@@ -77,9 +75,7 @@ def _check_compiler(args: TrainingArguments) -> None:
 def _check_reports(given: Any) -> None:
     for name in [given] if isinstance(given, str) else given or []:
         if name not in ("all", "none", *INTEGRATION_TO_CALLBACK):
-            raise _wrong(
-                "report_to", f"none, all, or some of {', '.join(sorted(INTEGRATION_TO_CALLBACK))}", name
-            )
+            raise _wrong("report_to", f"none, all, or some of {', '.join(sorted(INTEGRATION_TO_CALLBACK))}", name)
 
 
 def _check_schedule(args: TrainingArguments) -> None:
@@ -92,9 +88,7 @@ def _check_schedule(args: TrainingArguments) -> None:
         kind = SchedulerType(args.lr_scheduler_type)
     except ValueError:
         raise _wrong(
-            "lr_scheduler_type",
-            f"one of {', '.join(one.value for one in SchedulerType)}",
-            args.lr_scheduler_type,
+            "lr_scheduler_type", f"one of {', '.join(one.value for one in SchedulerType)}", args.lr_scheduler_type
         ) from None
     try:
         get_scheduler(kind, optimizer, 0, 10, scheduler_specific_kwargs=dict(given or {}))

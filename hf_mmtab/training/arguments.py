@@ -45,12 +45,7 @@ class MMTabTrainingArguments(TrainingArguments):
         >>> args = MMTabTrainingArguments("run", freeze={"image_encoder": "3 epochs", "text_encoder": "5 epochs"})
     """
 
-    _VALID_DICT_FIELDS = [
-        *TrainingArguments._VALID_DICT_FIELDS,
-        *PART_ARGUMENTS,
-        "class_weights",
-        "pos_weight",
-    ]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, *PART_ARGUMENTS, "class_weights", "pos_weight"]
 
     output_dir: str = key(  # type: ignore[assignment]
         "trainer_output", "Folder of checkpoints, schedule and audit."
@@ -93,8 +88,7 @@ class MMTabTrainingArguments(TrainingArguments):
         None, "Part → factor in (0, 1] on the learning rate from each layer to the layer below."
     )
     thaw_warmup: dict | str | None = key(
-        None,
-        "Part → linear warm-up of its learning rate right after it thaws, e.g. {'text_encoder': '100 steps'}.",
+        None, "Part → linear warm-up of its learning rate right after it thaws, e.g. {'text_encoder': '100 steps'}."
     )
     optim_preset: Literal["bertadam"] | None = key(
         None,
@@ -128,9 +122,7 @@ class MMTabTrainingArguments(TrainingArguments):
     audit_plot: bool = key(True, "Draw the audit as `update_audit.png` at the end.")
     show_freeze_report: bool = key(True, "Show the timeline before training and the audit table after it.")
     feature_cache: bool = key(True, "Compute outputs of a frozen part once and reuse them until it thaws.")
-    feature_cache_dir: str | None = key(
-        None, "Folder of the feature cache; default: output_dir/_feature_cache."
-    )
+    feature_cache_dir: str | None = key(None, "Folder of the feature cache; default: output_dir/_feature_cache.")
     feature_cache_budget: str = key("20GB", "Largest size of that folder; the rest is computed every time.")
 
     feature_cache_dtype: Literal["float16", "bfloat16", "float32"] | None = key(
@@ -175,9 +167,7 @@ class MMTabTrainingArguments(TrainingArguments):
         for name in PART_ARGUMENTS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, dict):
-                raise ValueError(
-                    f"{name} must map parts to values, e.g. {{'text_encoder': ...}}, got {value!r}"
-                )
+                raise ValueError(f"{name} must map parts to values, e.g. {{'text_encoder': ...}}, got {value!r}")
         for part, moment in self.mapping("thaw_warmup").items():
             if Moment.parse(moment).unit == "forever":
                 raise ValueError(

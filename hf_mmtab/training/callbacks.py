@@ -35,9 +35,7 @@ class NamedProgress(ProgressCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Open the bar of the training steps."""
         if state.is_world_process_zero:
-            self.training_bar = progress_bar(
-                total=state.max_steps, dynamic_ncols=True, desc="Training, steps"
-            )
+            self.training_bar = progress_bar(total=state.max_steps, dynamic_ncols=True, desc="Training, steps")
         self.current_step = 0
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):

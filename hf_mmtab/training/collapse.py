@@ -64,9 +64,7 @@ class CollapseCallback(TrainerCallback):
         logger.warning(collapse_notes(state.log_history[-1:])[0])
 
 
-def has_collapsed(
-    value: float, best: float, factor: float, more_is_better: bool, floor: float | None = None
-) -> bool:
+def has_collapsed(value: float, best: float, factor: float, more_is_better: bool, floor: float | None = None) -> bool:
     """Tell whether a metric fell from its best by a factor, to NaN, or from above to below a guess without a model.
 
     Example:

@@ -78,8 +78,7 @@ class FreezeSchedule:
         for part in {**self.freeze, **self.gradual_unfreezing}:
             paths = find_part(model, part)
             windows = join_windows(
-                window_steps(window, steps_per_epoch, total_steps)
-                for window in parse_windows(self.freeze.get(part, 0))
+                window_steps(window, steps_per_epoch, total_steps) for window in parse_windows(self.freeze.get(part, 0))
             )
             if part not in self.gradual_unfreezing:
                 units.append(FreezeUnit(part, part, paths, (), windows))
@@ -126,9 +125,7 @@ class FreezePlan:
         total_steps: optimizer steps of the run.
     """
 
-    def __init__(
-        self, model: nn.Module, units: list[FreezeUnit], mode: str, steps_per_epoch: int, total_steps: int
-    ):
+    def __init__(self, model: nn.Module, units: list[FreezeUnit], mode: str, steps_per_epoch: int, total_steps: int):
         self.units, self.mode = units, mode
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
         self.boundary_steps = frozenset(self.boundaries())
@@ -136,9 +133,7 @@ class FreezePlan:
         modules = {plain_name(name): module for name, module in model.named_modules()}
         self._modules = {unit.name: [modules[path] for path in unit.paths] for unit in units}
         self._holders = {
-            unit.name: [
-                (modules[name.rpartition(".")[0]], name.rpartition(".")[2]) for name in unit.parameter_names
-            ]
+            unit.name: [(modules[name.rpartition(".")[0]], name.rpartition(".")[2]) for name in unit.parameter_names]
             for unit in units
         }
         self.taken_over: list[str] = []  # parts that the user had frozen as a whole, and that the plan thaws
@@ -233,9 +228,7 @@ class FreezePlan:
         """Return whether whole modules are frozen and in eval mode from `first_step` to `last_step`, both included."""
         needed = {id(p) for module in modules for p in module.parameters()}
         steps = {first_step, *(edge for edge in self.boundary_steps if first_step <= edge <= last_step)}
-        frozen = [
-            {id(p) for unit in self.frozen_units(step) for p in self.parameters(unit)} for step in steps
-        ]
+        frozen = [{id(p) for unit in self.frozen_units(step) for p in self.parameters(unit)} for step in steps]
         return self.mode == "eval" and bool(needed) and all(needed <= ids for ids in frozen)
 
     def boundaries(self) -> list[int]:

@@ -105,9 +105,7 @@ class ClassificationLoss(nn.Module):
         if multi_label and class_weights is not None:
             raise ValueError(f"class_weights belong to one class per example; with {kind!r} use pos_weight")
         if not multi_label and pos_weight is not None:
-            raise ValueError(
-                f"pos_weight is for several labels per example; with loss={kind!r} use class_weights"
-            )
+            raise ValueError(f"pos_weight is for several labels per example; with loss={kind!r} use class_weights")
         self.kind, self.label_smoothing = kind, label_smoothing
         self.focal_gamma = focal_gamma if kind.startswith("focal") else 0.0
         weights = class_weights if class_weights is not None else pos_weight

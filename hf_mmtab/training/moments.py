@@ -85,9 +85,7 @@ def parse_windows(value: Any) -> tuple[tuple[Moment, Moment], ...]:
     return (window,)
 
 
-def window_steps(
-    window: tuple[Moment, Moment], steps_per_epoch: int, total_steps: int
-) -> tuple[float, float]:
+def window_steps(window: tuple[Moment, Moment], steps_per_epoch: int, total_steps: int) -> tuple[float, float]:
     """Return a stretch `[start, end)` in optimizer steps.
 
     Raises:

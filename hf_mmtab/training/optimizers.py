@@ -163,10 +163,7 @@ def split_groups_by_part(
 
 
 def layer_owners(
-    model: torch.nn.Module,
-    partition: dict[str, list[str]],
-    parts: dict[str, tuple[str, ...]],
-    by_layer: set[str],
+    model: torch.nn.Module, partition: dict[str, list[str]], parts: dict[str, tuple[str, ...]], by_layer: set[str]
 ) -> tuple[dict[int, str], dict[str, int]]:
     """Name the owner of each parameter: its part, or `part[layer]` for the parts in `by_layer`.
 

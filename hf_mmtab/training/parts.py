@@ -32,9 +32,7 @@ def find_part(model: nn.Module, part: str) -> tuple[str, ...]:
     declared = freezable_modules(model)
     pattern = declared.get(part, part)
     paths = [plain_name(path) for path, _ in model.named_modules() if path]
-    matches = [path for path in paths if path == pattern] or [
-        path for path in paths if fnmatchcase(path, pattern)
-    ]
+    matches = [path for path in paths if path == pattern] or [path for path in paths if fnmatchcase(path, pattern)]
     if not matches:
         known = ", ".join(sorted(declared)) or "none declared by this model"
         children = ", ".join(path for path in paths if path.count(".") <= 1)

@@ -11,15 +11,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
 
-from ..publishing import (
-    PublicFile,
-    create_repository,
-    listing,
-    public_files,
-    saved_names,
-    upload,
-    vocabulary_warnings,
-)
+from ..publishing import PublicFile, create_repository, listing, public_files, saved_names, upload, vocabulary_warnings
 from ..publishing.local_paths import LocalPaths
 from ..publishing.run_files import CARD_NAME, TRAINER_CARD
 from .checkpoints import TRAINER_STATE_NAME
@@ -27,14 +19,7 @@ from .checkpoints import TRAINER_STATE_NAME
 logger = logging.get_logger(__name__)
 
 # What resuming needs beside model and processor; `training_args.bin` is a pickle with the paths of this machine.
-_RESUMING = (
-    "optimizer.*",
-    "scheduler.pt",
-    "scaler.pt",
-    "rng_state*.pth",
-    "freeze_schedule.json",
-    "update_audit_*",
-)
+_RESUMING = ("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*.pth", "freeze_schedule.json", "update_audit_*")
 
 
 class PublicPushTrainer(Trainer):
@@ -124,13 +109,7 @@ class PublicPushTrainer(Trainer):
             self.push_in_progress = PushInProgress(jobs)  # type: ignore[arg-type]
 
     def _send(
-        self,
-        folder: Path,
-        message: str,
-        token: str | None,
-        revision: str | None,
-        later: bool,
-        where: str = "",
+        self, folder: Path, message: str, token: str | None, revision: str | None, later: bool, where: str = ""
     ) -> Any:
         names = saved_names(self.processing_class if self.processing_class is not None else folder)
         files = public_files(folder, names, str(self.hub_model_id))

@@ -74,9 +74,7 @@ def greedy_soup(trainer: MMTabTrainer, metric: str, greater_is_better: bool) -> 
 
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     kept = _step(Path(best)) if best else state.global_step
-    logged = {
-        row["step"]: sign * row[f"eval_{metric}"] for row in state.log_history if f"eval_{metric}" in row
-    }
+    logged = {row["step"]: sign * row[f"eval_{metric}"] for row in state.log_history if f"eval_{metric}" in row}
     others = [one for one in _checkpoints(trainer, state.global_step) if _step(one) != kept]
     others.sort(key=lambda one: (logged.get(_step(one), float("-inf")), _step(one)), reverse=True)
     if not others:

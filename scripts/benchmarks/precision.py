@@ -47,15 +47,11 @@ def main(arguments: Sequence[str]) -> None:
     """Print a table for each kind of step."""
     parser = argparse.ArgumentParser(prog="benchmark.py precision", description=__doc__)
     parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument(
-        "--rounds", type=int, default=4, help="steps of each choice, of which the fastest counts"
-    )
+    parser.add_argument("--rounds", type=int, default=4, help="steps of each choice, of which the fastest counts")
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     options = parser.parse_args(arguments)
     units, cores = "with" if has_units() else "without", allowed_cores()
-    print(
-        f"{processor_name()}, {cores} cores, {units} units for bfloat16; seconds by the {options.clock} clock"
-    )
+    print(f"{processor_name()}, {cores} cores, {units} units for bfloat16; seconds by the {options.clock} clock")
     pictures, texts = mmbt_steps(options.batch_size)
     print_table("MMBT, thawed", pictures, options, layouts=True)
     print_table("MMBT, pictures stored, text thawed", texts, options)
@@ -121,9 +117,7 @@ def one_step(model: Any, batch: dict[str, torch.Tensor], precision: str, clock: 
     return clock() - started
 
 
-def print_table(
-    title: str, step: tuple[Any, Any], options: argparse.Namespace, layouts: bool = False
-) -> None:
+def print_table(title: str, step: tuple[Any, Any], options: argparse.Namespace, layouts: bool = False) -> None:
     """Time every choice of one step in turns; mark the chosen one."""
     model, batch = step
     default = torch.get_num_threads()
@@ -141,9 +135,7 @@ def print_table(
                 best[choice] = min(best.get(choice, seconds), seconds)
     torch.set_num_threads(default)
     mine = best[Choice(chosen.precision, chosen.channels_last, default)]
-    print(
-        f"\n{title}\n{chosen.sentence}\n\n| precision | kernels | threads | s a step | |\n|---|---|---|---|---|"
-    )
+    print(f"\n{title}\n{chosen.sentence}\n\n| precision | kernels | threads | s a step | |\n|---|---|---|---|---|")
     for choice, seconds in best.items():
         mark = "chosen" if choice == Choice(chosen.precision, chosen.channels_last, default) else ""
         kernels = "channels last" if choice.channels_last else "channels first"
@@ -164,10 +156,7 @@ def place(model: Any, channels_last: bool) -> None:
 def print_workers(options: argparse.Namespace) -> None:
     """Time decoding and a forward pass of pictures, as the feature cache does, for several numbers of workers."""
     task = get_task("image_text", ImageTextTask)
-    data, processor = (
-        ImageTextDataArguments(task="image_text", data="sample:openclipart"),
-        task.processor(QUICKSTART),
-    )
+    data, processor = (ImageTextDataArguments(task="image_text", data="sample:openclipart"), task.processor(QUICKSTART))
     rows = task.load(data)[0]["validation"]
     encoded: Any = Subset(task.encode(rows, processor), range(4 * options.batch_size))
     model, _ = mmbt_steps(1)[0]
@@ -180,10 +169,7 @@ def print_workers(options: argparse.Namespace) -> None:
         )
         started = time.perf_counter()
         for batch in loader:
-            with (
-                torch.inference_mode(),
-                torch.autocast("cpu", torch.bfloat16, enabled=chosen.precision == "bf16"),
-            ):
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=chosen.precision == "bf16"):
                 model.get_image_features(batch["pixel_values"])
         seconds = (time.perf_counter() - started) / len(loader)
         best[workers] = min(best.get(workers, seconds), seconds)

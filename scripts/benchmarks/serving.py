@@ -69,7 +69,5 @@ def report(name: str, judge: Callable[[Any], Any], examples: list[Any], calls: i
 
 def largest(scores: list[tuple[list[dict], list[dict]]]) -> float:
     """Return the largest difference of a label's score."""
-    pairs = [
-        ({s["label"]: s["score"] for s in one}, {s["label"]: s["score"] for s in two}) for one, two in scores
-    ]
+    pairs = [({s["label"]: s["score"] for s in one}, {s["label"]: s["score"] for s in two}) for one, two in scores]
     return max(abs(one[label] - two[label]) for one, two in pairs for label in one)

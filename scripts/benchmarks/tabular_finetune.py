@@ -82,11 +82,7 @@ class Timing:
 
 def tables(windows: int, folder: Path, seed: int) -> tuple[PreparedTable, WindowDataset]:
     """Return simulated payments in the paper's columns, and training windows of ten rows."""
-    rows = {
-        "users": max(2, windows // 64),
-        "rows": 10 * windows + 10 * max(2, windows // 64) * 6,
-        "seed": seed,
-    }
+    rows = {"users": max(2, windows // 64), "rows": 10 * windows + 10 * max(2, windows // 64) * 6, "seed": seed}
     data = TableDataArguments(
         task="card_transactions",
         data="simulated:cards",

@@ -76,16 +76,12 @@ def prepare(csv: Path, folder: Path, plan: str, split: str) -> dict:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure the sizes that the command line names and print a table."""
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py tabular-prep", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="benchmark.py tabular-prep", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[400_000])
     parser.add_argument("--plan", default="card", help="card (default) or paper_card")
     parser.add_argument("--split", default="time", help="time (default), entity or paper")
     parser.add_argument("--folder", help="where to work (default: a temporary folder)")
-    parser.add_argument(
-        "--keep", action="store_true", help="keep the generated CSV for the next run (needs --folder)"
-    )
+    parser.add_argument("--keep", action="store_true", help="keep the generated CSV for the next run (needs --folder)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.one:
@@ -95,18 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     folder = Path(arguments.folder or tempfile.mkdtemp(prefix="tabular-prep-"))
     folder.mkdir(parents=True, exist_ok=True)
-    columns = (
-        "rows",
-        "ids",
-        "windows",
-        "CSV s",
-        "prepare s",
-        "all s",
-        "CPU s",
-        "CPU/original",
-        "peak GiB",
-        "MiB",
-    )
+    columns = ("rows", "ids", "windows", "CSV s", "prepare s", "all s", "CPU s", "CPU/original", "peak GiB", "MiB")
     sys.stdout.write(f"{os.cpu_count()} cores\n" + "".join(f"{c:>13}" for c in columns) + "      load\n")
     try:
         for rows in arguments.rows:

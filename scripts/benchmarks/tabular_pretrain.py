@@ -54,9 +54,7 @@ class FullVocabularyReference(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         states = self.model(input_ids).last_hidden_state
-        cells = states.view(
-            len(states), -1, self.config.field_hidden_size
-        )  # (batch, rows × fields, field_hidden)
+        cells = states.view(len(states), -1, self.config.field_hidden_size)  # (batch, rows × fields, field_hidden)
         scores = self.decoder(self.norm(F.gelu(self.dense(cells))))  # (batch, rows × fields, vocab)
         labels, fields = labels.flatten(1), self.config.num_fields
         loss = scores.new_zeros(())
@@ -97,9 +95,7 @@ VARIANTS = [
     Variant("ours, adaptive softmax over 10,000 ids", {"adaptive_softmax_threshold": 10_000}),
     Variant("ours, tied scores (default head)", {"tie_word_embeddings": True, "head_hidden_size": None}),
     Variant(
-        "ours, tied scores, matmul medium",
-        {"tie_word_embeddings": True, "head_hidden_size": None},
-        matmul="medium",
+        "ours, tied scores, matmul medium", {"tie_word_embeddings": True, "head_hidden_size": None}, matmul="medium"
     ),
 ]
 
@@ -116,9 +112,7 @@ def build_config(num_ids: int, **settings: Any) -> TabBertConfig:
     return TabBertConfig.paper([*FIELD_SIZES, "[SEP]"], ranges, vocab_size=start, **settings)
 
 
-def batches(
-    config: TabBertConfig, batch: int, rows: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(config: TabBertConfig, batch: int, rows: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Draw masked windows without end: 15 % of the cells, never [SEP]."""
     generator = torch.Generator().manual_seed(seed)
     while True:

@@ -17,13 +17,7 @@ from pathlib import Path
 
 from tabular_prep import ROWS_PER_USER, cpu_seconds, peak_gib
 
-STAGES = (
-    "read and encode",
-    "statistics, fitted",
-    "statistics of all rows",
-    "LightGBM, training",
-    "LightGBM, scoring",
-)
+STAGES = ("read and encode", "statistics, fitted", "statistics of all rows", "LightGBM, training", "LightGBM, scoring")
 MOST_TRAINING_ROWS = 2_000_000  # LightGBM holds its rows in memory
 
 
@@ -58,13 +52,7 @@ def measure(csv: Path, folder: Path) -> dict:
     mark()
     chosen = training[:: max(1, len(training) // MOST_TRAINING_ROWS)]
     labels = np.asarray(rows.labels)
-    settings = {
-        "objective": "binary",
-        "num_leaves": 31,
-        "learning_rate": 0.05,
-        "verbose": -1,
-        "num_threads": 1,
-    }
+    settings = {"objective": "binary", "num_leaves": 31, "learning_rate": 0.05, "verbose": -1, "num_threads": 1}
     data = lightgbm.Dataset(np.ascontiguousarray(found[chosen]), labels[chosen])
     booster = lightgbm.train(settings, data, num_boost_round=100)
     mark()
@@ -82,9 +70,7 @@ def measure(csv: Path, folder: Path) -> dict:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure the sizes that the command line names and print a table."""
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py tabular-statistics", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="benchmark.py tabular-statistics", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[400_000])
     parser.add_argument("--folder", help="where to work (default: a temporary folder)")
     parser.add_argument("--one", help=argparse.SUPPRESS)

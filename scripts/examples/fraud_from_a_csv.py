@@ -39,9 +39,7 @@ def simulated(path: Path) -> Path:
             fraud = rng.random() < 0.03
             when += rng.exponential(0.3 if fraud else 20)
             shop = f"shop {rng.integers(40, 80) if fraud else rng.choice(usual)}"
-            rows.append(
-                (f"a{account}", when, shop, round(float(rng.lognormal(3, 1)), 2), "yes" if fraud else "no")
-            )
+            rows.append((f"a{account}", when, shop, round(float(rng.lognormal(3, 1)), 2), "yes" if fraud else "no"))
     table = pl.DataFrame(rows, schema=["account", "hours", "shop", "amount", "fraud"], orient="row")
     booked = pl.datetime(2024, 1, 1) + pl.duration(seconds=(pl.col("hours") * 3600).cast(pl.Int64))
     table.with_columns(booked_at=booked).drop("hours").sort("booked_at").write_csv(path)
@@ -62,9 +60,7 @@ def main() -> None:
     reader = Table(path)
     reader.download_and_prepare()
     table = reader.as_dataset(split="train")
-    plan = infer_plan(
-        table.to_polars(), [options.entity], None, [options.label]
-    )  # edit it: plan.edit(fields={…})
+    plan = infer_plan(table.to_polars(), [options.entity], None, [options.label])  # edit it: plan.edit(fields={…})
     processor = TabBertProcessor(plan)
     rows = prepare_rows(table, processor, options.out / "rows", split="time")  # fits it on the training rows
 
@@ -79,9 +75,7 @@ def main() -> None:
             report_to="none",
             freeze={"encoder": "forever"} if name == "head" else None,
         )
-        trainer = MMTabTrainer(
-            model, arguments, data_collator=collator, train_dataset=data, processing_class=processor
-        )
+        trainer = MMTabTrainer(model, arguments, data_collator=collator, train_dataset=data, processing_class=processor)
         trainer.train()
         trainer.save_model()
         return trainer

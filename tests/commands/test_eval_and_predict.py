@@ -27,8 +27,7 @@ def test_evaluation_repeats_the_numbers_of_the_run(run, pictures, tmp_path):
 
 def test_evaluation_of_an_unknown_split_names_the_splits(run, pictures, tmp_path):
     with pytest.raises(
-        ValueError,
-        match=r"Expected --split to be one of \['train', 'validation', 'test', 'all'\], found 'hard'",
+        ValueError, match=r"Expected --split to be one of \['train', 'validation', 'test', 'all'\], found 'hard'"
     ):
         eval_checkpoint.main([str(run), str(pictures), "--split", "hard", "--out", str(tmp_path / "eval")])
 
@@ -69,22 +68,14 @@ def test_predictions_stand_beside_the_columns_of_the_input(run, pictures, tmp_pa
     for row, known in zip(rows, of_run, strict=True):
         assert row["prediction"] == known["prediction"]
         assert float(row["probability_same"]) == pytest.approx(known["probability_same"], abs=1e-5)
-        assert list(row) == [
-            "text",
-            "id",
-            "img",
-            "prediction",
-            "probability",
-            *(c for c in row if "probability_" in c),
-        ]
+        assert list(row) == ["text", "id", "img", "prediction", "probability", *(c for c in row if "probability_" in c)]
     assert [path.name for path in tmp_path.glob(".out*")] == []
 
 
 def test_predictions_keep_the_inputs_columns_under_their_names_whatever_these_are(run, pictures, tmp_path):
     lines = [json.loads(line) for line in (pictures / "test.jsonl").read_text().splitlines()][:4]
     renamed = [
-        {"image": one["img"], "title": one["text"], "label": "mine", "prediction": i}
-        for i, one in enumerate(lines)
+        {"image": one["img"], "title": one["text"], "label": "mine", "prediction": i} for i, one in enumerate(lines)
     ]
     source, out = pictures / "renamed.jsonl", tmp_path / "out.parquet"
     source.write_text("".join(json.dumps(one) + "\n" for one in renamed))

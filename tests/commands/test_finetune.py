@@ -45,13 +45,7 @@ def test_a_recipe_becomes_a_saved_model_with_report_card_and_predictions(recipe,
     assert probabilities[1].item() == pytest.approx(row["probability_same"], abs=1e-5)
     accuracy = sum(r["prediction"] == r["gold"] for r in table) / len(table)
     assert results["metrics"]["test"]["accuracy"] == pytest.approx(accuracy)
-    for written in (
-        "report/report.html",
-        "README.md",
-        "update_audit.jsonl",
-        "freeze_schedule.json",
-        "recipe.yaml",
-    ):
+    for written in ("report/report.html", "README.md", "update_audit.jsonl", "freeze_schedule.json", "recipe.yaml"):
         assert (run / written).stat().st_size > 0
 
 
@@ -69,24 +63,16 @@ def test_regressions_on_the_stored_features_stand_beside_the_models(recipe, tmp_
     lines = (root / "comparison.md").read_text().splitlines()
     names = [line.split("|")[1].strip() for line in lines[2:] if line.startswith("|")]
     assert names == ["mmbt", "frozen_linear", "frozen_linear_image", "majority"]
-    assert re.match(
-        r"mmbt is (better|worse|not better) than frozen_linear: accuracy [+-]0\.\d{3} \(", lines[-2]
-    )
+    assert re.match(r"mmbt is (better|worse|not better) than frozen_linear: accuracy [+-]0\.\d{3} \(", lines[-2])
     assert lines[-2] in capsys.readouterr().out
     page = (root / "mmbt-seed1" / "report" / "report.html").read_text()
     assert "than frozen_linear:" in page and "logistic regression on frozen features of all inputs" in page
-    assert sorted(filled) == [
-        16,
-        16,
-        48,
-    ]  # nothing is computed for the regressions that a model has read before
+    assert sorted(filled) == [16, 16, 48]  # nothing is computed for the regressions that a model has read before
     table = pq.read_table(root / "frozen_linear-seed1" / "predictions" / "test.parquet").to_pylist()
     assert len(table) == 16 and table[0]["id"] == "test-0"
     share = pq.read_table(root / "majority-seed1" / "predictions" / "test.parquet")["probability_same"]
     assert set(share.to_pylist()) == {0.5}  # of the training labels
-    with pytest.raises(
-        ValueError, match=r"inputs of frozen_linear_image, found bert, which has text\. Leave"
-    ):
+    with pytest.raises(ValueError, match=r"inputs of frozen_linear_image, found bert, which has text\. Leave"):
         main([str(recipe), "--architecture", "bert", "--compare", "frozen_linear_image"])
 
 
@@ -128,18 +114,7 @@ def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, 
     assert sorted(filled) == sorted([*rows, 1])
     assert not list(root.glob("**/_feature_cache"))  # it can be large
     alone = tmp_path / "alone"
-    main(
-        [
-            str(recipe),
-            *frozen,
-            "--architecture",
-            "img",
-            "--output_dir",
-            str(alone),
-            "--feature_cache",
-            "false",
-        ]
-    )
+    main([str(recipe), *frozen, "--architecture", "img", "--output_dir", str(alone), "--feature_cache", "false"])
     of_alone, of_shared = (
         pq.read_table(run / "predictions" / "test.parquet")["probability_same"].to_pylist()
         for run in (alone, root / "img-seed1")
@@ -186,9 +161,7 @@ def several(tmp_path, pictures) -> str:
 def test_a_regression_of_several_labels_has_thresholds_of_its_own(recipe, tmp_path, several):
     main([str(recipe), "--data", several, "--num_train_epochs", "1", "--compare", "frozen_linear"])
     table = (tmp_path / "run" / "comparison.md").read_text()
-    assert (
-        "| frozen_linear | " in table and "| majority | " in table and "than frozen_linear: micro-F1" in table
-    )
+    assert "| frozen_linear | " in table and "| majority | " in table and "than frozen_linear: micro-F1" in table
     rows = pq.read_table(tmp_path / "run" / "majority-seed1" / "predictions" / "test.parquet").to_pylist()
     assert len({tuple(row["prediction"]) for row in rows}) == 1
     assert rows[0]["probability_rare"] == pytest.approx(10 / 48)
@@ -259,10 +232,7 @@ def test_architectures_and_seeds_are_compared_on_the_same_rows(recipe, tmp_path,
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (
-            [f"c{i}" for i in range(8)],
-            r"Expected records of validation in .*found train 8: one file is split by label",
-        ),
+        ([f"c{i}" for i in range(8)], r"Expected records of validation in .*found train 8: one file is split by label"),
         (["only"] * 30, r"Expected training records of at least two classes in .*found \['only'\]"),
     ],
 )
@@ -294,22 +264,11 @@ def test_pairs_of_sentences_in_columns_of_their_own_are_two_segments(recipe, tmp
     (data / "img").symlink_to(pictures / "img")
     for split in ("train", "dev", "test"):
         lines = [json.loads(line) for line in (pictures / f"{split}.jsonl").read_text().splitlines()]
-        pairs = [
-            {"photo": x["img"], "first": x["text"], "then": "a new sea", "kind": x["label"]} for x in lines
-        ]
+        pairs = [{"photo": x["img"], "first": x["text"], "then": "a new sea", "kind": x["label"]} for x in lines]
         pairs[0]["first"] = ""  # its picture and second sentence are left
         (data / f"{split}.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     columns = ["--image_column", "photo", "--text_column", "first", "--text_pair_column", "then"]
-    arguments = [
-        str(recipe),
-        "--data",
-        str(data),
-        *columns,
-        "--label_column",
-        "kind",
-        "--num_train_epochs",
-        "1",
-    ]
+    arguments = [str(recipe), "--data", str(data), *columns, "--label_column", "kind", "--num_train_epochs", "1"]
     with pytest.raises(ValueError, match=r"Expected a text, .*or set allow_empty_text to true"):
         main(arguments)
     main([*arguments, "--allow_empty_text", "true"])
@@ -333,25 +292,13 @@ def test_an_architecture_of_the_command_line_leaves_out_what_it_lacks(recipe, tm
     [
         (["--learning_rat", "1"], "found 'learning_rat' in the command line. Did you mean 'learning_rate'"),
         (["--learning_rate", "fast"], "Expected a number for --learning_rate, found 'fast'"),
-        (
-            ["--architecture", "vilbert"],
-            "Expected architecture and compare to name some of mmbt, bow, .*found vilbert",
-        ),
-        (
-            ["--compare", "[bow, img]"],
-            "Architecture 'bow' needs 'glove_path' in the recipe",
-        ),
-        (
-            ["--metric_for_best_model", "rouge"],
-            "Expected metric_for_best_model to be loss or one of .*found 'rouge'",
-        ),
+        (["--architecture", "vilbert"], "Expected architecture and compare to name some of mmbt, bow, .*found vilbert"),
+        (["--compare", "[bow, img]"], "Architecture 'bow' needs 'glove_path' in the recipe"),
+        (["--metric_for_best_model", "rouge"], "Expected metric_for_best_model to be loss or one of .*found 'rouge'"),
         (["--label_smoothing_factor", "2"], "label_smoothing_factor must be at least 0 and below 1"),
         (["--text_model", "package:nothing-here"], "nothing-here"),
         (["--architecture", "bow"], "Architecture 'bow' needs 'glove_path' in the recipe, found none"),
-        (
-            ["--freeze", '{"image_encoder": "forever", "vision": "forever"}'],
-            "Unknown part 'vision'. Known parts",
-        ),
+        (["--freeze", '{"image_encoder": "forever", "vision": "forever"}'], "Unknown part 'vision'. Known parts"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, arguments, message):
@@ -360,9 +307,7 @@ def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, arguments, m
 
 
 def test_an_unknown_recipe_names_those_that_exist():
-    with pytest.raises(
-        FileNotFoundError, match=r"name of a shipped recipe \(.*openclipart.*\), found 'no-such'"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"name of a shipped recipe \(.*openclipart.*\), found 'no-such'"):
         main(["no-such"])
 
 
@@ -370,16 +315,7 @@ def test_an_unknown_recipe_names_those_that_exist():
 def test_two_processes_share_one_run_and_predict_every_row_once(recipe, tmp_path):
     # `--multi_gpu` is how accelerate starts several processes, on a machine without GPU too (gloo).
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-    ]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command = [*launch, "-m", "hf_mmtab", "finetune", str(recipe), "--per_device_train_batch_size", "4"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
@@ -402,20 +338,6 @@ def test_a_saved_model_is_trained_further_with_its_own_labels_and_processor(reci
     after = pq.read_table(again / "predictions" / "test.parquet").to_pylist()
     assert [row["gold"] for row in after] == [row["gold"] for row in before]
     for old, new in zip(before, after, strict=True):
-        assert new["probability_same"] == pytest.approx(
-            old["probability_same"], abs=2e-2
-        )  # BatchNorm statistics move
-    with pytest.raises(
-        ValueError, match=r"Expected bert with single_label_classification in .* found mmbt with"
-    ):
-        main(
-            [
-                str(recipe),
-                "--pretrained",
-                str(first),
-                "--architecture",
-                "bert",
-                "--output_dir",
-                str(tmp_path / "b"),
-            ]
-        )
+        assert new["probability_same"] == pytest.approx(old["probability_same"], abs=2e-2)  # BatchNorm statistics move
+    with pytest.raises(ValueError, match=r"Expected bert with single_label_classification in .* found mmbt with"):
+        main([str(recipe), "--pretrained", str(first), "--architecture", "bert", "--output_dir", str(tmp_path / "b")])

@@ -25,11 +25,7 @@ from hf_mmtab.commands.tables.evaluating import seen_note
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.metrics import tune_thresholds
-from hf_mmtab.models.tabbert import (
-    TabBertForMaskedLM,
-    TabBertModel,
-    TabBertProcessor,
-)
+from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertModel, TabBertProcessor
 from hf_mmtab.models.tabbert.head_settings import parts_of
 from hf_mmtab.training import MMTabTrainer
 
@@ -176,18 +172,14 @@ def test_every_row_of_a_split_is_judged_once_by_the_window_that_ends_with_it(fin
             by_hand = model(input_ids=ids).logits.softmax(-1)[0, 1].item()
         assert by_hand == pytest.approx(score, abs=1e-6) and label == rows.labels[row]
     metrics = results_of(finished)["metrics"][split]
-    assert metrics["average_precision"] == pytest.approx(
-        average_precision_score(scored.labels, scored.scores)
-    )
+    assert metrics["average_precision"] == pytest.approx(average_precision_score(scored.labels, scored.scores))
     if split == "validation":
         assert model.config.threshold == tune_thresholds(scored.scores, scored.labels)[0]
 
 
 def test_probabilities_are_brought_back_to_the_share_of_positives(finished, recipe, tmp_path):
     results = results_of(finished)
-    assert (
-        "was brought back to the" in results["notes"][-1] and "as if it were 39.96%" in results["notes"][-1]
-    )
+    assert "was brought back to the" in results["notes"][-1] and "as if it were 39.96%" in results["notes"][-1]
     still = ["--upsample_positives", "0.4", "--correct_prior", "false"]
     main([str(recipe), "--output_dir", str(tmp_path / "as-trained"), *still])
     corrected, trained = weights_of(finished), weights_of(tmp_path / "as-trained")
@@ -261,10 +253,7 @@ def test_an_encoder_that_was_pretrained_on_another_split_of_the_table_is_told():
 
 
 def test_the_default_split_spelt_out_is_no_other_one_and_another_spelling_of_a_path_hides_none(tmp_path):
-    default, spelt = (
-        {"data": "cards.csv"},
-        {"data": "cards.csv", "split_fractions": [0.7, 0.1, 0.2], "split": "time"},
-    )
+    default, spelt = ({"data": "cards.csv"}, {"data": "cards.csv", "split_fractions": [0.7, 0.1, 0.2], "split": "time"})
     assert pretraining_note(default, spelt) == pretraining_note(spelt, default) == []
     assert pretraining_note(default, spelt | {"split_seed": 3}) == []  # nothing is drawn by time
     for same in ("./cards.csv", str(Path("cards.csv").resolve()), "elsewhere/../cards.csv"):
@@ -341,24 +330,17 @@ def test_stored_states_give_the_weights_and_scores_of_recomputing(recipe, tmp_pa
     assert largest_difference(tmp_path / "stored", tmp_path / "anew") < 1e-6
     assert 0 < largest_difference(tmp_path / "stored", tmp_path / "half") < 2e-2
     for split in ("validation", "test"):
-        stored, anew = (
-            ScoredRows.load(tmp_path / n / "predictions" / f"{split}.parquet") for n in ("stored", "anew")
-        )
+        stored, anew = (ScoredRows.load(tmp_path / n / "predictions" / f"{split}.parquet") for n in ("stored", "anew"))
         np.testing.assert_allclose(stored.scores, anew.scores, atol=1e-6)
     assert not (tmp_path / "stored" / "_feature_cache").exists()  # it can be large
 
 
 @pytest.mark.parametrize(
     ("stop", "checkpoint", "arguments"),
-    [
-        (13, 10, ["--upsample_positives", "0.4"]),
-        (8, 5, ["--freeze", '{"encoder": 0.5}', "--window_label", "any"]),
-    ],
+    [(13, 10, ["--upsample_positives", "0.4"]), (8, 5, ["--freeze", '{"encoder": 0.5}', "--window_label", "any"])],
     ids=["sampled", "thawing"],
 )
-def test_an_interrupted_run_resumes_to_the_same_weights(
-    recipe, tmp_path, monkeypatch, stop, checkpoint, arguments
-):
+def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch, stop, checkpoint, arguments):
     steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "5", "--save_steps", "5"]
     steps += ["--max_steps", "20", *arguments]
     main([str(recipe), *steps, "--output_dir", str(tmp_path / "whole")])
@@ -400,9 +382,7 @@ def test_one_label_per_row_judges_each_row_with_half_a_window_before_it(recipe, 
         first, length = index.start[window], index.length[window]
         with torch.inference_mode():
             ids = torch.from_numpy(rows.take(np.arange(first, first + length)))[None]
-            by_hand = (
-                model(input_ids=ids).logits.softmax(-1)[0, -1, 1].item()
-            )  # its last row has most context here
+            by_hand = model(input_ids=ids).logits.softmax(-1)[0, -1, 1].item()  # its last row has most context here
         assert by_hand == pytest.approx(scored.scores[scored.rows == first + length - 1].item(), abs=1e-6)
 
 
@@ -433,9 +413,7 @@ def test_numbers_are_predicted_in_their_own_units(recipe, tmp_path, payments):
     table = pq.read_table(tmp_path / "heat.parquet")
     told = dict(zip(table["row"].to_pylist(), table["predicted_heat"].to_pylist(), strict=True))
     place = rows.row_numbers[scored.rows] if rows.row_numbers is not None else scored.rows
-    assert [told[row] for row in place.tolist()] == pytest.approx(
-        scored.scores.reshape(-1).tolist(), abs=1e-3
-    )
+    assert [told[row] for row in place.tolist()] == pytest.approx(scored.scores.reshape(-1).tolist(), abs=1e-3)
 
 
 def test_a_number_that_depends_on_values_inside_a_bin_is_read_from_numbers(recipe, tmp_path):
@@ -445,12 +423,7 @@ def test_a_number_that_depends_on_values_inside_a_bin_is_read_from_numbers(recip
         day, time = divmod(hour, 24)
         lines.append(f"2024-01-{1 + day:02d} {time:02d}:00,one,{amount:.2f},{amount:.2f}")
     (tmp_path / "worth.csv").write_text("\n".join(lines) + "\n")
-    plan = {
-        "entity": "who",
-        "time": "when",
-        "label": "worth",
-        "fields": {"amount": {"kind": "numeric", "num_bins": 3}},
-    }
+    plan = {"entity": "who", "time": "when", "label": "worth", "fields": {"amount": {"kind": "numeric", "num_bins": 3}}}
     sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
     sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "num_train_epochs": 1, "seq_len": 6}
     sizes |= {"mlm_probability": 0.5}
@@ -469,9 +442,7 @@ def test_a_number_that_depends_on_values_inside_a_bin_is_read_from_numbers(recip
     assert told[-len(scored.rows) :] == pytest.approx(scored.scores.reshape(-1), abs=1e-3)
 
 
-def test_a_head_that_collapses_goes_back_and_one_that_knows_less_than_the_mean_says_so(
-    recipe, tmp_path, caplog
-):
+def test_a_head_that_collapses_goes_back_and_one_that_knows_less_than_the_mean_says_so(recipe, tmp_path, caplog):
     thaw = ["--freeze", '{"encoder": "forever", "classifier": "1 epoch"}', "--num_train_epochs", "2"]
     thaw += ["--part_learning_rates", '{"classifier": 300}', "--label_columns", "heat"]
     with caplog.at_level(logging.WARNING):
@@ -498,9 +469,7 @@ def test_heads_seeds_and_baselines_are_compared_on_the_same_rows(recipe, tmp_pat
         *("lstm", "raw_lstm", "pooled", "amount", "majority")
     ]
     words = (root / "comparison.md").read_text()
-    assert re.search(
-        r"\nlstm is (better|worse|not better) than amount: average precision [+-]0\.\d{3} \(", words
-    )
+    assert re.search(r"\nlstm is (better|worse|not better) than amount: average precision [+-]0\.\d{3} \(", words)
     assert "±" in table[2] and table[0] in capsys.readouterr().out
     places = [
         ScoredRows.load(root / name / "predictions" / "test.parquet").rows.tolist()
@@ -523,9 +492,7 @@ def test_an_lstm_on_raw_cells_needs_no_checkpoint(recipe, tmp_path):
     (tmp_path / "raw.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     main([str(tmp_path / "raw.yaml")])
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config
-    assert (
-        config.architectures == ["TabBertRawLstmForSequenceClassification"] and config.field_hidden_size == 4
-    )
+    assert config.architectures == ["TabBertRawLstmForSequenceClassification"] and config.field_hidden_size == 4
 
 
 # ---- A new table ----
@@ -612,9 +579,7 @@ def test_evaluation_repeats_the_numbers_of_the_run(finished, payments, strangers
         eval_checkpoint.main([str(finished), str(odd), "--split", "all", "--out", str(tmp_path / "other")])
     with pytest.raises(ValueError, match=r"Expected --split to be one of .*'all'\], found 'hard'"):
         eval_checkpoint.main([str(finished), str(payments), "--split", "hard", "--out", str(out)])
-    with pytest.raises(
-        ValueError, match="Expected the label columns odd in the table, found no odd among when"
-    ):
+    with pytest.raises(ValueError, match="Expected the label columns odd in the table, found no odd among when"):
         eval_checkpoint.main([str(finished), str(strangers), "--out", str(out)])
 
 
@@ -632,12 +597,7 @@ def test_rows_are_embedded_with_the_rows_before_them(finished, encoder, stranger
     with torch.inference_mode():
         processor = TabBertProcessor.from_pretrained(encoder)
         lines = sorted(line.split(",") for line in strangers.read_text().splitlines() if ",w101," in line)
-        first = {
-            "when": ["2024"],
-            "who": ["w101"],
-            "shop": [lines[0][2]],
-            "amount": [float(lines[0][3] or "nan")],
-        }
+        first = {"when": ["2024"], "who": ["w101"], "shop": [lines[0][2]], "amount": [float(lines[0][3] or "nan")]}
         first["when"] = np.array([lines[0][0].replace(" ", "T")], dtype="datetime64[us]").tolist()
         state = model(processor(first, return_tensors="pt")["input_ids"]).last_hidden_state[0, 0]
     place = table["who"].to_pylist().index("w101")
@@ -661,15 +621,9 @@ def test_rows_are_embedded_with_the_rows_before_them(finished, encoder, stranger
         (["--negatives_per_epoch", "0"], "negatives_per_epoch must be above 0 and at most 1, got 0"),
         (["--plan", "card"], "Expected no plan beside `pretrained`, whose processor has a plan of its own"),
         (["--field_hidden_size", "8"], "Expected no field_hidden_size beside `pretrained`"),
-        (
-            ["--label_columns", "fraud"],
-            "Expected the label columns fraud in the table, found no fraud among when",
-        ),
+        (["--label_columns", "fraud"], "Expected the label columns fraud in the table, found no fraud among when"),
         (["--label_columns", "shop"], "Expected labels that are no input, found that 'shop' read the label"),
-        (
-            ["--problem_type", "regression"],
-            "Expected labels for problem_type 'regression', found single_label",
-        ),
+        (["--problem_type", "regression"], "Expected labels for problem_type 'regression', found single_label"),
         (
             ["--classification_loss", "rmse_one_hot", "--class_weights", "balanced"],
             "Expected a loss cross_entropy or focal beside class_weights, found 'rmse_one_hot'",
@@ -686,13 +640,9 @@ def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, tmp_path, ar
         main([str(recipe), "--output_dir", str(tmp_path / "run"), *arguments])
 
 
-def test_a_checkpoint_that_is_not_there_and_one_without_a_processor_are_named(
-    recipe, encoder, payments, tmp_path
-):
+def test_a_checkpoint_that_is_not_there_and_one_without_a_processor_are_named(recipe, encoder, payments, tmp_path):
     for wrong in (str(tmp_path / "nothing"), "outputs/nothing_pretrain"):
-        with pytest.raises(
-            FileNotFoundError, match=rf"checkpoint at '{wrong}', found no such folder.* Pretrain"
-        ):
+        with pytest.raises(FileNotFoundError, match=rf"checkpoint at '{wrong}', found no such folder.* Pretrain"):
             main([str(recipe), "--output_dir", str(tmp_path / "run"), "--pretrained", wrong])
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -702,9 +652,7 @@ def test_a_checkpoint_that_is_not_there_and_one_without_a_processor_are_named(
         (main, [str(recipe), "--output_dir", str(tmp_path / "run"), "--pretrained", str(bare)]),
         (embed.main, [str(bare), str(payments), str(tmp_path / "rows.parquet")]),
     ):
-        with pytest.raises(
-            FileNotFoundError, match=r"processor beside the model in .*Copy it and the tabbert_"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"processor beside the model in .*Copy it and the tabbert_"):
             command(arguments)
 
 
@@ -713,9 +661,7 @@ def test_a_third_label_is_named_with_its_rows(recipe, payments, tmp_path):
     lines[5] = lines[5].replace(",no,", ",maybe,").replace(",yes,", ",maybe,")
     (tmp_path / "three.csv").write_text("\n".join(lines) + "\n")
     arguments = ["--data", str(tmp_path / "three.csv"), "--negatives_per_epoch", "0.5"]
-    with pytest.raises(
-        ValueError, match=r"two classes .*found 3, .*'maybe' \(1\), 'no' \(\d+\), 'yes'.*a slip"
-    ):
+    with pytest.raises(ValueError, match=r"two classes .*found 3, .*'maybe' \(1\), 'no' \(\d+\), 'yes'.*a slip"):
         main([str(recipe), "--output_dir", str(tmp_path / "run"), *arguments])
 
 
@@ -726,9 +672,7 @@ def test_a_mean_score_far_from_the_share_of_positives_is_told():
     assert score_note({"mean_score": 0.01, "positive_rate": 0.0038}) == [] == score_note({"rmse": 1.0})
 
 
-def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(
-    recipe, encoder, tmp_path, monkeypatch
-):
+def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(recipe, encoder, tmp_path, monkeypatch):
     values = yaml.safe_load((Path(encoder).parent / "recipe.yaml").read_text())
     values |= {"next_row": True, "output_dir": str(tmp_path / "encoder")}
     (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
@@ -751,9 +695,7 @@ def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(
     assert list(choice["validation"]) == ["states", "surprise", "both", "surprise and statistics"]
     assert choice["chosen"] == max(choice["validation"], key=choice["validation"].get)
     assert choice["metric"] == "average_precision"
-    assert found["metrics"]["validation"]["average_precision"] == pytest.approx(
-        max(choice["validation"].values())
-    )
+    assert found["metrics"]["validation"]["average_precision"] == pytest.approx(max(choice["validation"].values()))
     assert any(f"The head reads {choice['chosen']} of each row" in note for note in found["notes"])
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "auto").config
     inputs = CANDIDATES[choice["chosen"]]
@@ -770,18 +712,13 @@ def test_dates_beyond_the_training_period_are_unknown_told_and_do_not_lift_the_s
 ):
     month = {"when.month": {"kind": "time_part", "part": "month"}}
     values = yaml.safe_load((Path(encoder).parent / "recipe.yaml").read_text())
-    values |= {
-        "plan": {**PLAN, "fields": {**month, **PLAN["fields"]}},
-        "output_dir": str(tmp_path / "encoder"),
-    }
+    values |= {"plan": {**PLAN, "fields": {**month, **PLAN["fields"]}}, "output_dir": str(tmp_path / "encoder")}
     (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     pretrain.main([str(tmp_path / "encoder.yaml")])
     run = tmp_path / "run"
     main([str(recipe), "--output_dir", str(run), "--pretrained", str(tmp_path / "encoder")])
     assert results_of(run)["unseen"] == []
-    lines = payments.read_text().replace(
-        "2024-01-", "2024-07-"
-    )  # the same weekdays do not matter: no such field
+    lines = payments.read_text().replace("2024-01-", "2024-07-")  # the same weekdays do not matter: no such field
     (tmp_path / "moved.csv").write_text(lines)
     logging.getLogger("hf_mmtab").addHandler(caplog.handler)
     predict.main([str(run), str(payments), str(tmp_path / "then.parquet")])
@@ -795,8 +732,7 @@ def test_dates_beyond_the_training_period_are_unknown_told_and_do_not_lift_the_s
     assert results_of(tmp_path / "eval")["unseen"] == [{"field": "when.month", "training": 0.0, "here": 1.0}]
     assert "Values that training never had" in (tmp_path / "eval" / "report" / "report.html").read_text()
     then, moved = (
-        pq.read_table(tmp_path / f"{name}.parquet")["probability_yes"].to_numpy()
-        for name in ("then", "moved")
+        pq.read_table(tmp_path / f"{name}.parquet")["probability_yes"].to_numpy() for name in ("then", "moved")
     )
     assert moved.mean() == pytest.approx(then.mean(), rel=0.25)
     assert np.corrcoef(then, moved)[0, 1] > 0.9
@@ -813,22 +749,16 @@ def test_labels_of_one_class_alone_are_told_before_training(recipe, payments, tm
     late = len(lines) - 3
     lines[late] = lines[late].replace(",no,", ",yes,")
     (tmp_path / "few.csv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(
-        ValueError, match=r"at least two classes in the \d+ train windows, found \d+ of 'no', 0 of"
-    ):
+    with pytest.raises(ValueError, match=r"at least two classes in the \d+ train windows, found \d+ of 'no', 0 of"):
         main([str(recipe), "--output_dir", str(tmp_path / "run"), "--data", str(tmp_path / "few.csv")])
 
 
 def test_checkpoints_that_are_not_what_is_needed_are_named(recipe, encoder, payments, tmp_path):
     values = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if k != "pretrained"}
     (tmp_path / "none.yaml").write_text(yaml.safe_dump(values | {"plan": PLAN}, sort_keys=False))
-    with pytest.raises(
-        ValueError, match="Expected `pretrained`, a TabBERT checkpoint, for architecture 'lstm'"
-    ):
+    with pytest.raises(ValueError, match="Expected `pretrained`, a TabBERT checkpoint, for architecture 'lstm'"):
         main([str(tmp_path / "none.yaml"), "--output_dir", str(tmp_path / "run")])
-    with pytest.raises(
-        ValueError, match=r"Expected a fine-tuned TabBERT in .*found TabBertForMaskedLM. Fine-tune"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a fine-tuned TabBERT in .*found TabBertForMaskedLM. Fine-tune"):
         predict.main([encoder, str(payments), str(tmp_path / "out.csv")])
     mixed = tmp_path / "mixed"
     TabBertForMaskedLM.from_pretrained(encoder).save_pretrained(mixed)

@@ -90,9 +90,7 @@ def test_a_recipe_file_alone_in_the_output_folder_is_not_replaced(runs):
 def test_several_runs_are_refused_beside_files_that_they_would_replace(runs, name):
     (runs / "root").mkdir()
     (runs / "root" / name).write_text("mine")
-    with pytest.raises(
-        ValueError, match=rf"to hold runs or nothing that they write, found {name} of something"
-    ):
+    with pytest.raises(ValueError, match=rf"to hold runs or nothing that they write, found {name} of something"):
         finetune("pictures.yaml", "--seeds", "1", "2", "--output_dir", "root")
     assert (runs / "root" / name).read_text() == "mine"
 
@@ -155,9 +153,8 @@ def test_a_checkpoint_of_an_earlier_version_that_is_cut_is_passed_over(runs, cap
         file = folder / "checkpoint-2" / damage
         os.truncate(file, file.stat().st_size * 2 // 3)
     assert last_complete_checkpoint(folder) is None
-    assert (
-        f"checkpoint-2 is passed over: it is damaged ({'no optimizer.pt' if damage == 'gone' else damage}"
-        in (caplog.text)
+    assert f"checkpoint-2 is passed over: it is damaged ({'no optimizer.pt' if damage == 'gone' else damage}" in (
+        caplog.text
     )
 
 

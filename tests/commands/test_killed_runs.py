@@ -27,9 +27,7 @@ def assert_same(run: Path, whole: Path) -> None:
             assert (run / path.relative_to(whole)).read_bytes() == path.read_bytes(), path.relative_to(whole)
     for path in whole.rglob("*.safetensors"):
         ours, theirs = load_file(run / path.relative_to(whole)), load_file(path)
-        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours), (
-            path
-        )
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours), path
     mine, theirs = (json.loads((folder / "results.json").read_text()) for folder in (run, whole))
     for unlike in ("minutes", "training_minutes", "summary"):
         del mine[unlike], theirs[unlike]

@@ -16,9 +16,7 @@ def command(name: str, *arguments: str) -> None:
     import_module(f"hf_mmtab.commands.{name}").main(arguments)
 
 
-@pytest.mark.parametrize(
-    ("name", "run"), [("finetune", "mmbt"), ("pretrain", "tabbert"), ("finetune", "lstm")]
-)
+@pytest.mark.parametrize(("name", "run"), [("finetune", "mmbt"), ("pretrain", "tabbert"), ("finetune", "lstm")])
 def test_a_finished_run_is_read_and_not_trained_again(runs, name, run, capsys):
     before = (runs / run / "model.safetensors").read_bytes()
     command(name, f"{run}/recipe.yaml")
@@ -32,12 +30,8 @@ def test_an_interrupted_run_ends_with_the_weights_and_scores_of_one_without_inte
     ours, reference = (load_file(runs / name / "model.safetensors") for name in (f"{run}-interrupted", run))
     assert ours.keys() == reference.keys()
     for name, tensor in reference.items():
-        torch.testing.assert_close(
-            ours[name], tensor, atol=1e-6, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
-        )
-    new, old = (
-        json.loads((runs / name / "results.json").read_text()) for name in (f"{run}-interrupted", run)
-    )
+        torch.testing.assert_close(ours[name], tensor, atol=1e-6, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    new, old = (json.loads((runs / name / "results.json").read_text()) for name in (f"{run}-interrupted", run))
     for split, metrics in old["metrics"].items():
         for name, value in metrics.items():
             assert new["metrics"][split][name] == pytest.approx(value, abs=1e-6, nan_ok=True), (split, name)

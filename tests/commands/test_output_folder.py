@@ -136,9 +136,7 @@ WRITTEN = (
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_kill_while_a_file_is_written_leaves_a_folder_that_the_same_command_finishes(
-    runs, monkeypatch, name
-):
+def test_a_kill_while_a_file_is_written_leaves_a_folder_that_the_same_command_finishes(runs, monkeypatch, name):
     replace = os.replace
 
     def killed(source, target):

@@ -135,13 +135,7 @@ def test_a_recipe_becomes_a_model_with_its_processor_report_and_card(finished):
     results = results_of(finished)
     assert set(results["metrics"]) == set(results["fields"]) == {"validation", "test"}
     assert [score["field"] for score in results["fields"]["test"]] == ["when.hour", "shop", "amount"]
-    for written in (
-        "report/report.html",
-        "README.md",
-        "recipe.yaml",
-        "column_plan.yaml",
-        "update_audit.jsonl",
-    ):
+    for written in ("report/report.html", "README.md", "recipe.yaml", "column_plan.yaml", "update_audit.jsonl"):
         assert (finished / written).stat().st_size > 0
     page, card = (finished / "report/report.html").read_text(), (finished / "README.md").read_text()
     for text in (page, card):
@@ -183,9 +177,7 @@ def test_losses_and_accuracies_are_those_counted_by_hand(finished, split):
     for _, batch in masked_windows(finished, split):
         with torch.inference_mode():
             scores = model(batch["input_ids"], batch["attention_mask"]).field_logits
-        for field, (name, (start, _)) in enumerate(
-            zip(model.config.fields, model.config.field_ranges, strict=True)
-        ):
+        for field, (name, (start, _)) in enumerate(zip(model.config.fields, model.config.field_ranges, strict=True)):
             for row, label in enumerate(batch["labels"][0, :, field].tolist()):
                 if label != -100:
                     logits = scores[field][0, row].double()
@@ -197,10 +189,7 @@ def test_losses_and_accuracies_are_those_counted_by_hand(finished, split):
     for name in model.config.fields:
         assert metrics[f"loss/{name}"] == pytest.approx(np.mean(losses[name]), abs=1e-5)
         assert metrics[f"accuracy/{name}"] == pytest.approx(np.mean(right[name]))
-        assert (fields[name]["cells"], fields[name]["accuracy"]) == (
-            len(right[name]),
-            metrics[f"accuracy/{name}"],
-        )
+        assert (fields[name]["cells"], fields[name]["accuracy"]) == (len(right[name]), metrics[f"accuracy/{name}"])
     assert metrics["masked_loss"] == pytest.approx(sum(np.mean(each) for each in losses.values()), abs=1e-5)
     assert metrics["accuracy"] == pytest.approx(np.mean([*itertools.chain(*right.values())]))
 
@@ -228,18 +217,13 @@ def test_the_two_guesses_are_those_counted_by_hand(finished):
 
 
 def test_the_surest_wrong_cell_of_each_field_is_the_one_found_by_hand(finished):
-    model, processor = (
-        TabBertForMaskedLM.from_pretrained(finished).eval(),
-        AutoProcessor.from_pretrained(finished),
-    )
+    model, processor = (TabBertForMaskedLM.from_pretrained(finished).eval(), AutoProcessor.from_pretrained(finished))
     rows = EncodedRows(finished / "_table" / "rows")
     wrong: dict[str, dict[float, tuple[int, int, int, np.ndarray]]] = {}
     for window, batch in masked_windows(finished, "test"):
         with torch.inference_mode():
             scores = model(batch["input_ids"], batch["attention_mask"]).field_logits
-        for field, (name, (start, _)) in enumerate(
-            zip(processor.fields, processor.field_ranges, strict=True)
-        ):
+        for field, (name, (start, _)) in enumerate(zip(processor.fields, processor.field_ranges, strict=True)):
             for place, label in enumerate(batch["labels"][0, :, field].tolist()):
                 chances = scores[field][0, place].softmax(0)
                 guess = int(chances.argmax()) + start
@@ -249,9 +233,7 @@ def test_the_surest_wrong_cell_of_each_field_is_the_one_found_by_hand(finished):
 
     found = results_of(finished)["cell_errors"]
     assert {error["field"] for error in found} == set(wrong) and len(found) >= 2
-    assert [error["probability"] for error in found] == sorted(
-        (e["probability"] for e in found), reverse=True
-    )
+    assert [error["probability"] for error in found] == sorted((e["probability"] for e in found), reverse=True)
     page = (finished / "report/report.html").read_text()
     number = {place: int(row) for place, row in enumerate(np.asarray(rows.row_numbers))}
     assert len({error["row"] for error in found}) == len(found)
@@ -360,13 +342,7 @@ def test_a_table_that_changed_under_an_interrupted_run_is_told(recipe, table, tm
 
 def test_pretraining_goes_on_from_a_checkpoint_with_its_processor(recipe, finished, tmp_path):
     values = yaml.safe_load(recipe.read_text())
-    sizes = (
-        "field_hidden_size",
-        "field_num_heads",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-    )
+    sizes = ("field_hidden_size", "field_num_heads", "hidden_size", "num_hidden_layers", "num_attention_heads")
     values = {k: v for k, v in values.items() if k not in (*sizes, "intermediate_size", "plan")}
     values |= {"pretrained": str(finished), "num_train_epochs": 1, "learning_rate": 0.0}
     recipe.write_text(yaml.safe_dump(values, sort_keys=False))
@@ -401,13 +377,9 @@ def test_a_plan_is_guessed_edited_and_written(recipe, tmp_path):
 @pytest.mark.parametrize(
     "unset", [("--plan", "null"), pytest.param(("--plan=null",), marks=pytest.mark.slow)], ids=["two", "one"]
 )
-def test_a_guessed_plan_says_what_became_what_and_what_is_in_doubt(
-    recipe, table, tmp_path, caplog, capsys, unset
-):
+def test_a_guessed_plan_says_what_became_what_and_what_is_in_doubt(recipe, table, tmp_path, caplog, capsys, unset):
     data = tmp_path / "payments.csv"
-    data.write_text(
-        table.read_text().replace("when,who,shop,amount,odd", "when,account,shop,amount,is_fraud")
-    )
+    data.write_text(table.read_text().replace("when,who,shop,amount,odd", "when,account,shop,amount,is_fraud"))
     logging.getLogger("hf_mmtab").addHandler(caplog.handler)
     caplog.set_level(logging.INFO)
     main([str(recipe), "--data", str(data), *unset, "--num_train_epochs", "1"])
@@ -419,9 +391,7 @@ def test_a_guessed_plan_says_what_became_what_and_what_is_in_doubt(
     assert "Column 'is_fraud' looks like a label and is an input" in told
     plan = tmp_path / "run" / "column_plan.yaml"
     said = capsys.readouterr().out
-    assert (
-        f"Column plan: {plan}. To change it: edit the file, then the same command with `--plan {plan}" in said
-    )
+    assert f"Column plan: {plan}. To change it: edit the file, then the same command with `--plan {plan}" in said
     assert "rows of 1 history;" in said
 
 
@@ -429,17 +399,13 @@ def test_a_guess_says_that_year_month_day_and_hour_are_one_time():
     parts = {"Year": [2013, 2014], "Month": [1, 2], "Day": [3, 4], "hour": [5, 6]}
     sample = pl.DataFrame(parts | {"amount": [1.5, 2.5]})
     told = doubts(infer_plan(sample), sample)
-    assert any(
-        one.startswith("Columns Year, Month, Day, hour look like the parts of one time") for one in told
-    )
+    assert any(one.startswith("Columns Year, Month, Day, hour look like the parts of one time") for one in told)
     months = sample.select("Month", "amount")
     assert not any("one time" in one for one in doubts(infer_plan(months), months))
 
 
 def test_a_guess_doubts_text_that_looks_like_decimal_commas():
-    sample = pl.DataFrame(
-        {"day": [1, 2, 3], "price": ["9,66", "1.234,50", None], "size": ["1,234", "5,678", "9,012"]}
-    )
+    sample = pl.DataFrame({"day": [1, 2, 3], "price": ["9,66", "1.234,50", None], "size": ["1,234", "5,678", "9,012"]})
     [found] = [one for one in doubts(infer_plan(sample, None, "day", None), sample) if "decimal" in one]
     assert found.startswith("Column 'price' looks like numbers with a decimal comma")
     assert "`--types '{price: decimal_comma}'`" in found
@@ -478,15 +444,7 @@ def test_an_edited_plan_is_told_and_honoured_when_the_run_starts_anew_with_it(re
 
 def test_cards_in_a_file_run_with_the_recipe_of_simulated_ones(tmp_path):
     recipe = load_recipe(
-        [
-            "simulated_cards_pretrain",
-            "--data",
-            "card.csv",
-            "--simulate",
-            "null",
-            "--output_dir",
-            str(tmp_path),
-        ]
+        ["simulated_cards_pretrain", "--data", "card.csv", "--simulate", "null", "--output_dir", str(tmp_path)]
     )
     assert recipe.data.simulate is None and "simulate" not in recipe.values
     assert recipe.task.data_root(recipe.data, tmp_path) == Path("card.csv")
@@ -542,10 +500,7 @@ def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
             "Expected preset: paper to say the sizes, found .*hidden_size: .*--hidden_size null",
         ),
         (["--preset", "paper", "--field_hidden_size", "7"], "found .*field_hidden_size: 7"),
-        (
-            ["--mlm_probability", "0"],
-            "Expected cells to be masked, found mlm_probability 0 and whole_row_masking 0",
-        ),
+        (["--mlm_probability", "0"], "Expected cells to be masked, found mlm_probability 0 and whole_row_masking 0"),
         (["--max_gap", "0"], "Expected max_gap in seconds, above 0, found 0"),
         (["--entities", "nobody"], "found no row of nobody. There are w0, w1, w10, w11, w2 and 7 more"),
         (["--mlm_probability", "1.5"], "Expected mlm_probability to be at least 0 and at most 1, found 1.5"),
@@ -575,17 +530,7 @@ def test_rows_that_were_left_out_are_listed_in_the_report(recipe, table, tmp_pat
     lines = table.read_text().splitlines()
     lines[5] = lines[5].rsplit(",", 3)[0]
     (tmp_path / "broken.csv").write_text("\n".join(lines) + "\n")
-    main(
-        [
-            str(recipe),
-            "--data",
-            str(tmp_path / "broken.csv"),
-            "--on_bad_record",
-            "skip",
-            "--num_train_epochs",
-            "1",
-        ]
-    )
+    main([str(recipe), "--data", str(tmp_path / "broken.csv"), "--on_bad_record", "skip", "--num_train_epochs", "1"])
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "1 input record was left out" in page and "broken.csv&#39;, line 6" in page
 
@@ -615,19 +560,14 @@ def test_a_start_that_came_to_nothing_does_not_claim_the_folder(recipe, tmp_path
 
 def test_a_table_without_rows_is_named(recipe, tmp_path):
     (tmp_path / "bare.csv").write_text("when,who,shop,amount,odd\n")
-    with pytest.raises(
-        ValueError, match=r"Expected rows in '.*bare.csv', found none[.] Give a table with rows"
-    ):
+    with pytest.raises(ValueError, match=r"Expected rows in '.*bare.csv', found none[.] Give a table with rows"):
         main([str(recipe), "--data", str(tmp_path / "bare.csv")])
 
 
 def test_unknown_keys_of_simulate_are_named(recipe, tmp_path):
     with pytest.raises(ValueError, match=r"keys of `simulate` among users, rows.*found people"):
         main(
-            [
-                str(recipe),
-                *("--task", "card_transactions", "--data", "simulated:cards", "--simulate", '{"people": 5}'),
-            ]
+            [str(recipe), *("--task", "card_transactions", "--data", "simulated:cards", "--simulate", '{"people": 5}')]
         )
 
 
@@ -645,9 +585,7 @@ def test_two_processes_evaluate_as_one(recipe, tmp_path):
 
 def test_tabgpt_goes_the_same_walk_and_generates(recipe, tmp_path):
     of_tabbert = ["--field_hidden_size", "null", "--field_num_heads", "null"]
-    with pytest.raises(
-        ValueError, match="Expected no field_hidden_size, field_num_heads beside architecture: gpt2"
-    ):
+    with pytest.raises(ValueError, match="Expected no field_hidden_size, field_num_heads beside architecture: gpt2"):
         main([str(recipe), "--architecture", "gpt2", "--output_dir", str(tmp_path / "refused")])
     folder = tmp_path / "gpt"
     main([str(recipe), "--architecture", "gpt2", "--output_dir", str(folder), *of_tabbert])
@@ -669,17 +607,12 @@ def test_tabgpt_goes_the_same_walk_and_generates(recipe, tmp_path):
     generate.main([str(folder), str(tmp_path / "rows.csv"), "--rows", "3"])
     assert pl.read_csv(tmp_path / "rows.csv").columns == ["who", "when", "shop", "amount"]
     page = [str(folder), str(tmp_path / "rows.csv"), str(tmp_path / "page.html"), "--generated"]
-    with pytest.raises(
-        ValueError, match=r"at least 50 generated rows, training rows and test rows, found \(3, "
-    ):
+    with pytest.raises(ValueError, match=r"at least 50 generated rows, training rows and test rows, found \(3, "):
         drift.main(page)
     many = [str(folder), str(tmp_path / "many.csv"), "--rows", "9", "--condition"]
     generate.main([*many, yaml.safe_load(recipe.read_text())["data"]])
     drift.main([page[0], many[1], *page[2:]])
-    assert (
-        "tells generated rows from the run&#39;s test rows with AUC 0."
-        in (tmp_path / "page.html").read_text()
-    )
+    assert "tells generated rows from the run&#39;s test rows with AUC 0." in (tmp_path / "page.html").read_text()
     shutil.rmtree(folder / "_table")
     with pytest.raises(ValueError, match=r"Expected the run's own rows in .*_table"):
         drift.main([page[0], many[1], *page[2:]])

@@ -76,26 +76,15 @@ def write_pictures(folder: Path) -> None:
             Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(name)
             text = f"the {'sea' if index % 2 else 'land'} of {CUSTOMER} {index}"
             label = "same" if rng.random() < 0.5 else "other"
-            lines.append(
-                {"id": f"{CUSTOMER}-{index}", "text": text, "img": f"img/{name.name}", "label": label}
-            )
+            lines.append({"id": f"{CUSTOMER}-{index}", "text": text, "img": f"img/{name.name}", "label": label})
         lines[0]["img"], lines[1]["img"] = str(folder / lines[0]["img"]), "../outside.png"
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def run_session(hub: HubServer, home: Path, *commands: list[str]) -> str:
-    environment = {
-        **os.environ,
-        **hub.environment(home),
-        "PYTHONPATH": str(TESTS.parent),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = {**os.environ, **hub.environment(home), "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", SESSION, json.dumps(commands)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=home,
+        [sys.executable, "-c", SESSION, json.dumps(commands)], env=environment, capture_output=True, text=True, cwd=home
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
     assert "hf_secret" not in done.stdout + done.stderr
@@ -144,9 +133,7 @@ def pushed(tmp_path_factory, tiny_text, tiny_image):
 
 def arrived(repository: Repository) -> dict[str, bytes]:
     """Every file of every commit."""
-    return {
-        f"{sha[:6]} {name}": body for sha, files in repository.commits.items() for name, body in files.items()
-    }
+    return {f"{sha[:6]} {name}": body for sha, files in repository.commits.items() for name, body in files.items()}
 
 
 PRIVATE = ("acme/encoder", "acme/head", "acme/mmbt", "acme/later", "acme/again", "acme/pictures")
@@ -166,9 +153,7 @@ def test_no_row_picture_or_path_arrives(pushed, name):
         assert not found, (file, found)
         if file.endswith((".md", ".html", ".yaml", ".json")):  # pictures and weights hold any few bytes
             text = body.decode()
-            text = (
-                "" if file.endswith("preprocessor_config.json") else text
-            )  # its lowest and highest amount are told
+            text = "" if file.endswith("preprocessor_config.json") else text  # its lowest and highest amount are told
             assert not [amount for amount in amounts if amount in text], file
     for picture in (root / "pictures" / "img").iterdir():
         assert picture.read_bytes() not in files.values()
@@ -187,9 +172,7 @@ def test_only_files_of_the_list_arrive(pushed):
     repositories, _, _ = pushed
     for name in (*PRIVATE, *SHOWN):
         for file in arrived(repositories[name]):
-            assert not file.endswith(
-                ("training_args.bin", ".parquet", ".jsonl", ".arrow", "column_plan.yaml", ".txt")
-            )
+            assert not file.endswith(("training_args.bin", ".parquet", ".jsonl", ".arrow", "column_plan.yaml", ".txt"))
             assert "predictions" not in file and "events.out" not in file and "_public" not in file
     kept = {file for file in repositories["acme/head"].files() if file.startswith("last-checkpoint/")}
     assert {"last-checkpoint/optimizer.pt", "last-checkpoint/trainer_state.json"} <= kept
@@ -217,23 +200,13 @@ def test_the_card_names_the_model_of_the_hub_and_still_says_how_to_repeat(pushed
     assert (recipe["data"], recipe["text_model"], recipe["output_dir"]) == ("pictures", "text-model", "run")
     assert recipe["num_image_embeds"] == 1
     results = json.loads(repositories["acme/again"].files()["results.json"])
-    assert "accuracy" in results["metrics"]["test"] and not {"skipped", "summary", "data_digest"} & set(
-        results
-    )
+    assert "accuracy" in results["metrics"]["test"] and not {"skipped", "summary", "data_digest"} & set(results)
 
 
 def test_fields_that_name_rows_or_entities_are_told(tmp_path):
-    plan = {
-        "entity": ["who"],
-        "fields": [{"name": "who"}, {"name": "note"}, {"name": "street", "static": True}],
-    }
+    plan = {"entity": ["who"], "fields": [{"name": "who"}, {"name": "note"}, {"name": "street", "static": True}]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"plan": plan, "rows_fitted": 400}))
-    values = {
-        "who": ["a"],
-        "note": [str(i) for i in range(390)],
-        "street": [str(i) for i in range(60)],
-        "shop": ["b"],
-    }
+    values = {"who": ["a"], "note": [str(i) for i in range(390)], "street": [str(i) for i in range(60)], "shop": ["b"]}
     (tmp_path / "tabbert_values.json").write_text(json.dumps(values))
     told = vocabulary_warnings(tmp_path)
     assert [line.split("'")[1] for line in told] == ["who", "note", "street"]
@@ -257,13 +230,10 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [RuntimeError("Error while uploading 'model.safetensors'"), ConnectionResetError("reset by peer")],
+    "error", [RuntimeError("Error while uploading 'model.safetensors'"), ConnectionResetError("reset by peer")]
 )
 def test_a_hub_that_dies_in_mid_upload_is_told(error):
-    told = pytest.raises(
-        ConnectionError, match=r"cannot be reached \(.*\). Nothing is lost: 'run' .*Run the same"
-    )
+    told = pytest.raises(ConnectionError, match=r"cannot be reached \(.*\). Nothing is lost: 'run' .*Run the same")
     with told, hub_errors("run", "acme/x"):
         raise error
 
@@ -271,18 +241,8 @@ def test_a_hub_that_dies_in_mid_upload_is_told(error):
 def test_the_folder_of_another_run_is_told_by_what_it_was_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs" / "ZQACME Bank").mkdir(parents=True)
-    recipe = {
-        "pretrained": "outputs/ZQACME Bank",
-        "text_model": "bert-base-uncased",
-        "output_dir": "outputs/ZQBETA",
-    }
+    recipe = {"pretrained": "outputs/ZQACME Bank", "text_model": "bert-base-uncased", "output_dir": "outputs/ZQBETA"}
     paths = LocalPaths(recipe, "outputs/ZQBETA")
-    assert paths.recipe(recipe) == {
-        "pretrained": "pretrained",
-        "text_model": "bert-base-uncased",
-        "output_dir": "run",
-    }
-    said = paths.text("Encoder: outputs/ZQACME Bank") + paths.command(
-        "hf-mmtab x --pretrained 'outputs/ZQACME Bank'"
-    )
+    assert paths.recipe(recipe) == {"pretrained": "pretrained", "text_model": "bert-base-uncased", "output_dir": "run"}
+    said = paths.text("Encoder: outputs/ZQACME Bank") + paths.command("hf-mmtab x --pretrained 'outputs/ZQACME Bank'")
     assert "ZQ" not in said + str(paths.value("encoder", "outputs/ZQACME Bank"))

@@ -31,19 +31,14 @@ def recipe(tmp_path_factory):
     return str(folder / "recipe.yaml")
 
 
-def test_the_best_of_validation_trains_the_run_and_a_second_start_only_reads(
-    recipe, tmp_path, monkeypatch, capsys
-):
+def test_the_best_of_validation_trains_the_run_and_a_second_start_only_reads(recipe, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     main([recipe, "--output_dir", str(out)])
     found = json.loads((tmp_path / "out.search.json").read_text())
     assert found["space"] == SPACE and len(found["trials"]) == 3
     for trial in found["trials"]:
         values = trial["values"]
-        assert (
-            1e-4 <= values["learning_rate"] <= 3e-2
-            and values["lstm_hidden_size"] in SPACE["lstm_hidden_size"]
-        )
+        assert 1e-4 <= values["learning_rate"] <= 3e-2 and values["lstm_hidden_size"] in SPACE["lstm_hidden_size"]
         assert trial["metric"] == "average_precision" and trial["greater_is_better"]
     best = max(found["trials"], key=lambda one: one["value"])["values"]
     written = yaml.safe_load((out / "recipe.yaml").read_text())
@@ -74,9 +69,7 @@ def test_an_interrupted_search_goes_on_after_its_last_trial(recipe, tmp_path, mo
     tried = json.loads((tmp_path.with_name(tmp_path.name + ".search.json")).read_text())["trials"]
     closest = min(tried, key=lambda one: one["value"])["values"]
     assert again.values["learning_rate"] == closest["learning_rate"]
-    with pytest.raises(
-        ValueError, match=r"Expected the trials of this search in .* found those of another one"
-    ):
+    with pytest.raises(ValueError, match=r"Expected the trials of this search in .* found those of another one"):
         searched(loaded.variant(None, search={"learning_rate": [0.1, 0.2]}), HeadRun)
 
 

@@ -22,9 +22,7 @@ def results_of(run: Path) -> dict:
 
 
 @pytest.mark.parametrize("architecture", ["mmbt", "bert", "img", "concatbert"])
-def test_a_model_that_starts_from_a_probe_predicts_what_the_probe_does(
-    recipe, architecture, monkeypatch, tmp_path
-):
+def test_a_model_that_starts_from_a_probe_predicts_what_the_probe_does(recipe, architecture, monkeypatch, tmp_path):
     seen, plain = {}, LinearStarter.start
 
     def looked_at(self, *arguments):
@@ -125,9 +123,7 @@ def test_a_soup_that_validation_does_not_like_leaves_the_weights_as_they_are(
     last = CheckpointWeights(run / f"checkpoint-{soup['steps'][0]}")
     saved = CheckpointWeights(run)
     assert len(soup["steps"]) == 1 and all(torch.equal(saved[name], last[name]) for name in last)
-    assert any(
-        "each of 2 other checkpoints made it or the loss worse" in one for one in results_of(run)["notes"]
-    )
+    assert any("each of 2 other checkpoints made it or the loss worse" in one for one in results_of(run)["notes"])
 
 
 NOT_SAVED = ["--save_strategy", "no", "--load_best_model_at_end", "false"]
@@ -135,8 +131,6 @@ NOT_SAVED = ["--save_strategy", "no", "--load_best_model_at_end", "false"]
 
 @pytest.mark.parametrize("options, found", [(NOT_SAVED, "save_strategy: no"), (["--lora", "{}"], "adapters")])
 def test_a_soup_without_whole_checkpoints_is_refused_at_once(recipe, tmp_path, options, found):
-    with pytest.raises(
-        ValueError, match=f"Expected whole checkpoints for `soup`, which averages them, found {found}"
-    ):
+    with pytest.raises(ValueError, match=f"Expected whole checkpoints for `soup`, which averages them, found {found}"):
         main([str(recipe), "--soup", "true", *options])
     assert not (tmp_path / "run").exists()

@@ -31,10 +31,7 @@ def test_without_the_option_texts_stay_and_the_person_is_warned(tmp_path, caplog
     monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
     rows = written(tmp_path / "p.csv", safe=False)
     assert [row[0] for row in rows[1:]] == FORMULAS + HARMLESS
-    assert (
-        "8 texts in the CSV file begin with one of = + - @" in caplog.text
-        and "--spreadsheet_safe" in caplog.text
-    )
+    assert "8 texts in the CSV file begin with one of = + - @" in caplog.text and "--spreadsheet_safe" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

@@ -95,12 +95,7 @@ def test_a_report_that_is_written_again_stays_the_runs(runs):
 def test_a_recipe_by_hand_makes_no_run_of_what_lies_beside_it(runs, overwrite):
     mine = runs / "mine"
     values = yaml.safe_load((runs / "pictures.yaml").read_text()) | {"output_dir": "mine"}
-    files = {
-        "README.md": "my notes",
-        "report/report.html": "my report",
-        "vocab.txt": "mine",
-        ".README.md.partial": "x",
-    }
+    files = {"README.md": "my notes", "report/report.html": "my report", "vocab.txt": "mine", ".README.md.partial": "x"}
     files["recipe.yaml"] = "# precious\n" + yaml.safe_dump(values)
     for name, text in files.items():
         (mine / name).parent.mkdir(parents=True, exist_ok=True)
@@ -117,9 +112,7 @@ def test_another_recipe_does_not_replace_one_written_by_hand(runs):
     (runs / "mine" / "recipe.yaml").write_text(text)
     for overwrite in ("true", "false"):
         with pytest.raises(ValueError, match="hoose another output_dir"):
-            command(
-                "finetune", "pictures.yaml", "--output_dir", "mine", "--seed", "9", "--overwrite", overwrite
-            )
+            command("finetune", "pictures.yaml", "--output_dir", "mine", "--seed", "9", "--overwrite", overwrite)
         assert (runs / "mine" / "recipe.yaml").read_text() == text
 
 
@@ -171,8 +164,7 @@ def test_overwrite_refuses_what_is_read_through_links_or_named_in_the_data(runs,
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["vocab.json", "comparison.md", "lstm-seed2/README.md", "_table/cards.csv", "checkpoint-123/config.json"],
+    "name", ["vocab.json", "comparison.md", "lstm-seed2/README.md", "_table/cards.csv", "checkpoint-123/config.json"]
 )
 def test_in_a_run_of_an_earlier_version_too_a_name_alone_does_not_count(runs, name):
     (runs / "lstm" / name).parent.mkdir(exist_ok=True)
@@ -224,9 +216,7 @@ def test_predictions_are_written_through_a_link(runs):
     draft = runs / ".other.csv.hf_mmtab-draft" / "work"
     draft.mkdir(parents=True)
     (draft / "other.csv").write_text("mine")
-    with pytest.raises(
-        ValueError, match="what this command wrote there, found a link or files of something else"
-    ):
+    with pytest.raises(ValueError, match="what this command wrote there, found a link or files of something else"):
         command("predict", "lstm", "payments.csv", "other.csv")
     assert (draft / "other.csv").read_text() == "mine"
 
@@ -253,17 +243,13 @@ def test_code_of_a_model_replaces_no_other_code_and_no_other_configuration(runs)
 
 def test_a_card_names_the_model_of_the_hub_whatever_its_folder_is_called_today(runs):
     (runs / "new").rename(runs / "renamed")
-    [card] = [
-        one.source.decode() for one in files_to_push(runs / "renamed", "me/model") if one.name == "README.md"
-    ]
+    [card] = [one.source.decode() for one in files_to_push(runs / "renamed", "me/model") if one.name == "README.md"]
     assert card.count('from_pretrained("me/model")') == 2 and "hf_mmtab predict me/model " in card
     assert '"new"' not in card and "predict new" not in card
 
 
 def test_a_card_of_a_pipeline_names_the_model_of_the_hub():
-    card = _rename_model(
-        usage_code({"model_type": "tabbert", "statistics": ["values"]}, "kunde-meier"), "me/fraud"
-    )
+    card = _rename_model(usage_code({"model_type": "tabbert", "statistics": ["values"]}, "kunde-meier"), "me/fraud")
     assert 'pipeline("tabular-sequence-classification", model="me/fraud")' in card and "meier" not in card
 
 
@@ -275,9 +261,7 @@ def test_several_runs_keep_lists_of_their_own_and_replace_no_file_of_others(runs
     again = ["several/recipe.yaml", "--seeds", "1", "2", "--output_dir", "several", *SHORT]
     command("finetune", *again, "--overwrite", "true")
     assert (runs / "several" / "recipe.yaml").read_text() == text
-    assert foreign_names(runs / "several") == [] and {"comparison.md"} <= set(
-        read_inventory(runs / "several") or ()
-    )
+    assert foreign_names(runs / "several") == [] and {"comparison.md"} <= set(read_inventory(runs / "several") or ())
     (runs / "several" / "mmbt-seed2" / "README.md").write_text("my own words")
     command("finetune", *again)  # reads the second run alone
     for name in ("mmbt-seed1/README.md", "comparison.md"):

@@ -47,9 +47,7 @@ def archive(path, pickled: bytes, records=(), compression=zipfile.ZIP_STORED):
     return path
 
 
-def tensor_pickle(
-    size=4, shape=(2, 2), stride=(2, 1), offset=0, kind="FloatStorage", key="0", old=False
-) -> bytes:
+def tensor_pickle(size=4, shape=(2, 2), stride=(2, 1), offset=0, kind="FloatStorage", key="0", old=False) -> bytes:
     """Protocol-2 pickle of {"weight": tensor}, every number chosen by hand; `old`: for the format before 1.6."""
 
     def number(n):
@@ -62,9 +60,7 @@ def tensor_pickle(
     storage = b"(" + text[1] + b"ctorch\n" + kind.encode() + b"\n" + text[2] + text[3] + number(size)
     storage += b"NtQ" if old else b"tQ"
     hooks = b"ccollections\nOrderedDict\n)R"
-    rebuilt = (
-        b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + numbers(shape) + numbers(stride)
-    )
+    rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + numbers(shape) + numbers(stride)
     return b"\x80\x02}" + text[0] + rebuilt + b"\x89" + hooks + b"tRs."
 
 
@@ -124,9 +120,7 @@ def attacks(canary) -> dict[str, bytes]:
         "key that takes for ever": b"\x80\x02" + TOWER + b"}h\x00K\x01s\x86.",
         "keys that take for ever": b"\x80\x02" + TOWER + b"}(h\x00K\x01u\x86.",
         "dict that takes for ever": b"\x80\x02" + TOWER + b"(h\x00K\x01d\x86.",
-        "pairs that take for ever": b"\x80\x02"
-        + TOWER
-        + b"ccollections\nOrderedDict\n]h\x00K\x01\x86a\x85R\x86.",
+        "pairs that take for ever": b"\x80\x02" + TOWER + b"ccollections\nOrderedDict\n]h\x00K\x01\x86a\x85R\x86.",
         "counted for ever": b"\x80\x02" + TOWER + b"ccollections\nCounter\n]h\x00a\x85R\x86.",
         "state that takes for ever": b"\x80\x02"
         + TOWER
@@ -185,10 +179,7 @@ def test_the_attacks_do_work_where_pickle_opens_them(canary):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "os.system",
-            r"it asks for posix.system, which is not one of the few classes .* Nothing in it was run",
-        ),
+        ("os.system", r"it asks for posix.system, which is not one of the few classes .* Nothing in it was run"),
         ("builtins.eval", "it asks for builtins.eval, which is not one"),
         ("nested reduce", r"it calls a value of type dict with a value of type tuple"),
         ("__setstate__ on a class", "it sets the state of argparse.Namespace to a value of type dict"),
@@ -198,10 +189,7 @@ def test_the_attacks_do_work_where_pickle_opens_them(canary):
         ("deep", "its containers are nested deeper than 100"),
         ("key that takes for ever", "it uses a value of type tuple as the key of a dict"),
         ("state that takes for ever", "it sets the state of a value of type dict to a value of type dict"),
-        (
-            "text encoded again and again",
-            "its pickle copies texts or bytes of many times the size of the file",
-        ),
+        ("text encoded again and again", "its pickle copies texts or bytes of many times the size of the file"),
         ("doubled 90 times", "its values, which share parts, are too many when written out"),
         ("far memory", "its pickle remembers more values than it has"),
         ("copies without end", "its pickle copies more than 10,000,000 values"),
@@ -233,9 +221,7 @@ def test_tensor_is_refused(name, tmp_path):
     changes, message = TENSORS[name]
     content = np.arange(4, dtype=np.float32).tobytes()
     storages = struct.pack("<q", 4) + content
-    (tmp_path / "legacy.pt").write_bytes(
-        legacy(tensor_pickle(**changes, old=True), pickle.dumps(["0"], 2), storages)
-    )
+    (tmp_path / "legacy.pt").write_bytes(legacy(tensor_pickle(**changes, old=True), pickle.dumps(["0"], 2), storages))
     archive(tmp_path / "zip.pt", tensor_pickle(**changes), {"data/0": content})
     for file in ("legacy.pt", "zip.pt"):
         with pytest.raises(RefusedFileError, match=message):
@@ -278,12 +264,7 @@ def test_what_torch_saves_comes_back(old, tmp_path):
     tensors = load_tensors(read["state_dict"], "file.pt")
     for name, tensor in state.items():
         assert tensors[name].dtype == tensor.dtype and torch.equal(tensors[name], tensor), name
-    assert (read["epoch"], read["name"], read["more"], read["best"]) == (
-        3,
-        "run",
-        [1.5, None, (True, b"x")],
-        0.5,
-    )
+    assert (read["epoch"], read["name"], read["more"], read["best"]) == (3, "run", [1.5, None, (True, b"x")], 0.5)
 
 
 def test_views_that_unfold_a_file_many_times_over_are_refused(tmp_path):
@@ -308,9 +289,7 @@ def test_an_archive_of_very_many_records_is_refused_before_its_directory_is_read
     with zipfile.ZipFile(tmp_path / "many.pt", "w") as file:
         for number in range(40_000):
             file.writestr(f"many/data/{number}", b"")
-    with pytest.raises(
-        RefusedFileError, match=r"directory of its archive takes [\d,]+ bytes, more than 2,000,000"
-    ):
+    with pytest.raises(RefusedFileError, match=r"directory of its archive takes [\d,]+ bytes, more than 2,000,000"):
         read_torch_file(tmp_path / "many.pt")
 
 
@@ -343,9 +322,7 @@ def test_overlapping_and_repeated_records_are_refused(tmp_path):
 
 @pytest.mark.parametrize("old", [True, False])
 def test_a_file_cut_anywhere_is_refused(old, tmp_path):
-    torch.save(
-        {"state_dict": {"w": torch.randn(50)}}, tmp_path / "whole.pt", _use_new_zipfile_serialization=not old
-    )
+    torch.save({"state_dict": {"w": torch.randn(50)}}, tmp_path / "whole.pt", _use_new_zipfile_serialization=not old)
     whole = (tmp_path / "whole.pt").read_bytes()
     for cut in [0, 1, 3, 10, 100, len(whole) // 2, len(whole) - 100, len(whole) - 1]:
         (tmp_path / "cut.pt").write_bytes(whole[:cut])
@@ -399,9 +376,7 @@ def test_other_archives_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="found nothing at"):
         read_torch_file(tmp_path / "absent.pt")
     torch.save({"a": [1]}, tmp_path / "values.pt")
-    with pytest.raises(
-        RefusedFileError, match="expected a state dict of tensors, found a value of type list"
-    ):
+    with pytest.raises(RefusedFileError, match="expected a state dict of tensors, found a value of type list"):
         read_state_dict(tmp_path / "values.pt")
     (tmp_path / "w.safetensors").write_bytes(b"\xff" * 16)
     with pytest.raises(RefusedFileError, match="no readable safetensors file"):
@@ -433,13 +408,7 @@ def test_plain_values_and_arrays_come_back(tmp_path):
 def test_golden_files_open_without_the_packages_that_wrote_them(golden):
     run = golden / "mmbt" / "run_dir"
     args = read_torch_file(run / "args.pt")
-    assert args.class_name == "argparse.Namespace" and args.attributes["labels"] == [
-        "L0",
-        "L1",
-        "L3",
-        "L2",
-        "L4",
-    ]
+    assert args.class_name == "argparse.Namespace" and args.attributes["labels"] == ["L0", "L1", "L3", "L2", "L4"]
     vocabulary = args.attributes["vocab"]
     assert isinstance(vocabulary, Record) and vocabulary.attributes["stoi"]["[CLS]"] == 2
     best = read_torch_file(run / "model_best.pt")
@@ -474,10 +443,7 @@ def test_an_old_file_that_leaves_out_a_tensor_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["legacy.pt", "zip.pt", "args.pt", "encoder_fit.pkl", "vocab_token2id.bin"])
 def test_damaged_files_are_read_or_refused_and_nothing_else(name, golden, tmp_path):
-    state = {
-        "state_dict": {"a": torch.ones(3, 4), "b": torch.nn.Parameter(torch.ones(2))},
-        "n": [1, (2, "x")],
-    }
+    state = {"state_dict": {"a": torch.ones(3, 4), "b": torch.nn.Parameter(torch.ones(2))}, "n": [1, (2, "x")]}
     source = golden / ("mmbt/run_dir" if name == "args.pt" else "tabformer/vocab20k") / name
     read = {"args.pt": read_args, "encoder_fit.pkl": read_encoders, "vocab_token2id.bin": read_vocabulary}
     if name in ("legacy.pt", "zip.pt"):
@@ -505,9 +471,7 @@ def _long(number):
 # Small files over which dicts or this package's own check would take hours, if they took them at all.
 QUADRATIC = {
     "keys of one hash": b"}(" + b"".join(_long(n * (2**61 - 1)) + b"N" for n in range(9, 60_000)) + b"u",
-    "negative keys of one hash": b"}("
-    + b"".join(_long(-n * (2**61 - 1)) + b"N" for n in range(9, 60_000))
-    + b"u",
+    "negative keys of one hash": b"}(" + b"".join(_long(-n * (2**61 - 1)) + b"N" for n in range(9, 60_000)) + b"u",
     "one by one": b"}" + b"".join(_long(n * (2**61 - 1)) + b"Ns" for n in range(9, 60_000)),
     "calls of one long tuple": b"](("
     + b"K\x01" * 300_000
@@ -522,9 +486,7 @@ def test_small_files_that_take_quadratic_time_are_refused_soon(name, tmp_path):
     pickled = b"\x80\x02" + QUADRATIC[name] + b"."
     started = time.perf_counter()
     (tmp_path / "plain.pkl").write_bytes(pickled)
-    with pytest.raises(
-        RefusedFileError, match=r"more than 64 bits as the key|copies more than|300001 were given"
-    ):
+    with pytest.raises(RefusedFileError, match=r"more than 64 bits as the key|copies more than|300001 were given"):
         read_pickle(tmp_path / "plain.pkl")
     for write in (lambda path: path.write_bytes(legacy(pickled)), lambda path: archive(path, pickled)):
         write(tmp_path / "model.pt")
@@ -533,9 +495,7 @@ def test_small_files_that_take_quadratic_time_are_refused_soon(name, tmp_path):
     assert time.perf_counter() - started < 10
 
 
-@pytest.mark.parametrize(
-    "keys", [range(10_000), [n << 40 for n in range(10_000)], [n / 7 for n in range(10_000)]]
-)
+@pytest.mark.parametrize("keys", [range(10_000), [n << 40 for n in range(10_000)], [n / 7 for n in range(10_000)]])
 def test_many_numbers_as_keys_are_read(keys, tmp_path):
     values = dict.fromkeys(keys, 1)
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(values, 2))

@@ -70,21 +70,13 @@ def table(golden):
 
 @pytest.mark.parametrize(
     ("name", "dims"),
-    [
-        ("clf.weight", 2),
-        ("enc.img_encoder.model.0.weight", 4),
-        ("enc.txt_embeddings.word_embeddings.weight", 2),
-    ],
+    [("clf.weight", 2), ("enc.img_encoder.model.0.weight", 4), ("enc.txt_embeddings.word_embeddings.weight", 2)],
 )
 def test_a_tensor_without_the_dimensions_that_tell_a_size_is_named(name, dims, mmbt):
     tensors, args = mmbt
     shared = name.replace("txt_", "img_")
-    tensors |= (
-        {name: torch.tensor(1.0), shared: torch.tensor(1.0)} if "emb" in name else {name: torch.tensor(1.0)}
-    )
-    with pytest.raises(
-        ValueError, match=rf"Expected '{name}' to have {dims} dimensions, .* found shape \(\)"
-    ):
+    tensors |= {name: torch.tensor(1.0), shared: torch.tensor(1.0)} if "emb" in name else {name: torch.tensor(1.0)}
+    with pytest.raises(ValueError, match=rf"Expected '{name}' to have {dims} dimensions, .* found shape \(\)"):
         convert_run(run_from_args(args), tensors, num_attention_heads=4)
 
 
@@ -93,15 +85,11 @@ def test_other_shapes_are_found_before_a_model_is_built(mmbt):
     huge = torch.empty((), dtype=torch.float32).expand(200_000, tensors["clf.weight"].shape[1])
     name = "enc.encoder.layer.0.intermediate.dense.weight"
     before = time.monotonic()
-    with pytest.raises(
-        ValueError, match=rf"does not fit .* of other shapes: .*{name.replace('0', '1')} \(\d+, "
-    ):
+    with pytest.raises(ValueError, match=rf"does not fit .* of other shapes: .*{name.replace('0', '1')} \(\d+, "):
         convert_run(run_from_args(args), {**tensors, name: huge}, num_attention_heads=4)
     assert time.monotonic() - before < 20
     tensors["enc.pooler.dense.bias"] = tensors["enc.pooler.dense.bias"][:3]
-    with pytest.raises(
-        ValueError, match=r"enc\.pooler\.dense\.bias \(3,\) in place of \(\d+,\)\. Are the files"
-    ):
+    with pytest.raises(ValueError, match=r"enc\.pooler\.dense\.bias \(3,\) in place of \(\d+,\)\. Are the files"):
         convert_run(run_from_args(args), tensors, num_attention_heads=4)
 
 
@@ -109,9 +97,7 @@ def test_other_shapes_are_found_before_a_model_is_built(mmbt):
 def test_half_of_what_the_original_saves_together_is_refused(name, mmbt):
     tensors, args = mmbt
     del tensors[name]
-    with pytest.raises(
-        ValueError, match=rf"together, as the original saves them, found no {name}\. The checkpoint"
-    ):
+    with pytest.raises(ValueError, match=rf"together, as the original saves them, found no {name}\. The checkpoint"):
         convert_run(run_from_args(args), tensors, num_attention_heads=4)
 
 
@@ -149,35 +135,20 @@ def test_attention_heads_and_their_source_are_told(golden, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"num_image_embeds": 0},
-            "Expected num_image_embeds of args.pt to be a whole number from 1 to 9, found 0",
-        ),
+        ({"num_image_embeds": 0}, "Expected num_image_embeds of args.pt to be a whole number from 1 to 9, found 0"),
         ({"num_image_embeds": 10}, "from 1 to 9, found 10.*pass --num_image_embeds"),
         ({"num_image_embeds": -3}, "from 1 to 9, found -3"),
         ({"num_image_embeds": [3]}, r"from 1 to 9, found \[3\]"),
         ({"max_seq_len": 0}, "Expected max_seq_len of args.pt to be a whole number of at least 1, found 0"),
-        (
-            {"max_seq_len": "x"},
-            "Expected max_seq_len of args.pt to be a whole number .*'x'.*or pass --max_seq_len",
-        ),
-        (
-            {"max_seq_len": 100_000},
-            "Expected max_seq_len of at most 64, the positions .* Pass --max_seq_len 64",
-        ),
+        ({"max_seq_len": "x"}, "Expected max_seq_len of args.pt to be a whole number .*'x'.*or pass --max_seq_len"),
+        ({"max_seq_len": 100_000}, "Expected max_seq_len of at most 64, the positions .* Pass --max_seq_len 64"),
         ({"task": "foo"}, "Expected task to be one of mmimdb, vsnli, food101, found 'foo'. Pass --task"),
         ({"task": {}}, "Expected task to be one of mmimdb, vsnli, food101, found {}"),
         ({"img_embed_pool_type": "sum"}, "Expected img_embed_pool_type to be one of avg, max, found 'sum'"),
         ({"label_freqs": "text"}, "Expected label_freqs to count the labels .*, found 'text'"),
-        (
-            {"label_freqs": dict.fromkeys(LABELS, 0)},
-            "Expected label_freqs of 'L0' to be .* at least 1, found 0",
-        ),
+        ({"label_freqs": dict.fromkeys(LABELS, 0)}, "Expected label_freqs of 'L0' to be .* at least 1, found 0"),
         ({"label_freqs": dict.fromkeys(LABELS, "3")}, "Expected label_freqs of 'L0' to be .*, found '3'"),
-        (
-            {"train_data_len": "12"},
-            "Expected train_data_len of args.pt to be a whole number of at least 1, found '12'",
-        ),
+        ({"train_data_len": "12"}, "Expected train_data_len of args.pt to be a whole number of at least 1, found '12'"),
         ({"dropout": 2}, "Expected dropout of args.pt to be a number from 0 to 1, found 2"),
         ({"bert_model": ["x"]}, r"Expected bert_model of args.pt to be text, found \['x'\]"),
         ({"weight_classes": "no"}, "Expected weight_classes of args.pt to be 0 or 1, found 'no'"),
@@ -211,41 +182,20 @@ def test_flags_that_a_recipe_takes_over_are_checked(flag, value, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"num_hidden_layers": 10**9},
-            r"num_hidden_layers = 1,000,000,000, as config.json says, found \d+ in",
-        ),
-        (
-            {"max_position_embeddings": 10**12},
-            "max_position_embeddings = 1,000,000,000,000, as config.json says, fo",
-        ),
+        ({"num_hidden_layers": 10**9}, r"num_hidden_layers = 1,000,000,000, as config.json says, found \d+ in"),
+        ({"max_position_embeddings": 10**12}, "max_position_embeddings = 1,000,000,000,000, as config.json says, fo"),
         ({"num_layers": 10**9}, "num_layers = 1,000,000,000, as config.json says, found 1 in the checkpoint"),
         ({"intermediate_size": 10**12}, "intermediate_size = 1,000,000,000,000, as config.json says"),
         ({"type_vocab_size": 10**12}, "type_vocab_size = 1,000,000,000,000, as config.json says"),
-        (
-            {"hidden_size": None},
-            "Expected hidden_size of config.json to be a whole number of at least 1, found None",
-        ),
-        (
-            {"hidden_size": "x"},
-            "Expected hidden_size of config.json to be a whole number of at least 1, found 'x'",
-        ),
+        ({"hidden_size": None}, "Expected hidden_size of config.json to be a whole number of at least 1, found None"),
+        ({"hidden_size": "x"}, "Expected hidden_size of config.json to be a whole number of at least 1, found 'x'"),
         ({"hidden_size": 96}, r"Expected hidden_size of config.json to be ncols × field_hidden_size"),
-        (
-            {"num_attention_heads": 7},
-            "Expected num_attention_heads to divide hidden_size in config.json, found 7",
-        ),
+        ({"num_attention_heads": 7}, "Expected num_attention_heads to divide hidden_size in config.json, found 7"),
         ({"nhead": 0}, "Expected nhead of config.json to be a whole number of at least 1, found 0"),
         ({"nhead": 7}, "Expected nhead to divide field_hidden_size in config.json, found 7"),
         ({"ncols": "12"}, "Expected ncols of config.json to be a whole number of at least 1, found '12'"),
-        (
-            {"hidden_act": "os.system"},
-            "Expected hidden_act of config.json to be one of .*gelu.*, found 'os.system'",
-        ),
-        (
-            {"hidden_dropout_prob": 2},
-            "Expected hidden_dropout_prob of config.json to be a number from 0 to 1",
-        ),
+        ({"hidden_act": "os.system"}, "Expected hidden_act of config.json to be one of .*gelu.*, found 'os.system'"),
+        ({"hidden_dropout_prob": 2}, "Expected hidden_dropout_prob of config.json to be a number from 0 to 1"),
         ({"layer_norm_eps": "small"}, "Expected layer_norm_eps of config.json to be a number above 0"),
         ({"flatten": "no"}, "Expected flatten of config.json to be true or false, found 'no'"),
         ({"architectures": "BertForMaskedLM"}, "Expected architectures of config.json to be a list of names"),
@@ -260,9 +210,7 @@ def test_config_json_is_compared_with_the_tensors_before_a_model_is_built(change
 def test_config_json_without_a_size_is_refused(table):
     config, *parts = table("hier")
     del config["hidden_size"]
-    with pytest.raises(
-        ValueError, match=r"found no \['hidden_size'\] in it\. Pass the config\.json that the original"
-    ):
+    with pytest.raises(ValueError, match=r"found no \['hidden_size'\] in it\. Pass the config\.json that the original"):
         convert_tabformer(config, *parts)
 
 
@@ -270,15 +218,9 @@ def test_tensors_of_tabformer_that_do_not_fit_are_named(table):
     config, tensors, *parts = table("hier")
     words = "tab_embeddings.word_embeddings.weight"
     for change, message in (
-        (
-            {words: torch.tensor(1.0)},
-            rf"Expected '{words}' to have 2 dimensions, none of them empty, found shape \(\)",
-        ),
+        ({words: torch.tensor(1.0)}, rf"Expected '{words}' to have 2 dimensions, none of them empty, found shape \(\)"),
         ({words: None}, rf"Expected a tensor '{words}' in the checkpoint, found none"),
-        (
-            {words: tensors[words][:600]},
-            r"vocab_size = 648, as config\.json says, found 600 in the checkpoint",
-        ),
+        ({words: tensors[words][:600]}, r"vocab_size = 648, as config\.json says, found 600 in the checkpoint"),
         (
             {"tb_model.cls.predictions.decoder.bias": None},
             "Expected 'tb_model.cls.predictions.decoder.bias' beside .*, found none. The checkpoint is not whole",
@@ -290,10 +232,7 @@ def test_tensors_of_tabformer_that_do_not_fit_are_named(table):
             },
             r"Expected 648 rows, one for each id of the vocabulary, found shape \(600,\) in 'tb_model\.cls",
         ),
-        (
-            {"tab_embeddings.lin_proj.bias": torch.zeros(3)},
-            r"tab_embeddings\.lin_proj\.bias \(3,\) in place of",
-        ),
+        ({"tab_embeddings.lin_proj.bias": torch.zeros(3)}, r"tab_embeddings\.lin_proj\.bias \(3,\) in place of"),
     ):
         changed = {name: value for name, value in {**tensors, **change}.items() if value is not None}
         with pytest.raises(ValueError, match=message):
@@ -303,9 +242,7 @@ def test_tensors_of_tabformer_that_do_not_fit_are_named(table):
 def test_field_ce_against_the_config_is_refused(table):
     config, *parts = table("flat_vanilla")
     config["architectures"] = ["BertForMaskedLM"]
-    message = (
-        r"with --field_ce, as was passed, found one trained without .*BertForMaskedLM.* Leave out --field_ce"
-    )
+    message = r"with --field_ce, as was passed, found one trained without .*BertForMaskedLM.* Leave out --field_ce"
     with pytest.raises(ValueError, match=message):
         convert_tabformer(config, *parts, field_ce=True)
     assert convert_tabformer(config, *parts, field_ce=False).model.config.mlm_loss == "vocab"
@@ -322,17 +259,11 @@ def test_field_ce_against_the_config_is_refused(table):
 
 def test_weights_must_be_finite_floating_point_numbers(tmp_path):
     path = tmp_path / "model.bin"
-    with pytest.raises(
-        ValueError, match=r"finite numbers in 'a' of .*, found NaN or infinity in 1 of 3\. Training"
-    ):
+    with pytest.raises(ValueError, match=r"finite numbers in 'a' of .*, found NaN or infinity in 1 of 3\. Training"):
         require_numbers({"a": torch.tensor([1.0, float("nan"), 2.0])}, path)
-    with pytest.raises(
-        ValueError, match=r"floating-point numbers in 'a' of .*, found torch\.int32\. The weights were"
-    ):
+    with pytest.raises(ValueError, match=r"floating-point numbers in 'a' of .*, found torch\.int32\. The weights were"):
         require_numbers({"a": torch.ones(3, dtype=torch.int32)}, path)
-    require_numbers(
-        {"bn1.num_batches_tracked": torch.tensor(3), "embeddings.position_ids": torch.arange(3)}, path
-    )
+    require_numbers({"bn1.num_batches_tracked": torch.tensor(3), "embeddings.position_ids": torch.arange(3)}, path)
 
 
 def test_commands_look_at_the_numbers_of_the_weights(golden, tmp_path):
@@ -376,9 +307,7 @@ def test_a_pickled_vocabulary_of_any_protocol_is_read(protocol, tmp_path):
 
 
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path, caplog):
-    with pytest.raises(
-        FileNotFoundError, match=r"Expected a folder or a Hub name .*, found nothing at './absent/one'"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"Expected a folder or a Hub name .*, found nothing at './absent/one'"):
         load_tokenizer("./absent/one")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"Expected a tokenizer at --tokenizer .*, found none that loads \("):
@@ -396,9 +325,7 @@ def test_dst_that_cannot_be_made_is_refused_before_any_work(tmp_path):
     (tmp_path / "dangling").symlink_to(tmp_path / "absent")
     (tmp_path / "file").write_text("x")
     for name in ("link", "dangling"):
-        with pytest.raises(
-            FileExistsError, match=r"not to exist, found a link to .*\. Pass the place itself"
-        ):
+        with pytest.raises(FileExistsError, match=r"not to exist, found a link to .*\. Pass the place itself"):
             require_empty(tmp_path / name)
     with pytest.raises(FileExistsError, match=r"not to exist, found a file\. Choose another folder"):
         require_empty(tmp_path / "file")
@@ -452,21 +379,11 @@ def test_the_way_back_needs_a_folder_of_ours(golden, tmp_path):
     for kind, source, message in (
         ("mmbt", tmp_path / "absent", "Expected the folder of one of our models .*, found no such folder"),
         ("mmbt", golden / "mmbt" / "run_dir", r"found \['args.pt'.* With --reverse SRC is ours"),
-        (
-            "mmbt",
-            golden / "tabformer" / "hier",
-            r"Expected MMBTForClassification or .* for the kind mmbt, found \[",
-        ),
-        (
-            "tabformer",
-            golden / "tabformer" / "hier",
-            "Expected TabBertForMaskedLM in .* for the kind tabformer",
-        ),
+        ("mmbt", golden / "tabformer" / "hier", r"Expected MMBTForClassification or .* for the kind mmbt, found \["),
+        ("tabformer", golden / "tabformer" / "hier", "Expected TabBertForMaskedLM in .* for the kind tabformer"),
     ):
         error = FileNotFoundError if "folder of" in message or "With --r" in message else ValueError
-        source = (
-            shutil.copytree(source, tmp_path / source.name, dirs_exist_ok=True) if source.exists() else source
-        )
+        source = shutil.copytree(source, tmp_path / source.name, dirs_exist_ok=True) if source.exists() else source
         if (source / "config.json").is_file():
             config = json.loads((source / "config.json").read_text())
             (source / "config.json").write_text(json.dumps({"architectures": ["BertModel"], **config}))
@@ -475,9 +392,7 @@ def test_the_way_back_needs_a_folder_of_ours(golden, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text("[1]")
-    with pytest.raises(
-        ValueError, match=r"Expected a JSON mapping in .*config\.json.* With --reverse SRC is ours"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a JSON mapping in .*config\.json.* With --reverse SRC is ours"):
         main(["mmbt", str(other), str(tmp_path / "out"), "--reverse"])
     assert not (tmp_path / "out").exists()
 
@@ -489,9 +404,7 @@ def test_a_tokenizer_of_a_folder_is_taken(golden, tmp_path):
 
 def test_a_checkpoint_that_is_not_there_is_said_to_be_absent(tmp_path):
     for name, found in ((tmp_path / "absent", "no such folder"), (tmp_path, "a folder without config.json")):
-        with pytest.raises(
-            FileNotFoundError, match=rf"Expected a saved model .*, found {found}, .* Pass the folder"
-        ):
+        with pytest.raises(FileNotFoundError, match=rf"Expected a saved model .*, found {found}, .* Pass the folder"):
             evaluate([str(name), "sample:openclipart", "--out", str(tmp_path / "out")])
 
 

@@ -246,12 +246,7 @@ def test_csv_row_with_too_many_fields(folder, tmp_path):
 
 
 def test_csv_quote_never_closed(folder, tmp_path):
-    lines = [
-        "text,img,label",
-        *(f"text {i},{i % 4}.png,cat" for i in range(7)),
-        '"a,0.png,cat',
-        "b,0.png,cat",
-    ]
+    lines = ["text,img,label", *(f"text {i},{i % 4}.png,cat" for i in range(7)), '"a,0.png,cat', "b,0.png,cat"]
     path = folder / "train.csv"
     path.write_text("\n".join(lines), encoding="utf-8")
     expect(
@@ -308,9 +303,7 @@ def test_named_column_that_is_not_there(folder, tmp_path):
 
 
 def test_folder_without_data_files(folder, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"Expected one data file, or files named by their split .* found \['0.png'"
-    ):
+    with pytest.raises(ValueError, match=r"Expected one data file, or files named by their split .* found \['0.png'"):
         load(folder, tmp_path)
 
 
@@ -332,9 +325,7 @@ def test_no_training_file(folder, tmp_path):
 def test_two_kinds_of_files_for_one_split(folder, tmp_path):
     write(folder)
     (folder / "train.csv").write_text("text,img,label\n")
-    with pytest.raises(
-        ValueError, match=r"Expected one kind of file for split 'train', found \['.csv', '.jsonl'\]"
-    ):
+    with pytest.raises(ValueError, match=r"Expected one kind of file for split 'train', found \['.csv', '.jsonl'\]"):
         load(folder, tmp_path)
 
 
@@ -349,9 +340,7 @@ def test_empty_file_and_file_of_bad_records_only(folder, tmp_path):
     with pytest.raises(ValueError, match="Expected records, found none in"):
         load(folder, tmp_path)
     path.write_text('{"text": "a", "img": null, "label": null}\n')
-    with pytest.raises(
-        ValueError, match=r"Expected labelled training records, found none in .* use read_image_text"
-    ):
+    with pytest.raises(ValueError, match=r"Expected labelled training records, found none in .* use read_image_text"):
         load(folder, tmp_path, on_bad_record="skip")
 
 

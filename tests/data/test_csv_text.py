@@ -93,9 +93,7 @@ def test_random_files_are_read_as_the_csv_module_reads_them(tmp_path):
     path = tmp_path / "t.csv"
     for _ in range(200):
         cells = ['a"', "\n", "\r\n", "\r", "é\u2028", ",", " ", "x" * 9, "", '""', "\x1c\x85"]
-        rows = [
-            ("r", "".join(draw.choices(cells, k=3)), draw.choice(cells)) for _ in range(draw.randint(1, 12))
-        ]
+        rows = [("r", "".join(draw.choices(cells, k=3)), draw.choice(cells)) for _ in range(draw.randint(1, 12))]
         text = io.StringIO(newline="")
         ending = draw.choice(["\n", "\r\n", "\r"])
         quoting = draw.choice([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]) if ending == "\r\n" else csv.QUOTE_ALL
@@ -196,9 +194,7 @@ def test_cut_json_lines_are_named(tmp_path):
 def test_rows_that_are_neither_used_nor_reported_are_an_error():
     bad = BadRecords("skip")
     bad.rows_read = 3
-    with pytest.raises(
-        RuntimeError, match="Expected 3 rows read to be used or reported, found 2 used and 0 reported"
-    ):
+    with pytest.raises(RuntimeError, match="Expected 3 rows read to be used or reported, found 2 used and 0 reported"):
         bad.check_count(2)
 
 
@@ -209,10 +205,7 @@ BLANK = ["", "   ", "\t", "\r"]
 @pytest.mark.parametrize("kind", ["table.csv", "records.csv", "records.jsonl"])
 @pytest.mark.parametrize("block_bytes", [1, 7, 2**24])
 def test_blank_lines_are_no_rows_for_any_reader_wherever_they_stand(kind, blank, block_bytes, tmp_path):
-    header, rows = (
-        ["text,label"],
-        [f"t{i},{i % 2}" for i in range(6)],
-    )  # a blank line in place of names is an error
+    header, rows = (["text,label"], [f"t{i},{i % 2}" for i in range(6)])  # a blank line in place of names is an error
     if kind == "records.jsonl":
         header, rows = [blank], [json.dumps({"text": f"t{i}", "label": str(i % 2)}) for i in range(6)]
     path = tmp_path / kind

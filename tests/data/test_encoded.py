@@ -98,9 +98,7 @@ def test_the_key_of_a_row_follows_its_picture_alone(tmp_path: Path):
 
 def test_pictures_are_handed_over_undecoded(tmp_path: Path):
     (tmp_path / "a.png").write_text("no picture")
-    rows = datasets.Dataset.from_dict({"image": [str(tmp_path / "a.png")]}).cast_column(
-        "image", datasets.Image()
-    )
+    rows = datasets.Dataset.from_dict({"image": [str(tmp_path / "a.png")]}).cast_column("image", datasets.Image())
     assert EncodedDataset(rows, lambda row, skip: row)[0]["image"] == {
         "bytes": None, "path": str(tmp_path / "a.png")
     }  # fmt: skip

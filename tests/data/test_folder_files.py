@@ -48,8 +48,7 @@ def _twice(kind, folder):
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["gz", "older gz", "browser's copy", "another name", "symbolic link", "hard link", "two gz", "parquet"],
+    "kind", ["gz", "older gz", "browser's copy", "another name", "symbolic link", "hard link", "two gz", "parquet"]
 )
 def test_a_file_twice_in_a_folder_is_refused_by_name(kind, folder):
     _twice(kind, folder)

@@ -56,10 +56,7 @@ def test_json_lines_become_typed_splits(folder, tmp_path):
 
 
 def test_csv_equals_json_lines(folder, tmp_path):
-    lines = [
-        "id,picture,caption,category",
-        *(f'{i},img/{i}.png,"text, {i}",{LABELS[i % 3]}' for i in range(6)),
-    ]
+    lines = ["id,picture,caption,category", *(f'{i},img/{i}.png,"text, {i}",{LABELS[i % 3]}' for i in range(6))]
     (folder / "train.csv").write_text("\n".join(lines), encoding="utf-8")
     (folder / "validation.csv").write_text("\n".join(lines[:3]), encoding="utf-8")
     train = build(folder, tmp_path)["train"]
@@ -75,9 +72,7 @@ def test_parquet_keeps_embedded_pictures_and_class_names(folder, tmp_path):
     other.mkdir()
     for name, rows in source.items():
         rows = rows.cast_column("image", datasets.Image(decode=False))
-        rows = rows.map(
-            lambda row: {"image": {"bytes": Path(row["image"]["path"]).read_bytes(), "path": "x.png"}}
-        )
+        rows = rows.map(lambda row: {"image": {"bytes": Path(row["image"]["path"]).read_bytes(), "path": "x.png"}})
         rows.to_parquet(other / f"{name}-00000-of-00001.parquet")
     again = build(other, tmp_path)
     assert again["train"].features["label"].names == LABELS  # not sorted: the file's own class numbers
@@ -119,11 +114,7 @@ def test_a_separator_splits_labels_of_csv(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("order", "names"),
-    [
-        ("alphabetical", ["ant", "cat", "dog"]),
-        ("first", ["cat", "dog", "ant"]),
-        ("frequency", ["ant", "cat", "dog"]),
-    ],
+    [("alphabetical", ["ant", "cat", "dog"]), ("first", ["cat", "dog", "ant"]), ("frequency", ["ant", "cat", "dog"])],
 )
 def test_class_numbers_follow_the_chosen_order(folder, tmp_path, order, names):
     rows = rows_of() + rows_of(1, label="ant")
@@ -184,9 +175,7 @@ def test_rows_can_be_streamed(folder, tmp_path):
 
 
 def test_input_for_prediction_keeps_its_columns_and_needs_no_label(folder, tmp_path):
-    rows = [
-        {"image": f"img/{i}.png", "title": f"t{i}", "label": "unseen", "price": 1.5 * i} for i in range(3)
-    ]
+    rows = [{"image": f"img/{i}.png", "title": f"t{i}", "label": "unseen", "price": 1.5 * i} for i in range(3)]
     path = write_jsonl(folder / "new.jsonl", rows)
     found = read_image_text(path, cache_dir=str(tmp_path / "cache"))
     read = found.rows
@@ -202,28 +191,20 @@ def test_input_for_prediction_keeps_its_columns_and_needs_no_label(folder, tmp_p
 def test_input_for_prediction_must_be_one_file(folder, tmp_path):
     write_jsonl(folder / "train.jsonl", rows_of())
     write_jsonl(folder / "test.jsonl", rows_of())
-    with pytest.raises(
-        ValueError, match=r"Expected one data file to predict, found \['train.jsonl', 'test.jsonl'\]"
-    ):
+    with pytest.raises(ValueError, match=r"Expected one data file to predict, found \['train.jsonl', 'test.jsonl'\]"):
         read_image_text(folder, cache_dir=str(tmp_path / "cache"))
 
 
 def test_pictures_or_texts_may_be_left_out(folder, tmp_path):
     write_jsonl(folder / "train.jsonl", [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}] * 10)
     assert "image" not in build(folder, tmp_path, image_column=None)["train"].features
-    write_jsonl(
-        folder / "train.jsonl", [{"img": "img/0.png", "label": "x"}, {"img": None, "label": "y"}] * 10
-    )
+    write_jsonl(folder / "train.jsonl", [{"img": "img/0.png", "label": "x"}, {"img": None, "label": "y"}] * 10)
     assert "text" not in build(folder, tmp_path, text_column=None)["train"].features
 
 
 def test_the_sample_ships_with_the_package(tmp_path):
     splits = build("sample:openclipart", tmp_path)
-    assert {name: len(rows) for name, rows in splits.items()} == {
-        "train": 940,
-        "validation": 140,
-        "test": 280,
-    }
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 940, "validation": 140, "test": 280}
     assert "keywords" not in splits["train"].column_names
     for rows in splits.values():
         assert len(rows.features["label"].names) == 14 == len(set(rows["label"]))

@@ -69,9 +69,7 @@ def test_food101_accepts_both_keys_for_the_picture(tmp_path, key):
     folder = tmp_path / "food101"
     folder.mkdir()
     for name in ("train", "dev", "test"):
-        rows = [
-            {"text": "ramen recipe", key: None, "label": label} for label in ("ramen", "baklava", "ramen")
-        ]
+        rows = [{"text": "ramen recipe", key: None, "label": label} for label in ("ramen", "baklava", "ramen")]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     splits = build(Food101(tmp_path, cache_dir=str(tmp_path / "cache")))
     assert splits["train"].features["label"].names == ["ramen", "baklava"]
@@ -95,10 +93,6 @@ def test_every_builder_has_a_data_card():
 
 def test_openclipart_is_read_and_encoded(shared_data: Path, tmp_path):
     splits = build(ImageText(shared_data / "openclipart", cache_dir=str(tmp_path)))
-    assert {name: len(rows) for name, rows in splits.items()} == {
-        "train": 1976,
-        "validation": 292,
-        "test": 572,
-    }
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 1976, "validation": 292, "test": 572}
     rows = EncodedDataset(splits["test"], lambda row, skip: {"path": row["image"]["path"]})
     assert Path(rows[0]["path"]).is_file() and len(rows) == 572

@@ -95,9 +95,7 @@ def test_what_is_no_picture_is_named_with_its_address(path, found, server):
 def test_redirects_do_not_lead_inside_or_to_other_services(target, told, server, monkeypatch):
     sent = []
     real = picture_addresses.requests.Session.get
-    monkeypatch.setattr(
-        picture_addresses.requests.Session, "get", lambda *a, **k: sent.append(a[1]) or real(*a, **k)
-    )
+    monkeypatch.setattr(picture_addresses.requests.Session, "get", lambda *a, **k: sent.append(a[1]) or real(*a, **k))
     with pytest.raises(AddressError, match=told):
         fetch_picture(f"{server}/to?{target}")
     assert sent == [f"{server}/to?{target}"]

@@ -85,12 +85,7 @@ def test_types_can_be_given_by_name_or_format(tmp_path):
     path = _write(tmp_path, ["007,31.12.2023 23:59,1,x\n"])
     _, rows = _read(Table, path, tmp_path, types={"id": "string", "when": "%d.%m.%Y %H:%M", "price": "float"})
 
-    assert rows[0] == {
-        "id": "007",
-        "when": datetime.datetime(2023, 12, 31, 23, 59),
-        "price": 1.0,
-        "note": "x",
-    }
+    assert rows[0] == {"id": "007", "when": datetime.datetime(2023, 12, 31, 23, 59), "price": 1.0, "note": "x"}
 
 
 BROKEN = {
@@ -269,9 +264,7 @@ def test_decimal_commas_are_refused_unless_they_are_named(kind, tmp_path):
     wrong = tmp_path / f"wrong.{kind}"
     frame = frame.with_columns(price=pl.Series(["9,66", "1.234.5", "1,2,3", "7"]))
     (frame.write_csv(wrong, separator=";") if kind == "csv" else frame.write_parquet(wrong))
-    builder, rows = _read(
-        Table, wrong, tmp_path, types={"price": "decimal_comma"}, on_bad_record="skip", **separator
-    )
+    builder, rows = _read(Table, wrong, tmp_path, types={"price": "decimal_comma"}, on_bad_record="skip", **separator)
     assert rows["price"][:] == [9.66, 7.0] and len(builder.skipped) == 2
     assert "a number with a decimal comma, such as 1.234,50" in str(builder.skipped[0])
 
@@ -349,9 +342,7 @@ def test_a_card_table_without_a_needed_column_is_an_error_and_without_labels_is_
 
 
 def test_air_quality_is_read_with_its_missing_values(tmp_path):
-    header = (
-        '"No","year","month","day","hour","PM2.5","PM10","SO2","NO2","CO","O3","TEMP","PRES","DEWP","RAIN",'
-    )
+    header = '"No","year","month","day","hour","PM2.5","PM10","SO2","NO2","CO","O3","TEMP","PRES","DEWP","RAIN",'
     header += '"wd","WSPM","station"\n'
     lines = ['1,2013,3,1,0,3,NA,13,7,300,85,-2.3,1020.8,-19.7,0,"E",0.5,"Changping"\n']
     lines += ["2,2013,3,1,1,NA,3,6,6,300,85,-2.5,1021.3,-19,0,NA,0.7,Changping\n"]
@@ -397,13 +388,8 @@ def test_text_of_arrow_files_becomes_the_types_that_are_asked_for(suffix, tmp_pa
     }  # fmt: skip
     assert rows["id"][:] == [1, 2] and rows["account"][:] == ["7", "8"] and rows["price"][:] == [1.5, None]
     assert rows["day"][0] == datetime.datetime(2023, 12, 31) and rows["when"][1].day == 2
-    assert [(r.line, r.column, r.found) for r in builder.skipped] == [
-        (3, "id", "'x7'"),
-        (4, "when", "'soon'"),
-    ]
-    with pytest.raises(
-        BadRecordError, match=r"Expected a value of type int64, found 'x7' .*row 3, column 'id'"
-    ):
+    assert [(r.line, r.column, r.found) for r in builder.skipped] == [(3, "id", "'x7'"), (4, "when", "'soon'")]
+    with pytest.raises(BadRecordError, match=r"Expected a value of type int64, found 'x7' .*row 3, column 'id'"):
         _read(Table, path, tmp_path, **OF_TEXTS)
 
 
@@ -419,9 +405,7 @@ def test_types_of_arrow_files_are_checked(tmp_path):
 
 def test_the_first_broken_row_of_an_arrow_file_is_reported_first(tmp_path):
     path = tmp_path / "t.parquet"
-    pl.DataFrame({"when": ["2024-01-01", "2024-01-02", "soon"], "price": ["1", "much", "2"]}).write_parquet(
-        path
-    )
+    pl.DataFrame({"when": ["2024-01-01", "2024-01-02", "soon"], "price": ["1", "much", "2"]}).write_parquet(path)
     roles = {"when": "time", "price": "amount"}
     with pytest.raises(BadRecordError, match=r"Expected a number, or .*found 'much' .*row 2, column 'price'"):
         _read(Table, path, tmp_path, roles=roles)
@@ -450,9 +434,7 @@ def test_a_gzip_file_that_was_cut_off_is_named(tmp_path):
     whole = gzip.compress(("a,b\n" + "".join(f"{i},{i * 7919 % 1009}\n" for i in range(90_000))).encode())
     path = tmp_path / "cut.csv.gz"
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(
-        ValueError, match=r"Expected a whole gzip file, found '.*cut.csv.gz', which cannot be read"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a whole gzip file, found '.*cut.csv.gz', which cannot be read"):
         _read(Table, path, tmp_path)
 
 
@@ -499,10 +481,7 @@ def test_row_numbers_of_pandas_are_not_read_unless_they_are_named(name, tmp_path
     path = tmp_path / "t.csv"
     path.write_text(f"{name},a\n0,x\n1,y\n")
     assert _read(Table, path, tmp_path)[1].column_names == ["a"]
-    assert _read(Table, path, tmp_path, used=("Unnamed: 0",))[1].column_names == [
-        *([name] if name else []),
-        "a",
-    ]
+    assert _read(Table, path, tmp_path, used=("Unnamed: 0",))[1].column_names == [*([name] if name else []), "a"]
 
 
 def test_columns_of_other_types_in_a_later_file_are_told(tmp_path):
@@ -510,18 +489,14 @@ def test_columns_of_other_types_in_a_later_file_are_told(tmp_path):
     folder.mkdir()
     pl.DataFrame({"a": [1, 2]}).write_parquet(folder / "a.parquet")
     pl.DataFrame({"a": ["x", "y"]}).write_parquet(folder / "b.parquet")
-    with pytest.raises(
-        ValueError, match=r"types of the first file, 'a.parquet', found other ones .* in '.*b.parquet'"
-    ):
+    with pytest.raises(ValueError, match=r"types of the first file, 'a.parquet', found other ones .* in '.*b.parquet'"):
         _read(Table, folder, tmp_path)
 
 
 def test_a_column_name_twice_in_a_parquet_file_is_told(tmp_path):
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     pq.write_table(table, tmp_path / "t.parquet")
-    with pytest.raises(
-        ValueError, match=r"Expected different column names, found \['a'\] twice in '.*t.parquet'"
-    ):
+    with pytest.raises(ValueError, match=r"Expected different column names, found \['a'\] twice in '.*t.parquet'"):
         _read(Table, tmp_path / "t.parquet", tmp_path)
 
 

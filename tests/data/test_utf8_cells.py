@@ -20,16 +20,12 @@ def texts(kind: pa.DataType, rows: int = 9, at: tuple[int, ...] = (4, 6)) -> pa.
     raw = [BROKEN if i in at else None if i == 2 else b"shop %d" % (i % 3) for i in range(rows)]
     if pa.types.is_dictionary(kind):
         values = pa.array([b"shop", BROKEN], pa.binary()).view(pa.string())
-        return pa.DictionaryArray.from_arrays(
-            pa.array([None if v is None else int(v == BROKEN) for v in raw]), values
-        )
+        return pa.DictionaryArray.from_arrays(pa.array([None if v is None else int(v == BROKEN) for v in raw]), values)
     storage = pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
     return pa.array(raw, storage).view(kind)
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int64(), pa.string())], ids=str
-)
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int64(), pa.string())], ids=str)
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_a_table_reports_rows_whose_text_is_not_utf8(tmp_path, kind, suffix):
     if pa.types.is_dictionary(kind) and suffix == "parquet":
@@ -40,9 +36,7 @@ def test_a_table_reports_rows_whose_text_is_not_utf8(tmp_path, kind, suffix):
         pq.write_table(table, file, row_group_size=5)
     else:
         feather.write_feather(table, file, compression="uncompressed")
-    with pytest.raises(
-        BadRecordError, match=r"Expected text in UTF-8, found b'K\\xe4se' .*row 5, column 'shop'"
-    ):
+    with pytest.raises(BadRecordError, match=r"Expected text in UTF-8, found b'K\\xe4se' .*row 5, column 'shop'"):
         Table(file, cache_dir=str(tmp_path / "cache")).download_and_prepare()
     builder = Table(file, cache_dir=str(tmp_path / "cache"), on_bad_record="skip")
     builder.download_and_prepare()
@@ -53,9 +47,7 @@ def test_a_table_reports_rows_whose_text_is_not_utf8(tmp_path, kind, suffix):
 
 def test_a_column_of_bytes_that_is_no_text_is_named():
     table = pa.table({"shop": pa.array([b"a", BROKEN]), "amount": [1.0, 2.0]})
-    with pytest.raises(
-        ValueError, match="Expected text in UTF-8 in column 'shop', found binary that is none"
-    ):
+    with pytest.raises(ValueError, match="Expected text in UTF-8 in column 'shop', found binary that is none"):
         TabBertProcessor({"fields": {"shop": {}}}).fit(table)
 
 
@@ -66,7 +58,5 @@ def test_pictures_and_texts_report_rows_whose_text_is_not_utf8(tmp_path):
     pq.write_table(table.set_column(0, "text", table["text"].fill_null("none")), tmp_path / "train.parquet")
     with pytest.raises(BadRecordError, match=r"found b'K\\xe4se' .*row 261, column 'text'"):
         ImageText(tmp_path, cache_dir=str(tmp_path / "cache"))
-    found = read_image_text(
-        tmp_path / "train.parquet", cache_dir=str(tmp_path / "cache"), on_bad_record="skip"
-    )
+    found = read_image_text(tmp_path / "train.parquet", cache_dir=str(tmp_path / "cache"), on_bad_record="skip")
     assert len(found.rows) == 298 and [one.line for one in found.skipped] == [261, 271]

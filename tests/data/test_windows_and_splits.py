@@ -70,9 +70,7 @@ def test_the_originals_windows_leave_out_what_is_short_or_left_over():
 
 
 def test_windows_by_ends_judge_every_row_once():
-    index = cut_windows(
-        np.array([5]), np.array([9]), seq_len=4, stride=1, context_start=np.array([3]), align="end"
-    )
+    index = cut_windows(np.array([5]), np.array([9]), seq_len=4, stride=1, context_start=np.array([3]), align="end")
 
     assert (index.start + index.length - 1).tolist() == [5, 6, 7, 8]
     assert index.start.tolist() == [3, 3, 4, 5]  # back into the context, not beyond it
@@ -188,10 +186,7 @@ def test_order_is_established_whatever_the_order_of_the_file(plan_order, tmp_pat
     processor = TabBertProcessor(PLAN)
     rows = prepare_rows(datasets.Dataset(table), processor, tmp_path / "rows", Split("paper"))
 
-    assert (
-        rows.entity_starts.tolist()
-        == np.cumsum([0, *np.diff([*rows.entity_starts, len(rows)])[:-1]]).tolist()
-    )
+    assert rows.entity_starts.tolist() == np.cumsum([0, *np.diff([*rows.entity_starts, len(rows)])[:-1]]).tolist()
     assert len(rows.entity_names) == 4
     data = windows(rows, "train", 50, 50)
     found = {}
@@ -259,9 +254,7 @@ def test_labels_that_are_missing_are_counted_per_window(tmp_path):
     rows = prepare_rows(dataset, TabBertProcessor(PLAN), tmp_path / "rows", Split("time", (1.0, 0, 0)))
 
     def counted(label, stride):
-        return [
-            a.tolist() for a in windows(rows, "train", 2, stride, label=label, align="start").known_labels()
-        ]
+        return [a.tolist() for a in windows(rows, "train", 2, stride, label=label, align="start").known_labels()]
 
     assert counted("last", 2) == [[1, 0, 1, 0], [1, 1, 1, 1]]
     assert counted("any", 2) == [[1, 0, 1, 0], [1, 1, 1, 1]]
@@ -311,9 +304,7 @@ def test_labels_are_classes_or_numbers(values, labels, names):
 def test_several_targets_are_numbers_per_row(tmp_path):
     plan = {"label": ["a", "b"], "fields": {"x": {}}}
     table = pa.table({"a": [1.0, 2.0, 3.0], "b": [4, None, 6], "x": ["u", "v", "u"]})
-    rows = prepare_rows(
-        datasets.Dataset(table), TabBertProcessor(plan), tmp_path / "rows", Split("time", (1.0, 0, 0))
-    )
+    rows = prepare_rows(datasets.Dataset(table), TabBertProcessor(plan), tmp_path / "rows", Split("time", (1.0, 0, 0)))
 
     assert windows(rows, "train", 2, 1, label="last")[1]["labels"].tolist()[0] == 2.0
     assert windows(rows, "train", 3, 3, label="every")[0]["labels"].shape == (3, 2)
@@ -375,9 +366,7 @@ def test_items_batches_and_subsets_agree(tmp_path):
 
 
 def test_a_split_that_leaves_nothing_to_train_on_is_an_error():
-    with pytest.raises(
-        ValueError, match="time split of 4 rows leaves no row to train on: too few different times"
-    ):
+    with pytest.raises(ValueError, match="time split of 4 rows leaves no row to train on: too few different times"):
         Split("time").rows(np.zeros(4, dtype=int), np.zeros(4, dtype=int))
 
 
@@ -397,14 +386,8 @@ def test_a_wrong_split_is_refused(arguments, message):
     ("change", "message"),
     [
         ({"who": None}, r"Expected columns \['who'\], found"),
-        (
-            {"who": ["a"] * 45 + [None]},
-            "'who' names the entity and is missing in 1 rows of a batch .first: row 45",
-        ),
-        (
-            {"when": [None] + [START] * 45},
-            "'when' orders the rows and is missing in 1 rows of a batch .first: row 0",
-        ),
+        ({"who": ["a"] * 45 + [None]}, "'who' names the entity and is missing in 1 rows of a batch .first: row 45"),
+        ({"when": [None] + [START] * 45}, "'when' orders the rows and is missing in 1 rows of a batch .first: row 0"),
         ({"when": ["monday"] * 46}, "expected timestamps, dates or numbers, found string"),
     ],
 )

@@ -26,9 +26,7 @@ def table():
             "label": datasets.ClassLabel(names=["no", "yes"]),
         }
     )
-    return datasets.Dataset.from_dict(
-        {"image": pictures, **sentences, "label": [0, 1, 0, 1, 0]}, features=features
-    )
+    return datasets.Dataset.from_dict({"image": pictures, **sentences, "label": [0, 1, 0, 1, 0]}, features=features)
 
 
 def red(picture) -> int:
@@ -96,10 +94,7 @@ def test_a_selected_dataset_can_be_ablated(table):
 def test_table_shows_that_a_model_of_text_alone_does_not_use_the_picture(listed):
     def evaluate_rows(rows):  # predicts the parity of the number in the text, 0 if there is none
         guesses = [int(row["text"].split()[-1]) % 2 if row["text"] else 0 for row in rows]
-        return {
-            "accuracy": float(np.mean([g == row["label"] for g, row in zip(guesses, rows, strict=True)])),
-            "n": 7,
-        }
+        return {"accuracy": float(np.mean([g == row["label"] for g, row in zip(guesses, rows, strict=True)])), "n": 7}
 
     found = ablation_table(evaluate_rows, listed, {"image": ["image"], "text": ["text"]}, ["accuracy"])
     assert found[:3] == [
@@ -125,9 +120,7 @@ def test_wrong_names_are_refused(listed, table):
     with pytest.raises(ValueError, match="how must be 'blank' or 'shuffle', got 'zero'"):
         ablate(listed, ["text"], how="zero")
     for rows in (listed, table):
-        with pytest.raises(
-            ValueError, match=r"Expected columns \['picture'\] in the rows to ablate, found \['"
-        ):
+        with pytest.raises(ValueError, match=r"Expected columns \['picture'\] in the rows to ablate, found \['"):
             ablate(rows, ["picture"])
     with pytest.raises(ValueError, match="at least two rows, found 1"):
         ablate(listed.select([0]), ["text"], how="shuffle")

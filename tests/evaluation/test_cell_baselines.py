@@ -40,12 +40,7 @@ def test_one_softmax_over_all_ids_has_one_mean():
 
 
 def test_a_field_without_masked_cells_is_left_out_and_none_at_all_is_an_error():
-    assert set(MaskedCellMetrics(["a", "b"])(prediction(0))) == {
-        "masked_loss",
-        "accuracy",
-        "loss/a",
-        "accuracy/a",
-    }
+    assert set(MaskedCellMetrics(["a", "b"])(prediction(0))) == {"masked_loss", "accuracy", "loss/a", "accuracy/a"}
     nothing = EvalPrediction(predictions=(torch.zeros(1, 2),) * 3, label_ids=None)
     with pytest.raises(ValueError, match=r"Expected masked cells .* found none\. Raise mlm_prob"):
         MaskedCellMetrics(["a", "b"])(nothing)
@@ -60,12 +55,7 @@ def test_the_lead_is_over_the_better_guess():
 
 
 def test_other_cells_than_the_models_are_refused():
-    with pytest.raises(
-        ValueError, match=r"judge the same cells, found \[4, 0\] and \[5, 0\] cells per field"
-    ):
+    with pytest.raises(ValueError, match=r"judge the same cells, found \[4, 0\] and \[5, 0\] cells per field"):
         field_scores(
-            ["a", "b"],
-            [[4, 9], [9, 11]],
-            np.array([[0.0, 0]] * 2 + [[4, 0]]),
-            np.array([[0, 0]] * 2 + [[5, 0]]),
+            ["a", "b"], [[4, 9], [9, 11]], np.array([[0.0, 0]] * 2 + [[4, 0]]), np.array([[0, 0]] * 2 + [[5, 0]])
         )

@@ -31,17 +31,9 @@ def noisy(labels, strength, seed):
 
 def test_means_spreads_and_differences_are_over_seeds_and_the_same_rows(labels):
     models = {"good": [noisy(labels, 0.3, s) for s in (1, 2)], "bad": [noisy(labels, 0.1, s) for s in (3, 4)]}
-    good, bad = compare_scored(
-        models, SINGLE, NAMES, {"good": [0.4, 0.5]}, {"good": [1.0, 3.0]}, bootstrap=200
-    )
+    good, bad = compare_scored(models, SINGLE, NAMES, {"good": [0.4, 0.5]}, {"good": [1.0, 3.0]}, bootstrap=200)
     assert good.is_own and not bad.is_own
-    assert list(good.scores) == [
-        "average_precision",
-        "roc_auc",
-        "f1",
-        "recall_at_fpr_0.001",
-        "recall_at_fpr_0.01",
-    ]
+    assert list(good.scores) == ["average_precision", "roc_auc", "f1", "recall_at_fpr_0.001", "recall_at_fpr_0.01"]
     lead = np.mean(good.scores["average_precision"]) - np.mean(bad.scores["average_precision"])
     difference = bad.differences["average_precision"]
     assert difference.difference == pytest.approx(lead)
@@ -83,9 +75,7 @@ def test_rows_of_one_class_have_no_ranking_to_compare():
 def test_models_judged_on_other_rows_or_labels_are_refused(labels):
     one = noisy(labels, 0.2, 1)
     fewer = one.select(np.arange(300))
-    with pytest.raises(
-        ValueError, match=r"Expected b to be judged on the 400 rows of a, found 300 rows, 300"
-    ):
+    with pytest.raises(ValueError, match=r"Expected b to be judged on the 400 rows of a, found 300 rows, 300"):
         compare_scored({"a": [one], "b": [fewer]}, SINGLE, NAMES)
     flipped = scored(one.scores, 1 - one.labels)
     with pytest.raises(ValueError, match="found others on the same 400 rows"):

@@ -41,9 +41,7 @@ def checkpoint(tmp_path_factory):
     processor = TabBertProcessor(PLAN).fit(rows(0))
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
     torch.manual_seed(0)
-    config = TabBertConfig(
-        **processor.config_kwargs(), **sizes, field_hidden_size=8, field_num_heads=2, seq_len=8
-    )
+    config = TabBertConfig(**processor.config_kwargs(), **sizes, field_hidden_size=8, field_num_heads=2, seq_len=8)
     config.problem_type = "single_label_classification"
     TabBertPooledForSequenceClassification(config).save_pretrained(folder / "model")
     processor.save_pretrained(folder / "model")
@@ -70,8 +68,7 @@ def test_the_index_is_the_textbooks():
 
 
 @pytest.mark.parametrize(
-    ("changed", "moved"),
-    [({}, []), ({"amount": 1.5}, ["amount"]), ({"shops": ("a", "b", "kiosk")}, ["shop"])],
+    ("changed", "moved"), [({}, []), ({"amount": 1.5}, ["amount"]), ({"shops": ("a", "b", "kiosk")}, ["shop"])]
 )
 def test_what_moved_is_named_and_nothing_else(checkpoint, changed, moved, tmp_path, capsys, caplog):
     page = written(checkpoint, rows(1, **changed), tmp_path)
@@ -99,9 +96,7 @@ def test_a_month_that_training_lacks_is_on_the_page_but_no_moved_value_of_others
 def test_scores_are_compared_with_those_of_the_runs_own_test_rows(checkpoint, tmp_path, capsys):
     rng = np.random.default_rng(0)
     (checkpoint / "predictions").mkdir(exist_ok=True)
-    polars.DataFrame({"score": rng.beta(1, 20, 3000)}).write_parquet(
-        checkpoint / "predictions" / "test.parquet"
-    )
+    polars.DataFrame({"score": rng.beta(1, 20, 3000)}).write_parquet(checkpoint / "predictions" / "test.parquet")
     for name, scores in {"same": rng.beta(1, 20, 1000), "higher": rng.beta(3, 10, 1000)}.items():
         table = polars.DataFrame({"probability_no": 1 - scores, "probability_yes": scores})
         table.write_csv(tmp_path / f"{name}.csv")
@@ -116,9 +111,7 @@ def test_wrong_files_are_told(checkpoint, tmp_path):
     rows(1).write_parquet(tmp_path / "new.parquet")
     (tmp_path / "letter.html").write_text("dear")
     given = [str(checkpoint), str(tmp_path / "new.parquet")]
-    with pytest.raises(
-        ValueError, match="Expected a new page, or one of an earlier call, found another file"
-    ):
+    with pytest.raises(ValueError, match="Expected a new page, or one of an earlier call, found another file"):
         drift.main([*given, str(tmp_path / "letter.html")])
     assert (tmp_path / "letter.html").read_text() == "dear"
     with pytest.raises(ValueError, match=r"Expected a page that ends in \.html"):

@@ -85,9 +85,7 @@ def test_whole_histories_are_resampled_so_that_copies_of_rows_add_no_certainty()
     labels = rng.integers(0, 2, 40)
     scores = np.clip(labels * 0.2 + rng.random(40) * 0.8, 0, 1)
     once = rows_of(scores, labels, days=np.zeros(40))
-    copied = rows_of(
-        np.tile(scores, 9), np.tile(labels, 9), np.tile(np.arange(40).astype(str), 9), np.zeros(360)
-    )
+    copied = rows_of(np.tile(scores, 9), np.tile(labels, 9), np.tile(np.arange(40).astype(str), 9), np.zeros(360))
     honest = evaluate_rows(copied, SINGLE, NAMES, bootstrap=400).intervals["roc_auc"]
     wide = evaluate_rows(once, SINGLE, NAMES, bootstrap=400).intervals["roc_auc"]
     narrow = evaluate_rows(copied, SINGLE, NAMES, resample_by="row", bootstrap=400).intervals["roc_auc"]
@@ -96,9 +94,7 @@ def test_whole_histories_are_resampled_so_that_copies_of_rows_add_no_certainty()
 
 
 def test_the_groups_of_auto_are_the_fewer_ones_that_are_still_enough():
-    many = rows_of(
-        np.zeros(200), np.zeros(200, int), [f"{i % 50}/{i}" for i in range(200)], np.arange(200) % 25
-    )
+    many = rows_of(np.zeros(200), np.zeros(200, int), [f"{i % 50}/{i}" for i in range(200)], np.arange(200) % 25)
     assert resampling_groups(many)[1] == "day"  # 25 days, 50 users
     assert resampling_groups(many, "entity")[0].max() == 49  # the user, not the card
     few_days = rows_of(np.zeros(200), np.zeros(200, int), np.arange(200) % 50, np.arange(200) % 5)
@@ -139,9 +135,7 @@ def test_the_logit_of_the_first_class_and_the_ranking_stay():
 def test_a_model_that_is_right_on_balanced_data_is_right_on_the_data_after_correction():
     rng = np.random.default_rng(2)
     labels = (rng.random(200_000) < 0.02).astype(int)
-    x = rng.normal(
-        labels * 1.0, 1.0
-    )  # log odds of two normals of one width: x - 0.5, plus those of the prior
+    x = rng.normal(labels * 1.0, 1.0)  # log odds of two normals of one width: x - 0.5, plus those of the prior
     balanced = 1 / (1 + np.exp(-(x - 0.5)))
     both = np.stack([1 - balanced, balanced], axis=1)
     assert corrected(both, [0.5, 0.5], [0.98, 0.02])[:, 1].mean() == pytest.approx(labels.mean(), rel=0.05)

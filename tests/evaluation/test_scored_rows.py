@@ -128,9 +128,7 @@ def test_a_table_without_labels_has_scores_and_nothing_to_judge_them_by(rows):
         WindowDataset(rows, index_of((0, 3, 0))), np.zeros((1, 2)), "single_label_classification", "last"
     )
     unlabelled = ScoredRows(scored.scores, None, scored.rows, scored.entities, scored.times)
-    with pytest.raises(
-        ValueError, match=r"Expected labels to judge 1 scores by, found a table without a label"
-    ):
+    with pytest.raises(ValueError, match=r"Expected labels to judge 1 scores by, found a table without a label"):
         _ = unlabelled.labelled
 
 
@@ -146,9 +144,7 @@ def test_wrong_shapes_and_broken_numbers_are_named(rows):
     with pytest.raises(ValueError, match=r"Expected 2 times, one per score, found 1"):
         ScoredRows(np.zeros(2), None, np.arange(2), np.array(["a", "b"]), np.zeros(1, "datetime64[us]"))
     with pytest.raises(ValueError, match=r"found NaN or infinity in 1 of 2 rows.*row 1 of history 'b'"):
-        ScoredRows(
-            np.array([0, np.nan]), None, np.arange(2), np.array(["a", "b"]), np.zeros(2, "datetime64[us]")
-        )
+        ScoredRows(np.array([0, np.nan]), None, np.arange(2), np.array(["a", "b"]), np.zeros(2, "datetime64[us]"))
     with pytest.raises(ValueError, match=r"found 1 rows whose label is missing"):
         _ = scored_rows(
             WindowDataset(rows, index_of((7, 1, 0)), "last"), np.zeros((1, 2)), "single_label_classification"

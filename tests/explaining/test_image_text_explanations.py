@@ -9,14 +9,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import (
-    BertConfig,
-    BertModel,
-    PreTrainedTokenizerFast,
-    ResNetConfig,
-    ResNetModel,
-    ViTImageProcessorPil,
-)
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ResNetConfig, ResNetModel, ViTImageProcessorPil
 
 from hf_mmtab import MMBTForClassification, MMBTProcessor
 from hf_mmtab.commands import predict
@@ -63,9 +56,7 @@ def build(parts, kind="mmbt", several=False, **settings):
     if kind == "mmbt":
         model = MMBTForClassification.from_text_image_pretrained(text, image, **labels, **settings)
         return model.eval(), MMBTProcessor.from_text_image_pretrained(text, image)
-    given = {"bert": (text, None), "img": (None, image), "concatbert": (text, image), "bow": (None, None)}[
-        kind
-    ]
+    given = {"bert": (text, None), "img": (None, image), "concatbert": (text, image), "bow": (None, None)}[kind]
     vectors = torch.randn(len(VOCABULARY), 6) if kind == "bow" else None
     make = MMBTBaselineForClassification.from_text_image_pretrained
     model = make(given[0], given[1], vectors, **labels).eval()
@@ -86,9 +77,7 @@ def test_attributions_sum_to_the_change_of_the_score(kind, parts):
     assert found.explains == "log odds of wild"
 
 
-@pytest.mark.parametrize(
-    "settings", [{"num_image_embeds": 9}, {"num_image_embeds": 1}, {"image_pooling": "none"}]
-)
+@pytest.mark.parametrize("settings", [{"num_image_embeds": 9}, {"num_image_embeds": 1}, {"image_pooling": "none"}])
 def test_regions_say_where_they_lie(settings, parts):
     model, processor = build(parts, **settings)
     values = [r.value for r in explain(model, processor, EXAMPLE).reasons if r.name == "picture"]
@@ -117,9 +106,7 @@ def test_an_absent_part_is_no_reason(parts):
 
 
 def test_pieces_of_a_word_are_put_together_as_it_was_written(tokenizer):
-    ids = tokenizer.convert_tokens_to_ids(
-        ["[CLS]", "a", "sea", "##side", "[UNK]", "[SEP]", "old", "[SEP]", "[PAD]"]
-    )
+    ids = tokenizer.convert_tokens_to_ids(["[CLS]", "a", "sea", "##side", "[UNK]", "[SEP]", "old", "[SEP]", "[PAD]"])
     assert word_pieces(tokenizer, ids, ["a seaside zebra", "old"]) == [
         ("a", [1]), ("seaside", [2, 3]), ("zebra", [4]), ("old", [6]),
     ]  # fmt: skip
@@ -133,9 +120,7 @@ def test_predict_writes_the_strongest_reasons_beside_each_prediction(parts, tmp_
     PICTURE.save(tmp_path / "a.png")
     rows = [{"image": "a.png", "text": "a seaside"}, {"image": "a.png", "text": "old land"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    predict.main(
-        [str(tmp_path / "model"), str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"), "--explain", "2"]
-    )
+    predict.main([str(tmp_path / "model"), str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"), "--explain", "2"])
     written = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     for row, out in zip(rows, written, strict=True):
         example = {"image": str(tmp_path / "a.png"), "text": row["text"]}

@@ -93,9 +93,7 @@ def test_reasons_show_cells_as_they_were_read_and_where_their_rows_lie(table):
     assert told[-2, "shop"] == table["shop"][1]
     assert str(found).startswith("log odds of LABEL_1: ")
     strongest = found.top(3)
-    assert [one.attribution for one in strongest] == sorted(
-        (one.attribution for one in strongest), reverse=True
-    )
+    assert [one.attribution for one in strongest] == sorted((one.attribution for one in strongest), reverse=True)
     assert min(one.attribution for one in strongest) > 0
     assert any("earlier" in str(reason) for reason in found.reasons)
 
@@ -129,9 +127,7 @@ def test_a_planted_cause_is_the_strongest_reason(table):
 
 def test_another_label_than_the_models_is_refused(table):
     model, processor = build(table, TabBertLstmForSequenceClassification)
-    with pytest.raises(
-        ValueError, match=r"Expected a label of the model \(LABEL_0, LABEL_1\), found 'fraud'"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a label of the model \(LABEL_0, LABEL_1\), found 'fraud'"):
         explain(model, processor, first(table, 3), "fraud")
 
 

@@ -8,14 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import (
-    BertConfig,
-    BertModel,
-    PreTrainedTokenizerFast,
-    ResNetConfig,
-    ResNetModel,
-    ViTImageProcessorPil,
-)
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ResNetConfig, ResNetModel, ViTImageProcessorPil
 
 from hf_mmtab import MMBTForClassification, MMBTProcessor, TabBertConfig, TabBertProcessor
 from hf_mmtab.exporting import checkpoint as exporting
@@ -108,9 +101,7 @@ def test_weights_that_several_products_share_are_quantised(table, tmp_path):
 def test_a_model_whose_numbers_differ_is_not_written(table, tmp_path, monkeypatch):
     save_table_model(tmp_path / "model", table, "pooled")
     monkeypatch.setattr(exporting, "TOLERANCE", 0.0)
-    with pytest.raises(
-        ValueError, match=r"Expected outputs of ONNX within 0.0 of torch's, found a difference"
-    ):
+    with pytest.raises(ValueError, match=r"Expected outputs of ONNX within 0.0 of torch's, found a difference"):
         export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
@@ -124,16 +115,8 @@ EARLIER = {"family": "tabbert", "labels": [], "config": {}, "pad_token_id": 0, "
         {"letter.txt": "dear"},
         {"serving.json": "{}", "thesis.docx": "years"},  # a service of somebody else
         {"serving.json": "{}"},
-        {
-            "serving.json": json.dumps(EARLIER),
-            "model.onnx": "",
-            "notes.txt": "mine",
-        },  # before files were listed
-        {
-            "serving.json": json.dumps(EARLIER | {"files": ["model.onnx"]}),
-            "model.onnx": "",
-            "vocab.txt": "mine",
-        },
+        {"serving.json": json.dumps(EARLIER), "model.onnx": "", "notes.txt": "mine"},  # before files were listed
+        {"serving.json": json.dumps(EARLIER | {"files": ["model.onnx"]}), "model.onnx": "", "vocab.txt": "mine"},
         {"serving.json": json.dumps(EARLIER | {"files": ["model.onnx"]}), "sub/data.csv": "mine"},
     ],
 )
@@ -141,9 +124,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path, files):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    with pytest.raises(
-        ValueError, match="Expected a new folder, or one of an earlier export and nothing else"
-    ):
+    with pytest.raises(ValueError, match="Expected a new folder, or one of an earlier export and nothing else"):
         export_checkpoint("nowhere", tmp_path)
     assert {name: (tmp_path / name).read_text() for name in files} == files
 
@@ -274,9 +255,7 @@ def test_an_unknown_image_processor_is_refused(tmp_path):
     class OddImageProcessor(MMBTImageProcessor):
         pass
 
-    with pytest.raises(
-        ValueError, match=r"Expected an image processor that resizes.*found OddImageProcessor"
-    ):
+    with pytest.raises(ValueError, match=r"Expected an image processor that resizes.*found OddImageProcessor"):
         exporting.serving_settings(
             MMBTForClassification.config_class(), MMBTProcessor(image_processor=OddImageProcessor())
         )

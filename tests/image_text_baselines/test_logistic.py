@@ -64,22 +64,15 @@ def test_a_regression_as_one_linear_layer_says_the_same():
 
 def test_a_feature_that_hardly_varies_gets_no_enormous_weight():
     train, validation = rows_of(300, 3, 0.5, 0), rows_of(300, 3, 0.5, 1)
-    dead = [
-        Split(np.hstack([one.features, 1e-30 * one.features[:, :1]]), one.labels)
-        for one in (train, validation)
-    ]
+    dead = [Split(np.hstack([one.features, 1e-30 * one.features[:, :1]]), one.labels) for one in (train, validation)]
     weights, _ = fit_logistic(*dead, num_labels=3).as_linear()
     assert np.abs(weights).max() < 10 and np.abs(weights[:, -1]).max() < 1e-6
 
 
 def test_labels_that_training_does_not_vary_become_biases():
     train, validation = rows_of(200, 3, 0.3, 0), rows_of(200, 3, 0.3, 1)
-    columns = [
-        np.stack([one.labels == 0, np.zeros(200), np.ones(200)], axis=1) for one in (train, validation)
-    ]
-    several = [
-        Split(one.features, two.astype(int)) for one, two in zip((train, validation), columns, strict=True)
-    ]
+    columns = [np.stack([one.labels == 0, np.zeros(200), np.ones(200)], axis=1) for one in (train, validation)]
+    several = [Split(one.features, two.astype(int)) for one, two in zip((train, validation), columns, strict=True)]
     fitted = fit_logistic(*several, num_labels=3)
     weights, biases = fitted.as_linear()
     sigmoid = 1 / (1 + np.exp(-(validation.features @ weights.T + biases)))
@@ -88,9 +81,7 @@ def test_labels_that_training_does_not_vary_become_biases():
     kept = train.labels != 1
     without = fit_logistic(Split(train.features[kept], train.labels[kept]), validation, 3)
     weights, biases = without.as_linear()
-    assert (validation.features @ weights.T + biases)[:, 1].max() == pytest.approx(
-        np.log(RAREST / (1 - RAREST))
-    )
+    assert (validation.features @ weights.T + biases)[:, 1].max() == pytest.approx(np.log(RAREST / (1 - RAREST)))
     alone = fit_logistic(Split(train.features, np.full(200, 2)), validation, 3)  # one class in training
     weights, biases = alone.as_linear()
     assert not weights.any() and biases.argmax() == 2
@@ -101,15 +92,11 @@ def test_the_majority_line_repeats_what_training_meets():
         np.array([0, 0, 1, 2, -100]), "single_label_classification", ScoredRows(np.zeros((2, 3)), None)
     )
     assert classes.scores.tolist() == [[0.5, 0.25, 0.25]] * 2
-    positive = majority_scores(
-        np.array([0, 0, 0, 1]), "single_label_classification", ScoredRows(np.zeros(2), None)
-    )
+    positive = majority_scores(np.array([0, 0, 0, 1]), "single_label_classification", ScoredRows(np.zeros(2), None))
     assert positive.scores.tolist() == [0.25, 0.25]
     labels = np.array([[1, 0], [1, 1]])
     assert majority_scores(
         labels, "multi_label_classification", ScoredRows(np.zeros((1, 2)), None)
     ).scores.tolist() == [[1.0, 0.5]]
     targets = np.array([[1.0, np.nan], [3.0, 5.0]])
-    assert majority_scores(targets, "regression", ScoredRows(np.zeros((1, 2)), None)).scores.tolist() == [
-        [2, 5]
-    ]
+    assert majority_scores(targets, "regression", ScoredRows(np.zeros((1, 2)), None)).scores.tolist() == [[2, 5]]

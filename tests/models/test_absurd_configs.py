@@ -11,18 +11,12 @@ CLAIMS = [
     (MMBTConfig, {"text_config": {"model_type": "bert", "num_hidden_layers": 10**7}}, "num_hidden_layers"),
     (MMBTConfig, {"image_config": {"model_type": "resnet", "depths": [3, 10**7, 6, 3]}}, "depths"),
     (MMBTConfig, {"num_image_embeds": 10**6}, "num_image_embeds"),
-    (
-        MMBTBaselineConfig,
-        {"text_config": {"model_type": "bert", "num_hidden_layers": 10**7}},
-        "num_hidden_layers",
-    ),
+    (MMBTBaselineConfig, {"text_config": {"model_type": "bert", "num_hidden_layers": 10**7}}, "num_hidden_layers"),
     (TabBertConfig, {"num_hidden_layers": 10**7}, "num_hidden_layers"),
     (TabBertConfig, {"lstm_num_layers": 10**7}, "lstm_num_layers"),
     (TabBertConfig, {"field_num_layers": 10**7}, "field_num_layers"),
 ]
-CLAIMS += [
-    (kind, {"num_labels": 10**9}, "num_labels") for kind in (MMBTConfig, MMBTBaselineConfig, TabBertConfig)
-]
+CLAIMS += [(kind, {"num_labels": 10**9}, "num_labels") for kind in (MMBTConfig, MMBTBaselineConfig, TabBertConfig)]
 
 
 @pytest.mark.parametrize(("config_class", "claim", "named"), CLAIMS)

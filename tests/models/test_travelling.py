@@ -61,13 +61,9 @@ if sys.argv[1] != "absent":
 def folders(tmp_path_factory) -> list[str]:
     root = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)
-    text = BertConfig(
-        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
-    )
+    text = BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     image = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
-    config = MMBTConfig(
-        text_config=text.to_dict(), image_config=image.to_dict(), cls_token_id=2, sep_token_id=3
-    )
+    config = MMBTConfig(text_config=text.to_dict(), image_config=image.to_dict(), cls_token_id=2, sep_token_id=3)
     MMBTForClassification(config).save_pretrained(root / "mmbt")
     (root / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]))
     reader = ViTImageProcessor(size={"height": 32, "width": 32})

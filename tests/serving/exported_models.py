@@ -9,14 +9,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import (
-    BertConfig,
-    BertModel,
-    PreTrainedTokenizerFast,
-    ViTConfig,
-    ViTImageProcessorPil,
-    ViTModel,
-)
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ViTConfig, ViTImageProcessorPil, ViTModel
 
 from hf_mmtab import MMBTForClassification, MMBTProcessor, TabBertConfig, TabBertProcessor
 from hf_mmtab.models.mmbt import MMBTImageProcessor
@@ -85,9 +78,7 @@ def save_pairs(folder: Path, legacy: bool = False) -> str:
     )
     _spread(model)
     model.save_pretrained(folder / "model")
-    image_processor = (
-        MMBTImageProcessor() if legacy else ViTImageProcessorPil(size={"height": 32, "width": 32})
-    )
+    image_processor = MMBTImageProcessor() if legacy else ViTImageProcessorPil(size={"height": 32, "width": 32})
     kept = {"missing_image": "grey", "transparency": "drop", "upright": False} if legacy else {}
     MMBTProcessor(image_processor, tokenizer, max_length=16, **kept).save_pretrained(folder / "model")
     return str(folder / "model")

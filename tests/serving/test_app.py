@@ -70,9 +70,7 @@ def picture(seed: int) -> bytes:
 
 
 def test_one_and_many_are_answered_as_by_the_predictor(pairs):
-    examples = [{"image": picture(n), "text": "the old sea"} for n in range(3)] + [
-        {"image": None, "text": "new"}
-    ]
+    examples = [{"image": picture(n), "text": "the old sea"} for n in range(3)] + [{"image": None, "text": "new"}]
     sent = [{**e, "image": e["image"] and base64.b64encode(e["image"]).decode()} for e in examples]
     with running(pairs) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)

@@ -14,8 +14,7 @@ MODES = {BILINEAR: InterpolationMode.BILINEAR, BICUBIC: InterpolationMode.BICUBI
 @pytest.mark.parametrize("resample", MODES)
 @pytest.mark.parametrize("size", [(300, 200), (57, 211), (1000, 40), (64, 64), (5, 3), (1, 900)])
 @pytest.mark.skipif(
-    "AVX2" not in torch.backends.cpu.get_cpu_capability()
-    and "AVX512" not in torch.backends.cpu.get_cpu_capability(),
+    "AVX2" not in torch.backends.cpu.get_cpu_capability() and "AVX512" not in torch.backends.cpu.get_cpu_capability(),
     reason="torchvision resizes in floats here",
 )
 def test_pixels_are_those_of_torchvision(size, resample):

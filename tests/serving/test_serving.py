@@ -32,9 +32,7 @@ print(json.dumps(answer))
 
 def answers_alone(folder, given, rows="last"):
     code = ALONE.replace("RULE", repr(rows))
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder), json.dumps(given)], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder), json.dumps(given)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -53,9 +51,7 @@ def assert_same(found, expected):
 def imported(statement: str) -> list[str]:
     """Return which heavy packages a statement imports in a new process."""
     code = f"import sys\n{statement}\nprint([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
-    return eval(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    )
+    return eval(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
 def test_serving_imports_neither_torch_nor_transformers():
@@ -75,9 +71,7 @@ def test_serving_imports_neither_torch_nor_transformers():
     ],
 )
 def test_the_auto_classes_are_registered_as_soon_as_anything_else_is_asked_for(statement):
-    known = (
-        "from transformers import AutoConfig\nassert AutoConfig.for_model('tabbert').model_type == 'tabbert'"
-    )
+    known = "from transformers import AutoConfig\nassert AutoConfig.for_model('tabbert').model_type == 'tabbert'"
     assert imported(f"{statement}\n{known}") == ["torch", "transformers", "datasets"]
 
 

@@ -100,15 +100,11 @@ def test_features_of_the_history_are_those_of_an_obvious_loop(columns, history):
         lately = [r for r in past if seconds[row] - seconds[r] < 86_400]
         expected = {
             "rows before": min(len(past), 100),
-            "log seconds since row -3": np.log1p(seconds[row] - seconds[past[-3]])
-            if len(past) > 2
-            else np.nan,
+            "log seconds since row -3": np.log1p(seconds[row] - seconds[past[-3]]) if len(past) > 2 else np.nan,
             "rows of the last day": len(lately),
             "shop: rows before with this value": len(same),
             "shop: surprise": surprise[row],
-            "shop: log seconds since this value": np.log1p(seconds[row] - seconds[same[-1]])
-            if same
-            else np.nan,
+            "shop: log seconds since this value": np.log1p(seconds[row] - seconds[same[-1]]) if same else np.nan,
             "shop: mean surprise of 3 rows": np.mean([surprise[r] for r in [*past[-2:], row]]),
             "shop: new values in 10 rows": sum(new[r] for r in [*past[-9:], row]),
             "shop: new values of the last day": sum(new[r] for r in [*lately, row]),
@@ -122,17 +118,12 @@ def test_features_of_the_history_are_those_of_an_obvious_loop(columns, history):
             "amount: beyond the mean before at this shop": size[row] - np.mean(here) if here else np.nan,
         }
         for name, value in expected.items():
-            assert found[f"{history}: {name}"][row] == pytest.approx(value, abs=1e-6, nan_ok=True), (
-                row,
-                name,
-            )
+            assert found[f"{history}: {name}"][row] == pytest.approx(value, abs=1e-6, nan_ok=True), (row, name)
 
 
 def test_the_distance_of_an_hour_from_the_usual_goes_around_midnight(columns):
     hours = np.array([23, 1, 12, 0])
-    night = TableColumns(
-        {}, set(), {"hour": hours}, {"hour": 24}, {"": np.zeros(4, int)}, np.arange(4) * HOUR
-    )
+    night = TableColumns({}, set(), {"hour": hours}, {"hour": 24}, {"": np.zeros(4, int)}, np.arange(4) * HOUR)
     found = all_features(night, np.ones(4, bool))["hour: distance from the usual"]
     assert found[1] == pytest.approx(2.0)
     assert found[2] == pytest.approx(12.0)  # usual is midnight
@@ -148,9 +139,7 @@ def test_what_all_histories_had_lately_is_that_of_a_loop(columns):
         lately = before[time[row] - time[before] < 3 * HOUR]
         assert found["rows of the last 3 hours at this shop"][row] == len(lately)
         means = [np.nanmean(size[r]) if np.isfinite(size[r]).any() else np.nan for r in (lately, before)]
-        assert found["amount: mean of the last 3 hours at this shop"][row] == pytest.approx(
-            means[0], nan_ok=True
-        )
+        assert found["amount: mean of the last 3 hours at this shop"][row] == pytest.approx(means[0], nan_ok=True)
         assert found["amount: beyond everybody's mean at this shop"][row] == pytest.approx(
             size[row] - means[1], nan_ok=True
         )

@@ -145,9 +145,7 @@ def test_any_row_of_a_window_is_positive_with_the_probability_that_not_all_are_n
     assert per_window.rows.tolist() == judged_rows(any_row["test"]).row.tolist()
 
 
-def test_of_very_many_training_rows_all_positive_ones_are_kept_and_the_others_weighted(
-    dataset, table, monkeypatch
-):
+def test_of_very_many_training_rows_all_positive_ones_are_kept_and_the_others_weighted(dataset, table, monkeypatch):
     cut = windows_of(table, "last")
     whole = TableBaselines(table, cut, threads=1)
     monkeypatch.setattr(running, "MOST_TRAINING_ROWS", 500)
@@ -223,9 +221,7 @@ def test_a_plan_without_anything_to_make_features_of_is_refused(dataset, tmp_pat
 
 def test_what_a_baseline_cannot_do_is_named(dataset, table, tmp_path):
     cut = windows_of(table, "last")
-    with pytest.raises(
-        ValueError, match="Expected a baseline among amount, boosted_rows, boosted_history, found 'x'"
-    ):
+    with pytest.raises(ValueError, match="Expected a baseline among amount, boosted_rows, boosted_history, found 'x'"):
         run_baseline("x", table, dataset, cut)
     with pytest.raises(ValueError, match=r"found train\. Add validation"):
         run_baseline("amount", table, dataset, {"train": cut["train"]})
@@ -248,7 +244,5 @@ def test_what_a_baseline_cannot_do_is_named(dataset, table, tmp_path):
         run_baseline("amount", bare, dataset, {"train": None, "validation": None})
     unknown = dataset.remove_columns("bad").add_column("bad", [0, 1] * 400 + [None] * 700)
     half = prepared(unknown, tmp_path / "half")
-    with pytest.raises(
-        ValueError, match="Expected validation rows with a label to fit baselines on, found none"
-    ):
+    with pytest.raises(ValueError, match="Expected validation rows with a label to fit baselines on, found none"):
         run_baseline("boosted_rows", half, unknown, windows_of(half, "last"), threads=1)

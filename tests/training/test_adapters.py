@@ -43,12 +43,7 @@ def pictures():
     torch.manual_seed(1)
     ids, mask = [torch.tensor([2, 5 + i % 7, 6, 3]) for i in range(32)], torch.ones(4, dtype=torch.long)
     return [
-        {
-            "input_ids": ids[i],
-            "attention_mask": mask,
-            "pixel_values": torch.randn(3, 32, 32) + i % 2,
-            "labels": i % 2,
-        }
+        {"input_ids": ids[i], "attention_mask": mask, "pixel_values": torch.randn(3, 32, 32) + i % 2, "labels": i % 2}
         for i in range(32)
     ]
 
@@ -119,9 +114,7 @@ def test_a_resumed_run_of_adapters_ends_as_one_without_a_stop(tmp_path):
     resumed = trained(
         tmp_path / "resumed", "mmbt", str(tmp_path / "whole" / "checkpoint-8"), load_best_model_at_end=False
     )
-    for (name, one), (_, other) in zip(
-        whole.model.named_parameters(), resumed.model.named_parameters(), strict=True
-    ):
+    for (name, one), (_, other) in zip(whole.model.named_parameters(), resumed.model.named_parameters(), strict=True):
         assert torch.equal(one, other), name
 
 

@@ -95,9 +95,7 @@ def test_parts_of_a_model_with_adapters_keep_their_names(tmp_path):
 
 def test_weights_by_class_name_need_a_config(tmp_path):
     args = toy_arguments(tmp_path, class_weights={"cat": 2.0})
-    with pytest.raises(
-        ValueError, match=r"need the names in `model.config.label2id`, and this model has none"
-    ):
+    with pytest.raises(ValueError, match=r"need the names in `model.config.label2id`, and this model has none"):
         MMTabTrainer(PlainModel(), args)
     counted = toy_arguments(tmp_path, class_weights="balanced")
     assert MMTabTrainer(PlainModel(), counted, label_counts=[1, 2, 3]).compute_loss_func is not None
@@ -112,7 +110,5 @@ def test_without_arguments_it_trains_into_the_folder_of_trainer(tmp_path, monkey
 
 
 def test_arguments_of_trainer_are_an_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(
-        TypeError, match=r"found TrainingArguments\. MMTabTrainingArguments takes every keyword"
-    ):
+    with pytest.raises(TypeError, match=r"found TrainingArguments\. MMTabTrainingArguments takes every keyword"):
         MMTabTrainer(toy_model(), TrainingArguments(str(tmp_path)))

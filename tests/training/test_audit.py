@@ -50,9 +50,7 @@ def test_reason_frozen_until(tmp_path):
     trainer = toy_trainer(tmp_path, freeze={"text_encoder": "2 epochs"})
     ask = Ask(trainer, "text_encoder", step=10)
     trainer.train()
-    assert ask.answer == (
-        "text_encoder has not moved in 10 optimizer steps: frozen until step 16 (2 epochs)."
-    )
+    assert ask.answer == ("text_encoder has not moved in 10 optimizer steps: frozen until step 16 (2 epochs).")
 
 
 def test_reason_frozen_forever(tmp_path):
@@ -82,18 +80,14 @@ def test_reason_learning_rate_still_0(tmp_path):
     trainer = toy_trainer(tmp_path, lr_scheduler_type="linear", warmup_steps=10)
     ask = Ask(trainer, "classifier", step=1)
     trainer.train()
-    assert ask.answer == (
-        "classifier has not moved in 1 optimizer steps: the learning rate is still 0 (warm-up)."
-    )
+    assert ask.answer == ("classifier has not moved in 1 optimizer steps: the learning rate is still 0 (warm-up).")
 
 
 def test_reason_not_in_the_optimizer(tmp_path):
     model = toy_model()
     options = {"optimizers": (torch.optim.SGD(model.encoder.parameters(), lr=0.1), None)}
     answer = trained(tmp_path, model, trainer_options=options).audit.explain("classifier")
-    assert answer == (
-        "classifier has not moved in 24 optimizer steps: none of its parameters are in the optimizer."
-    )
+    assert answer == ("classifier has not moved in 24 optimizer steps: none of its parameters are in the optimizer.")
 
 
 class CutGraph(ToyModel):
@@ -234,21 +228,14 @@ class Break(TrainerCallback):
 def test_the_part_that_went_non_finite_first_is_named_at_its_step(tmp_path, monkeypatch, value, interval):
     warned = []
     monkeypatch.setattr("hf_mmtab.training.audit.update_audit.logger.warning", warned.append)
-    settings = {
-        "audit_steps": interval,
-        "audit_plot": True,
-        "num_train_epochs": 1,
-        "logging_strategy": "steps",
-    }
+    settings = {"audit_steps": interval, "audit_plot": True, "num_train_epochs": 1, "logging_strategy": "steps"}
     trainer = toy_trainer(tmp_path, **settings, logging_steps=1)
     trainer.add_callback(Break(value))
     trainer.train()
     if value == value:  # tanh makes infinity finite again, so the loss says nothing: the next record does
         assert "weights of pooler are NaN or infinite" in warned[0]
     else:
-        assert warned[0].startswith(
-            "Step 3: weights of pooler are NaN or infinite. Resume from an earlier checkpoint"
-        )
+        assert warned[0].startswith("Step 3: weights of pooler are NaN or infinite. Resume from an earlier checkpoint")
         assert warned[1].startswith("Step 4: weights of text_encoder, image_encoder, ")
         answer = "its weights hold NaN or infinite values since step 3"
         assert trainer.audit.explain("pooler").endswith(f"{answer}.") and answer in trainer.audit.table()
@@ -305,10 +292,7 @@ def test_reason_schedule_of_the_learning_rate_at_its_end(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     short = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / 4))
     trainer = trained(
-        tmp_path,
-        model,
-        freeze={"text_encoder": "1 epoch"},
-        trainer_options={"optimizers": (optimizer, short)},
+        tmp_path, model, freeze={"text_encoder": "1 epoch"}, trainer_options={"optimizers": (optimizer, short)}
     )
     assert trainer.audit.explain("text_encoder") == (
         "text_encoder has not moved in 24 optimizer steps: the learning rate is 0 since step 4: its schedule "
@@ -361,9 +345,7 @@ def test_no_step_yet(tmp_path):
 
 
 def test_unknown_part_is_an_error(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"Unknown part 'bert'\. The audit knows: text_encoder, image_encoder"
-    ):
+    with pytest.raises(ValueError, match=r"Unknown part 'bert'\. The audit knows: text_encoder, image_encoder"):
         trained(tmp_path, num_train_epochs=1).audit.explain("bert")
 
 
@@ -412,9 +394,7 @@ def test_frozen_bands_follow_the_boundaries_between_records():
 
 
 def test_table_and_plot_are_written(tmp_path):
-    trainer = trained(
-        tmp_path, audit_plot=True, freeze={"text_encoder": "1 epoch", "image_encoder": "forever"}
-    )
+    trainer = trained(tmp_path, audit_plot=True, freeze={"text_encoder": "1 epoch", "image_encoder": "forever"})
     table = (tmp_path / "update_audit.txt").read_text()
     assert table.strip() == trainer.audit.table()
     assert [line.split()[0] for line in table.splitlines()[2:4]] == ["text_encoder", "image_encoder"]
@@ -439,9 +419,7 @@ def run_folder(tmp_path_factory):
 def test_comparison_names_what_moved_between_two_checkpoints(run_folder):
     text = compare_checkpoints(run_folder / "checkpoint-8", run_folder / "checkpoint-16")
     lines = text.splitlines()
-    assert lines[0] == (
-        "Moved: classifier, embeddings, pooler, projection. Unchanged: text_encoder, image_encoder."
-    )
+    assert lines[0] == ("Moved: classifier, embeddings, pooler, projection. Unchanged: text_encoder, image_encoder.")
     rows = {line.split("  ")[0]: line for line in lines}
     assert rows["text_encoder"].endswith("unchanged, bit for bit")
     assert rows["image_encoder (statistics)"].endswith("changed")

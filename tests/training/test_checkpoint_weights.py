@@ -172,14 +172,10 @@ def test_a_plain_module_loads_too(tmp_path):
 
 def test_a_checkpoint_of_another_model_is_an_error(tmp_path):
     torch.save({"weight": torch.ones(2, 2), "gain": torch.ones(2)}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(
-        ValueError, match=r"do not fit Linear: 1 are absent .*\(bias\), 1 do not belong .*\(gain\)"
-    ):
+    with pytest.raises(ValueError, match=r"do not fit Linear: 1 are absent .*\(bias\), 1 do not belong .*\(gain\)"):
         load_weights(torch.nn.Linear(2, 2), tmp_path)
     t.ViTModel(t.ViTConfig(**VIT, image_size=16, patch_size=8)).save_pretrained(tmp_path / "no_head")
-    with pytest.raises(
-        ValueError, match=r"do not fit ViTForImageClassification: 2 are absent .*classifier.bias"
-    ):
+    with pytest.raises(ValueError, match=r"do not fit ViTForImageClassification: 2 are absent .*classifier.bias"):
         load_weights(vit_classifier(), tmp_path / "no_head")
 
 

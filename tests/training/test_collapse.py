@@ -92,9 +92,7 @@ def test_without_the_key_a_run_goes_on_and_says_that_it_ends_worse(tmp_path):
     trainer = trainer_of(tmp_path, collapse_factor=None)
     trainer.train()
     assert collapse_notes(trainer.state.log_history) == []
-    assert (
-        "The run ends worse than it began: loss" in course_notes(trainer.state.log_history, trainer.args)[0]
-    )
+    assert "The run ends worse than it began: loss" in course_notes(trainer.state.log_history, trainer.args)[0]
 
 
 def test_without_a_checkpoint_the_collapse_is_told(tmp_path):

@@ -30,9 +30,7 @@ def test_results_equal_recomputing(tmp_path):
     plain = run(tmp_path / "plain", feature_cache=False)
     assert cached.model.image_calls < plain.model.image_calls
     assert largest_difference(weights(cached.model), weights(plain.model)) < 1e-6
-    losses = [
-        [row["eval_loss"] for row in t.state.log_history if "eval_loss" in row] for t in (cached, plain)
-    ]
+    losses = [[row["eval_loss"] for row in t.state.log_history if "eval_loss" in row] for t in (cached, plain)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
@@ -44,9 +42,7 @@ def test_picture_encoder_runs_once_per_row_while_frozen(tmp_path):
 
 def test_second_run_reads_what_the_first_stored(tmp_path):
     run(tmp_path / "first", feature_cache_dir=str(tmp_path / "features"), freeze={"image_encoder": "forever"})
-    second = run(
-        tmp_path / "second", feature_cache_dir=str(tmp_path / "features"), freeze={"image_encoder": "forever"}
-    )
+    second = run(tmp_path / "second", feature_cache_dir=str(tmp_path / "features"), freeze={"image_encoder": "forever"})
     assert second.model.image_calls == 0
 
 
@@ -60,10 +56,7 @@ def test_other_weights_or_rows_have_another_key(tmp_path):
 def test_random_inputs_switch_the_cache_off(tmp_path, capsys):
     trainer = run(tmp_path, rows=ToyRows(32, random=True), show_freeze_report=True, eval_strategy="no")
     assert trainer.model.image_calls == 5 * 8
-    assert (
-        "Feature cache off for image_encoder: ['pixel_values'] of the same rows differ"
-        in capsys.readouterr().out
-    )
+    assert "Feature cache off for image_encoder: ['pixel_values'] of the same rows differ" in capsys.readouterr().out
 
 
 class NoFingerprint(ToyRows):
@@ -88,9 +81,7 @@ def test_declared_augmentation_switches_the_cache_off(tmp_path, capsys):
             return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
     options = {"data_collator": Augmenting(), "eval_dataset": None}
-    toy_trainer(
-        tmp_path, trainer_options=options, feature_cache=True, freeze=FROZEN, show_freeze_report=True
-    ).train()
+    toy_trainer(tmp_path, trainer_options=options, feature_cache=True, freeze=FROZEN, show_freeze_report=True).train()
     assert "augmentation makes ['pixel_values'] random" in capsys.readouterr().out
 
 
@@ -111,11 +102,7 @@ def test_budget_switches_the_cache_off(tmp_path, capsys):
 
 
 def test_oldest_store_makes_room(tmp_path):
-    options = {
-        "feature_cache_dir": str(tmp_path / "features"),
-        "feature_cache_budget": "3KB",
-        "eval_strategy": "no",
-    }
+    options = {"feature_cache_dir": str(tmp_path / "features"), "feature_cache_budget": "3KB", "eval_strategy": "no"}
     run(tmp_path / "a", **options)
     run(tmp_path / "b", toy_model(seed=1), **options)
     assert len(list((tmp_path / "features").iterdir())) == 1
@@ -184,11 +171,7 @@ def test_thaw_inside_an_epoch_computes_that_whole_epoch(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True])
 def test_loader_workers_see_the_thaw(tmp_path, persistent):
-    options = {
-        "dataloader_num_workers": 2,
-        "dataloader_persistent_workers": persistent,
-        "num_train_epochs": 4,
-    }
+    options = {"dataloader_num_workers": 2, "dataloader_persistent_workers": persistent, "num_train_epochs": 4}
     cached = run(tmp_path / "cached", **options)
     plain = run(tmp_path / "plain", feature_cache=False, **options)
     assert cached.model.image_calls < plain.model.image_calls
@@ -216,10 +199,7 @@ def test_features_are_padded_to_the_mask_of_the_batch():
         mask = torch.stack([(torch.arange(6) < len(row["input_ids"])).long() for row in rows])
         return {"input_ids": ids, "attention_mask": mask}
 
-    rows = [
-        {"input_ids": [1, 2], "row_states": torch.ones(4, 3)},
-        {"input_ids": [1], "row_states": torch.ones(2, 3)},
-    ]
+    rows = [{"input_ids": [1, 2], "row_states": torch.ones(4, 3)}, {"input_ids": [1], "row_states": torch.ones(2, 3)}]
     batch = FeatureCollator(collator, {"encoder": spec})(rows)
     assert set(batch) == {"attention_mask", "row_states"}
     assert batch["row_states"].shape == (2, 12, 3)

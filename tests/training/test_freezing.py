@@ -58,17 +58,12 @@ def test_unknown_part_names_the_known_ones():
 
 
 def test_unknown_layers_name_those_there_are():
-    with pytest.raises(
-        ValueError, match=r"layers: bert\.encoder\.layer\.N with N from 0 to 2 \(for example 'bert"
-    ):
+    with pytest.raises(ValueError, match=r"layers: bert\.encoder\.layer\.N with N from 0 to 2 \(for example 'bert"):
         find_part(tiny_bert(), "bert.encoder.layer.[7-9]")
 
 
 def test_part_can_be_a_pattern_of_module_paths():
-    assert find_part(tiny_bert(), "bert.encoder.layer.[01]") == (
-        "bert.encoder.layer.0",
-        "bert.encoder.layer.1",
-    )
+    assert find_part(tiny_bert(), "bert.encoder.layer.[01]") == ("bert.encoder.layer.0", "bert.encoder.layer.1")
     assert find_part(tiny_bert(), "bert.enc*") == ("bert.encoder",)
 
 
@@ -133,8 +128,7 @@ def test_gradual_unfreezing_goes_from_the_top_down():
 
 
 @pytest.mark.parametrize(
-    "value",
-    ["4 epochs to 2 epochs", "2 epochs to 2 epochs", "from forever", ["1 epoch", "30 steps to 20 steps"]],
+    "value", ["4 epochs to 2 epochs", "2 epochs to 2 epochs", "from forever", ["1 epoch", "30 steps to 20 steps"]]
 )
 def test_stretch_that_freezes_nothing_is_an_error(value):
     with pytest.raises(ValueError, match="freezes nothing: a stretch must end after it begins"):
@@ -205,9 +199,7 @@ def test_part_is_still_until_its_thaw_and_moves_after(tmp_path, accumulation):
 
 
 def test_frozen_again_means_still_again_without_momentum_or_decay(tmp_path):
-    _, history = run_watched(
-        tmp_path, weight_decay=0.1, freeze={"text_encoder": ["1 epoch", "from 2 epochs"]}
-    )
+    _, history = run_watched(tmp_path, weight_decay=0.1, freeze={"text_encoder": ["1 epoch", "from 2 epochs"]})
     assert moved(history[0], history[8], "encoder") == 0.0
     assert moved(history[8], history[16], "encoder") > 0
     assert moved(history[16], history[24], "encoder") == 0.0
@@ -261,9 +253,7 @@ def test_what_the_user_froze_inside_a_scheduled_part_stays_frozen(tmp_path, monk
     trainer.train()
     assert moved(before, weights(model), "encoder.0") == 0.0
     assert moved(before, weights(model), "encoder.1") > 0
-    assert (
-        "4 parameters of scheduled parts did not require gradients before training, e.g. encoder.0" in said[0]
-    )
+    assert "4 parameters of scheduled parts did not require gradients before training, e.g. encoder.0" in said[0]
     # The second run reads what the user wanted, not what the first run's schedule left behind.
     toy_trainer(tmp_path, model, freeze={"text_encoder": "1 epoch"}).train()
     assert moved(before, weights(model), "encoder.0") == 0.0
@@ -366,9 +356,7 @@ def test_missing_parameters_in_the_optimizer_are_an_error_at_step_0(tmp_path):
     optimizer = torch.optim.AdamW(model.classifier.parameters())
     options = {"optimizers": (optimizer, None)}
     trainer = toy_trainer(tmp_path, model, trainer_options=options, freeze={"text_encoder": "1 epoch"})
-    with pytest.raises(
-        RuntimeError, match=r"text_encoder trains from step 8 \(1 epoch\) on, but 12 of its 12"
-    ):
+    with pytest.raises(RuntimeError, match=r"text_encoder trains from step 8 \(1 epoch\) on, but 12 of its 12"):
         trainer.train()
 
 

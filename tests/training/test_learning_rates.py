@@ -41,9 +41,7 @@ def test_learning_rate_falls_from_layer_to_layer(tmp_path):
 
 
 def test_thawed_part_warms_up_on_its_own(tmp_path):
-    trainer, seen = rates_of(
-        tmp_path, freeze={"text_encoder": "1 epoch"}, thaw_warmup={"text_encoder": "4 steps"}
-    )
+    trainer, seen = rates_of(tmp_path, freeze={"text_encoder": "1 epoch"}, thaw_warmup={"text_encoder": "4 steps"})
     assert [row["text_encoder"] for row in seen[8:13]] == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2])
     assert {row["classifier"] for row in seen} == {1e-2}
     assert trainer.optimizer.param_groups[0]["lr"] == 1e-2
@@ -87,9 +85,7 @@ def test_own_optimizer_with_part_learning_rates_is_an_error(tmp_path):
 
     model = toy_model()
     options = {"optimizers": (torch.optim.SGD(model.parameters(), lr=0.1), None)}
-    trainer = toy_trainer(
-        tmp_path, model, trainer_options=options, part_learning_rates={"text_encoder": 1e-3}
-    )
+    trainer = toy_trainer(tmp_path, model, trainer_options=options, part_learning_rates={"text_encoder": 1e-3})
     with pytest.raises(ValueError, match="need the Trainer to build the optimizer"):
         trainer.train()
 
@@ -99,16 +95,12 @@ def test_endless_warmup_after_the_thaw_is_an_error(tmp_path):
         toy_trainer(tmp_path, freeze={"text_encoder": "1 epoch"}, thaw_warmup={"text_encoder": "forever"})
 
 
-@pytest.mark.parametrize(
-    "freeze, warns", [({"image_encoder": "1 epoch"}, True), ({"text_encoder": "1 epoch"}, False)]
-)
+@pytest.mark.parametrize("freeze, warns", [({"image_encoder": "1 epoch"}, True), ({"text_encoder": "1 epoch"}, False)])
 def test_warmup_of_a_part_that_never_thaws_warns(tmp_path, monkeypatch, freeze, warns):
     said = []
     monkeypatch.setattr("hf_mmtab.training.callbacks.logger.warning", said.append)
     toy_trainer(tmp_path, rows=8, freeze=freeze, thaw_warmup={"text_encoder": "2 steps"}).train()
-    message = (
-        "thaw_warmup of text_encoder has no effect: the freeze schedule never thaws a part of this name."
-    )
+    message = "thaw_warmup of text_encoder has no effect: the freeze schedule never thaws a part of this name."
     assert (message in said) == warns
 
 

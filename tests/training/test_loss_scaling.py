@@ -9,13 +9,7 @@ from transformers import Trainer, TrainingArguments
 from hf_mmtab.training import MMTabTrainer
 from hf_mmtab.training.loss_scaling import uses_num_items
 
-TINY = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "pad_token_id": 0,
-}
+TINY = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 0}
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
@@ -69,30 +63,12 @@ class Rows(torch.utils.data.Dataset):
 
 def gradient_norms(trainer_class, args_class, folder, kind, batch, accumulation):
     torch.manual_seed(0)
-    options = {
-        "audit": False,
-        "max_grad_norm": 1e9,
-        "logging_strategy": "steps",
-        "logging_steps": 1,
-        "optim": "sgd",
-    }
+    options = {"audit": False, "max_grad_norm": 1e9, "logging_strategy": "steps", "logging_steps": 1, "optim": "sgd"}
     args = toy_arguments(folder, **options, num_train_epochs=1, train_sampling_strategy="sequential")
     args.per_device_train_batch_size, args.gradient_accumulation_steps = batch, accumulation
     if args_class is TrainingArguments:
-        names = (
-            "per_device_train_batch_size",
-            "gradient_accumulation_steps",
-            "max_grad_norm",
-            "logging_strategy",
-        )
-        names += (
-            "logging_steps",
-            "optim",
-            "num_train_epochs",
-            "train_sampling_strategy",
-            "learning_rate",
-            "report_to",
-        )
+        names = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_grad_norm", "logging_strategy")
+        names += ("logging_steps", "optim", "num_train_epochs", "train_sampling_strategy", "learning_rate", "report_to")
         args = TrainingArguments(str(folder), use_cpu=True, **{name: getattr(args, name) for name in names})
     trainer = trainer_class(model=MODELS[kind][0](), args=args, train_dataset=Rows(kind))
     trainer.train()
@@ -107,9 +83,7 @@ def test_gradient_norm_does_not_depend_on_accumulation(tmp_path, kind):
         for batch in (1, 2):
             cut = gradient_norms(MMTabTrainer, None, tmp_path, kind, batch, 4 // batch)
             assert cut == pytest.approx(whole, rel=1e-5)
-        assert gradient_norms(Trainer, TrainingArguments, tmp_path, kind, 2, 2) == pytest.approx(
-            whole, rel=1e-5
-        )
+        assert gradient_norms(Trainer, TrainingArguments, tmp_path, kind, 2, 2) == pytest.approx(whole, rel=1e-5)
     elif kind != "bert_masked":  # a mean over few labels is not the mean of two means
         assert gradient_norms(MMTabTrainer, None, tmp_path, kind, 2, 2) == pytest.approx(whole, rel=1e-5)
 

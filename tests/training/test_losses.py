@@ -21,9 +21,7 @@ def test_zero_logits_give_log_of_the_number_of_classes():
 
 
 def test_zero_logits_give_log_2_for_several_labels():
-    assert ClassificationLoss("bce")(output(torch.zeros(4, 3)), torch.ones(4, 3)).item() == pytest.approx(
-        math.log(2)
-    )
+    assert ClassificationLoss("bce")(output(torch.zeros(4, 3)), torch.ones(4, 3)).item() == pytest.approx(math.log(2))
 
 
 def test_class_weights_multiply_each_example():
@@ -92,10 +90,7 @@ def test_labels_are_counted_in_every_form():
         ({"class_weights": "balanced"}, "needs the number of training examples per class"),
         ({"class_weights": {"cat": 2.0}}, r"Unknown classes \['cat'\]"),
         ({"loss": "bce", "class_weights": {"LABEL_0": 2.0}}, "class_weights belong to one class per example"),
-        (
-            {"loss": "focal", "pos_weight": {"LABEL_0": 2.0}},
-            "pos_weight is for several labels per example",
-        ),
+        ({"loss": "focal", "pos_weight": {"LABEL_0": 2.0}}, "pos_weight is for several labels per example"),
     ],
 )
 def test_weights_that_do_not_fit_are_errors(tmp_path, changes, message):
@@ -110,9 +105,7 @@ def test_weights_by_class_name_follow_the_class_ids():
     assert loss.weights.tolist() == [1.0, 1.0, 5.0]
 
 
-@pytest.mark.parametrize(
-    "settings", [{"class_weights": "balanced"}, {"loss": "focal"}, {"loss": "cross_entropy"}]
-)
+@pytest.mark.parametrize("settings", [{"class_weights": "balanced"}, {"loss": "focal"}, {"loss": "cross_entropy"}])
 def test_gradient_does_not_depend_on_accumulation(tmp_path, settings):
     found = []
     for batch, accumulation in ((8, 1), (2, 4)):

@@ -40,14 +40,10 @@ class Collator:
 
 def tiny_mmbt(seed=0, **changes):
     torch.manual_seed(seed)
-    text = BertConfig(
-        vocab_size=99, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
+    text = BertConfig(vocab_size=99, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     image = ResNetConfig(embedding_size=8, layer_type="basic", hidden_sizes=[8, 8], depths=[1, 1])
     return MMBTForClassification(
-        MMBTConfig(
-            text_config=text, image_config=image, num_labels=3, cls_token_id=1, sep_token_id=2, **changes
-        )
+        MMBTConfig(text_config=text, image_config=image, num_labels=3, cls_token_id=1, sep_token_id=2, **changes)
     )
 
 
@@ -76,9 +72,7 @@ def train(folder, **changes):
 @pytest.mark.parametrize("pooling", ["avg", "none"])
 def test_stored_regions_equal_recomputing(tmp_path, pooling):
     model = {"image_pooling": pooling}
-    cached, few = train(
-        tmp_path / "cached", model=tiny_mmbt(**model), feature_cache=True, eval_strategy="epoch"
-    )
+    cached, few = train(tmp_path / "cached", model=tiny_mmbt(**model), feature_cache=True, eval_strategy="epoch")
     plain, many = train(tmp_path / "plain", model=tiny_mmbt(**model), eval_strategy="epoch")
     assert few < many
     assert largest_difference(weights(cached.model), weights(plain.model)) < 1e-6
@@ -96,9 +90,7 @@ def test_augmented_pictures_are_computed_each_time_and_the_log_says_so(tmp_path,
 
 
 def test_budget_that_is_too_small_computes_each_time_with_the_same_result(tmp_path, capsys):
-    cached, calls = train(
-        tmp_path / "a", feature_cache=True, feature_cache_budget="100", show_freeze_report=True
-    )
+    cached, calls = train(tmp_path / "a", feature_cache=True, feature_cache_budget="100", show_freeze_report=True)
     assert "which feature_cache_budget" in capsys.readouterr().out
     plain, _ = train(tmp_path / "b")
     assert calls == 1 + 4 * 4  # one batch to measure the size
@@ -117,19 +109,13 @@ def test_statistics_of_a_frozen_resnet_stand_still_and_drift_in_mode_train(tmp_p
         model = tiny_mmbt()
         before = weights(model)
         trainer, _ = train(
-            tmp_path / mode,
-            model=model,
-            freeze={"image_encoder": "forever"},
-            frozen_mode=mode,
-            num_train_epochs=1,
+            tmp_path / mode, model=model, freeze={"image_encoder": "forever"}, frozen_mode=mode, num_train_epochs=1
         )
         after = weights(model)
         image = [name for name in before if name.startswith("model.image_model")]
         statistics = [name for name in image if name.rpartition(".")[2] in ("running_mean", "running_var")]
         assert statistics
-        assert all(
-            moved(before, after, name) == 0 for name in image if "running" not in name and "num_b" not in name
-        )
+        assert all(moved(before, after, name) == 0 for name in image if "running" not in name and "num_b" not in name)
         assert all((moved(before, after, name) > 0) == (mode == "train") for name in statistics)
         drift = trainer.audit.position.statuses["image_encoder"].statistics_since_start
         assert (drift > 0) == (mode == "train")

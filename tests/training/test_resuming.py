@@ -31,12 +31,7 @@ WATCHING = {
 }
 VARIANTS = {
     "linear": {"lr_scheduler_type": "linear", "warmup_steps": 3, "thaw_warmup": {"text_encoder": "5 steps"}},
-    "plateau": {
-        **WATCHING,
-        "lr_scheduler_type": "reduce_lr_on_plateau",
-        "warmup_steps": 3,
-        "plateau_patience": 0,
-    },
+    "plateau": {**WATCHING, "lr_scheduler_type": "reduce_lr_on_plateau", "warmup_steps": 3, "plateau_patience": 0},
     "bertadam": {"optim_preset": "bertadam", "warmup_steps": 0.1},
     "accumulation": {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
     "stopping": {**WATCHING, "early_stopping_patience": 2, "num_train_epochs": 8, "learning_rate": 1e-4},
@@ -67,17 +62,13 @@ def assert_same_run(first, second):
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert first.state.global_step == second.state.global_step
     assert first.optimizer.param_groups[0]["lr"] == second.optimizer.param_groups[0]["lr"]
-    records = [
-        read_records(Path(trainer.args.output_dir) / "update_audit.jsonl") for trainer in (first, second)
-    ]
+    records = [read_records(Path(trainer.args.output_dir) / "update_audit.jsonl") for trainer in (first, second)]
     assert records[0] == records[1]
     evaluations = [[e["eval_loss"] for e in t.state.log_history if "eval_loss" in e] for t in (first, second)]
     assert evaluations[0] == evaluations[1]
 
 
-SLOW_VARIANTS = [
-    pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name not in ("linear", "plateau")
-]
+SLOW_VARIANTS = [pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name not in ("linear", "plateau")]
 
 
 @pytest.mark.parametrize("variant", ["linear", "plateau", *SLOW_VARIANTS])
@@ -120,9 +111,7 @@ def test_resuming_with_another_schedule_that_changes_the_optimizer_is_an_error(t
         run(tmp_path, "linear", interrupt=9)
     settings = {**SETTINGS, **VARIANTS["linear"], "freeze": {"image_encoder": "forever"}}
     trainer = build({"folder": str(tmp_path), "settings": settings, "model": MODEL})
-    with pytest.raises(
-        ValueError, match=r"was saved for other parts than this run trains.*'forever' may not come"
-    ):
+    with pytest.raises(ValueError, match=r"was saved for other parts than this run trains.*'forever' may not come"):
         trainer.train(resume_from_checkpoint=True)
 
 

@@ -16,9 +16,7 @@ class Windows(torch.utils.data.Dataset):
     def __init__(self):
         generator = torch.Generator().manual_seed(0)
         self.windows = [
-            torch.stack(
-                [torch.randint(start, end, (2 + i % 4,), generator=generator) for start, end in FIELDS], dim=1
-            )
+            torch.stack([torch.randint(start, end, (2 + i % 4,), generator=generator) for start, end in FIELDS], dim=1)
             for i in range(24)
         ]
 
@@ -54,9 +52,7 @@ def train(folder, flatten, **changes):
         **sizes,
     )
     model = TabBertLstmForSequenceClassification(config)
-    args = toy_arguments(
-        folder, freeze={"encoder": "3 epochs"}, num_train_epochs=4, learning_rate=1e-3, **changes
-    )
+    args = toy_arguments(folder, freeze={"encoder": "3 epochs"}, num_train_epochs=4, learning_rate=1e-3, **changes)
     trainer = MMTabTrainer(model, args, train_dataset=Windows(), data_collator=collate)
     calls, encode = [0], type(model).encode
 

@@ -137,9 +137,7 @@ def test_hyperparameters_are_searched_from_python_under_a_freeze_schedule(tmp_pa
         save_strategy="no",
     )  # fmt: skip
     rows = Rows()
-    trainer = MMTabTrainer(
-        None, arguments, model_init=lambda trial=None: Net(), train_dataset=rows, eval_dataset=rows
-    )
+    trainer = MMTabTrainer(None, arguments, model_init=lambda trial=None: Net(), train_dataset=rows, eval_dataset=rows)
     best = trainer.hyperparameter_search(
         lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)},
         n_trials=2, direction="minimize", backend="optuna",

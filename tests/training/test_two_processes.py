@@ -19,9 +19,7 @@ BERT = {"bert.encoder.layer.[01]": "1 epoch", "bert.embeddings": "2 epochs"}
 SCENARIOS = {
     "thaws": {"settings": {"freeze": TWO_THAWS}},
     "accumulation": {"settings": {"freeze": TWO_THAWS, "gradient_accumulation_steps": 2}},
-    "off_on_off": {
-        "settings": {"freeze": {"text_encoder": ["1 epoch", "from 2 epochs"], "image_encoder": 0.5}}
-    },
+    "off_on_off": {"settings": {"freeze": {"text_encoder": ["1 epoch", "from 2 epochs"], "image_encoder": 0.5}}},
     "gradual": {"settings": {"gradual_unfreezing": {"text_encoder": "6 steps"}}},
     # Plain SGD: Adam turns the rounding noise in a gradient that is zero by nature (biases of keys) into steps.
     "checkpointing": {
@@ -29,18 +27,11 @@ SCENARIOS = {
         "settings": {"freeze": BERT, "activation_checkpointing": True, "optim": "sgd", "learning_rate": 0.05},
     },
     "find_unused_off": {"settings": {"freeze": TWO_THAWS, "ddp_find_unused_parameters": False}},
-    "weighted": {
-        "settings": {"freeze": TWO_THAWS, "class_weights": "balanced", "gradient_accumulation_steps": 2}
-    },
+    "weighted": {"settings": {"freeze": TWO_THAWS, "class_weights": "balanced", "gradient_accumulation_steps": 2}},
     # Its loss divides by the labels of the whole batch, which Trainer counts over processes and micro-batches.
     "language_model": {
         "kind": "gpt2",
-        "settings": {
-            "gradient_accumulation_steps": 2,
-            "optim": "sgd",
-            "learning_rate": 0.05,
-            "max_grad_norm": 0.5,
-        },
+        "settings": {"gradient_accumulation_steps": 2, "optim": "sgd", "learning_rate": 0.05, "max_grad_norm": 0.5},
     },
     "bertadam": {"settings": {"freeze": TWO_THAWS, "optim_preset": "bertadam", "warmup_steps": 0.2}},
     "cached": {"settings": {"freeze": {"image_encoder": "2 epochs"}, "feature_cache": True}},
@@ -118,10 +109,7 @@ def test_bf16_equals_one_process_up_to_its_rounding(two_processes, tmp_path):
 def test_frozen_parts_are_not_reduced(two_processes):
     _, facts = results(two_processes / "thaws", "thaws")
     model = build({"folder": str(two_processes / "unused"), "settings": {}}).model
-    size = {
-        name: sum(p.numel() * 4 for p in getattr(model, name).parameters())
-        for name in ("encoder", "image_model")
-    }
+    size = {name: sum(p.numel() * 4 for p in getattr(model, name).parameters()) for name in ("encoder", "image_model")}
     everything = sum(p.numel() * 4 for p in model.parameters())
     per_step = facts[0]["bytes"]
     assert set(per_step[:8]) == {everything - size["encoder"] - size["image_model"]}

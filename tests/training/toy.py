@@ -74,11 +74,7 @@ class ToyModel(PreTrainedModel):
     @property
     def cacheable_features(self):
         return {
-            "image_encoder": {
-                "inputs": ["pixel_values"],
-                "output": "image_regions",
-                "method": "get_image_features",
-            }
+            "image_encoder": {"inputs": ["pixel_values"], "output": "image_regions", "method": "get_image_features"}
         }
 
     def _init_weights(self, module):

@@ -7,12 +7,7 @@ import torch
 from suites import load
 from transformers import BertConfig, ResNetConfig
 
-from hf_mmtab.models.mmbt import (
-    MMBTBaselineConfig,
-    MMBTBaselineForClassification,
-    MMBTConfig,
-    MMBTForClassification,
-)
+from hf_mmtab.models.mmbt import MMBTBaselineConfig, MMBTBaselineForClassification, MMBTConfig, MMBTForClassification
 from hf_mmtab.models.tabbert import (
     TabBertConfig,
     TabBertForMaskedLM,
@@ -32,9 +27,7 @@ TEXT = {
 IMAGE = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 24], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 
 # Tests that do not apply, and why.
-REFUSED = (
-    "loading with missing or other weights is refused by design: nothing is initialised anew without a word"
-)
+REFUSED = "loading with missing or other weights is refused by design: nothing is initialised anew without a word"
 NEVER = {
     "test_can_load_ignoring_mismatched_shapes": REFUSED,
     "test_correct_missing_keys": REFUSED,
@@ -62,11 +55,7 @@ FEATURES = dict.fromkeys(
     "features are one tensor, or a tuple of them",
 )
 NO_WORD_TABLE = dict.fromkeys(
-    [
-        "test_enable_input_require_grads",
-        "test_model_get_set_embeddings",
-        "test_tied_weights_are_sharded_together",
-    ],
+    ["test_enable_input_require_grads", "test_model_get_set_embeddings", "test_tied_weights_are_sharded_together"],
     "there is no trained table of words: a bag sums frozen vectors, a picture has none",
 )
 NO_CHECKPOINTING = dict.fromkeys(
@@ -90,9 +79,7 @@ def without(*reasons: dict[str, str]) -> Any:
 
     def decorate(case: type) -> type:
         for name, reason in {k: v for one in reasons for k, v in one.items()}.items():
-            for full in [
-                one for one in dir(case) if one == name or one.removeprefix(f"{name}_")[:1].isdigit()
-            ]:
+            for full in [one for one in dir(case) if one == name or one.removeprefix(f"{name}_")[:1].isdigit()]:
                 setattr(case, full, unittest.skip(reason)(getattr(case, full)))
         return case
 
@@ -126,26 +113,17 @@ def table_config() -> TabBertConfig:
 
 def rows() -> dict[str, torch.Tensor]:
     columns = [torch.randint(low, high, (BATCH, ROWS)) for low, high in ((4, 9), (11, 19), (19, 39))]
-    return {
-        "input_ids": torch.stack(columns, -1),
-        "attention_mask": torch.ones(BATCH, ROWS, dtype=torch.long),
-    }
+    return {"input_ids": torch.stack(columns, -1), "attention_mask": torch.ones(BATCH, ROWS, dtype=torch.long)}
 
 
 def picture_config() -> MMBTConfig:
     return MMBTConfig(
-        text_config=BertConfig(**TEXT),
-        image_config=ResNetConfig(**IMAGE),
-        num_labels=3,
-        cls_token_id=1,
-        sep_token_id=2,
+        text_config=BertConfig(**TEXT), image_config=ResNetConfig(**IMAGE), num_labels=3, cls_token_id=1, sep_token_id=2
     )
 
 
 def baseline_config() -> MMBTBaselineConfig:
-    return MMBTBaselineConfig(
-        text_config=BertConfig(**TEXT), image_config=ResNetConfig(**IMAGE), num_labels=3
-    )
+    return MMBTBaselineConfig(text_config=BertConfig(**TEXT), image_config=ResNetConfig(**IMAGE), num_labels=3)
 
 
 def bag_config(pictured: bool) -> Any:
@@ -207,10 +185,7 @@ class TabBertModelTest(Table, unittest.TestCase):
 
 
 @without(
-    NEVER,
-    {
-        "test_retain_grad_hidden_states_attentions": "it takes the first output for a tensor, not logits by field"
-    },
+    NEVER, {"test_retain_grad_hidden_states_attentions": "it takes the first output for a tensor, not logits by field"}
 )
 class TabBertForMaskedLMTest(Table, unittest.TestCase):
     all_model_classes = (TabBertForMaskedLM,)

@@ -13,13 +13,7 @@ import pytest
 import suites
 
 HERE = Path(__file__).parent
-CASES = [
-    "TabBertModelTest",
-    "TabBertForMaskedLMTest",
-    "TabBertWindowHeadTest",
-    "TabBertRawLstmTest",
-    "MMBTTest",
-]
+CASES = ["TabBertModelTest", "TabBertForMaskedLMTest", "TabBertWindowHeadTest", "TabBertRawLstmTest", "MMBTTest"]
 CASES += ["ConcatBertTest", "BertBaselineTest", "ImgTest", "BowAloneTest", "ConcatBowTest"]
 FILES = {"models.py": CASES, "processors.py": ["TabBertProcessorTest", "MMBTProcessorTest"]}
 

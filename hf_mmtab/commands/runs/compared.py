@@ -80,9 +80,7 @@ class ComparedRun(Run[AnyRecipe]):
         """Average the last checkpoints, if the recipe asks for a soup."""
         if self.recipe.run.soup:
             self.soup = greedy_soup(trainer, *self.selection)
-            self.notes.append(
-                str(self.soup or "soup: this run has no other checkpoint; its weights stay as they are.")
-            )
+            self.notes.append(str(self.soup or "soup: this run has no other checkpoint; its weights stay as they are."))
             logger.info(self.notes[-1])
 
     def tidy(self, trainer: MMTabTrainer) -> None:
@@ -130,11 +128,7 @@ class ComparedRun(Run[AnyRecipe]):
         assert guess.labels is not None
         guessed = scores_for(kind, guess.labels, guess.probabilities, self.config.id2label).get(metric)
         value = results["metrics"][split].get(metric)
-        if (
-            value is None
-            or guessed is None
-            or (value < guessed if lower_is_better(metric) else value > guessed)
-        ):
+        if value is None or guessed is None or (value < guessed if lower_is_better(metric) else value > guessed):
             return
         what = "the mean of the training rows" if kind == "regression" else "the classes' shares in training"
         self.notes.append(

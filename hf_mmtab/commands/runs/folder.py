@@ -66,11 +66,7 @@ def refuse_folder(recipe: Recipe) -> None:
 def _begins_at(recipe: Recipe, names: set[str]) -> bool:
     """Whether nothing lies in the output folder but a recipe, written by hand, and this run follows it."""
     record = recipe.folder / RECIPE_FILE
-    return (
-        names == {RECIPE_FILE}
-        and not is_run(recipe.folder)
-        and _read_record(record) == recorded(recipe.values)
-    )
+    return names == {RECIPE_FILE} and not is_run(recipe.folder) and _read_record(record) == recorded(recipe.values)
 
 
 def _all_own(folder: Path) -> bool:
@@ -193,10 +189,7 @@ def warn_if_data_changed(done: RunResults, digest: str | None, folder: Path) -> 
 
 
 def select_by(
-    training: MMTabTrainingArguments,
-    metric: str,
-    greater_is_better: bool = True,
-    known: Collection[str] | None = None,
+    training: MMTabTrainingArguments, metric: str, greater_is_better: bool = True, known: Collection[str] | None = None
 ) -> None:
     """Keep the best checkpoint by the task's metric, where the recipe names no other.
 

@@ -103,9 +103,7 @@ def fuse(run: Any, trainer: Any) -> None:
         before, after = times < begin, (times >= begin) & (times < end)
         if len(np.unique(labels[before])) < 2 or not after.any():
             continue
-        logger.info(
-            f"Fusion: the LSTM is trained anew on {int(before.sum()):,} of {len(times):,} labelled rows."
-        )
+        logger.info(f"Fusion: the LSTM is trained anew on {int(before.sum()):,} of {len(times):,} labelled rows.")
         own = sequence_up_to(run, int(begin))
         boosted = fit_trees(features.select(rows[before]), labels[before], rounds, 2, seed)
         places = np.flatnonzero(after)
@@ -134,8 +132,7 @@ def fuse(run: Any, trainer: Any) -> None:
     model.config.fusion = fusion
     statistics, others = torch.from_numpy(features.select(judged).values), torch.from_numpy(known)
     found = {
-        name: float(average_precision_score(truth, model.fuse(name, statistics, others).numpy()))
-        for name in CANDIDATES
+        name: float(average_precision_score(truth, model.fuse(name, statistics, others).numpy())) for name in CANDIDATES
     }
     fusion = {**fusion, "chosen": max(found, key=lambda name: found[name]), "validation": found}
     model.config.fusion = fusion
@@ -203,9 +200,7 @@ def judged_inputs(trainer: Any, windows: WindowDataset) -> tuple[np.ndarray, np.
 def sequence_up_to(run: Any, moment: int) -> np.ndarray:
     """Train the sequence model on labels before a moment; return its log odds of all labelled training rows."""
     train = run.windows["train"]
-    early = WindowDataset(
-        labels_before(train.rows, moment), train.index, train.label, train.skip, train.beside
-    )
+    early = WindowDataset(labels_before(train.rows, moment), train.index, train.label, train.skip, train.beside)
     own = {"eval_strategy": "no", "row_inputs": run.recipe.model.row_inputs}
     with trained_trial(run, early, **own) as (_, trainer):
         return _known(run, *judged_inputs(trainer, train))[1][:, 0]

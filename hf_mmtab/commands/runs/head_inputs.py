@@ -73,9 +73,7 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
     for name in sorted(tried, key="both".__ne__):  # the others find theirs in what is stored for both
         inputs = CANDIDATES[name]
         if "statistics" in inputs and (len(run.table.rows) > MOST_ROWS or not readable):
-            logger.info(
-                f"{name} is not tried: name it with row_inputs for a table of {len(run.table.rows):,} rows."
-            )
+            logger.info(f"{name} is not tried: name it with row_inputs for a table of {len(run.table.rows):,} rows.")
             continue
         _take(run, name, given)
         run.read_beside()
@@ -95,9 +93,7 @@ def _take(run: Any, name: str, statistics: list[str]) -> None:
     """Let a run read what a candidate reads; `statistics` are those of the recipe."""
     model = run.recipe.model
     model.row_inputs = CANDIDATES[name]
-    model.statistics = (
-        numbers_of(run.processor.plan) if name in OF_NUMBERS and statistics == [AUTO] else statistics
-    )
+    model.statistics = numbers_of(run.processor.plan) if name in OF_NUMBERS and statistics == [AUTO] else statistics
     run.processor.statistics = None  # what the previous candidate fitted
 
 

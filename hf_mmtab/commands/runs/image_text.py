@@ -20,14 +20,7 @@ from ...evaluation.prediction_tables import gold_labels, read_probabilities, wri
 from ...evaluation.row_evaluation import HEADLINE
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
-from ...image_text_baselines import (
-    BASELINES,
-    DESCRIPTIONS,
-    FrozenLinear,
-    LinearStarter,
-    inputs_of,
-    pool_by_mean,
-)
+from ...image_text_baselines import BASELINES, DESCRIPTIONS, FrozenLinear, LinearStarter, inputs_of, pool_by_mean
 from ...metrics import (
     Thresholds,
     compute_metrics_for,
@@ -236,9 +229,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
 
     def tune(self, scored: ScoredRows) -> list[float] | None:
         """Return the threshold of each of several labels."""
-        return (
-            _thresholds(scored).values if self.config.problem_type == "multi_label_classification" else None
-        )
+        return _thresholds(scored).values if self.config.problem_type == "multi_label_classification" else None
 
     def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
         """Return title, labels and predictions."""
@@ -264,9 +255,7 @@ def _thresholds(scored: ScoredRows) -> Thresholds:
     return cross_fitted_thresholds(scored.probabilities, scored.labels)
 
 
-def predict_rows(
-    trainer: MMTabTrainer, task: ImageTextTask, rows: datasets.Dataset, processor: Any
-) -> ScoredRows:
+def predict_rows(trainer: MMTabTrainer, task: ImageTextTask, rows: datasets.Dataset, processor: Any) -> ScoredRows:
     """Return the scores of every row, gathered over all processes."""
     output = trainer.predict(task.encode(rows, processor))  # type: ignore[arg-type]
     problem_type = trainer.model.config.problem_type
@@ -274,19 +263,13 @@ def predict_rows(
     return ScoredRows(probabilities, np.asarray(output.label_ids))
 
 
-def judge_image_text(
-    scored: Mapping[str, ScoredRows], config: Any, main: str, bootstrap: int
-) -> dict[str, Any]:
+def judge_image_text(scored: Mapping[str, ScoredRows], config: Any, main: str, bootstrap: int) -> dict[str, Any]:
     """Judge splits of pictures with texts: rows are independent, and every class is judged."""
     return judge_splits(scored, config, main, bootstrap, "row", HEADLINE[config.problem_type], per_class=True)
 
 
 def ablate_modalities(
-    task: ImageTextTask,
-    trainer: MMTabTrainer,
-    rows: datasets.Dataset,
-    processor: Any,
-    intact: Mapping[str, float],
+    task: ImageTextTask, trainer: MMTabTrainer, rows: datasets.Dataset, processor: Any, intact: Mapping[str, float]
 ) -> list[AblationRow]:
     """Blank and shuffle one input at a time, if the model reads more than one.
 
@@ -313,10 +296,7 @@ def ablate_modalities(
 
 
 def image_text_facts(
-    results: RunResults,
-    config: Any,
-    scored: Mapping[str, ScoredRows],
-    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    results: RunResults, config: Any, scored: Mapping[str, ScoredRows], rows: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
     """Return the fields of `RunFacts` that are those of pictures with texts.
 

@@ -17,9 +17,7 @@ from .own_names import CACHE_FOLDER, COMPARISON_FILE, RUN_OF_SEVERAL, TABLE_FOLD
 
 INVENTORY_FILE = ".hf_mmtab.json"
 # Large or still growing: known by name and place alone.
-_NOT_HASHED = re.compile(
-    rf"(?:[^/]+/)?(?:{TABLE_FOLDER}|{CACHE_FOLDER})/.*|(?:.*/)?runs/[^/]+/events\.out\.tfevents.*"
-)
+_NOT_HASHED = re.compile(rf"(?:[^/]+/)?(?:{TABLE_FOLDER}|{CACHE_FOLDER})/.*|(?:.*/)?runs/[^/]+/events\.out\.tfevents.*")
 # What a checkpoint has at least one of, and what only a tokenizer writes.
 _SAVED = ("*.safetensors", "optimizer*", "trainer_state.json", "hf_mmtab_*.py")
 _OF_TOKENIZER = re.compile(
@@ -57,9 +55,7 @@ def write_inventory(folder: Path, foreign: Iterable[str] = ()) -> None:
         foreign: names that are others', see `foreign_names`.
     """
     foreign = set(foreign)
-    names = [
-        name for name in _own_looking(folder) if name not in foreign and _run_of(folder, name)[0] == folder
-    ]
+    names = [name for name in _own_looking(folder) if name not in foreign and _run_of(folder, name)[0] == folder]
     _write(folder, {name: _facts(folder, name) for name in names if not _always_own(folder, name)})
 
 
@@ -188,7 +184,5 @@ def _digest_of_checkpoint(path: Path) -> str | None:
 
 
 def _write(folder: Path, files: Files | None) -> None:
-    about = (
-        "Written by hf_mmtab: this folder holds a run, or several; files: what it wrote, once it is finished"
-    )
+    about = "Written by hf_mmtab: this folder holds a run, or several; files: what it wrote, once it is finished"
     write_whole(folder / INVENTORY_FILE, json.dumps({"about": about, "files": files}, indent=1) + "\n")

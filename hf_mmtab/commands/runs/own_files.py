@@ -42,9 +42,7 @@ def _is_earlier_run(folder: Path) -> bool:
     kept = {folder / "freeze_schedule.json": "freeze", **dict.fromkeys(states, "global_step")}
     made = [folder / TABLE_FOLDER, *(folder / CACHE_FOLDER).glob("*-" + "[0-9a-f]" * 24)]
     rows = [*made[0].glob("rows/rows.json"), *made[0].glob("processor*/preprocessor_config.json")]
-    return bool(
-        rows or made[1:] or _has_results(folder) or any(key in _content(f) for f, key in kept.items())
-    )
+    return bool(rows or made[1:] or _has_results(folder) or any(key in _content(f) for f, key in kept.items()))
 
 
 def _has_results(folder: Path) -> bool:

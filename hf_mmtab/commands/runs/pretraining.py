@@ -12,13 +12,7 @@ from ...data.encoded_rows import SPLITS
 from ...data.shifted_windows import ShiftedWindows
 from ...data.splits import leak_check
 from ...data.windows import WindowDataset
-from ...evaluation.cell_baselines import (
-    FieldScore,
-    field_scores,
-    field_table,
-    guess_masked_cells,
-    most_frequent_ids,
-)
+from ...evaluation.cell_baselines import FieldScore, field_scores, field_table, guess_masked_cells, most_frequent_ids
 from ...evaluation.cell_errors import surest_cell_errors
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
@@ -174,10 +168,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "windows": {split: len(cut) for split, cut in self.windows.items()},
             "leaks": self.leaks,
             "skipped": self.table.skipped,
-            "details": {
-                "data": data_summary(self.table),
-                "parameters": parameters(trainer.model.num_parameters()),
-            },
+            "details": {"data": data_summary(self.table), "parameters": parameters(trainer.model.num_parameters())},
         }
 
     def _compare_with_guesses(self, trainer: Any, split: str) -> list[FieldScore]:

@@ -103,9 +103,7 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
         return self.shared or self.folder
 
 
-class ImageTextRecipe(
-    Recipe[ImageTextTask, ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments]
-):
+class ImageTextRecipe(Recipe[ImageTextTask, ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments]):
     """Fine-tuning on pictures with texts."""
 
     types = (ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments, MMTabTrainingArguments)

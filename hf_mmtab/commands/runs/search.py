@@ -82,16 +82,12 @@ def _check(recipe: Recipe, space: Mapping[str, Any]) -> None:
     check_keys(space, {name for kind in recipe.types for name in field_types(kind)}, "search")
     for key, wanted in space.items():
         if not isinstance(wanted, list) or len(wanted) < 2:
-            raise ValueError(
-                f"Expected search.{key} to be [lowest, highest] or a list of choices, found {wanted!r}."
-            )
+            raise ValueError(f"Expected search.{key} to be [lowest, highest] or a list of choices, found {wanted!r}.")
         for value in wanted:
             try:
                 recipe.variant(recipe.shared, **{key: value})
             except (ValueError, TypeError) as error:
-                raise ValueError(
-                    f"Expected values of {key} in search.{key}, found {value!r}. {error}"
-                ) from error
+                raise ValueError(f"Expected values of {key} in search.{key}, found {value!r}. {error}") from error
 
 
 def _earlier(path: Path, space: Mapping[str, Any]) -> list[dict[str, Any]]:

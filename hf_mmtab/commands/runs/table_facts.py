@@ -22,11 +22,7 @@ from ...tasks import PreparedTable
 from ...tasks.table_heads import HEADS, WITHOUT_ENCODER
 from .table_notes import later_rows_note
 
-_JUDGED = {
-    "last": "the last row of {rows}",
-    "any": "whether any row of {rows} is one",
-    "every": "every row, in {rows}",
-}
+_JUDGED = {"last": "the last row of {rows}", "any": "whether any row of {rows} is one", "every": "every row, in {rows}"}
 MODELS = DESCRIPTIONS | {
     MAJORITY: DESCRIPTION,
     "lstm": "LSTM over TabBERT's row vectors",

@@ -119,9 +119,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         else:
             self.selection = ("average_precision" if model.config.num_labels == 2 else "macro_f1", True)
         self.sampler = epoch_sampler(recipe.run, self.windows["train"], recipe.training.seed)
-        self.leaks = {
-            split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED
-        }
+        self.leaks = {split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
         self.notes += inputs_note(self.inputs)
         if recipe.model.pretrained is not None:
@@ -148,9 +146,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
             data.eval_stride = apart
         folder = recipe.shared_folder / TABLE_FOLDER
         self.table = task.prepare(data, folder, recipe.model.pretrained, needs_label=True)
-        windows = {
-            split: task.windows(data, self.table.rows, split, label) for split in ("train", *EVALUATED)
-        }
+        windows = {split: task.windows(data, self.table.rows, split, label) for split in ("train", *EVALUATED)}
         self.windows = with_labels(windows)
         self.processor = self.table.processor
 

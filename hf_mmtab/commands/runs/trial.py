@@ -12,9 +12,7 @@ from .own_names import CACHE_FOLDER
 
 
 @contextmanager
-def trained_trial(
-    run: Any, train: WindowDataset | None = None, **changes: Any
-) -> Iterator[tuple[Any, MMTabTrainer]]:
+def trained_trial(run: Any, train: WindowDataset | None = None, **changes: Any) -> Iterator[tuple[Any, MMTabTrainer]]:
     """Yield a `HeadRun` like the given one and its trainer, trained; its folder is removed at the end.
 
     Args:
@@ -24,19 +22,12 @@ def trained_trial(
     """
     recipe = run.recipe
     with tempfile.TemporaryDirectory(prefix="trial-") as scratch:
-        changes |= {
-            "output_dir": scratch,
-            "save_strategy": "no",
-            "load_best_model_at_end": False,
-            "audit": False,
-        }
+        changes |= {"output_dir": scratch, "save_strategy": "no", "load_best_model_at_end": False, "audit": False}
         changes |= {"early_stopping_patience": None, "push_to_hub": False, "report_to": "none"}
         trial = type(run)(recipe.variant(recipe.shared, **changes), run.is_reference)
         data, training = trial.recipe.data, trial.recipe.training
         data.stride, data.eval_stride = recipe.data.stride, recipe.data.eval_stride
-        cache = (
-            recipe.shared_folder / CACHE_FOLDER
-        )  # what a frozen encoder gives depends on no label and no head
+        cache = recipe.shared_folder / CACHE_FOLDER  # what a frozen encoder gives depends on no label and no head
         training.feature_cache_dir = recipe.training.feature_cache_dir or str(cache)
         trial.table, trial.processor = run.table, run.processor
         trial.windows = run.windows if train is None else {**run.windows, "train": train}

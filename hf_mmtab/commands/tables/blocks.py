@@ -73,9 +73,7 @@ class EncodedTable:
         """
         rows, plan = self.rows, self.processor.plan
         number = rows.entity_of(places)
-        columns = {
-            name: pa.array(rows.entity_names[name][number].to_arrow()) for name in rows.entity_names.columns
-        }
+        columns = {name: pa.array(rows.entity_names[name][number].to_arrow()) for name in rows.entity_names.columns}
         if plan.time is not None:
             columns[plan.time] = self.times(places)
         return columns | {"row": pa.array(self.numbers(places).astype(np.int64) - self.earlier)}
@@ -98,13 +96,9 @@ class EncodedTable:
         plan = self.processor.plan
         kind = pa.schema(self.dataset.features.arrow_schema).field(plan.time).type
         if pa.types.is_floating(kind):
-            return pa.array(
-                raw * 1e3 if plan.time_unit == "ns" else raw / MICROSECONDS[plan.time_unit or "s"]
-            )
+            return pa.array(raw * 1e3 if plan.time_unit == "ns" else raw / MICROSECONDS[plan.time_unit or "s"])
         if pa.types.is_integer(kind):
-            return pa.array(
-                raw * 1000 if plan.time_unit == "ns" else raw // MICROSECONDS[plan.time_unit or "us"]
-            )
+            return pa.array(raw * 1000 if plan.time_unit == "ns" else raw // MICROSECONDS[plan.time_unit or "us"])
         return pa.array(raw.astype("datetime64[us]"))
 
 
@@ -151,9 +145,7 @@ class WindowCut:
     max_gap: float | None = None
     stride: int | None = None
 
-    def blocks(
-        self, rows: EncodedRows, size: int = BLOCK_ROWS
-    ) -> Iterator[tuple[WindowDataset, JudgedRows, int]]:
+    def blocks(self, rows: EncodedRows, size: int = BLOCK_ROWS) -> Iterator[tuple[WindowDataset, JudgedRows, int]]:
         """Yield windows that cover about `size` rows at a time, which rows they judge, and how many they cover."""
         begins = np.zeros(len(rows), dtype=bool)
         begins[rows.entity_starts] = True
@@ -190,9 +182,7 @@ class WindowCut:
 @contextmanager
 def scoring_into(
     options: argparse.Namespace, model: Any, cut: WindowCut, spreadsheet_safe: bool = False
-) -> Iterator[
-    tuple[EncodedTable, Iterator[tuple[WindowDataset, JudgedRows]], Callable[[dict[str, pa.Array]], None]]
-]:
+) -> Iterator[tuple[EncodedTable, Iterator[tuple[WindowDataset, JudgedRows]], Callable[[dict[str, pa.Array]], None]]]:
     """Encode the input of a command, and open its output, which appears when it is whole.
 
     Args:
@@ -209,9 +199,7 @@ def scoring_into(
         scratch = draft / TABLE_FOLDER
         scratch.mkdir()
         state = getattr(options, "state", None)
-        table = encode_table(
-            options.checkpoint, options.input, scratch, options.task, options.on_bad_record, state
-        )
+        table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record, state)
         model.check_processor(table.processor.fingerprint)
         beside = beside_ids(table, model.config.statistics, getattr(model, "reads_times", False))
         with progress_bar(total=len(table.rows), unit=" rows", desc="Scoring") as progress:

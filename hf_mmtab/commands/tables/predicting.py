@@ -46,12 +46,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
     with scoring_into(options, model, cut, options.spreadsheet_safe) as (table, blocks, write):
         for windows, judged in blocks:
             batches = run_windows(
-                lambda **inputs: model(**inputs).logits,
-                windows,
-                table.processor,
-                options.batch_size,
-                device,
-                bf16,
+                lambda **inputs: model(**inputs).logits, windows, table.processor, options.batch_size, device, bf16
             )
             pieces = [logits for logits, _ in batches]
             logits = judged_logits(pieces, judged.window, judged.place) if every else np.concatenate(pieces)
@@ -68,9 +63,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
         new = None if not table.earlier else np.flatnonzero(table.numbers() >= table.earlier)
         moved = field_drift(table.rows, table.processor, new)
         notes = drift_notes(moved, table.rows, table.processor, "new rows")
-        warn_each(
-            [*notes, *(["`hf-mmtab drift CHECKPOINT INPUT OUT.html` shows all fields."] if notes else [])]
-        )
+        warn_each([*notes, *(["`hf-mmtab drift CHECKPOINT INPUT OUT.html` shows all fields."] if notes else [])])
     return count, len(table.skipped)
 
 
@@ -94,11 +87,7 @@ def score_columns(logits: np.ndarray, config: Any) -> dict[str, pa.Array]:
     """
     names, values = label_names(config), probabilities_from_logits(logits, config.problem_type)
     if config.problem_type == "regression":
-        return {
-            f"predicted_{name}": pa.array(values[:, i].astype(np.float32)) for i, name in enumerate(names)
-        }
+        return {f"predicted_{name}": pa.array(values[:, i].astype(np.float32)) for i, name in enumerate(names)}
     decided = decide(values, config.problem_type, config.threshold)
     columns = {"prediction": pa.array([names[number] for number in decided])}
-    return columns | {
-        f"probability_{name}": pa.array(values[:, i].astype(np.float32)) for i, name in enumerate(names)
-    }
+    return columns | {f"probability_{name}": pa.array(values[:, i].astype(np.float32)) for i, name in enumerate(names)}

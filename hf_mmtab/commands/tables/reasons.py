@@ -25,12 +25,7 @@ def rows_to_explain(logits: np.ndarray, config: Any) -> np.ndarray:
 
 
 def table_reasons(
-    count: int,
-    model: Any,
-    table: EncodedTable,
-    windows: WindowDataset,
-    judged: JudgedRows,
-    logits: np.ndarray,
+    count: int, model: Any, table: EncodedTable, windows: WindowDataset, judged: JudgedRows, logits: np.ndarray
 ) -> dict[str, pa.Array]:
     """Return the columns of reasons for the judged rows of some windows.
 

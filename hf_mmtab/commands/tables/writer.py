@@ -24,9 +24,7 @@ def check_suffix(out: Path) -> None:
 
 
 @contextmanager
-def table_writer(
-    path: Path, suffix: str, spreadsheet_safe: bool = False
-) -> Iterator[Callable[[pa.Table], Any]]:
+def table_writer(path: Path, suffix: str, spreadsheet_safe: bool = False) -> Iterator[Callable[[pa.Table], Any]]:
     """Open a file to which tables of one schema are appended: Parquet, JSON lines or CSV (lists as JSON).
 
     Args:

@@ -1,12 +1,6 @@
 """MMBT and its baselines. `register()` makes them known to the Auto classes."""
 
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoProcessor,
-)
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSequenceClassification, AutoProcessor
 
 from .collating_mmbt import MMBTCollator
 from .configuration_baselines import MMBTBaselineConfig
@@ -23,9 +17,7 @@ def register() -> None:
     AutoModel.register(MMBTConfig, MMBTModel, exist_ok=True)
     AutoModelForSequenceClassification.register(MMBTConfig, MMBTForClassification, exist_ok=True)
     AutoConfig.register("mmbt_baseline", MMBTBaselineConfig, exist_ok=True)
-    AutoModelForSequenceClassification.register(
-        MMBTBaselineConfig, MMBTBaselineForClassification, exist_ok=True
-    )
+    AutoModelForSequenceClassification.register(MMBTBaselineConfig, MMBTBaselineForClassification, exist_ok=True)
     AutoProcessor.register(MMBTConfig, MMBTProcessor, exist_ok=True)
     AutoProcessor.register(MMBTBaselineConfig, MMBTProcessor, exist_ok=True)
     # One class under both names: asked for either backend, the Auto class finds it without a warning.

@@ -67,9 +67,7 @@ class MMBTBaselineConfig(PictureAndTextConfig):
 
     def validate_parts(self) -> None:
         if self.text_config is not None and self.bow_vocab_size is not None:
-            raise ValueError(
-                "Expected text_config or bow_vocab_size, found both: a baseline has one text part."
-            )
+            raise ValueError("Expected text_config or bow_vocab_size, found both: a baseline has one text part.")
 
     def _travels_as(self) -> dict[str, str]:
         return {

@@ -57,19 +57,14 @@ class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
     def validate_sizes(self) -> None:
         for part in ("text_config", "image_config"):
             refuse_absurd_sizes(getattr(self, part), SIZES, f"{part}.")
-        refuse_absurd_sizes(
-            self, ("image_hidden_size", "bow_vocab_size", "bow_embedding_size", "hidden_sizes")
-        )
+        refuse_absurd_sizes(self, ("image_hidden_size", "bow_vocab_size", "bow_embedding_size", "hidden_sizes"))
 
     def validate_labels(self) -> None:
         validate_label_options(self)
 
     @classmethod
     def from_text_image_configs(
-        cls,
-        text_config: PreTrainedConfig | None = None,
-        image_config: PreTrainedConfig | None = None,
-        **kwargs: Any,
+        cls, text_config: PreTrainedConfig | None = None, image_config: PreTrainedConfig | None = None, **kwargs: Any
     ) -> Any:
         """Compose configurations; a misspelt keyword is an error here, where plain construction keeps it."""
         refuse_unknown_fields(cls, kwargs)

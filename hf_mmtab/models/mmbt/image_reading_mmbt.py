@@ -30,9 +30,7 @@ def is_missing(source: Any) -> bool:
     return source is None or (isinstance(source, str) and source == "")
 
 
-def read_image(
-    source: Any, *, min_side: int = 1024, background: int | None = 255, upright: bool = True
-) -> Image.Image:
+def read_image(source: Any, *, min_side: int = 1024, background: int | None = 255, upright: bool = True) -> Image.Image:
     """Decode one picture to 8-bit RGB.
 
     Args:
@@ -117,8 +115,7 @@ def _open(source: Any) -> Image.Image:
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8:
             raise ImageReadError(
-                f"Expected an array of uint8 (0–255), found {source.dtype}. Multiply and cast it, or pass a "
-                "PIL image."
+                f"Expected an array of uint8 (0–255), found {source.dtype}. Multiply and cast it, or pass a PIL image."
             )
         return Image.fromarray(source)
     raise ImageReadError(

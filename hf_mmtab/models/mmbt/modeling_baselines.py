@@ -143,10 +143,7 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         return model.eval()
 
     def get_text_features(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return the feature of each text, `(batch, hidden)`: zero where `attention_mask` is all 0."""
         return self.encode_texts(input_ids, attention_mask, token_type_ids).pooler_output  # type: ignore[return-value]

@@ -91,9 +91,7 @@ class MMBTPreTrainedModel(FromVisionAndText, PreTrainedModel):
             without_pooler(text_model)
         model = cls(config)
         base: Any = model.base_model
-        base.text_model.load_state_dict(
-            {**base.text_model.state_dict(), **text_model.state_dict(), **segments}
-        )
+        base.text_model.load_state_dict({**base.text_model.state_dict(), **text_model.state_dict(), **segments})
         base.image_model.load_state_dict({**base.image_model.state_dict(), **image_model.state_dict()})
         if base.segment_embeddings is not None and config.num_segments == 3:
             mean_of_first_two(base.segment_embeddings.weight)
@@ -220,9 +218,7 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _embed_words(
-        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _embed_words(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
         if input_ids is not None and inputs_embeds is None:
             return self.get_input_embeddings()(input_ids)
         if inputs_embeds is not None and input_ids is None:
@@ -267,9 +263,7 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
             )
         return regions
 
-    def _stand_in_for_absent(
-        self, image: torch.Tensor, image_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _stand_in_for_absent(self, image: torch.Tensor, image_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Hide the tokens of absent pictures from attention, or put the learned vector in their place.
 
         NOTE[DIFF] An absent picture is masked. The original reads a grey picture for it; the processor's `legacy`

@@ -11,13 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from transformers import (
-    AutoImageProcessor,
-    AutoTokenizer,
-    BaseImageProcessor,
-    BatchFeature,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoImageProcessor, AutoTokenizer, BaseImageProcessor, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
 from .glove_mmbt import glove_tokenizer
@@ -69,13 +63,9 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         parts = {"image_processor": image_processor, "tokenizer": tokenizer}
         present = {name: part for name, part in parts.items() if part is not None}
         if not present:
-            raise ValueError(
-                "Expected an image processor, a tokenizer or both, found neither. Pass at least one."
-            )
+            raise ValueError("Expected an image processor, a tokenizer or both, found neither. Pass at least one.")
         if max_length < 4:
-            raise ValueError(
-                f"Expected max_length of at least 4 (a pair needs 3 special tokens), found {max_length}."
-            )
+            raise ValueError(f"Expected max_length of at least 4 (a pair needs 3 special tokens), found {max_length}.")
         _check_choice("missing_image", missing_image, ("mask", "grey"))
         _check_choice("transparency", transparency, ("white", "drop"))
         if tokenizer is not None and tokenizer.pad_token_id is None:
@@ -187,12 +177,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         """
         if isinstance(images, Mapping) and not {"bytes", "path"} & set(images):
             return BatchFeature(self._encode_columns(images))
-        grouped = {
-            "padding": padding,
-            "max_length": max_length,
-            "truncation": truncation,
-            **(text_kwargs or {}),
-        }
+        grouped = {"padding": padding, "max_length": max_length, "truncation": truncation, **(text_kwargs or {})}
         if unknown := sorted(set(grouped) - {"padding", "max_length", "truncation"}):
             raise TypeError(f"Expected padding, max_length and truncation in text_kwargs, found {unknown}.")
         padding, max_length = grouped["padding"], grouped["max_length"]
@@ -209,9 +194,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         data: dict[str, Any] = {}
         if self.tokenizer is not None:
             if texts is None:
-                raise ValueError(
-                    "Expected `text`, found None. Pass one text (it may be empty) for each picture."
-                )
+                raise ValueError("Expected `text`, found None. Pass one text (it may be empty) for each picture.")
             limit = (max_length or self.max_length) if grouped["truncation"] else sys.maxsize
             encoded = self._encode_texts(texts, pairs, limit)
             if padding:

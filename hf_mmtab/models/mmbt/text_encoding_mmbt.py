@@ -98,10 +98,7 @@ def pad_texts(encoded: Encoded, pad_token_id: int, length: int | None = None) ->
     """Pad on the right to `length`, or to the longest text, but to one token at least."""
     longest = length or max([1, *map(len, encoded["input_ids"])])
     fill = {"input_ids": pad_token_id}
-    return {
-        name: [row + [fill.get(name, 0)] * (longest - len(row)) for row in rows]
-        for name, rows in encoded.items()
-    }
+    return {name: [row + [fill.get(name, 0)] * (longest - len(row)) for row in rows] for name, rows in encoded.items()}
 
 
 def texts_of(row: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:

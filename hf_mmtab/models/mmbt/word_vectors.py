@@ -38,9 +38,7 @@ def load_word_vectors(path: str | os.PathLike) -> torch.Tensor:
                 # A few words of GloVe 840B contain blanks: the numbers are the last ones.
                 vectors[parts[0]] = np.array(parts[-size:], dtype=np.float32)
             except ValueError as error:
-                raise ValueError(
-                    f"{path}, line {number}: expected {size} numbers after the word ({error})."
-                ) from None
+                raise ValueError(f"{path}, line {number}: expected {size} numbers after the word ({error}).") from None
     if not vectors:
         raise ValueError(f"{path}: expected lines of a word and its numbers, found an empty file.")
     table = np.stack([np.zeros(size, np.float32)] * len(SPECIAL_TOKENS) + list(vectors.values()))

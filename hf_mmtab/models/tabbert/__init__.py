@@ -14,10 +14,7 @@ from .collating_tabbert import TabBertCollator
 from .configuration_tabbert import TabBertConfig
 from .configuration_tabgpt import TabGPT2Config
 from .modeling_tabbert import TabBertForMaskedLM, TabBertMaskedLMOutput, TabBertModel, TabBertPreTrainedModel
-from .modeling_tabbert_boosted import (
-    TabBertBoostedForSequenceClassification,
-    TabBertFusionForSequenceClassification,
-)
+from .modeling_tabbert_boosted import TabBertBoostedForSequenceClassification, TabBertFusionForSequenceClassification
 from .modeling_tabbert_lstm import (
     TabBertLstmForSequenceClassification,
     TabBertMlpForSequenceClassification,

@@ -84,9 +84,7 @@ class BoostedTreesMixin:
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         hub = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
         for name, count in (model.config.trees or {}).items():
-            files = [
-                cached_file(pretrained_model_name_or_path, trees_file(name, i), **hub) for i in range(count)
-            ]
+            files = [cached_file(pretrained_model_name_or_path, trees_file(name, i), **hub) for i in range(count)]
             model.set_trees(name, [_read(str(file)) for file in files])
         return loaded
 

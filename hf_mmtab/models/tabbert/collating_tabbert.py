@@ -105,9 +105,7 @@ class TabBertCollator:
         lengths = torch.tensor([len(w) for w in windows])
         rows = int(lengths.max()) if self.pad_to_rows is None else self.pad_to_rows
         if int(lengths.max()) > rows:
-            raise ValueError(
-                f"Expected at most pad_to_rows={rows} rows, found a window of {int(lengths.max())}."
-            )
+            raise ValueError(f"Expected at most pad_to_rows={rows} rows, found a window of {int(lengths.max())}.")
         input_ids = torch.full((len(windows), rows, fields), self.processor.pad_token_id)
         for i, window in enumerate(windows):
             input_ids[i, : len(window)] = window
@@ -209,13 +207,9 @@ class TabBertCollator:
         """Return a number for each window `(batch,)` that follows from seed, epoch and content; None without seed."""
         if self.seed is None:
             return None
-        run = mixed(
-            mixed(np.array([self.seed], dtype=np.int64).view(np.uint64)) + np.uint64(int(self._epoch))
-        )
+        run = mixed(mixed(np.array([self.seed], dtype=np.int64).view(np.uint64)) + np.uint64(int(self._epoch)))
         real_rows = input_ids.ne(self.processor.pad_token_id).any(dim=-1).sum(dim=1).tolist()
-        contents = [
-            zlib.crc32(ids[:n].tobytes()) for ids, n in zip(input_ids.numpy(), real_rows, strict=True)
-        ]
+        contents = [zlib.crc32(ids[:n].tobytes()) for ids, n in zip(input_ids.numpy(), real_rows, strict=True)]
         return mixed(run ^ np.array(contents, dtype=np.uint64))
 
 
@@ -233,9 +227,7 @@ def counted_uniforms(keys: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
         keys: `(batch,)` uint64, changed in place so that the next call gives other numbers.
         shape: beginning with `batch`.
     """
-    places = np.arange(1, 1 + np.prod(shape[1:], dtype=np.int64), dtype=np.uint64) * np.uint64(
-        0x9E3779B97F4A7C15
-    )
+    places = np.arange(1, 1 + np.prod(shape[1:], dtype=np.int64), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bits = mixed(keys[:, None] + places)  # (batch, places)
     keys[:] = mixed(keys + np.uint64(1))
     return torch.from_numpy((bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)).view(shape)

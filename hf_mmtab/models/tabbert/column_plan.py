@@ -75,13 +75,10 @@ class FieldPlan:
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(
-                    f"Field {self.name!r}: {key} must be one of {', '.join(allowed)}, got"
-                    f" {getattr(self, key)!r}."
+                    f"Field {self.name!r}: {key} must be one of {', '.join(allowed)}, got {getattr(self, key)!r}."
                 )
         if self.kind == "time_part" and self.part not in TIME_PARTS:
-            raise ValueError(
-                f"Field {self.name!r}: part must be one of {', '.join(TIME_PARTS)}, got {self.part!r}."
-            )
+            raise ValueError(f"Field {self.name!r}: part must be one of {', '.join(TIME_PARTS)}, got {self.part!r}.")
         if self.kind in BINNED_KINDS and self.num_bins < 2:
             raise ValueError(f"Field {self.name!r}: num_bins must be at least 2, got {self.num_bins}.")
         for key in ("min_count", "max_values", "hash_buckets"):
@@ -154,9 +151,7 @@ class ColumnPlan:
             raise ValueError(f"special_tokens must contain {missing}, found {list(self.special_tokens)}.")
         for plan in self.fields:
             if self.source(plan) is None:
-                raise ValueError(
-                    f"Field {plan.name!r} of kind {plan.kind} needs the plan's time column: set `time`."
-                )
+                raise ValueError(f"Field {plan.name!r} of kind {plan.kind} needs the plan's time column: set `time`.")
             if self.source(plan) in self.label:
                 raise ValueError(
                     f"Field {plan.name!r} reads {self.source(plan)!r}, which is the label: a label is never"
@@ -172,11 +167,7 @@ class ColumnPlan:
     @property
     def columns(self) -> list[str]:
         """Every column that encoding reads, without the label."""
-        wanted = [
-            *self.entity,
-            *([self.time] if self.time else []),
-            *(str(self.source(f)) for f in self.fields),
-        ]
+        wanted = [*self.entity, *([self.time] if self.time else []), *(str(self.source(f)) for f in self.fields)]
         return list(dict.fromkeys(wanted))
 
     @property

@@ -99,9 +99,7 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
         super().__post_init__(**kwargs)
 
     def _travels_as(self) -> dict[str, str]:
-        saved = next(
-            (name for name in self.architectures or [] if name.endswith("SequenceClassification")), None
-        )
+        saved = next((name for name in self.architectures or [] if name.endswith("SequenceClassification")), None)
         return {
             "AutoConfig": "TabBertConfig",
             "AutoModel": "TabBertModel",
@@ -234,15 +232,12 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
                 raise ValueError(f"Expected numeric_ranges of known columns {list(known)}, found {name!r}.")
             if not known[name][0] <= start < end <= known[name][1]:
                 raise ValueError(
-                    f"Expected numeric_ranges of column {name!r} inside its ids {known[name]}, "
-                    f"found {[start, end]}."
+                    f"Expected numeric_ranges of column {name!r} inside its ids {known[name]}, found {[start, end]}."
                 )
         if not 0 <= self.neighbor_smoothing < 1:
             raise ValueError(f"neighbor_smoothing must be in [0, 1), got {self.neighbor_smoothing}.")
         if self.neighbor_smoothing > 0 and not self.numeric_ranges:
-            raise ValueError(
-                "neighbor_smoothing needs numeric_ranges: which ids of which columns are ordered bins."
-            )
+            raise ValueError("neighbor_smoothing needs numeric_ranges: which ids of which columns are ordered bins.")
 
     def validate_next_row(self):
         if self.next_row and self.flatten:
@@ -310,14 +305,10 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
             )
 
     def validate_choices(self):
-        if self.mlm_loss == "vocab" and (
-            self.adaptive_softmax_threshold is not None or self.neighbor_smoothing
-        ):
+        if self.mlm_loss == "vocab" and (self.adaptive_softmax_threshold is not None or self.neighbor_smoothing):
             raise ValueError("adaptive_softmax_threshold and neighbor_smoothing need mlm_loss='field'.")
         regression = self.problem_type == "regression"
-        if self.classification_loss is not None and regression != (
-            self.classification_loss in ("mse", "rmse")
-        ):
+        if self.classification_loss is not None and regression != (self.classification_loss in ("mse", "rmse")):
             raise ValueError(
                 f"classification_loss={self.classification_loss!r} does not fit problem_type="
                 f"{self.problem_type!r}: mse and rmse are for regression, the others for classes."
@@ -333,11 +324,8 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
             if regression:
                 raise ValueError("class_weights do not apply to problem_type='regression'.")
             if self.classification_loss not in (None, "cross_entropy", "focal"):
-                raise ValueError(
-                    f"class_weights do not apply to classification_loss={self.classification_loss!r}."
-                )
+                raise ValueError(f"class_weights do not apply to classification_loss={self.classification_loss!r}.")
             if len(self.class_weights) != self.num_labels:
                 raise ValueError(
-                    f"Expected one of class_weights per label ({self.num_labels}), "
-                    f"found {len(self.class_weights)}."
+                    f"Expected one of class_weights per label ({self.num_labels}), found {len(self.class_weights)}."
                 )

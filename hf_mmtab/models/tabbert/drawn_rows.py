@@ -42,9 +42,7 @@ def draw_rows(
             readers[field.source] = place
     columns = {name: _draw(fields[i], ids[..., i], uniforms[..., i]) for name, i in readers.items()}
     if plan.time is not None and plan.time not in columns:
-        columns[plan.time] = pa.array(
-            _times(fields, ids, last, seed, own).reshape(-1).astype("datetime64[us]")
-        )
+        columns[plan.time] = pa.array(_times(fields, ids, last, seed, own).reshape(-1).astype("datetime64[us]"))
     return {name: columns[name] for name in plan.columns if name in columns}
 
 
@@ -57,9 +55,7 @@ def _draw(field: Any, ids: np.ndarray, uniforms: np.ndarray) -> pa.Array:
     return pc.if_else(pa.array(known), values, pa.scalar(None, values.type))
 
 
-def _times(
-    fields: Sequence[Any], ids: np.ndarray, last: np.ndarray, seed: int, numbers: Sequence[int]
-) -> np.ndarray:
+def _times(fields: Sequence[Any], ids: np.ndarray, last: np.ndarray, seed: int, numbers: Sequence[int]) -> np.ndarray:
     """Return the microseconds of rows, `(histories, rows)`, increasing in each history."""
     parts = [(i, field) for i, field in enumerate(fields) if isinstance(field, TimePartField)]
     gap = next(((i, field) for i, field in enumerate(fields) if field.plan.kind == "time_gap"), None)
@@ -96,9 +92,7 @@ def _agreement(parts: Sequence[tuple[int, Any]], moments: np.ndarray, ids: np.nd
     flat = pa.array(moments.reshape(-1).astype("datetime64[us]"))
     for place, field in parts:
         wanted = ids[:, place] - field.first_value_id
-        names = np.append(
-            field.values.to_numpy() - field.all_values()[0], -1
-        )  # from 0, as `time_part` counts
+        names = np.append(field.values.to_numpy() - field.all_values()[0], -1)  # from 0, as `time_part` counts
         wanted = names[np.where((wanted >= 0) & (wanted < field.size), wanted, -1)]
         count += time_part(flat, field.part, field.source).reshape(moments.shape) == wanted[:, None]
     return count

@@ -28,9 +28,7 @@ def check_history(table: pa.Table, plan: ColumnPlan, number: int | None = None) 
         )
     if plan.order == "time" and plan.time is not None and plan.time in table.column_names:
         moments = column(table, plan.time)
-        if moments.null_count or not (
-            pa.types.is_temporal(moments.type) or pa.types.is_primitive(moments.type)
-        ):
+        if moments.null_count or not (pa.types.is_temporal(moments.type) or pa.types.is_primitive(moments.type)):
             return  # whatever needs the time says so
         times = microseconds(moments)
         if len(back := np.flatnonzero(times[1:] < times[:-1])):
@@ -162,10 +160,7 @@ class EntityHistory:
 
     def _name(self, number: int) -> str:
         key = next(key for key, one in self.numbers.items() if one == number)
-        return (
-            ", ".join(f"{name} {value!r}" for name, value in zip(self.entity, key, strict=True))
-            or "the table"
-        )
+        return ", ".join(f"{name} {value!r}" for name, value in zip(self.entity, key, strict=True)) or "the table"
 
     def follow(self, later: "EntityHistory") -> np.ndarray:
         """Take in a part that comes after this one; return the gaps in seconds where an entity spans both.
@@ -188,9 +183,5 @@ class EntityHistory:
     def load_state(self, state: dict) -> None:
         """Restore what `state` described."""
         self.first, self.last = (np.array(state[k], dtype=np.int64) for k in ("first", "last"))
-        keys = (
-            zip(*(state["keys"] or {}).values(), strict=True)
-            if self.entity
-            else [()] * min(1, len(self.last))
-        )
+        keys = zip(*(state["keys"] or {}).values(), strict=True) if self.entity else [()] * min(1, len(self.last))
         self.numbers = {key: number for number, key in enumerate(keys)}

@@ -62,11 +62,7 @@ class FieldIds:
         return plain, words, join_arrays([one[2] for one in states.values()])
 
     def load_fitted(
-        self,
-        fitted: dict[str, Any],
-        words: dict[str, list],
-        arrays: dict[str, np.ndarray],
-        fingerprint: str | None,
+        self, fitted: dict[str, Any], words: dict[str, list], arrays: dict[str, np.ndarray], fingerprint: str | None
     ) -> None:
         """Take the fitted fields of the plan from what `save_pretrained` wrote.
 
@@ -91,9 +87,7 @@ class FieldIds:
 
     def _require_fitted(self) -> None:
         if not self._fitted:
-            raise ValueError(
-                "This TabBertProcessor is not fitted yet. Call `fit(rows)` with the training rows first."
-            )
+            raise ValueError("This TabBertProcessor is not fitted yet. Call `fit(rows)` with the training rows first.")
 
     @property
     def fields(self) -> list[str]:
@@ -193,9 +187,7 @@ class FieldIds:
 
         The same cells as text, written in another way, would not be found.
         """
-        return [
-            f.source for f in self._fitted if f.buckets or (f.values is not None and _all_times(f.values))
-        ]
+        return [f.source for f in self._fitted if f.buckets or (f.values is not None and _all_times(f.values))]
 
     def static_fields(self) -> list[bool]:
         """Return for each column whether it is the same in all rows of an entity."""

@@ -190,9 +190,7 @@ class BinnedField(Field):
         bins = places if self.bins is None else self.bins[places]
         low, high = self.edges[bins], self.edges[bins + 1]
         # inner edges lie halfway between neighbouring numbers of training
-        whole = self.plan.transform == "none" and not np.any(
-            np.concatenate([self.edges * 2, self.edges[[0, -1]]]) % 1
-        )
+        whole = self.plan.transform == "none" and not np.any(np.concatenate([self.edges * 2, self.edges[[0, -1]]]) % 1)
         if whole:
             first, last = np.ceil(low), np.where(bins == len(self.edges) - 2, high, np.ceil(high) - 1)
             return first + np.floor(uniforms * (last - first + 1))
@@ -308,9 +306,7 @@ class SignField(FixedField):
         return np.where(np.isnan(values), -1, (values >= 0).astype(np.int8) + (values > 0))
 
     def draw(self, places: np.ndarray, uniforms: np.ndarray) -> pa.Array:
-        return pc.subtract(
-            pc.index_in(super().draw(places, uniforms), value_set=pa.array(self.all_values())), 1
-        )
+        return pc.subtract(pc.index_in(super().draw(places, uniforms), value_set=pa.array(self.all_values())), 1)
 
 
 class TimePartField(FixedField):

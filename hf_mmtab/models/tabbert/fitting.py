@@ -100,11 +100,7 @@ def without_uncovered(plan: ColumnPlan, fields: list[Field]) -> tuple[ColumnPlan
     """
     left_out = {}
     for field in fields:
-        if (
-            field.plan.keep == "covered"
-            and isinstance(field, TimePartField)
-            and (absent := field.uncovered())
-        ):
+        if field.plan.keep == "covered" and isinstance(field, TimePartField) and (absent := field.uncovered()):
             left_out[field.plan.name] = absent
     if not left_out or len(left_out) == len(fields):
         return plan, fields

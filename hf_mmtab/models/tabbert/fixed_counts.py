@@ -43,9 +43,7 @@ class FixedCounts:
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return plain values and arrays from which `load_state` restores the same counts."""
-        return {"first": self.first, "last": self.last}, {} if self.counts is None else {
-            "counts": self.counts
-        }
+        return {"first": self.first, "last": self.last}, {} if self.counts is None else {"counts": self.counts}
 
     def load_state(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Restore what `state` returned."""

@@ -111,17 +111,10 @@ def generate_rows(
     if wrong := [tuple(one.shape) for one in known if one.dim() != 2 or one.shape[1] != width]:
         raise ValueError(f"Expected past rows of shape (rows, {width}), found {wrong[0]}.")
     own = range(count) if numbers is None else numbers
-    uniforms = torch.from_numpy(
-        np.stack([np.random.default_rng((seed, n)).random(rows * width) for n in own])
-    )
+    uniforms = torch.from_numpy(np.stack([np.random.default_rng((seed, n)).random(rows * width) for n in own]))
     fields = FieldLogits(config, forbidden)
     half = config.max_rows // 2
-    settings = {
-        "do_sample": False,
-        "use_cache": True,
-        "pad_token_id": config.pad_token_id,
-        "eos_token_id": None,
-    }
+    settings = {"do_sample": False, "use_cache": True, "pad_token_id": config.pad_token_id, "eos_token_id": None}
     made = torch.empty(count, 0, width, dtype=torch.long)
     while made.shape[1] < rows:
         new = min(config.max_rows - half, rows - made.shape[1]) * width

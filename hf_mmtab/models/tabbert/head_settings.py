@@ -63,9 +63,7 @@ def parts_of(row_inputs: str | list[str]) -> tuple[str, ...]:
     """
     given = {row_inputs} if isinstance(row_inputs, str) else set(row_inputs)
     if unknown := sorted(given - {*ROW_PARTS, "both"}):
-        raise ValueError(
-            f"Expected row_inputs among {', '.join(ROW_PARTS)} and both, found {', '.join(unknown)}."
-        )
+        raise ValueError(f"Expected row_inputs among {', '.join(ROW_PARTS)} and both, found {', '.join(unknown)}.")
     if not given:
         raise ValueError(f"Expected row_inputs to name some of {', '.join(ROW_PARTS)}, found none.")
     chosen = given | ({"states", "surprise"} if "both" in given else set())

@@ -15,9 +15,7 @@ def require_columns(fields: list[str], field_ranges: list[list[int]], vocab_size
         ValueError: if a name stands twice, or ranges lack, overlap or leave the vocabulary.
     """
     if len(fields) != len(field_ranges):
-        raise ValueError(
-            f"Expected one id range per column, found fields={fields} and field_ranges={field_ranges}."
-        )
+        raise ValueError(f"Expected one id range per column, found fields={fields} and field_ranges={field_ranges}.")
     if len(set(fields)) != len(fields):
         raise ValueError(f"Expected different names in fields, found {fields}.")
     for name, bounds in zip(fields, field_ranges, strict=True):

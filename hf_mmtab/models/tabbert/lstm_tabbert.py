@@ -17,11 +17,7 @@ class LstmLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        states: torch.Tensor,
-        weight_ih: torch.Tensor,
-        weight_hh: torch.Tensor,
-        bias: torch.Tensor,
+        ctx: Any, states: torch.Tensor, weight_ih: torch.Tensor, weight_hh: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
         """Return the outputs of all steps, `(batch, steps, hidden)`.
 

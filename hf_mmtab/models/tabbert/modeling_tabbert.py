@@ -78,9 +78,7 @@ class TabBertFieldLayer(GradientCheckpointingLayer):
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
         count, fields, width = cells.shape
         query, key, value = self.qkv(cells).view(count, fields, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         dropout = self.dropout_prob if self.training else 0.0
         mixed, _ = attend(self, query, key, value, None, dropout=dropout, scaling=self.scaling)
         mixed = self.output(mixed.reshape(count, fields, width))
@@ -110,9 +108,7 @@ class TabBertEmbeddings(nn.Module):
 
     def __init__(self, config: TabBertConfig):
         super().__init__()
-        self.word_embeddings = nn.Embedding(
-            config.vocab_size, config.cell_hidden_size, padding_idx=config.pad_token_id
-        )
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.cell_hidden_size, padding_idx=config.pad_token_id)
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         return self.word_embeddings(input_ids)  # (batch, rows, fields, cell_hidden)
@@ -267,9 +263,7 @@ class TabBertModel(TabBertPreTrainedModel):
         for name in ("output_attentions", "output_hidden_states"):  # the BERT has a configuration of its own
             if kwargs.get(name) is None:
                 kwargs[name] = getattr(self.config, name)  # type: ignore[literal-required]
-        outputs = self.row_encoder(
-            inputs_embeds=sequence, attention_mask=attention_mask, return_dict=True, **kwargs
-        )
+        outputs = self.row_encoder(inputs_embeds=sequence, attention_mask=attention_mask, return_dict=True, **kwargs)
         return BaseModelOutput(
             last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
@@ -298,9 +292,7 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
 
     def cell_states(self, last_hidden_state: torch.Tensor) -> torch.Tensor:
         """Return one vector per cell, shape `(batch, rows, fields, cell_hidden)`."""
-        states = (
-            last_hidden_state if self.cell_projection is None else self.cell_projection(last_hidden_state)
-        )
+        states = last_hidden_state if self.cell_projection is None else self.cell_projection(last_hidden_state)
         return states.view(states.shape[0], -1, self.config.num_fields, self.config.cell_hidden_size)
 
     @can_return_tuple

@@ -38,10 +38,7 @@ class TabBertBoostedForSequenceClassification(BoostedTreesMixin, TabBertWindowMo
         return {}
 
     def encode(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs: Unpack[TransformersKwargs]
     ) -> BaseModelOutput:
         return BaseModelOutput(self.bias.new_zeros(*input_ids.shape[:2], 0))  # (batch, rows, 0)
 

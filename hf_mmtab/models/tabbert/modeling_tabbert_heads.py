@@ -162,9 +162,7 @@ class TabBertMaskedCellHead(nn.Module):
         sizes = [after - before for before, after in itertools.pairwise(bounds)]
         weights, biases = embeddings.split(sizes), self.bias.split(sizes)
         piece = {start: place for place, start in enumerate(bounds[:-1])}
-        return {
-            field: (weights[piece[start]], biases[piece[start]]) for field, (start, _) in enumerate(ranges)
-        }
+        return {field: (weights[piece[start]], biases[piece[start]]) for field, (start, _) in enumerate(ranges)}
 
     def _decoder(self, field: int) -> nn.Module | None:
         return self.decoder[str(field)] if str(field) in self.decoder else None  # noqa: SIM401, no get() there
@@ -202,9 +200,7 @@ class TabBertMaskedCellHead(nn.Module):
 
     # Shapes depend on the data here; the encoder is what gains from compilation.
     @torch.compiler.disable
-    def forward(
-        self, cell_states: torch.Tensor, cells: MaskedCells, embeddings: torch.Tensor
-    ) -> MaskedCellLoss:
+    def forward(self, cell_states: torch.Tensor, cells: MaskedCells, embeddings: torch.Tensor) -> MaskedCellLoss:
         """Return the loss of the masked cells.
 
         Args:

@@ -151,10 +151,7 @@ class TabBertRawLstmForSequenceClassification(TabBertWindowModel):
         return 1
 
     def encode(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs: Unpack[TransformersKwargs]
     ) -> BaseModelOutput:
         return BaseModelOutput(self.embeddings(input_ids).flatten(2))  # (batch, rows, fields × cell_hidden)
 
@@ -163,11 +160,7 @@ class TabBertRawLstmForSequenceClassification(TabBertWindowModel):
 
 
 def read_lstm(
-    lstm: TabBertLstm,
-    states: torch.Tensor,
-    attention_mask: torch.Tensor,
-    steps_per_row: int,
-    label_level: str,
+    lstm: TabBertLstm, states: torch.Tensor, attention_mask: torch.Tensor, steps_per_row: int, label_level: str
 ) -> torch.Tensor:
     """Run the LSTM and read it after the last step of each row, or after the last real row.
 

@@ -50,9 +50,7 @@ def normal_quantiles(values: torch.Tensor) -> torch.Tensor:
     """
     levels = torch.special.ndtr(torch.linspace(-FARTHEST, FARTHEST, POINTS, dtype=torch.float64))
     known = values.T.where(values.T.isfinite(), torch.nan)
-    found = [
-        np.nanquantile(one, levels) if np.isfinite(one).any() else np.zeros(POINTS) for one in known.numpy()
-    ]
+    found = [np.nanquantile(one, levels) if np.isfinite(one).any() else np.zeros(POINTS) for one in known.numpy()]
     return torch.tensor(np.array(found), dtype=torch.float32).reshape(-1, POINTS)
 
 

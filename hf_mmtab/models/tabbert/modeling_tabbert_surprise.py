@@ -60,9 +60,7 @@ class TabBertSurprise(nn.Module):
             share = counts[start:end].float() + 0.5  # a value that never occurred counts as half a one
             self.rarity[start:end] = -(share / share.sum()).log()
 
-    def forward(
-        self, states: torch.Tensor, input_ids: torch.Tensor, embeddings: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, input_ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """Return how unexpected each row was, shape `(batch, rows, surprise_width)`; zeros in padding.
 
         For each lag and field the surprise -log p of the cell, then for each field how rare the value is in the whole

@@ -59,10 +59,7 @@ class TabBertWindowModel(TabBertPreTrainedModel):
 
     @abstractmethod
     def encode(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs: Unpack[TransformersKwargs]
     ) -> BaseModelOutput:
         """Return states of shape `(batch, rows, width)`; when flat, the cells of a row side by side."""
 
@@ -108,9 +105,7 @@ class TabBertWindowModel(TabBertPreTrainedModel):
                 model reads are absent.
         """
         if (input_ids is None) == (row_states is None):
-            raise ValueError(
-                "Expected either input_ids or row_states (from get_row_states), found both or none."
-            )
+            raise ValueError("Expected either input_ids or row_states (from get_row_states), found both or none.")
         outputs: Any = BaseModelOutput(last_hidden_state=row_states)
         if input_ids is not None:
             attention_mask = self.row_mask(input_ids) if attention_mask is None else attention_mask
@@ -253,12 +248,8 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             found["surprise"] = self.model.surprise(states, input_ids, embeddings).to(states.dtype)
         if self.reads_times:
             if times is None:
-                raise ValueError(
-                    "Expected the times of the rows for windowed_surprise, found none. Pass `times`."
-                )
-            found["windowed_surprise"] = self.model.surprise.windowed(found["surprise"], times).to(
-                states.dtype
-            )
+                raise ValueError("Expected the times of the rows for windowed_surprise, found none. Pass `times`.")
+            found["windowed_surprise"] = self.model.surprise.windowed(found["surprise"], times).to(states.dtype)
         states = torch.cat([found[part] for part in wanted], dim=-1)
         if self.config.flatten:
             states = states.reshape(*input_ids.shape[:2], -1)
@@ -280,10 +271,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         return torch.cat([found[part] for part in own], dim=-1)
 
     def get_row_states(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        times: torch.Tensor | None = None,
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, times: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return what the encoder gives for each row, `(batch, rows, hidden)`, flat `(batch, rows, fields × hidden)`.
 

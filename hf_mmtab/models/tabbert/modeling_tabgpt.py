@@ -131,17 +131,13 @@ class TabGPT2LMHeadModel(CheckedLoadingMixin, GPT2LMHeadModel):
         ranges = enumerate(self.config.field_ranges)
         return tuple(F.linear(states[:, :, i], words[start:end]) for i, (start, end) in ranges)
 
-    def _judge(
-        self, field_logits: tuple[torch.Tensor, ...], labels: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _judge(self, field_logits: tuple[torch.Tensor, ...], labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return loss, zero where a cell is not judged, and whether the guess is right, both as `labels`."""
         losses, right = [], []
         for i, (start, _) in enumerate(self.config.field_ranges):
             target = torch.where(labels[..., i] == IGNORED, IGNORED, labels[..., i] - start)  # (batch, rows)
             scores = field_logits[i].float()
-            lost = F.cross_entropy(
-                scores.flatten(0, 1), target.flatten(), reduction="none", ignore_index=IGNORED
-            )
+            lost = F.cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="none", ignore_index=IGNORED)
             losses.append(lost.view_as(target))
             right.append(scores.argmax(dim=-1) == target)
         return torch.stack(losses, dim=-1), torch.stack(right, dim=-1)

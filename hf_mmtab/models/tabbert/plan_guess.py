@@ -58,9 +58,7 @@ def infer_plan(
             sample = sample.with_columns(moments)
         if sample.schema[time] in (pl.Datetime, pl.Date):
             planned += _time_fields(sample, time, time)
-        planned.append(
-            FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p", binning="tails")
-        )
+        planned.append(FieldPlan(name=f"{time}.gap", kind="time_gap", column=time, transform="log1p", binning="tails"))
     kinds = {name: kind for name, kind in sample.schema.items() if name not in (*entity, time, *label)}
     found = {name: _guess(sample[name], kind, name, max_category_values) for name, kind in kinds.items()}
     static = _static(sample, entity, [name for name, guess in found.items() if isinstance(guess, list)])
@@ -115,24 +113,17 @@ def _time_fields(sample: pl.DataFrame, column: str, prefix: str) -> list[FieldPl
     parts = ["month", "weekday"]
     if sample.schema[column] != pl.Date and (sample[column].dt.hour() != 0).any():
         parts.append("hour")
-    return [
-        FieldPlan(name=f"{prefix}.{p}", kind="time_part", column=column, part=p, keep="covered")
-        for p in parts
-    ]
+    return [FieldPlan(name=f"{prefix}.{p}", kind="time_part", column=column, part=p, keep="covered") for p in parts]
 
 
-def _guess(
-    values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int
-) -> list[FieldPlan] | str:
+def _guess(values: pl.Series, dtype: pl.DataType, name: str, max_category_values: int) -> list[FieldPlan] | str:
     """Return the fields of a column, or why it has none."""
     if dtype.is_nested():
         return f"no field can read {dtype}"
     present = values.drop_nulls()
     distinct = present.n_unique()
     if distinct + (len(present) < len(values)) <= 1:  # a missing value says something, too
-        return (
-            "all rows of the sample hold the same value" if distinct else "no row of the sample has a value"
-        )
+        return "all rows of the sample hold the same value" if distinct else "no row of the sample has a value"
     if distinct <= 1:
         return [FieldPlan(name=name)] if distinct else []
     if dtype == pl.Duration:
@@ -171,15 +162,9 @@ def _static(sample: pl.DataFrame, entity: list[str], columns: list[str]) -> set[
     if not entity or not columns:
         return set()
     counts = [pl.col(name).n_unique().alias(f"{place}") for place, name in enumerate(columns)]
-    repeated = (
-        sample.group_by(pl.struct(entity).alias("who")).agg(pl.len(), *counts).filter(pl.col("len") > 1)
-    )
+    repeated = sample.group_by(pl.struct(entity).alias("who")).agg(pl.len(), *counts).filter(pl.col("len") > 1)
     same = repeated.drop("who", "len").max() if len(repeated) > 1 else None
-    return (
-        set()
-        if same is None
-        else {name for name, most in zip(columns, same.row(0), strict=True) if most == 1}
-    )
+    return set() if same is None else {name for name, most in zip(columns, same.row(0), strict=True) if most == 1}
 
 
 def _counted(names: list[str]) -> str:

@@ -43,9 +43,7 @@ def paper_card_plan(num_bins: int = 10, skip_user: bool = False, sep_column: boo
     """
 
     def binned(name: str, kind: str, transform: str, column: str | None = None) -> FieldPlan:
-        return FieldPlan(
-            name, kind, column=column, num_bins=num_bins, transform=transform, binning="original"
-        )
+        return FieldPlan(name, kind, column=column, num_bins=num_bins, transform=transform, binning="original")
 
     listed = [
         FieldPlan("User"),
@@ -79,9 +77,7 @@ PRSA_NUMBERS = ("SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN", "WSPM"
 
 def prsa_plan() -> ColumnPlan:
     """Return the default plan of the Beijing air tables: calendar parts, 50 bins each and tails, wind direction."""
-    parts = [
-        FieldPlan(f"timestamp.{p}", "time_part", part=p, keep="covered") for p in ("month", "weekday", "hour")
-    ]
+    parts = [FieldPlan(f"timestamp.{p}", "time_part", part=p, keep="covered") for p in ("month", "weekday", "hour")]
     return ColumnPlan(
         entity=("station",),
         time="timestamp",
@@ -108,12 +104,7 @@ def paper_prsa_plan(num_bins: int = 50) -> ColumnPlan:
     )
 
 
-PLANS = {
-    "card": card_plan,
-    "paper_card": paper_card_plan,
-    "prsa": prsa_plan,
-    "paper_prsa": paper_prsa_plan,
-}
+PLANS = {"card": card_plan, "paper_card": paper_card_plan, "prsa": prsa_plan, "paper_prsa": paper_prsa_plan}
 
 
 def resolve_plan(plan: "str | Path | dict[str, Any] | ColumnPlan") -> ColumnPlan:

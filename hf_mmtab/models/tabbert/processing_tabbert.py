@@ -88,9 +88,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
             ValueError: if there were no rows, or a binned field met no number.
         """
         if statistics.plan != self.plan:
-            raise ValueError(
-                "Expected statistics of this processor's column plan, found those of another plan."
-            )
+            raise ValueError("Expected statistics of this processor's column plan, found those of another plan.")
         if statistics.rows == 0:
             raise ValueError("Expected at least one row to fit on, found none. Is the training split empty?")
         self.plan, fields = without_uncovered(self.plan, statistics.fields)
@@ -166,9 +164,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
             batched=True,
             batch_size=batch_size,
             remove_columns=dataset.column_names,
-            new_fingerprint=hashlib.sha256(f"{dataset._fingerprint} {self.fingerprint}".encode()).hexdigest()[
-                :16
-            ],
+            new_fingerprint=hashlib.sha256(f"{dataset._fingerprint} {self.fingerprint}".encode()).hexdigest()[:16],
             desc="Encoding rows",
         )
         return encoded.with_format(None)
@@ -192,10 +188,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
             ids = ids[0] if ids.ndim == 3 and len(ids) == 1 else ids
         if ids.ndim != 2 or ids.shape[1] != len(self.fields):
             raise ValueError(f"Expected ids of shape (rows, {len(self.fields)}), found {tuple(ids.shape)}.")
-        words = {
-            f.plan.name: f.decode(ids[:, i], self.plan.special_tokens, digits)
-            for i, f in enumerate(self._fitted)
-        }
+        words = {f.plan.name: f.decode(ids[:, i], self.plan.special_tokens, digits) for i, f in enumerate(self._fitted)}
         if self.plan.sep_column:
             words[SEP_FIELD] = [self.plan.special_tokens[i] for i in ids[:, -1]]
         return pa.table(words)
@@ -260,9 +253,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
             json.dump(words, file, ensure_ascii=False, indent=0)
         save_file(arrays, folder / ARRAYS_NAME)
         if self.statistics is not None:
-            (folder / STATISTICS_NAME).write_text(
-                json.dumps(self.statistics, ensure_ascii=False), encoding="utf-8"
-            )
+            (folder / STATISTICS_NAME).write_text(json.dumps(self.statistics, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def get_feature_extractor_dict(

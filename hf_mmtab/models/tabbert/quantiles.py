@@ -121,11 +121,7 @@ class QuantileSketch:
         """Return plain values and arrays from which `load_state` restores the same sketch."""
         values, counts = self.values_and_counts()
         extremes = np.array([self.lowest, self.highest])
-        return {"bits": self.bits, "limit": self.limit}, {
-            "values": values,
-            "counts": counts,
-            "extremes": extremes,
-        }
+        return {"bits": self.bits, "limit": self.limit}, {"values": values, "counts": counts, "extremes": extremes}
 
     def load_state(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Restore what `state` returned."""
@@ -134,9 +130,7 @@ class QuantileSketch:
         self.lowest, self.highest = (float(x) for x in arrays["extremes"])
 
 
-def bin_edges(
-    values: np.ndarray, counts: np.ndarray, num_bins: int, tail_rows: int | None = None
-) -> np.ndarray:
+def bin_edges(values: np.ndarray, counts: np.ndarray, num_bins: int, tail_rows: int | None = None) -> np.ndarray:
     """Return the edges of at most `num_bins` bins of about equally many numbers, none of them empty.
 
     With `tail_rows` the outer bins are halved on top, and the outer halves again, while each part keeps so many rows:

@@ -59,9 +59,7 @@ def whole_numbers(values: pa.Array) -> pa.Array:
     """Return numbers or text as int64, null where they are not whole numbers."""
     if is_text(values.type):
         coded = values.dictionary_encode()
-        return pa.array([_whole_number(one) for one in coded.dictionary.to_pylist()], pa.int64()).take(
-            coded.indices
-        )
+        return pa.array([_whole_number(one) for one in coded.dictionary.to_pylist()], pa.int64()).take(coded.indices)
     whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
     return pc.if_else(whole, values, None).cast(pa.int64())
 

@@ -41,9 +41,7 @@ def as_table(rows: Any) -> pa.Table:
         return pa.table({one.name: one.to_arrow(compat_level=oldest) for one in rows})
     if isinstance(rows, Mapping):  # of `datasets.Dataset.map` too
         rows = dict(rows)
-        single = [
-            name for name, values in rows.items() if isinstance(values, str) or not hasattr(values, "__len__")
-        ]
+        single = [name for name, values in rows.items() if isinstance(values, str) or not hasattr(values, "__len__")]
         if single:
             raise TypeError(
                 f"Expected a list of values for each column, found {type(rows[single[0]]).__name__} in {single[0]!r}. "
@@ -84,8 +82,7 @@ def column(table: pa.Table, name: str) -> pa.Array:
     place = table.schema.get_field_index(name)
     if place < 0:
         raise ValueError(
-            f"Expected a column {name!r}, found {table.column_names}. Rename the table's column or edit the"
-            " plan."
+            f"Expected a column {name!r}, found {table.column_names}. Rename the table's column or edit the plan."
         )
     chunked = table.column(place)
     if pa.types.is_nested(chunked.type):
@@ -133,8 +130,7 @@ def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Arr
     if fill is not None and out.null_count:
         if isinstance(fill, str) and not is_text(out.type):
             raise ValueError(
-                f"Expected a number to stand for missing values of a column of {out.type}, found"
-                f" fill={fill!r}."
+                f"Expected a number to stand for missing values of a column of {out.type}, found fill={fill!r}."
             )
         out = pc.fill_null(out, pa.scalar(str(fill) if is_text(out.type) else fill, out.type))
     return out
@@ -167,11 +163,7 @@ def numbers(array: pa.Array, name: str) -> np.ndarray:
             )
         return values
     if pa.types.is_boolean(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
-        array = (
-            array.cast(pa.float64())
-            if not pa.types.is_boolean(kind)
-            else array.cast(pa.int8()).cast(pa.float64())
-        )
+        array = array.cast(pa.float64()) if not pa.types.is_boolean(kind) else array.cast(pa.int8()).cast(pa.float64())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise ValueError(f"Column {name!r}: expected numbers, found {kind}. Make the field categorical.")
     if not pa.types.is_floating(array.type):
@@ -196,9 +188,7 @@ def microseconds(array: pa.Array) -> np.ndarray:
             )
         return np.rint(seconds * 1e6).astype(np.int64)
     elif not pa.types.is_timestamp(kind):
-        raise ValueError(
-            f"Expected timestamps, dates or numbers as time, found {kind}. Parse the column first."
-        )
+        raise ValueError(f"Expected timestamps, dates or numbers as time, found {kind}. Parse the column first.")
     unit = array.type.unit
     raw = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
     return raw // 1000 if unit == "ns" else raw * MICROSECONDS[unit]
@@ -222,9 +212,7 @@ def in_unit(array: pa.Array, unit: str | None) -> pa.Array:
             moments = array.cast(pa.int64()).cast(pa.timestamp(unit))
             return moments.cast(pa.timestamp("us"), safe=unit != "ns")
         present = pc.if_else(pc.is_nan(array), None, array.cast(pa.float64()))
-        return (
-            pc.round(pc.multiply(present, 1e6 / PER_SECOND[unit])).cast(pa.int64()).cast(pa.timestamp("us"))
-        )
+        return pc.round(pc.multiply(present, 1e6 / PER_SECOND[unit])).cast(pa.int64()).cast(pa.timestamp("us"))
     except pa.ArrowInvalid as error:
         raise ValueError(
             f"Expected times in {unit} since 1970, found other numbers ({error}). Correct the column, or the plan's "

@@ -72,9 +72,7 @@ class AuditAnswers:
         status, position = self.position.statuses[part], self.position
         params = self.parts[part] if params is None else params
         if self._taken_back(status):
-            return (
-                f"it trained from step {status.trains_since} on, but the best model, which was kept, is older"
-            )
+            return f"it trained from step {status.trains_since} on, but the best model, which was kept, is older"
         if not any(p.requires_grad for p in params):
             return self._why_frozen(part, params)
         if position.step == 0 and position.micro_batches:

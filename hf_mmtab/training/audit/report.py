@@ -10,9 +10,7 @@ from typing import Any
 def format_table(rows: Sequence[tuple[str, ...]]) -> str:
     """Return rows as aligned text; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths).rstrip(), *lines[1:]])
 
 
@@ -46,9 +44,7 @@ _COLUMNS: tuple[tuple[str, dict[str, str], str], ...] = (
 )
 
 
-def plot_audit(
-    records: list[dict[str, Any]], path: str | os.PathLike, boundaries: Sequence[int] = ()
-) -> None:
+def plot_audit(records: list[dict[str, Any]], path: str | os.PathLike, boundaries: Sequence[int] = ()) -> None:
     """Draw part × step: frozen bands, relative change (log scale), gradient norm and learning rate.
 
     Args:
@@ -121,9 +117,7 @@ def _label_column(panels: Any, column: int, records: list[dict[str, Any]]) -> No
         panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}" if value else "0"))
 
 
-def frozen_bands(
-    records: list[dict[str, Any]], boundaries: Sequence[int], last: int
-) -> list[tuple[float, float]]:
+def frozen_bands(records: list[dict[str, Any]], boundaries: Sequence[int], last: int) -> list[tuple[float, float]]:
     """Return the stretches of steps in which a part was frozen as a whole.
 
     A record says what held in its step; between two records the state changes at a boundary of the schedule.

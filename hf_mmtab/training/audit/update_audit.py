@@ -73,9 +73,7 @@ class UpdateAudit(AuditAnswers):
             part: share(params, [id(p) in group_of for p in params]) for part, params in self.parts.items()
         }
         self._samples = {part: PartSample(params, samples) for part, params in self.parts.items()}
-        self._statistics = {
-            part: PartSample(_buffers_of(model, names), samples) for part, names in partition.items()
-        }
+        self._statistics = {part: PartSample(_buffers_of(model, names), samples) for part, names in partition.items()}
         self._start = {part: sample.read() for part, sample in self._samples.items()}
         self._start_statistics = {part: sample.read() for part, sample in self._statistics.items()}
         self._before: dict[str, torch.Tensor] | None = None
@@ -245,9 +243,7 @@ class UpdateAudit(AuditAnswers):
                     self._start_statistics[part] = saved[f"statistics/{part}"]
                     self.position.statuses[part] = PartStatus(**statuses[part])
                 else:
-                    logger.warning(
-                        f"The checkpoint's audit lacks part {part!r}: it is compared from here on."
-                    )
+                    logger.warning(f"The checkpoint's audit lacks part {part!r}: it is compared from here on.")
         self.position.step = step
         if self.path is not None and self.path.is_file():
             truncate_records(self.path, step)

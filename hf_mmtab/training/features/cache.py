@@ -76,12 +76,7 @@ class FeatureCache:
 
     @keep_random_state()
     def serve(
-        self,
-        dataset: Any,
-        collator: Any,
-        parts: Mapping[str, Sequence[nn.Module]],
-        fill: bool,
-        verify: bool = False,
+        self, dataset: Any, collator: Any, parts: Mapping[str, Sequence[nn.Module]], fill: bool, verify: bool = False
     ) -> None:
         """Let the view of `dataset` serve exactly these parts, computing what is missing.
 
@@ -144,9 +139,7 @@ class FeatureCache:
             self._keys_of_rows[id(dataset), part] = (dataset, known)
         return self._keys_of_rows[id(dataset), part][1]
 
-    def _whole(
-        self, view: FeatureView, collator: Any, part: str, key: str, fill: bool
-    ) -> FeatureStore | None:
+    def _whole(self, view: FeatureView, collator: Any, part: str, key: str, fill: bool) -> FeatureStore | None:
         """Return the store of exactly these rows, computed if need be."""
         final = self.folder / key
         exists = all(gather_object([(final / META_NAME).is_file()]))
@@ -155,13 +148,7 @@ class FeatureCache:
         return FeatureStore(final) if exists else None
 
     def _of_pieces(
-        self,
-        view: FeatureView,
-        collator: Any,
-        part: str,
-        key: str,
-        fill: bool,
-        modules: Sequence[nn.Module],
+        self, view: FeatureView, collator: Any, part: str, key: str, fill: bool, modules: Sequence[nn.Module]
     ) -> FeatureStore | None:
         """Return the wanted columns of any store of these rows that holds all of the part's pieces."""
         wanted = {
@@ -192,9 +179,7 @@ class FeatureCache:
                 ]
         return None
 
-    def _joined(
-        self, view: FeatureView, collator: Any, part: str, key: str, fill: bool
-    ) -> JoinedStore | None:
+    def _joined(self, view: FeatureView, collator: Any, part: str, key: str, fill: bool) -> JoinedStore | None:
         """Return the rows from all stores that hold some of them; compute those that no store holds, each once."""
         wanted = self._row_keys(view.dataset, part)
         assert wanted is not None
@@ -250,9 +235,7 @@ class FeatureCache:
         if pieces := spec.pop("pieces", {}):
             del spec["inputs"]
         digest = hashlib.sha256(
-            _hash_weights(
-                modules, leave_out=tuple(prefix for _, prefix in pieces.values() if prefix)
-            ).encode()
+            _hash_weights(modules, leave_out=tuple(prefix for _, prefix in pieces.values() if prefix)).encode()
         )
         ignored = {*WITHOUT_EFFECT, "architectures", *spec.get("independent_of", ())}
         kept = set(spec.get("depends_on", config)) - ignored
@@ -324,12 +307,7 @@ class FeatureCache:
         return [folder for store in stores for folder in store.folders]
 
     def _why_too_large(
-        self,
-        view: FeatureView,
-        collator: Any,
-        spec: dict[str, Any],
-        rows: Sequence[int],
-        holding: Sequence[Path],
+        self, view: FeatureView, collator: Any, spec: dict[str, Any], rows: Sequence[int], holding: Sequence[Path]
     ) -> str:
         """Make room for the store; return why that is impossible, empty if it is done."""
         places = np.linspace(0, len(rows) - 1, min(8, len(rows))).astype(int)

@@ -34,10 +34,7 @@ class FeatureStore:
     """
 
     def __init__(self, folder: str | os.PathLike, columns: Sequence[int] | None = None):
-        self.folder, self.columns = (
-            Path(folder),
-            None if columns is None else torch.tensor(columns, dtype=torch.long),
-        )
+        self.folder, self.columns = (Path(folder), None if columns is None else torch.tensor(columns, dtype=torch.long))
         meta = read_json(self.folder / META_NAME, f"Delete the folder {str(folder)!r}: it is made anew.")
         self.dtype, self.computed = getattr(torch, meta["dtype"]), getattr(torch, meta["computed"])
         self.tail, self.files = tuple(meta["tail"]), meta["files"]

@@ -71,9 +71,7 @@ class FeatureCollator:
         specs: part → what its model says in `cacheable_features`.
     """
 
-    def __init__(
-        self, collator: Callable[[list[dict[str, Any]]], dict[str, Any]], specs: dict[str, dict[str, Any]]
-    ):
+    def __init__(self, collator: Callable[[list[dict[str, Any]]], dict[str, Any]], specs: dict[str, dict[str, Any]]):
         self.collator, self.specs = collator, specs
 
     def __getattr__(self, name: str) -> Any:

@@ -41,9 +41,7 @@ class Golden:
     def config_kwargs(self, kind: str, state_dict: dict[str, torch.Tensor], **kwargs) -> dict:
         if kind == "mmbt":
             kwargs = {"cls_token_id": 2, "sep_token_id": 3, **kwargs}
-        return config_from_original(
-            kind, state_dict, num_attention_heads=self.settings["heads"], dropout=0.0, **kwargs
-        )
+        return config_from_original(kind, state_dict, num_attention_heads=self.settings["heads"], dropout=0.0, **kwargs)
 
     def mmbt(self, state_dict: dict[str, torch.Tensor] | None = None, **kwargs) -> MMBTForClassification:
         state_dict = self.init("mmbt") if state_dict is None else state_dict
@@ -62,9 +60,7 @@ class Golden:
 
     def baseline(self, kind: str, **kwargs) -> MMBTBaselineForClassification:
         state_dict = self.init(kind)
-        model = MMBTBaselineForClassification(
-            MMBTBaselineConfig(**self.config_kwargs(kind, state_dict, **kwargs))
-        )
+        model = MMBTBaselineForClassification(MMBTBaselineConfig(**self.config_kwargs(kind, state_dict, **kwargs)))
         model.load_state_dict(from_original(kind, state_dict)[0])
         return model.eval()
 

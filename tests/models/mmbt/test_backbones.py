@@ -148,9 +148,7 @@ def test_patch_tokens_come_in_rows_without_the_class_token():
     model = tiny_mmbt(image="vit", image_pooling="none").model
     pixels = torch.randn(1, 3, 32, 48)
     with torch.no_grad():
-        states = model.image_model(
-            pixels, interpolate_pos_encoding=True
-        ).last_hidden_state  # (1, 1 + 4 * 6, 32)
+        states = model.image_model(pixels, interpolate_pos_encoding=True).last_hidden_state  # (1, 1 + 4 * 6, 32)
         feature_map = image_feature_map(model.image_model, pixels)
         assert feature_map.shape == (1, 32, 4, 6)
         assert torch.equal(feature_map[0, :, 2, 5], states[0, 1 + 2 * 6 + 5])
@@ -184,9 +182,7 @@ def test_a_vit_has_no_pooler_left_that_gets_no_gradient():
 
 
 def test_tokens_that_are_no_grid_are_refused():
-    with pytest.raises(
-        ValueError, match=r"Expected a feature map or the patch tokens of a 32×32 picture .*found 11"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a feature map or the patch tokens of a 32×32 picture .*found 11"):
         patch_grid(ViTConfig(patch_size=8), 11, 32, 32)
 
 
@@ -208,22 +204,15 @@ def test_channels_are_measured_where_the_configuration_does_not_say():
 )
 def test_text_models_that_do_not_read_both_ways_are_refused(text_config):
     config = MMBTConfig(
-        text_config=text_config,
-        image_config=tiny_config().image_config,
-        cls_token_id=1,
-        sep_token_id=2,
+        text_config=text_config, image_config=tiny_config().image_config, cls_token_id=1, sep_token_id=2
     )
-    with pytest.raises(
-        ValueError, match="Expected a text encoder that takes inputs_embeds and attention_mask, found"
-    ):
+    with pytest.raises(ValueError, match="Expected a text encoder that takes inputs_embeds and attention_mask, found"):
         MMBTForClassification(config)
 
 
 def test_missing_ids_of_the_special_words_are_refused():
     config = tiny_config(cls_token_id=None, sep_token_id=None)
-    with pytest.raises(
-        ValueError, match="Expected cls_token_id and sep_token_id in MMBTConfig, found None and"
-    ):
+    with pytest.raises(ValueError, match="Expected cls_token_id and sep_token_id in MMBTConfig, found None and"):
         MMBTModel(config)
 
 
@@ -236,9 +225,7 @@ def test_ids_of_the_special_words_come_from_the_text_config():
 
 def test_a_part_longer_than_the_position_table_is_refused():
     model = tiny_mmbt("roberta")
-    with pytest.raises(
-        ValueError, match=r"Expected at most 126 tokens in each part, .* found 5 .* and 127 in the"
-    ):
+    with pytest.raises(ValueError, match=r"Expected at most 126 tokens in each part, .* found 5 .* and 127 in the"):
         model(**tiny_batch(seq=127))
     model(**tiny_batch(seq=126))
     with pytest.raises(ValueError, match=r"and 126 in the text part, which starts at position 1\."):

@@ -135,9 +135,7 @@ def test_text_feature_is_the_text_models_own_pooled_state():
     del batch["pixel_values"]
     with torch.no_grad():
         expected = model.text_model(**batch).pooler_output
-        features = model.get_text_features(
-            batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]
-        )
+        features = model.get_text_features(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     assert torch.equal(features, expected)
 
 
@@ -218,10 +216,7 @@ def test_missing_word_vectors_would_be_zero_not_garbage(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            "the 0.1 0.2\ncat 0.3\n",
-            "line 2: expected a word and 2 numbers, found 1 numbers. The file may be cut off",
-        ),
+        ("the 0.1 0.2\ncat 0.3\n", "line 2: expected a word and 2 numbers, found 1 numbers. The file may be cut off"),
         ("the 0.1 0.2\ncat 0.3 x\n", "line 2: expected 2 numbers after the word .could not convert"),
         ("", "expected lines of a word and its numbers, found an empty file"),
         ("the\n", "line 1: expected a word and its numbers, found 0"),
@@ -251,10 +246,7 @@ def test_rows_of_the_vectors_are_the_ids_of_the_glove_tokenizer(tmp_path):
         ({"hidden_dropout": 2}, "hidden_dropout must be a probability between 0 and 1, got 2"),
         ({"num_image_embeds": 0}, "num_image_embeds must be between 1 and 9, got 0"),
         ({"pos_weight": [1.0]}, r"pos_weight needs one value per label \(2\), got 1"),
-        (
-            {"bow_vocab_size": 5, "text_config": {"model_type": "bert"}},
-            "Expected text_config or bow_vocab_size",
-        ),
+        ({"bow_vocab_size": 5, "text_config": {"model_type": "bert"}}, "Expected text_config or bow_vocab_size"),
         ({"image_pooling": "none"}, "image_pooling"),
     ],
 )
@@ -264,9 +256,7 @@ def test_values_out_of_range_are_refused(kwargs, message):
 
 
 def test_a_baseline_without_parts_is_refused():
-    with pytest.raises(
-        ValueError, match="Expected a text or an image part in MMBTBaselineConfig, found none"
-    ):
+    with pytest.raises(ValueError, match="Expected a text or an image part in MMBTBaselineConfig, found none"):
         MMBTBaselineForClassification(MMBTBaselineConfig())
 
 

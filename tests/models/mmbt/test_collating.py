@@ -56,9 +56,7 @@ def test_cached_regions_pass_through_in_place_of_pixels(processor):
 
 
 def test_pictures_of_different_sizes_are_an_error(processor):
-    with pytest.raises(
-        ValueError, match=r"Expected pictures of one size, found \[\(3, 4, 6\), \(3, 5, 5\)\]"
-    ):
+    with pytest.raises(ValueError, match=r"Expected pictures of one size, found \[\(3, 4, 6\), \(3, 5, 5\)\]"):
         MMBTCollator(processor)([row(), row(pixel_values=torch.zeros(3, 5, 5))])
 
 

@@ -47,13 +47,9 @@ def test_names_of_labels_replace_their_number(mmbt_golden):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_foreign_tensor_is_refused(kind):
-    with pytest.raises(
-        ValueError, match=f"Expected a tensor of the original '{kind}' model, found 'lm_head.weight'"
-    ):
+    with pytest.raises(ValueError, match=f"Expected a tensor of the original '{kind}' model, found 'lm_head.weight'"):
         from_original(kind, {"lm_head.weight": torch.zeros(1)})
-    with pytest.raises(
-        ValueError, match=f"The original '{kind}' model has no place for 'segment_embeddings.weight'"
-    ):
+    with pytest.raises(ValueError, match=f"The original '{kind}' model has no place for 'segment_embeddings.weight'"):
         to_original(kind, {"segment_embeddings.weight": torch.zeros(1)})
 
 

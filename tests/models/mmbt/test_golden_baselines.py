@@ -33,9 +33,7 @@ def test_losses_and_gradients_equal_the_original(mmbt_golden, kind):
     check_gradients(kind, weighted, expected["grad_norm_bce"])
 
     plain = mmbt_golden.baseline(kind)
-    assert plain(**batch, labels=several).loss.item() == pytest.approx(
-        expected["loss_bce_unweighted"], rel=1e-5
-    )
+    assert plain(**batch, labels=several).loss.item() == pytest.approx(expected["loss_bce_unweighted"], rel=1e-5)
     loss = plain(**batch, labels=one).loss
     assert loss.item() == pytest.approx(expected["loss_ce"], rel=1e-5)
     loss.backward()

@@ -24,9 +24,7 @@ def expected(golden: Path) -> dict[str, torch.Tensor]:
 
 def golden_processor(golden: Path, model: str, max_length: int, with_images: bool = False) -> MMBTProcessor:
     words = golden / "mmbt"
-    tokenizer = (
-        glove_tokenizer(words / "glove.txt") if "bow" in model else BertTokenizer.from_pretrained(words)
-    )
+    tokenizer = glove_tokenizer(words / "glove.txt") if "bow" in model else BertTokenizer.from_pretrained(words)
     image_processor = MMBTImageProcessor() if with_images else None
     plain = model != "mmbt"
     return MMBTProcessor(

@@ -55,9 +55,7 @@ def test_sentence_pairs_with_three_segments_equal_the_original(mmbt_golden):
 def test_weighted_loss_and_gradients_equal_the_original(mmbt_golden, tokens):
     expected = mmbt_golden.expected["mmbt"] if tokens == 3 else mmbt_golden.expected["mmbt"][f"n{tokens}"]
     model = mmbt_golden.mmbt(
-        num_image_embeds=tokens,
-        problem_type="multi_label_classification",
-        pos_weight=mmbt_golden.pos_weight,
+        num_image_embeds=tokens, problem_type="multi_label_classification", pos_weight=mmbt_golden.pos_weight
     )
     loss = model(**mmbt_golden.mmbt_batch(), labels=mmbt_golden.inputs["target_multilabel"]).loss
     assert loss.item() == pytest.approx(expected["loss_bce"], rel=1e-5)

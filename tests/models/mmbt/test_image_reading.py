@@ -10,12 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_mmtab.models.mmbt.image_reading_mmbt import (
-    ImageReadError,
-    crop_extreme_aspect,
-    is_missing,
-    read_image,
-)
+from hf_mmtab.models.mmbt.image_reading_mmbt import ImageReadError, crop_extreme_aspect, is_missing, read_image
 
 RED = (255, 0, 0)
 
@@ -36,23 +31,13 @@ def test_path_bytes_dict_array_and_tensor_give_the_same_picture(tmp_path):
     image.save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     path = str(tmp_path / "a.png")
-    sources = [
-        image,
-        path,
-        Path(path),
-        data,
-        {"bytes": data, "path": None},
-        {"bytes": None, "path": path},
-        pixels,
-    ]
+    sources = [image, path, Path(path), data, {"bytes": data, "path": None}, {"bytes": None, "path": path}, pixels]
     for source in [*sources, torch.from_numpy(pixels).permute(2, 0, 1)]:
         assert np.array_equal(np.asarray(read_image(source)), pixels)
 
 
 def test_cmyk_becomes_rgb():
-    assert near(
-        read_image(encoded(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "JPEG")).getpixel((0, 0)), RED
-    )
+    assert near(read_image(encoded(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "JPEG")).getpixel((0, 0)), RED)
 
 
 def test_transparency_is_put_on_white_or_dropped():
@@ -121,32 +106,19 @@ def test_a_picture_20000_pixels_wide_stays_within_memory():
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_too_many_pixels_are_refused():
     data = encoded(Image.new("1", (20_000, 5_000)), "PNG")
-    with pytest.raises(
-        ImageReadError, match=r"fits in memory, found \d+ bytes: 20000 x 5000 pixels, at most 89,"
-    ):
+    with pytest.raises(ImageReadError, match=r"fits in memory, found \d+ bytes: 20000 x 5000 pixels, at most 89,"):
         read_image(data)
-    with pytest.raises(
-        ImageReadError, match=r"fits in memory, .* Shrink the file, or raise `PIL.Image.MAX_IMAGE_PIX"
-    ):
+    with pytest.raises(ImageReadError, match=r"fits in memory, .* Shrink the file, or raise `PIL.Image.MAX_IMAGE_PIX"):
         read_image(encoded(Image.new("1", (20_000, 10_000)), "PNG"))
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (
-            "/no/such.jpg",
-            "Expected a picture file, found nothing at '/no/such.jpg'. Check the path (relative paths ",
-        ),
+        ("/no/such.jpg", "Expected a picture file, found nothing at '/no/such.jpg'. Check the path (relative paths "),
         (b"hello", "Expected a picture that Pillow can read, found 5 bytes: UnidentifiedImageError"),
-        (
-            {"bytes": b"", "path": "x.png"},
-            "Expected a picture that Pillow can read, found 'x.png' (0 bytes): Unid",
-        ),
-        (
-            np.zeros((4, 4, 3)),
-            "Expected an array of uint8 (0–255), found float64. Multiply and cast it, or pass a P",
-        ),
+        ({"bytes": b"", "path": "x.png"}, "Expected a picture that Pillow can read, found 'x.png' (0 bytes): Unid"),
+        (np.zeros((4, 4, 3)), "Expected an array of uint8 (0–255), found float64. Multiply and cast it, or pass a P"),
         (3.5, "Expected a PIL image, path, bytes, array or tensor, found a float. Open the picture first"),
     ],
 )
@@ -163,14 +135,10 @@ def test_a_picture_cut_short_is_an_error():
 
 def test_a_picture_that_is_a_program_is_refused():
     data = encoded(Image.new("RGB", (4, 4)), "EPS")
-    with pytest.raises(
-        ImageReadError, match=r"Expected a picture made of pixels, found \d+ bytes: EPS, which"
-    ):
+    with pytest.raises(ImageReadError, match=r"Expected a picture made of pixels, found \d+ bytes: EPS, which"):
         read_image(data)
 
 
 def test_missing_pictures_are_told_from_present_ones():
     assert all(map(is_missing, [None, "", {"bytes": None, "path": None}, {"bytes": None, "path": ""}]))
-    assert not any(
-        map(is_missing, ["a.png", {"bytes": b"", "path": None}, Image.new("L", (1, 1)), np.zeros(1)])
-    )
+    assert not any(map(is_missing, ["a.png", {"bytes": b"", "path": None}, Image.new("L", (1, 1)), np.zeros(1)]))

@@ -84,9 +84,7 @@ def test_no_words_at_all_equal_hidden_words():
 def test_regions_of_another_pooling_are_refused():
     model, batch = tiny_mmbt(), tiny_batch()
     batch["image_regions"] = tiny_mmbt(num_image_embeds=4).get_image_features(batch.pop("pixel_values"))
-    with pytest.raises(
-        ValueError, match=r"Expected image_regions of shape \(batch, 3, 24\), found \(2, 4, 24\)"
-    ):
+    with pytest.raises(ValueError, match=r"Expected image_regions of shape \(batch, 3, 24\), found \(2, 4, 24\)"):
         model(**batch)
 
 
@@ -202,9 +200,7 @@ def test_words_must_be_given_once():
 def test_unpooled_patches_need_a_picture():
     model, batch = tiny_mmbt(image="vit", image_pooling="none"), tiny_batch()
     del batch["pixel_values"]
-    with pytest.raises(
-        ValueError, match='with image_pooling "none" the number of tokens depends on the picture'
-    ):
+    with pytest.raises(ValueError, match='with image_pooling "none" the number of tokens depends on the picture'):
         model(**batch)
 
 

@@ -83,9 +83,7 @@ def test_a_single_text_keeps_its_first_pieces():
 
 def test_a_pair_loses_pieces_from_the_longer_side():
     batch = processor_of(max_length=7)(text="a red cat sits", text_pair="dog a red")
-    assert batch["input_ids"].tolist() == [
-        [5, 6, 3, 8, 5, 3]
-    ]  # 4 + 3 pieces -> 2 + 2 (the second when equal)
+    assert batch["input_ids"].tolist() == [[5, 6, 3, 8, 5, 3]]  # 4 + 3 pieces -> 2 + 2 (the second when equal)
 
 
 def test_a_missing_picture_is_masked_zeros_or_the_grey_picture():
@@ -112,10 +110,7 @@ def test_rows_are_encoded_without_padding_and_without_what_is_skipped():
     encoded = processor.encode_row(unreadable, frozenset({"pixel_values"}))
     assert encoded["input_ids"] == [5, 7, 3, 8, 3] and encoded["image_mask"] == 1
     assert "pixel_values" not in encoded and encoded["labels"] == [0, 2]
-    assert set(processor.encode_row(row, frozenset({"input_ids", "labels"}))) == {
-        "pixel_values",
-        "image_mask",
-    }
+    assert set(processor.encode_row(row, frozenset({"input_ids", "labels"}))) == {"pixel_values", "image_mask"}
 
 
 def test_datasets_are_encoded_by_map_and_with_transform():
@@ -132,20 +127,14 @@ def test_datasets_are_encoded_by_map_and_with_transform():
         assert batch.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(batch[name], value, rtol=0, atol=0, msg=name)
-    with pytest.raises(
-        ValueError, match="Expected encoded rows with input_ids or pixel_values, found image, text"
-    ):
+    with pytest.raises(ValueError, match="Expected encoded rows with input_ids or pixel_values, found image, text"):
         collator(list(rows))
-    with pytest.raises(
-        ValueError, match=r"Expected columns of rows .* found label\. .* remove_unused_columns=False"
-    ):
+    with pytest.raises(ValueError, match=r"Expected columns of rows .* found label\. .* remove_unused_columns=False"):
         processor({"label": [0, 1]})
 
 
 def test_a_row_without_text_is_an_error():
-    with pytest.raises(
-        ValueError, match=r"Expected a column text, or sentence1 and sentence2, found .*'title'\]"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a column text, or sentence1 and sentence2, found .*'title'\]"):
         processor_of().encode_row({"image": None, "title": "a"})
 
 
@@ -163,11 +152,7 @@ def test_text_only_and_image_only_processors_give_their_half():
         "input_ids", "attention_mask", "token_type_ids"
     }  # fmt: skip
     image_only = MMBTProcessor(vit_processor())
-    assert (
-        set(image_only(images=[PICTURE]))
-        == set(image_only.model_input_names)
-        == {"pixel_values", "image_mask"}
-    )
+    assert set(image_only(images=[PICTURE])) == set(image_only.model_input_names) == {"pixel_values", "image_mask"}
     assert set(image_only.encode_row({"image": None, "text": "a", "label": 0})) == {
         "pixel_values", "image_mask", "labels"
     }  # fmt: skip
@@ -231,12 +216,8 @@ def test_the_legacy_crop_is_where_torchvision_puts_it():
     for size in [(300, 201), (223, 517), (259, 259), (640, 363)]:
         pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
         image = Image.fromarray(pixels)
-        wanted = transforms.Compose(
-            [transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()]
-        )
-        ours = MMBTImageProcessor(do_normalize=False, do_rescale=False)(image, return_tensors="pt")[
-            "pixel_values"
-        ]
+        wanted = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()])
+        ours = MMBTImageProcessor(do_normalize=False, do_rescale=False)(image, return_tensors="pt")["pixel_values"]
         assert torch.equal(ours[0].to(torch.uint8), wanted(image))
 
 
@@ -249,14 +230,7 @@ def word_tokenizer(*specials: str, **roles: str) -> PreTrainedTokenizerFast:
 
 def test_tokenizers_with_bos_and_eos_serve():
     tokenizer = word_tokenizer(
-        "<unk>",
-        "<s>",
-        "</s>",
-        "<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
+        "<unk>", "<s>", "</s>", "<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
     plain = MMBTProcessor(None, tokenizer, leading_cls=True, segment_offset=0)
     batch = plain(text=["a", "a cat"], text_pair=["dog", "dog"])
@@ -274,22 +248,16 @@ def test_byte_level_tokenizers_as_roberta_and_modernbert_have_serve(tmp_path):
     PreTrainedTokenizerFast(
         tokenizer_object=modern, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", padding_side="left"
     ).save_pretrained(tmp_path)
-    batch = MMBTProcessor(None, AutoTokenizer.from_pretrained(tmp_path))(
-        text=["cat", "a"], text_pair=["a", "a"]
-    )
+    batch = MMBTProcessor(None, AutoTokenizer.from_pretrained(tmp_path))(text=["cat", "a"], text_pair=["a", "a"])
     assert batch["input_ids"].tolist() == [[10, 12, 5, 12], [5, 12, 5, 12]]
 
 
 def test_a_tokenizer_without_what_is_needed_is_refused():
     bare = word_tokenizer("<unk>", unk_token="<unk>")
-    with pytest.raises(
-        ValueError, match=r"Expected a tokenizer with a padding token, found none in .* Set one first"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a tokenizer with a padding token, found none in .* Set one first"):
         MMBTProcessor(None, bare)
     padded = word_tokenizer("<unk>", unk_token="<unk>", pad_token="<unk>")
-    with pytest.raises(
-        ValueError, match="Expected the tokenizer to have a sep_token or eos_token, found neither"
-    ):
+    with pytest.raises(ValueError, match="Expected the tokenizer to have a sep_token or eos_token, found neither"):
         MMBTProcessor(None, padded)(text="a", text_pair="dog")
 
 
@@ -304,9 +272,7 @@ def test_glove_words_are_a_whitespace_vocabulary(tmp_path):
     assert again(text="the école")["input_ids"].tolist() == [[2, 5, 6]]
     assert len(glove_tokenizer(["a", "b", "a"])) == 7
     path.write_text("the 0.1\nalone\n")
-    with pytest.raises(
-        ValueError, match=r"a word and its vector, .* found 'alone\\n' in line 2 of .*glove.txt"
-    ):
+    with pytest.raises(ValueError, match=r"a word and its vector, .* found 'alone\\n' in line 2 of .*glove.txt"):
         read_glove_words(path)
 
 
@@ -316,9 +282,7 @@ def test_a_text_of_100k_characters_takes_no_time():
         start = time.process_time()
         assert processor(text=text)["input_ids"].shape[1] <= 511
         assert processor(text=text, text_pair=text)["input_ids"].shape[1] <= 511
-        assert (
-            time.process_time() - start < 20
-        )  # of the processor, whatever else it does; quadratic takes minutes
+        assert time.process_time() - start < 20  # of the processor, whatever else it does; quadratic takes minutes
 
 
 def test_one_pixel_and_very_wide_pictures_give_the_usual_shape():
@@ -332,17 +296,11 @@ def test_one_pixel_and_very_wide_pictures_give_the_usual_shape():
     ("inputs", "message"),
     [
         ({}, "Expected as many pictures as texts, found neither."),
-        (
-            {"images": [None], "text": ["a", "b"]},
-            "Expected as many pictures as texts, found {'images': 1, 'text': 2}.",
-        ),
+        ({"images": [None], "text": ["a", "b"]}, "Expected as many pictures as texts, found {'images': 1, 'text': 2}."),
         ({"images": [None]}, "Expected `text`, found None."),
         ({"text": ["a", 5]}, "Expected text to be a str, found 5 (int)."),
         ({"text": 5}, "Expected text to be a str or a list of str, found int."),
-        (
-            {"text": "a", "images": "/no/such.png"},
-            "Expected a picture file, found nothing at '/no/such.png'.",
-        ),
+        ({"text": "a", "images": "/no/such.png"}, "Expected a picture file, found nothing at '/no/such.png'."),
     ],
 )
 def test_wrong_inputs_are_named(inputs, message):

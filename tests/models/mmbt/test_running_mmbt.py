@@ -78,9 +78,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(text):
                 module.dropout_prob = 0.0
         model.model.text_model.eval() if text == "deberta-v2" else None
         model(**batch, labels=labels).loss.backward()
-    for (name, one), (_, other) in zip(
-        plain.named_parameters(), checkpointed.named_parameters(), strict=True
-    ):
+    for (name, one), (_, other) in zip(plain.named_parameters(), checkpointed.named_parameters(), strict=True):
         if one.grad is not None:
             assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6, msg=name)
 

@@ -41,10 +41,7 @@ def saved_parts(tmp_path):
 
 @pytest.mark.parametrize(("text", "image"), [*zip(TEXT_CONFIGS, reversed(IMAGE_CONFIGS), strict=False)])
 def test_a_saved_model_comes_back_bit_for_bit(tmp_path, text, image):
-    model, batch = (
-        tiny_mmbt(text, image, null_image="learned", num_segments=3),
-        tiny_batch(height=64, width=64),
-    )
+    model, batch = (tiny_mmbt(text, image, null_image="learned", num_segments=3), tiny_batch(height=64, width=64))
     absent = torch.tensor([1, 0])
     model.save_pretrained(tmp_path)
     loaders = [MMBTForClassification, AutoModelForSequenceClassification]
@@ -94,9 +91,7 @@ def test_the_base_model_reads_the_checkpoint_of_the_classifier_and_says_so(tmp_p
 def test_a_new_head_on_a_base_model_must_be_asked_for(tmp_path, caplog):
     base, batch = tiny_mmbt().model, tiny_batch()
     base.save_pretrained(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"2 keys are missing .*: classifier.bias, classifier.weight. Pass allow_"
-    ):
+    with pytest.raises(ValueError, match=r"2 keys are missing .*: classifier.bias, classifier.weight. Pass allow_"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path)
     with caplog.at_level(logging.WARNING):
         model = AutoModelForSequenceClassification.from_pretrained(tmp_path, allow_missing_keys=True)
@@ -110,9 +105,7 @@ def test_a_checkpoint_with_a_missing_tensor_is_refused(tmp_path):
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors["model.image_projection.weight"]
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        ValueError, match=r"1 keys are missing .* would be random: model.image_projection.weight"
-    ):
+    with pytest.raises(ValueError, match=r"1 keys are missing .* would be random: model.image_projection.weight"):
         MMBTForClassification.from_pretrained(tmp_path)
 
 
@@ -121,9 +114,7 @@ def test_a_checkpoint_with_a_foreign_tensor_is_refused(tmp_path, caplog):
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["lm_head.weight"] = torch.ones(2)
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        ValueError, match=r"1 keys of the checkpoint belong to nothing in the model: lm_head.weight"
-    ):
+    with pytest.raises(ValueError, match=r"1 keys of the checkpoint belong to nothing in the model: lm_head.weight"):
         MMBTForClassification.from_pretrained(tmp_path)
     with caplog.at_level(logging.WARNING):
         MMBTForClassification.from_pretrained(tmp_path, allow_unexpected_keys=True)
@@ -231,9 +222,7 @@ def test_a_text_checkpoint_without_its_layers_is_refused(saved_parts):
     tensors = load_file(Path(text) / "model.safetensors")
     kept = {name: value for name, value in tensors.items() if "layer.1." not in name}
     save_file(kept, Path(text) / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        ValueError, match=r"Expected all weights of BertModel in .*, found none for \['encoder.layer"
-    ):
+    with pytest.raises(ValueError, match=r"Expected all weights of BertModel in .*, found none for \['encoder.layer"):
         MMBTForClassification.from_text_image_pretrained(text, image, **IDS)
 
 
@@ -250,11 +239,7 @@ def test_the_vision_half_of_a_clip_checkpoint_serves(saved_parts, tmp_path):
     clip = CLIPModel(
         CLIPConfig(
             text_config=CLIPTextConfig(
-                vocab_size=99,
-                hidden_size=32,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                intermediate_size=32,
+                vocab_size=99, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
             ).to_dict(),
             vision_config=IMAGE_CONFIGS["clip_vision_model"]().to_dict(),
         )
@@ -295,10 +280,7 @@ def test_local_folders_are_not_written_to_the_configuration(saved_parts, tmp_pat
 def test_a_checkpoint_carries_its_code(make, batch, tmp_path, monkeypatch):
     """Loaded by `trust_remote_code` in a process that cannot import the package."""
     model = make()
-    for part, auto in (
-        (type(model.config), "AutoConfig"),
-        (type(model), "AutoModelForSequenceClassification"),
-    ):
+    for part, auto in ((type(model.config), "AutoConfig"), (type(model), "AutoModelForSequenceClassification")):
         monkeypatch.setattr(part, "_auto_class", None)  # forgotten afterwards
         part.register_for_auto_class(auto)
     model.save_pretrained(tmp_path / "model")

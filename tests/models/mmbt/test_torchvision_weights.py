@@ -37,11 +37,7 @@ def last_map(net: models.ResNet, pixels: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("block", "layers"),
-    [
-        (models.resnet.BasicBlock, [1, 2, 1, 1]),
-        (models.resnet.Bottleneck, [1, 2, 1, 1]),
-    ],
+    ("block", "layers"), [(models.resnet.BasicBlock, [1, 2, 1, 1]), (models.resnet.Bottleneck, [1, 2, 1, 1])]
 )
 def test_feature_maps_equal_torchvision(block, layers):
     net, pixels = narrow_resnet(block, layers), torch.randn(1, 3, 64, 64)
@@ -63,9 +59,7 @@ def test_feature_maps_of_the_full_architectures_equal_torchvision(name):
 def test_names_go_both_ways():
     state_dict = models.resnet18().state_dict()
     for key, ours in zip(
-        [key for key in state_dict if not key.startswith("fc.")],
-        torchvision_to_resnet(state_dict),
-        strict=True,
+        [key for key in state_dict if not key.startswith("fc.")], torchvision_to_resnet(state_dict), strict=True
     ):
         assert resnet_key(key) == ours
         assert torchvision_key(ours) == key
@@ -108,9 +102,7 @@ def test_a_named_architecture_takes_the_weights_of_2019(monkeypatch):
 
 @pytest.mark.parametrize("name", ["vgg16", "resnext50_32x4d", "resnet152x"])
 def test_other_architectures_are_refused(name):
-    with pytest.raises(
-        ValueError, match=f"{name}' is not supported. Supported: resnet18, resnet34, resnet50"
-    ):
+    with pytest.raises(ValueError, match=f"{name}' is not supported. Supported: resnet18, resnet34, resnet50"):
         load_torchvision_resnet(f"torchvision:{name}")
 
 
@@ -131,18 +123,12 @@ def test_files_that_are_not_there_or_not_a_resnet_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="No torchvision weights at"):
         load_torchvision_resnet(f"torchvision:{tmp_path}/none.pth")
     torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
-    with pytest.raises(
-        ValueError, match=r"Expected the state dict of a torchvision ResNet in .*conv1.weight"
-    ):
+    with pytest.raises(ValueError, match=r"Expected the state dict of a torchvision ResNet in .*conv1.weight"):
         load_torchvision_resnet(f"{tmp_path}/a.pth")
 
 
 def test_foreign_names_are_refused():
-    with pytest.raises(
-        ValueError, match=r"Expected a tensor of a torchvision ResNet .*found 'layer5.0.conv1.weight'"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a tensor of a torchvision ResNet .*found 'layer5.0.conv1.weight'"):
         resnet_key("layer5.0.conv1.weight")
-    with pytest.raises(
-        ValueError, match=r"Expected a tensor of transformers' ResNetModel, found 'pooler.weight'"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a tensor of transformers' ResNetModel, found 'pooler.weight'"):
         torchvision_key("pooler.weight")

@@ -5,13 +5,7 @@ import torch
 from PIL import Image
 from transformers import BertConfig, BertTokenizer, ResNetConfig, ViTImageProcessor
 
-from hf_mmtab import (
-    MMBTBaselineConfig,
-    MMBTBaselineForClassification,
-    MMBTConfig,
-    MMBTForClassification,
-    MMBTProcessor,
-)
+from hf_mmtab import MMBTBaselineConfig, MMBTBaselineForClassification, MMBTConfig, MMBTForClassification, MMBTProcessor
 from hf_mmtab.models.mmbt import MMBTModel
 
 TEXT = BertConfig(
@@ -32,9 +26,7 @@ def models():
         "encoder": MMBTModel(both).eval(),
         "mmbt": MMBTForClassification(both).eval(),
         "bert": MMBTBaselineForClassification(MMBTBaselineConfig(text_config=TEXT)).eval(),
-        "concatbert": MMBTBaselineForClassification(
-            MMBTBaselineConfig(text_config=TEXT, image_config=IMAGE)
-        ).eval(),
+        "concatbert": MMBTBaselineForClassification(MMBTBaselineConfig(text_config=TEXT, image_config=IMAGE)).eval(),
         "img": MMBTBaselineForClassification(MMBTBaselineConfig(image_config=IMAGE)).eval(),
     }
 
@@ -70,22 +62,16 @@ def _with(model, setting, value=True):
 
 
 def test_processor_takes_settings_in_groups(tmp_path):
-    (tmp_path / "vocab.txt").write_text(
-        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"])
-    )
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]))
     processor = MMBTProcessor(
-        ViTImageProcessor(size={"height": 8, "width": 8}),
-        BertTokenizer(str(tmp_path / "vocab.txt")),
-        max_length=4,
+        ViTImageProcessor(size={"height": 8, "width": 8}), BertTokenizer(str(tmp_path / "vocab.txt")), max_length=4
     )
     picture, text = Image.new("RGB", (8, 8), (200, 10, 10)), "a b c a b c"
     flat = processor(picture, text, max_length=6)
     grouped = processor(picture, text, text_kwargs={"max_length": 6})
     assert grouped["input_ids"].tolist() == flat["input_ids"].tolist() and flat["input_ids"].shape == (1, 5)
     assert processor(picture, text, truncation=False)["input_ids"].shape == (1, 6)
-    assert processor(picture, text, padding="max_length", truncation=False, max_length=9)[
-        "input_ids"
-    ].shape == (1, 9)
+    assert processor(picture, text, padding="max_length", truncation=False, max_length=9)["input_ids"].shape == (1, 9)
     raw = processor(picture, text, images_kwargs={"do_normalize": False, "do_rescale": False})["pixel_values"]
     assert raw.max() == 200 and processor(picture, text)["pixel_values"].max() < 2
     with pytest.raises(TypeError, match="found \\['stride'\\]"):

@@ -102,10 +102,7 @@ def test_inference_names_columns_that_are_not_there():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "fields:\n  a: {}\n  b: [1\n",
-            r"Expected a column plan as YAML `key: value`, found .*plan.yaml', line 4",
-        ),
+        ("fields:\n  a: {}\n  b: [1\n", r"Expected a column plan as YAML `key: value`, found .*plan.yaml', line 4"),
         ("fields:\n  a: {}\n  b: {}\n  a: {kind: money}\n", r"the key 'a' a second time .*line 4, column 3"),
         ("- a\n", "Expected a column plan as a YAML mapping .* found list"),
     ],

@@ -12,20 +12,14 @@ def test_paper_preset_has_the_sizes_of_the_paper():
     ranges = [[4 + i, 5 + i] for i in range(12)]
     config = TabBertConfig.paper(fields, ranges, vocab_size=16)
     assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (768, 12, 12)
-    assert (config.decoder_hidden_size, config.cell_states, config.tie_word_embeddings) == (
-        768,
-        "slice",
-        False,
-    )
+    assert (config.decoder_hidden_size, config.cell_states, config.tie_word_embeddings) == (768, "slice", False)
     flat = TabBertConfig.paper(fields, ranges, vocab_size=16, flatten=True, field_hidden_size=768)
     assert (flat.hidden_size, flat.num_attention_heads, flat.tie_word_embeddings) == (768, 12, True)
     assert TabBertConfig.paper(fields, ranges, vocab_size=16, num_hidden_layers=2).num_hidden_layers == 2
 
 
 def test_round_trip_through_json(tmp_path):
-    config = TabBertConfig(
-        **COLUMNS, numeric_ranges={"amount": [11, 19]}, class_weights=[1.0, 5.0], threshold=0.3
-    )
+    config = TabBertConfig(**COLUMNS, numeric_ranges={"amount": [11, 19]}, class_weights=[1.0, 5.0], threshold=0.3)
     config.save_pretrained(tmp_path)
     assert TabBertConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
 
@@ -35,10 +29,7 @@ def test_round_trip_through_json(tmp_path):
     [
         ({"fields": ["city"]}, "Expected one id range per column"),
         ({"fields": ["city", "city"]}, "Expected different names in fields"),
-        (
-            {"field_ranges": [[4, 9], [9, 20]]},
-            r"column 'amount' to be \[start, end\) within 0 and vocab_size=19",
-        ),
+        ({"field_ranges": [[4, 9], [9, 20]]}, r"column 'amount' to be \[start, end\) within 0 and vocab_size=19"),
         ({"field_ranges": [[4, 10], [9, 19]]}, "field_ranges that do not overlap"),
         ({"numeric_ranges": {"zip": [4, 9]}}, "numeric_ranges of known columns"),
         ({"numeric_ranges": {"city": [4, 12]}}, r"column 'city' inside its ids \[4, 9\], found \[4, 12\]"),
@@ -47,10 +38,7 @@ def test_round_trip_through_json(tmp_path):
         ({"hidden_size": 10}, "hidden_size must be a multiple of num_attention_heads"),
         ({"field_hidden_size": 10}, "field_hidden_size must be a multiple of field_num_heads"),
         ({"cell_states": "slice"}, "columns × field_hidden_size = 128, got 256. Use cell_states='linear'"),
-        (
-            {"head_hidden_size": 256},
-            "tie_word_embeddings needs head_hidden_size = width of the cell embeddings",
-        ),
+        ({"head_hidden_size": 256}, "tie_word_embeddings needs head_hidden_size = width of the cell embeddings"),
         ({"pooling": "max"}, r"Field 'pooling' expected one of \('last', 'mean'\), got max"),
         (
             {"adaptive_softmax_threshold": 9, "field_hidden_size": 8},
@@ -61,14 +49,8 @@ def test_round_trip_through_json(tmp_path):
         ({"class_weights": [1.0]}, r"one of class_weights per label \(2\), found 1"),
         ({"classification_loss": "rmse_one_hot", "class_weights": [1.0, 2.0]}, "class_weights do not apply"),
         ({"problem_type": "regression", "class_weights": [1.0, 2.0]}, "class_weights do not apply"),
-        (
-            {"next_row": True, "flatten": True},
-            "next_row needs rows as units: it does not go with flatten=True",
-        ),
-        (
-            {"row_inputs": "both"},
-            "row_inputs='both' needs .* found next_row=False. Pretrain with next_row: true",
-        ),
+        ({"next_row": True, "flatten": True}, "next_row needs rows as units: it does not go with flatten=True"),
+        ({"row_inputs": "both"}, "row_inputs='both' needs .* found next_row=False. Pretrain with next_row: true"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes, message):

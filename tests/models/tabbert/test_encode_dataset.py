@@ -9,19 +9,13 @@ import pytest
 
 from hf_mmtab import TabBertProcessor
 
-PLAN = {
-    "entity": "who",
-    "time": "when",
-    "fields": {"shop": {}, "gap": {"kind": "time_gap"}},
-}
+PLAN = {"entity": "who", "time": "when", "fields": {"shop": {}, "gap": {"kind": "time_gap"}}}
 
 
 @pytest.fixture(scope="module")
 def rows() -> pl.DataFrame:
     frame = pl.DataFrame({"who": [1, 2] * 10, "shop": list("abcde") * 4, "hour": range(20)})
-    return frame.with_columns(when=pl.datetime(2024, 1, 1) + pl.duration(hours=pl.col("hour") ** 2)).drop(
-        "hour"
-    )
+    return frame.with_columns(when=pl.datetime(2024, 1, 1) + pl.duration(hours=pl.col("hour") ** 2)).drop("hour")
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])

@@ -30,9 +30,7 @@ def test_quantiles_are_numpys_to_the_last_bit_while_exact(shares):
 
 
 def test_quantiles_of_many_values_stay_within_the_stated_error():
-    values = np.random.default_rng(1).lognormal(3, 2, 200_000) * np.random.default_rng(2).choice(
-        [-1, 1], 200_000
-    )
+    values = np.random.default_rng(1).lognormal(3, 2, 200_000) * np.random.default_rng(2).choice([-1, 1], 200_000)
     sketch = _sketch([values], limit=2**12)
     shares = np.linspace(0, 1, 33)
 
@@ -83,9 +81,7 @@ def test_a_column_that_changes_its_type_is_an_error():
     counts = CategoryCounts("code")
     counts.add(pa.array([1, 2]))
 
-    with pytest.raises(
-        ValueError, match="Column 'code' changed its type from int64 to string between batches"
-    ):
+    with pytest.raises(ValueError, match="Column 'code' changed its type from int64 to string between batches"):
         counts.add(pa.array(["1"]))
 
 

@@ -35,9 +35,7 @@ def test_logits_of_each_field_are_the_originals(case):
         outputs = model(io["input_ids"], return_field_logits=True)
     full = io["logits"].view(2, 10, 12, -1)
     for field, (start, end) in enumerate(model.config.field_ranges):
-        torch.testing.assert_close(
-            outputs.field_logits[field], full[:, :, field, start:end], rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(outputs.field_logits[field], full[:, :, field, start:end], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("which", ["labels", "sparse_labels"])

@@ -21,9 +21,7 @@ def test_outputs_and_gradients_are_those_of_torch(batch, steps, width, hidden):
         if ours:
             bias = reference.bias_ih_l0 + reference.bias_hh_l0
             outputs = LstmLayer.apply(states, reference.weight_ih_l0, reference.weight_hh_l0, bias)
-        found.append(
-            [outputs, *torch.autograd.grad((outputs * weights).sum(), [states, *reference.parameters()])]
-        )
+        found.append([outputs, *torch.autograd.grad((outputs * weights).sum(), [states, *reference.parameters()])])
     for theirs, mine in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 
@@ -39,9 +37,7 @@ def test_states_that_need_no_gradient_cost_none():
 def test_training_and_prediction_read_a_window_alike(monkeypatch):
     monkeypatch.setattr(modeling_tabbert_lstm, "LARGE_HIDDEN_SIZE", 6)
     torch.manual_seed(0)
-    config = TabBertConfig(
-        fields=["a"], field_ranges=[[4, 9]], vocab_size=9, hidden_size=8, lstm_hidden_size=6
-    )
+    config = TabBertConfig(fields=["a"], field_ranges=[[4, 9]], vocab_size=9, hidden_size=8, lstm_hidden_size=6)
     lstm = TabBertLstm(config, 8)
     states, mask = torch.randn(2, 5, 8), torch.tensor([[1, 1, 1, 0, 0], [1] * 5])
     trained = lstm.read_window(lstm.run(states, mask), mask)

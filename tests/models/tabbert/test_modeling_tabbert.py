@@ -101,14 +101,9 @@ def test_batch_of_one(model, small_batch):
 
 def test_saved_and_loaded_model_is_bit_equal(model, small_batch, tmp_path):
     model.save_pretrained(tmp_path)
-    for loaded in (
-        TabBertForMaskedLM.from_pretrained(tmp_path),
-        AutoModelForMaskedLM.from_pretrained(tmp_path),
-    ):
+    for loaded in (TabBertForMaskedLM.from_pretrained(tmp_path), AutoModelForMaskedLM.from_pretrained(tmp_path)):
         assert type(loaded) is TabBertForMaskedLM
-        for (name, ours), theirs in zip(
-            model.state_dict().items(), loaded.state_dict().values(), strict=True
-        ):
+        for (name, ours), theirs in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
             assert torch.equal(ours, theirs), name
         with torch.no_grad():
             assert torch.equal(model(**small_batch).loss, loaded.eval()(**small_batch).loss)
@@ -136,21 +131,15 @@ def test_foreign_weights_are_an_error_that_lists_them(small_config, tmp_path):
 
     TabBertModel(small_config()).save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    save_file(
-        {**tensors, "extra.weight": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"}
-    )
-    with pytest.raises(
-        ValueError, match=r"keys of the checkpoint belong to nothing in the model: extra\.weight"
-    ):
+    save_file({**tensors, "extra.weight": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"keys of the checkpoint belong to nothing in the model: extra\.weight"):
         TabBertModel.from_pretrained(tmp_path)
 
 
 def test_another_processor_is_refused(small_config):
     model = TabBertModel(small_config(processor_fingerprint="abc"))
     model.check_processor("abc")
-    with pytest.raises(
-        ValueError, match=r"Expected the processor with fingerprint abc .* found xyz: its ids mean"
-    ):
+    with pytest.raises(ValueError, match=r"Expected the processor with fingerprint abc .* found xyz: its ids mean"):
         model.check_processor("xyz")
     TabBertModel(small_config()).check_processor("anything")
 
@@ -285,9 +274,7 @@ def test_positions_start_as_large_as_the_rows_that_they_are_added_to(tmp_path):
     model = TabBertForMaskedLM(config)
     positions = model.model.row_encoder.embeddings.position_embeddings.weight
     assert config.position_std == 0.02 * 16 and positions.std().item() == pytest.approx(0.32, rel=0.02)
-    rows = model.model.field_encoder(
-        model.model.embeddings(torch.randint(4, 104, (50, 10, 1)).repeat(1, 1, 2))
-    )
+    rows = model.model.field_encoder(model.model.embeddings(torch.randint(4, 104, (50, 10, 1)).repeat(1, 1, 2)))
     assert rows.std().item() == pytest.approx(positions.std().item(), rel=0.25)
 
     for paper in (TabBertConfig.paper(**columns), TabBertConfig(**columns, flatten=True)):

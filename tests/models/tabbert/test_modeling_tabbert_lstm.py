@@ -64,9 +64,7 @@ def test_window_of_padding_gives_finite_scores_and_gradients(name, small_config)
 def test_untrained_linear_of_zero_costs_log_2(name, level, small_config, small_batch):
     model = build(name, small_config, label_level=level)
     torch.nn.init.zeros_(model.classifier.weight)
-    labels = (
-        torch.tensor([1, 0]) if level == "window" else torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, -100, -100]])
-    )
+    labels = torch.tensor([1, 0]) if level == "window" else torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, -100, -100]])
     outputs = model(small_batch["input_ids"], labels=labels)
     assert outputs.logits.shape == (*labels.shape, 2)
     assert outputs.loss.item() == pytest.approx(math.log(2))
@@ -159,9 +157,7 @@ def test_losses_follow_their_formulas(small_config):
     assert rmse_one_hot(logits, labels) == pytest.approx((logits - one_hot).square().mean().sqrt().item())
     weight = torch.tensor([1.0, 4.0])
     torch.testing.assert_close(focal_loss(logits, labels, 0.0), F.cross_entropy(logits, labels))
-    torch.testing.assert_close(
-        focal_loss(logits, labels, 0.0, weight), F.cross_entropy(logits, labels, weight=weight)
-    )
+    torch.testing.assert_close(focal_loss(logits, labels, 0.0, weight), F.cross_entropy(logits, labels, weight=weight))
     p = logits.softmax(-1).gather(1, labels[:, None]).squeeze(1)
     torch.testing.assert_close(focal_loss(logits, labels, 2.0), ((1 - p) ** 2 * -p.log()).mean())
     for name in ("cross_entropy", "focal", "rmse_one_hot"):

@@ -66,15 +66,11 @@ def test_paper_plan_gives_the_originals_windows_up_to_ids_inside_a_field(variant
         raw = raw.filter(pl.col("User").is_in(users))
     gpt2 = not arguments.get("mlm", True)
     plan = paper_card_plan(
-        num_bins=arguments.get("num_bins", 10),
-        skip_user=arguments.get("skip_user", False),
-        sep_column=not gpt2,
+        num_bins=arguments.get("num_bins", 10), skip_user=arguments.get("skip_user", False), sep_column=not gpt2
     )
     processor = TabBertProcessor(plan)
     encoded = prepare_rows(rows, processor, tmp_path / "rows", Split("paper", (1.0, 0.0, 0.0)))
-    ours = windows(
-        encoded, "train", arguments.get("seq_len", 10), arguments["stride"], label="every", pad=False
-    )
+    ours = windows(encoded, "train", arguments.get("seq_len", 10), arguments["stride"], label="every", pad=False)
     items = ours.__getitems__(list(range(len(ours))))
     ids = np.stack([item["input_ids"] for item in items])
 
@@ -114,8 +110,6 @@ def test_paper_plan_gives_the_originals_windows_up_to_ids_inside_a_field(variant
     # labels
     labels = np.stack([item["labels"] for item in items])
     assert np.array_equal(labels, golden_windows[f"{variant}.labels"])
-    any_row = windows(
-        encoded, "train", arguments.get("seq_len", 10), arguments["stride"], label="any", pad=False
-    )
+    any_row = windows(encoded, "train", arguments.get("seq_len", 10), arguments["stride"], label="any", pad=False)
     assert np.array_equal(any_row.window_labels(), golden_windows[f"{variant}.window_label"])
     assert int(any_row.window_labels().sum()) == info["positive_windows"]

@@ -29,9 +29,7 @@ FITTED_ROWS = 80  # the later rows have values that these have not
 
 
 def read_rows(fixtures):
-    options = arrow_csv.ConvertOptions(
-        column_types=TYPES, timestamp_parsers=["%Y-%m-%d %H:%M:%S", arrow_csv.ISO8601]
-    )
+    options = arrow_csv.ConvertOptions(column_types=TYPES, timestamp_parsers=["%Y-%m-%d %H:%M:%S", arrow_csv.ISO8601])
     return arrow_csv.read_csv(fixtures / "processors_0_1" / "rows.csv", convert_options=options)
 
 

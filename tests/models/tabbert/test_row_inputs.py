@@ -17,9 +17,7 @@ def test_numbers_lie_on_the_scale_of_a_normal_distribution_and_missing_ones_in_i
     values = torch.exp(torch.randn(50_000, 1, generator=torch.Generator().manual_seed(0)))
     quantiles = normal_quantiles(values)
     normal = torch.tensor([-2.0, -0.5, 0.0, 1.0, 3.0])
-    torch.testing.assert_close(
-        normal_scores(normal.exp()[:, None], quantiles)[:, 0], normal, atol=0.06, rtol=0
-    )
+    torch.testing.assert_close(normal_scores(normal.exp()[:, None], quantiles)[:, 0], normal, atol=0.06, rtol=0)
     ends = normal_scores(torch.tensor([[-1.0], [1e9], [torch.nan]]), quantiles)[:, 0]
     assert ends.tolist() == [-FARTHEST, FARTHEST, 0.0]
     counts = torch.tensor([[0.0]] * 50 + [[1.0]] * 50)  # equal values share the middle of their ranks
@@ -52,23 +50,15 @@ def test_a_head_reads_any_mix_and_codes_of_categories_are_left_to_trees(small_co
     config = small_config(next_row=True, row_inputs=parts, statistics=["code", "a", "b"], statistics_codes=1)
     model = TabBertLstmForSequenceClassification(config).eval()
     assert config.row_parts == ("states", "windowed_surprise", "statistics")
-    assert (
-        model.lstm.input_size
-        == config.row_width
-        == config.hidden_size + 4 * 4 + config.statistics_hidden_size
-    )
+    assert model.lstm.input_size == config.row_width == config.hidden_size + 4 * 4 + config.statistics_hidden_size
     ids = small_batch["input_ids"]
     model.numbers.learn_quantiles(torch.randn(100, 3, generator=torch.Generator().manual_seed(0)))
     statistics = torch.randn(*ids.shape[:2], 3, generator=torch.Generator().manual_seed(1))
     times = torch.arange(ids.shape[1]).expand(ids.shape[:2]) * MINUTE
     given = {"times": times, "attention_mask": small_batch.get("attention_mask")}
     first = model(ids, statistics=statistics, **given).logits
-    torch.testing.assert_close(
-        model(ids, statistics=statistics + torch.tensor([9.0, 0, 0]), **given).logits, first
-    )
-    assert not torch.allclose(
-        model(ids, statistics=statistics + torch.tensor([0, 9.0, 0]), **given).logits, first
-    )
+    torch.testing.assert_close(model(ids, statistics=statistics + torch.tensor([9.0, 0, 0]), **given).logits, first)
+    assert not torch.allclose(model(ids, statistics=statistics + torch.tensor([0, 9.0, 0]), **given).logits, first)
     states = model.get_row_states(ids, given["attention_mask"], times)
     mask = model.row_mask(ids) if given["attention_mask"] is None else given["attention_mask"]
     again = model(row_states=states, attention_mask=mask, statistics=statistics).logits
@@ -81,10 +71,7 @@ def test_a_head_reads_any_mix_and_codes_of_categories_are_left_to_trees(small_co
         ({"row_inputs": ["states", "prices"]}, "Expected row_inputs among .*, found prices"),
         ({"row_inputs": []}, "Expected row_inputs to name some of"),
         ({"row_inputs": "statistics"}, "needs their names"),
-        (
-            {"row_inputs": ["windowed_surprise"]},
-            "needs an encoder that was pretrained to predict the next row",
-        ),
+        ({"row_inputs": ["windowed_surprise"]}, "needs an encoder that was pretrained to predict the next row"),
     ],
 )
 def test_a_mix_that_cannot_be_is_refused(small_config, changes, message):

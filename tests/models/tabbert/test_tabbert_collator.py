@@ -162,9 +162,7 @@ def test_numbers_counted_from_keys_are_uniform_and_independent():
         assert drawn.min() >= 0 and drawn.max() < 1
         counts = torch.histc(drawn, 20, 0, 1)
         assert (counts / 2000 - 1).abs().max() < 0.12  # 5.4 standard deviations of 2,000 per bin
-    pairs = torch.stack(
-        [first.flatten(), second.flatten(), first.roll(1, 0).flatten(), first.roll(1, 1).flatten()]
-    )
+    pairs = torch.stack([first.flatten(), second.flatten(), first.roll(1, 0).flatten(), first.roll(1, 1).flatten()])
     assert (torch.corrcoef(pairs) - torch.eye(4)).abs().max() < 0.03
 
 
@@ -186,15 +184,10 @@ def test_a_seed_masks_the_same_cells_in_every_evaluation(processor, window):
 
 def test_labels_of_windows_rows_and_targets(processor, window):
     collator = TabBertCollator(processor)
-    classes = collator(
-        [{"input_ids": window[:2], "labels": 1}, {"input_ids": window[:2], "labels": np.int64(0)}]
-    )
+    classes = collator([{"input_ids": window[:2], "labels": 1}, {"input_ids": window[:2], "labels": np.int64(0)}])
     targets = collator([{"input_ids": window[:2], "labels": np.array([1.5, 2.0], dtype=np.float32)}])
     by_row = TabBertCollator(processor, row_labels=True)(
-        [
-            {"input_ids": window[:2], "labels": np.array([0, 1])},
-            {"input_ids": window[:1], "labels": np.array([1])},
-        ]
+        [{"input_ids": window[:2], "labels": np.array([0, 1])}, {"input_ids": window[:1], "labels": np.array([1])}]
     )
 
     assert classes["labels"].tolist() == [1, 0] and classes["labels"].dtype == torch.long
@@ -266,9 +259,7 @@ def test_a_share_of_cells_and_of_whole_fields_becomes_unknown(processor):
     assert hidden[..., 1].float().mean() == pytest.approx(0.0975, abs=0.012)  # shops
     whole = hidden.all(dim=1)[:, :3].float().mean(dim=0)
     assert (whole > 0.03).all() and (whole < 0.07).all()
-    assert torch.equal(
-        hidden[..., 0], hidden[:, :1, 0].expand(-1, 10)
-    )  # a static field stays the same in all rows
+    assert torch.equal(hidden[..., 0], hidden[:, :1, 0].expand(-1, 10))  # a static field stays the same in all rows
 
 
 def test_next_rows_are_predicted_from_hidden_cells_but_are_never_unknown_themselves(processor, window):

@@ -108,17 +108,12 @@ def test_config_is_built_from_the_processor_and_checked_against_it():
 def test_a_calendar_part_or_sign_that_training_never_had_is_unk():
     processor = TabBertProcessor(PLAN).fit(_table(price=[1.0, 2.0, 3.0, 4.0, 8.0]))
     later = [MIDNIGHT + datetime.timedelta(days=days) for days in (0, 40, 80, 120, 160)]
-    words = processor.decode(
-        processor.encode(_table(when=later, price=[1.0, -1.0, 0.0, 5.0, None]))
-    ).to_pydict()
+    words = processor.decode(processor.encode(_table(when=later, price=[1.0, -1.0, 0.0, 5.0, None]))).to_pydict()
 
     assert words["when.month"] == ["2", "[UNK]", "[UNK]", "[UNK]", "[UNK]"]
     assert words["when.day"] == ["28", "[UNK]", "[UNK]", "[UNK]", "[UNK]"]
     assert words["sign"] == ["positive", "[UNK]", "[UNK]", "positive", "[MISSING]"]
-    assert (
-        processor.decode(np.array([[start for start, _ in processor.field_ranges]]))["sign"][0].as_py()
-        == "[UNK]"
-    )
+    assert processor.decode(np.array([[start for start, _ in processor.field_ranges]]))["sign"][0].as_py() == "[UNK]"
 
 
 def _dated(days):
@@ -128,8 +123,7 @@ def _dated(days):
 COVERED = {
     "time": "when",
     "fields": {
-        f"when.{part}": {"kind": "time_part", "part": part, "keep": "covered"}
-        for part in ("month", "weekday", "hour")
+        f"when.{part}": {"kind": "time_part", "part": part, "keep": "covered"} for part in ("month", "weekday", "hour")
     },
 }
 
@@ -137,10 +131,7 @@ COVERED = {
 @pytest.mark.parametrize(("days", "kept"), [(200, ["weekday", "hour"]), (400, ["month", "weekday", "hour"])])
 def test_a_month_stays_out_where_training_does_not_go_through_the_year(days, kept, caplog):
     logging.getLogger("hf_mmtab").addHandler(caplog.handler)
-    parts = [
-        TabBertProcessor(COVERED).fit_part(piece)
-        for piece in (_dated(days).slice(0, 99), _dated(days).slice(99))
-    ]
+    parts = [TabBertProcessor(COVERED).fit_part(piece) for piece in (_dated(days).slice(0, 99), _dated(days).slice(99))]
     processor = TabBertProcessor(COVERED).finish(parts[1].merge(parts[0]))
     logging.getLogger("hf_mmtab").removeHandler(caplog.handler)
 
@@ -173,10 +164,7 @@ def test_a_tail_that_matters_keeps_its_amounts_apart_however_the_rows_were_cut()
     large = whole.encode({"amount": np.quantile(amounts, [0.97, 0.985, 0.995, 0.9985])})["amount"].to_pylist()
     assert len(set(large)) == 4
     plain = TabBertProcessor({"fields": {"amount": {"kind": "money"}}}).fit({"amount": amounts})
-    assert (
-        len(set(plain.encode({"amount": np.quantile(amounts, [0.97, 0.985, 0.995])})["amount"].to_pylist()))
-        == 1
-    )
+    assert len(set(plain.encode({"amount": np.quantile(amounts, [0.97, 0.985, 0.995])})["amount"].to_pylist())) == 1
 
 
 def test_unseen_value_becomes_unk_and_missing_value_missing():
@@ -238,9 +226,7 @@ def test_infinite_numbers_lie_in_the_outer_bins_and_take_no_part_in_fitting(capl
 
 
 def test_column_types_may_differ_between_tables():
-    processor = TabBertProcessor({"fields": {"mcc": {}, "zip": {}}}).fit(
-        {"mcc": [5411, 12], "zip": ["07", "8"]}
-    )
+    processor = TabBertProcessor({"fields": {"mcc": {}, "zip": {}}}).fit({"mcc": [5411, 12], "zip": ["07", "8"]})
     # pandas turns whole numbers with gaps into floats, CSV readers numbers into text
     as_floats = processor.encode({"mcc": [5411.0, None, 0.5], "zip": [8.0, 7.0, None]})
     as_text = processor.encode({"mcc": ["12", "12.0", "twelve"], "zip": ["07", "8", ""]})
@@ -249,10 +235,7 @@ def test_column_types_may_differ_between_tables():
         "mcc": ["5411", "[MISSING]", "[UNK]"],
         "zip": ["8", "[UNK]", "[MISSING]"],
     }
-    assert processor.decode(as_text).to_pydict() == {
-        "mcc": ["12", "12", "[UNK]"],
-        "zip": ["07", "8", "[MISSING]"],
-    }
+    assert processor.decode(as_text).to_pydict() == {"mcc": ["12", "12", "[UNK]"], "zip": ["07", "8", "[MISSING]"]}
 
 
 @pytest.mark.parametrize("cuts", [[57, 200, 311], [1, 2, 3, 399], list(range(10, 400, 10))])
@@ -335,8 +318,7 @@ def test_a_processor_travels_as_remote_code(processor, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "who",
-    [["a", "b", "a"], ["a", None, "a"], [1.5, 2.5, 1.5], [datetime.date(2024, 1, d) for d in (1, 2, 1)]],
+    "who", [["a", "b", "a"], ["a", None, "a"], [1.5, 2.5, 1.5], [datetime.date(2024, 1, d) for d in (1, 2, 1)]]
 )
 def test_a_history_of_two_entities_is_refused_whatever_names_them(who):
     rows = pa.table({"who": who, "shop": ["x", "y", "x"]})
@@ -376,20 +358,11 @@ def test_calling_gives_padded_tensors_of_histories():
     ("columns", "message"),
     [
         ({"shop": None}, r"Expected columns \['shop'\], found \['who', 'when', 'price'\]"),
-        (
-            {"price": ["1", "2", "three", "4", "5"]},
-            "'price': expected numbers or amounts, found 'three' in row 2",
-        ),
+        ({"price": ["1", "2", "three", "4", "5"]}, "'price': expected numbers or amounts, found 'three' in row 2"),
         ({"price": [[1]] * 5}, "Expected single values in column 'price', found list"),
         ({"when": ["now"] * 5}, "Expected timestamps, dates or numbers as time, found string"),
-        (
-            {"when": [MIDNIGHT, None, MIDNIGHT, None, MIDNIGHT]},
-            r"'when' orders the rows and is missing in 2 rows",
-        ),
-        (
-            {"who": [1, 1, None, 2, 2]},
-            r"'who' names the entity and is missing in 1 rows of a batch .first: row 2",
-        ),
+        ({"when": [MIDNIGHT, None, MIDNIGHT, None, MIDNIGHT]}, r"'when' orders the rows and is missing in 2 rows"),
+        ({"who": [1, 1, None, 2, 2]}, r"'who' names the entity and is missing in 1 rows of a batch .first: row 2"),
         ({"price": [None] * 5}, "'price': no number to fit bins on, all 5 rows are missing or infinite"),
     ],
 )
@@ -402,9 +375,7 @@ def test_a_table_that_does_not_fit_the_plan_says_why(columns, message):
 
 
 def test_fitting_on_nothing_is_an_error():
-    with pytest.raises(
-        ValueError, match=r"at least one row to fit on, found none. Is the training split empty"
-    ):
+    with pytest.raises(ValueError, match=r"at least one row to fit on, found none. Is the training split empty"):
         TabBertProcessor(PLAN).fit(_table().slice(0, 0))
 
 
@@ -444,9 +415,7 @@ def test_one_row_and_one_value_are_enough():
 def test_a_table_of_several_entities_or_out_of_order_is_no_window():
     table = _table()
     processor = TabBertProcessor(PLAN).fit(table)
-    with pytest.raises(
-        ValueError, match=r"the rows of one entity \(who\), found 2 in the table.*partition_by"
-    ):
+    with pytest.raises(ValueError, match=r"the rows of one entity \(who\), found 2 in the table.*partition_by"):
         processor(table)
     back = table.take([0, 2, 1])
     with pytest.raises(
@@ -489,14 +458,7 @@ def test_bins_of_logarithms_are_decoded_to_the_numbers_they_are_of():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [
-        (0.0, "0 s"),
-        (119.0, "119 s"),
-        (150.0, "2.5 min"),
-        (3 * 3600.0, "3 h"),
-        (47.5 * 3600, "47.5 h"),
-        (1e6, "11.6 d"),
-    ],
+    [(0.0, "0 s"), (119.0, "119 s"), (150.0, "2.5 min"), (3 * 3600.0, "3 h"), (47.5 * 3600, "47.5 h"), (1e6, "11.6 d")],
 )
 def test_times_between_rows_are_written_in_a_unit(seconds, text):
     assert elapsed_text(seconds, 3) == text
@@ -511,14 +473,8 @@ def test_edges_of_bins_are_written_without_exponents_where_they_are_readable(num
 
 
 def test_decoded_intervals_have_as_many_digits_as_asked_for():
-    rows = {
-        "when": pl.Series([0, 100_000, 300_000], dtype=pl.Int64).cast(pl.Datetime("ms")),
-        "x": [1.23456, 2.0, 9.0],
-    }
-    fields = {
-        "x": {"kind": "numeric", "num_bins": 2},
-        "gap": {"kind": "time_gap", "column": "when", "num_bins": 2},
-    }
+    rows = {"when": pl.Series([0, 100_000, 300_000], dtype=pl.Int64).cast(pl.Datetime("ms")), "x": [1.23456, 2.0, 9.0]}
+    fields = {"x": {"kind": "numeric", "num_bins": 2}, "gap": {"kind": "time_gap", "column": "when", "num_bins": 2}}
     processor = TabBertProcessor({"time": "when", "fields": fields}).fit(pl.DataFrame(rows))
     decoded = processor.decode(processor.encode(pl.DataFrame(rows)), digits=3).to_pydict()
     assert decoded == {

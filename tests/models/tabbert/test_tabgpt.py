@@ -3,13 +3,7 @@
 import pytest
 import torch
 from golden_tabbert import GOLDEN_FIELDS
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    GenerationConfig,
-    GPT2LMHeadModel,
-    LogitsProcessorList,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, GPT2LMHeadModel, LogitsProcessorList
 
 from hf_mmtab.models.tabbert import TabGPT2Config, TabGPT2LMHeadModel
 from hf_mmtab.models.tabbert.generating_tabgpt import FieldLogits
@@ -87,9 +81,7 @@ def test_it_is_saved_and_found_by_the_auto_classes(small, tmp_path):
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert isinstance(loaded, TabGPT2LMHeadModel) and loaded.config.max_rows == 6
     assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in small.state_dict().items())
-    assert (
-        AutoConfig.from_pretrained(tmp_path).auto_map["AutoModelForCausalLM"].endswith("TabGPT2LMHeadModel")
-    )
+    assert AutoConfig.from_pretrained(tmp_path).auto_map["AutoModelForCausalLM"].endswith("TabGPT2LMHeadModel")
     GPT2LMHeadModel(small_config(n_layer=1)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"keys are missing .* transformer.h.1"):
         TabGPT2LMHeadModel.from_pretrained(tmp_path, config=small.config)

@@ -64,9 +64,7 @@ def test_input_embeddings_are_those_of_the_cells(model_class, small_config, ids)
     model = model_class(small_config()).eval()
     assert model.get_input_embeddings().weight.shape == (39, 8)
     model.set_input_embeddings(torch.nn.Embedding(39, 8))
-    assert model.get_input_embeddings() is next(
-        one for one in model.modules() if type(one) is torch.nn.Embedding
-    )
+    assert model.get_input_embeddings() is next(one for one in model.modules() if type(one) is torch.nn.Embedding)
 
 
 @pytest.mark.parametrize("model_class", [*ENCODERS, *HEADS, *RAW])
