@@ -26,6 +26,7 @@ from .damaged_files import damage_named
 from .outputs import check_output
 from .runs.report import predictions_file
 
+MARK = '<meta name="generator" content="hf_mmtab report">'
 OWN = {PAGE_NAME, PUBLIC_PAGE_NAME, FIGURES_FOLDER}
 
 
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(options.out)
     check_output(folder, options.runs)
     foreign = sorted({p.name for p in folder.iterdir()} - OWN) if folder.is_dir() else []
+    page = folder / PAGE_NAME
+    if page.is_file() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
+        foreign.append(PAGE_NAME)
     if foreign or folder.is_file():
         found = ", ".join(foreign[:3]) or "a file"
         raise ValueError(

@@ -74,7 +74,8 @@ class PublicPushTrainer(Trainer):
         """Write the card of a model of this package with what this trainer knows; of another one as Trainer does."""
         if not self.is_world_process_zero():
             return
-        name = model_name or Path(self.args.output_dir).absolute().name
+        # Not the folder, whose name may be a customer's.
+        name = model_name or self.args.hub_model_id or type(self.model).__name__
         write = type(self).write_card
         if write is None or not write(self, name, **kwargs):
             super().create_model_card(model_name=name.rpartition("/")[2], **kwargs)

@@ -91,3 +91,16 @@ def test_a_space_that_cannot_be_searched_is_refused_before_any_training(recipe, 
 def test_trees_are_not_searched(recipe, tmp_path):
     with pytest.raises(ValueError, match="Expected an architecture that trains by gradients"):
         main([recipe, "--output_dir", str(tmp_path), "--architecture", "boosted"])
+
+
+def test_foreign_files_are_refused_before_anything_is_tried(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(searching, "_judge", None)
+    (tmp_path / "out.search.json").write_text('{"my": 1}')
+    with pytest.raises(ValueError, match=r"Expected the trials of a search in .*, found something else"):
+        main([recipe, "--output_dir", str(tmp_path / "out")])
+    assert (tmp_path / "out.search.json").read_text() == '{"my": 1}'
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="to be empty or to hold a run of this recipe"):
+        main([recipe, "--output_dir", str(tmp_path / "mine")])
+    assert not (tmp_path / "mine.search.json").exists()

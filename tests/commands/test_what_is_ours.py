@@ -275,3 +275,76 @@ def test_several_runs_keep_lists_of_their_own_and_replace_no_file_of_others(runs
         command("finetune", *again, "--overwrite", "true")
     (runs / "several" / "mmbt-seed2" / "README.md").unlink()
     command("finetune", *again, "--overwrite", "true")
+
+
+def test_of_report_and_card_only_the_absent_one_is_written_again(runs):
+    again = ["pictures.yaml", "--output_dir", "new", *SHORT]
+    (runs / "new" / "README.md").write_text("my own words")
+    shutil.rmtree(runs / "new" / "report")
+    command("finetune", *again)
+    assert (runs / "new" / "README.md").read_text() == "my own words"
+    page = runs / "new" / "report" / "report.html"
+    assert page.read_text().rstrip().endswith("</html>")
+    page.write_text("my page</html>")
+    (runs / "new" / "README.md").unlink()
+    command("finetune", *again)
+    assert page.read_text() == "my page</html>"
+    assert (runs / "new" / "README.md").read_text().startswith("---\n")
+
+
+@pytest.mark.parametrize("name", ["_table/cards.csv", "_table/rows/field0.bin", "_table/row_inputs.json"])
+def test_a_folder_that_only_looks_like_a_run_is_refused(runs, name):
+    file = runs / "mine" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    for more in ([], ["--overwrite", "true"]):
+        with pytest.raises(ValueError, match="Expected output_dir"):
+            command("finetune", "pictures.yaml", "--output_dir", "mine", *SHORT, *more)
+    assert contents(runs / "mine") == {name: b"mine"}
+
+
+def test_predictions_of_others_where_a_baseline_would_write_are_kept(runs):
+    file = runs / "mine" / "majority-seed1" / "predictions" / "test.parquet"
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(ValueError, match="found majority-seed1 of something else"):
+        command("finetune", "pictures.yaml", "--output_dir", "mine", *SHORT, "--seeds", "1", "2")
+    assert file.read_text() == "mine"
+
+
+def test_a_text_in_the_recipe_that_is_called_like_the_output_folder_is_nothing_that_the_run_reads(runs):
+    again = ["pictures.yaml", "--output_dir", "mmbt", "--architecture", "mmbt", "--run_name", "mmbt", *SHORT]
+    shutil.rmtree(runs / "mmbt")
+    command("finetune", *again)
+    command("finetune", *again, "--overwrite", "true")
+    assert (runs / "mmbt" / "results.json").is_file()
+
+
+def test_a_removal_that_was_killed_is_finished_by_the_same_command_without_overwrite(runs, monkeypatch):
+    removed = []
+    unlink = Path.unlink
+
+    def killed(path, missing_ok=False):
+        removed.append(path)
+        if len(removed) == 12:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    again = ["pictures.yaml", "--output_dir", "new", *SHORT]
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        command("finetune", *again, "--overwrite", "true")
+    monkeypatch.undo()
+    monkeypatch.chdir(runs)
+    command("finetune", *again)
+    for name in ("update_audit.jsonl", "update_audit.png", "report/report.html", "results.json"):
+        assert (runs / "new" / name).is_file(), name
+    assert foreign_names(runs / "new") == []
+
+
+def test_a_report_of_several_runs_replaces_no_page_of_others(runs):
+    (runs / "page").mkdir()
+    (runs / "page" / "report.html").write_text("mine")
+    with pytest.raises(ValueError, match=r"found report\.html"):
+        command("report", runs / "new", "--out", runs / "page")
+    assert (runs / "page" / "report.html").read_text() == "mine"

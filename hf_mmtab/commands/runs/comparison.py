@@ -65,6 +65,7 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     write_whole(root / COMPARISON_FILE, text + "\n")
     own = recipe.model.architecture  # the curve of a constant score tells nothing
     others = {name: scored[0] for name, scored in models.items() if name not in (own, MAJORITY)}
+    refuse_foreign(folder)  # the report and the card of the first run are written anew
     with inventory_kept(folder):
         page = write_run_report(run, results, compared, others)
     remove_folder(root, CACHE_FOLDER)

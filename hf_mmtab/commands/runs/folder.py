@@ -18,9 +18,9 @@ from ...training.parts import has_part
 from ...training.precision import go_on_as_before
 from ..console import say
 from ..push_to_hub import push_run
-from .inventory import INVENTORY_FILE, begin_inventory, inventory_kept
+from .inventory import INVENTORY_FILE, begin_inventory, inventory_kept, is_half_removed
 from .own_files import is_run, refuse_foreign, refuse_removal, remove_drafts, remove_folder, remove_run
-from .own_names import CACHE_FOLDER, COMPARISON_FILE, TABLE_FOLDER, is_draft, is_own_name
+from .own_names import CACHE_FOLDER, COMPARISON_FILE, RUN_OF_SEVERAL, TABLE_FOLDER, is_draft
 from .reads import first_inside, paths_read, refuse_needed
 from .recipe import Recipe, recorded
 
@@ -56,7 +56,7 @@ def refuse_folder(recipe: Recipe) -> None:
         return
     if recipe.run.overwrite:
         _refuse_start_anew(recipe)
-    elif not is_run(folder) and not (names <= {RECIPE_FILE, TABLE_FOLDER} and _all_own(folder)):
+    elif not is_run(folder):
         raise ValueError(
             f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other files. "
             "Choose another output_dir."
@@ -67,12 +67,6 @@ def _begins_at(recipe: Recipe, names: set[str]) -> bool:
     """Whether nothing lies in the output folder but a recipe, written by hand, and this run follows it."""
     record = recipe.folder / RECIPE_FILE
     return names == {RECIPE_FILE} and not is_run(recipe.folder) and _read_record(record) == recorded(recipe.values)
-
-
-def _all_own(folder: Path) -> bool:
-    """Whether all files are called as those that a run writes, such as one that was killed early."""
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
-    return all(name == RECIPE_FILE or is_own_name(name) for name in names)
 
 
 def refuse_shared_folder(recipe: Recipe) -> None:
@@ -88,6 +82,7 @@ def refuse_shared_folder(recipe: Recipe) -> None:
         _refuse_start_anew(recipe)
         return
     others = names & {COMPARISON_FILE, TABLE_FOLDER, CACHE_FOLDER}
+    others |= {name for name in names if RUN_OF_SEVERAL.fullmatch(name)}
     if others and not is_run(folder):
         raise ValueError(
             f"Expected output_dir {str(folder)!r} to hold runs or nothing that they write, found "
@@ -109,7 +104,7 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
         ours, names = is_run(folder), _names_in(folder)
         if ours:
             remove_drafts(folder)
-        if recipe.run.overwrite and ours:
+        if ours and (recipe.run.overwrite or is_half_removed(folder)):
             remove_run(folder, reads_of(recipe))
             if not record.exists() or _read_record(record) != mine:
                 write_recipe(record, mine)
@@ -164,7 +159,7 @@ def _refuse_start_anew(recipe: Recipe) -> None:
 
 def reads_of(recipe: Recipe) -> dict[str, Path]:
     """Return what a run reads: the paths in its recipe, and the recipe file, unless it is the run's own record."""
-    reads = paths_read(recipe.values, skip=("output_dir", "feature_cache_dir", "logging_dir"))
+    reads = paths_read(recipe.values)
     file = recipe.file
     own = recipe.folder / RECIPE_FILE
     if file is not None and file.exists() and not (own.exists() and file.samefile(own)):

@@ -42,9 +42,17 @@ def read_inventory(folder: Path) -> Files | None:
         return None
 
 
-def begin_inventory(folder: Path) -> None:
-    """Mark a folder as that of a run which is going on."""
-    _write(folder, None)
+def begin_inventory(folder: Path, removing: bool = False) -> None:
+    """Mark a folder as that of a run which is going on, or whose files are being removed."""
+    _write(folder, None, removing)
+
+
+def is_half_removed(folder: Path) -> bool:
+    """Whether a process was killed while it removed the run in a folder."""
+    try:
+        return bool(json.loads((folder / INVENTORY_FILE).read_text(encoding="utf-8")).get("removing"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def write_inventory(folder: Path, foreign: Iterable[str] = ()) -> None:
@@ -183,6 +191,7 @@ def _digest_of_checkpoint(path: Path) -> str | None:
         return None
 
 
-def _write(folder: Path, files: Files | None) -> None:
+def _write(folder: Path, files: Files | None, removing: bool = False) -> None:
     about = "Written by hf_mmtab: this folder holds a run, or several; files: what it wrote, once it is finished"
-    write_whole(folder / INVENTORY_FILE, json.dumps({"about": about, "files": files}, indent=1) + "\n")
+    content = {"about": about, "files": files, "removing": removing}
+    write_whole(folder / INVENTORY_FILE, json.dumps(content, indent=1) + "\n")

@@ -75,8 +75,9 @@ def remove_run(folder: Path, reads: Mapping[str, Path]) -> None:
     refuse_removal(folder, reads)
     own = own_names(folder)
     (folder / RESULT_FILE).unlink(missing_ok=True)
-    begin_inventory(folder)
+    begin_inventory(folder, removing=True)
     kept = _remove(folder, own)
+    begin_inventory(folder)
     if kept:
         shown = ", ".join(kept[:5]) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
         logger.warning(f"Files in {folder} that no run made are left there: {shown}")

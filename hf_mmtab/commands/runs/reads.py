@@ -5,15 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# Keys of a recipe that name what a run reads; of others a text may be called like a folder and mean something else.
+READ_KEYS = (
+    "data", "plan", "plan_edits", "pretrained", "text_model", "image_model", "glove_path", "deepspeed", "fsdp_config",
+    "accelerator_config", "resume_from_checkpoint",
+)  # fmt: skip
 
-def paths_read(values: Mapping[str, Any], skip: Iterable[str]) -> dict[str, Path]:
-    """Return the entries of a recipe that name existing files or folders.
+
+def paths_read(values: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the entries of a recipe that name existing files or folders which its run reads.
 
     Args:
         values: of the recipe; texts in lists and mappings count too.
-        skip: keys of what the run writes.
     """
-    texts = {key: text for key, value in values.items() if key not in skip for text in _texts(value) if text}
+    texts = {key: text for key in READ_KEYS for text in _texts(values.get(key)) if text}
     paths = {key: Path(text).expanduser() for key, text in texts.items()}
     return {key: path for key, path in paths.items() if _exists(path)}
 

@@ -1,7 +1,7 @@
 """The report and the model card of a run or an evaluation, from its results and what lies in its folder."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 from ...evaluation.run_results import RunResults
 from ...files import read_json
 from ...model_card import write_model_card
+from ...publishing.run_files import CARD_NAME, PAGE_NAME
 from ...reports import RunFacts, write_report
 from ...tasks.checkpoints import RECIPE_FILE
 from ..console import versions
@@ -47,12 +48,15 @@ def common_facts(folder: Path, results: RunResults, command: str, own: Mapping[s
     return RunFacts(**{**gathered, **own})
 
 
-def write_report_and_card(facts: RunFacts, folder: Path, **card_options: Any) -> Path:
+def write_report_and_card(
+    facts: RunFacts, folder: Path, wanted: Collection[str] = (PAGE_NAME, CARD_NAME), **card_options: Any
+) -> Path:
     """Write `report/report.html`, and beside a saved model its card `README.md`; return the page."""
-    page = write_report(facts, folder / REPORT_FOLDER)
-    if (folder / "model.safetensors").exists():
+    if PAGE_NAME in wanted:
+        write_report(facts, folder / REPORT_FOLDER)
+    if CARD_NAME in wanted and (folder / "model.safetensors").exists():
         write_model_card(facts, folder, **card_options)
-    return page
+    return folder / REPORT_FOLDER / PAGE_NAME
 
 
 def predictions_file(folder: Path, split: str) -> Path:

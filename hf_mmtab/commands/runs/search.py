@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from ...files import read_json, write_whole
 from ...recipes import check_keys, field_types
-from .folder import select_by
+from .folder import refuse_folder, select_by
 from .recipe import Recipe
 
 logger = logging.get_logger(__name__)
@@ -39,6 +39,8 @@ def searched(recipe: AnyRecipe, run_type: Any) -> AnyRecipe:
         return recipe
     optuna = _import_optuna()
     _check(recipe, space)
+    if recipe.training.process_index == 0:
+        refuse_folder(recipe)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = recipe.folder.with_name(recipe.folder.name + SUFFIX)
     known, speaks = _earlier(path, space), recipe.training.process_index == 0
@@ -97,6 +99,8 @@ def _earlier(path: Path, space: Mapping[str, Any]) -> list[dict[str, Any]]:
         ValueError: if they are of another search.
     """
     found = read_json(path, "Delete it: the search then begins anew.")
+    if path.exists() and not ("space" in found and isinstance(found.get("trials"), list)):
+        raise ValueError(f"Expected the trials of a search in {str(path)!r}, found something else. Move it elsewhere.")
     if found and found["space"] != json.loads(json.dumps(space)):
         raise ValueError(
             f"Expected the trials of this search in {str(path)!r}, found those of another one ({found['space']}). "

@@ -277,12 +277,13 @@ def complete(run: Run, results: RunResults) -> None:
         )
     if sentence := damaged_file(folder, needed=True):
         raise ValueError(sentence)
-    if not all(_is_whole(path) for path in (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)):
-        logger.info(f"The report or the card in {folder} is gone; it is written again.")
+    texts = (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)
+    if absent := [path.name for path in texts if not _is_whole(path)]:
+        logger.info(f"{' and '.join(absent)} of {folder} is gone; it is written again.")
         try:
             with damage_named(folder, run.recipe.shared), inventory_kept(folder):
                 run.restore()
-                write_run_report(run, results)
+                write_run_report(run, results, wanted=absent)
         except (OSError, ValueError) as error:  # the data of a finished run may be elsewhere by now
             logger.warning(f"The report or the card could not be written again: {error}")
 
@@ -300,6 +301,7 @@ def write_run_report(
     results: RunResults,
     comparison: Sequence[ModelResult] = (),
     others: Mapping[str, ScoredRows] | None = None,
+    wanted: Collection[str] = (PAGE_NAME, CARD_NAME),
 ) -> Path:
     """Write the report and the card of a run; return the report's page.
 
@@ -308,9 +310,10 @@ def write_run_report(
         results: of the run.
         comparison: this model and others on the same rows.
         others: name → scores of another model on the rows of the main split, for the curves.
+        wanted: which of both is written.
     """
     own = {**run.facts(results, others or {}), "comparison": comparison}
     explained = own.get("explained", {})
     own["explained"] = {one.name: explained[one.name] for one in comparison if one.name in explained}
     facts = common_facts(run.recipe.folder, results, run.recipe.command, own)
-    return write_report_and_card(facts, run.recipe.folder, **run.card_options())
+    return write_report_and_card(facts, run.recipe.folder, wanted, **run.card_options())
