@@ -1,5 +1,6 @@
 """What `import hf_mmtab` offers; importing this registers both families with transformers."""
 
+from .commands.standalone import make_standalone
 from .data.card_transactions import CardTransactions
 from .data.image_text import ImageText
 from .data.original_tasks import MMIMDB, VSNLI, Food101
@@ -34,7 +35,6 @@ from .models.tabbert import (
 )
 from .models.tabbert import register as _register_tabbert
 from .pipelines import register as _register_pipelines
-from .publishing import make_standalone
 from .training import FreezeSchedule, MMTabTrainer, MMTabTrainingArguments
 
 _register_mmbt()

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,27 +64,45 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
             )
 
 
-def check_output_file(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
-    """Refuse to replace a file that no earlier prediction or embedding wrote; see also `check_output`."""
+def check_output_file(
+    out: str | os.PathLike, inputs: Iterable[str | os.PathLike], labels: Collection[str] | None = None
+) -> None:
+    """Refuse to replace a file that no earlier prediction or embedding wrote; see also `check_output`.
+
+    Args:
+        labels: of the model whose predictions are written; None: embeddings or statistics of rows are.
+    """
     check_output(out, inputs)
     file = Path(out)
     if file.is_dir():
         raise ValueError(f"Expected a file to write, found the folder {str(out)!r}. Name a file in it.")
     if not file.exists() or not file.stat().st_size:
         return
-    if not _is_own_table(_column_names(file)):
+    if not (_has_embeddings(file) if labels is None else _has_predictions(_column_names(file), labels)):
+        what = "embeddings" if labels is None else "predictions of this model"
         raise ValueError(
-            f"Expected a new output or predictions of an earlier call, found another file at {str(out)!r}. Choose "
-            "another output, or move that file elsewhere."
+            f"Expected a new output or {what} of an earlier call, found another file at {str(out)!r}. Choose another "
+            "output, or move that file elsewhere."
         )
 
 
-def _is_own_table(names: list[str]) -> bool:
-    """Whether columns are those of predictions (a decision with its scores), or of what is told of a table's rows."""
-    if "prediction" in names and any(name.startswith("probability_") for name in names):
-        return True
-    of_rows = any(name == "embedding" or name.startswith(("predicted_", "statistic: ")) for name in names)
-    return of_rows and "row" in names
+def _has_predictions(names: list[str], labels: Collection[str]) -> bool:
+    """Whether columns are those of predictions: a decision with the score of every label, or every target's value."""
+    classes = "prediction" in names and all(f"probability_{label}" in names for label in labels)
+    return classes or ("row" in names and all(f"predicted_{label}" in names for label in labels))
+
+
+def _has_embeddings(table: Path) -> bool:
+    """Whether a file holds vectors or statistics of a table's rows."""
+    try:
+        schema = pq.read_schema(table)
+    except (OSError, pa.ArrowException):
+        return False
+    if "row" not in schema.names:
+        return False
+    kind = schema.field("embedding").type if "embedding" in schema.names else None
+    vectors = kind is not None and (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
+    return vectors or any(name.startswith("statistic: ") for name in schema.names)
 
 
 def _column_names(table: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Subset
+from transformers import AutoConfig
 
 from ..data.image_text_loading import read_image_text
 from ..evaluation.prediction_tables import batches, prediction_table
@@ -19,6 +20,7 @@ from ..explaining.gradients import import_captum
 from ..explaining.image_text import explain_image_text
 from ..explaining.reason_columns import reason_columns
 from ..metrics import probabilities_from_logits
+from ..metrics.names import label_names
 from ..models.mmbt import MMBTCollator
 from ..models.mmbt.text_encoding_mmbt import texts_of
 from ..progress import progress_bar
@@ -41,7 +43,11 @@ def main(arguments: Sequence[str]) -> None:
     start_logging()
     options = _parser().parse_args(arguments)
     check_suffix(Path(options.out))
-    check_output_file(options.out, [options.input, options.checkpoint])
+    labels = []
+    if Path(options.out).is_file():  # which only predictions of this model may be
+        with damage_named(options.checkpoint):
+            labels = label_names(AutoConfig.from_pretrained(options.checkpoint))
+    check_output_file(options.out, [options.input, options.checkpoint], labels)
     if options.state is not None:
         check_state(options.state, options.out, [options.input, options.checkpoint])
     if options.explain:

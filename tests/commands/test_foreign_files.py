@@ -6,6 +6,8 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from filelock import FileLock
@@ -105,14 +107,15 @@ def test_several_runs_are_not_removed_while_another_process_works_on_them(runs):
 @pytest.mark.parametrize(
     ("name", "content", "is_ours"),
     [
-        ("p.csv", "id,prediction,probability_a\n", True),
-        ("p.csv", "entity,time,row,predicted_amount\n", True),
-        ("p.jsonl", '{"id": 1, "prediction": "a", "probability_a": 0.5}\n', True),
+        ("p.csv", "id,prediction,probability_a,probability_b\n", True),
+        ("p.csv", "entity,time,row,predicted_a,predicted_b\n", True),
+        ("p.jsonl", '{"id": 1, "prediction": "a", "probability_a": 0.5, "probability_b": 0.5}\n', True),
         ("p.csv", "", True),
-        ("p.csv", "who,when,row,statistic: amount\n", True),
         ("p.csv", "id,prediction\n1,mine by hand\n", False),
-        ("p.csv", "id,predicted_price\n1,2\n", False),
-        ("p.jsonl", '{"id": 1, "embedding": [1, 2]}\n', False),
+        ("p.csv", "id,prediction,probability_of_rain\n1,wet,0.5\n", False),
+        ("p.csv", "who,row,predicted_group\n1,2,3\n", False),
+        ("p.csv", "id,predicted_a,predicted_b\n1,2,3\n", False),
+        ("p.csv", "who,when,row,statistic: amount\n", False),
         ("p.csv", "id,price\n1,2\n", False),
         ("p.jsonl", '{"id": 1}\n', False),
         ("p.jsonl", "[1, 2]\n", False),
@@ -120,14 +123,32 @@ def test_several_runs_are_not_removed_while_another_process_works_on_them(runs):
         ("p.csv", "\x00\x01", False),
     ],
 )
-def test_only_a_file_of_predictions_is_replaced_by_predictions(tmp_path, name, content, is_ours):
+def test_only_a_file_of_this_models_predictions_is_replaced_by_predictions(tmp_path, name, content, is_ours):
     (tmp_path / name).write_text(content)
     if is_ours:
-        check_output_file(tmp_path / name, [])
+        check_output_file(tmp_path / name, [], ["a", "b"])
     else:
         with pytest.raises(ValueError, match=r"found another file at .*Choose another output"):
-            check_output_file(tmp_path / name, [])
+            check_output_file(tmp_path / name, [], ["a", "b"])
     assert (tmp_path / name).read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_ours"),
+    [
+        ({"row": [1], "embedding": [[0.5, 1.0]]}, True),
+        ({"row": [1], "statistic: amount": [0.5]}, True),
+        ({"row": [1], "embedding": ["mine"]}, False),
+        ({"embedding": [[0.5, 1.0]]}, False),
+    ],
+)
+def test_only_a_file_of_embeddings_is_replaced_by_embeddings(tmp_path, columns, is_ours):
+    pq.write_table(pa.table(columns), tmp_path / "e.parquet")
+    if is_ours:
+        check_output_file(tmp_path / "e.parquet", [])
+    else:
+        with pytest.raises(ValueError, match="Expected a new output or embeddings of an earlier call"):
+            check_output_file(tmp_path / "e.parquet", [])
 
 
 def test_only_a_table_of_cards_is_replaced_by_cards(tmp_path, capsys):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import hf_mmtab
 from hf_mmtab.commands.damaged_files import damaged_file
 from hf_mmtab.commands.push_to_hub import files_to_push
 from hf_mmtab.commands.runs.inventory import foreign_names, own_names, read_inventory
@@ -348,3 +349,8 @@ def test_a_report_of_several_runs_replaces_no_page_of_others(runs):
     with pytest.raises(ValueError, match=r"found report\.html"):
         command("report", runs / "new", "--out", runs / "page")
     assert (runs / "page" / "report.html").read_text() == "mine"
+
+
+def test_a_run_with_its_code_beside_it_is_still_the_runs(runs):
+    assert hf_mmtab.make_standalone("new")
+    assert foreign_names(runs / "new") == []

@@ -27,7 +27,7 @@ from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
-from .inventory import inventory_kept, write_inventory
+from .inventory import has_inventory, inventory_kept, read_inventory, write_inventory
 from .own_files import remove_folder
 from .own_names import CACHE_FOLDER
 from .recipe import Recipe
@@ -277,6 +277,8 @@ def complete(run: Run, results: RunResults) -> None:
         )
     if sentence := damaged_file(folder, needed=True):
         raise ValueError(sentence)
+    if has_inventory(folder) and read_inventory(folder) is None:  # killed while its list was written anew
+        write_inventory(folder)
     texts = (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)
     if absent := [path.name for path in texts if not _is_whole(path)]:
         logger.info(f"{' and '.join(absent)} of {folder} is gone; it is written again.")
