@@ -56,7 +56,7 @@ def refuse_folder(recipe: Recipe) -> None:
         return
     if recipe.run.overwrite:
         _refuse_start_anew(recipe)
-    elif not is_run(folder):
+    elif not is_run(folder) and names != {RECIPE_FILE}:  # a recipe alone is compared with this one
         raise ValueError(
             f"Expected output_dir {str(folder)!r} to be empty or to hold a run of this recipe, found other files. "
             "Choose another output_dir."
