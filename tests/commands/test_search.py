@@ -31,6 +31,7 @@ def recipe(tmp_path_factory):
     return str(folder / "recipe.yaml")
 
 
+@pytest.mark.slow
 def test_the_best_of_validation_trains_the_run_and_a_second_start_only_reads(recipe, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     main([recipe, "--output_dir", str(out)])

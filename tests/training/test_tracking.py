@@ -102,6 +102,7 @@ def test_mlflow_gets_the_audit_one_run_and_the_report(tmp_path):
     assert [one.path for one in client.list_artifacts(first["mlflow"])] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_wandb_gets_the_audit_one_run_and_the_report(tmp_path):
     wandb = pytest.importorskip("wandb")
     first = train(tmp_path, "wandb", 4)
