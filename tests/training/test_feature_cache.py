@@ -232,3 +232,24 @@ def test_collator_sees_marks_that_the_model_does_not_take(tmp_path):
     options = {"train_dataset": Marked(8), "eval_dataset": None, "data_collator": collator}
     toy_trainer(tmp_path, trainer_options=options, num_train_epochs=1).train()
     assert seen == [True, True]
+
+
+def test_what_a_killed_removal_left_of_a_store_gives_way_and_files_of_others_do_not(tmp_path):
+    def fresh(folder):
+        folder.mkdir()
+        writer = StoreWriter(folder, 0)
+        for row in range(3):
+            writer.add(row, torch.full((2, 4), float(row)))
+        writer.close()
+        return folder
+
+    final = tmp_path / "store"
+    finish_store(fresh(tmp_path / "first"), final, 3)
+    (final / "meta.json").unlink()  # the files behind it in the order of removal are still there
+    finish_store(fresh(tmp_path / "second"), final, 3)
+    assert FeatureStore(final)[1].unique().tolist() == [1.0]
+    (final / "meta.json").unlink()
+    (final / "mine.txt").write_text("mine")
+    with pytest.raises(OSError):
+        finish_store(fresh(tmp_path / "third"), final, 3)
+    assert (final / "mine.txt").read_text() == "mine"

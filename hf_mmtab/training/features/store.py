@@ -94,6 +94,9 @@ class JoinedStore:
         return self.stores[store][int(place)]
 
 
+_OF_STORE = re.compile(r"data-\d+\.bin|share-\d+\.(npy|json)|(index\.npy|(keys|pieces)\.json)")
+
+
 class StoreWriter:
     """Writes one process's share of a store.
 
@@ -145,6 +148,10 @@ def finish_store(folder: Path, final: Path, rows: int) -> None:
         raise ValueError(f"Processes computed features of different shapes: {metas}")
     meta = {**metas[0], "files": len(shares)}
     (folder / META_NAME).write_text(json.dumps(meta), encoding="utf-8")
+    if final.is_dir() and not (final / META_NAME).is_file():  # what a killed removal left of an earlier one
+        for path in final.iterdir():
+            if _OF_STORE.fullmatch(path.name):
+                path.unlink()
     try:
         folder.rename(final)
     except OSError:
