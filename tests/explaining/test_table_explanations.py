@@ -137,11 +137,8 @@ def trees(numbers, labels, **settings):
     return lightgbm.train(options, lightgbm.Dataset(numbers, labels), num_boost_round=12)
 
 
-@pytest.mark.parametrize("label", [0, 1, 2])
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(("classes", "label"), [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)])
 def test_reasons_of_trees_sum_to_their_score(classes, label, table):
-    if label >= classes:
-        pytest.skip("no such class")
     rng = np.random.default_rng(1)
     numbers = rng.normal(size=(300, 4)).astype(np.float32)
     labels = (numbers[:, 2] > 0).astype(int) + (numbers[:, 0] > 1) * (classes - 2)
