@@ -14,11 +14,13 @@ from .common import FinetuningArguments, ModelArguments, UnknownArguments
 class TabBertHeadArguments(ModelArguments):
     """A head over windows of rows, on a pretrained encoder or on raw cells."""
 
-    architecture: Literal["lstm", "mlp", "pooled", "raw_lstm", "boosted", "fusion"] = key(
+    architecture: Literal["lstm", "mlp", "pooled", "raw_lstm", "boosted", "fusion", "auto"] = key(
         "lstm",
         "On the encoder's rows: lstm, mlp or pooled (a linear layer). raw_lstm: an LSTM on raw cells, nothing "
         "pretrained. boosted: LightGBM on statistics of the past, without an encoder. fusion: lstm and boosted, joined "
-        "as is best on validation (two classes). The last two need the extra `boosting`.",
+        "as is best on validation (two classes). These two need the extra `boosting`. auto: fusion for two "
+        "classes, else lstm or boosted, whichever is better on validation; lstm without the extra, boosted without "
+        "`pretrained`.",
     )
     problem_type: Literal["single_label_classification", "regression"] | None = key(
         None, "Default: what the label columns hold, classes or numbers."

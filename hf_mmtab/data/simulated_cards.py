@@ -74,7 +74,7 @@ def _habitual_merchant(rng: np.random.Generator, world: World, who: np.ndarray, 
     return np.where(online, web, merchant)
 
 
-def _fraud_plan(world: World) -> tuple[np.ndarray, np.ndarray]:
+def fraud_plan(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Episodes for the whole file: first row, length; rows sum to the asked-for rate."""
     rng = np.random.default_rng([world.seed, 1])
     total = round(world.fraud_rate * world.rows)
@@ -212,7 +212,7 @@ def write_csv(world: World, out: TextIO, progress: Callable[[int], None] | None 
     clock_text = [f"{m // 60:02d}:{m % 60:02d}" for m in range(1440)]
     error_text = [f'"{e}"' if "," in e else e for e in ERRORS]
     fraud_text = ["No", "Yes"]
-    plan = _fraud_plan(world)
+    plan = fraud_plan(world)
     rows = frauds = 0
     out.write(",".join(COLUMNS) + "\n")
     for first, last in world.chunks():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers.utils import logging
@@ -229,6 +230,8 @@ def settle(model: nn.Module | None, args: MMTabTrainingArguments) -> ComputeChoi
     assert chosen is not None
     args.bf16, args.fp16 = chosen.precision == "bf16", chosen.precision == "fp16"
     args.mixed_precision = {"fp32": "no"}.get(chosen.precision, chosen.precision)
+    if AcceleratorState._shared_state.get("_mixed_precision", args.mixed_precision) != args.mixed_precision:
+        AcceleratorState._reset_state()  # an earlier run of this process computed otherwise
     if chosen.channels_last:
         place_convolutions(model)
     return chosen

@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
 from hf_mmtab.commands.finetune import main
+from hf_mmtab.commands.runs import head_choice
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
 from hf_mmtab.commands.tables.state import STATE_FILE, with_history, write_state
 from hf_mmtab.data.encoded_rows import EncodedRows
@@ -262,16 +263,59 @@ def test_what_trees_cannot_do_is_named_before_training(folder, tmp_path, monkeyp
         refused("fusion", "--label_columns", "heat")
     with pytest.raises(ValueError, match="found 'nothing', which fits none"):
         refused("boosted", "--statistics", "nothing")
+    _without_lightgbm(monkeypatch)
+    with pytest.raises(ImportError, match=r'pip install "hf-mmtab\[boosting\]"'):
+        refused("boosted")
+
+
+def _without_lightgbm(monkeypatch):
     real = builtins.__import__
 
-    def without_lightgbm(name, *args, **kwargs):
+    def without(name, *args, **kwargs):
         if name == "lightgbm":
             raise ImportError(name)
         return real(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", without_lightgbm)
-    with pytest.raises(ImportError, match=r'pip install "hf-mmtab\[boosting\]"'):
-        refused("boosted")
+    monkeypatch.setattr(builtins, "__import__", without)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "expected"),
+    [("fusion", [], "fusion"), ("boosted", [], "boosted"), ("fusion", ["--window_label", "any"], "lstm")],
+    ids=["two classes", "no encoder", "a window as a whole"],
+)
+def test_auto_takes_the_head_that_suits_the_label(folder, tmp_path, recipe, more, expected):
+    more = [*more, "--architecture", "auto", "--fusion_folds", "1", "--row_inputs", "states", "--bootstrap", "0"]
+    main([str(folder / f"{recipe}.yaml"), "--output_dir", str(tmp_path / "run"), *more])
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert found["architecture"] == expected
+    kinds = {"fusion": "TabBertFusion", "boosted": "TabBertBoosted", "lstm": "TabBertLstm"}
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == [
+        f"{kinds[expected]}ForSequenceClassification"
+    ]
+
+
+@pytest.mark.parametrize(("of_lstm", "expected"), [(0.0, "lstm"), (100.0, "boosted")])
+def test_auto_takes_trees_or_the_lstm_by_validation_and_says_so(folder, tmp_path, monkeypatch, of_lstm, expected):
+    monkeypatch.setattr(head_choice, "best_on_validation", lambda run, inputs: ("rmse", False, of_lstm))
+    label = ["--label_columns", "heat", "--types", "{heat: float}", "--window_label", "last"]
+    more = ["--row_inputs", "states", "--architecture", "auto", "--seeds", "1", "2", "--bootstrap", "0"]
+    main([str(folder / "fusion.yaml"), "--output_dir", str(tmp_path / "heat"), *label, *more])
+    choice = json.loads((tmp_path / "heat" / "_table" / "architecture.json").read_text())
+    assert (choice["metric"], choice["chosen"]) == ("rmse", expected)
+    results = [json.loads((tmp_path / "heat" / f"auto-seed{seed}" / "results.json").read_text()) for seed in (1, 2)]
+    assert [one["architecture"] for one in results] == [expected] * 2
+    assert any(note.startswith(f"The head is {expected}, by rmse on validation (lstm ") for note in results[1]["notes"])
+    if expected == "boosted":  # the same trees, on the same statistics
+        assert results[0]["metrics"]["validation"]["rmse"] == pytest.approx(choice["validation"]["boosted"], rel=1e-5)
+
+
+def test_auto_is_the_lstm_where_lightgbm_is_absent(folder, tmp_path, monkeypatch, caplog):
+    _without_lightgbm(monkeypatch)
+    more = ["--architecture", "auto", "--row_inputs", "states", "--bootstrap", "0"]
+    main([str(folder / "fusion.yaml"), "--output_dir", str(tmp_path / "run"), *more])
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["architecture"] == "lstm"
+    assert "architecture: auto is lstm here" in caplog.text and "hf-mmtab[boosting]" in caplog.text
 
 
 def test_damaged_trees_are_named(folder, tmp_path):

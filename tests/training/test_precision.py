@@ -9,7 +9,7 @@ from torch import nn
 from toy import toy_arguments, toy_model, toy_trainer, weights
 
 from hf_mmtab.hardware import allowed_cores, fit_threads
-from hf_mmtab.training import MMTabTrainingArguments, precision
+from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments, precision
 from hf_mmtab.training.arguments import number_of_workers
 from hf_mmtab.training.precision import (
     PRECISION_FILE,
@@ -211,3 +211,11 @@ def test_a_choice_is_a_plain_file(tmp_path):
     precision.write_choice(tmp_path, choose(WITH))
     assert json.loads((tmp_path / PRECISION_FILE).read_text())["precision"] == "bf16"
     assert read_choice(tmp_path) == choose(WITH)
+
+
+def test_a_run_inside_another_may_compute_otherwise(tmp_path):
+    formats = ("fp32", "bf16")
+    arguments = [toy_arguments(tmp_path / name, precision=name, max_steps=1) for name in formats]
+    for name, args in reversed(list(zip(formats, arguments, strict=True))):
+        trainer = MMTabTrainer(toy_model(), args, train_dataset=toy_trainer(tmp_path / "rows").train_dataset)
+        assert trainer.accelerator.mixed_precision == args.mixed_precision == {"fp32": "no"}.get(name, name)

@@ -31,7 +31,8 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
         The closing words.
     """
     recipe, folder = run.recipe, run.recipe.folder
-    results = finished[recipe.model.architecture][0]
+    own = next(iter(finished))
+    results = finished[own][0]
     refuse_foreign(folder)  # its report and card are written anew
     begin_inventory(root)
     run.restore()
@@ -63,7 +64,7 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     lines = ["", *sentences] if sentences else []
     text = "\n".join([comparison_markdown(compared, metrics, split), *lines])
     write_whole(root / COMPARISON_FILE, text + "\n")
-    own = recipe.model.architecture  # the curve of a constant score tells nothing
+    # The curve of a constant score tells nothing.
     others = {name: scored[0] for name, scored in models.items() if name not in (own, MAJORITY)}
     refuse_foreign(folder)  # the report and the card of the first run are written anew
     with inventory_kept(folder):

@@ -22,6 +22,7 @@ from ...table_baselines import TableBaselines
 from ...table_baselines.boosting import Features, fit_trees
 from ...tasks import PreparedTable
 from ...training import MMTabTrainer
+from ...training.precision import ComputeChoice
 from ..tables.predicting import judged_logits
 from .recipe import HeadRecipe
 from .trial import trained_trial
@@ -104,7 +105,7 @@ def fuse(run: Any, trainer: Any) -> None:
         if len(np.unique(labels[before])) < 2 or not after.any():
             continue
         logger.info(f"Fusion: the LSTM is trained anew on {int(before.sum()):,} of {len(times):,} labelled rows.")
-        own = sequence_up_to(run, int(begin))
+        own = sequence_up_to(run, int(begin), trainer.choice)
         boosted = fit_trees(features.select(rows[before]), labels[before], rounds, 2, seed)
         places = np.flatnonzero(after)
         odds = own[places]
@@ -197,11 +198,17 @@ def judged_inputs(trainer: Any, windows: WindowDataset) -> tuple[np.ndarray, np.
     return judged.row, np.concatenate(pieces)
 
 
-def sequence_up_to(run: Any, moment: int) -> np.ndarray:
-    """Train the sequence model on labels before a moment; return its log odds of all labelled training rows."""
+def sequence_up_to(run: Any, moment: int, choice: ComputeChoice) -> np.ndarray:
+    """Train the sequence model on labels before a moment; return its log odds of all labelled training rows.
+
+    Args:
+        run: see `fuse`.
+        moment: in microseconds.
+        choice: how the run computes.
+    """
     train = run.windows["train"]
     early = WindowDataset(labels_before(train.rows, moment), train.index, train.label, train.skip, train.beside)
-    own = {"eval_strategy": "no", "row_inputs": run.recipe.model.row_inputs}
+    own = {"eval_strategy": "no", "row_inputs": run.recipe.model.row_inputs, "precision": choice.precision}
     with trained_trial(run, early, **own) as (_, trainer):
         return _known(run, *judged_inputs(trainer, train))[1][:, 0]
 

@@ -77,7 +77,7 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
             continue
         _take(run, name, given)
         run.read_beside()
-        metric, more_is_better, found[name] = _best_on_validation(run, inputs)
+        metric, more_is_better, found[name] = best_on_validation(run, inputs)
     found = {name: found[name] for name in tried if name in found}
     best = (max if more_is_better else min)(found, key=lambda name: found[name])
     _take(run, best, given)
@@ -103,7 +103,7 @@ def numbers_of(plan: ColumnPlan) -> list[str]:
     return [glob.escape(name) for name in reversed(own.values())]
 
 
-def _best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
+def best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     """Train the head on one kind of inputs; return the metric, whether more is better, and the best epoch's value."""
     model = run.recipe.model
     own = {"row_inputs": inputs, "statistics": model.statistics, "freeze": {"encoder": "forever"}}

@@ -1,6 +1,6 @@
 """Fine-tuning a head on windows of a table's rows: an LSTM, a perceptron or a linear layer on the encoder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from ...metrics.for_trainer import first_of
 from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...table_baselines import BASELINES, TableBaselines
-from ...table_baselines.running import AMOUNT
+from ...table_baselines.running import AMOUNT, BOOSTED_HISTORY
 from ...tasks import PreparedTable
 from ...tasks.checkpoints import recipe_of
 from ...tasks.table_heads import (
+    AUTO,
     HEAD_PARTS,
     HEADS,
     WITHOUT_ENCODER,
@@ -48,6 +49,7 @@ from ..console import counted, parameters
 from .compared import ComparedRun
 from .folder import leave_out_absent_parts
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
+from .head_choice import choose_architecture, take_boosted_if_better
 from .head_inputs import choose_inputs, inputs_note
 from .own_names import CACHE_FOLDER, TABLE_FOLDER
 from .recipe import HeadRecipe
@@ -73,7 +75,7 @@ JUDGED_WORDS = {"last": "the last", "any": "any of them", "every": "every one"}
 class HeadRun(ComparedRun[HeadRecipe]):
     """One head with one seed."""
 
-    architectures = tuple(HEADS)
+    architectures = (*HEADS, AUTO)
     baselines = BASELINES
     baselines_need_one_process = False  # they read the encoded rows, without a model
     without_seed = (AMOUNT,)
@@ -83,6 +85,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
     shares: Any = None
     inputs: dict[str, Any] | None = None
     sampler: ImbalanceSampler | None = None
+    choices: Sequence[str] = ()  # notes of `architecture: auto`
 
     @property
     def trainer_type(self) -> type[MMTabTrainer]:  # type: ignore[override]
@@ -100,9 +103,11 @@ class HeadRun(ComparedRun[HeadRecipe]):
             self.read_table()
         check_labels(self.windows)
         check_baselines(self.recipe, self.table)
+        undecided, statistics = choose_architecture(self), self.recipe.model.statistics
         check_trees(self.recipe, self.table)
         self.processor.statistics = None  # those of another head, which the encoder may have had
         self.inputs = choose_inputs(self)
+        self.choices = take_boosted_if_better(self, statistics) if undecided else ()
         self.read_beside()
         return self.start()
 
@@ -121,7 +126,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.sampler = epoch_sampler(recipe.run, self.windows["train"], recipe.training.seed)
         self.leaks = {split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
-        self.notes += inputs_note(self.inputs)
+        self.notes += [*self.choices, *inputs_note(self.inputs)]
         if recipe.model.pretrained is not None:
             before = recipe_of(recipe.model.pretrained)
             self.notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)
@@ -181,11 +186,11 @@ class HeadRun(ComparedRun[HeadRecipe]):
         )
         if model.config.statistics and recipe.model.architecture != "boosted":
             on += " and statistics"
-        told = [f"{len(model.config.statistics)} statistics of the past"] if model.config.statistics else []
+        statistics = model.config.statistics
         lines = [
             describe_windows(self.windows, recipe.data.seq_len, recipe.run.window_label),
             f"{recipe.model.architecture} on {on}: {model.num_parameters():,} parameters",
-            *told,
+            *([f"{len(statistics)} statistics of the past"] if statistics else []),
             *self.notes,
         ]
         if self.sampler is not None:
@@ -266,11 +271,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     def _details(self, model: Any) -> dict[str, str]:
         """Return what the head of the report says about the model."""
-        details = {
-            "data": data_summary(self.table),
-            "parameters": parameters(model.num_parameters()),
-            "window": f"{self.recipe.data.seq_len} rows",
-        }
+        details = {"data": data_summary(self.table), "parameters": parameters(model.num_parameters())}
+        details["window"] = f"{self.recipe.data.seq_len} rows"
         encoder = self.recipe.model.pretrained
         return details | ({"encoder": encoder} if encoder else {})
 
@@ -304,6 +306,10 @@ class HeadRun(ComparedRun[HeadRecipe]):
     @cached_property
     def _baselines(self) -> TableBaselines:
         return TableBaselines(self.table, self.windows)
+
+    def boosted_on_validation(self) -> ScoredRows:
+        """Return what gradient boosting on the statistics says of the labelled rows of validation."""
+        return self._baselines.run(BOOSTED_HISTORY, self.recipe.training.seed)["validation"].labelled
 
     def fit_baseline(self, name: str, seed: int) -> dict[str, ScoredRows]:
         """Fit the amount or boosted trees."""

@@ -22,6 +22,7 @@ def trained_trial(run: Any, train: WindowDataset | None = None, **changes: Any) 
     """
     recipe = run.recipe
     with tempfile.TemporaryDirectory(prefix="trial-") as scratch:
+        changes |= {"architecture": recipe.model.architecture}  # `auto` is decided
         changes |= {"output_dir": scratch, "save_strategy": "no", "load_best_model_at_end": False, "audit": False}
         changes |= {"early_stopping_patience": None, "push_to_hub": False, "report_to": "none"}
         trial = type(run)(recipe.variant(recipe.shared, **changes), run.is_reference)

@@ -1,0 +1,95 @@
+"""Which head `architecture: auto` becomes: by the label and what is installed, and by validation."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from ...files import write_whole
+from ...metrics import scores_for
+from ...models.tabbert.boosted_trees import import_lightgbm
+from ...tasks.table_heads import AUTO
+from .head_inputs import best_on_validation
+from .own_names import TABLE_FOLDER
+
+logger = logging.get_logger(__name__)
+
+CHOICE_FILE = "architecture.json"
+
+
+def choose_architecture(run: Any) -> bool:
+    """Set `architecture` of a run's recipe where it is `auto`.
+
+    Without an encoder that is boosted, for two classes fusion, which itself takes the best of both halves on
+    validation, and else lstm.
+
+    Args:
+        run: a `HeadRun` whose table is read.
+
+    Returns:
+        Whether boosted trees may still be better, see `take_boosted_if_better`.
+    """
+    recipe, model = run.recipe, run.recipe.model
+    if model.architecture != AUTO:
+        return False
+    run.is_reference = False  # what the recipe says of an encoder is left out where there is none
+    try:
+        import_lightgbm()
+    except ImportError as error:
+        if model.pretrained is None:
+            raise
+        why = str(error)
+    else:
+        why = ""
+    if not why and recipe.run.window_label == "any":
+        why = "A window with the label of any of its rows is judged as a whole."
+    if not why and recipe.training.world_size > 1:
+        why = "Trees are fitted by one process."
+    if why:
+        logger.warning(f"architecture: auto is lstm here, and gradient boosting is not tried. {why}")
+        model.architecture = "lstm"
+        return False
+    two_classes = len(run.table.rows.label_names) == 2
+    model.architecture = "boosted" if model.pretrained is None else "fusion" if two_classes else "lstm"
+    return model.architecture == "lstm"
+
+
+def take_boosted_if_better(run: Any, statistics: list[str]) -> list[str]:
+    """Set `architecture` to boosted where trees are better than the LSTM on validation; return a note about it.
+
+    Runs that share a folder, and a resumed run, take the choice of the first.
+
+    Args:
+        run: a `HeadRun` whose table is read and whose inputs are chosen.
+        statistics: of the recipe; the LSTM may have chosen fewer.
+    """
+    model = run.recipe.model
+    file: Path = run.recipe.shared_folder / TABLE_FOLDER / CHOICE_FILE
+    if file.is_file():
+        choice = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        choice = _compared(run)
+        if run.recipe.training.process_index == 0:
+            write_whole(file, json.dumps(choice, indent=1) + "\n")
+    model.architecture = choice["chosen"]
+    if model.architecture == "boosted":
+        run.inputs, model.statistics, run.processor.statistics = None, statistics, None  # the others are the LSTM's
+    told = ", ".join(f"{name} {value:.3f}" for name, value in choice["validation"].items())
+    return [
+        f"The head is {choice['chosen']}, by {choice['metric']} on validation ({told}). To decide otherwise: "
+        "architecture."
+    ]
+
+
+def _compared(run: Any) -> dict[str, Any]:
+    """Return which of the two heads is better on validation, and what both came to."""
+    run.read_beside()
+    metric, more_is_better, of_lstm = best_on_validation(run, run.recipe.model.row_inputs)
+    found = run.boosted_on_validation()
+    rows = run.table.rows
+    kind = "single_label_classification" if rows.label_names else "regression"
+    names = dict(enumerate(rows.label_names or run.recipe.data.label_columns or run.processor.plan.label))
+    of_trees = scores_for(kind, found.labels, found.probabilities, names)[metric]
+    chosen = "boosted" if (of_trees > of_lstm) == more_is_better else "lstm"
+    return {"chosen": chosen, "metric": metric, "validation": {"lstm": of_lstm, "boosted": of_trees}}
