@@ -57,7 +57,7 @@ class TabBertHeadArguments(ModelArguments):
     )
     statistics_hidden_size: int = key(64, "Width in which a neural head reads statistics.", least=1)
     fusion_folds: int = key(
-        3,
+        2,
         "fusion: how often the LSTM is trained anew on the labels before a moment, to score training rows after it; "
         "what joins both halves is fitted on these scores.",
         least=1,

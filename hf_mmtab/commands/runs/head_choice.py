@@ -10,7 +10,7 @@ from ...files import write_whole
 from ...metrics import scores_for
 from ...models.tabbert.boosted_trees import import_lightgbm
 from ...tasks.table_heads import AUTO
-from .head_inputs import best_on_validation
+from .head_inputs import MOST_ROWS, best_on_validation
 from .own_names import TABLE_FOLDER
 
 logger = logging.get_logger(__name__)
@@ -30,29 +30,39 @@ def choose_architecture(run: Any) -> bool:
     Returns:
         Whether boosted trees may still be better, see `take_boosted_if_better`.
     """
-    recipe, model = run.recipe, run.recipe.model
+    model = run.recipe.model
     if model.architecture != AUTO:
         return False
     run.is_reference = False  # what the recipe says of an encoder is left out where there is none
+    if model.pretrained is None:
+        model.architecture = "boosted"
+    elif why := _against_trees(run):
+        logger.warning(f"architecture: auto is lstm here; gradient boosting is not tried. {why}")
+        model.architecture = "lstm"
+    elif len(run.table.rows.label_names) == 2:
+        model.architecture = "fusion"
+    else:
+        model.architecture = "lstm"
+        return True
+    return False
+
+
+def _against_trees(run: Any) -> str | None:
+    """Return why boosted trees cannot be tried."""
     try:
         import_lightgbm()
     except ImportError as error:
-        if model.pretrained is None:
-            raise
-        why = str(error)
-    else:
-        why = ""
-    if not why and recipe.run.window_label == "any":
-        why = "A window with the label of any of its rows is judged as a whole."
-    if not why and recipe.training.world_size > 1:
-        why = "Trees are fitted by one process."
-    if why:
-        logger.warning(f"architecture: auto is lstm here, and gradient boosting is not tried. {why}")
-        model.architecture = "lstm"
-        return False
-    two_classes = len(run.table.rows.label_names) == 2
-    model.architecture = "boosted" if model.pretrained is None else "fusion" if two_classes else "lstm"
-    return model.architecture == "lstm"
+        return str(error)
+    if run.recipe.run.window_label == "any":
+        return "A window with the label of any of its rows is judged as a whole."
+    if run.recipe.training.world_size > 1:
+        return "Trees are fitted by one process."
+    if (rows := len(run.table.rows)) > MOST_ROWS:
+        return (
+            f"Statistics of {rows:,} rows take some {rows >> 20} GB on disk; `architecture: fusion` or `boosted` "
+            "computes them all the same."
+        )
+    return None
 
 
 def take_boosted_if_better(run: Any, statistics: list[str]) -> list[str]:
