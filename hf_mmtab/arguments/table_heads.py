@@ -18,9 +18,9 @@ class TabBertHeadArguments(ModelArguments):
         "lstm",
         "On the encoder's rows: lstm, mlp or pooled (a linear layer). raw_lstm: an LSTM on raw cells, nothing "
         "pretrained. boosted: LightGBM on statistics of the past, without an encoder. fusion: lstm and boosted, joined "
-        "as is best on validation (two classes). These two need the extra `boosting`. auto: fusion for two "
-        "classes, else lstm or boosted, whichever is better on validation; lstm without the extra, boosted without "
-        "`pretrained`.",
+        "as is best on validation (two classes) or their mean (numbers). These two need the extra `boosting`. auto: "
+        "fusion, for more classes lstm or boosted, whichever is better on validation; lstm without the extra, boosted "
+        "without `pretrained`.",
     )
     problem_type: Literal["single_label_classification", "regression"] | None = key(
         None, "Default: what the label columns hold, classes or numbers."
@@ -58,8 +58,8 @@ class TabBertHeadArguments(ModelArguments):
     statistics_hidden_size: int = key(64, "Width in which a neural head reads statistics.", least=1)
     fusion_folds: int = key(
         2,
-        "fusion: how often the LSTM is trained anew on the labels before a moment, to score training rows after it; "
-        "what joins both halves is fitted on these scores.",
+        "fusion of two classes: how often the LSTM is trained anew on the labels before a moment, to score training "
+        "rows after it; what joins both halves is fitted on these scores.",
         least=1,
     )
     field_hidden_size: int | None = key(None, "Width of raw_lstm's cells without `pretrained` (64).", least=1)

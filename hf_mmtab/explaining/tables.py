@@ -71,7 +71,8 @@ def _explain(
     numbers = inputs["statistics"][0, judged]  # (statistics,)
     if not fusion:  # boosted alone
         return tree_reasons(model, STATISTICS, numbers, model.config.statistics, judged, label)
-    sign = 1.0 if label == 1 else -1.0  # trees and halves score the log odds of class 1
+    # Trees and halves score the log odds of class 1, or numbers.
+    sign = 1.0 if label == 1 or model.config.problem_type == "regression" else -1.0
     if fusion["chosen"] == "trees":
         more = model.tree_inputs(**inputs)
         more = more[0, judged] if more.dim() == 3 else more[0]

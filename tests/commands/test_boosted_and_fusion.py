@@ -259,7 +259,7 @@ def test_what_trees_cannot_do_is_named_before_training(folder, tmp_path, monkeyp
 
     with pytest.raises(ValueError, match="Expected window_label last or every for architecture boosted"):
         refused("boosted", "--window_label", "any")
-    with pytest.raises(ValueError, match="two classes for architecture fusion, found 5 classes"):
+    with pytest.raises(ValueError, match="two classes or of numbers for architecture fusion, found 5 classes"):
         refused("fusion", "--label_columns", "heat")
     with pytest.raises(ValueError, match="found 'nothing', which fits none"):
         refused("boosted", "--statistics", "nothing")
@@ -295,19 +295,38 @@ def test_auto_takes_the_head_that_suits_the_label(folder, tmp_path, recipe, more
     ]
 
 
-@pytest.mark.parametrize(("of_lstm", "expected"), [(0.0, "lstm"), (100.0, "boosted")])
-def test_auto_takes_trees_or_the_lstm_by_validation_and_says_so(folder, tmp_path, monkeypatch, of_lstm, expected):
-    monkeypatch.setattr(head_choice, "best_on_validation", lambda run, inputs: ("rmse", False, of_lstm))
-    label = ["--label_columns", "heat", "--types", "{heat: float}", "--window_label", "last"]
+@pytest.mark.parametrize(("of_lstm", "expected"), [(1.0, "lstm"), (0.0, "boosted")])
+def test_auto_takes_trees_or_the_lstm_for_many_classes_by_validation(folder, tmp_path, monkeypatch, of_lstm, expected):
+    monkeypatch.setattr(head_choice, "best_on_validation", lambda run, inputs: ("macro_f1", True, of_lstm))
+    label = ["--label_columns", "heat", "--window_label", "last"]
     more = ["--row_inputs", "states", "--architecture", "auto", "--seeds", "1", "2", "--bootstrap", "0"]
     main([str(folder / "fusion.yaml"), "--output_dir", str(tmp_path / "heat"), *label, *more])
     choice = json.loads((tmp_path / "heat" / "_table" / "architecture.json").read_text())
-    assert (choice["metric"], choice["chosen"]) == ("rmse", expected)
+    assert (choice["metric"], choice["chosen"]) == ("macro_f1", expected)
     results = [json.loads((tmp_path / "heat" / f"auto-seed{seed}" / "results.json").read_text()) for seed in (1, 2)]
     assert [one["architecture"] for one in results] == [expected] * 2
-    assert any(note.startswith(f"The head is {expected}, by rmse on validation (lstm ") for note in results[1]["notes"])
+    told = f"The head is {expected}, by macro_f1 on validation (lstm "
+    assert any(note.startswith(told) for note in results[1]["notes"])
     if expected == "boosted":  # the same trees, on the same statistics
-        assert results[0]["metrics"]["validation"]["rmse"] == pytest.approx(choice["validation"]["boosted"], rel=1e-5)
+        assert results[0]["metrics"]["validation"]["macro_f1"] == pytest.approx(choice["validation"]["boosted"])
+
+
+@pytest.mark.parametrize("level", ["last", "every"])
+def test_numbers_are_predicted_by_the_mean_of_both_halves(folder, tmp_path, level):
+    label = ["--label_columns", "heat", "--types", "{heat: float}", "--window_label", level]
+    more = ["--row_inputs", "states", "--architecture", "auto", "--bootstrap", "0"]
+    main([str(folder / "fusion.yaml"), "--output_dir", str(tmp_path / "run"), *label, *more])
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    fusion = json.loads((tmp_path / "run" / "config.json").read_text())["fusion"]
+    assert found["architecture"] == "fusion" and fusion["chosen"] == "average"
+    assert found["metrics"]["validation"]["rmse"] == pytest.approx(fusion["validation"]["average"], rel=1e-5)
+    assert fusion["validation"]["average"] <= max(fusion["validation"][half] for half in ("boosted", "sequence"))
+    own = pq.read_table(tmp_path / "run" / "predictions" / "test.parquet")
+    predict.main(
+        [str(tmp_path / "run"), str(folder / "payments.csv"), str(tmp_path / "heat.parquet"), "--explain", "2"]
+    )
+    again = pq.read_table(tmp_path / "heat.parquet").to_pandas().set_index("row")
+    np.testing.assert_allclose(again.loc[own["row"].to_numpy(), "predicted_heat"], own["score_0"], atol=1e-5)
 
 
 def test_auto_is_the_lstm_where_lightgbm_is_absent(folder, tmp_path, monkeypatch, caplog):

@@ -186,3 +186,26 @@ def test_reasons_of_a_fusion_sum_to_its_score_whatever_it_chose(chosen, label, t
         found.score, abs=0.01 * max(abs(found.score - found.baseline), 0.1)
     )
     assert found.error <= 0.01
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("chosen", ["boosted", "sequence", "average"])
+def test_reasons_of_a_fusion_of_numbers_sum_to_its_value(chosen, label, table):
+    rng = np.random.default_rng(1)
+    names = ["rows before", "shop: new"]
+    numbers = rng.normal(size=(300, 2)).astype(np.float32)
+    numbers_of = {"problem_type": "regression", "target_mean": [3.0, -50.0], "target_std": [2.0, 10.0]}
+    model, processor = build(
+        table, TabBertFusionForSequenceClassification, statistics=names, row_inputs="states", **numbers_of
+    )
+    model.config.fusion = {"chosen": chosen, "weights": {"average": [0.5, 0.5, 0.0]}}
+    values = [numbers[:, 1] * 2 + 3, numbers[:, 0] * 9 - 50]
+    model.set_trees("statistics", [trees(numbers, one, objective="regression") for one in values])
+    inputs = dict(processor(first(table, 5), return_tensors="pt"))
+    inputs["times"] = torch.arange(5)[None] * 3_600_000_000
+    inputs["statistics"] = torch.from_numpy(numbers[None, :5])
+    found = explain_window(model, processor, inputs, label=label)
+    assert found.score == pytest.approx(float(model(**inputs).logits[0, label]), abs=1e-4)
+    assert found.baseline + sum(one.attribution for one in found.reasons) == pytest.approx(
+        found.score, abs=0.01 * max(abs(found.score - found.baseline), 0.1)
+    )

@@ -14,7 +14,7 @@ from ...data.encoded_rows import EncodedRows
 from ...data.windows import IGNORED, WindowDataset
 from ...evaluation.scored_rows import judged_rows
 from ...models.tabbert.boosted_trees import import_lightgbm
-from ...models.tabbert.modeling_tabbert_boosted import CANDIDATES, FUSED, STATISTICS
+from ...models.tabbert.modeling_tabbert_boosted import CANDIDATES, FUSED, OF_NUMBERS, STATISTICS
 from ...models.tabbert.modeling_tabbert_numbers import normal_quantiles, normal_scores
 from ...models.tabbert.modeling_tabbert_surprise import surprise_names, windowed_names
 from ...statistics import RowStatistics
@@ -30,6 +30,7 @@ from .trial import trained_trial
 logger = logging.get_logger(__name__)
 
 HALVES = ("boosted", "sequence")
+FAR_BETTER = 1.1  # of a regression: by which factor the mean's RMSE must exceed a half's for the half to be taken
 
 
 class TreesTrainer(MMTabTrainer):
@@ -54,10 +55,10 @@ def check_trees(recipe: HeadRecipe, table: PreparedTable) -> None:
         raise ValueError(
             f"Expected window_label last or every for architecture {name}, which judges rows, found any. Change it."
         )
-    if name == "fusion" and len(table.rows.label_names) != 2:
+    if name == "fusion" and len(table.rows.label_names) not in (0, 2):
         raise ValueError(
-            f"Expected a label of two classes for architecture fusion, found {len(table.rows.label_names) or 'no'} "
-            "classes. Use architecture: boosted or lstm."
+            f"Expected a label of two classes or of numbers for architecture fusion, found "
+            f"{len(table.rows.label_names)} classes. Use architecture: boosted or lstm."
         )
     if recipe.training.world_size > 1:
         raise ValueError(
@@ -95,6 +96,9 @@ def fuse(run: Any, trainer: Any) -> None:
     model = trainer.model
     fit_boosted(run, model)
     features = features_of_rows(run)
+    if model.config.problem_type == "regression":
+        join_numbers(run, model, features, *judged_inputs(trainer, run.windows["validation"]))
+        return
     inputs = {split: judged_inputs(trainer, run.windows[split]) for split in ("train", "validation")}
     rows, numbers, labels = _known(run, *inputs["train"])
     times, seed = np.array(run.table.rows.time[rows]), run.recipe.training.seed
@@ -133,12 +137,41 @@ def fuse(run: Any, trainer: Any) -> None:
     model.config.fusion = fusion
     statistics, others = torch.from_numpy(features.select(judged).values), torch.from_numpy(known)
     found = {
-        name: float(average_precision_score(truth, model.fuse(name, statistics, others).numpy())) for name in CANDIDATES
+        name: float(average_precision_score(truth, model.fuse(name, statistics, others)[..., 0].numpy()))
+        for name in CANDIDATES
     }
     fusion = {**fusion, "chosen": max(found, key=lambda name: found[name]), "validation": found}
     model.config.fusion = fusion
     run.notes.append(fusion_note(fusion))
     run.notes.append(f"Fusion: {joined.summary(seed)}")
+
+
+def join_numbers(run: Any, model: Any, features: Features, rows: np.ndarray, predicted: np.ndarray) -> None:
+    """Let a regression predict the mean of both halves, unless one of them is far better on validation.
+
+    A few months of validation tell badly which half is the better one later; the mean is never far from it.
+
+    Args:
+        run: see `fuse`.
+        model: with fitted trees; its config gets `fusion`.
+        features: of all rows.
+        rows: that validation judges, `(rows,)`.
+        predicted: what the sequence model predicts for them, `(rows, targets)`.
+    """
+    labels = np.array(run.table.rows.labels[rows])
+    statistics, others = torch.from_numpy(features.select(rows).values), torch.from_numpy(predicted)
+    fusion: dict[str, Any] = {"chosen": "average", "weights": {"average": [0.5, 0.5, 0.0]}}
+    model.config.fusion = fusion
+    found = {}
+    for name in OF_NUMBERS:
+        errors = model.fuse(name, statistics, others).numpy() - labels  # NaN where a label is missing
+        found[name] = float(np.sqrt(np.nanmean(errors**2)))
+    best = min(found, key=lambda name: found[name])
+    chosen = best if found[best] * FAR_BETTER < found["average"] else "average"
+    model.config.fusion = {**fusion, "chosen": chosen, "validation": found}
+    told = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+    how = "the mean of both halves" if chosen == "average" else f"{chosen} alone, far better than the mean of both"
+    run.notes.append(f"Predicted is {how}; RMSE on validation: {told}.")
 
 
 def fusion_note(fusion: dict[str, Any]) -> str:

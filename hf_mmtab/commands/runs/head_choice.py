@@ -21,7 +21,7 @@ CHOICE_FILE = "architecture.json"
 def choose_architecture(run: Any) -> bool:
     """Set `architecture` of a run's recipe where it is `auto`.
 
-    Without an encoder that is boosted, for two classes fusion, which itself takes the best of both halves on
+    Without an encoder that is boosted, for two classes and for numbers fusion, which joins both as is best on
     validation, and else lstm.
 
     Args:
@@ -39,7 +39,7 @@ def choose_architecture(run: Any) -> bool:
     elif why := _against_trees(run):
         logger.warning(f"architecture: auto is lstm here; gradient boosting is not tried. {why}")
         model.architecture = "lstm"
-    elif len(run.table.rows.label_names) == 2:
+    elif len(run.table.rows.label_names) in (0, 2):
         model.architecture = "fusion"
     else:
         model.architecture = "lstm"
@@ -97,9 +97,8 @@ def _compared(run: Any) -> dict[str, Any]:
     run.read_beside()
     metric, more_is_better, of_lstm = best_on_validation(run, run.recipe.model.row_inputs)
     found = run.boosted_on_validation()
-    rows = run.table.rows
-    kind = "single_label_classification" if rows.label_names else "regression"
-    names = dict(enumerate(rows.label_names or run.recipe.data.label_columns or run.processor.plan.label))
+    names = dict(enumerate(run.table.rows.label_names))
+    kind = "single_label_classification"
     of_trees = scores_for(kind, found.labels, found.probabilities, names)[metric]
     chosen = "boosted" if (of_trees > of_lstm) == more_is_better else "lstm"
     return {"chosen": chosen, "metric": metric, "validation": {"lstm": of_lstm, "boosted": of_trees}}

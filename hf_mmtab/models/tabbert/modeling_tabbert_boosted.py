@@ -16,8 +16,9 @@ from .modeling_tabbert_numbers import normal_scores
 from .modeling_tabbert_windows import TabBertWindowModel, last_real_row, required
 
 STATISTICS, FUSED = "statistics", "fused"  # the trees on statistics alone, and on all that a fusion knows
-# How a fusion scores: by one of its halves, by both as ranks or as log odds, or by trees on all inputs.
+# How a fusion scores two classes: by one of its halves, by both as ranks or as log odds, or by trees on all inputs.
 CANDIDATES = ("boosted", "sequence", "rank_average", "stack", "trees")
+OF_NUMBERS = ("boosted", "sequence", "average")  # how it predicts numbers
 
 
 class TabBertBoostedForSequenceClassification(BoostedTreesMixin, TabBertWindowModel):
@@ -50,8 +51,7 @@ class TabBertBoostedForSequenceClassification(BoostedTreesMixin, TabBertWindowMo
     ) -> torch.Tensor:
         numbers = at_judged(required(statistics, self.config), attention_mask, self.config)
         scores = run_trees(self, STATISTICS, numbers)  # (..., outputs)
-        binary = self.config.problem_type != "regression" and self.config.num_labels == 2
-        return (as_two_classes(scores[..., 0]) if binary else scores) + self.bias
+        return (as_two_classes(scores[..., 0]) if is_binary(self.config) else scores) + self.bias
 
 
 class TabBertFusionForSequenceClassification(BoostedTreesMixin, TabBertLstmForSequenceClassification):
@@ -70,6 +70,8 @@ class TabBertFusionForSequenceClassification(BoostedTreesMixin, TabBertLstmForSe
     ) -> torch.Tensor:
         """Return what the fusion adds to the statistics of judged rows: the LSTM's log odds and the row's surprises.
 
+        Of a regression it is what the LSTM predicts.
+
         Args are those of `forward`.
 
         Returns:
@@ -81,6 +83,8 @@ class TabBertFusionForSequenceClassification(BoostedTreesMixin, TabBertLstmForSe
             row_states = self.encode(input_ids, attention_mask, times).last_hidden_state
         assert row_states is not None and attention_mask is not None
         logits = super().score(row_states, attention_mask, statistics)
+        if not is_binary(self.config):
+            return logits.float()
         found = self.parts(row_states)
         surprise = [at_judged(found[p], attention_mask, self.config) for p in found if p in OF_SURPRISE]
         odds = (logits[..., 1] - logits[..., 0])[..., None]
@@ -93,30 +97,36 @@ class TabBertFusionForSequenceClassification(BoostedTreesMixin, TabBertLstmForSe
             return super().score(states, attention_mask, statistics)
         numbers = at_judged(required(statistics, self.config), attention_mask, self.config)
         inputs = self.tree_inputs(attention_mask=attention_mask, row_states=states, statistics=statistics)
-        return as_two_classes(self.fuse(self.config.fusion["chosen"], numbers, inputs))
+        found = self.fuse(self.config.fusion["chosen"], numbers, inputs)
+        return as_two_classes(found[..., 0]) if is_binary(self.config) else found
 
     def fuse(self, name: str, statistics: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return log odds of class 1, shape `(...)`.
+        """Return log odds of class 1, shape `(..., 1)`, or values, shape `(..., targets)`.
 
         Args:
-            name: one of `CANDIDATES`.
+            name: one of `CANDIDATES`, or of `OF_NUMBERS`.
             statistics: of the rows, shape `(..., statistics)`.
             inputs: what `tree_inputs` gave for them, shape `(..., numbers)`.
         """
         fusion: dict[str, Any] = self.config.fusion or {}
-        sequence = inputs[..., 0]
+        sequence = inputs[..., :1] if is_binary(self.config) else inputs
         if name == "sequence":
             return sequence
         if name == "trees":
-            return run_trees(self, FUSED, torch.cat([statistics, inputs], dim=-1))[..., 0]
-        boosted = run_trees(self, STATISTICS, statistics)[..., 0]
+            return run_trees(self, FUSED, torch.cat([statistics, inputs], dim=-1))
+        boosted = run_trees(self, STATISTICS, statistics)
         if name == "boosted":
             return boosted
-        both = torch.stack([sequence, boosted], dim=-1)
+        both = torch.stack([sequence, boosted], dim=-1)  # (..., outputs, 2)
         if name == "rank_average":
             both = normal_scores(both, both.new_tensor(fusion["quantiles"]))
         *weights, bias = fusion["weights"][name]
         return both @ both.new_tensor(weights) + bias
+
+
+def is_binary(config: TabBertConfig) -> bool:
+    """Whether the label is one of two classes."""
+    return config.problem_type != "regression" and config.num_labels == 2
 
 
 def at_judged(rows: torch.Tensor, attention_mask: torch.Tensor, config: TabBertConfig) -> torch.Tensor:
