@@ -161,7 +161,7 @@ class EncodedRows:
         draft = target.with_name(f"{target.name}.{os.getpid()}.part")
         draft.mkdir(parents=True)
         try:
-            layout = {name: _layout(bounds) for name, bounds in field_ranges.items()}
+            layout = {name: id_layout(bounds) for name, bounds in field_ranges.items()}
             rows = _write_ids(draft, tables, layout)
             if rows != len(entity):
                 raise ValueError(f"Expected {len(entity)} encoded rows, found {rows}.")
@@ -211,11 +211,16 @@ def refuse_foreign_files(folder: Path) -> None:
         )
 
 
-def _layout(bounds: list[int]) -> tuple[str, int]:
+def id_layout(bounds: list[int]) -> tuple[str, int]:
     """Return the smallest type that holds a field's ids minus its base, and the base."""
     start, end = bounds
     size = end - start
     return ("uint8" if size <= 2**8 else "uint16" if size <= 2**16 else "uint32"), start
+
+
+def as_codes(ids: pa.ChunkedArray, dtype: str, base: int) -> np.ndarray:
+    """Return ids minus their field's base in its smallest type, see `id_layout`."""
+    return (ids.to_numpy() - ids.type.to_pandas_dtype()(base)).astype(dtype)
 
 
 def _write_ids(folder: Path, tables: Iterable[pa.Table], layout: dict[str, tuple[str, int]]) -> int:
@@ -227,5 +232,5 @@ def _write_ids(folder: Path, tables: Iterable[pa.Table], layout: dict[str, tuple
         rows += table.num_rows
         for file, ids, (dtype, base) in zip(files, table.columns, layout.values(), strict=True):
             with file.open("ab") as out:  # one at a time: there may be more fields than a process may open files
-                out.write((ids.to_numpy() - ids.type.to_pandas_dtype()(base)).astype(dtype).tobytes())
+                out.write(as_codes(ids, dtype, base).tobytes())
     return rows
