@@ -103,10 +103,7 @@ class ShardWriter:
         names_of = [column.combine_chunks() for column in entity_names.to_arrow().columns]
         entities = pa.RecordBatch.from_arrays([*names_of, pa.array(starts)], names=[*entity_names.columns, START])
         rows_file, entities_file = shard_files(self.folder, number)
-        sizes = [
-            _write(rows_file, batch.schema, [batch]),
-            _write(entities_file, entities.schema, entities.to_batches()),
-        ]
+        written = {rows_file: batch, entities_file: entities}
         return {
             "file": rows_file.name,
             "rows": len(time),
