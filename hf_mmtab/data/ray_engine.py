@@ -52,6 +52,7 @@ class RayEngine:
                 ) from error
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # a page for each step
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._check_folder(folder)
 
