@@ -5,7 +5,7 @@ in the recipe are passed over. The engine is this process (`local`) or Ray Data 
 ids. An interrupted command goes on where it stopped when it is given again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     out = Path(options.rows or f"{values.get('output_dir', 'outputs')}-rows")
     pretrained = values.get("pretrained")
     check_output(out, [data.data, *([pretrained] if pretrained else [])])
-    needs_label = "window_label" in values or "architecture" in values
     task = get_task(data.task, TableTask)
-    say(told(prepare_shards(task, data, out, options, pretrained, needs_label)))
+    say(told(prepare_shards(task, data, out, options, pretrained, _is_of_heads(values))))
 
 
 def load_recipe(arguments: Sequence[str]) -> tuple[TableDataArguments, PrepareArguments, dict[str, Any]]:
@@ -48,12 +47,19 @@ def load_recipe(arguments: Sequence[str]) -> tuple[TableDataArguments, PrepareAr
     if recipe.startswith("--"):
         raise ValueError(f"Expected the recipe first (`{USAGE}`), found {recipe!r}.")
     values = read_recipe(recipe)
-    known = {name for kind in (*types, *HeadRecipe.types, *PretrainingRecipe.types) for name in field_types(kind)}
-    check_keys(values, known, f"recipe {recipe!r}")
-    overrides = read_overrides(arguments[1:], (*types, *PretrainingRecipe.types[1:2]))
+    all_types = (*types, *(HeadRecipe if _is_of_heads(values) else PretrainingRecipe).types)
+    check_keys(values, {name for kind in all_types for name in field_types(kind)}, f"recipe {recipe!r}")
+    overrides = read_overrides(arguments[1:], all_types)
     merged = {key: value for key, value in {**values, **overrides}.items() if value is not None}
     data, options = build(types, merged)
     return data, options, merged
+
+
+def _is_of_heads(values: Mapping[str, Any]) -> bool:
+    """Whether a recipe has keys of fine-tuning."""
+    kinds = (HeadRecipe, PretrainingRecipe)
+    heads, encoders = ({name for kind in one.types for name in field_types(kind)} for one in kinds)
+    return bool((heads - encoders) & set(values))
 
 
 def told(prepared: PreparedShards) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import datasets
 import numpy as np
@@ -30,6 +30,7 @@ from ..data.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
 from ..files import read_json, write_whole
 from ..locking import lock_folder, refuse_file
 from ..models.tabbert import TabBertProcessor
+from . import get_task
 from .saved_processor import open_processor
 from .table import PLAN_SAMPLE, PROCESSOR_FOLDER, SIMULATED_CARDS, TableTask, no_rows, refuse_absent_entities, unplanned
 
@@ -97,6 +98,47 @@ def prepare_shards(
     shutil.rmtree(scratch, ignore_errors=True)
     facts = read_json(out / FACTS_FILE, f"Delete {str(out)!r}.")
     return PreparedShards(out, facts, not done)
+
+
+def prepare_table(
+    data: str | Path,
+    out: str | Path,
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
+    shards: int | None = None,
+    overwrite: bool = False,
+    pretrained: str | None = None,
+    task: str = "table",
+    **keys: Any,
+) -> PreparedShards:
+    """Read a table of any size, fit a processor on its training rows and write encoded rows in shards.
+
+    What `hf-mmtab prepare` does. Training reads the folder with the recipe key `rows`.
+
+    Args:
+        data: file or folder of CSV, Parquet or Arrow files, or a URL of one that fsspec reaches (`s3://…`).
+        out: folder to write. With Ray all machines must see it.
+        engine: "local", or "ray" (extra `ray`).
+        ray_address: of a cluster to join; None: RAY_ADDRESS, else Ray is started on this machine.
+        shards: files to cut the rows into; None: one for 128 MiB of the table.
+        overwrite: replace rows of another table, plan or split.
+        pretrained: checkpoint whose processor encodes the rows.
+        task: table, card_transactions or prsa.
+        keys: keys of a recipe that say how the table is read, planned and split, such as `entity_columns`.
+
+    Raises:
+        ValueError: if the table does not fit the plan, has no row, a row is broken, or `out` holds something else.
+
+    Example:
+
+    ```python
+    >>> import hf_mmtab  # doctest: +SKIP
+    >>> hf_mmtab.prepare_table("s3://bank/payments", "rows", engine="ray", entity_columns=["account"])
+    ```
+    """
+    arguments = TableDataArguments(task=task, data=str(data), **keys)
+    options = PrepareArguments(engine=engine, ray_address=ray_address, shards=shards, overwrite=overwrite)
+    return prepare_shards(get_task(task, TableTask), arguments, out, options, pretrained)
 
 
 def _refuse_other_rows(out: Path, overwrite: bool) -> None:
