@@ -52,12 +52,12 @@ class TimeCounts:
 
     def _include(self, keys: np.ndarray, counts: np.ndarray) -> None:
         keys, counts = np.concatenate([self.keys, keys]), np.concatenate([self.counts, counts])
-        while True:
-            self.keys, places = np.unique(keys, return_inverse=True)
-            if len(self.keys) <= self.limit:
-                break
+        order = np.argsort(keys, kind="stable")
+        keys, counts = keys[order], counts[order]
+        while np.count_nonzero(keys[1:] != keys[:-1]) >= self.limit:
             keys, self.shift = keys >> 1, self.shift + 1
-        self.counts = np.bincount(places, weights=counts, minlength=len(self.keys)).astype(np.int64)
+        first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if len(keys) else order
+        self.keys, self.counts = keys[first], np.add.reduceat(counts, first) if len(keys) else counts
 
     def interval(self, rank: int) -> tuple[int, int, int]:
         """Return the first and last time among which the row of a rank lies, and how many rows come before them.

@@ -32,7 +32,7 @@ from ..locking import lock_folder, refuse_file
 from ..models.tabbert import TabBertProcessor
 from . import get_task
 from .saved_processor import open_processor
-from .table import PLAN_SAMPLE, PROCESSOR_FOLDER, SIMULATED_CARDS, TableTask, no_rows, refuse_absent_entities, unplanned
+from .table import PROCESSOR_FOLDER, SIMULATED_CARDS, TableTask, no_rows, refuse_absent_entities, unplanned
 
 logger = logging.get_logger(__name__)
 
@@ -174,7 +174,7 @@ class _Job:
     ) -> "_Job":
         theirs = None if pretrained is None else unplanned(open_processor(pretrained), data, needs_label)
         table = task.builder_of(data, scratch, pretrained)
-        processor = theirs if theirs is not None else task.new_processor(data, table, _sample(table))
+        processor = theirs if theirs is not None else task.new_processor(data, table, partial(_sample, table))
         plan, features = processor.plan, table.info.features
         assert features is not None
         label = list(data.label_columns or plan.label)
@@ -240,13 +240,16 @@ class _Job:
         rows = int(offsets[-1])
         if not rows:
             raise no_rows(self.data.data, bool(skipped))
+        logger.info(f"{rows:,} rows read into {len(numbers):,} shards by engine {engine.name}")
         labels = self._look_over(shards, numbers, rows)
         division = self._divide(engine, shards, numbers, offsets)
         processor = self._fitted(engine, shards, numbers, division)
+        logger.info(f"Processor fitted on {processor.rows_fitted:,} rows: {processor.vocab_size:,} ids")
         bounds = zip(processor.fields, processor.field_ranges, processor.unknown_ids(), strict=True)
         ranges = {name: [min(start, unknown), end] for name, (start, end), unknown in bounds}
         writer = ShardWriter(self.out, ranges, labels.num_targets if labels is not None else None, True)
         told = self._encoded(engine, shards, numbers, processor, division, labels, writer)
+        logger.info(f"{rows:,} rows encoded")
         warn_about(skipped)
         warn_repeated(sum(shard.pop("repeated") for shard in told), rows)
         facts = {
@@ -389,19 +392,15 @@ def _engine(options: PrepareArguments, scratch: Path) -> Any:
     return RayEngine(scratch, options.ray_address)
 
 
-def _sample(table: Table) -> pa.Table:
-    """Return the first rows of the table, from which a plan is guessed; broken ones are met again later."""
-    found: list[pa.Table] = []
-    count = 0
-    for piece in table.pieces():
-        for rows in table.read(piece, BadRecords("skip")):
-            found.append(rows)
-            count += rows.num_rows
-            if count >= PLAN_SAMPLE:
-                break
-        if count >= PLAN_SAMPLE:
+def _sample(table: Table, most: int) -> pa.Table:
+    """Return the first rows of the table; broken ones are left out, and met again later."""
+    assert table.info.features is not None
+    found = table.info.features.arrow_schema.empty_table()
+    for rows in (rows for piece in table.pieces() * bool(most) for rows in table.read(piece, BadRecords("skip"))):
+        found = pa.concat_tables([found, rows])
+        if found.num_rows >= most:
             break
-    return pa.concat_tables(found).slice(0, PLAN_SAMPLE)
+    return found.slice(0, most)
 
 
 def _bytes_of(table: Table) -> int:

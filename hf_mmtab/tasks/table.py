@@ -1,6 +1,7 @@
 """Tables of events: data, processor, windows, models and collators of TabBERT."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +43,9 @@ SIMULATED_CARDS = "simulated:cards"
 SIMULATED_DEFAULTS = {"users": 100, "rows": 100_000, "fraud_rate": 0.001, "seed": 0}
 PLAN_SAMPLE = 100_000  # first rows, from which a plan is guessed
 PROCESSOR_FOLDER, ROWS_FOLDER = "processor", "rows"
+
+
+Sample = Callable[[int], pa.Table]  # returns the first rows of a table, so many
 
 
 @dataclass
@@ -100,7 +104,7 @@ class TableTask:
         elif theirs is not None:
             processor = unplanned(theirs, arguments, needs_label)
         else:
-            processor = self.new_processor(arguments, builder, dataset.with_format("arrow")[:PLAN_SAMPLE])
+            processor = self.new_processor(arguments, builder, lambda rows: dataset.with_format("arrow")[:rows])
         dataset = keep_entities(dataset, processor.plan, arguments.entities)
         label = arguments.label_columns or list(processor.plan.label)
         if needs_label:
@@ -197,18 +201,18 @@ class TableTask:
         root = place_of(arguments.data)
         return files_digest(table_files(root)) if root.exists() else None
 
-    def new_processor(self, arguments: TableDataArguments, builder: Table, sample: pa.Table) -> TabBertProcessor:
+    def new_processor(self, arguments: TableDataArguments, builder: Table, sample: Sample) -> TabBertProcessor:
         """Return an unfitted processor with the recipe's plan, see `plan`; `builder` reads the table."""
         plan = self.plan(arguments, sample)
         month_first = [name for name in builder.month_first if name in plan.columns]
         return TabBertProcessor(plan.edit(month_first=tuple(month_first)))
 
-    def plan(self, arguments: TableDataArguments, sample: pa.Table) -> ColumnPlan:
+    def plan(self, arguments: TableDataArguments, sample: Sample) -> ColumnPlan:
         """Return the column plan that the recipe describes.
 
         Args:
             arguments: of the recipe.
-            sample: first rows of the table, at most `PLAN_SAMPLE`.
+            sample: returns the table's first rows, so many.
 
         Raises:
             ValueError: if the plan cannot be read, or `plan_edits` removes a field that it does not have.
@@ -220,7 +224,7 @@ class TableTask:
         }
         given = arguments.plan if arguments.plan is not None else self.preset
         if given is None:
-            frame = cast(pl.DataFrame, pl.from_arrow(sample))
+            frame = cast(pl.DataFrame, pl.from_arrow(sample(PLAN_SAMPLE)))
             plan = infer_plan(
                 frame, list(arguments.entity_columns), arguments.time_column, list(arguments.label_columns)
             )
@@ -229,7 +233,9 @@ class TableTask:
                 logger.warning(doubt)
         else:
             plan = resolve_plan(given).edit(**{role: value for role, value in roles.items() if value})
-            plan = with_time_unit(plan, sample)
+            types = sample(0).schema
+            is_time = plan.time in types.names and pa.types.is_temporal(types.field(plan.time).type)
+            plan = plan if is_time else with_time_unit(plan, sample(PLAN_SAMPLE))
         edits = cast(dict[str, Any], arguments.plan_edits or {})
         names = [field.name for field in plan.fields]
         if absent := [name for name, settings in edits.items() if settings is None and name not in names]:
