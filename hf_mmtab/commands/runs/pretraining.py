@@ -5,10 +5,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import AutoConfig
 
-from ...data.encoded_rows import SPLITS
 from ...data.shifted_windows import ShiftedWindows
 from ...data.splits import leak_check
 from ...data.windows import WindowDataset
@@ -113,7 +111,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
         unread = [name for name in self.table.dataset.column_names if name not in known]
         lines = [
             f"Column plan: {folder / PLAN_FILE}. To change it: edit the file, then {with_plan(folder)}",
-            f"{len(rows):,} rows of {counted(len(rows.entity_starts), 'history', 'histories')}; windows: {parts}",
+            f"{len(rows):,} rows of {counted(rows.num_entities, 'history', 'histories')}; windows: {parts}",
             f"{counted(len(processor.fields), 'field', 'fields')}, {processor.vocab_size:,} ids; model of "
             f"{model.num_parameters():,} parameters",
             *([f"Columns that no field reads: {', '.join(unread)}"] if unread else []),
@@ -156,7 +154,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
             if trainer.is_world_process_zero():
                 fields[split] = self._compare_with_guesses(trainer, split)
         rows = self.table.rows
-        unseen = unseen_values(rows, self.processor, np.asarray(rows.split) == SPLITS.index("test"))
+        unseen = unseen_values(rows, self.processor, "test")
         self.notes += (told := unseen_note(unseen, "test rows"))
         warn_each(told)
         return {

@@ -387,6 +387,6 @@ def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_
         positive = count_positive(cut)
         parts.append(f"{len(cut):,} {split}" + (f" ({positive:,} positive)" if positive is not None else ""))
     return (
-        f"{len(rows):,} rows of {counted(len(rows.entity_starts), 'history', 'histories')}; "
+        f"{len(rows):,} rows of {counted(rows.num_entities, 'history', 'histories')}; "
         f"windows of {seq_len} rows, judged on {JUDGED_WORDS[window_label]}: {', '.join(parts)}"
     )
