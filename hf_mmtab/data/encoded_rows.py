@@ -134,13 +134,12 @@ class EncodedRows:
             id_: of the value.
             rows: numbers, flags, or the name of a split; all by default.
         """
-        if isinstance(rows, str):
-            columns = (part.columns[field][np.asarray(part.split) == SPLITS.index(rows)] for part in self.parts())
-        else:
-            columns = iter([self.columns[field][rows]])
-        found = [(np.count_nonzero(column == id_ - self._bases[field]), len(column)) for column in columns]
-        count, total = np.sum(found, axis=0)
-        return float(count / total) if total else 0.0
+        count = total = 0
+        for part in self.parts() if isinstance(rows, str) else [self]:
+            wanted = np.asarray(part.split) == SPLITS.index(rows) if isinstance(rows, str) else rows
+            column = part.columns[field][wanted]
+            count, total = count + int((column == id_ - self._bases[field]).sum()), total + len(column)
+        return count / total if total else 0.0
 
     def batches_of(self, split: str) -> Iterator[np.ndarray]:
         """Yield the ids of the rows of a split, `(rows, fields)` int64, some at a time."""
