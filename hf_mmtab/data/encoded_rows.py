@@ -64,10 +64,10 @@ class EncodedRows:
             remedy: what makes a damaged folder anew once it is deleted.
         """
         self.folder = Path(folder)
-        self._remedy = f"Delete the folder {str(self.folder)!r}: {remedy}."
-        self.facts = read_json(self.folder / FACTS_FILE, self._remedy)
+        self.remedy = f"Delete the folder {str(self.folder)!r}: {remedy}."
+        self.facts = read_json(self.folder / FACTS_FILE, self.remedy)
         if not self.facts:
-            raise ValueError(f"Expected {FACTS_FILE} in {str(self.folder)!r}, found none. {self._remedy}")
+            raise ValueError(f"Expected {FACTS_FILE} in {str(self.folder)!r}, found none. {self.remedy}")
         self.fields: list[str] = self.facts["fields"]
         self.label_names: list[str] = self.facts["label_names"]
         self.fingerprint: str = self.facts["fingerprint"]
@@ -80,7 +80,7 @@ class EncodedRows:
         found = path.stat().st_size if path.is_file() else 0
         if found != wanted:
             raise ValueError(
-                f"Expected {wanted:,} bytes in {str(path)!r}, found {found:,}: the file is damaged. {self._remedy}"
+                f"Expected {wanted:,} bytes in {str(path)!r}, found {found:,}: the file is damaged. {self.remedy}"
             )
         return np.memmap(path, dtype=dtype, mode="r") if wanted else np.empty(0, dtype=dtype)
 
@@ -90,7 +90,7 @@ class EncodedRows:
             return pl.read_ipc(path)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise ValueError(
-                f"Expected the names of histories in {str(path)!r}, found {error}. {self._remedy}"
+                f"Expected the names of histories in {str(path)!r}, found {error}. {self.remedy}"
             ) from error
 
     def __len__(self) -> int:

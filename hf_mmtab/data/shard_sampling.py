@@ -6,6 +6,8 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from .sharded_rows import MIXED
+from .sharded_windows import ShardedWindows
+from .windows import WindowDataset
 
 AT_ONCE = 65_536  # numbers that become Python's at once
 
@@ -54,3 +56,10 @@ class ShardSampler(Sampler[int]):
         if draws is None:
             return np.arange(begin, end)
         return draws[np.searchsorted(draws, begin) : np.searchsorted(draws, end)]
+
+
+def shard_sampler(windows: WindowDataset, seed: int, drawn: Sampler | None = None) -> Sampler | None:
+    """Return the sampler of training windows: `drawn`, in an order that suits shards if there are several."""
+    if not isinstance(windows, ShardedWindows) or windows.rows.num_shards == 1:
+        return drawn
+    return ShardSampler(windows.starts, seed, drawn)

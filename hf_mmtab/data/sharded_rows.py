@@ -62,7 +62,7 @@ class ShardedRows(EncodedRows):
     def _refuse(self, path: Path, expected: str, found: str) -> None:
         raise ValueError(
             f"Expected {expected} in {str(path)!r}, found {found}: the file is damaged. Copy it anew from where it was "
-            f"made, or: {self._remedy[0].lower()}{self._remedy[1:]}"
+            f"made, or: {self.remedy[0].lower()}{self.remedy[1:]}"
         )
 
     @property

@@ -21,7 +21,7 @@ from ..models.tabbert import (
 )
 from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
 from ..statistics import RowStatistics, read_columns
-from .table import PreparedTable
+from .prepared_table import PreparedTable
 
 HEADS: dict[str, type[TabBertWindowModel]] = {
     "lstm": TabBertLstmForSequenceClassification,
