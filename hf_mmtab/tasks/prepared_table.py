@@ -141,9 +141,10 @@ def rows_digest(folder: str) -> str | None:
 
 def refuse_encoded(root: Path) -> None:
     """Raise a ValueError for `data` that is encoded already: its ids would be binned again as if they were numbers."""
-    folders = [folder for folder in (root, root.parent) if (folder / FACTS_FILE).is_file()]
-    if folders and (root == folders[0] or root.name in (SHARDS_FOLDER, FACTS_FILE) or root.suffix == ".bin"):
-        _refuse(root, str(folders[0]))
+    folder = next((one for one in (root, *root.parents[:2]) if (one / FACTS_FILE).is_file()), None)
+    inside = root.relative_to(folder).parts if folder else ()
+    if folder and (not inside or inside[0] in (SHARDS_FOLDER, FACTS_FILE) or root.suffix == ".bin"):
+        _refuse(root, str(folder))
     file = next(iter(sorted(root.glob("*.parquet")) + sorted(root.glob("*.arrow"))), root) if root.is_dir() else root
     if file.is_file() and IDS_MARK in _metadata(file):
         _refuse(root, None)

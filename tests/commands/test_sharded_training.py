@@ -127,7 +127,7 @@ def test_several_shards_are_judged_as_the_table(made, tmp_path):
     assert ours["cell_errors"] == theirs["cell_errors"] and ours["cell_errors"]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_interrupted_run_on_shards_resumes_within_an_epoch_to_the_same_weights(made, tmp_path, monkeypatch, workers):
     steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "4", "--save_steps", "4"]
     steps += ["--dropout", "0.1", "--dataloader_num_workers", workers]
@@ -150,7 +150,7 @@ def test_an_interrupted_run_on_shards_resumes_within_an_epoch_to_the_same_weight
     assert results_of(resumed)["metrics"] == results_of(whole)["metrics"]
 
 
-@pytest.mark.parametrize("label", ["every", "last"])
+@pytest.mark.parametrize("label", ["every", pytest.param("last", marks=pytest.mark.slow)])
 def test_a_head_on_one_shard_is_the_head_on_the_table(made, tmp_path, label):
     more = ["--window_label", label, "--row_inputs", "states"]
     table = run(made, finetune, tmp_path / "table", *more)
@@ -165,7 +165,10 @@ def test_a_head_on_one_shard_is_the_head_on_the_table(made, tmp_path, label):
     assert "garage" in page  # histories behind the worst errors, from ids
 
 
-@pytest.mark.parametrize("inputs", ["states", "surprise", "both", "windowed_surprise"])
+SLOW_INPUTS = [pytest.param(name, marks=pytest.mark.slow) for name in ("surprise", "both")]
+
+
+@pytest.mark.parametrize("inputs", ["states", "windowed_surprise", *SLOW_INPUTS])
 def test_a_head_on_several_shards_scores_as_on_the_table(made, tmp_path, inputs):
     more = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--row_inputs", inputs, "--save_strategy", "no"]
     more += ["--load_best_model_at_end", "false"]
@@ -186,6 +189,7 @@ def test_positives_are_drawn_as_often_from_shards(made, tmp_path):
     assert results_of(folder)["metrics"]["test"]["roc_auc"] > 0.7
 
 
+@pytest.mark.slow
 def test_inputs_that_need_no_values_are_chosen_among(made, tmp_path):
     folder = run(made, finetune, tmp_path / "run", "--row_inputs", "auto", "--num_train_epochs", "1", rows="nine")
     assert set(results_of(folder)["row_inputs"]["validation"]) == {"states", "surprise", "both"}
