@@ -1,7 +1,7 @@
 """Measure the package: `python scripts/benchmark.py NAME`.
 
-`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune, tabular-statistics, precision or serving: a
-module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
+`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune, tabular-statistics, tabular-scale, precision
+or serving: a module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
 """
 
 import importlib
@@ -15,6 +15,7 @@ BENCHMARKS = (
     "tabular-pretrain",
     "tabular-finetune",
     "tabular-statistics",
+    "tabular-scale",
     "precision",
     "serving",
 )

@@ -10,6 +10,7 @@ from transformers.utils import logging
 from .encoded_rows import SPLITS, EncodedRows
 from .sharded_rows import ShardedRows
 from .sharded_windows import ShardedWindows
+from .time_split import split_at, split_places
 from .window_index import WindowIndex, cut_growing, cut_windows
 from .windows import WindowDataset, WindowLabel
 
@@ -63,33 +64,46 @@ class Split:
         if self.kind == "paper":
             return np.zeros(len(time), dtype=np.uint8)
         split = self._by_time(time) if self.kind == "time" else self._by_entity(entity)
-        if len(split) and not (split == 0).any():
+        self.check_training(int((split == 0).sum()), len(split))
+        return split
+
+    def check_training(self, training: int, rows: int) -> None:
+        """Raise a ValueError if there are rows and none of them to train on."""
+        if rows and not training:
             raise ValueError(
-                f"The {self.kind} split of {len(split)} rows leaves no row to train on: too few different "
+                f"The {self.kind} split of {rows} rows leaves no row to train on: too few different "
                 f"{'times' if self.kind == 'time' else 'entities'}. Choose other fractions or another split."
             )
-        return split
 
     def _by_time(self, time: np.ndarray) -> np.ndarray:
         if not len(time):
             return np.empty(0, dtype=np.uint8)
-        places = [round(share * len(time)) for share in np.cumsum(self.shares)[:2]]
+        places = split_places(self.shares, len(time))
         wanted = [min(place, len(time) - 1) for place in places]
         ordered = np.partition(time, sorted(set(wanted)))
-        bounds = [
-            ordered[at] if place < len(time) else np.iinfo(np.int64).max
-            for place, at in zip(places, wanted, strict=True)
-        ]
-        return np.searchsorted(np.array(bounds), time, side="right").astype(np.uint8)
+        return split_at(
+            time,
+            [
+                ordered[at] if place < len(time) else np.iinfo(np.int64).max
+                for place, at in zip(places, wanted, strict=True)
+            ],
+        )
 
     def _by_entity(self, entity: np.ndarray) -> np.ndarray:
-        rows = np.bincount(entity)
+        return self.of_entities(np.bincount(entity))[entity]
+
+    def of_entities(self, rows: np.ndarray) -> np.ndarray:
+        """Return the split of each entity under "entity", `(entities,)` uint8.
+
+        Args:
+            rows: of each entity, in the order in which the entities first appear.
+        """
         order = np.random.default_rng(self.seed).permutation(len(rows))
         # an entity goes where the middle of its rows falls, entities lined up in random order
-        middle = (np.cumsum(rows[order]) - rows[order] / 2) / max(1, len(entity))
+        middle = (np.cumsum(rows[order]) - rows[order] / 2) / max(1, rows.sum())
         of_entity = np.empty(len(rows), dtype=np.uint8)
         of_entity[order] = np.searchsorted(np.cumsum(self.shares)[:2], middle, side="right")
-        return of_entity[entity]
+        return of_entity
 
 
 def segments(rows: EncodedRows, max_gap: float | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ..arguments import TableDataArguments
 from ..data.encoded_rows import FACTS_FILE, EncodedRows
+from ..data.places import Place
 from ..data.records import BadRecord
 from ..data.shard_files import PROCESSOR_FOLDER, SHARDS_FOLDER, is_sharded
 from ..data.sharded_rows import open_rows
@@ -139,8 +140,10 @@ def rows_digest(folder: str) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else None
 
 
-def refuse_encoded(root: Path) -> None:
+def refuse_encoded(root: Place) -> None:
     """Raise a ValueError for `data` that is encoded already: its ids would be binned again as if they were numbers."""
+    if not isinstance(root, Path):
+        return
     folder = next((one for one in (root, *root.parents[:2]) if (one / FACTS_FILE).is_file()), None)
     inside = root.relative_to(folder).parts if folder else ()
     if folder and (not inside or inside[0] in (SHARDS_FOLDER, FACTS_FILE) or root.suffix == ".bin"):

@@ -1,6 +1,7 @@
 """Tables of events: data, processor, windows, models and collators of TabBERT."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from transformers.utils import logging
 from ..arguments import PretrainingArguments, TabBertModelArguments, TableDataArguments
 from ..data.encoded_rows import EncodedRows
 from ..data.image_text_loading import warn_about
+from ..data.places import Place, place_of
 from ..data.preparing import prepare_rows
 from ..data.records import BadRecord, files_digest
 from ..data.simulated_cards import write_csv
@@ -42,6 +44,9 @@ SIMULATED_CARDS = "simulated:cards"
 SIMULATED_DEFAULTS = {"users": 100, "rows": 100_000, "fraud_rate": 0.001, "seed": 0}
 PLAN_SAMPLE = 100_000  # first rows, from which a plan is guessed
 PROCESSOR_FOLDER, ROWS_FOLDER = "processor", "rows"
+
+
+Sample = Callable[[int], pa.Table]  # returns the first rows of a table, so many
 
 
 @dataclass(frozen=True)
@@ -90,17 +95,9 @@ class TableTask:
         if saved.is_dir():
             processor = TabBertProcessor.from_pretrained(saved)
         elif theirs is not None:
-            free = {"label_columns"} if needs_label else set()
-            if given := [key for key in arguments.given_plan() if key not in free]:
-                raise ValueError(
-                    f"Expected no {', '.join(given)} beside `pretrained`, whose processor has a plan of its own. "
-                    "Remove them, or start without `pretrained`."
-                )
-            processor = theirs
+            processor = unplanned(theirs, arguments, needs_label)
         else:
-            plan = self.plan(arguments, dataset)
-            month_first = [name for name in builder.month_first if name in plan.columns]
-            processor = TabBertProcessor(plan.edit(month_first=tuple(month_first)))
+            processor = self.new_processor(arguments, builder, lambda rows: dataset.with_format("arrow")[:rows])
         dataset = keep_entities(dataset, processor.plan, arguments.entities)
         label = arguments.label_columns or list(processor.plan.label)
         if needs_label:
@@ -138,6 +135,14 @@ class TableTask:
         Raises:
             ValueError: if the table has no row.
         """
+        builder = self.builder_of(arguments, folder, pretrained)
+        builder.download_and_prepare()
+        if not sum(split.num_examples for split in (builder.info.splits or {}).values()):
+            raise no_rows(arguments.data, bool(builder.skipped))
+        return builder
+
+    def builder_of(self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None) -> Table:
+        """Return the builder of the table, which has read its first rows; see `read`."""
         options = {
             name: getattr(arguments, name)
             for name in ("types", "separator", "missing", "max_rows")
@@ -146,17 +151,11 @@ class TableTask:
         options |= plan_options(arguments, self.preset, pretrained)
         saved = folder / PROCESSOR_FOLDER
         options["used"] = used_columns(arguments, self.preset, str(saved) if saved.is_dir() else pretrained)
-        builder = self.builder(self.data_root(arguments, folder), on_bad_record=arguments.on_bad_record, **options)
-        builder.download_and_prepare()
-        if not sum(split.num_examples for split in (builder.info.splits or {}).values()):
-            raise ValueError(
-                f"Expected rows in {arguments.data!r}, found none{' that can be read' if builder.skipped else ''}. "
-                "Give a table with rows."
-            )
-        return builder
+        root = str(self.data_root(arguments, folder))
+        return self.builder(root, on_bad_record=arguments.on_bad_record, **options)
 
-    def data_root(self, arguments: TableDataArguments, folder: Path) -> Path:
-        """Return the path that `data` names; `simulated:cards` is generated into `folder` first.
+    def data_root(self, arguments: TableDataArguments, folder: Path) -> Place:
+        """Return the place that `data` names; `simulated:cards` is generated into `folder` first.
 
         Raises:
             ValueError: for simulated data in a task that cannot read it, or unknown keys of `simulate`.
@@ -167,8 +166,9 @@ class TableTask:
                     f"Expected data: {SIMULATED_CARDS} beside `simulate`, found {arguments.data!r}. Remove one of "
                     "them: `--simulate null` on the command line."
                 )
-            refuse_encoded(Path(arguments.data))
-            return Path(arguments.data)
+            place = place_of(arguments.data)
+            refuse_encoded(place)
+            return place
         if self.name != "card_transactions":
             raise ValueError(
                 f"Expected task: card_transactions for data: {SIMULATED_CARDS}, found {self.name!r}. Change the task."
@@ -195,11 +195,21 @@ class TableTask:
         """Return a hash of names, sizes and times of the table's files; None for simulated or absent ones."""
         if arguments.rows is not None:
             return rows_digest(arguments.rows)
-        root = Path(arguments.data).expanduser().resolve()
+        root = place_of(arguments.data)
         return files_digest(table_files(root)) if root.exists() else None
 
-    def plan(self, arguments: TableDataArguments, dataset: datasets.Dataset) -> ColumnPlan:
+    def new_processor(self, arguments: TableDataArguments, builder: Table, sample: Sample) -> TabBertProcessor:
+        """Return an unfitted processor with the recipe's plan, see `plan`; `builder` reads the table."""
+        plan = self.plan(arguments, sample)
+        month_first = [name for name in builder.month_first if name in plan.columns]
+        return TabBertProcessor(plan.edit(month_first=tuple(month_first)))
+
+    def plan(self, arguments: TableDataArguments, sample: Sample) -> ColumnPlan:
         """Return the column plan that the recipe describes.
+
+        Args:
+            arguments: of the recipe.
+            sample: returns the table's first rows, so many.
 
         Raises:
             ValueError: if the plan cannot be read, or `plan_edits` removes a field that it does not have.
@@ -211,17 +221,18 @@ class TableTask:
         }
         given = arguments.plan if arguments.plan is not None else self.preset
         if given is None:
-            arrow = cast(pa.Table, dataset.with_format("arrow")[:PLAN_SAMPLE])
-            sample = cast(pl.DataFrame, pl.from_arrow(arrow))
+            frame = cast(pl.DataFrame, pl.from_arrow(sample(PLAN_SAMPLE)))
             plan = infer_plan(
-                sample, list(arguments.entity_columns), arguments.time_column, list(arguments.label_columns)
+                frame, list(arguments.entity_columns), arguments.time_column, list(arguments.label_columns)
             )
-            logger.info(f"Column plan guessed from the first {len(sample):,} rows:\n{describe_guess(plan)}")
-            for doubt in doubts(plan, sample):
+            logger.info(f"Column plan guessed from the first {len(frame):,} rows:\n{describe_guess(plan)}")
+            for doubt in doubts(plan, frame):
                 logger.warning(doubt)
         else:
             plan = resolve_plan(given).edit(**{role: value for role, value in roles.items() if value})
-            plan = with_time_unit(plan, dataset.with_format("arrow")[:PLAN_SAMPLE])
+            types = sample(0).schema
+            is_time = plan.time in types.names and pa.types.is_temporal(types.field(plan.time).type)
+            plan = plan if is_time else with_time_unit(plan, sample(PLAN_SAMPLE))
         edits = cast(dict[str, Any], arguments.plan_edits or {})
         names = [field.name for field in plan.fields]
         if absent := [name for name, settings in edits.items() if settings is None and name not in names]:
@@ -368,6 +379,28 @@ class TableTask:
         )
 
 
+def unplanned(processor: TabBertProcessor, arguments: TableDataArguments, needs_label: bool) -> TabBertProcessor:
+    """Return a checkpoint's processor.
+
+    Raises:
+        ValueError: if the recipe has a plan beside it; labels may be other ones where they are needed.
+    """
+    free = {"label_columns"} if needs_label else set()
+    if given := [key for key in arguments.given_plan() if key not in free]:
+        raise ValueError(
+            f"Expected no {', '.join(given)} beside `pretrained`, whose processor has a plan of its own. Remove them, "
+            "or start without `pretrained`."
+        )
+    return processor
+
+
+def no_rows(data: str, broken: bool) -> ValueError:
+    """Return the error of a table without rows, or with none but broken ones."""
+    return ValueError(
+        f"Expected rows in {data!r}, found none{' that can be read' if broken else ''}. Give a table with rows."
+    )
+
+
 def _rows_of(builder: Table) -> tuple[datasets.Dataset, list[BadRecord]]:
     return cast(datasets.Dataset, builder.as_dataset(split="train")), warn_about(builder.skipped)
 
@@ -385,10 +418,17 @@ def keep_entities(dataset: datasets.Dataset, plan: ColumnPlan, entities: list[st
     column = dataset.data.column(plan.entity[0]) if dataset._indices is None else None
     values = column if column is not None else pa.chunked_array([dataset.with_format("arrow")[plan.entity[0]]])
     names = values.cast(pa.string())
-    if absent := sorted(set(entities) - set(pc.unique(names).to_pylist())):
-        known = sorted(filter(None, pc.unique(names).to_pylist()))
-        raise ValueError(
-            f"Expected entities of column {plan.entity[0]!r}, found no row of {', '.join(absent)}. There are "
-            f"{', '.join(known[:5])}{f' and {len(known) - 5} more' if len(known) > 5 else ''}."
-        )
+    known = set(pc.unique(names).to_pylist())
+    refuse_absent_entities(plan, set(entities) - known, known)
     return dataset.select(np.flatnonzero(pc.is_in(names, value_set=pa.array(entities)).to_numpy()))
+
+
+def refuse_absent_entities(plan: ColumnPlan, absent: set[str], known: set[str]) -> None:
+    """Raise a ValueError if entities that a recipe names have no row; names some of those that have."""
+    if absent:
+        there = sorted(filter(None, known))
+        more = f" and {len(there) - 5} more" if len(there) > 5 else ""
+        told = f" There are {', '.join(there[:5])}{more}." if there else " Correct `entities`."
+        raise ValueError(
+            f"Expected entities of column {plan.entity[0]!r}, found no row of {', '.join(sorted(absent))}.{told}"
+        )
