@@ -109,6 +109,7 @@ class ShardWriter:
             "rows": len(time),
             "entities": len(starts),
             "splits": np.bincount(split, minlength=len(SPLITS)).tolist(),
+            "times": [int(time.min()), int(time.max())] if len(time) else None,
             "bytes": [_write(file, one) for file, one in written.items()],
         }
 

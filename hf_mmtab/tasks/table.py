@@ -33,6 +33,7 @@ from ..models.tabbert.plan_guess import infer_plan
 from ..models.tabbert.plan_presets import resolve_plan
 from ..typed_values import typed_value
 from .guessed_plan import describe_guess, doubts, with_time_unit
+from .prepared_table import PreparedTable, open_encoded, refuse_encoded, rows_digest
 from .saved_processor import open_processor
 from .table_labels import require_label
 from .table_reading import plan_options, used_columns
@@ -46,16 +47,6 @@ PROCESSOR_FOLDER, ROWS_FOLDER = "processor", "rows"
 
 
 Sample = Callable[[int], pa.Table]  # returns the first rows of a table, so many
-
-
-@dataclass
-class PreparedTable:
-    """A table as ids on disk, the processor that made them, the rows that could not be read, and the typed rows."""
-
-    rows: EncodedRows
-    processor: TabBertProcessor
-    skipped: list[BadRecord]
-    dataset: datasets.Dataset
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ class TableTask:
     def prepare(
         self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None, needs_label: bool = False
     ) -> PreparedTable:
-        """Read the table, fit the processor on its training rows and encode all rows into `folder`.
+        """Read the table, fit the processor on its training rows and encode all rows into `folder`; or open `rows`.
 
         What lies in `folder` already, from an earlier start of the same run, is used: the processor always, the
         encoded rows if the table is still the same.
@@ -95,6 +86,8 @@ class TableTask:
             ValueError: if a key does not fit the task, the table has no row, does not fit the plan, or has no label and
                 needs one.
         """
+        if arguments.rows is not None:
+            return open_encoded(arguments, pretrained, needs_label)
         saved = folder / PROCESSOR_FOLDER
         theirs = None if pretrained is None or saved.is_dir() else open_processor(pretrained)
         builder = self.built(arguments, folder, pretrained)
@@ -173,7 +166,9 @@ class TableTask:
                     f"Expected data: {SIMULATED_CARDS} beside `simulate`, found {arguments.data!r}. Remove one of "
                     "them: `--simulate null` on the command line."
                 )
-            return place_of(arguments.data)
+            place = place_of(arguments.data)
+            refuse_encoded(place)
+            return place
         if self.name != "card_transactions":
             raise ValueError(
                 f"Expected task: card_transactions for data: {SIMULATED_CARDS}, found {self.name!r}. Change the task."
@@ -198,6 +193,8 @@ class TableTask:
 
     def data_digest(self, arguments: TableDataArguments) -> str | None:
         """Return a hash of names, sizes and times of the table's files; None for simulated or absent ones."""
+        if arguments.rows is not None:
+            return rows_digest(arguments.rows)
         root = place_of(arguments.data)
         return files_digest(table_files(root)) if root.exists() else None
 
