@@ -1,4 +1,4 @@
-"""Recipe keys of `prepare`: where encoded rows go, and what encodes them."""
+"""Recipe keys of `prepare`: what encodes the rows of a table, and into how many files."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +11,8 @@ from ..typed_values import key
 @strict
 @dataclass(kw_only=True)
 class PrepareArguments:
-    """How a table is prepared, and where to."""
+    """How a table is prepared, into the folder that the key `rows` names (default: output_dir and `-rows`)."""
 
-    rows: str | None = key(None, "Folder of the encoded rows to write; default the recipe's output_dir and `-rows`.")
     engine: Literal["local", "ray"] = key(
         "local", "local: this process. ray: Ray Data, on a cluster or on this machine (extra `ray`)."
     )

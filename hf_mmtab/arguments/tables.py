@@ -57,7 +57,7 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
     data: str = key("", "Folder or file of the table; simulated:cards is generated into output_dir.")
     rows: str | None = key(
         None,
-        "Folder of encoded rows that `hf-mmtab prepare` wrote: they are read from there, and `data` is not. Processor, "
+        "Folder of encoded rows: `prepare` writes them there, and training reads them in place of `data`. Processor, "
         "column plan and split are the folder's.",
     )
     simulate: dict | None = key(None, "simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0).")

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     """Prepare as the recipe and the command line say."""
     start_logging()
     data, options, values = load_recipe(arguments)
-    out = Path(options.rows or f"{values.get('output_dir', 'outputs')}-rows")
+    out = Path(data.rows or f"{values.get('output_dir', 'outputs')}-rows")
     pretrained = values.get("pretrained")
     check_output(out, [data.data, *([pretrained] if pretrained else [])])
     task = get_task(data.task, TableTask)

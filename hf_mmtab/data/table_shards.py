@@ -221,8 +221,7 @@ class TableShards:
 
     def encode(
         self,
-        place: int,
-        number: int,
+        item: tuple[int, int],
         processor: TableProcessor,
         division: Division,
         labels: LabelColumns | None,
@@ -231,13 +230,13 @@ class TableShards:
         """Encode a shard and write it; return what `ShardWriter.finish` wants to know, and its `repeated` rows.
 
         Args:
-            place: of the shard among those that hold rows: its number in what is written.
-            number: of the shard.
+            item: place of the shard among those that hold rows, which is its number in what is written, and its number.
             processor: fitted.
             division: of the rows.
             labels: what the labels of all rows are; None: they have none.
             writer: of the folder.
         """
+        place, number = item
         rows = self._rows(number)
         times, numbers, split = self._divided(number, division)
         facts = self.facts(number)

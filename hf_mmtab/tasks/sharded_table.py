@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial, reduce
 from pathlib import Path
@@ -303,7 +302,7 @@ class _Job:
 
             def recount(spans: list[TimeCounts]) -> list[TimeCounts]:
                 within = [(one.low, one.high) for one in spans]
-                parts = engine.map(partial(_recount, shards, within), numbers)
+                parts = engine.map(partial(shards.recount, spans=within), numbers)
                 return reduce(lambda one, later: [*map(_merged, one, later)], parts)
 
             cuts, training = fit_time_split(split.shares, counts, recount)
@@ -329,7 +328,8 @@ class _Job:
         if saved.is_dir():
             return TabBertProcessor.from_pretrained(saved)
         if not processor.is_fitted:
-            processor.finish(engine.merged(partial(_fit, shards, processor, division), numbers))
+            step = partial(shards.fit, processor=processor, division=division)
+            processor.finish(engine.merged(step, numbers))
         draft = saved.with_name(f"{PROCESSOR_FOLDER}.part")
         processor.save_pretrained(draft)
         os.replace(draft, saved)
@@ -352,33 +352,10 @@ class _Job:
             begun.touch()
         places = range(len(numbers))
         left = [i for i in places if shards.encoded(i) is None or not shard_files(self.out, i)[1].is_file()]
-        step = partial(_encode, shards, processor, division, labels, writer)
+        step = partial(shards.encode, processor=processor, division=division, labels=labels, writer=writer)
         for _ in engine.map(step, [(place, numbers[place]) for place in left]):
             pass
         return [cast(dict[str, Any], shards.encoded(place)) for place in places]
-
-
-# what engines call, wherever they run
-
-
-def _recount(shards: TableShards, spans: list[tuple[int, int]], number: int) -> list[TimeCounts]:
-    return shards.recount(number, spans)
-
-
-def _fit(shards: TableShards, processor: TabBertProcessor, division: Division, numbers: Sequence[int]) -> Any:
-    return shards.fit(numbers, processor, division)
-
-
-def _encode(
-    shards: TableShards,
-    processor: TabBertProcessor,
-    division: Division,
-    labels: LabelColumns | None,
-    writer: ShardWriter,
-    item: tuple[int, int],
-) -> int:
-    shards.encode(*item, processor, division, labels, writer)
-    return item[0]
 
 
 def _merged(one: TimeCounts, later: TimeCounts) -> TimeCounts:

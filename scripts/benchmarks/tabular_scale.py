@@ -182,7 +182,7 @@ def measure(engine: str, table: Path, rows: int, options: argparse.Namespace) ->
     begin, end = found["steps"][0][1], found["steps"][-1][1]
     size = sum(file.stat().st_size for file in table.iterdir())
     used = tree.totals()
-    used["cpu"] -= found["steps"][0][2]  # imports of the first process
+    used["cpu"] += found["steps"][-1][2] - found["steps"][0][2]
     return found | {"rows": rows, "wall": end - begin, "bytes": size, "load": os.getloadavg()[0], **used}
 
 
@@ -213,8 +213,9 @@ class Tree:
         self.together = max(self.together, sum(sizes))
 
     def totals(self) -> dict[str, float]:
-        """Return CPU seconds, bytes read and written, and peaks of memory in GiB."""
+        """Return CPU seconds of all but the first process, bytes read and written, and peaks of memory in GiB."""
         cpu, read, written = (sum(one[i] for one in self.seen.values()) for i in range(3))
+        cpu -= self.seen[self.root.pid][0]
         peaks = {"largest": self.largest / 2**30, "together": self.together / 2**30}
         return {"cpu": cpu, "read": read, "written": written, **peaks}
 

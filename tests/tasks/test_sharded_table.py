@@ -167,12 +167,13 @@ def test_an_interrupted_start_goes_on_and_encodes_no_shard_twice(tmp_path, table
     encoded = []
     encode = TableShards.encode
 
-    def interrupted(self, place, *given):
+    def interrupted(self, item, **given):
+        place = item[0]
         if place == 2 and not encoded.count("stopped"):
             encoded.append("stopped")
             raise KeyboardInterrupt
         encoded.append(place)
-        return encode(self, place, *given)
+        return encode(self, item, **given)
 
     monkeypatch.setattr(TableShards, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -187,7 +188,7 @@ def test_an_interrupted_start_goes_on_and_encodes_no_shard_twice(tmp_path, table
 
 
 def test_another_table_or_plan_does_not_go_on_from_an_interrupted_start(tmp_path, table, monkeypatch):
-    def interrupted(*given):
+    def interrupted(*given, **named):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
