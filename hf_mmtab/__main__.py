@@ -9,6 +9,7 @@ from hf_mmtab import __version__
 # command → what it does; each is a module of hf_mmtab.commands with `main(arguments)`.
 COMMANDS = {
     "pretrain": "pretrain TabBERT on a table: RECIPE.yaml [--field value ...]",
+    "prepare": "read a table once into shards of encoded rows: RECIPE.yaml [--engine local|ray]",
     "finetune": "train and evaluate a classifier: RECIPE.yaml [--field value ...]",
     "eval_checkpoint": "evaluate a saved model: CHECKPOINT DATA --split S --out DIR",
     "report": "finished runs beside each other on one page: RUN RUN ... --out FOLDER",

@@ -35,6 +35,7 @@ from .models.tabbert import (
 )
 from .models.tabbert import register as _register_tabbert
 from .pipelines import register as _register_pipelines
+from .tasks.sharded_table import PreparedShards, prepare_table
 from .training import FreezeSchedule, MMTabTrainer, MMTabTrainingArguments
 
 _register_mmbt()

@@ -1,7 +1,6 @@
 """Measure the package: `python scripts/benchmark.py NAME`.
 
-`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune, tabular-statistics, tabular-worlds, precision
-or serving: a module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
+`NAME` is one of `BENCHMARKS`, a module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
 """
 
 import importlib
@@ -16,6 +15,7 @@ BENCHMARKS = (
     "tabular-finetune",
     "tabular-statistics",
     "tabular-worlds",
+    "tabular-scale",
     "precision",
     "serving",
 )

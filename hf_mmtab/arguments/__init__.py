@@ -8,5 +8,6 @@ from .image_text import (
     ImageTextRunArguments,
     MMBTModelArguments,
 )
+from .preparing import PrepareArguments
 from .table_heads import TabBertHeadArguments, TableRunArguments
 from .tables import PlanArguments, PretrainingArguments, TabBertModelArguments, TableDataArguments

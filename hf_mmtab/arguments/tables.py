@@ -54,6 +54,12 @@ class PlanArguments:
 class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
     """A table of events: which rows, which columns, how it is split and cut into windows."""
 
+    data: str = key("", "Folder or file of the table; simulated:cards is generated into output_dir.")
+    rows: str | None = key(
+        None,
+        "Folder of encoded rows: `prepare` writes them there, and training reads them in place of `data`. Processor, "
+        "column plan and split are the folder's.",
+    )
     simulate: dict | None = key(None, "simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0).")
     entities: list[str] = key([], "Keep only rows whose first entity column is one of these (--user_ids).")
     split: Literal["time", "entity", "paper"] = key(
@@ -76,6 +82,14 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
     )
     max_gap: float | None = key(None, "Seconds; a longer pause ends a history, no window spans it.")
     pad_windows: bool = key(True, "Pad histories shorter than a window; false leaves them out (original).")
+
+    def validate_source(self):
+        if not self.data and self.rows is None:
+            raise ValueError(
+                "Expected the key data (or rows, of a table that is encoded) in the recipe, found none. Add it."
+            )
+        if not self.data:
+            self.data = str(self.rows)
 
     def validate_max_gap(self):
         if self.max_gap is not None and self.max_gap <= 0:

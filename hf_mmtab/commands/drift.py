@@ -13,11 +13,12 @@ from pathlib import Path
 
 from .. import __version__
 from ..data.encoded_rows import EncodedRows
+from ..data.sharded_rows import open_rows
 from ..evaluation.drift import FieldDrift, drift_notes, field_drift, score_drift
 from ..evaluation.generated_rows import generated_notes
 from ..files import write_whole
 from ..reports.drift_page import drift_page
-from ..tasks.checkpoints import is_table_checkpoint
+from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..tasks.table import ROWS_FOLDER
 from .console import say, start_logging
 from .damaged_files import damage_named
@@ -92,12 +93,13 @@ def write_drift(options: argparse.Namespace) -> list[str]:
 
 def _own_rows(checkpoint: str) -> EncodedRows:
     folder = Path(checkpoint) / TABLE_FOLDER / ROWS_FOLDER
-    if not folder.is_dir():
+    encoded = recipe_of(checkpoint).get("rows")
+    if not folder.is_dir() and encoded is None:
         raise ValueError(
             f"Expected the run's own rows in {str(folder)!r}, found none. Name the output_dir of the run that "
             "trained the model, or leave --generated out."
         )
-    return EncodedRows(folder)
+    return open_rows(encoded or folder)
 
 
 def _scores(options: argparse.Namespace) -> FieldDrift:

@@ -1,12 +1,11 @@
 """Card transactions in the schema of IBM's TabFormer table, both dialects, and simulated ones."""
 
-from pathlib import Path
-
 import datasets
 import polars as pl
 import pyarrow as pa
 
 from .cell_types import moment
+from .places import Place
 from .table import Table
 from .table_cells import TableCells
 from .table_files import is_csv
@@ -72,7 +71,7 @@ class CardTransactions(Table):
     def _missing(self) -> tuple[str, ...]:
         return ()
 
-    def _cells_of(self, path: Path, sample: pa.Table) -> TableCells:
+    def _cells_of(self, path: Place, sample: pa.Table) -> TableCells:
         """Return IBM's columns; they may come in any order, and the label may be absent.
 
         Raises:

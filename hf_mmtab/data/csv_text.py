@@ -6,13 +6,13 @@ import json
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from .csv_rows import LONGEST_ROW, MAX_FIELD, Rows, find_rows
+from .places import Place
 from .records import BadRecord, BadRecords, check_names, shorten
 from .text_files import open_bytes
 
@@ -32,7 +32,7 @@ class TextBlock:
     lines: np.ndarray
 
 
-def read_header(path: Path, separator: str = ",") -> list[str]:
+def read_header(path: Place, separator: str = ",") -> list[str]:
     """Return the column names of a CSV file.
 
     Raises:
@@ -43,7 +43,7 @@ def read_header(path: Path, separator: str = ",") -> list[str]:
 
 
 def read_text_blocks(
-    path: Path,
+    path: Place,
     separator: str,
     bad: BadRecords,
     block_bytes: int = BLOCK_BYTES,
@@ -88,7 +88,7 @@ def read_text_blocks(
                 return
 
 
-def _header(path: Path, head: bytes, separator: str) -> tuple[list[str], int, int]:
+def _header(path: Place, head: bytes, separator: str) -> tuple[list[str], int, int]:
     """Return the column names, and how many bytes and lines they take."""
     _check_separator(separator)
     csv.field_size_limit(MAX_FIELD)
@@ -136,7 +136,7 @@ class _Parser:
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         names: list[str],
         separator: str,
         bad: BadRecords,

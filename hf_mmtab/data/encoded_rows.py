@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..files import read_json
 
 FACTS_FILE = "rows.json"
 ROWS_AT_ONCE = 1_000_000  # that are counted
+TAKEN_AT_ONCE = 262_144
 _OWN = re.compile(r"field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|entities\.arrow|rows\.json")
 SPLITS = ("train", "validation", "test")
 
@@ -41,17 +42,7 @@ class EncodedRows:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        remedy = f"Delete the folder {str(self.folder)!r}: the same command encodes the rows anew."
-        self.facts = read_json(self.folder / FACTS_FILE, remedy)
-        if not self.facts:
-            raise ValueError(f"Expected {FACTS_FILE} in {str(self.folder)!r}, found none. {remedy}")
-        self._remedy, rows = remedy, self.facts["rows"]
-        self.fields: list[str] = self.facts["fields"]
-        self.label_names: list[str] = self.facts["label_names"]
-        self.fingerprint: str = self.facts["fingerprint"]
-        self.processor_fingerprint: str = self.facts["processor_fingerprint"]
-        self._bases = np.array(self.facts["bases"], dtype=np.int64)
+        rows = self._read_facts(folder, "the same command encodes the rows anew")
         self.columns = [self._map(f"field{i}.bin", dtype, rows) for i, dtype in enumerate(self.facts["dtypes"])]
         self.time = self._map("time.bin", "int64", rows)
         self.split = self._map("split.bin", "uint8", rows)
@@ -65,12 +56,31 @@ class EncodedRows:
         entities = self.entity_names.height if self.entity_names.width else min(rows, 1)
         self.entity_starts = np.array(self._map("entity_starts.bin", "int64", entities))
 
+    def _read_facts(self, folder: str | Path, remedy: str) -> int:
+        """Read what is known of all rows, and return how many there are.
+
+        Args:
+            folder: of the rows.
+            remedy: what makes a damaged folder anew once it is deleted.
+        """
+        self.folder = Path(folder)
+        self.remedy = f"Delete the folder {str(self.folder)!r}: {remedy}."
+        self.facts = read_json(self.folder / FACTS_FILE, self.remedy)
+        if not self.facts:
+            raise ValueError(f"Expected {FACTS_FILE} in {str(self.folder)!r}, found none. {self.remedy}")
+        self.fields: list[str] = self.facts["fields"]
+        self.label_names: list[str] = self.facts["label_names"]
+        self.fingerprint: str = self.facts["fingerprint"]
+        self.processor_fingerprint: str = self.facts["processor_fingerprint"]
+        self._bases = np.array(self.facts["bases"], dtype=np.int64)
+        return self.facts["rows"]
+
     def _map(self, name: str, dtype: str, length: int) -> np.ndarray:
         path, wanted = self.folder / name, length * np.dtype(dtype).itemsize
         found = path.stat().st_size if path.is_file() else 0
         if found != wanted:
             raise ValueError(
-                f"Expected {wanted:,} bytes in {str(path)!r}, found {found:,}: the file is damaged. {self._remedy}"
+                f"Expected {wanted:,} bytes in {str(path)!r}, found {found:,}: the file is damaged. {self.remedy}"
             )
         return np.memmap(path, dtype=dtype, mode="r") if wanted else np.empty(0, dtype=dtype)
 
@@ -80,7 +90,7 @@ class EncodedRows:
             return pl.read_ipc(path)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise ValueError(
-                f"Expected the names of histories in {str(path)!r}, found {error}. {self._remedy}"
+                f"Expected the names of histories in {str(path)!r}, found {error}. {self.remedy}"
             ) from error
 
     def __len__(self) -> int:
@@ -97,16 +107,46 @@ class EncodedRows:
         """Return the numbers of the histories that rows belong to, by `entity_starts`; shape of `places`, int64."""
         return np.searchsorted(self.entity_starts, places, side="right") - 1
 
-    def share_of(self, field: int, id_: int, rows: np.ndarray | slice = slice(None)) -> float:
+    @property
+    def num_entities(self) -> int:
+        """How many histories there are."""
+        return len(self.entity_starts)
+
+    @property
+    def time_bounds(self) -> tuple[int, int]:
+        """The first and the last time of any row."""
+        return int(self.time.min()), int(self.time.max())
+
+    def names_of(self, place: int) -> dict[str, Any]:
+        """Return the names of the history that a row belongs to, by entity column."""
+        number = int(self.entity_of(np.asarray(place)))
+        return {name: self.entity_names[name][number] for name in self.entity_names.columns}
+
+    def parts(self) -> Iterator["EncodedRows"]:
+        """Yield the rows piece by piece, each with whole histories: here at once, of `ShardedRows` shard by shard."""
+        yield self
+
+    def share_of(self, field: int, id_: int, rows: np.ndarray | slice | str = slice(None)) -> float:
         """Return the share of an id among the rows of a field; 0 without rows.
 
         Args:
             field: its number.
             id_: of the value.
-            rows: numbers or flags; all by default.
+            rows: numbers, flags, or the name of a split; all by default.
         """
-        column = self.columns[field][rows]
-        return float((column == id_ - self._bases[field]).mean()) if len(column) else 0.0
+        count = total = 0
+        for part in self.parts() if isinstance(rows, str) else [self]:
+            wanted = np.asarray(part.split) == SPLITS.index(rows) if isinstance(rows, str) else rows
+            column = part.columns[field][wanted]
+            count, total = count + int((column == id_ - self._bases[field]).sum()), total + len(column)
+        return count / total if total else 0.0
+
+    def batches_of(self, split: str) -> Iterator[np.ndarray]:
+        """Yield the ids of the rows of a split, `(rows, fields)` int64, some at a time."""
+        for part in self.parts():
+            places = np.flatnonzero(np.asarray(part.split) == SPLITS.index(split))
+            for first in range(0, len(places), TAKEN_AT_ONCE):
+                yield part.take(places[first : first + TAKEN_AT_ONCE])
 
     def count_ids(self, field: int, size: int, rows: np.ndarray | None = None) -> np.ndarray:
         """Return how often each id below `size` occurs in a field, `(size,)` int64.
@@ -161,7 +201,7 @@ class EncodedRows:
         draft = target.with_name(f"{target.name}.{os.getpid()}.part")
         draft.mkdir(parents=True)
         try:
-            layout = {name: _layout(bounds) for name, bounds in field_ranges.items()}
+            layout = {name: id_layout(bounds) for name, bounds in field_ranges.items()}
             rows = _write_ids(draft, tables, layout)
             if rows != len(entity):
                 raise ValueError(f"Expected {len(entity)} encoded rows, found {rows}.")
@@ -211,11 +251,16 @@ def refuse_foreign_files(folder: Path) -> None:
         )
 
 
-def _layout(bounds: list[int]) -> tuple[str, int]:
+def id_layout(bounds: list[int]) -> tuple[str, int]:
     """Return the smallest type that holds a field's ids minus its base, and the base."""
     start, end = bounds
     size = end - start
     return ("uint8" if size <= 2**8 else "uint16" if size <= 2**16 else "uint32"), start
+
+
+def as_codes(ids: pa.ChunkedArray, dtype: str, base: int) -> np.ndarray:
+    """Return ids minus their field's base in its smallest type, see `id_layout`."""
+    return (ids.to_numpy() - ids.type.to_pandas_dtype()(base)).astype(dtype)
 
 
 def _write_ids(folder: Path, tables: Iterable[pa.Table], layout: dict[str, tuple[str, int]]) -> int:
@@ -227,5 +272,5 @@ def _write_ids(folder: Path, tables: Iterable[pa.Table], layout: dict[str, tuple
         rows += table.num_rows
         for file, ids, (dtype, base) in zip(files, table.columns, layout.values(), strict=True):
             with file.open("ab") as out:  # one at a time: there may be more fields than a process may open files
-                out.write((ids.to_numpy() - ids.type.to_pandas_dtype()(base)).astype(dtype).tobytes())
+                out.write(as_codes(ids, dtype, base).tobytes())
     return rows

@@ -120,13 +120,13 @@ def read_histories(
             the first such row).
     """
     codes, times = [], []
-    index = _EntityIndex(entity)
+    index = EntityIndex(entity)
     done = 0
     columns = list(dict.fromkeys([*entity, *([time] if time else [])]))
     for table in iter_tables(dataset, columns) if columns else ():
         codes.append(index.codes(table, done))
         if time is not None:
-            times.append(_microseconds(table[time], time, done, unit))
+            times.append(times_of(table[time], time, done, unit))
         done += table.num_rows
     rows = len(dataset)
     all_codes = np.concatenate(codes) if entity and codes else np.zeros(rows, dtype=np.int32)
@@ -169,14 +169,30 @@ def in_order(
     return datasets.Dataset.from_file(target), order
 
 
-class _EntityIndex:
-    """Numbers entities by first appearance, batch after batch."""
+class EntityIndex:
+    """Numbers entities by first appearance, batch after batch.
+
+    Args:
+        entity: columns that name them; empty: the table is one.
+
+    Attributes:
+        names: the entity columns' values, one row per entity, and its number as `#code`.
+    """
 
     def __init__(self, entity: list[str]) -> None:
         self.entity = entity
         self.names = pl.DataFrame()
 
     def codes(self, table: pa.Table, done: int) -> np.ndarray:
+        """Return the number of each row's entity, `(rows,)` int32.
+
+        Args:
+            table: a batch of rows.
+            done: rows before it, for messages.
+
+        Raises:
+            ValueError: if an entity is missing.
+        """
         if not self.entity or table.num_rows == 0:
             return np.zeros(table.num_rows, dtype=np.int32)
         keys = pl.DataFrame(pl.from_arrow(table.select(self.entity)))
@@ -184,12 +200,7 @@ class _EntityIndex:
         changes[0] = True
         for name in self.entity:
             values = keys[name]
-            if values.null_count():
-                at = done + int(values.is_null().arg_true()[0])
-                raise ValueError(
-                    f"Column {name!r} names the entity and is missing in {values.null_count()} rows of a"
-                    f" batch (first: row {at}). Fill or remove those rows."
-                )
+            refuse_missing_entity(values, done)
             changes[1:] |= (values.slice(1) != values.slice(0, len(values) - 1)).to_numpy()
         starts = np.flatnonzero(changes)
         runs = keys[starts]
@@ -204,7 +215,28 @@ class _EntityIndex:
         return np.repeat(found["#code"].to_numpy(), np.diff(np.append(starts, len(keys))))
 
 
-def _microseconds(column: pa.ChunkedArray, name: str, done: int, unit: str | None) -> np.ndarray:
+def refuse_missing_entity(values: pl.Series, done: int) -> None:
+    """Raise a ValueError if an entity column has no value in a row of a batch; `done` rows came before it."""
+    if values.null_count():
+        at = done + int(values.is_null().arg_true()[0])
+        raise ValueError(
+            f"Column {values.name!r} names the entity and is missing in {values.null_count()} rows of a"
+            f" batch (first: row {at}). Fill or remove those rows."
+        )
+
+
+def times_of(column: pa.ChunkedArray, name: str, done: int, unit: str | None) -> np.ndarray:
+    """Return a time column of a batch as int64 microseconds, `(rows,)`.
+
+    Args:
+        column: timestamps, dates or numbers.
+        name: of the column, for messages.
+        done: rows before the batch, for messages.
+        unit: of numbers, see `read_histories`.
+
+    Raises:
+        ValueError: if a time is missing or too large, or the column holds something else.
+    """
     if column.null_count:
         at = done + int(np.flatnonzero(np.asarray(column.is_null()))[0])
         raise ValueError(

@@ -10,14 +10,13 @@ from typing import Any, Protocol
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from transformers.utils import logging
 
 from .encoded_rows import FACTS_FILE, EncodedRows
 from .histories import in_order, iter_tables, read_histories
+from .label_columns import LabelColumns
 from .repeated_rows import count_repeated
 from .splits import Split
-from .windows import IGNORED
 
 logger = logging.get_logger(__name__)
 
@@ -37,6 +36,8 @@ class TableProcessor(Protocol):
     def is_fitted(self) -> bool: ...
     def unknown_ids(self) -> list[int]: ...
     def fit(self, rows: Any) -> Any: ...
+    def fit_part(self, rows: Any) -> Any: ...
+    def finish(self, statistics: Any) -> Any: ...
     def encode_batches(self, rows: Iterable[pa.Table]) -> Iterator[pa.Table]: ...
 
 
@@ -71,15 +72,11 @@ def prepare_rows(
     if label is not None and list(label) != list(plan.label):
         key.append(list(label))
     label = list(plan.label if label is None else label)
-    if read := [f.name for f in plan.fields if plan.source(f) in label]:
-        raise ValueError(
-            f"Expected labels that are no input, found that {', '.join(map(repr, read))} read the label columns "
-            f"{label}. Choose other label columns, or pretrain without these fields."
-        )
+    require_no_input(plan, label)
     if processor.is_fitted and (ready := _ready(Path(folder), key, processor.fingerprint)) is not None:
         return ready
     entity, table = list(plan.entity), dataset
-    _require(dataset, [*plan.columns])
+    require_columns(dataset.column_names, plan.columns)
     with tempfile.TemporaryDirectory(prefix="rows-", dir=_parent(folder)) as scratch:
         order = None
         if plan.order == "time" and plan.time is not None:
@@ -95,9 +92,9 @@ def prepare_rows(
         labels, names = read_labels(dataset, label) if _has_all(dataset, label) else (None, [])
         bounds = zip(processor.fields, processor.field_ranges, processor.unknown_ids(), strict=True)
         facts = {
-            "fingerprint": _hash([*key, processor.fingerprint]),
+            "fingerprint": digest_of([*key, processor.fingerprint]),
             "processor_fingerprint": processor.fingerprint,
-            "key": _hash(key),
+            "key": digest_of(key),
             "order": plan.order,
             "split": {"kind": split.kind, "fractions": list(split.shares), "seed": split.seed},
         }
@@ -116,11 +113,7 @@ def prepare_rows(
         )
     gaps = [field.name for field in plan.fields if field.kind == "time_gap"]
     repeated = count_repeated(rows, table, gaps) if plan.time is not None else 0
-    if repeated:
-        logger.warning(
-            f"{repeated} of {len(rows)} rows repeat an earlier row of the same history and time in every column. They "
-            "are kept; if they are copies, remove them from the table."
-        )
+    warn_repeated(repeated, len(rows))
     return rows
 
 
@@ -130,7 +123,8 @@ def _parent(folder: str | Path) -> Path:
     return parent
 
 
-def _hash(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """Return a hash of plain values, 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -138,7 +132,7 @@ def _ready(folder: Path, key: list[Any], processor_fingerprint: str) -> EncodedR
     if not (folder / FACTS_FILE).is_file():
         return None
     rows = EncodedRows(folder)
-    same = rows.facts["key"] == _hash(key) and rows.processor_fingerprint == processor_fingerprint
+    same = rows.facts["key"] == digest_of(key) and rows.processor_fingerprint == processor_fingerprint
     return rows if same else None
 
 
@@ -153,12 +147,29 @@ def _chosen(tables: Iterable[pa.Table], mask: np.ndarray) -> Iterator[pa.Table]:
             yield table.filter(pa.array(part))
 
 
-def _require(dataset: datasets.Dataset, columns: list[str]) -> None:
-    names = dict.fromkeys(dataset.column_names)
-    absent = [c for c in columns if c not in names]
-    if absent:
+def require_no_input(plan: Any, label: Sequence[str]) -> None:
+    """Raise a ValueError if a field of the plan reads a label column."""
+    if read := [f.name for f in plan.fields if plan.source(f) in label]:
+        raise ValueError(
+            f"Expected labels that are no input, found that {', '.join(map(repr, read))} read the label columns "
+            f"{list(label)}. Choose other label columns, or pretrain without these fields."
+        )
+
+
+def require_columns(names: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise a ValueError if a table with columns `names` lacks some that the plan reads."""
+    if absent := [name for name in columns if name not in dict.fromkeys(names)]:
         raise ValueError(
             f"Expected columns {absent}, found {list(names)}. Rename the table's columns or edit the plan."
+        )
+
+
+def warn_repeated(repeated: int, rows: int) -> None:
+    """Say how many rows of the table repeat others."""
+    if repeated:
+        logger.warning(
+            f"{repeated} of {rows} rows repeat an earlier row of the same history and time in every column. They "
+            "are kept; if they are copies, remove them from the table."
         )
 
 
@@ -170,29 +181,13 @@ def _has_all(dataset: datasets.Dataset, label: list[str]) -> bool:
 
 
 def read_labels(dataset: datasets.Dataset, label: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Return the labels of all rows and the names of the classes.
-
-    One column of text, yes/no, a ClassLabel or whole numbers with at most 1,000 values gives classes:
-    `(rows,)` int64, -100 where missing. Other numbers, or several columns, give `(rows, targets)` float32,
-    NaN where missing, no names.
+    """Return the labels of all rows and the names of the classes, see `LabelColumns`.
 
     Raises:
         ValueError: if a column among several is not numeric.
     """
-    kind = dataset.features[label[0]]
-    if len(label) == 1 and isinstance(kind, datasets.ClassLabel):
-        parts = [pc.fill_null(t[label[0]], IGNORED).to_numpy() for t in iter_tables(dataset, label)]
-        codes = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-        return np.where(codes < 0, IGNORED, codes), list(kind.names)
-    columns = [pa.chunked_array([c for t in iter_tables(dataset, label) for c in t[n].chunks]) for n in label]
-    if len(label) == 1 and not pa.types.is_floating(columns[0].type):
-        column = columns[0]
-        values = sorted(v for v in pc.unique(column).to_pylist() if v is not None)
-        if len(values) <= 1000:
-            codes = pc.fill_null(pc.index_in(column, value_set=pa.array(values, column.type)), IGNORED)
-            return codes.to_numpy().astype(np.int64), [str(v) for v in values]
-    for name, column in zip(label, columns, strict=True):
-        if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
-            raise ValueError(f"Expected numbers in the label column {name!r}, found {column.type}.")
-    numbers = [pc.fill_null(c.cast(pa.float32()), float("nan")).to_numpy() for c in columns]
-    return np.stack(numbers, axis=1), []
+    labels = LabelColumns(dataset.features, label)
+    for table in iter_tables(dataset, label):
+        labels.see(table)
+    empty = labels.codes(dataset.features.arrow_schema.empty_table().select(label))
+    return np.concatenate([empty, *(labels.codes(table) for table in iter_tables(dataset, label))]), labels.names

@@ -1,12 +1,11 @@
 """Beijing's hourly air quality, one CSV per station."""
 
-from pathlib import Path
-
 import datasets
 import polars as pl
 import pyarrow as pa
 
 from .cell_types import moment
+from .places import Place
 from .table import Table
 from .table_cells import TableCells
 
@@ -39,7 +38,7 @@ class PRSA(Table):
     def _missing(self) -> tuple[str, ...]:
         return ("NA",)
 
-    def _cells_of(self, path: Path, sample: pa.Table) -> TableCells:
+    def _cells_of(self, path: Place, sample: pa.Table) -> TableCells:
         """Return the columns of the station files.
 
         Raises:

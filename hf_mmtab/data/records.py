@@ -4,8 +4,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
+
+from .places import Place
 
 OnBadRecord = Literal["raise", "skip"]
 
@@ -81,7 +82,7 @@ class BadRecords:
             )
 
 
-def check_names(names: Sequence[str], path: Path) -> None:
+def check_names(names: Sequence[str], path: Place) -> None:
     """Check the column names of a file.
 
     Raises:
@@ -91,7 +92,7 @@ def check_names(names: Sequence[str], path: Path) -> None:
         raise ValueError(f"Expected different column names, found {twice} twice in {str(path)!r}. Rename one of them.")
 
 
-def files_digest(files: list[Path]) -> str:
+def files_digest(files: Sequence[Place]) -> str:
     """Return a hash of names, sizes and times of files."""
     facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -23,7 +23,8 @@ def count_repeated(rows: EncodedRows, dataset: datasets.Dataset, without: Sequen
         dataset: the table that they were read from, in its own order.
         without: fields that differ between equal rows, as the time since the row before does.
     """
-    places = _alike(rows, without)
+    compared = [c for name, c in zip(rows.fields, rows.columns, strict=True) if name not in without]
+    places = rows_alike(rows.time, rows.entity_starts, compared)
     if not len(places):
         return 0
     chosen = np.zeros(len(dataset), dtype=bool)
@@ -39,24 +40,29 @@ def count_repeated(rows: EncodedRows, dataset: datasets.Dataset, without: Sequen
     return len(frame) - len(frame.unique())
 
 
-def _alike(rows: EncodedRows, without: Sequence[str]) -> np.ndarray:
-    """Return the places of rows that share entity, time and ids with another row."""
-    if len(rows) < 2:
+def rows_alike(time: np.ndarray, entity_starts: np.ndarray, columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the places of rows that share entity, time and ids with another row.
+
+    Args:
+        time: `(rows,)`, each entity's rows together and in order.
+        entity_starts: first row of each entity.
+        columns: ids, each `(rows,)`.
+    """
+    if len(time) < 2:
         return np.empty(0, dtype=np.int64)
-    same = rows.time[1:] == rows.time[:-1]
-    same[rows.entity_starts[1:] - 1] = False
-    tied = np.zeros(len(rows), dtype=bool)
+    same = time[1:] == time[:-1]
+    same[entity_starts[1:] - 1] = False
+    tied = np.zeros(len(time), dtype=bool)
     tied[1:] = same
     tied[:-1] |= same
     places = np.flatnonzero(tied)
     if not len(places):
         return places
-    first = np.ones(len(rows), dtype=bool)
+    first = np.ones(len(time), dtype=bool)
     first[1:] = ~same
     mixed = np.cumsum(first[places]).astype(np.uint64)  # which tie
-    for name, column in zip(rows.fields, rows.columns, strict=True):
-        if name not in without:
-            mixed = (mixed ^ (mixed >> SHIFT)) * FACTOR + column[places].astype(np.uint64)
+    for column in columns:
+        mixed = (mixed ^ (mixed >> SHIFT)) * FACTOR + column[places].astype(np.uint64)
     order = np.argsort(mixed, kind="stable")
     equal = mixed[order][1:] == mixed[order][:-1]
     alike = np.zeros(len(places), dtype=bool)

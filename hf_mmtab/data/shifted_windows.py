@@ -1,10 +1,12 @@
 """Training windows that begin elsewhere in each epoch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from .sharded_windows import ShardedWindows
 from .splits import segments
 from .window_index import WindowIndex
 from .windows import WindowDataset
@@ -23,10 +25,18 @@ class ShiftedWindows(WindowDataset):
         windows: of training, without labels.
         stride: rows between them.
         max_gap: see `hf_mmtab.data.splits.windows`.
-        seed: of the shifts.
+        seed: of the shifts, one number or several.
+        epoch: a number that processes share, of windows that move with others; None: of its own.
     """
 
-    def __init__(self, windows: WindowDataset, stride: int, max_gap: float | None, seed: int) -> None:
+    def __init__(
+        self,
+        windows: WindowDataset,
+        stride: int,
+        max_gap: float | None,
+        seed: int | Sequence[int],
+        epoch: torch.Tensor | None = None,
+    ) -> None:
         super().__init__(windows.rows, windows.index, None, windows.skip)
         start, stop, _ = segments(windows.rows, max_gap)
         index = windows.index
@@ -35,8 +45,10 @@ class ShiftedWindows(WindowDataset):
         self._unmoved = index
         self._lowest = np.where(moves, start[owner], index.start)
         self._highest = np.where(moves, stop[owner] - index.length, index.start)
-        self.stride, self.seed = stride, seed
-        self._epoch = torch.full((), -1, dtype=torch.long).share_memory_()  # also seen by loader processes
+        first, *rest = [seed] if isinstance(seed, int) else seed
+        self.stride, self._seeds = stride, (first, rest)
+        alone = torch.full((), -1, dtype=torch.long).share_memory_()  # also seen by loader processes
+        self._epoch = alone if epoch is None else epoch
         self._drawn = -1
 
     def set_epoch(self, epoch: int) -> None:
@@ -46,9 +58,42 @@ class ShiftedWindows(WindowDataset):
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         """Return several windows of the epoch at once."""
         if (epoch := int(self._epoch)) != self._drawn:
-            half = self.stride // 2
-            drawn = np.random.default_rng([self.seed, epoch]).integers(-half, self.stride - half, len(self))
+            half, (first, rest) = self.stride // 2, self._seeds
+            drawn = np.random.default_rng([first, epoch, *rest]).integers(-half, self.stride - half, len(self))
             start = np.clip(self._unmoved.start + drawn, self._lowest, self._highest)
             self.index = WindowIndex(start, self._unmoved.length, self._unmoved.label_start)
             self._drawn = epoch
         return super().__getitems__(indices)
+
+
+class ShiftedShards(ShardedWindows):
+    """The same windows, each moved in each epoch, see `ShiftedWindows`; the moves of a shard have a seed of its own.
+
+    Args:
+        windows: of training, without labels.
+        stride, max_gap, seed: see `ShiftedWindows`.
+    """
+
+    def __init__(self, windows: ShardedWindows, stride: int, max_gap: float | None, seed: int) -> None:
+        super().__init__(windows.rows, windows.cut, None, windows.skip, None, windows.chosen, windows.starts)
+        self.stride, self.max_gap, self.seed = stride, max_gap, seed
+        self._epoch = torch.full((), -1, dtype=torch.long).share_memory_()  # also seen by loader processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move the windows to where they are in this epoch."""
+        self._epoch.fill_(epoch)
+
+    def part(self, number: int) -> WindowDataset:
+        """Return the windows of one shard, which move with the epoch."""
+        return self._kept(number)
+
+    def _make(self, number: int) -> ShiftedWindows:
+        seed = [self.seed, number] if number else [self.seed]  # the first shard moves as a table of one piece
+        windows = WindowDataset(self.rows.shard(number), super()._make(number), None, self.skip)
+        return ShiftedWindows(windows, self.stride, self.max_gap, seed, self._epoch)
+
+
+def shifted(windows: WindowDataset, stride: int, max_gap: float | None, seed: int) -> ShiftedWindows | ShiftedShards:
+    """Return training windows that begin elsewhere in each epoch, see `ShiftedWindows`."""
+    kind = ShiftedShards if isinstance(windows, ShardedWindows) else ShiftedWindows
+    return kind(windows, stride, max_gap, seed)  # type: ignore[arg-type]

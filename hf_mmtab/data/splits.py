@@ -1,12 +1,16 @@
 """Train, validation and test: by time, by entity, or as the paper did; and what leaks between them."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from transformers.utils import logging
 
 from .encoded_rows import SPLITS, EncodedRows
+from .sharded_rows import ShardedRows
+from .sharded_windows import ShardedWindows
+from .time_split import split_at, split_places
 from .window_index import WindowIndex, cut_growing, cut_windows
 from .windows import WindowDataset, WindowLabel
 
@@ -60,33 +64,46 @@ class Split:
         if self.kind == "paper":
             return np.zeros(len(time), dtype=np.uint8)
         split = self._by_time(time) if self.kind == "time" else self._by_entity(entity)
-        if len(split) and not (split == 0).any():
+        self.check_training(int((split == 0).sum()), len(split))
+        return split
+
+    def check_training(self, training: int, rows: int) -> None:
+        """Raise a ValueError if there are rows and none of them to train on."""
+        if rows and not training:
             raise ValueError(
-                f"The {self.kind} split of {len(split)} rows leaves no row to train on: too few different "
+                f"The {self.kind} split of {rows} rows leaves no row to train on: too few different "
                 f"{'times' if self.kind == 'time' else 'entities'}. Choose other fractions or another split."
             )
-        return split
 
     def _by_time(self, time: np.ndarray) -> np.ndarray:
         if not len(time):
             return np.empty(0, dtype=np.uint8)
-        places = [round(share * len(time)) for share in np.cumsum(self.shares)[:2]]
+        places = split_places(self.shares, len(time))
         wanted = [min(place, len(time) - 1) for place in places]
         ordered = np.partition(time, sorted(set(wanted)))
-        bounds = [
-            ordered[at] if place < len(time) else np.iinfo(np.int64).max
-            for place, at in zip(places, wanted, strict=True)
-        ]
-        return np.searchsorted(np.array(bounds), time, side="right").astype(np.uint8)
+        return split_at(
+            time,
+            [
+                ordered[at] if place < len(time) else np.iinfo(np.int64).max
+                for place, at in zip(places, wanted, strict=True)
+            ],
+        )
 
     def _by_entity(self, entity: np.ndarray) -> np.ndarray:
-        rows = np.bincount(entity)
+        return self.of_entities(np.bincount(entity))[entity]
+
+    def of_entities(self, rows: np.ndarray) -> np.ndarray:
+        """Return the split of each entity under "entity", `(entities,)` uint8.
+
+        Args:
+            rows: of each entity, in the order in which the entities first appear.
+        """
         order = np.random.default_rng(self.seed).permutation(len(rows))
         # an entity goes where the middle of its rows falls, entities lined up in random order
-        middle = (np.cumsum(rows[order]) - rows[order] / 2) / max(1, len(entity))
+        middle = (np.cumsum(rows[order]) - rows[order] / 2) / max(1, rows.sum())
         of_entity = np.empty(len(rows), dtype=np.uint8)
         of_entity[order] = np.searchsorted(np.cumsum(self.shares)[:2], middle, side="right")
-        return of_entity[entity]
+        return of_entity
 
 
 def segments(rows: EncodedRows, max_gap: float | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,7 +124,7 @@ def segments(rows: EncodedRows, max_gap: float | None = None) -> tuple[np.ndarra
     begins = hard.copy()
     begins[1:] |= own[1:] != own[:-1]
     start, barriers = np.flatnonzero(begins), np.flatnonzero(hard)
-    stop = np.append(start[1:], len(rows))
+    stop = np.append(start[1:], len(rows))[: len(start)]  # without rows there is none
     return start, stop, barriers[np.searchsorted(barriers, start, side="right") - 1] if len(start) else start
 
 
@@ -145,6 +162,17 @@ def windows(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.")
+    if isinstance(rows, ShardedRows):
+        if rows.facts["split"]["kind"] == "paper" and rows.num_shards > 1:
+            raise ValueError(
+                f"Expected split: time or entity of rows in {rows.num_shards} shards, found 'paper', which draws "
+                "windows out of the whole table. Prepare the rows with another split."
+            )
+        cut = partial(
+            windows, split=split, seq_len=seq_len, stride=stride, label=label, align=align, context=context,
+            max_gap=max_gap, pad=pad, judges=judges,
+        )  # fmt: skip
+        return ShardedWindows(rows, cut, label)
     past = label == "every" and rows.facts["order"] == "time"  # in the order of the file there is none
     align = align or ("end" if label == "last" or past else "start")
     start, stop, earliest = segments(rows, max_gap)
@@ -172,6 +200,21 @@ def _drawn(index: WindowIndex, split: int, how: Split) -> WindowIndex:
     return index[np.sort(order[bounds[split] : bounds[split + 1]])]
 
 
+def _shared(train: WindowDataset, test: WindowDataset) -> dict[str, int]:
+    total = len(train.rows)
+    covered = np.zeros(total + 1, dtype=np.int64)
+    np.add.at(covered, train.index.start, 1)
+    np.add.at(covered, train.index.start + train.index.length, -1)
+    seen = np.concatenate([[0], np.cumsum(np.cumsum(covered[:-1]) > 0)])
+    begins, ends = test.index.start, test.index.start + test.index.length
+    judged = ends - 1 if test.label == "last" else begins + test.index.label_start
+    return {
+        "sharing_rows": int((seen[ends] > seen[begins]).sum()),
+        "sharing_labelled_rows": int((seen[ends] > seen[judged]).sum()),
+        "sharing_entities": int(np.isin(test.entities(), np.unique(train.entities())).sum()),
+    }
+
+
 def leak_check(train: WindowDataset, test: WindowDataset, split: str = "test") -> dict[str, Any]:
     """Count test windows that share rows or entities with training windows; logs a warning if labelled rows
     do. `split` is what the warning calls the judged windows.
@@ -181,24 +224,17 @@ def leak_check(train: WindowDataset, test: WindowDataset, split: str = "test") -
         `sharing_labelled_rows` (a row that the test window is judged on does), `sharing_entities`, and the
         three as shares of the windows.
     """
-    total = len(train.rows)
-    covered = np.zeros(total + 1, dtype=np.int64)
-    np.add.at(covered, train.index.start, 1)
-    np.add.at(covered, train.index.start + train.index.length, -1)
-    seen = np.concatenate([[0], np.cumsum(np.cumsum(covered[:-1]) > 0)])
-    begins, ends = test.index.start, test.index.start + test.index.length
-    judged = ends - 1 if test.label == "last" else begins + test.index.label_start
-    counts = {
-        "sharing_rows": int((seen[ends] > seen[begins]).sum()),
-        "sharing_labelled_rows": int((seen[ends] > seen[judged]).sum()),
-        "sharing_entities": int(np.isin(test.entities(), np.unique(train.entities())).sum()),
-    }
+    counts = dict.fromkeys(("sharing_rows", "sharing_labelled_rows", "sharing_entities"), 0)
+    for training, judged in zip(train.parts(), test.parts(), strict=True):  # histories lie in one part
+        for name, found in _shared(training, judged).items():
+            counts[name] += found
     number = max(1, len(test))
-    found = {"windows": len(test)} | counts | {f"{k}_share": v / number for k, v in counts.items()}
+    shares = {f"{name}_share": count / number for name, count in counts.items()}
+    result: dict[str, Any] = {"windows": len(test)} | counts | shares
     if counts["sharing_labelled_rows"]:
         logger.warning(
             f"Leak: {counts['sharing_labelled_rows']} of {len(test)} {split} windows "
-            f"({found['sharing_labelled_rows_share']:.1%}) are judged on rows that training windows contain. "
+            f"({result['sharing_labelled_rows_share']:.1%}) are judged on rows that training windows contain. "
             "Use the time or the entity split for numbers that hold on new data."
         )
-    return found
+    return result

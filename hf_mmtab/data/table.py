@@ -17,9 +17,10 @@ from transformers.utils import logging
 from .cell_types import GUESSED_INT, guess_time, guess_types, named_type, without_missing
 from .csv_text import BLOCK_BYTES, TextBlock
 from .library_errors import plain_errors
+from .places import Place, place_of
 from .records import BadRecord, BadRecords, OnBadRecord, files_digest, shorten
 from .table_cells import TableCells
-from .table_files import is_csv, read_blocks, table_files
+from .table_files import Piece, is_csv, pieces_of, read_blocks, table_files
 from .written_times import like_dates, written_dates
 
 logger = logging.get_logger(__name__)
@@ -84,14 +85,14 @@ class Table(datasets.ArrowBasedBuilder):
     DEFAULT_WRITER_BATCH_SIZE = 262_144  # rows of a record batch: whole batches are encoded at once
 
     def __init__(self, data_root: str | os.PathLike, cache_dir: str | None = None, **kwargs: Any):
-        root = Path(data_root).expanduser().resolve()
+        root = place_of(data_root)
         self._files = table_files(root)
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files, and the rules
         # by which this version reads them.
         kwargs.setdefault("hash", f"{files_digest(self._files)}-4")
         kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
-        with plain_errors(root):
+        with plain_errors(str(root)):
             super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
@@ -129,7 +130,7 @@ class Table(datasets.ArrowBasedBuilder):
         """Return the types of the table's columns; subclasses change those that they know better."""
         return features
 
-    def _cells_of(self, path: Path, sample: pa.Table) -> TableCells:
+    def _cells_of(self, path: Place, sample: pa.Table) -> TableCells:
         """Return what the columns of the files become; subclasses with a known schema override it.
 
         Args:
@@ -176,7 +177,7 @@ class Table(datasets.ArrowBasedBuilder):
                 guesses[name] = GUESSED_INT if guess == pl.Int64 and role is None else guess
         return guesses
 
-    def _blocks(self, path: Path, bad: BadRecords, **csv_options: Any) -> Iterator[TextBlock]:
+    def _blocks(self, path: Place, bad: BadRecords, **csv_options: Any) -> Iterator[TextBlock]:
         """Yield the rows of a file, without the row numbers that pandas writes."""
         config = self._settings
         named = {*(config.types or {}), *(config.roles or {}), *config.required, *config.used}
@@ -191,20 +192,15 @@ class Table(datasets.ArrowBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         return [datasets.SplitGenerator(datasets.Split.TRAIN, gen_kwargs={"files": self._files})]
 
-    def _generate_tables(self, files: list[Path]) -> Iterator[tuple[Any, pa.Table]]:
-        bad, rows_used = BadRecords(self._bad.policy), 0
+    def _generate_tables(self, files: list[Place]) -> Iterator[tuple[Any, pa.Table]]:
+        bad = BadRecords(self._bad.policy)
         left = self._settings.max_rows
-        options = {"block_bytes": self.BLOCK_BYTES, "numbers": self._cells.numbers}
         for file_number, path in enumerate(files):
-            for number, block in enumerate(self._blocks(path, bad, **options)):
-                self._check_columns(path, block.table)
-                table = self._cells.convert(block, str(path), bad)
-                rows_used += table.num_rows
-                bad.check_count(rows_used)
+            for number, table in enumerate(self.read(Piece(path), bad)):
                 if left is not None:
                     table = table.slice(0, left)
                     left -= table.num_rows
-                yield f"{file_number}-{number}", self._as_features(path, table)
+                yield f"{file_number}-{number}", table
                 if left == 0:
                     break
             if left == 0:
@@ -214,7 +210,32 @@ class Table(datasets.ArrowBasedBuilder):
             with open(folder / SKIPPED_FILE, "w", encoding="utf-8") as file:
                 json.dump([record.to_dict() for record in bad.records], file)
 
-    def _check_columns(self, path: Path, table: pa.Table) -> None:
+    def pieces(self, rows: int | None = None) -> list[Piece]:
+        """Return what may be read apart, in the order of the rows: files, or row groups of about `rows` rows."""
+        return [Piece(file) for file in self._files] if rows is None else pieces_of(self._files, rows)
+
+    def read(self, piece: Piece, bad: BadRecords) -> Iterator[pa.Table]:
+        """Yield the typed rows of a piece of the table; any process may, the builder can be pickled.
+
+        Args:
+            piece: one of `pieces`.
+            bad: told about the broken rows.
+
+        Raises:
+            BadRecordError: at the first broken row, unless `bad` collects them.
+            ValueError: if the file has other columns than the first, or cannot be read.
+        """
+        path, before, used = piece.file, bad.rows_read - len(bad.records), 0
+        with plain_errors(str(path)):
+            options = {"block_bytes": self.BLOCK_BYTES, "numbers": self._cells.numbers, "groups": piece.groups}
+            for block in self._blocks(path, bad, **options):
+                self._check_columns(path, block.table)
+                table = self._cells.convert(block, str(path), bad)
+                used += table.num_rows
+                bad.check_count(before + used)
+                yield self._as_features(path, table)
+
+    def _check_columns(self, path: Place, table: pa.Table) -> None:
         names = set(table.column_names)
         if absent := [name for name in self._cells.names if name not in names]:
             raise ValueError(
@@ -223,7 +244,7 @@ class Table(datasets.ArrowBasedBuilder):
                 "take the file out of the folder."
             )
 
-    def _as_features(self, path: Path, table: pa.Table) -> pa.Table:
+    def _as_features(self, path: Place, table: pa.Table) -> pa.Table:
         features = self.info.features
         assert features is not None
         try:
@@ -248,7 +269,7 @@ class Table(datasets.ArrowBasedBuilder):
         return [BadRecord(**record) for record in json.loads(report.read_text(encoding="utf-8"))]
 
 
-def _tell_unnamed(table: pa.Table, names: list[str], path: Path) -> None:
+def _tell_unnamed(table: pa.Table, names: list[str], path: Place) -> None:
     """Say that columns without a name are left out: row numbers, or values that need a name."""
     for name in names:
         cells = table[name].drop_null().slice(0, 1000)

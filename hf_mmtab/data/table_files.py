@@ -1,8 +1,9 @@
 """Table files: which there are under a path, and their rows in blocks."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from transformers.utils import logging
 
 from .csv_text import TextBlock, read_header, read_text_blocks
 from .folder_files import files_below, files_in, refuse_twice
+from .places import Place, RemotePath
 from .records import BadRecords, check_names
 from .text_files import separator_of
 from .utf8_cells import without_broken_texts
@@ -24,7 +26,39 @@ PROSE = ("readme", "license", "licence", "copying", "notice", "notes", "changelo
 BATCH_ROWS = 262_144
 
 
-def table_files(root: Path) -> list[Path]:
+class Piece(NamedTuple):
+    """Rows of a table file that are read at once by one process.
+
+    Args:
+        file: that holds them.
+        groups: the row groups of a Parquet file, `[first, behind the last)`; None: the whole file.
+    """
+
+    file: Place
+    groups: tuple[int, int] | None = None
+
+
+def pieces_of(files: list[Place], rows: int) -> list[Piece]:
+    """Cut files into pieces, in the order of their rows: Parquet files by row groups, about `rows` rows each."""
+    pieces: list[Piece] = []
+    for file in files:
+        if not _is_parquet(file):
+            pieces.append(Piece(file))
+            continue
+        with _readable(file), _opened(file) as opened:
+            facts = pq.ParquetFile(opened).metadata
+            counts = [facts.row_group(group).num_rows for group in range(facts.num_row_groups)]
+        first, held = 0, 0
+        for group, count in enumerate(counts):
+            if held and held + count > rows:
+                pieces.append(Piece(file, (first, group)))
+                first, held = group, 0
+            held += count
+        pieces.append(Piece(file, (first, len(counts))))
+    return pieces
+
+
+def table_files(root: Place) -> list[Place]:
     """Return the table files under a path, by name. Hidden and backup files are none, nor is README.txt and the like.
 
     Raises:
@@ -35,13 +69,16 @@ def table_files(root: Path) -> list[Path]:
         if not root.name.lower().endswith(SUFFIXES):
             raise ValueError(f"Expected a file ending in one of {', '.join(SUFFIXES)}, found {str(root)!r}.")
         return [root]
-    files = files_in(root, SUFFIXES) if root.is_dir() else []
-    prose = [path for path in files if ".txt" in path.suffixes and path.name.lower().startswith(PROSE)]
+    if isinstance(root, RemotePath):
+        files: list[Place] = [file for file in root.files() if _is_table(file.name)]
+    else:
+        files = [*(files_in(root, SUFFIXES) if root.is_dir() else [])]
+    prose = [path for path in files if ".txt" in path.name.lower() and path.name.lower().startswith(PROSE)]
     if prose:
         logger.warning_once(f"Not read as tables: {', '.join(path.name for path in prose)} in {str(root)!r}.")
     files = [path for path in files if path not in prose]
     if not files:
-        below = files_below(root, SUFFIXES) if root.is_dir() else []
+        below = files_below(root, SUFFIXES) if isinstance(root, Path) and root.is_dir() else []
         hint = f" Its subfolders hold some: name {str(below[0].parent)!r}." if below else ""
         raise FileNotFoundError(
             f"Expected a table, or a folder of files ending in {', '.join(SUFFIXES)}, found none at"
@@ -54,16 +91,30 @@ def table_files(root: Path) -> list[Path]:
             f"{' and '.join(f'{kind} ({name})' for kind, name in kinds.items())}. Keep one kind in the folder, or "
             "name a single file."
         )
-    refuse_twice(files)
+    refuse_twice([file for file in files if isinstance(file, Path)])
     return files
 
 
-def is_csv(path: Path) -> bool:
+def _is_table(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith((".", "~", "#", "_"))
+
+
+def _is_parquet(path: Place) -> bool:
+    return path.name.lower().endswith(".parquet")
+
+
+def is_csv(path: Place) -> bool:
     """Whether a file is CSV, by its name."""
     return path.name.lower().endswith(CSV_SUFFIXES)
 
 
-def read_blocks(path: Path, bad: BadRecords, separator: str | None = None, **csv_options: Any) -> Iterator[TextBlock]:
+def read_blocks(
+    path: Place,
+    bad: BadRecords,
+    separator: str | None = None,
+    groups: tuple[int, int] | None = None,
+    **csv_options: Any,
+) -> Iterator[TextBlock]:
     """Yield the rows of a table file; those of CSV files as text, see `read_text_blocks`.
 
     A file without rows gives one block without rows.
@@ -71,6 +122,7 @@ def read_blocks(path: Path, bad: BadRecords, separator: str | None = None, **csv
     Args:
         bad: told about rows that are broken; counts the rows.
         separator: of CSV files; None: by the file's name.
+        groups: see `Piece`.
         csv_options: see `read_text_blocks`.
     """
     empty = True
@@ -83,45 +135,66 @@ def read_blocks(path: Path, bad: BadRecords, separator: str | None = None, **csv
             columns = {name: pa.array([], pa.string()) for name in read_header(path, separator)}
             yield TextBlock(pa.table(columns), np.arange(0))
         return
-    done = 0
-    for table in _arrow_tables(path):
+    for done, table in _arrow_tables(path, groups):
         check_names(table.column_names, path)
         bad.rows_read += table.num_rows
         kept, numbers = without_broken_texts(table, str(path), done, bad)
-        done += table.num_rows
         yield TextBlock(_plain_types(kept), numbers)
 
 
-def _arrow_tables(path: Path) -> Iterator[pa.Table]:
-    """Yield batches of a Parquet or Arrow file; an empty one for a file without rows.
+def _arrow_tables(path: Place, groups: tuple[int, int] | None) -> Iterator[tuple[int, pa.Table]]:
+    """Yield batches of a Parquet or Arrow file with the number of their first row, from 0; an empty one without rows.
 
     Raises:
         ValueError: naming a file that cannot be read.
     """
-    parquet = path.name.lower().endswith(".parquet")
+    with _readable(path):
+        done, tables = _parquet_tables(path, groups) if _is_parquet(path) else (0, _ipc_tables(path))
+        for table in tables:
+            yield done, table
+            done += table.num_rows
+
+
+@contextmanager
+def _readable(path: Place) -> Iterator[None]:
     try:
-        yield from _parquet_tables(path) if parquet else _ipc_tables(path)
+        yield
     except (pa.ArrowException, OSError) as error:
-        expected = "a Parquet file" if parquet else "an Arrow file or stream"
+        expected = "a Parquet file" if _is_parquet(path) else "an Arrow file or stream"
         raise ValueError(
             f"Expected {expected}, found {str(path)!r}, which cannot be read ({error}). Write it anew."
         ) from error
 
 
-def _parquet_tables(path: Path) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
-        if file.metadata.num_rows == 0:
-            yield file.schema_arrow.empty_table()
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            yield pa.Table.from_batches([batch])
+def _opened(path: Place) -> Any:
+    """Return an open file; one on this machine is mapped to memory."""
+    return pa.memory_map(str(path)) if isinstance(path, Path) else path.open()
 
 
-def _ipc_tables(path: Path) -> Iterator[pa.Table]:
-    with pa.memory_map(str(path)) as source:
+def _parquet_tables(path: Place, groups: tuple[int, int] | None) -> tuple[int, Iterator[pa.Table]]:
+    """Return the number of the first row, and the batches."""
+    file = pq.ParquetFile(_opened(path))
+    facts = file.metadata
+    first, end = groups if groups is not None else (0, facts.num_row_groups)
+    before = sum(facts.row_group(group).num_rows for group in range(first))
+
+    def tables() -> Iterator[pa.Table]:
+        with file:
+            if facts.num_rows == 0:
+                yield file.schema_arrow.empty_table()
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=list(range(first, end))):
+                yield pa.Table.from_batches([batch])
+
+    return before, tables()
+
+
+def _ipc_tables(path: Place) -> Iterator[pa.Table]:
+    with _opened(path) as source:
         try:
             reader: Any = pa.ipc.open_stream(source)
             batches: Any = reader
         except pa.ArrowInvalid:
+            source.seek(0)
             reader = pa.ipc.open_file(source)
             batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
         empty = True

@@ -5,6 +5,8 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from .places import Place
+
 # First bytes of files that are often renamed to .csv or .jsonl: what they are, and what to do.
 OTHER_KINDS = {
     b"\xff\xfe": ("UTF-16 text", "Save it as UTF-8."),
@@ -38,13 +40,14 @@ class WholeGzip(gzip.GzipFile):
         )
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Place) -> BinaryIO:
     """Open a text file for reading bytes from its start, through gzip if its name ends in .gz.
 
     Raises:
         ValueError: if the file begins like an archive, an Office document or UTF-16 text, or the gzip file is damaged.
     """
-    file: Any = WholeGzip(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+    is_gzip = path.name.lower().endswith(".gz")
+    file: Any = WholeGzip(str(path), "rb", fileobj=_fileobj(path)) if is_gzip else path.open("rb")
     try:
         start = file.read(4)
         for magic, (kind, remedy) in OTHER_KINDS.items():
@@ -57,6 +60,10 @@ def open_bytes(path: Path) -> BinaryIO:
     return cast(BinaryIO, file)
 
 
+def _fileobj(path: Place) -> Any:
+    return None if isinstance(path, Path) else path.open("rb")
+
+
 def is_utf8(text: bytes) -> bool:
     """Whether bytes can be decoded."""
     try:
@@ -66,6 +73,6 @@ def is_utf8(text: bytes) -> bool:
     return True
 
 
-def separator_of(path: Path) -> str:
+def separator_of(path: Place) -> str:
     """Return what parts the cells of a CSV file, by its name."""
     return "\t" if ".tsv" in path.name.lower() else ","

@@ -1,7 +1,7 @@
 """Windows of consecutive rows of one history, read from encoded rows that lie on disk once."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +49,14 @@ class WindowDataset(torch.utils.data.Dataset):
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def parts(self) -> Iterator["WindowDataset"]:
+        """Yield the windows piece by piece, as `rows.parts()` has the rows."""
+        yield self
+
+    def at(self, numbers: np.ndarray) -> WindowIndex:
+        """Return where some of the windows lie."""
+        return self.index[numbers]
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         return self.__getitems__([i])[0]

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..data.encoded_rows import SPLITS, EncodedRows
+from ..data.encoded_rows import EncodedRows
 from ..data.windows import IGNORED, WindowDataset
 
 WINDOWS_PER_BATCH = 1024
-ROWS_PER_BATCH = 262_144
 
 
 @dataclass
@@ -49,10 +48,8 @@ def most_frequent_ids(rows: EncodedRows, field_ranges: Sequence[Sequence[int]], 
         field_ranges: `[start, end)` of the ids of each field.
         skip: for each field an id that is never asked for ([UNK]), -1: none.
     """
-    training = np.flatnonzero(np.asarray(rows.split) == SPLITS.index("train"))
     counts = [np.zeros(end - start, dtype=np.int64) for start, end in field_ranges]
-    for first in range(0, len(training), ROWS_PER_BATCH):
-        ids = rows.take(training[first : first + ROWS_PER_BATCH])  # (rows, fields)
+    for ids in rows.batches_of("train"):
         for i, (start, end) in enumerate(field_ranges):
             inside = ids[(ids[:, i] >= start) & (ids[:, i] < end), i]
             counts[i] += np.bincount(inside - start, minlength=end - start)
@@ -75,18 +72,19 @@ def guess_masked_cells(
     Returns:
         `(3, fields)` int64: right by the usual value, right by the row before, masked cells.
     """
-    first_rows = windows.rows.entity_starts
     totals = np.zeros((3, len(usual)), dtype=np.int64)
-    for first in range(0, len(windows), WINDOWS_PER_BATCH):
-        chosen = np.arange(first, min(first + WINDOWS_PER_BATCH, len(windows)))
-        labels = mask(windows.__getitems__(chosen.tolist()))["labels"].numpy()  # (batch, rows, fields)
-        window, row, field = np.nonzero(labels != IGNORED)
-        label, place = labels[window, row, field], windows.index.start[chosen][window] + row
-        begins = first_rows[np.searchsorted(first_rows, place, side="right") - 1] == place
-        before, back = np.unique(np.where(begins, place, place - 1), return_inverse=True)
-        copied = np.where(begins, usual[field], windows.rows.take(before)[back, field])
-        for line, right in enumerate((label == usual[field], label == copied, label != IGNORED)):
-            totals[line] += np.bincount(field[right], minlength=len(usual))
+    for part in windows.parts():
+        first_rows = part.rows.entity_starts
+        for first in range(0, len(part), WINDOWS_PER_BATCH):
+            chosen = np.arange(first, min(first + WINDOWS_PER_BATCH, len(part)))
+            labels = mask(part.__getitems__(chosen.tolist()))["labels"].numpy()  # (batch, rows, fields)
+            window, row, field = np.nonzero(labels != IGNORED)
+            label, place = labels[window, row, field], part.index.start[chosen][window] + row
+            begins = first_rows[np.searchsorted(first_rows, place, side="right") - 1] == place
+            before, back = np.unique(np.where(begins, place, place - 1), return_inverse=True)
+            copied = np.where(begins, usual[field], part.rows.take(before)[back, field])
+            for line, right in enumerate((label == usual[field], label == copied, label != IGNORED)):
+                totals[line] += np.bincount(field[right], minlength=len(usual))
     return totals
 
 

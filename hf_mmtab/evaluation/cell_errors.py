@@ -82,7 +82,7 @@ def surest_cell_errors(
         At most one for each field; none for a field without a wrong cell.
     """
     chosen = np.unique(np.linspace(0, len(windows) - 1, min(most_windows, len(windows))).astype(np.int64))
-    longest = int(windows.index.length[chosen].max(initial=1))
+    longest = int(windows.at(chosen).length.max(initial=1))
     size = max(1, MOST_SCORES // (longest * model.config.vocab_size))
     found: dict[int, list[_WrongCell]] = {}
     for first in range(0, len(chosen), size):
@@ -106,7 +106,7 @@ def _wrong_cells(
     numbers: np.ndarray,
 ) -> Iterator[_WrongCell]:
     """Yield the surest wrong cells of each field in some windows."""
-    examples = windows.__getitems__(numbers.tolist())
+    examples, index = windows.__getitems__(numbers.tolist()), windows.at(numbers)
     batch = collator(examples)
     labels = batch.pop("labels")  # (batch, rows, fields)
     scores = model(**{name: values.to(model.device) for name, values in batch.items()}).field_logits
@@ -118,10 +118,10 @@ def _wrong_cells(
         sure = highest.where(wrong, -1.0).flatten()
         for flat in sure.topk(min(CANDIDATES, int(wrong.sum()))).indices.tolist():
             window, row = divmod(flat, target.shape[1])
-            true, length = int(target[window, row]), int(windows.index.length[numbers[window]])
+            true, length = int(target[window, row]), int(index.length[window])
             yield _WrongCell(
                 field=field,
-                place=int(windows.index.start[numbers[window]]) + row,
+                place=int(index.start[window]) + row,
                 row=row,
                 true=true,
                 guess=int(guess[window, row]) + start,
@@ -148,8 +148,7 @@ def _error(processor: TabBertProcessor, windows: WindowDataset, cell: _WrongCell
 
 def _entity(rows: EncodedRows, place: int) -> str:
     """Return whose history a row belongs to, as in `User 7, Card 0`."""
-    number = int(rows.entity_of(np.asarray(place)))
-    return ", ".join(f"{name} {rows.entity_names[name][number]}" for name in rows.entity_names.columns)
+    return ", ".join(f"{name} {value}" for name, value in rows.names_of(place).items())
 
 
 def _value(processor: TabBertProcessor, field: int, number: int) -> str:

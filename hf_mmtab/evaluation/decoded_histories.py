@@ -10,10 +10,12 @@ import numpy as np
 from ..data.encoded_rows import EncodedRows
 from ..data.windows import WindowDataset
 from ..models.tabbert.column_plan import ColumnPlan
+from ..models.tabbert.field_ids import SEP_FIELD
 from .scored_rows import ScoredRows, judged_rows
 
 MOST_ROWS = 10  # of a window: those before the judged one, the judged one, and one after it if it was read
 LONGEST_CELL = 28  # characters
+DIGITS = 3  # significant digits of the edges of bins
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
         self.dataset = dataset.select_columns(self.columns)
         kinds = {name: dataset.features[name] for name in self.columns}
         self.classes = {n: kind.names for n, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
+        self._locate(rows, windows, scored)
+
+    def _locate(self, rows: EncodedRows, windows: WindowDataset, scored: ScoredRows) -> None:
         self.rows, self.windows, self.scored = rows, windows, scored
         judged = judged_rows(windows)
         order = np.argsort(judged.row, kind="stable")
@@ -76,17 +81,13 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: Any) -> Any:
-        index, place = self.windows.index, int(self.place[i])
-        start, length = int(index.start[self.window[i]]), int(index.length[self.window[i]])
+        index, place = self.windows.at(self.window[i : i + 1]), int(self.place[i])
+        start, length = int(index.start[0]), int(index.length[0])
         first = max(0, place - (MOST_ROWS - 2 if place + 1 < length else MOST_ROWS - 1))
         stop = min(length, place + 2)
         shown = np.arange(start + first, start + stop)
-        numbers = shown if self.rows.row_numbers is None else np.array(self.rows.row_numbers[shown])
-        cells = self.dataset[numbers.tolist()]
+        cells = self._cells(shown)
         names = [f"{name} (label)" if name in self.labels else name for name in self.columns]
-        for name, classes in self.classes.items():
-            known = [None if code is None or code < 0 else code for code in cells[name]]
-            cells[name] = [None if code is None else classes[code] for code in known]
         table = [[as_text(cells[name][k]) for name in self.columns] for k in range(len(shown))]
         if self.scored.scores.ndim == 1:
             names.insert(self.told, "score")
@@ -94,10 +95,48 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
                 line.insert(self.told, "" if np.isnan(score) else as_probability(score))
         return {"history": HistoryTable(names, table, place - first, first)}
 
+    def _cells(self, shown: np.ndarray) -> dict[str, list[Any]]:
+        """Return the values of some rows, by column."""
+        numbers = shown if self.rows.row_numbers is None else np.array(self.rows.row_numbers[shown])
+        cells = self.dataset[numbers.tolist()]
+        for name, classes in self.classes.items():
+            known = [None if code is None or code < 0 else code for code in cells[name]]
+            cells[name] = [None if code is None else classes[code] for code in known]
+        return cells
+
     def _scores(self, shown: np.ndarray) -> np.ndarray:
         """The scores of the shown rows, NaN for rows that were not judged."""
         at = np.minimum(np.searchsorted(self._scored_rows, shown), len(self) - 1)
         return np.where(self._scored_rows[at] == shown, self.scored.scores[self._by_row[at]], np.nan)
+
+
+class HistoriesOfIds(DecodedHistories):
+    """The same where only ids are known: values as the processor tells them, numbers as the interval of their bin.
+
+    Args:
+        processor: that encoded the rows.
+        rows, windows, scored: see `DecodedHistories`.
+    """
+
+    def __init__(self, processor: Any, rows: EncodedRows, windows: WindowDataset, scored: ScoredRows) -> None:
+        plan: ColumnPlan = processor.plan
+        label, time = list(plan.label), [plan.time] if plan.time else []
+        fields = [name for name in processor.fields if name != SEP_FIELD]
+        self.columns = list(dict.fromkeys([*time, *label, *fields]))
+        self.labels, self.told, self.processor = set(label), len(label) + len(time), processor
+        self._locate(rows, windows, scored)
+
+    def _cells(self, shown: np.ndarray) -> dict[str, list[Any]]:
+        plan, names = self.processor.plan, self.rows.label_names
+        cells = self.processor.decode(self.rows.take(shown), DIGITS).to_pydict()
+        if plan.time:
+            times = np.array(self.rows.time[shown])
+            cells[plan.time] = (times if plan.time_unit == "number" else times.astype("M8[us]")).tolist()
+        if self.rows.labels is not None:
+            labels = np.array(self.rows.labels[shown]).reshape(len(shown), -1)
+            for name, column in zip(plan.label, labels.T.tolist(), strict=True):
+                cells[name] = [names[code] if code >= 0 else None for code in column] if names else column
+        return cells
 
 
 def as_probability(score: float) -> str:

@@ -27,13 +27,15 @@ class UnseenValues:
     here: float
 
 
-def unseen_values(rows: EncodedRows, processor: Any, places: np.ndarray | slice = slice(None)) -> list[UnseenValues]:
+def unseen_values(
+    rows: EncodedRows, processor: Any, places: np.ndarray | slice | str = slice(None)
+) -> list[UnseenValues]:
     """Return the fields that are [UNK] more often than in training, the greatest difference first.
 
     Args:
         rows: encoded with `processor`.
         processor: fitted on the training rows.
-        places: the rows to count, as numbers or flags; all by default.
+        places: the rows to count, as `EncodedRows.share_of` takes them; all by default.
     """
     found = []
     columns = zip(processor.fields, processor.unknown_ids(), processor.unknown_shares(), strict=True)

@@ -14,7 +14,7 @@ from ..pretrained_packages import HUB_NAMES, PREFIX
 OUTPUT = "run"  # in place of output_dir, whose name often is a customer's
 _OUTPUTS = ("output_dir", "out")
 _PATHS = (
-    "data", "plan", "glove_path", "feature_cache_dir", "logging_dir", "resume_from_checkpoint", "deepspeed",
+    "data", "rows", "plan", "glove_path", "feature_cache_dir", "logging_dir", "resume_from_checkpoint", "deepspeed",
     "fsdp_config", "accelerator_config", "recipe",
 )  # fmt: skip
 _MODELS = ("pretrained", "text_model", "image_model")  # a folder or a Hub name

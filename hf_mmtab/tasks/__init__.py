@@ -9,7 +9,8 @@ from ..data.prsa import PRSA
 from ..data.table import Table
 from ..training.channels_last import place_convolutions
 from .image_text import ALL_ROWS, IMAGE_TEXT_PARTS, ImageTextTask, label_ids_of_model
-from .table import PreparedTable, TableTask
+from .prepared_table import PreparedTable
+from .table import TableTask
 
 Task = TypeVar("Task", ImageTextTask, TableTask)
 

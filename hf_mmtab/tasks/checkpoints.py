@@ -65,7 +65,7 @@ def data_arguments(recipe: dict[str, Any], task: TableTask, data: str, on_bad_re
     values = {name: value for name, value in recipe.items() if name not in plan}
     if recipe.get("data") != data:
         values["simulate"] = None
-    values |= {"task": task.name, "data": data, "on_bad_record": on_bad_record, "max_rows": None}
+    values |= {"task": task.name, "data": data, "on_bad_record": on_bad_record, "max_rows": None, "rows": None}
     return build([TableDataArguments], values)[0]
 
 

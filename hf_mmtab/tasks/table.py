@@ -1,21 +1,21 @@
 """Tables of events: data, processor, windows, models and collators of TabBERT."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import datasets
-import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers.utils import logging
 
 from ..arguments import PretrainingArguments, TabBertModelArguments, TableDataArguments
 from ..data.encoded_rows import EncodedRows
 from ..data.image_text_loading import warn_about
+from ..data.places import Place, place_of
 from ..data.preparing import prepare_rows
 from ..data.records import BadRecord, files_digest
 from ..data.simulated_cards import write_csv
@@ -31,7 +31,9 @@ from ..models.tabbert.plan_guess import infer_plan
 from ..models.tabbert.plan_presets import resolve_plan
 from ..typed_values import typed_value
 from .guessed_plan import describe_guess, doubts, with_time_unit
+from .prepared_table import PreparedTable, open_encoded, refuse_encoded, rows_digest, unplanned
 from .saved_processor import open_processor
+from .table_entities import keep_entities
 from .table_labels import require_label
 from .table_reading import plan_options, used_columns
 
@@ -43,14 +45,7 @@ PLAN_SAMPLE = 100_000  # first rows, from which a plan is guessed
 PROCESSOR_FOLDER, ROWS_FOLDER = "processor", "rows"
 
 
-@dataclass
-class PreparedTable:
-    """A table as ids on disk, the processor that made them, the rows that could not be read, and the typed rows."""
-
-    rows: EncodedRows
-    processor: TabBertProcessor
-    skipped: list[BadRecord]
-    dataset: datasets.Dataset
+Sample = Callable[[int], pa.Table]  # returns the first rows of a table, so many
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class TableTask:
     def prepare(
         self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None, needs_label: bool = False
     ) -> PreparedTable:
-        """Read the table, fit the processor on its training rows and encode all rows into `folder`.
+        """Read the table, fit the processor on its training rows and encode all rows into `folder`; or open `rows`.
 
         What lies in `folder` already, from an earlier start of the same run, is used: the processor always, the
         encoded rows if the table is still the same.
@@ -90,6 +85,8 @@ class TableTask:
             ValueError: if a key does not fit the task, the table has no row, does not fit the plan, or has no label and
                 needs one.
         """
+        if arguments.rows is not None:
+            return open_encoded(arguments, pretrained, needs_label)
         saved = folder / PROCESSOR_FOLDER
         theirs = None if pretrained is None or saved.is_dir() else open_processor(pretrained)
         builder = self.built(arguments, folder, pretrained)
@@ -97,17 +94,9 @@ class TableTask:
         if saved.is_dir():
             processor = TabBertProcessor.from_pretrained(saved)
         elif theirs is not None:
-            free = {"label_columns"} if needs_label else set()
-            if given := [key for key in arguments.given_plan() if key not in free]:
-                raise ValueError(
-                    f"Expected no {', '.join(given)} beside `pretrained`, whose processor has a plan of its own. "
-                    "Remove them, or start without `pretrained`."
-                )
-            processor = theirs
+            processor = unplanned(theirs, arguments, needs_label)
         else:
-            plan = self.plan(arguments, dataset)
-            month_first = [name for name in builder.month_first if name in plan.columns]
-            processor = TabBertProcessor(plan.edit(month_first=tuple(month_first)))
+            processor = self.new_processor(arguments, builder, lambda rows: dataset.with_format("arrow")[:rows])
         dataset = keep_entities(dataset, processor.plan, arguments.entities)
         label = arguments.label_columns or list(processor.plan.label)
         if needs_label:
@@ -145,6 +134,14 @@ class TableTask:
         Raises:
             ValueError: if the table has no row.
         """
+        builder = self.builder_of(arguments, folder, pretrained)
+        builder.download_and_prepare()
+        if not sum(split.num_examples for split in (builder.info.splits or {}).values()):
+            raise no_rows(arguments.data, bool(builder.skipped))
+        return builder
+
+    def builder_of(self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None) -> Table:
+        """Return the builder of the table, which has read its first rows; see `read`."""
         options = {
             name: getattr(arguments, name)
             for name in ("types", "separator", "missing", "max_rows")
@@ -153,17 +150,11 @@ class TableTask:
         options |= plan_options(arguments, self.preset, pretrained)
         saved = folder / PROCESSOR_FOLDER
         options["used"] = used_columns(arguments, self.preset, str(saved) if saved.is_dir() else pretrained)
-        builder = self.builder(self.data_root(arguments, folder), on_bad_record=arguments.on_bad_record, **options)
-        builder.download_and_prepare()
-        if not sum(split.num_examples for split in (builder.info.splits or {}).values()):
-            raise ValueError(
-                f"Expected rows in {arguments.data!r}, found none{' that can be read' if builder.skipped else ''}. "
-                "Give a table with rows."
-            )
-        return builder
+        root = str(self.data_root(arguments, folder))
+        return self.builder(root, on_bad_record=arguments.on_bad_record, **options)
 
-    def data_root(self, arguments: TableDataArguments, folder: Path) -> Path:
-        """Return the path that `data` names; `simulated:cards` is generated into `folder` first.
+    def data_root(self, arguments: TableDataArguments, folder: Path) -> Place:
+        """Return the place that `data` names; `simulated:cards` is generated into `folder` first.
 
         Raises:
             ValueError: for simulated data in a task that cannot read it, or unknown keys of `simulate`.
@@ -174,7 +165,9 @@ class TableTask:
                     f"Expected data: {SIMULATED_CARDS} beside `simulate`, found {arguments.data!r}. Remove one of "
                     "them: `--simulate null` on the command line."
                 )
-            return Path(arguments.data)
+            place = place_of(arguments.data)
+            refuse_encoded(place)
+            return place
         if self.name != "card_transactions":
             raise ValueError(
                 f"Expected task: card_transactions for data: {SIMULATED_CARDS}, found {self.name!r}. Change the task."
@@ -199,11 +192,23 @@ class TableTask:
 
     def data_digest(self, arguments: TableDataArguments) -> str | None:
         """Return a hash of names, sizes and times of the table's files; None for simulated or absent ones."""
-        root = Path(arguments.data).expanduser().resolve()
+        if arguments.rows is not None:
+            return rows_digest(arguments.rows)
+        root = place_of(arguments.data)
         return files_digest(table_files(root)) if root.exists() else None
 
-    def plan(self, arguments: TableDataArguments, dataset: datasets.Dataset) -> ColumnPlan:
+    def new_processor(self, arguments: TableDataArguments, builder: Table, sample: Sample) -> TabBertProcessor:
+        """Return an unfitted processor with the recipe's plan, see `plan`; `builder` reads the table."""
+        plan = self.plan(arguments, sample)
+        month_first = [name for name in builder.month_first if name in plan.columns]
+        return TabBertProcessor(plan.edit(month_first=tuple(month_first)))
+
+    def plan(self, arguments: TableDataArguments, sample: Sample) -> ColumnPlan:
         """Return the column plan that the recipe describes.
+
+        Args:
+            arguments: of the recipe.
+            sample: returns the table's first rows, so many.
 
         Raises:
             ValueError: if the plan cannot be read, or `plan_edits` removes a field that it does not have.
@@ -215,17 +220,18 @@ class TableTask:
         }
         given = arguments.plan if arguments.plan is not None else self.preset
         if given is None:
-            arrow = cast(pa.Table, dataset.with_format("arrow")[:PLAN_SAMPLE])
-            sample = cast(pl.DataFrame, pl.from_arrow(arrow))
+            frame = cast(pl.DataFrame, pl.from_arrow(sample(PLAN_SAMPLE)))
             plan = infer_plan(
-                sample, list(arguments.entity_columns), arguments.time_column, list(arguments.label_columns)
+                frame, list(arguments.entity_columns), arguments.time_column, list(arguments.label_columns)
             )
-            logger.info(f"Column plan guessed from the first {len(sample):,} rows:\n{describe_guess(plan)}")
-            for doubt in doubts(plan, sample):
+            logger.info(f"Column plan guessed from the first {len(frame):,} rows:\n{describe_guess(plan)}")
+            for doubt in doubts(plan, frame):
                 logger.warning(doubt)
         else:
             plan = resolve_plan(given).edit(**{role: value for role, value in roles.items() if value})
-            plan = with_time_unit(plan, dataset.with_format("arrow")[:PLAN_SAMPLE])
+            types = sample(0).schema
+            is_time = plan.time in types.names and pa.types.is_temporal(types.field(plan.time).type)
+            plan = plan if is_time else with_time_unit(plan, sample(PLAN_SAMPLE))
         edits = cast(dict[str, Any], arguments.plan_edits or {})
         names = [field.name for field in plan.fields]
         if absent := [name for name, settings in edits.items() if settings is None and name not in names]:
@@ -372,27 +378,12 @@ class TableTask:
         )
 
 
+def no_rows(data: str, broken: bool) -> ValueError:
+    """Return the error of a table without rows, or with none but broken ones."""
+    return ValueError(
+        f"Expected rows in {data!r}, found none{' that can be read' if broken else ''}. Give a table with rows."
+    )
+
+
 def _rows_of(builder: Table) -> tuple[datasets.Dataset, list[BadRecord]]:
     return cast(datasets.Dataset, builder.as_dataset(split="train")), warn_about(builder.skipped)
-
-
-def keep_entities(dataset: datasets.Dataset, plan: ColumnPlan, entities: list[str]) -> datasets.Dataset:
-    """Return the rows whose first entity column is one of `entities`; all of them if none is named.
-
-    Raises:
-        ValueError: if there is no entity column, or one of the entities has no row.
-    """
-    if not entities:
-        return dataset
-    if not plan.entity:
-        raise ValueError("Expected entity_columns beside `entities`, found none. Name the column.")
-    column = dataset.data.column(plan.entity[0]) if dataset._indices is None else None
-    values = column if column is not None else pa.chunked_array([dataset.with_format("arrow")[plan.entity[0]]])
-    names = values.cast(pa.string())
-    if absent := sorted(set(entities) - set(pc.unique(names).to_pylist())):
-        known = sorted(filter(None, pc.unique(names).to_pylist()))
-        raise ValueError(
-            f"Expected entities of column {plan.entity[0]!r}, found no row of {', '.join(absent)}. There are "
-            f"{', '.join(known[:5])}{f' and {len(known) - 5} more' if len(known) > 5 else ''}."
-        )
-    return dataset.select(np.flatnonzero(pc.is_in(names, value_set=pa.array(entities)).to_numpy()))

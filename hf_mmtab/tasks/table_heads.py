@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig
 
 from ..arguments import TabBertHeadArguments, TableDataArguments
-from ..data.encoded_rows import SPLITS, EncodedRows
+from ..data.encoded_rows import EncodedRows
 from ..data.windows import WindowDataset
 from ..evaluation.scored_rows import judged_rows
 from ..models.tabbert import (
@@ -21,7 +21,7 @@ from ..models.tabbert import (
 )
 from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
 from ..statistics import RowStatistics, read_columns
-from .table import PreparedTable
+from .prepared_table import PreparedTable
 
 HEADS: dict[str, type[TabBertWindowModel]] = {
     "lstm": TabBertLstmForSequenceClassification,
@@ -36,7 +36,6 @@ WITHOUT_ENCODER = ("raw_lstm", "boosted")
 NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "fusion": None, "trees": None}
 LEARNED_FROM = 100_000  # training rows, from which the scale of statistics is taken
 AUTO = "auto"
-ROWS_PER_BATCH = 262_144
 # Parts of a head's model that hold its encoder.
 HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")
 
@@ -128,9 +127,7 @@ def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray
 def count_values(rows: EncodedRows, vocab_size: int) -> np.ndarray:
     """Return how often each id occurs in the training rows, `(vocab_size,)` int64."""
     counts = np.zeros(vocab_size, dtype=np.int64)
-    training = np.flatnonzero(np.asarray(rows.split) == SPLITS.index("train"))
-    for first in range(0, len(training), ROWS_PER_BATCH):
-        ids = rows.take(training[first : first + ROWS_PER_BATCH])  # (rows, fields)
+    for ids in rows.batches_of("train"):
         counts += np.bincount(ids.reshape(-1), minlength=vocab_size)
     return counts
 

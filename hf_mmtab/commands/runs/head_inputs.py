@@ -28,6 +28,7 @@ CANDIDATES = {
 OF_SURPRISE = ("surprise", "both", "surprise and statistics")  # need an encoder pretrained with next_row
 # Tried for regression: a state does not tell numbers of one bin apart.
 OF_NUMBERS = ("states and numbers", "numbers")
+OF_STATISTICS = tuple(name for name, inputs in CANDIDATES.items() if "statistics" in inputs)  # need the table's values
 NUMBERS = ("numeric", "money", "sign")
 MOST_ROWS = 5_000_000  # of a table whose statistics are tried unasked: they take 1 KB a row on disk
 CHOICE_FILE = "row_inputs.json"
@@ -64,6 +65,7 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
     left_out: tuple[str, ...] = () if config.next_row else OF_SURPRISE
     has_none = not numbers_of(run.processor.plan)
     left_out += OF_NUMBERS if has_none or run.table.rows.label_names or config.flatten else ()
+    left_out += () if run.table.values is not None else OF_STATISTICS
     tried = [name for name in CANDIDATES if name not in left_out]
     if tried == ["states"]:
         model.row_inputs = ["states"]

@@ -5,11 +5,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import AutoConfig
 
-from ...data.encoded_rows import SPLITS
-from ...data.shifted_windows import ShiftedWindows
+from ...data.shard_sampling import shard_sampler
+from ...data.shifted_windows import shifted
 from ...data.splits import leak_check
 from ...data.windows import WindowDataset
 from ...evaluation.cell_baselines import FieldScore, field_scores, field_table, guess_masked_cells, most_frequent_ids
@@ -74,10 +73,11 @@ class PretrainingRun(Run[PretrainingRecipe]):
                 f"Expected the column plan of the run in {str(written)!r}, found {error} Correct that file, or "
                 "delete it."
             ) from error
+        how = with_plan(folder) if self.recipe.data.rows is None else "prepare the table with it (`plan`)."
         if plan.to_dict() != TabBertProcessor.from_pretrained(saved).plan.to_dict():
             raise ValueError(
                 f"Expected {written} as the run wrote it, found it edited; the run there has the plan from before. To "
-                f"train with the edited plan: {with_plan(folder)} To keep the run, choose another output_dir."
+                f"train with the edited plan: {how} To keep the run, choose another output_dir."
             )
 
     def prepare(self) -> Any:
@@ -93,7 +93,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
         windows, offsets = self.windows, recipe.run.random_offsets
         if offsets or (offsets is None and recipe.data.split != "paper"):
             data = recipe.data
-            windows["train"] = ShiftedWindows(windows["train"], data.stride, data.max_gap, training.seed)
+            windows["train"] = shifted(windows["train"], data.stride, data.max_gap, training.seed)
         self.leaks = {split: leak_check(windows["train"], windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
         model = task.masked_lm(recipe.data, recipe.model, self.processor)
@@ -110,16 +110,22 @@ class PretrainingRun(Run[PretrainingRecipe]):
         processor, rows, folder = self.processor, self.table.rows, self.recipe.folder
         parts = ", ".join(f"{len(cut):,} {split}" for split, cut in self.windows.items())
         known = {*processor.plan.columns, *processor.plan.label}
-        unread = [name for name in self.table.dataset.column_names if name not in known]
+        columns = [] if self.table.values is None else self.table.values.column_names
+        unread = [name for name in columns if name not in known]
         lines = [
-            f"Column plan: {folder / PLAN_FILE}. To change it: edit the file, then {with_plan(folder)}",
-            f"{len(rows):,} rows of {counted(len(rows.entity_starts), 'history', 'histories')}; windows: {parts}",
+            f"Column plan: {folder / PLAN_FILE}. {self._change_of_plan()}",
+            f"{len(rows):,} rows of {counted(rows.num_entities, 'history', 'histories')}; windows: {parts}",
             f"{counted(len(processor.fields), 'field', 'fields')}, {processor.vocab_size:,} ids; model of "
             f"{model.num_parameters():,} parameters",
             *([f"Columns that no field reads: {', '.join(unread)}"] if unread else []),
             *self.notes,
         ]
         return "\n".join(lines)
+
+    def _change_of_plan(self) -> str:
+        if self.recipe.data.rows is None:
+            return f"To change it: edit the file, then {with_plan(self.recipe.folder)}"
+        return f"It is that of the rows in {self.recipe.data.rows}: with another, prepare the table anew."
 
     def trainer_arguments(self, model: Any) -> dict[str, Any]:
         """Return windows, masking and metrics."""
@@ -129,6 +135,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
             "data_collator": self._masking(trains=True),
             "eval_collator": self._masking(),
             "compute_metrics": self.metrics,
+            "train_sampler": shard_sampler(self.windows["train"], self.recipe.training.seed),
         }
 
     def adjust(self, trainer: MMTabTrainer) -> None:
@@ -156,7 +163,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
             if trainer.is_world_process_zero():
                 fields[split] = self._compare_with_guesses(trainer, split)
         rows = self.table.rows
-        unseen = unseen_values(rows, self.processor, np.asarray(rows.split) == SPLITS.index("test"))
+        unseen = unseen_values(rows, self.processor, "test")
         self.notes += (told := unseen_note(unseen, "test rows"))
         warn_each(told)
         return {

@@ -7,8 +7,8 @@ from typing import Any
 
 # Keys of a recipe that name what a run reads; of others a text may be called like a folder and mean something else.
 READ_KEYS = (
-    "data", "plan", "plan_edits", "pretrained", "text_model", "image_model", "glove_path", "deepspeed", "fsdp_config",
-    "accelerator_config", "resume_from_checkpoint",
+    "data", "rows", "plan", "plan_edits", "pretrained", "text_model", "image_model", "glove_path", "deepspeed",
+    "fsdp_config", "accelerator_config", "resume_from_checkpoint",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 
 from ...data.windows import WindowDataset
-from ...evaluation.decoded_histories import DecodedHistories
+from ...evaluation.decoded_histories import DecodedHistories, HistoriesOfIds
 from ...evaluation.majority import DESCRIPTION, MAJORITY
 from ...evaluation.row_evaluation import headline
 from ...evaluation.run_results import RunResults
@@ -74,12 +74,16 @@ def table_facts(
 def _predictions(
     scored: ScoredRows, table: PreparedTable, windows: WindowDataset, others: Mapping[str, Any]
 ) -> SplitPredictions:
-    known, plan, dataset = scored.labelled, table.processor.plan, table.dataset
+    known, plan, rows = scored.labelled, table.processor.plan, table.rows
+    if table.values is None:
+        examples: DecodedHistories = HistoriesOfIds(table.processor, rows, windows, known)
+    else:
+        examples = DecodedHistories(table.values, rows, plan, windows, known)
     return SplitPredictions(
         known.probabilities,
         known.labels,
-        DecodedHistories(dataset, table.rows, plan, windows, known),
-        known.times if _is_dated(dataset, plan) else None,
+        examples,
+        known.times if _is_dated(table.values, plan) else None,
         known.entities,
         others,
         amounts=_amounts(known, table),
@@ -87,21 +91,23 @@ def _predictions(
 
 
 def _amounts(known: ScoredRows, table: PreparedTable) -> np.ndarray | None:
-    """Return the first amount of money of each scored row, `(rows,)`; None if the plan has none."""
+    """Return the first amount of money of each scored row, `(rows,)`; None if the plan has none, or rows are ids."""
     plan, numbered = table.processor.plan, table.rows.row_numbers
     found = next((field for field in plan.fields if field.kind == "money"), None)
-    if found is None:
+    if found is None or table.values is None:
         return None
     source = str(plan.source(found))
     places = known.rows if numbered is None else np.asarray(numbered)[known.rows]
-    rows = table.dataset.select_columns([source]).with_format("arrow").select(places)
+    rows = table.values.select_columns([source]).with_format("arrow").select(places)
     return numbers(column(rows[:], source), source)
 
 
-def _is_dated(dataset: datasets.Dataset, plan: ColumnPlan) -> bool:
+def _is_dated(dataset: datasets.Dataset | None, plan: ColumnPlan) -> bool:
     """Whether the times of rows are dates, and not numbers that only order them."""
     if plan.time is None:
         return False
+    if dataset is None:
+        return plan.time_unit != "number"
     kind = getattr(dataset.features[plan.time], "dtype", "")
     return kind.startswith(("timestamp", "date")) or plan.time_unit not in (None, "number")
 

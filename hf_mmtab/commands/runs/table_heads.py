@@ -9,6 +9,7 @@ import numpy as np
 from transformers import AutoConfig, EvalPrediction
 from transformers.utils import logging
 
+from ...data.shard_sampling import shard_sampler
 from ...data.splits import leak_check
 from ...data.windows import WindowDataset
 from ...evaluation.judging import judge_splits
@@ -213,7 +214,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
             "eval_collator": TabBertCollator(self.processor, **own),
             "compute_metrics": metrics_on(validation, self.config),
             "label_counts": train.class_counts().sum(axis=0).tolist() if has_classes else None,
-            "train_sampler": self.sampler,
+            "train_sampler": shard_sampler(train, self.recipe.training.seed, self.sampler),
         }
 
     def adjust(self, trainer: MMTabTrainer) -> None:
@@ -347,10 +348,12 @@ def check_baselines(recipe: HeadRecipe, table: PreparedTable) -> None:
     """Check before hours of training that the baselines that come after it can run.
 
     Raises:
-        ValueError: if there is no amount to judge by.
+        ValueError: if there is no amount to judge by, or only ids are known of the rows.
         ImportError: without LightGBM.
     """
     named = [name for name in recipe.run.compare if name in BASELINES]
+    if named or reads_statistics(recipe.model):
+        _ = table.dataset  # refuses rows that hold ids alone
     if AMOUNT in named:
         kinds = [field.kind for field in table.processor.plan.fields]
         if "money" not in kinds or len(table.rows.label_names) != 2:
@@ -393,6 +396,6 @@ def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_
         positive = count_positive(cut)
         parts.append(f"{len(cut):,} {split}" + (f" ({positive:,} positive)" if positive is not None else ""))
     return (
-        f"{len(rows):,} rows of {counted(len(rows.entity_starts), 'history', 'histories')}; "
+        f"{len(rows):,} rows of {counted(rows.num_entities, 'history', 'histories')}; "
         f"windows of {seq_len} rows, judged on {JUDGED_WORDS[window_label]}: {', '.join(parts)}"
     )

@@ -28,10 +28,10 @@ def data_summary(table: PreparedTable) -> str:
     """Return how many rows and histories a table has, and over which time."""
     rows, plan = table.rows, table.processor.plan
     told = f"{len(rows):,} rows"
-    if rows.entity_names.width:
-        told += f" of {len(rows.entity_starts):,} histories"
+    if plan.entity:
+        told += f" of {rows.num_entities:,} histories"
     if plan.time is not None and plan.time_unit != "number" and len(rows):
-        ends = np.array([rows.time.min(), rows.time.max()]).astype("M8[us]").astype("M8[D]")
+        ends = np.array(rows.time_bounds).astype("M8[us]").astype("M8[D]")
         told += f", {ends[0]} to {ends[1]}"
     return told
 

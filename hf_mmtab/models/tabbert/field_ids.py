@@ -21,6 +21,7 @@ from .text_numbers import is_text
 VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
 ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, counts
 SEP_FIELD = "[SEP]"
+IDS_MARK = b"hf_mmtab"  # in the metadata of encoded tables, which Parquet and Arrow files keep
 TIMES = r"^(\d{4}-\d\d-\d\d|(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{6,9}Z?)$"  # as Arrow writes them
 
 
@@ -42,7 +43,7 @@ class FieldIds:
         columns = for_each_field(lambda field: field.encode(batch), self._fitted, batch)
         if self.plan.sep_column:
             columns.append(pa.array(np.full(batch.table.num_rows, self.sep_token_id, dtype=np.uint16)))
-        return pa.table(dict(zip(self.fields, columns, strict=True)))
+        return pa.table(dict(zip(self.fields, columns, strict=True)), metadata={IDS_MARK: b"ids"})
 
     def new_history(self) -> EntityHistory | None:
         """Return an empty memory of entities for `encode`; None if no field needs one."""

@@ -43,10 +43,11 @@ class CategoricalField(Field):
         if self.learned.hashed:
             self.buckets = self.learned.num_buckets
             if not self.plan.hash_buckets:
+                shared = -np.expm1(-self.hash_above / self.buckets)
                 logger.warning(
-                    f"Field {self.plan.name!r} has more than {self.hash_above} different values:"
-                    f" hashed into {self.buckets} ids. Set min_count, max_values or hash_buckets in the plan"
-                    " to decide otherwise."
+                    f"Field {self.plan.name!r} has more than {self.hash_above} different values: hashed into "
+                    f"{self.buckets} ids, so that {shared:.1%} of the values or more share an id with another. Set "
+                    "min_count, max_values or hash_buckets in the plan to decide otherwise."
                 )
             return
         ranked = self.learned.ranked().filter(pl.col("count") >= self.plan.min_count)
@@ -134,9 +135,15 @@ class BinnedField(Field):
                 f"Field {self.plan.name!r}: {self.infinite} infinite numbers lie in its outer bins"
                 " and took no part in fitting them."
             )
-        self.lowest, self.highest, self.error = sketch.lowest, sketch.highest, sketch.error
+        self.lowest, self.highest = sketch.lowest, sketch.highest
         original = self.plan.binning == "original"
-        values, counts = sketch.values_and_counts()
+        self.error = sketch.error if original else sketch.edge_error
+        if self.error:
+            logger.info(
+                f"Field {self.plan.name!r} has more than {sketch.limit:,} different numbers: the edges of its bins are "
+                f"within {self.error:.1g} of their values."
+            )
+        values, counts = sketch.middles_and_counts()
         if original:
             # source: np.arange(0, 1 + 1/n, 1/n) of the original, rounding errors included
             shares = np.minimum(np.arange(count + 1) * (1 / count), 1.0)

@@ -63,6 +63,14 @@ class TabBertStatistics:
             mine.merge(theirs, between)
         return self
 
+    def close(self) -> "TabBertStatistics":
+        """Forget where entities ended, which no other part goes on with; returns self.
+
+        Parts of whole histories merge then without a memory of all entities.
+        """
+        self.history = None
+        return self
+
     def save(self, folder: str | Path) -> None:
         """Write `statistics.json` and `statistics.safetensors`, so that parts can be fitted on several machines."""
         Path(folder).mkdir(parents=True, exist_ok=True)

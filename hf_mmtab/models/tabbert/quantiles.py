@@ -35,7 +35,13 @@ class QuantileSketch:
     @property
     def error(self) -> float:
         """Largest relative error of a quantile's value."""
+        self.values_and_counts()  # what is pending may be one number too many
         return 0.0 if self.bits == MANTISSA_BITS else 2.0 ** -(self.bits + 1)
+
+    @property
+    def edge_error(self) -> float:
+        """Largest relative error of an edge of `bin_edges`: an edge lies between numbers that were rounded together."""
+        return 2 * self.error
 
     @property
     def total(self) -> int:
@@ -70,6 +76,14 @@ class QuantileSketch:
             self._settle()
         return self._values, self._counts
 
+    def middles_and_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the middle of what was rounded together, the extremes as they were, and how often each was met."""
+        values, counts = self.values_and_counts()
+        if self.bits < MANTISSA_BITS:
+            values = np.clip(values * (1.0 + self.error), self.lowest, self.highest)
+            values[0], values[-1] = self.lowest, self.highest
+        return values, counts
+
     def quantiles(self, shares: np.ndarray, transform: Any = None) -> np.ndarray:
         """Return quantiles by linear interpolation, as `np.quantile` gives them on the numbers themselves.
 
@@ -77,9 +91,7 @@ class QuantileSketch:
             shares: in [0, 1].
             transform: increasing function applied to the numbers first.
         """
-        values, counts = self.values_and_counts()
-        if self.bits < MANTISSA_BITS:  # the middle of what was rounded together, the extremes as they were
-            values = np.clip(values * (1.0 + self.error), self.lowest, self.highest)
+        values, counts = self.middles_and_counts()
         if transform is not None:
             values = transform(values)
         ends = np.cumsum(counts)

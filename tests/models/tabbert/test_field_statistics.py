@@ -3,8 +3,11 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hf_mmtab.models.tabbert.category_counts import CategoryCounts
+from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 from hf_mmtab.models.tabbert.quantiles import QuantileSketch, bin_edges, count_edges_below
 from hf_mmtab.models.tabbert.text_numbers import parse_money
 from hf_mmtab.models.tabbert.values import stable_hash
@@ -41,6 +44,18 @@ def test_quantiles_of_many_values_stay_within_the_stated_error():
     np.testing.assert_allclose(sketch.quantiles(shares), np.quantile(values, shares), rtol=2 * sketch.error)
 
 
+@pytest.mark.parametrize("draw", ["lognormal", "normal", "uniform"])
+def test_edges_of_many_values_stay_within_the_stated_error(draw):
+    values = getattr(np.random.default_rng(4), draw)(size=200_000)
+    whole, sketch = QuantileSketch(None), _sketch(np.array_split(values, 3), limit=2**12)
+    whole.add(values)
+    exact, found = (bin_edges(*one.middles_and_counts(), 32) for one in (whole, sketch))
+
+    assert 0 < sketch.edge_error < 0.01 and whole.edge_error == 0
+    np.testing.assert_allclose(found[1:-1], exact[1:-1], rtol=sketch.edge_error)
+    assert np.array_equal(found[[0, -1]], exact[[0, -1]])
+
+
 @pytest.mark.parametrize("limit", [2**8, 2**12, None])
 def test_a_sketch_depends_on_the_values_not_on_how_they_were_cut(limit):
     values = np.random.default_rng(3).normal(100, 30, 20_000)
@@ -75,6 +90,44 @@ def test_too_many_values_turn_into_hash_buckets_whatever_the_parts():
     assert whole.ranked()["count"].sum() == 2000  # counted before it was hashed, then summed by bucket
     assert whole.hashed and left.hashed
     assert left.ranked().rows() == whole.ranked().rows()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=120), st.integers(1, 8), st.integers(1, 70), st.randoms())
+def test_bounded_parts_merged_as_a_tree_count_as_one_pass_does(values, pieces, limit, random):
+    def counted(part):
+        counts = CategoryCounts("x", limit=limit)
+        counts.add(pa.array(part, pa.int64()))
+        return counts
+
+    parts = [counted(part) for part in np.array_split(values, pieces)]
+    random.shuffle(parts)
+    while len(parts) > 1:
+        for one, other in zip(parts[::2], parts[1::2], strict=False):
+            one.merge(other)
+        parts = parts[::2]
+    whole = counted(values)
+
+    assert parts[0].hashed == whole.hashed == (len(set(values)) > limit)
+    assert parts[0].ranked().rows() == whole.ranked().rows()
+
+
+def test_the_user_is_told_of_sketched_edges_and_of_values_that_share_an_id(caplog):
+    rng = np.random.default_rng(5)
+    plan = {"hash_above": 200_000, "fields": {"shop": {}, "price": {"kind": "numeric"}, "few": {"kind": "numeric"}}}
+    rows = pa.table({"shop": range(300_000), "price": rng.random(300_000), "few": rng.integers(0, 9, 300_000)})
+    with caplog.at_level("INFO", "hf_mmtab"):
+        processor = TabBertProcessor(plan).fit(rows)
+
+    assert "hashed into 65536 ids, so that 95.3% of the values or more share an id with another." in caplog.text
+    part = processor.__class__(plan)
+    parts = [part.fit_part(rows.slice(first, 100_000)) for first in (0, 100_000, 200_000)]
+    assert part.finish(parts[0].merge(parts[1]).merge(parts[2])).fingerprint == processor.fingerprint
+    summary = {one["field"]: one["edge_error"] for one in processor.summary().rows(named=True)}
+    assert 0 < summary["price"] < 1e-3 and summary["few"] == 0
+    words = "has more than 262,144 different numbers: the edges of its bins are within"
+    told = f"Field 'price' {words} {summary['price']:.1g}"
+    assert told in caplog.text and "Field 'few'" not in caplog.text
 
 
 def test_a_column_that_changes_its_type_is_an_error():

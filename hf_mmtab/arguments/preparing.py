@@ -1,0 +1,28 @@
+"""Recipe keys of `prepare`: what encodes the rows of a table, and into how many files."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from ..typed_values import key
+
+
+@strict
+@dataclass(kw_only=True)
+class PrepareArguments:
+    """How a table is prepared, into the folder that the key `rows` names (default: output_dir and `-rows`)."""
+
+    engine: Literal["local", "ray"] = key(
+        "local", "local: this process. ray: Ray Data, on a cluster or on this machine (extra `ray`)."
+    )
+    ray_address: str | None = key(
+        None, "Of a Ray cluster to join (auto, HOST:6379, ray://HOST:10001); default: RAY_ADDRESS, else one is started."
+    )
+    shards: int | None = key(
+        None,
+        "Files that the rows are cut into, each with whole histories; default one for 128 MiB of the table.",
+        least=1,
+        most=65_535,
+    )
+    overwrite: bool = key(False, "Start anew in a folder that holds rows of another table, plan or split.")

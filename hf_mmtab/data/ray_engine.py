@@ -1,0 +1,150 @@
+"""The steps of preparing a table on a Ray cluster: Ray Data reads, shuffles, maps, and repeats what a lost node did."""
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from .table_shards import SHARD, TableShards
+
+PIECE_ROWS = 1_000_000  # of a Parquet file that one task reads
+FAN_IN = 4  # parts that one task merges
+PARTS_PER_WORKER = 4
+TOKEN = "seen-by-all"  # file by which workers tell that they see the folder
+
+
+class RayEngine:
+    """Runs the steps as tasks of Ray Data.
+
+    Args:
+        folder: of everything in between, which all machines must see.
+        address: of a cluster (`auto`, `ray://HOST:10001`, `HOST:6379`); None: that of RAY_ADDRESS, else one is started
+            on this machine.
+
+    Raises:
+        ImportError: if Ray is not installed.
+    """
+
+    name = "ray"
+    piece_rows: int | None = PIECE_ROWS
+
+    def __init__(self, folder: Path, address: str | None = None) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send them home
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise ImportError("Expected Ray for engine: ray, found none. pip install 'hf-mmtab[ray]'") from error
+        self.ray, self._started = ray, not ray.is_initialized()
+        if self._started:
+            known = address or os.environ.get("RAY_ADDRESS")
+            options: dict[str, Any] = {"address": known} if known else {"address": "local", "include_dashboard": False}
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            except ConnectionError as error:
+                raise ValueError(
+                    f"Expected a Ray cluster at {known!r}, found none ({error}). Start one (`ray start --head`), "
+                    "correct --ray_address, or leave it out: one is then started on this machine."
+                ) from error
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # a page for each step
+        self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._check_folder(folder)
+
+    def _check_folder(self, folder: Path) -> None:
+        token, place = os.urandom(8).hex(), str(folder / TOKEN)
+        Path(place).write_text(token, encoding="utf-8")
+        seen = list(
+            self.map(lambda _: Path(place).read_text() if Path(place).is_file() else "", [*range(self.workers)])
+        )
+        if any(one != token for one in seen):
+            raise ValueError(
+                f"Expected a folder that all machines of the Ray cluster see, found {str(folder)!r}, which some do "
+                "not see. Choose an output on a file system that they share."
+            )
+
+    def scatter(self, shards: TableShards, pieces: Sequence[Any], policy: Any, most: int | None) -> list[int]:
+        """Read all pieces and put each row into its shard; return the shards that hold rows.
+
+        Raises:
+            ValueError: with `max_rows`, for which pieces would have to be read in turn.
+        """
+        if most is not None:
+            raise ValueError("Expected no max_rows beside engine: ray, found it. Leave it out, or take engine: local.")
+
+        def read(task: pa.Table) -> Iterator[pa.Table]:
+            for number in task["number"].to_pylist():
+                yield from shards.scatter(number, pieces[number], policy)
+
+        def settle(rows: pa.Table) -> pa.Table:
+            number = rows[SHARD][0].as_py()
+            shards.settle(number, rows.combine_chunks())
+            return pa.table({"number": [number]})
+
+        tasks = self.ray.data.from_items(
+            [{"number": number} for number in range(len(pieces))], override_num_blocks=len(pieces)
+        )
+        rows = tasks.map_batches(read, batch_size=1, batch_format="pyarrow")
+        settled = rows.groupby(SHARD, num_partitions=shards.count).map_groups(settle, batch_format="pyarrow")
+        with _plain_errors():
+            return sorted(row["number"] for row in settled.iter_rows())
+
+    def map(self, step: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+        """Yield `step(item)` of every item, in their order; results are small."""
+
+        def run(task: pa.Table) -> pa.Table:
+            (number,) = task["number"].to_pylist()
+            return pa.table({"number": [number], "result": pa.array([pickle.dumps(step(items[number]))], pa.binary())})
+
+        tasks = self.ray.data.from_items([{"number": i} for i in range(len(items))], override_num_blocks=len(items))
+        with _plain_errors():
+            done = sorted(tasks.map_batches(run, batch_size=1, batch_format="pyarrow").iter_rows(), key=_number)
+        for row in done:
+            yield pickle.loads(row["result"])
+
+    def merged(self, step: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Any:
+        """Return the merged parts that `step` makes of neighbouring items, merged as a tree on the workers."""
+        ray = self.ray
+        share = -(-len(items) // min(len(items), PARTS_PER_WORKER * self.workers))
+        made = ray.remote(lambda some: step(some))
+        merge = ray.remote(_merge)
+        parts = [made.remote(items[first : first + share]) for first in range(0, len(items), share)]
+        while len(parts) > 1:
+            parts = [merge.remote(*parts[first : first + FAN_IN]) for first in range(0, len(parts), FAN_IN)]
+        with _plain_errors():
+            return ray.get(parts[0])
+
+    def close(self) -> None:
+        """Stop the cluster that was started here."""
+        if self._started:
+            self.ray.shutdown()
+
+
+def _number(row: dict[str, Any]) -> int:
+    return row["number"]
+
+
+def _merge(first: Any, *later: Any) -> Any:
+    for part in later:
+        first = first.merge(part)
+    return first
+
+
+class _plain_errors:
+    """Raise what went wrong in a worker as it was raised there, without Ray's wrapping."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        seen: Any = error
+        while seen is not None:
+            cause = getattr(seen, "cause", None) or seen.__cause__
+            if cause is None and isinstance(seen, ValueError | OSError | ImportError) and seen is not error:
+                raise seen from None
+            seen = cause

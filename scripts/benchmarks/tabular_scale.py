@@ -1,0 +1,242 @@
+"""Tables of growing size to encoded rows in shards, in one process and on Ray: rows a second, CPU, memory and disk.
+
+    python scripts/benchmark.py tabular-scale --rows 300000 1200000 --engines local ray
+
+The table is simulated cards, written in blocks as CSV files of about half a million rows. Each preparation runs in a
+process of its own, whose process tree is sampled five times a second. CPU is user and system time of all processes from
+the moment when the first has its libraries; memory is the largest resident set of one process (Ray's workers map its
+object store, which counts in each), and the largest sum of all; disk is what the kernel counts as read and written by
+them, in bytes of the input (what is still in the page cache is not read). The slope is that of CPU time over rows from
+one size to the next, both as logarithms.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROWS_PER_USER = 12_000  # as in IBM's table
+COLUMNS = (
+    "engine",
+    "rows",
+    "shards",
+    "s",
+    "rows/s",
+    "CPU s",
+    "µs/row",
+    "slope",
+    "GiB, largest",
+    "GiB, all",
+    "read",
+    "written",
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure the sizes and engines that the command line names and print a table."""
+    parser = argparse.ArgumentParser(prog="benchmark.py tabular-scale", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[300_000, 1_200_000])
+    parser.add_argument("--engines", nargs="+", choices=["local", "ray"], default=["local", "ray"])
+    parser.add_argument("--shards", type=int, help="default: one for 128 MiB of the table")
+    parser.add_argument("--workers", type=int, default=2, help="of Ray (2)")
+    parser.add_argument("--folder", help="where to work (default: a temporary folder)")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the generated tables for the next run (needs --folder)"
+    )
+    parser.add_argument("--one", nargs=2, metavar=("ENGINE", "TABLE"), help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.one:
+        prepare(options.one[0], options.one[1], options)
+        return
+    folder = Path(options.folder or tempfile.mkdtemp(prefix="tabular-scale-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    sys.stdout.write(f"{os.cpu_count()} cores\n" + "".join(f"{name:>14}" for name in COLUMNS) + "      load\n")
+    earlier: dict[str, dict[str, Any]] = {}
+    try:
+        for rows in options.rows:
+            table = generate(folder / f"cards-{rows}", rows)
+            for engine in options.engines:
+                found = measure(engine, table, rows, options)
+                report(engine, found, earlier.get(engine))
+                earlier[engine] = found
+            if not options.keep:
+                shutil.rmtree(table)
+    finally:
+        if not options.folder:
+            shutil.rmtree(folder)
+
+
+def generate(folder: Path, rows: int) -> Path:
+    """Write a table in files of half a million rows, block after block; keep one that is there."""
+    from hf_mmtab.data.simulated_cards import write_csv
+    from hf_mmtab.data.simulated_world import World
+
+    if (folder / "part-00000.csv").exists():
+        return folder
+    draft = folder.with_suffix(".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    parts = Parts(draft)
+    write_csv(World(max(20, rows // ROWS_PER_USER), rows, 0.002, seed=17), parts, parts.turn)  # type: ignore[arg-type]
+    parts.close()
+    draft.rename(folder)
+    return folder
+
+
+class Parts:
+    """A text file that goes on in another file after each block of rows; each begins with the header."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.number, self.header = folder, 0, ""
+        self._open()
+
+    def _open(self) -> None:
+        file = self.folder / f"part-{self.number:05}.csv"
+        self.file = open(file, "w", encoding="utf-8", newline="")  # noqa: SIM115
+
+    def write(self, text: str) -> None:
+        """Write to the file at hand."""
+        if not self.header:
+            self.header = text
+            self.file.write(text)
+        else:
+            if not self.file.tell():
+                self.file.write(self.header)
+            self.file.write(text)
+
+    def turn(self, _rows: int) -> None:
+        """Go on in the next file."""
+        self.file.close()
+        self.number += 1
+        self._open()
+
+    def close(self) -> None:
+        """Remove the last file, in which no block began."""
+        self.file.close()
+        Path(self.file.name).unlink()
+
+
+def prepare(engine: str, table: str, options: argparse.Namespace) -> None:
+    """Prepare a table in this process; write when each step was done."""
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"})
+    import hf_mmtab
+
+    steps = Steps()
+    for name in ("hf_mmtab", "hf_mmtab.tasks.sharded_table"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("hf_mmtab.tasks.sharded_table").addHandler(steps)
+    if engine == "ray":
+        import ray
+
+        ray.init(address="local", num_cpus=options.workers, include_dashboard=False, log_to_driver=False)
+    steps.mark("started")
+    out = Path(table).with_name(f"{Path(table).name}-{engine}")
+    made = hf_mmtab.prepare_table(table, out, engine, shards=options.shards, task="card_transactions")  # type: ignore
+    steps.mark("finished")
+    shutil.rmtree(out)
+    sys.stdout.write(json.dumps({"shards": len(made.facts["shards"]), "steps": steps.times}))
+
+
+class Steps(logging.Handler):
+    """Notes when the log says that a step is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[tuple[str, float, float]] = []
+
+    def mark(self, name: str) -> None:
+        """Note a moment: wall clock and CPU time of this process."""
+        self.times.append((name, time.time(), time.process_time()))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a step."""
+        self.mark(record.getMessage())
+
+
+def measure(engine: str, table: Path, rows: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Prepare a table in a process of its own and sample its process tree."""
+    command = [sys.executable, __file__, "--one", engine, str(table), "--workers", str(options.workers)]
+    command += ["--shards", str(options.shards)] if options.shards else []
+    root = str(Path(__file__).resolve().parents[2])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment)
+        tree = Tree(process.pid)
+        while process.poll() is None:
+            tree.sample()
+            time.sleep(0.2)
+        out.seek(0), errors.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"Preparing {rows} rows by engine {engine} failed:\n{errors.read()}")
+        found = json.loads(out.read())
+    begin, end = found["steps"][0][1], found["steps"][-1][1]
+    size = sum(file.stat().st_size for file in table.iterdir())
+    used = tree.totals()
+    used["cpu"] += found["steps"][-1][2] - found["steps"][0][2]
+    return found | {"rows": rows, "wall": end - begin, "bytes": size, "load": os.getloadavg()[0], **used}
+
+
+class Tree:
+    """What a process and all its descendants use."""
+
+    def __init__(self, pid: int) -> None:
+        self.root = psutil.Process(pid)
+        self.seen: dict[int, tuple[float, int, int]] = {}
+        self.largest = self.together = 0
+
+    def sample(self) -> None:
+        """Look at all processes once."""
+        sizes = []
+        try:
+            family = [self.root, *self.root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        for process in family:
+            try:
+                with process.oneshot():
+                    times, memory, disk = process.cpu_times(), process.memory_info(), process.io_counters()
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+            self.seen[process.pid] = (times.user + times.system, disk.read_bytes, disk.write_bytes)
+            sizes.append(memory.rss)
+        self.largest = max(self.largest, *sizes, 0)
+        self.together = max(self.together, sum(sizes))
+
+    def totals(self) -> dict[str, float]:
+        """Return CPU seconds of all but the first process, bytes read and written, and peaks of memory in GiB."""
+        cpu, read, written = (sum(one[i] for one in self.seen.values()) for i in range(3))
+        cpu -= self.seen[self.root.pid][0]
+        peaks = {"largest": self.largest / 2**30, "together": self.together / 2**30}
+        return {"cpu": cpu, "read": read, "written": written, **peaks}
+
+
+def report(engine: str, found: dict[str, Any], earlier: dict[str, Any] | None) -> None:
+    """Print one line of the table, and the steps below it."""
+    rows, cpu = found["rows"], found["cpu"]
+    slope = "" if earlier is None else f"{math.log(cpu / earlier['cpu']) / math.log(rows / earlier['rows']):.2f}"
+    cells = (
+        *(engine, f"{rows}", f"{found['shards']}", f"{found['wall']:.1f}", f"{rows / found['wall']:.0f}"),
+        *(f"{cpu:.1f}", f"{cpu / rows * 1e6:.2f}", slope, f"{found['largest']:.2f}", f"{found['together']:.2f}"),
+        *(f"{found[name] / found['bytes']:.2f}" for name in ("read", "written")),
+    )
+    sys.stdout.write("".join(f"{cell:>14}" for cell in cells) + f"{found['load']:>10.1f}\n")
+    before = found["steps"][0]
+    for step in found["steps"][1:]:
+        told = f"{step[1] - before[1]:8.1f} s, {step[2] - before[2]:6.1f} CPU s in the first process: {step[0]}\n"
+        sys.stdout.write(told)
+        before = step
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

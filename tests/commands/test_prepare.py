@@ -1,0 +1,115 @@
+"""`hf-mmtab prepare`: what it says, refuses and leaves behind."""
+
+import json
+import logging
+import sys
+
+import pytest
+from prepared_tables import cards, rows_of
+
+import hf_mmtab
+from hf_mmtab.commands import prepare
+from hf_mmtab.commands.console import run
+
+RECIPE = "simulated_cards_next_row_pretrain"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    logger = logging.getLogger("hf_mmtab")
+    handlers, propagate, level = list(logger.handlers), logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def table(tmp_path):
+    return str(cards(tmp_path, 2_000, 6))
+
+
+def keys(table, out, *more):
+    return [RECIPE, "--simulate", "null", "--data", table, "--rows", str(out), *more]
+
+
+def test_a_pretraining_recipe_is_prepared_and_told(tmp_path, table, capsys):
+    prepare.main(keys(table, tmp_path / "rows", "--shards", "3"))
+    told = capsys.readouterr().out
+
+    facts, _ = rows_of(tmp_path / "rows")
+    assert f"2,000 rows of {sum(shard['entities'] for shard in facts['shards'])} histories in 3 shards in" in told
+    assert "Rows: 1,400 train, 200 validation, 400 test; validation from 20" in told and "(by engine local)" in told
+    assert f"Train on them: --rows {tmp_path / 'rows'}" in told
+    prepare.main(keys(table, tmp_path / "rows"))
+    assert "there already, from the same table, plan and split" in capsys.readouterr().out
+
+
+def test_simulated_cards_are_made_and_prepared(tmp_path):
+    small = "{users: 3, rows: 600, fraud_rate: 0.01}"
+    for _ in range(2):  # the second finds them
+        prepare.main([RECIPE, "--simulate", small, "--rows", str(tmp_path / "rows")])
+
+    assert json.loads((tmp_path / "rows" / "rows.json").read_text())["rows"] == 600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows"]
+
+
+def test_the_rows_lie_beside_the_runs_folder_by_default(tmp_path, table, monkeypatch):
+    prepare.main([RECIPE, "--simulate", "null", "--data", table, "--output_dir", str(tmp_path / "run")])
+
+    assert (tmp_path / "run-rows" / "rows.json").is_file()
+
+
+def test_broken_rows_are_counted(tmp_path, table, capsys):
+    with open(table, "a", encoding="utf-8") as file:
+        file.write("1,2,3\n")
+    prepare.main(keys(table, tmp_path / "rows", "--on_bad_record", "skip"))
+
+    assert "1 bad row left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--engine", "spark"], "Expected one of local, ray for --engine, found 'spark'"),
+        (["--shards", "0"], "shards"),
+        (["--shard", "2"], "Did you mean 'shards'"),
+        (["--task", "mmimdb"], "Expected `task` to be one of table"),
+    ],
+)
+def test_what_is_wrong_is_one_message_and_status_1(tmp_path, table, capsys, more, message):
+    with pytest.raises(SystemExit) as ended:
+        run(prepare.main, keys(table, tmp_path / "rows", *more))
+
+    assert ended.value.code == 1 and message in capsys.readouterr().err
+
+
+def test_an_input_or_a_folder_of_others_is_never_replaced(tmp_path, table):
+    with pytest.raises(ValueError, match="does not hold the input"):
+        prepare.main(keys(table, tmp_path))
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "letter.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"found letter\.txt in"):
+        prepare.main(keys(table, tmp_path / "rows"))
+    assert (tmp_path / "rows" / "letter.txt").read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="Expected a folder as rows, found a file"):
+        prepare.main(keys(table, tmp_path / "file"))
+
+
+def test_help_lists_the_keys(capsys):
+    with pytest.raises(SystemExit) as ended:
+        prepare.main(["--help"])
+
+    assert ended.value.code == 0 and "--ray_address" in capsys.readouterr().out
+
+
+def test_without_ray_the_extra_is_named(tmp_path, table, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'hf-mmtab\[ray\]'"):
+        prepare.main(keys(table, tmp_path / "rows", "--engine", "ray"))
+
+
+def test_from_python(tmp_path, table):
+    made = hf_mmtab.prepare_table(table, tmp_path / "rows", task="card_transactions", shards=2, split="entity")
+
+    assert made.made and made.facts["split"]["kind"] == "entity" and made.facts["rows"] == 2_000

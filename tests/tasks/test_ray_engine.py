@@ -1,0 +1,122 @@
+"""`prepare` on Ray with two workers: the same as in one process, also where a worker is killed."""
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from prepared_tables import PLAN, arguments, cards, events, expect_rows_of_one_machine, prepared, rows_of
+
+from hf_mmtab.data.records import BadRecordError
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'hf-mmtab[ray]'")
+pytestmark = pytest.mark.slow  # a cluster of two workers starts in some twenty seconds
+STEPS = ("ray::MapBatches", "ray::HashShuffle", "ray::<lambda>", "ray::_merge")  # titles of processes
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    # other work on the machine would go first
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"})
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=2**28)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def table(tmp_path):
+    pq.write_table(events(), tmp_path / "events.parquet", row_group_size=50)
+    return tmp_path / "events.parquet"
+
+
+def same(one, other):
+    (facts, rows), (other_facts, other_rows) = rows_of(one), rows_of(other)
+    differ = {name for name in facts if facts[name] != other_facts[name]} - {"shards"}
+    return rows.equals(other_rows) and differ == {"engine"}
+
+
+@pytest.mark.parametrize("size", [5_000, 300_000])
+def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tmp_path, size):
+    data = arguments(cards(tmp_path, size, 40), task="card_transactions", plan=None)
+    prepared(data, tmp_path / "local", shards=2)
+    made = prepared(data, tmp_path / "ray", shards=5, engine="ray")
+
+    assert made.facts["engine"] == "ray" and len(made.facts["shards"]) == 5
+    assert same(tmp_path / "ray", tmp_path / "local")
+    expect_rows_of_one_machine(data, tmp_path / "ray", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"split": "entity", "split_seed": 4},
+        {"plan": {**PLAN, "entity": []}},
+        {"plan": {"entity": "who", "label": "bad", "fields": {"shop": {}, "price": {"kind": "numeric"}}}},
+        {"entities": ["w3", "w5"], "plan": {**PLAN, "label": []}},
+    ],
+    ids=["split by entity", "no entity column", "no time column", "two entities, no label"],
+)
+def test_rows_in_any_order_in_pieces_of_a_file_are_as_in_one_process(cluster, tmp_path, table, monkeypatch, keys):
+    monkeypatch.setattr("hf_mmtab.data.ray_engine.RayEngine.piece_rows", 60)  # seven pieces
+    data = arguments(table, **keys)
+    prepared(data, tmp_path / "local")
+    prepared(data, tmp_path / "ray", shards=3, engine="ray")
+
+    assert same(tmp_path / "ray", tmp_path / "local")
+
+
+def test_a_broken_row_is_named_and_broken_rows_are_counted_over_all_workers(cluster, tmp_path):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for part in range(3):
+        lines = ["who,when,shop,price"] + [f"w{i % 3},2024-01-{i % 28 + 1:02},s{i % 4},{i}" for i in range(40)]
+        lines[10 + part] = "w1,2024-01-05,s1"
+        (folder / f"{part}.csv").write_text("\n".join(lines if part else [*lines[:10], *lines[11:]]) + "\n")
+    plan = {**PLAN, "label": []}
+    with pytest.raises(BadRecordError, match=r"Expected 4 cells, found 3: .*\.csv', line 1[23]\)\. Complete the row"):
+        prepared(arguments(folder, plan=plan), tmp_path / "ray", engine="ray")
+
+    data = arguments(folder, plan=plan, on_bad_record="skip")
+    made = prepared(data, tmp_path / "ray", engine="ray")
+    prepared(data, tmp_path / "local")
+    assert (made.facts["rows"], made.facts["left_out"]) == (117, 2)
+    assert same(tmp_path / "ray", tmp_path / "local")
+
+
+def test_the_first_rows_alone_are_for_one_process(cluster, tmp_path, table):
+    with pytest.raises(ValueError, match="Expected no max_rows beside engine: ray"):
+        prepared(arguments(table, max_rows=5), tmp_path / "rows", engine="ray")
+
+
+def test_workers_that_are_killed_change_nothing(cluster, tmp_path):
+    data = arguments(cards(tmp_path, 60_000, 40), task="card_transactions", plan=None)
+    prepared(data, tmp_path / "local")
+    killed: set[str] = set()
+    done = threading.Event()
+
+    def kill_one_of_each_step():
+        while not done.is_set():
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    step = " ".join(process.cmdline())
+                    if step.startswith(STEPS) and step not in killed:
+                        time.sleep(0.05)
+                        os.kill(process.pid, signal.SIGKILL)
+                        killed.add(step)
+                except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
+                    continue
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_one_of_each_step)
+    killer.start()
+    try:
+        prepared(data, tmp_path / "ray", shards=6, engine="ray")
+    finally:
+        done.set()
+        killer.join()
+
+    assert len(killed) >= 3, killed
+    assert same(tmp_path / "ray", tmp_path / "local")
