@@ -40,6 +40,9 @@ class BadRecordError(ValueError):
         super().__init__(f"{record} To leave such records out and list them, set on_bad_record to skip.")
         self.record = record
 
+    def __reduce__(self) -> tuple[Any, ...]:  # from a worker to whoever waits for it
+        return type(self), (self.record,)
+
 
 class BadRecords:
     """What to do with bad records: stop at the first one, or collect them.

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from hf_mmtab.data import pictures
 from hf_mmtab.data.image_text import ImageText
 from hf_mmtab.data.image_text_loading import read_image_text
-from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.data.records import BadRecord, BadRecordError
 from hf_mmtab.models.mmbt import image_reading_mmbt
 
 SKIP_HINT = " To leave such records out and list them, set on_bad_record to skip."
@@ -428,3 +429,11 @@ def test_a_picture_that_was_repaired_or_broken_since_is_looked_at_again(folder, 
             with pytest.raises(BadRecordError, match=r"Expected a readable picture.*line 2"):
                 read_image_text(path, cache_dir=str(tmp_path / "cache"))
     assert counts == [(6, 2), (8, 0), (6, 2), (6, 2)]
+
+
+def test_an_error_keeps_its_record_and_message_between_processes():
+    error = BadRecordError(BadRecord("t.csv", 3, "price", "a number", "'x'", "Correct the cell."))
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert copy.record == error.record and str(copy) == str(error)
+    assert str(copy).count(SKIP_HINT) == 1
