@@ -1,6 +1,6 @@
 """Table files: which there are under a path, and their rows in blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from .csv_text import TextBlock, read_header, read_text_blocks
 from .folder_files import files_below, files_in, refuse_twice
 from .records import BadRecords, check_names
 from .text_files import separator_of
-from .utf8_cells import without_broken_texts
+from .utf8_cells import parquet_batches, with_plain_texts, without_broken_texts
 
 logger = logging.get_logger(__name__)
 
@@ -63,7 +63,13 @@ def is_csv(path: Path) -> bool:
     return path.name.lower().endswith(CSV_SUFFIXES)
 
 
-def read_blocks(path: Path, bad: BadRecords, separator: str | None = None, **csv_options: Any) -> Iterator[TextBlock]:
+def read_blocks(
+    path: Path,
+    bad: BadRecords,
+    separator: str | None = None,
+    keeps_bytes: Callable[[str], bool] = lambda name: False,
+    **csv_options: Any,
+) -> Iterator[TextBlock]:
     """Yield the rows of a table file; those of CSV files as text, see `read_text_blocks`.
 
     A file without rows gives one block without rows.
@@ -71,6 +77,7 @@ def read_blocks(path: Path, bad: BadRecords, separator: str | None = None, **csv
     Args:
         bad: told about rows that are broken; counts the rows.
         separator: of CSV files; None: by the file's name.
+        keeps_bytes: whether a column of bytes in a Parquet or Arrow file is read as bytes, and not as text in UTF-8.
         csv_options: see `read_text_blocks`.
     """
     empty = True
@@ -87,9 +94,10 @@ def read_blocks(path: Path, bad: BadRecords, separator: str | None = None, **csv
     for table in _arrow_tables(path):
         check_names(table.column_names, path)
         bad.rows_read += table.num_rows
-        kept, numbers = without_broken_texts(table, str(path), done, bad)
+        texts = with_plain_texts(table, keeps_bytes)
+        kept, numbers = without_broken_texts(texts, str(path), done, bad)
         done += table.num_rows
-        yield TextBlock(_plain_types(kept), numbers)
+        yield TextBlock(_without_categories(kept), numbers)
 
 
 def _arrow_tables(path: Path) -> Iterator[pa.Table]:
@@ -112,8 +120,8 @@ def _parquet_tables(path: Path) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
         if file.metadata.num_rows == 0:
             yield file.schema_arrow.empty_table()
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            yield pa.Table.from_batches([batch])
+    for batch in parquet_batches(path, BATCH_ROWS):
+        yield pa.Table.from_batches([batch])
 
 
 def _ipc_tables(path: Path) -> Iterator[pa.Table]:
@@ -132,20 +140,10 @@ def _ipc_tables(path: Path) -> Iterator[pa.Table]:
             yield reader.schema.empty_table()
 
 
-def _plain_types(table: pa.Table) -> pa.Table:
-    """Return a table without large strings, string views and dictionaries, as `datasets` wants it."""
-    wanted = []
-    for place, name in enumerate(table.column_names):
-        kind: Any = table.schema.field(place).type
-        if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):  # Arrow cannot decode it
-            chunks = [
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
-                for chunk in table.column(place).chunks
-            ]
-            plain = pa.dictionary(kind.index_type, pa.string())
-            table = table.set_column(place, name, pa.chunked_array(chunks, plain))
-    for column in table.schema:
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        wanted.append(pa.field(column.name, pa.string() if is_text else kind))
-    return table.cast(pa.schema(wanted))
+def _without_categories(table: pa.Table) -> pa.Table:
+    """Return a table without dictionaries, as `datasets` wants it."""
+    fields = [
+        pa.field(one.name, one.type.value_type if pa.types.is_dictionary(one.type) else one.type)
+        for one in table.schema
+    ]
+    return table.cast(pa.schema(fields))
