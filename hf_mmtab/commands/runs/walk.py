@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,7 +28,7 @@ from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import check_metric, publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
-from .inventory import has_inventory, inventory_kept, read_inventory, write_inventory
+from .inventory import announce, has_inventory, inventory_kept, read_inventory, write_inventory
 from .own_files import remove_folder
 from .own_names import CACHE_FOLDER
 from .recipe import Recipe
@@ -213,6 +214,7 @@ def _execute(run: Run) -> RunResults:
     run.adjust(trainer)
     checkpoint = last_complete_checkpoint(folder)
     if checkpoint is not None and speaks:
+        announce(folder, Path(checkpoint).name)
         record_files(checkpoint)
     begun = time.time()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -221,6 +223,8 @@ def _execute(run: Run) -> RunResults:
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.average(trainer)
     run.calibrate(trainer)
+    if speaks:
+        announce(folder, "*")
     trainer.save_model(_internal_call=True)  # `_internal_call`: no push before everything is written
     trainer.save_state()
     results = RunResults(
@@ -244,12 +248,14 @@ def _execute(run: Run) -> RunResults:
 
 
 def _trainer(run: Run, model: Any) -> MMTabTrainer:
-    return run.trainer_type(
+    trainer = run.trainer_type(
         model=model,
         args=run.recipe.training,
         processing_class=run.processor,  # saved beside the weights of every checkpoint
         **run.trainer_arguments(model),
     )
+    trainer.before_checkpoint = partial(announce, run.recipe.folder)
+    return trainer
 
 
 def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
