@@ -107,6 +107,13 @@ def test_without_login_nothing_is_sent(run, no_token):
         main([str(run), "acme/mmbt"])
 
 
+def test_without_login_a_run_is_not_made_to_stand_alone(run, no_token):
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match="found no token"):
+        main([str(run), "acme/mmbt", "--standalone"])
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
 def test_a_folder_without_model_is_refused(run, tmp_path):
     with pytest.raises(ValueError, match=r"found no config.json. Name the folder of a run. Folders in it .*: run\.$"):
         push_run(tmp_path, "acme/mmbt")

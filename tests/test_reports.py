@@ -205,8 +205,9 @@ def test_report_of_rare_positives_over_time(tmp_path):
     )  # fmt: skip
     html = write_report(facts, tmp_path, examples=6).read_text(encoding="utf-8")
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {
-        "confusion", "precision_recall", "calibration", "score_over_time", "scores", "alerts",
+        "confusion", "precision_recall", "calibration", "score_over_time", "scores", "alerts", "episodes",
     }  # fmt: skip
+    assert "<h3>Episodes</h3>" in html and "<h3>Episodes</h3>" in (tmp_path / "report_public.html").read_text()
     assert "<span>recall at 0.1 % false positives</span>" in html
     examples = worst_errors(facts, predictions, 6)
     assert [e.true for e in examples] == ["fraud"] * 3 + ["genuine"] * 3  # missed ones first, alarms not forgotten

@@ -17,8 +17,8 @@ from safetensors import safe_open
 from ..evaluation.run_results import RESULT_FILE
 from ..publishing.run_files import REPORT_FOLDER
 from ..tasks.checkpoints import RECIPE_FILE
-from .runs.inventory import may_be_own
-from .runs.own_names import CACHE_FOLDER, COMPARISON_FILE, RECORDS, TABLE_FOLDER
+from .runs.inventory import has_inventory, may_be_own
+from .runs.own_names import CACHE_FOLDER, COMPARISON_FILE, RECORDS, TABLE_FOLDER, is_own_name
 
 _OF_CHECKPOINT = re.compile(r"(.*/)?checkpoint-\d+/.*")
 # Made from other files: without them a run is whole.
@@ -122,7 +122,25 @@ def damage_named(*folders: str | os.PathLike | None) -> Iterator[None]:
         yield
     except Exception as error:
         ours = str(error).startswith("Expected")  # it says what to do, unless it came of a damaged file
-        for place in (Path(folder) for folder in folders if folder is not None):
-            if place.is_dir() and (sentence := damaged_file(place, needed=ours)):
+        places = [place for place in (Path(folder) for folder in folders if folder is not None) if place.is_dir()]
+        for place in places:
+            if sentence := damaged_file(place, needed=ours):
                 raise ValueError(sentence) from error
+        if not ours and isinstance(error, ValueError | TypeError | AttributeError | LookupError):
+            for place in places:
+                if sentence := _unreadable_setting(place):
+                    raise ValueError(sentence) from error
         raise
+
+
+def _unreadable_setting(folder: Path) -> str | None:
+    """Return a sentence about a JSON file, whoever wrote it, that transformers would read, and that is no mapping."""
+    for path in sorted(folder.glob("*.json")):
+        if not (is_own_name(path.name) or path.name == "chat_template.json"):
+            continue
+        reason = _damage(path) or ("" if isinstance(_READERS[".json"](path), dict) else "no mapping")
+        if reason:
+            stranger = has_inventory(folder) and not may_be_own(folder, path.name)
+            remedy = "The run did not write it: move it elsewhere." if stranger else _remedy(folder, path.name)
+            return f"Expected JSON mappings in {str(folder)!r}, found {path.name} damaged ({reason}). {remedy}"
+    return None

@@ -87,7 +87,7 @@ def write_drift(options: argparse.Namespace) -> list[str]:
     summary = f"{rows:,} rows of {Path(options.input).name}, against the {fitted:,} rows of training."
     name = Path(options.input).name
     title = f"Is {name} like the training rows?" if options.generated else f"Has {name} moved?"
-    write_whole(Path(options.out), drift_page(title, fields, summary, notes, __version__))
+    write_whole(Path(options.out).resolve(), drift_page(title, fields, summary, notes, __version__))
     return [one.field for one in fields if one.moved]
 
 

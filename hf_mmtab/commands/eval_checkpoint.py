@@ -24,7 +24,7 @@ from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training import MMTabTrainer, MMTabTrainingArguments
 from .console import rank, say, start_logging
 from .damaged_files import damage_named
-from .outputs import check_output_folder
+from .outputs import begin_evaluation, check_output_folder
 from .runs.evaluation import finish_evaluation
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
 from .runs.report import predictions_file
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str]) -> None:
     command = f"python -m hf_mmtab eval_checkpoint {shlex.join(arguments)}"
     check_output_folder(options.out, [options.data, options.checkpoint])
     with lock_folder(Path(options.out), rank() == 0, "--out"), damage_named(options.checkpoint):
+        if rank() == 0:
+            begin_evaluation(Path(options.out))
         evaluate = evaluate_table if is_table_checkpoint(options.checkpoint) else evaluate_checkpoint
         results = evaluate(options, command)
     say(results.summary, bool(results.summary))  # empty on all processes but the first

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from ..evaluation.run_results import RESULT_FILE, RunResults
 from ..locking import LOCK_FILE, draft_folder
 from ..tasks.checkpoints import RECIPE_FILE
+from .runs.inventory import EVALUATION, begin_inventory, foreign_names, foreign_sentence, has_evaluation
 from .runs.own_files import is_run
 from .runs.reads import real_places
 
@@ -142,6 +143,15 @@ def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLi
                 f"Expected --out to be a new folder or one of an earlier evaluation, found {name!r} of something else "
                 f"in {str(out)!r}. Choose another folder."
             )
+    if has_evaluation(folder):
+        foreign = [name for name in foreign_names(folder) if name.partition("/")[0] in EVALUATION]
+        if foreign:
+            raise ValueError(foreign_sentence(folder, foreign, "--out"))
+
+
+def begin_evaluation(folder: Path) -> None:
+    """Mark the folder of an evaluation, see `begin_inventory`; this process holds it."""
+    begin_inventory(folder, EVALUATION, writes=list(EVALUATION))
 
 
 @contextmanager
@@ -175,5 +185,5 @@ def _is_evaluation(folder: Path) -> bool:
     except ValueError:
         return False
     if results is None:
-        return (folder / LOCK_FILE).is_file()
+        return has_evaluation(folder) or (folder / LOCK_FILE).is_file()
     return results.checkpoint is not None

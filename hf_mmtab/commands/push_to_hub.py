@@ -98,6 +98,11 @@ def push_run(
         if sentence := damaged_file(folder, needed=True):
             raise ValueError(sentence)
         files_to_push(folder)
+        if token is None and get_token() is None and not dry_run:
+            raise ValueError(
+                "Expected you to be logged in to the Hub, found no token. Run `hf auth login`, or set HF_TOKEN to a "
+                "token with write access. What would be sent: --dry_run."
+            )
         with _copy(folder) if standalone and dry_run else nullcontext(folder) as source:
             if standalone:
                 with inventory_kept(source):
@@ -106,11 +111,6 @@ def push_run(
             tell_what_is_sent(source, files, repo_id, private)
     if dry_run:
         return "Nothing was sent (--dry_run)."
-    if token is None and get_token() is None:
-        raise ValueError(
-            "Expected you to be logged in to the Hub, found no token. Run `hf auth login`, or set HF_TOKEN to a token "
-            "with write access."
-        )
     api = HfApi(token=token, library_name="hf_mmtab")
     repo_id = create_repository(api, repo_id, private, folder)
     message = commit_message or "Upload model and processor"

@@ -6,6 +6,7 @@ import queue
 import socket
 import threading
 import time
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from PIL import Image, UnidentifiedImageError
@@ -75,19 +76,19 @@ def fetch_picture(
 
 def _fetch(address: str, seconds: float, max_bytes: int, allow_private: bool) -> bytes:
     deadline = time.monotonic() + seconds
-    current = address
+    current, places = address, None
     try:
         with requests.Session() as session:
             for _ in range(MAX_REDIRECTS + 1):
                 left = max(0.1, deadline - time.monotonic())
-                with session.get(current, stream=True, timeout=left, allow_redirects=False) as answer:
+                with _get(session, current, places, left) as answer:
                     if not answer.is_redirect:
                         answer.raise_for_status()
                         content = _body(answer, address, deadline, seconds, max_bytes)
                         _check_picture(content, address, answer.headers.get("content-type", "no type"))
                         return content
                     current = urljoin(current, answer.headers["location"])
-                _check_redirect(address, current, allow_private)
+                places = _check_redirect(address, current, allow_private)
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise AddressError(_too_slow(address, seconds)) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
@@ -102,6 +103,39 @@ def _fetch(address: str, seconds: float, max_bytes: int, allow_private: bool) ->
     raise AddressError(
         f"Expected a picture at {address}, found more than {MAX_REDIRECTS} redirects. Pass the address where they end."
     )
+
+
+def _get(session: "requests.Session", url: str, places: list[str] | None, seconds: float) -> "requests.Response":
+    """Ask for a URL, at one of the IP addresses that were looked at; None: wherever its name leads.
+
+    Looked up again, the name might lead elsewhere. A proxy looks it up by itself.
+    """
+    options = {"stream": True, "timeout": seconds, "allow_redirects": False}
+    if places is None or requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)):
+        return session.get(url, **options)
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    session.mount("https://", _https_for(host))
+    headers = {"Host": host if parts.port is None else f"{host}:{parts.port}"}
+    for number, place in enumerate(places, start=1):
+        netloc = f"[{place}]" if ":" in place else place
+        netloc += "" if parts.port is None else f":{parts.port}"
+        try:
+            return session.get(parts._replace(netloc=netloc).geturl(), headers=headers, **options)
+        except requests.ConnectionError:
+            if number == len(places):
+                raise
+    raise AssertionError("a name without address is refused before")
+
+
+def _https_for(host: str) -> "requests.adapters.HTTPAdapter":
+    """Return what speaks TLS with a server whose certificate must be for this host, whatever the URL has."""
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, server_hostname=host, assert_hostname=host, **kwargs)
+
+    return Adapter()
 
 
 def _body(answer: "requests.Response", address: str, deadline: float, seconds: float, max_bytes: int) -> bytes:
@@ -133,7 +167,8 @@ def _check_picture(content: bytes, address: str, kind: str) -> None:
         return  # a picture that cannot be decoded: whoever decodes it says why
 
 
-def _check_redirect(address: str, target: str, allow_private: bool) -> None:
+def _check_redirect(address: str, target: str, allow_private: bool) -> list[str] | None:
+    """Return the IP addresses that a redirect leads to; None if it may lead anywhere."""
     try:
         place = urlsplit(target)
         port = place.port or {"http": 80, "https": 443}.get(place.scheme, 0)
@@ -142,7 +177,7 @@ def _check_redirect(address: str, target: str, allow_private: bool) -> None:
     except ValueError as error:  # of a port that is no number, or above 65535, too
         raise AddressError(f"Expected a redirect of {address} to http or https, found {target[:100]!r}.") from error
     if allow_private:
-        return
+        return None
     try:
         found = _addresses(place.hostname, port)
     except (OSError, UnicodeError) as error:
@@ -160,13 +195,14 @@ def _check_redirect(address: str, target: str, allow_private: bool) -> None:
             f"port {port} of {place.hostname}. Download the picture and pass its path, or allow_private_redirects=True "
             "if you trust the server."
         )
+    return found
 
 
-def _addresses(host: str, port: int) -> set[str]:
+def _addresses(host: str, port: int) -> list[str]:
     try:
-        return {str(ipaddress.ip_address(host))}
+        return [str(ipaddress.ip_address(host))]
     except ValueError:
-        return {str(entry[4][0]) for entry in socket.getaddrinfo(host, port)}
+        return list(dict.fromkeys(str(entry[4][0]) for entry in socket.getaddrinfo(host, port)))
 
 
 def is_public(address: str) -> bool:

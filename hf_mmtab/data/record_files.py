@@ -11,7 +11,7 @@ from .csv_text import read_text_blocks
 from .library_errors import plain_errors
 from .records import BadRecord, BadRecords, shorten
 from .text_files import is_utf8, open_bytes, separator_of
-from .utf8_cells import records_of
+from .utf8_cells import parquet_batches, records_of
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".json", ".csv", ".tsv", ".parquet")
 
@@ -136,7 +136,7 @@ def _iter_parquet(path: Path, bad: BadRecords, skip_columns: Sequence[str]) -> I
     with plain_errors(path), pq.ParquetFile(path) as file:
         columns = [name for name in file.schema_arrow.names if name not in skip_columns]
         number = 0
-        for batch in file.iter_batches(batch_size=256, columns=columns):
+        for batch in parquet_batches(file, path, 256, columns=columns):
             bad.rows_read += batch.num_rows
             yield from records_of(batch, str(path), number, bad)
             number += batch.num_rows

@@ -264,6 +264,6 @@ def main(argv: list[str] | None = None) -> None:
                 f"Expected --out to be new or a table of this command, found another file at {arguments.out!r}. Choose "
                 "another name, or move that file elsewhere."
             )
-        with whole_file(arguments.out) as draft, open(draft, "w", encoding="utf-8", newline="") as out:
+        with whole_file(Path(arguments.out).resolve()) as draft, open(draft, "w", encoding="utf-8", newline="") as out:
             rows, frauds = write_csv(world, out)
     logger.warning(f"{rows} rows, {frauds} fraudulent, {arguments.users} users, {world.n_merchants} merchants.")

@@ -90,7 +90,7 @@ class Table(datasets.ArrowBasedBuilder):
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files, and the rules
         # by which this version reads them.
-        kwargs.setdefault("hash", f"{files_digest(self._files)}-4")
+        kwargs.setdefault("hash", f"{files_digest(self._files)}-5")
         kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
         with plain_errors(str(root)):
             super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
@@ -181,7 +181,12 @@ class Table(datasets.ArrowBasedBuilder):
         """Yield the rows of a file, without the row numbers that pandas writes."""
         config = self._settings
         named = {*(config.types or {}), *(config.roles or {}), *config.required, *config.used}
-        for block in read_blocks(path, bad, config.separator, missing=["", *self._missing], **csv_options):
+        csv_options["missing"] = ["", *self._missing]
+
+        def keeps_bytes(name: str) -> bool:  # where a plan says what is read; else any column may become a field
+            return bool(config.used) and name not in named
+
+        for block in read_blocks(path, bad, config.separator, keeps_bytes, **csv_options):
             names = block.table.column_names
             dropped = [name for name in names if not name or (name in INDEX_COLUMNS and name not in named)]
             if dropped:

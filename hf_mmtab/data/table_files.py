@@ -1,6 +1,6 @@
 """Table files: which there are under a path, and their rows in blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from .folder_files import files_below, files_in, refuse_twice
 from .places import Place, RemotePath
 from .records import BadRecords, check_names
 from .text_files import separator_of
-from .utf8_cells import without_broken_texts
+from .utf8_cells import parquet_batches, with_plain_texts, without_broken_texts
 
 logger = logging.get_logger(__name__)
 
@@ -113,6 +113,7 @@ def read_blocks(
     bad: BadRecords,
     separator: str | None = None,
     groups: tuple[int, int] | None = None,
+    keeps_bytes: Callable[[str], bool] = lambda name: False,
     **csv_options: Any,
 ) -> Iterator[TextBlock]:
     """Yield the rows of a table file; those of CSV files as text, see `read_text_blocks`.
@@ -123,6 +124,7 @@ def read_blocks(
         bad: told about rows that are broken; counts the rows.
         separator: of CSV files; None: by the file's name.
         groups: see `Piece`.
+        keeps_bytes: whether a column of bytes in a Parquet or Arrow file is read as bytes, and not as text in UTF-8.
         csv_options: see `read_text_blocks`.
     """
     empty = True
@@ -138,8 +140,8 @@ def read_blocks(
     for done, table in _arrow_tables(path, groups):
         check_names(table.column_names, path)
         bad.rows_read += table.num_rows
-        kept, numbers = without_broken_texts(table, str(path), done, bad)
-        yield TextBlock(_plain_types(kept), numbers)
+        kept, numbers = without_broken_texts(with_plain_texts(table, keeps_bytes), str(path), done, bad)
+        yield TextBlock(_without_categories(kept), numbers)
 
 
 def _arrow_tables(path: Place, groups: tuple[int, int] | None) -> Iterator[tuple[int, pa.Table]]:
@@ -182,7 +184,7 @@ def _parquet_tables(path: Place, groups: tuple[int, int] | None) -> tuple[int, I
         with file:
             if facts.num_rows == 0:
                 yield file.schema_arrow.empty_table()
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=list(range(first, end))):
+            for batch in parquet_batches(file, path, BATCH_ROWS, row_groups=list(range(first, end))):
                 yield pa.Table.from_batches([batch])
 
     return before, tables()
@@ -205,20 +207,10 @@ def _ipc_tables(path: Place) -> Iterator[pa.Table]:
             yield reader.schema.empty_table()
 
 
-def _plain_types(table: pa.Table) -> pa.Table:
-    """Return a table without large strings, string views and dictionaries, as `datasets` wants it."""
-    wanted = []
-    for place, name in enumerate(table.column_names):
-        kind: Any = table.schema.field(place).type
-        if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):  # Arrow cannot decode it
-            chunks = [
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
-                for chunk in table.column(place).chunks
-            ]
-            plain = pa.dictionary(kind.index_type, pa.string())
-            table = table.set_column(place, name, pa.chunked_array(chunks, plain))
-    for column in table.schema:
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        is_text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        wanted.append(pa.field(column.name, pa.string() if is_text else kind))
-    return table.cast(pa.schema(wanted))
+def _without_categories(table: pa.Table) -> pa.Table:
+    """Return a table without dictionaries, as `datasets` wants it."""
+    fields = [
+        pa.field(one.name, one.type.value_type if pa.types.is_dictionary(one.type) else one.type)
+        for one in table.schema
+    ]
+    return table.cast(pa.schema(fields))

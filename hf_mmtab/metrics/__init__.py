@@ -11,6 +11,7 @@ from .scores import (
     metric_names,
     multi_label_scores,
     per_class_table,
+    possible_metric_names,
     recall_at_false_positive_rate,
     regression_scores,
     scores_for,

@@ -44,6 +44,13 @@ def metric_names(problem_type: str, id2label: Mapping[int, str]) -> set[str]:
     return set(scores_for(problem_type, labels[problem_type], predictions, id2label))
 
 
+def possible_metric_names(*problem_types: str) -> set[str]:
+    """Return the names of the metrics that some labels of these kinds have, without those of single targets."""
+    labels = ({index: str(index) for index in range(number)} for number in (2, 3))
+    found = [metric_names(kind, id2label) for id2label in labels for kind in problem_types]
+    return {name for names in found for name in names if "/" not in name}
+
+
 def recall_at_false_positive_rate(labels: np.ndarray, scores: np.ndarray, rate: float) -> float:
     """The highest recall of any threshold whose false positive rate is at most `rate` (nothing interpolated)."""
     false_positive_rates, recalls, _ = roc_curve(labels, scores, drop_intermediate=False)

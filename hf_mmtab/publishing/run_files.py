@@ -12,5 +12,5 @@ FIGURES_FOLDER = "figures"
 # "freezing" is of earlier versions; what it showed is in "update_audit".
 FIGURE_NAMES = (
     "learning_curves", "freezing", "update_audit", "comparison", "ablation", "fields", "confusion", "precision_recall",
-    "scores", "alerts", "score_over_time", "calibration", "labels", "regression",
+    "scores", "alerts", "episodes", "score_over_time", "calibration", "labels", "regression",
 )  # fmt: skip

@@ -13,7 +13,7 @@ from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, PROCESSOR_NA
 
 from ..files import read_json, write_whole
 from ..models import mmbt, tabbert
-from ..models.mmbt.travelling import LOADER_NAME, PREFIX
+from ..models.mmbt.travelling import LOADER, LOADER_NAME, PREFIX
 
 TASKS = {mmbt: "image-text-classification", tabbert: "tabular-sequence-classification"}
 CONFIGS = (CONFIG_NAME, PROCESSOR_NAME, FEATURE_EXTRACTOR_NAME, TOKENIZER_CONFIG_FILE)  # that may name classes
@@ -67,8 +67,9 @@ def make_standalone(folder: str | Path) -> list[str]:
         write_whole(folder / name, source)
     for file, content in files.items() if copied else ():
         write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    if copied:
-        (folder / f"{LOADER_NAME}.py").unlink(missing_ok=True)
+    loader = folder / f"{LOADER_NAME}.py"
+    if copied or (loader.is_file() and loader.read_text(encoding="utf-8", errors="replace") == LOADER):
+        loader.unlink(missing_ok=True)  # a call that was killed may have left it
     return sorted(sources)
 
 

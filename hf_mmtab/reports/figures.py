@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.episodes import episodes
 from ..metrics import per_class_table
 from .facts import RunFacts, SplitPredictions
 from .plots_alerts import alerts_a_day
@@ -16,6 +17,7 @@ from .plots_classes import (
     label_bars,
     precision_recall,
 )
+from .plots_episodes import episode_sentences, episodes_found
 from .plots_scores import calibration, predicted_against_true, score_histogram, score_over_time
 
 CALIBRATION = "Predicted probability against observed share"
@@ -28,6 +30,7 @@ class ResultFigures:
     figures: dict[str, tuple] = field(default_factory=dict)
     confused_pairs: list[dict[str, Any]] = field(default_factory=list)
     num_wrong: int | None = None
+    episodes: list[str] = field(default_factory=list)  # sentences
 
 
 def result_figures(facts: RunFacts) -> ResultFigures:
@@ -80,6 +83,16 @@ def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredict
         found.figures["score_over_time"] = (*over_time, predictions.times, labels, scores, positive)
         what = ("Alerts a day against what they find", alerts_a_day, predictions.times, labels, scores)
         found.figures["alerts"] = (*what, facts.binary_cut, positive, predictions.amounts)
+        if predictions.groups is not None and facts.results.window_label != "any":  # which judges no single rows
+            _add_episodes(found, predictions, scores >= facts.binary_cut, positive)
+
+
+def _add_episodes(found: ResultFigures, predictions: SplitPredictions, called: np.ndarray, positive: str) -> None:
+    rows: Any = (predictions.groups, predictions.times, predictions.labels, called, predictions.amounts)
+    if (gathered := episodes(*rows)) is not None:
+        found.episodes = episode_sentences(gathered, positive)
+        alt = "Share of episodes that are found, over the rows since each began"
+        found.figures["episodes"] = (alt, episodes_found, gathered, positive)
 
 
 def _multi_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:

@@ -163,6 +163,7 @@ def _render(
         audit=audit_rows(records),
         classes=class_rows(facts),
         confused=results.confused_pairs,
+        episodes=results.episodes,
         examples=examples,
         summary=_summary(facts, num_rows),
         num_wrong=results.num_wrong,

@@ -1,6 +1,6 @@
 """`MMTabTrainer`: transformers' Trainer with a freeze schedule and an audit of what moved."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,9 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
 
     lr_scheduler: Any
     optimizer: Any
+
+    # called with the name of a checkpoint's folder before it is written, on the process that writes it
+    before_checkpoint: Callable[[str], None] = staticmethod(lambda folder: None)
 
     def __init__(
         self,
@@ -263,10 +266,12 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint, and last the list of its files, so that a damaged one is known."""
+        folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            self.before_checkpoint(folder)
         super()._save_checkpoint(*args, **kwargs)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             write_manifest(Path(self._get_output_dir(trial=kwargs.get("trial"))) / folder)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

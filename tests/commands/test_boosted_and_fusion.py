@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import numpy as np
 import polars
 import pyarrow.parquet as pq
@@ -20,7 +19,6 @@ from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs import head_choice
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
-from hf_mmtab.commands.tables.state import STATE_FILE, with_history, write_state
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.models.tabbert import TabBertProcessor
@@ -193,21 +191,6 @@ def test_new_rows_scored_with_a_state_get_the_scores_of_the_whole_table(run, fol
     if run.name == "boosted":
         with pytest.raises(ValueError, match="Expected --level row beside --state"):
             predict.main([*arguments, "--state", str(tmp_path / "state"), "--level", "window"])
-
-
-def test_a_state_of_another_model_or_a_damaged_one_is_refused(folder, tmp_path):
-    rows = datasets.Dataset.from_dict({"who": ["a", "b"], "amount": [1.0, 2.0]})
-    write_state(tmp_path / "state", rows, "mine")
-    both, earlier = with_history(rows, tmp_path / "state", ["who", "amount"], "mine")
-    assert (len(both), earlier) == (4, 2)
-    with pytest.raises(ValueError, match=r"Expected the state of processor other .* found one of mine"):
-        with_history(rows, tmp_path / "state", ["who", "amount"], "other")
-    texts = datasets.Dataset.from_dict({"who": ["a"], "amount": ["much"]})
-    with pytest.raises(ValueError, match="Expected new rows with the columns and types"):
-        with_history(texts, tmp_path / "state", ["who", "amount"], "mine")
-    (tmp_path / "state" / STATE_FILE).write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="found a damaged file"):
-        with_history(rows, tmp_path / "state", ["who", "amount"], "mine")
 
 
 def test_embed_writes_the_statistics_that_a_model_reads(run, folder, tmp_path):

@@ -12,6 +12,7 @@ from hf_mmtab.commands import damaged_files as damaged_files_of_runs
 from hf_mmtab.commands import finetune
 from hf_mmtab.commands.damaged_files import damage_named, damaged_file
 from hf_mmtab.commands.outputs import check_output_folder, draft_of
+from hf_mmtab.commands.runs.inventory import begin_inventory, write_inventory
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.locking import lock_folder
 from hf_mmtab.training.checkpoints import MANIFEST_NAME, damaged_files, last_complete_checkpoint
@@ -83,6 +84,24 @@ def test_damaged_rows_are_named_with_the_folder_to_delete(runs, name):
         os.truncate(rows / name, size)
         with pytest.raises(ValueError, match=rf"{name}.*Delete the folder .*rows"):
             EncodedRows(rows)
+
+
+TOKENIZER = ("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"x": "\xff"}'], ids=["cut", "a list", "latin-1"])
+@pytest.mark.parametrize("place, name", [(one, name) for one in ("mmbt", "tiny-text") for name in TOKENIZER])
+def test_a_damaged_file_of_a_tokenizer_is_named_whoever_wrote_it(runs, place, name, content):
+    commands = {
+        "mmbt": ("predict", "mmbt", "pictures/test.jsonl", "o.csv"),
+        "tiny-text": ("finetune", "pictures.yaml", "--output_dir", "other"),
+    }
+    if place == "mmbt":  # as of this version, with a list of its files
+        begin_inventory(runs / place)
+        write_inventory(runs / place)
+    (runs / place / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"Expected .* in '{place}', found {name} damaged .*(Copy|Delete|move) it"):
+        command(*commands[place])
 
 
 def test_an_error_of_something_else_stays_as_it_is(runs):

@@ -148,6 +148,7 @@ def test_the_report_has_the_models_side_by_side_and_the_histories_of_the_errors(
         "calibration",
         "score_over_time",
         "alerts",
+        "episodes",
     }
     assert "<title>TabBERT (lstm) on payments.csv</title>" in html
     assert "Predicts odd: judged is the last row of windows of up to 5 rows." in html

@@ -13,11 +13,13 @@ import yaml
 import hf_mmtab
 from hf_mmtab.commands.damaged_files import damaged_file
 from hf_mmtab.commands.push_to_hub import files_to_push
+from hf_mmtab.commands.runs import inventory, walk
 from hf_mmtab.commands.runs.inventory import foreign_names, own_names, read_inventory
 from hf_mmtab.commands.runs.own_files import is_run, refuse_foreign, remove_run
 from hf_mmtab.model_card.usage_code import usage_code
 from hf_mmtab.publishing import make_standalone
 from hf_mmtab.publishing.public_files import _rename_model
+from hf_mmtab.training import MMTabTrainer
 
 SHORT = ("--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0")
 
@@ -354,3 +356,88 @@ def test_a_report_of_several_runs_replaces_no_page_of_others(runs):
 def test_a_run_with_its_code_beside_it_is_still_the_runs(runs):
     assert hf_mmtab.make_standalone("new")
     assert foreign_names(runs / "new") == []
+
+
+@pytest.fixture
+def interrupted(runs, monkeypatch) -> Path:
+    """A run of this version that was killed after its first checkpoint, before the second."""
+    told: list[str] = []
+
+    def killed(folder: Path, place: str) -> None:
+        told.append(place)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+        inventory.announce(folder, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(walk, "announce", killed)
+        with pytest.raises(KeyboardInterrupt):
+            command("finetune", "pictures.yaml", "--output_dir", "half", *SHORT, "--save_steps", "1", *EVERY_STEP)
+    assert (runs / "half" / "checkpoint-1" / "model.safetensors").exists()
+    return runs / "half"
+
+
+EVERY_STEP = ("--save_strategy", "steps", "--eval_strategy", "steps", "--eval_steps", "1", "--save_total_limit", "2")
+OWN = (
+    "config.json",
+    "tokenizer_config.json",
+    "report/report.html",
+    "predictions/test.parquet",
+    "checkpoint-1/merges.txt",
+)
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, *OWN, "README.md", "model.safetensors"])
+def test_an_interrupted_run_neither_removes_nor_replaces_what_somebody_put_there(interrupted, name):
+    own = set(own_names(interrupted))
+    (interrupted / name).parent.mkdir(parents=True, exist_ok=True)
+    (interrupted / name).write_bytes(b"mine")
+    assert foreign_names(interrupted) == [name] and set(own_names(interrupted)) == own
+    before = contents(interrupted)
+    for more in ("--overwrite", "true"), ():
+        given = ("pictures.yaml", "--output_dir", "half", *SHORT, "--save_steps", "1", *EVERY_STEP, *more)
+        with pytest.raises(ValueError, match=f"files of others, or changed since.*: {name}"):
+            command("finetune", *given)
+        assert contents(interrupted) == before
+
+
+def test_an_interrupted_run_goes_on_and_lists_all_that_it_wrote(interrupted):
+    command("finetune", "pictures.yaml", "--output_dir", "half", *SHORT, "--save_steps", "1", *EVERY_STEP)
+    listed = read_inventory(interrupted)
+    assert listed is not None and {"README.md", "checkpoint-2/files.json", "model.safetensors"} <= set(listed)
+    assert foreign_names(interrupted) == []
+
+
+def test_what_somebody_puts_beside_a_run_that_goes_on_is_not_replaced_at_its_end(runs, monkeypatch):
+    trained = MMTabTrainer.train
+
+    def train(self, *arguments, **options):
+        result = trained(self, *arguments, **options)
+        (runs / "other" / "README.md").write_text("mine")
+        return result
+
+    monkeypatch.setattr(MMTabTrainer, "train", train)
+    with pytest.raises(ValueError, match=r"files of others.*: README.md"):
+        command("finetune", "pictures.yaml", "--output_dir", "other", *SHORT)
+    assert (runs / "other" / "README.md").read_text() == "mine"
+    monkeypatch.undo()
+    monkeypatch.chdir(runs)
+    (runs / "other" / "README.md").unlink()
+    command("finetune", "pictures.yaml", "--output_dir", "other", *SHORT)
+    assert foreign_names(runs / "other") == []
+
+
+JUDGE = ("eval_checkpoint", "new", "pictures", "--no_ablation", "--bootstrap", "0", "--out", "judged")
+
+
+@pytest.mark.parametrize("name", ["report/report.html", "report/figures/fields.png", "predictions/train.parquet"])
+def test_an_evaluation_replaces_no_file_of_others(runs, name):
+    command(*JUDGE)
+    command(*JUDGE, "--split", "validation")  # its own are replaced
+    assert (runs / "judged" / "predictions" / "test.parquet").exists() and not is_run(runs / "judged")
+    (runs / "judged" / name).write_bytes(b"mine")
+    (runs / "judged" / "notes.txt").write_bytes(b"mine too")
+    before = contents(runs / "judged")
+    with pytest.raises(ValueError, match=f"Expected --out 'judged' to hold what a run wrote there, .*: {name}"):
+        command(*JUDGE)
+    assert contents(runs / "judged") == before

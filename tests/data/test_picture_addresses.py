@@ -1,6 +1,7 @@
 """Pictures behind web addresses: what is no picture is named with its address, and no redirect leads inside."""
 
 import io
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
@@ -44,6 +45,9 @@ class Server(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         """Say nothing."""
+
+
+answer = Server.do_GET
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,34 @@ def test_redirects_do_not_lead_inside_or_to_other_services(target, told, server,
     with pytest.raises(AddressError, match=told):
         fetch_picture(f"{server}/to?{target}")
     assert sent == [f"{server}/to?{target}"]
+
+
+def test_a_redirect_is_followed_to_the_address_that_was_looked_at_and_the_name_is_not_looked_up_again(
+    server, monkeypatch
+):
+    port, asked, reached = int(server.rpartition(":")[2]), [], []
+
+    def look_up(host, *_, **__):  # a name that leads inside from the second time on
+        asked.append(host)
+        return [(socket.AF_INET, 1, 6, "", ("8.8.8.8" if len(asked) == 1 else "127.0.0.1", 80))]
+
+    def connect(address, *_, **__):
+        reached.append(address)
+        return connected((("127.0.0.1", port) if address[0] == "8.8.8.8" else address), 5)
+
+    def connected(address, seconds):
+        found = socket.socket()
+        found.settimeout(seconds)
+        found.connect(address)
+        return found
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", connect)
+    monkeypatch.setattr(picture_addresses.socket, "getaddrinfo", look_up)
+    hosts = []
+    monkeypatch.setattr(Server, "do_GET", lambda self: hosts.append(self.headers["Host"]) or answer(self))
+    assert fetch_picture(f"{server}/to?http://pictures.example/picture") == _png()
+    assert asked == ["pictures.example"] and hosts[-1] == "pictures.example"
+    assert reached == [("127.0.0.1", port), ("8.8.8.8", 80)]
 
 
 INSIDE = (

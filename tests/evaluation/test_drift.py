@@ -107,6 +107,14 @@ def test_scores_are_compared_with_those_of_the_runs_own_test_rows(checkpoint, tm
     assert found.training == pytest.approx([0.1] * 10, abs=0.02)
 
 
+def test_the_page_is_written_through_a_link(checkpoint, tmp_path):
+    rows(1).write_parquet(tmp_path / "new.parquet")
+    (tmp_path / "link.html").symlink_to(tmp_path / "real.html")
+    for _ in range(2):
+        drift.main([str(checkpoint), str(tmp_path / "new.parquet"), str(tmp_path / "link.html")])
+        assert (tmp_path / "link.html").is_symlink() and drift.MARK in (tmp_path / "real.html").read_text()
+
+
 def test_wrong_files_are_told(checkpoint, tmp_path):
     rows(1).write_parquet(tmp_path / "new.parquet")
     (tmp_path / "letter.html").write_text("dear")

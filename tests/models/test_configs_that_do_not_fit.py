@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, BertConfig, ResNetConfig
+from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, ResNetConfig
 
 from hf_mmtab import (
     MMBTBaselineConfig,
@@ -14,7 +14,9 @@ from hf_mmtab import (
     MMBTForClassification,
     TabBertConfig,
     TabBertLstmForSequenceClassification,
+    TabGPT2Config,
 )
+from hf_mmtab.models.mmbt.pretrained_parts import load_text_model
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,11 @@ IMPOSSIBLE = [
     ("mmbt", "text_config.hidden_size", 0, "text_config.hidden_size to be at least 1"),
     ("mmbt", "text_config.hidden_size", 17, "multiple of the number of attention heads"),
     ("mmbt", "text_config.intermediate_size", 10**12, "text_config.intermediate_size .* found 1000000000000"),
-    ("mmbt", "text_config.hidden_act", "nix", "KeyError: 'nix'"),
+    ("mmbt", "text_config.hidden_act", "nix", "hidden_act to be one of gelu, .*, found 'nix'. Correct it"),
+    ("mmbt", "image_config.hidden_act", "nix", "image_config.hidden_act to be one of gelu, .*, found 'nix'"),
+    ("mmbt", "dtype", "nix", "Expected dtype to be a dtype of torch, such as float32, found 'nix'"),
+    ("baseline", "text_config.dtype", "nix", "Expected text_config.dtype to be a dtype of torch"),
+    ("table", "dtype", "nix", "Expected dtype to be a dtype of torch"),
     ("mmbt", "image_config.hidden_sizes", [], "config.json in .* that fits MMBTForClassification"),
     ("mmbt", "image_config.hidden_sizes", [0, 4], "image_config.hidden_sizes to be at least 1"),
     ("mmbt", "image_hidden_size", -1, "image_hidden_size to be at least 1"),
@@ -61,7 +67,7 @@ IMPOSSIBLE = [
     ("table", "lstm_hidden_size", 0, "lstm_hidden_size to be at least 1"),
     ("table", "lstm_num_layers", 0, "lstm_num_layers to be at least 1"),
     ("table", "mlp_hidden_sizes", [0], "mlp_hidden_sizes to be at least 1"),
-    ("table", "hidden_act", "nix", "KeyError: 'nix'"),
+    ("table", "hidden_act", "nix", "hidden_act to be one of gelu, .*, found 'nix'. Correct it"),
 ]
 # … the shape that the config asks for, and the one that the weights have
 MISFITS = [
@@ -100,3 +106,14 @@ def test_whole_models_load_and_may_be_told_to_ignore_shapes(kind, saved):
     model = AutoModelForSequenceClassification.from_pretrained(saved / kind)
     other = AutoModelForSequenceClassification.from_pretrained(saved / kind, num_labels=5, ignore_mismatched_sizes=True)
     assert model.config.num_labels == 2 and other.config.num_labels == 5
+
+
+def test_a_name_in_the_config_of_a_start_is_told_with_its_folder(tmp_path):
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_act": "nix"}))
+    with pytest.raises(ValueError, match=rf"Expected a config.json in {tmp_path} that fits a text model, .*'nix'"):
+        load_text_model(str(tmp_path))
+    with pytest.raises(ValueError, match=r"Expected activation_function to be one of .*found 'nix'"):
+        TabGPT2Config(activation_function="nix")

@@ -31,6 +31,7 @@ from hf_mmtab import (
     TabBertProcessor,
     make_standalone,
 )
+from hf_mmtab.models.mmbt.travelling import LOADER
 
 PICTURES, TABLES = "image-text-classification", "tabular-sequence-classification"
 EXAMPLE = {"image": None, "text": "a b"}
@@ -118,6 +119,15 @@ def standalone(folders, tmp_path_factory) -> list[str]:
         assert make_standalone(copy) and not make_standalone(copy)
         copies.append(str(copy))
     return copies
+
+
+@pytest.mark.parametrize(("text", "stays"), [(LOADER, False), ("# mine", True)])
+def test_the_loader_that_a_killed_call_left_goes_at_the_next_one(standalone, tmp_path, text, stays):
+    for number, folder in enumerate(standalone):
+        copy = Path(shutil.copytree(folder, tmp_path / str(number)))
+        (copy / "hf_mmtab_classes.py").write_text(text)
+        make_standalone(copy)
+        assert (copy / "hf_mmtab_classes.py").exists() == stays
 
 
 def test_a_standalone_checkpoint_loads_where_the_package_is_absent(folders, standalone, tmp_path):

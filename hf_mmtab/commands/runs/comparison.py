@@ -11,7 +11,7 @@ from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
 from .compared import ComparedRun
-from .inventory import begin_inventory, inventory_kept, write_inventory
+from .inventory import announce, inventory_kept, write_inventory
 from .own_files import refuse_foreign, remove_folder
 from .own_names import CACHE_FOLDER, COMPARISON_FILE
 from .walk import write_run_report
@@ -34,7 +34,7 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     own = next(iter(finished))
     results = finished[own][0]
     refuse_foreign(folder)  # its report and card are written anew
-    begin_inventory(root)
+    announce(root, "*")
     run.restore()
     split = results.split
     models: dict[str, list[ScoredRows]] = {}

@@ -197,14 +197,27 @@ def select_by(
     Raises:
         ValueError: if the recipe names a metric that no evaluation of this data gives.
     """
-    chosen = (training.metric_for_best_model or "loss").removeprefix("eval_")
-    if known is not None and chosen not in {"loss", *known}:
-        raise ValueError(
-            f"Expected metric_for_best_model to be loss or one of {', '.join(sorted(known))}, which these labels have, "
-            f"found {chosen!r}. Name one of them, or take it out: `--metric_for_best_model null`."
-        )
+    if known is not None:
+        check_metric(training, known, "which these labels have")
     if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
         training.metric_for_best_model, training.greater_is_better = metric, greater_is_better
+
+
+def check_metric(training: MMTabTrainingArguments, known: Collection[str], which: str, of_fields: bool = True) -> None:
+    """Raise a ValueError if the best checkpoint is to be kept by a metric that no evaluation gives.
+
+    Args:
+        training: its `metric_for_best_model` is looked at.
+        known: metrics.
+        which: of labels these are, for the message.
+        of_fields: whether `known` holds those of single targets and fields (`METRIC/NAME`) too.
+    """
+    chosen = (training.metric_for_best_model or "loss").removeprefix("eval_")
+    if chosen not in {"loss", *known} and (of_fields or "/" not in chosen):
+        raise ValueError(
+            f"Expected metric_for_best_model to be loss or one of {', '.join(sorted(known))}, {which}, found "
+            f"{chosen!r}. Name one of them, or take it out: `--metric_for_best_model null`."
+        )
 
 
 def leave_out_absent_parts(recipe: Recipe, known: Sequence[str], model: Any, is_reference: bool) -> None:

@@ -26,6 +26,7 @@ from ...metrics import (
     compute_metrics_for,
     cross_fitted_thresholds,
     metric_names,
+    possible_metric_names,
     probabilities_from_logits,
     scores_for,
 )
@@ -58,6 +59,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
     architectures = IMAGE_TEXT_ARCHITECTURES
     baselines = BASELINES
     without_seed = BASELINES
+    possible_metrics = possible_metric_names(*_SENTENCES)
 
     splits: datasets.DatasetDict
     skipped: list[BadRecord]

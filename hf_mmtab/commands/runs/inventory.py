@@ -1,9 +1,14 @@
-"""`.hf_mmtab.json`: the mark of a run in its folder, and once it is finished the list of the files that it wrote."""
+"""`.hf_mmtab.json`: the mark of a run, or an evaluation, in its folder, with the list of the files that it wrote.
+
+While a run goes on, the list has what was there at its start, and beside it the places where it may have written
+since: a run announces a place before it writes there for the first time.
+"""
 
 import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,46 +30,82 @@ _OF_TOKENIZER = re.compile(
     r"special_tokens_map\.json|added_tokens\.json"
 )
 
+TRAINING = (
+    *(TABLE_FOLDER, CACHE_FOLDER, "runs"),
+    *("freeze_schedule.json", "update_audit*", "precision.json", "tracking.json"),
+)
+EVALUATION = (RESULT_FILE, "predictions", "report")
+EVERYWHERE = ("*",)
+
 Files = dict[str, dict[str, Any]]  # name → size, time of the last change, hash
 
 
 def has_inventory(folder: Path) -> bool:
     """Whether a run of this version began in a folder."""
-    return (folder / INVENTORY_FILE).is_file()
+    return (folder / INVENTORY_FILE).is_file() and not has_evaluation(folder)
+
+
+def has_evaluation(folder: Path) -> bool:
+    """Whether an evaluation of this version began in a folder."""
+    return _read(folder).get("writes") == list(EVALUATION)
 
 
 def read_inventory(folder: Path) -> Files | None:
     """Return what a finished run wrote; None: the run is not finished, or of a version that listed nothing."""
-    try:
-        content = json.loads((folder / INVENTORY_FILE).read_text(encoding="utf-8"))
-        return content["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    content = _read(folder)
+    return None if content.get("writing") else content.get("files")
 
 
-def begin_inventory(folder: Path, removing: bool = False) -> None:
-    """Mark a folder as that of a run which is going on, or whose files are being removed."""
-    _write(folder, None, removing)
+def begin_inventory(folder: Path, writing: Iterable[str] = TRAINING, **facts: Any) -> None:
+    """Mark a folder as that of a run which is going on; what is a run's there already is listed.
+
+    Args:
+        folder: of the run.
+        writing: patterns of the names, in the folder, of what it writes from now on.
+        facts: kept with the list.
+    """
+    _write(folder, _listed(folder, own_names(folder)), writing=list(writing), **facts)
+
+
+def announce(folder: Path, place: str) -> None:
+    """Note that a run will write to a further place in its folder.
+
+    Raises:
+        ValueError: if files of others lie there.
+    """
+    content = _read(folder)
+    names = [name for name in foreign_names(folder, of_runs_inside=False) if _is_at(name, [place])]
+    if names:
+        raise ValueError(foreign_sentence(folder, names))
+    writing = [*(content.get("writing") or TRAINING), place]
+    _write(folder, **{**content, "files": content.get("files"), "writing": list(dict.fromkeys(writing))})
 
 
 def is_half_removed(folder: Path) -> bool:
     """Whether a process was killed while it removed the run in a folder."""
-    try:
-        return bool(json.loads((folder / INVENTORY_FILE).read_text(encoding="utf-8")).get("removing"))
-    except (OSError, ValueError, AttributeError):
-        return False
+    return bool(_read(folder).get("removing"))
 
 
-def write_inventory(folder: Path, foreign: Iterable[str] = ()) -> None:
+def write_inventory(folder: Path, foreign: Iterable[str] = (), writes: Iterable[str] | None = None) -> None:
     """List the files that runs write, with sizes and hashes.
 
     Args:
         folder: of a run that is finished, but for its results.
         foreign: names that are others', see `foreign_names`.
+        writes: patterns of what is written at all; None: whatever is called as a run's.
     """
     foreign = set(foreign)
-    names = [name for name in _own_looking(folder) if name not in foreign and _run_of(folder, name)[0] == folder]
-    _write(folder, {name: _facts(folder, name) for name in names if not _always_own(folder, name)})
+    names = [name for name in _own_looking(folder) if name not in foreign and (not writes or _is_at(name, writes))]
+    _write(folder, _listed(folder, names), **({"writes": list(writes)} if writes else {}))
+
+
+def foreign_sentence(folder: Path, names: list[str], key: str = "output_dir") -> str:
+    """Return what is wrong with a folder that holds files of others where a run writes."""
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return (
+        f"Expected {key} {str(folder)!r} to hold what a run wrote there, found files of others, or changed since, that "
+        f"the run would replace: {shown}. Move them elsewhere, or choose another {key}."
+    )
 
 
 @contextmanager
@@ -77,7 +118,7 @@ def inventory_kept(folder: Path) -> Iterator[None]:
         yield
         return
     foreign = foreign_names(folder)
-    begin_inventory(folder)
+    begin_inventory(folder, EVERYWHERE)
     try:
         yield
     finally:
@@ -85,7 +126,7 @@ def inventory_kept(folder: Path) -> Iterator[None]:
 
 
 def own_names(folder: Path) -> list[str]:
-    """Return the files that runs wrote: those listed and unchanged; where nothing is listed, those of their names."""
+    """Return the files that runs wrote: those listed and unchanged, and of a run that goes on those where it writes."""
     foreign = set(foreign_names(folder))
     return [name for name in _own_looking(folder) if name not in foreign]
 
@@ -97,7 +138,7 @@ def foreign_names(folder: Path, of_runs_inside: bool = True) -> list[str]:
         folder: of a run, or of several.
         of_runs_inside: whether the files of each of several runs count, too.
     """
-    read, found = cache(read_inventory), []
+    read, found = cache(_read), []
     for name in _own_looking(folder):
         place, rest = _run_of(folder, name)
         if place != folder and not of_runs_inside:
@@ -110,8 +151,8 @@ def foreign_names(folder: Path, of_runs_inside: bool = True) -> list[str]:
 def may_be_own(folder: Path, name: str) -> bool:
     """Whether a file, maybe a damaged one, is one that a run wrote."""
     place, rest = _run_of(folder, name)
-    files = read_inventory(place)
-    listed = _has_place(place, rest) if files is None else rest in files
+    content = _read(place)
+    listed = rest in (content.get("files") or ()) or (_is_open(rest, content) and _has_place(place, rest))
     return is_own_name(name) and (listed or _always_own(place, rest))
 
 
@@ -148,29 +189,47 @@ def _has_place(folder: Path, name: str) -> bool:
     first, _, rest = name.partition("/")
     if RUN_OF_SEVERAL.fullmatch(first):
         return rest.startswith("predictions/") or (folder / first / "recipe.yaml").is_file()
-    if has_inventory(folder):
-        return True
-    if name == COMPARISON_FILE:
-        return any(RUN_OF_SEVERAL.fullmatch(path.parent.name) for path in folder.glob("*/recipe.yaml"))
     if name == f"{TABLE_FOLDER}/cards.csv":
         return is_replaceable(folder / name)
+    if has_inventory(folder):
+        listed = _manifest(folder / first) if first.startswith("checkpoint-") else {}
+        return not listed or rest in (*listed, MANIFEST_NAME)  # a checkpoint that is whole holds what it lists
+    if name == COMPARISON_FILE:
+        return any(RUN_OF_SEVERAL.fullmatch(path.parent.name) for path in folder.glob("*/recipe.yaml"))
     if first.startswith("checkpoint-"):
         return any(any((folder / first).glob(kind)) for kind in _SAVED)
     of_tokenizer = _OF_TOKENIZER.fullmatch(Path(name).name)
     return of_tokenizer is None or (folder / name).with_name("tokenizer_config.json").is_file()
 
 
-def _is_unchanged(folder: Path, name: str, files: Files | None) -> bool:
-    if files is None:
+def _is_unchanged(folder: Path, name: str, content: dict[str, Any]) -> bool:
+    if _is_open(name, content):
         return _has_place(folder, name)
-    path = folder / name
-    if name not in files or path.is_symlink():
+    path, facts = folder / name, (content.get("files") or {}).get(name)
+    if facts is None or path.is_symlink():
         return False
-    facts, state = files[name], path.stat()
+    state = path.stat()
     if _NOT_HASHED.fullmatch(name):
         return True
     same_size = state.st_size == facts["size"]
     return same_size and (state.st_mtime_ns == facts["mtime_ns"] or file_digest(path) == facts["blake2b"])
+
+
+def _is_open(name: str, content: dict[str, Any]) -> bool:
+    """Whether a run may have written to a place since its files were listed; one that lists nothing: anywhere."""
+    if content.get("files") is None and not content.get("writing"):
+        return True
+    return _is_at(name, content.get("writing") or ())
+
+
+def _is_at(name: str, places: Iterable[str]) -> bool:
+    first = name.partition("/")[0]
+    return any(fnmatchcase(first, place) for place in places)
+
+
+def _listed(folder: Path, names: list[str]) -> Files:
+    mine = [name for name in names if _run_of(folder, name)[0] == folder]
+    return {name: _facts(folder, name) for name in mine if not _always_own(folder, name)}
 
 
 def _facts(folder: Path, name: str) -> dict[str, Any]:
@@ -184,14 +243,29 @@ def _facts(folder: Path, name: str) -> dict[str, Any]:
 
 def _digest_of_checkpoint(path: Path) -> str | None:
     """Return the hash that a checkpoint's own list has for a file of this size; None: it has none."""
+    facts = _manifest(path.parent).get(path.name, {})
+    return facts["blake2b"] if facts.get("size") == path.stat().st_size else None
+
+
+def _manifest(checkpoint: Path) -> dict[str, Any]:
+    """Return what a checkpoint lists of its files; empty: it is not whole, or of a version without lists."""
     try:
-        facts = json.loads((path.parent / MANIFEST_NAME).read_text(encoding="utf-8"))[path.name]
-        return facts["blake2b"] if facts["size"] == path.stat().st_size else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        content = json.loads((checkpoint / MANIFEST_NAME).read_text(encoding="utf-8"))
+        return {name: {"size": facts["size"], "blake2b": facts["blake2b"]} for name, facts in content.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
-def _write(folder: Path, files: Files | None, removing: bool = False) -> None:
-    about = "Written by hf_mmtab: this folder holds a run, or several; files: what it wrote, once it is finished"
-    content = {"about": about, "files": files, "removing": removing}
+def _read(folder: Path) -> dict[str, Any]:
+    """Return what an inventory says; empty: there is none, or it cannot be read."""
+    try:
+        content = json.loads((folder / INVENTORY_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write(folder: Path, files: Files | None, **facts: Any) -> None:
+    about = "Written by hf_mmtab: this folder holds a run, or several; files: what it wrote, writing: where it writes"
+    content = {**facts, "about": about, "files": files}
     write_whole(folder / INVENTORY_FILE, json.dumps(content, indent=1) + "\n")

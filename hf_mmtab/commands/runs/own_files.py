@@ -11,7 +11,15 @@ from ...files import read_json
 from ...locking import LOCK_FILE
 from ...recipes import read_recipe
 from ...tasks.checkpoints import RECIPE_FILE
-from .inventory import INVENTORY_FILE, begin_inventory, foreign_names, has_inventory, own_names
+from .inventory import (
+    EVERYWHERE,
+    INVENTORY_FILE,
+    begin_inventory,
+    foreign_names,
+    foreign_sentence,
+    has_inventory,
+    own_names,
+)
 from .own_names import CACHE_FOLDER, RECORDS, ROWS_DRAFT, RUN_OF_SEVERAL, TABLE_FOLDER, is_draft, is_own_name
 from .reads import refuse_needed
 
@@ -75,7 +83,7 @@ def remove_run(folder: Path, reads: Mapping[str, Path]) -> None:
     refuse_removal(folder, reads)
     own = own_names(folder)
     (folder / RESULT_FILE).unlink(missing_ok=True)
-    begin_inventory(folder, removing=True)
+    begin_inventory(folder, EVERYWHERE, removing=True)
     kept = _remove(folder, own)
     begin_inventory(folder)
     if kept:
@@ -157,8 +165,4 @@ def refuse_removal(folder: Path, reads: Mapping[str, Path]) -> None:
 def refuse_foreign(folder: Path, of_runs_inside: bool = True) -> None:
     """Raise a ValueError if files that a run would replace or remove are not as a run wrote them."""
     if foreign := foreign_names(folder, of_runs_inside):
-        shown = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
-        raise ValueError(
-            f"Expected output_dir {str(folder)!r} to hold what a run wrote there, found files of others, or changed "
-            f"since, that the run would replace: {shown}. Move them elsewhere, or choose another output_dir."
-        )
+        raise ValueError(foreign_sentence(folder, foreign))

@@ -49,6 +49,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
     """One encoder with one seed."""
 
     selection = ("masked_loss", False)
+    possible_metrics = ("masked_loss", "accuracy")
 
     table: PreparedTable
     windows: dict[str, WindowDataset]

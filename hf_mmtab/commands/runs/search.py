@@ -39,10 +39,11 @@ def searched(recipe: AnyRecipe, run_type: Any) -> AnyRecipe:
         return recipe
     optuna = _import_optuna()
     _check(recipe, space)
+    run_type.check_metric(recipe)
     if recipe.training.process_index == 0:
         refuse_folder(recipe)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = recipe.folder.with_name(recipe.folder.name + SUFFIX)
+    path = recipe.folder.with_name(recipe.folder.name + SUFFIX).resolve()
     known, speaks = _earlier(path, space), recipe.training.process_index == 0
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=recipe.training.seed))  # minimises
     tried: list[dict[str, Any]] = []

@@ -17,7 +17,7 @@ from ...evaluation.row_evaluation import choose_threshold
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored_rows
 from ...evaluation.unseen_values import unseen_note, unseen_values
-from ...metrics import metric_names, scores_for
+from ...metrics import metric_names, possible_metric_names, scores_for
 from ...metrics.for_trainer import first_of
 from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.collating_tabbert import TabBertCollator
@@ -80,6 +80,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
     baselines = BASELINES
     baselines_need_one_process = False  # they read the encoded rows, without a model
     without_seed = (AMOUNT,)
+    possible_metrics = possible_metric_names("single_label_classification", "regression")
 
     table: PreparedTable
     windows: dict[str, WindowDataset]

@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -26,8 +27,8 @@ from ...training.soup import Soup
 from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
-from .folder import publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
-from .inventory import has_inventory, inventory_kept, read_inventory, write_inventory
+from .folder import check_metric, publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
+from .inventory import announce, has_inventory, inventory_kept, read_inventory, write_inventory
 from .own_files import remove_folder
 from .own_names import CACHE_FOLDER
 from .recipe import Recipe
@@ -48,6 +49,7 @@ class Run(ABC, Generic[AnyRecipe]):
 
     Attributes:
         processor: of the data, saved beside the model; set by `prepare`.
+        possible_metrics: that evaluations of this kind of run give with some labels.
         selection: the metric by which the best checkpoint is kept, and whether more of it is better; set by `prepare`.
         known_metrics: that an evaluation gives; None: any.
         notes: what a reader of the numbers must know.
@@ -58,6 +60,7 @@ class Run(ABC, Generic[AnyRecipe]):
 
     trainer_type: type[MMTabTrainer] = MMTabTrainer
     selection: tuple[str, bool] = ("loss", False)
+    possible_metrics: Collection[str] = ()
 
     def __init__(self, recipe: AnyRecipe, is_reference: bool = True) -> None:
         self.recipe, self.is_reference = recipe, is_reference
@@ -67,6 +70,11 @@ class Run(ABC, Generic[AnyRecipe]):
         self.config: Any = None
         self.scored: dict[str, ScoredRows] = {}
         self.soup: Soup | None = None
+
+    @classmethod
+    def check_metric(cls, recipe: Recipe) -> None:
+        """Raise a ValueError, before any data is read, for a `metric_for_best_model` that no labels have."""
+        check_metric(recipe.training, cls.possible_metrics, "which this kind of data may have", of_fields=False)
 
     def check(self) -> None:
         """Refuse what can be refused before the output folder is touched."""
@@ -152,6 +160,7 @@ def execute(run: Run) -> RunResults:
     """
     is_main_process = run.recipe.training.process_index == 0
     check_training(run.recipe)
+    run.check_metric(run.recipe)
     model = run.recipe.model
     starts = [getattr(model, name, None) for name in ("pretrained", "text_model", "image_model")]
     with damage_named(run.recipe.folder, run.recipe.shared, *starts):
@@ -205,6 +214,7 @@ def _execute(run: Run) -> RunResults:
     run.adjust(trainer)
     checkpoint = last_complete_checkpoint(folder)
     if checkpoint is not None and speaks:
+        announce(folder, Path(checkpoint).name)
         record_files(checkpoint)
     begun = time.time()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -213,6 +223,8 @@ def _execute(run: Run) -> RunResults:
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.average(trainer)
     run.calibrate(trainer)
+    if speaks:
+        announce(folder, "*")
     trainer.save_model(_internal_call=True)  # `_internal_call`: no push before everything is written
     trainer.save_state()
     results = RunResults(
@@ -236,12 +248,14 @@ def _execute(run: Run) -> RunResults:
 
 
 def _trainer(run: Run, model: Any) -> MMTabTrainer:
-    return run.trainer_type(
+    trainer = run.trainer_type(
         model=model,
         args=run.recipe.training,
         processing_class=run.processor,  # saved beside the weights of every checkpoint
         **run.trainer_arguments(model),
     )
+    trainer.before_checkpoint = partial(announce, run.recipe.folder)
+    return trainer
 
 
 def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:

@@ -122,7 +122,7 @@ def encode_table(
     earlier = 0
     if state is not None:
         plan = processor.plan
-        dataset, earlier = with_history(dataset, Path(state), [*plan.columns], processor.fingerprint)
+        dataset, earlier = with_history(dataset, Path(state), [*plan.columns], processor.fingerprint, plan.time)
     rows = prepare_rows(dataset, processor, folder / "rows", ALL_ROWS, label=[])
     return EncodedTable(rows, dataset, processor, skipped, earlier)
 

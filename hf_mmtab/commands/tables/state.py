@@ -3,17 +3,21 @@
 from pathlib import Path
 
 import datasets
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from transformers.utils import logging
 
 from ...files import whole_file
+
+logger = logging.get_logger(__name__)
 
 STATE_FILE = "history.parquet"
 FINGERPRINT = b"hf_mmtab_processor"
 
 
 def with_history(
-    new: datasets.Dataset, folder: Path, columns: list[str], fingerprint: str
+    new: datasets.Dataset, folder: Path, columns: list[str], fingerprint: str, time: str | None
 ) -> tuple[datasets.Dataset, int]:
     """Return the rows of earlier calls and, behind them, the new ones; and how many earlier ones there are.
 
@@ -22,9 +26,10 @@ def with_history(
         folder: of the state; absent or empty before the first call.
         columns: that the processor reads.
         fingerprint: of the processor.
+        time: column; None: the rows have no times.
 
     Raises:
-        ValueError: if the state is damaged or another model's, or the new rows are of other types.
+        ValueError: if the state is damaged or another model's, has the new rows already, or they are of other types.
     """
     file = folder / STATE_FILE
     kept = new.select_columns([name for name in dict.fromkeys(columns) if name in new.column_names])
@@ -51,12 +56,33 @@ def with_history(
             f"Expected new rows with the columns and types of those in {str(file)!r}, found others ({error}). Give "
             "them as the earlier ones were given."
         ) from error
+    _refuse_known(rows, earlier, folder, time)
     return datasets.concatenate_datasets([earlier, rows]), len(earlier)
+
+
+def _refuse_known(rows: datasets.Dataset, earlier: datasets.Dataset, folder: Path, time: str | None) -> None:
+    """Raise a ValueError if every new row is in the state, the same in all columns; warn if some are.
+
+    Without times one row alone may be like an earlier one, and so may some of several.
+    """
+    new, old = (pl.DataFrame(one.with_format("arrow")[:]) for one in (rows, earlier))
+    known = new.join(old.unique(), on=new.columns, how="semi", nulls_equal=True).height
+    if known == new.height and (time is not None or known > 1):
+        raise ValueError(
+            f"Expected rows that are not in {str(folder)!r} yet, found all {known} there, with the same values: an "
+            "earlier call took them, and its output has their scores. Give the rows that came since; to score these "
+            "again, give the whole table without --state."
+        )
+    if known and time is not None:
+        logger.warning(
+            f"{known} of {new.height} rows are in {str(folder)!r} already, with the same values: they count twice in "
+            "their histories from now on. Give new rows alone."
+        )
 
 
 def write_state(folder: Path, rows: datasets.Dataset, fingerprint: str) -> None:
     """Keep all rows for the next call; the file is there whole or as it was before."""
-    with whole_file(folder / STATE_FILE) as partial:
+    with whole_file((folder / STATE_FILE).resolve()) as partial:
         writer = None
         for batch in rows.with_format("arrow").iter(batch_size=65_536):
             schema = batch.schema.with_metadata({FINGERPRINT: fingerprint.encode()})

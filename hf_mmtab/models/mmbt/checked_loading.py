@@ -4,7 +4,7 @@ This file stands in both model folders, the same to the letter (a test compares 
 its checkpoints.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from logging import ERROR
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.utils import cached_file, logging
 
 logger = logging.get_logger(__name__)
@@ -70,20 +71,12 @@ class CheckedLoadingMixin:
                     f"Expected a checkpoint of model_type {expected!r} in {name}, found {kind!r}. To start from other "
                     f"pretrained weights use {cls._builder}."
                 )
-        try:
-            # what does not fit is told here
-            with nullcontext() if kwargs.get("ignore_mismatched_sizes") else without_report():
-                model, info = super().from_pretrained(  # type: ignore[misc]
-                    name, *model_args, output_loading_info=True, **kwargs
-                )
-        except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:
-            told = _misfit(cls, name, dict(kwargs))
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UnfitWeightsError(
-                told
-                or f"Expected a config.json in {name} that fits {cls.__name__}, found that building and loading "
-                f"end in {reason}. Save the model again, or copy config.json from where it came from."
-            ) from error
+        # what does not fit is told here
+        quiet = nullcontext() if kwargs.get("ignore_mismatched_sizes") else without_report()
+        with misfit_named(name, cls.__name__, lambda: _misfit(cls, name, dict(kwargs))), quiet:
+            model, info = super().from_pretrained(  # type: ignore[misc]
+                name, *model_args, output_loading_info=True, **kwargs
+            )
         missing, unknown = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
         of_a_head = [key for key in unknown if key.startswith(cls._head_prefixes)]
         foreign = [key for key in unknown if key not in of_a_head]
@@ -107,6 +100,51 @@ class CheckedLoadingMixin:
             if keys:
                 logger.warning(f"Loading {where}: {what} {_shown(keys)}.")
         return (model, info) if output_loading_info else model
+
+
+@contextmanager
+def misfit_named(name: Any, kind: str, look: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+    """Where building or loading a model fails inside a library, say that its config.json is to blame.
+
+    Args:
+        name: of the checkpoint.
+        kind: of the model.
+        look: returns a more exact sentence, or None.
+
+    Raises:
+        UnfitWeightsError: in place of the library's error.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UnfitWeightsError(
+            look()
+            or f"Expected a config.json in {name} that fits {kind}, found that building and loading end in {reason}. "
+            "Save the model again, or copy config.json from where it came from."
+        ) from error
+
+
+def refuse_unknown_names(values: Mapping[str, Any], where: str = "") -> None:
+    """Raise a ValueError for an activation or a dtype that there is not, which would fail later, without its key.
+
+    Args:
+        values: of a configuration.
+        where: put before the key.
+    """
+    for key, value in values.items():
+        if not isinstance(value, str):
+            continue
+        if key in ("dtype", "torch_dtype") and not isinstance(getattr(torch, value, None), torch.dtype):
+            expected = "a dtype of torch, such as float32"
+        elif (key.endswith("_act") or key.startswith("activation")) and value not in ACT2FN:
+            expected = f"one of {', '.join(sorted(ACT2FN))}"
+        else:
+            continue
+        raise ValueError(
+            f"Expected {where}{key} to be {expected}, found {value!r}. Correct it, or copy the config.json of the "
+            "checkpoint again."
+        )
 
 
 @contextmanager

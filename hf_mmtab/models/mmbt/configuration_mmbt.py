@@ -7,6 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .checked_loading import refuse_unknown_names
 from .travelling import TravellingMixin
 
 # `google-bert/bert-base-uncased`, whose sizes the default `text_config` has.
@@ -40,6 +41,10 @@ class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         refuse_absurd_labels(kwargs)
+        refuse_unknown_names({**vars(self), **kwargs})
+        for part in ("text_config", "image_config"):
+            if (config := getattr(self, part)) is not None:
+                refuse_unknown_names(config if isinstance(config, dict) else vars(config), f"{part}.")
         super().__post_init__(**kwargs)
 
     def validate_num_image_embeds(self) -> None:

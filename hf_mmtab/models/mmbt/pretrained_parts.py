@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file, logging
 
+from .checked_loading import misfit_named
 from .torchvision_weights import is_torchvision, load_torchvision_resnet
 
 logger = logging.get_logger(__name__)
@@ -31,7 +32,8 @@ def load_text_model(name_or_path: str) -> PreTrainedModel:
         ValueError: if other weights are missing from the checkpoint.
     """
     refuse_package_name(name_or_path)
-    return _load_whole(name_or_path, AutoConfig.from_pretrained(name_or_path))
+    with misfit_named(name_or_path, "a text model"):
+        return _load_whole(name_or_path, AutoConfig.from_pretrained(name_or_path))
 
 
 def load_image_model(name_or_path: str) -> PreTrainedModel:
@@ -43,8 +45,9 @@ def load_image_model(name_or_path: str) -> PreTrainedModel:
     refuse_package_name(name_or_path)
     if is_torchvision(name_or_path):
         return load_torchvision_resnet(name_or_path)
-    config = AutoConfig.from_pretrained(name_or_path)
-    return _load_whole(name_or_path, getattr(config, "vision_config", config))
+    with misfit_named(name_or_path, "an image model"):
+        config = AutoConfig.from_pretrained(name_or_path)
+        return _load_whole(name_or_path, getattr(config, "vision_config", config))
 
 
 def _load_whole(name_or_path: str, config: PreTrainedConfig) -> PreTrainedModel:

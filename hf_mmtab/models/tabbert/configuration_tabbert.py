@@ -7,6 +7,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
+from .checked_loading import refuse_unknown_names
 from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, TabBertHeadConfig, parts_of
 from .id_ranges import require_columns
 from .travelling import TravellingMixin
@@ -96,6 +97,7 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
         labels = kwargs.get("num_labels") or 0
         if not isinstance(labels, int) or labels > MOST_LABELS:  # a name is made up for each
             raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {labels!r}.")
+        refuse_unknown_names({**vars(self), **kwargs})
         super().__post_init__(**kwargs)
 
     def _travels_as(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
+from .checked_loading import refuse_unknown_names
 from .configuration_tabbert import MOST_LAYERS, MOST_UNITS
 from .id_ranges import require_columns
 from .travelling import TravellingMixin
@@ -41,6 +42,10 @@ class TabGPT2Config(TravellingMixin, GPT2Config):
     sep_token_id: int | None = 2
     mask_token_id: int | None = 3
     processor_fingerprint: str | None = None  # of the processor whose ids the weights belong to
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        refuse_unknown_names({**vars(self), **kwargs})
+        super().__post_init__(**kwargs)
 
     def _travels_as(self) -> dict[str, str]:
         return {"AutoConfig": "TabGPT2Config", "AutoModelForCausalLM": "TabGPT2LMHeadModel"}
