@@ -50,8 +50,13 @@ class TabBertHeadArguments(ModelArguments):
     statistics: list[str] = key(
         ["auto"],
         "Which statistics of the past boosted, fusion and heads with row_inputs: statistics read: names, patterns such "
-        "as 'user: *surprise*', or groups (category, row, lately, usual, rhythm, values, numbers). Default auto: all "
-        "of them.",
+        "as 'user: *surprise*', or groups (category, row, lately, usual, labels, rhythm, values, numbers). Default "
+        "auto: all of them.",
+    )
+    label_lag: str | None = key(
+        None,
+        "How long after its row a label is known, such as 7 days: older labels are then statistics, too (how many, and "
+        "their mean, of the entity and of each value). Such rates drift. Default: labels are no statistic.",
     )
     statistics_hidden_size: int = key(64, "Width in which a neural head reads statistics.", least=1)
     fusion_folds: int = key(

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoConfig
+from transformers.utils import logging
 
 from ..arguments import TabBertHeadArguments, TableDataArguments
 from ..data.encoded_rows import SPLITS, EncodedRows
@@ -20,8 +21,10 @@ from ..models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
-from ..statistics import RowStatistics, read_columns
+from ..statistics import OldLabels, RowStatistics, read_columns, seconds_of
 from .table import PreparedTable
+
+logger = logging.get_logger(__name__)
 
 HEADS: dict[str, type[TabBertWindowModel]] = {
     "lstm": TabBertLstmForSequenceClassification,
@@ -89,17 +92,46 @@ def reads_statistics(arguments: TabBertHeadArguments) -> bool:
     return arguments.architecture in ("boosted", "fusion") or "statistics" in arguments.row_inputs
 
 
-def fit_statistics(arguments: TabBertHeadArguments, table: PreparedTable, train: WindowDataset) -> None:
+def old_labels(data: TableDataArguments, arguments: TabBertHeadArguments, table: PreparedTable) -> OldLabels | None:
+    """Return which labels are statistics of later rows; None: none, the recipe says no `label_lag`.
+
+    Raises:
+        ValueError: if `label_lag` is no duration, or the rows have no time.
+    """
+    if arguments.label_lag is None:
+        return None
+    plan = table.processor.plan
+    if plan.time is None:
+        raise ValueError(
+            "Expected a time column beside label_lag, found none in the column plan. Name it with time_column, or "
+            "leave label_lag out."
+        )
+    logger.warning(
+        f"Labels older than {arguments.label_lag} are statistics: their rates drift, as fraud does, and a new table "
+        "needs its own old labels. Compare on later rows with a run without label_lag."
+    )
+    return OldLabels(seconds_of(arguments.label_lag), data.label_columns or list(plan.label), table.rows.label_names)
+
+
+def fit_statistics(
+    arguments: TabBertHeadArguments, table: PreparedTable, train: WindowDataset, labels: OldLabels | None = None
+) -> None:
     """Fit the statistics that a head reads on the rows that training windows are judged on; the processor keeps them.
+
+    Args:
+        arguments: which statistics.
+        table: with the processor.
+        train: training windows.
+        labels: that are statistics too.
 
     Raises:
         ValueError: if a name or pattern fits none.
     """
     training = np.zeros(len(table.rows), dtype=bool)
     training[judged_rows(train).row] = True
-    columns = read_columns(table.dataset, table.rows, table.processor.plan)
+    columns = read_columns(table.dataset, table.rows, table.processor.plan, labels)
     chosen = "auto" if arguments.statistics == [AUTO] else arguments.statistics
-    table.processor.statistics = RowStatistics.fit(columns, training, chosen).to_dict()
+    table.processor.statistics = RowStatistics.fit(columns, training, chosen, labels).to_dict()
 
 
 def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray]:
@@ -121,7 +153,8 @@ def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray
                 "tabbert_statistics.json from the output_dir of the run that made the model."
             )
         fitted = RowStatistics.from_dict(table.processor.statistics)
-        found["statistics"] = fitted.table(read_columns(table.dataset, table.rows, table.processor.plan))
+        columns = read_columns(table.dataset, table.rows, table.processor.plan, fitted.old_labels)
+        found["statistics"] = fitted.table(columns)
     return found
 
 

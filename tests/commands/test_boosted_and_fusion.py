@@ -4,6 +4,7 @@ import builtins
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import datasets
@@ -15,6 +16,7 @@ import torch
 import yaml
 from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification, pipeline
+from transformers.utils import logging
 
 from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
 from hf_mmtab.commands.finetune import main
@@ -215,6 +217,74 @@ def test_embed_writes_the_statistics_that_a_model_reads(run, folder, tmp_path):
     names = json.loads((run / "config.json").read_text())["statistics"]
     assert found.column_names == ["who", "card", "when", "row", *(f"statistic: {name}" for name in names)]
     assert found["statistic: who/card: rows before"].to_pylist()[:3] == [0, 1, 2]
+
+
+@pytest.fixture(scope="module", params=["boosted", "joint"])
+def lagged(request, folder):
+    """A run whose statistics are of old labels too, some of which are unknown."""
+    table = polars.read_csv(folder / "payments.csv").sort("when", maintain_order=True)
+    unknown = polars.int_range(polars.len()) % 7 == 3
+    table = table.with_columns(odd=polars.when(~unknown).then(polars.col("odd")))
+    table.write_csv(folder / "lagged.csv")
+    out = folder / f"lagged_{request.param}"
+    arguments = ["--data", str(folder / "lagged.csv"), "--label_lag", "2 days", "--statistics", "[labels, rhythm]"]
+    main([str(folder / f"{request.param}.yaml"), *arguments, "--output_dir", str(out)])
+    return out
+
+
+def scored(run, table, tmp_path, name, *more):
+    table.write_csv(tmp_path / f"{name}.csv")
+    predict.main([str(run), str(tmp_path / f"{name}.csv"), str(tmp_path / f"{name}.parquet"), *more])
+    return pq.read_table(tmp_path / f"{name}.parquet").sort_by("row")["probability_yes"].to_numpy()
+
+
+def test_old_labels_are_read_wherever_a_table_is_scored(lagged, folder, tmp_path, caplog):
+    table = polars.read_csv(folder / "lagged.csv")
+    whole = scored(lagged, table, tmp_path, "whole")
+    own = ScoredRows.load(lagged / "predictions" / "test.parquet")
+    rows = pq.read_table(lagged / "predictions" / "test.parquet")["row"].to_numpy()
+    np.testing.assert_allclose(whole[rows], own.scores, atol=1e-5)
+    # the last two days' labels move nothing; older ones do; without any label the command says so
+    when = table["when"].str.to_datetime("%Y-%m-%d %H:%M")
+    recent = (when > when.max() - timedelta(days=2)).to_numpy()
+    emptied = table.with_columns(odd=polars.when(~polars.Series(recent)).then(polars.col("odd")))
+    np.testing.assert_array_equal(scored(lagged, emptied, tmp_path, "recent"), whole)
+    assert "takes all of them as unknown" not in caplog.text
+    logging.warning_once.cache_clear()
+    without = scored(lagged, table.drop("odd"), tmp_path, "without")
+    assert "The table has no column 'odd'" in caplog.text and "takes all of them as unknown" in caplog.text
+    assert np.abs(without - whole).max() > 1e-3
+    empty = table.with_columns(odd=polars.lit(None, dtype=polars.String))
+    np.testing.assert_array_equal(scored(lagged, empty, tmp_path, "empty"), without)
+    embed.main([str(lagged), str(folder / "lagged.csv"), str(tmp_path / "s.parquet"), "--what", "statistics"])
+    known = pq.read_table(tmp_path / "s.parquet").sort_by("row")["statistic: yes: known labels at this shop"]
+    first = (when < when.min() + timedelta(days=2)).to_numpy()
+    assert not known.to_numpy()[first].any() and known.to_numpy()[~first].mean() > 5
+
+
+def test_a_state_keeps_labels(lagged, folder, tmp_path):
+    table = polars.read_csv(folder / "lagged.csv")
+    whole = scored(lagged, table, tmp_path, "whole")
+    state = ("--state", str(tmp_path / "state"))
+    found = [scored(lagged, table[:900], tmp_path, "first", *state)]
+    found.append(scored(lagged, table[900:910].drop("odd"), tmp_path, "second", *state))
+    empty = table[910:].with_columns(odd=polars.lit(None, dtype=polars.String))
+    found.append(scored(lagged, empty, tmp_path, "third", *state))
+    when = table["when"].str.to_datetime("%Y-%m-%d %H:%M")
+    same = (when < when[900] + timedelta(days=2)).to_numpy()
+    assert same[910:].any()
+    np.testing.assert_allclose(np.concatenate(found)[same], whole[same], atol=1e-5)
+
+
+def test_a_lag_without_a_time_column_or_with_another_unit_is_refused(folder, tmp_path):
+    def refused(*more):
+        main([str(folder / "boosted.yaml"), "--output_dir", str(tmp_path / "refused"), *more])
+
+    with pytest.raises(ValueError, match="Expected label_lag as a number above 0 and a unit"):
+        refused("--label_lag", "7 moons")
+    plan = {**PLAN, "time": None, "fields": {"shop": {}, "amount": {"kind": "numeric"}}}
+    with pytest.raises(ValueError, match="Expected a time column beside label_lag"):
+        refused("--label_lag", "7 days", "--plan", yaml.safe_dump(plan, default_flow_style=True))
 
 
 def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers(folder):

@@ -20,6 +20,7 @@ from ...metrics import metric_names, scores_for
 from ...metrics.for_trainer import first_of
 from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...statistics import OldLabels
 from ...table_baselines import BASELINES, TableBaselines
 from ...table_baselines.running import AMOUNT
 from ...tasks import PreparedTable
@@ -31,6 +32,7 @@ from ...tasks.table_heads import (
     beside_ids,
     fit_statistics,
     head_model,
+    old_labels,
     reads_statistics,
 )
 from ...tasks.table_labels import (
@@ -157,7 +159,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if not reads_statistics(model):
             self.processor.statistics, known = None, {}
         elif "statistics" not in known:
-            fit_statistics(model, self.table, self.windows["train"])
+            fit_statistics(model, self.table, self.windows["train"], self.old_labels)
             known = beside_ids(self.table, statistics=True, times=False)
         if model.architecture == "fusion" or "windowed_surprise" in model.row_inputs:
             known["times"] = self.table.rows.time
@@ -302,8 +304,13 @@ class HeadRun(ComparedRun[HeadRecipe]):
         return labels_of(self.windows["train"])
 
     @cached_property
+    def old_labels(self) -> OldLabels | None:
+        """Labels that are statistics of later rows."""
+        return old_labels(self.recipe.data, self.recipe.model, self.table)
+
+    @cached_property
     def _baselines(self) -> TableBaselines:
-        return TableBaselines(self.table, self.windows)
+        return TableBaselines(self.table, self.windows, old_labels=self.old_labels)
 
     def fit_baseline(self, name: str, seed: int) -> dict[str, ScoredRows]:
         """Fit the amount or boosted trees."""

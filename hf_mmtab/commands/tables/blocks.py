@@ -122,7 +122,10 @@ def encode_table(
     earlier = 0
     if state is not None:
         plan = processor.plan
-        dataset, earlier = with_history(dataset, Path(state), [*plan.columns], processor.fingerprint)
+        old = (processor.statistics or {}).get("old_labels") or {"columns": []}  # labels that are statistics
+        dataset, earlier = with_history(
+            dataset, Path(state), [*plan.columns], processor.fingerprint, optional=old["columns"]
+        )
     rows = prepare_rows(dataset, processor, folder / "rows", ALL_ROWS, label=[])
     return EncodedTable(rows, dataset, processor, skipped, earlier)
 
