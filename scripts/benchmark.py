@@ -1,7 +1,7 @@
 """Measure the package: `python scripts/benchmark.py NAME`.
 
-`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune, tabular-statistics, precision or serving: a
-module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
+`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune, tabular-labels, tabular-statistics, precision
+or serving: a module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
 """
 
 import importlib
@@ -14,6 +14,7 @@ BENCHMARKS = (
     "tabular-prep",
     "tabular-pretrain",
     "tabular-finetune",
+    "tabular-labels",
     "tabular-statistics",
     "precision",
     "serving",

@@ -90,6 +90,11 @@ class TableRunArguments(FinetuningArguments, UnknownArguments):
         "After sampling or class weights, bring probabilities back to how often each class occurs in "
         "training (cross_entropy only). It is written into the classifier's bias.",
     )
+    label_share: float = key(
+        1.0,
+        "Share of the training labels that are used: those of whole histories (of days, where there are fewer than 50 "
+        "histories), drawn by split_seed, positive ones as often as others. The rest counts as unknown.",
+    )
     resample_by: Literal["auto", "entity", "day", "row"] = key(
         "auto", "What they draw: whole histories or days (auto: whichever are fewer), or single rows."
     )
@@ -100,5 +105,6 @@ class TableRunArguments(FinetuningArguments, UnknownArguments):
                 f"upsample_positives must be between 0 and 1, the share of positives in an epoch, got "
                 f"{self.upsample_positives}."
             )
-        if not 0 < self.negatives_per_epoch <= 1:
-            raise ValueError(f"negatives_per_epoch must be above 0 and at most 1, got {self.negatives_per_epoch}.")
+        for name in ("negatives_per_epoch", "label_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}.")

@@ -54,7 +54,11 @@ class PlanArguments:
 class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
     """A table of events: which rows, which columns, how it is split and cut into windows."""
 
-    simulate: dict | None = key(None, "simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0).")
+    simulate: dict | None = key(
+        None,
+        "simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0), version (1; in 2 no popular shop "
+        "gives the first payment of a fraud away).",
+    )
     entities: list[str] = key([], "Keep only rows whose first entity column is one of these (--user_ids).")
     split: Literal["time", "entity", "paper"] = key(
         "time",

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import logging as python_logging
 import subprocess
 import sys
 from datetime import timedelta
@@ -238,7 +239,8 @@ def scored(run, table, tmp_path, name, *more):
     return pq.read_table(tmp_path / f"{name}.parquet").sort_by("row")["probability_yes"].to_numpy()
 
 
-def test_old_labels_are_read_wherever_a_table_is_scored(lagged, folder, tmp_path, caplog):
+def test_old_labels_are_read_wherever_a_table_is_scored(lagged, folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(python_logging.getLogger("hf_mmtab"), "propagate", True)
     table = polars.read_csv(folder / "lagged.csv")
     whole = scored(lagged, table, tmp_path, "whole")
     own = ScoredRows.load(lagged / "predictions" / "test.parquet")

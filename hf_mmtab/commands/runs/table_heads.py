@@ -41,6 +41,7 @@ from ...tasks.table_labels import (
     correct_bias,
     count_positive,
     epoch_sampler,
+    share_of_labels,
     start_bias,
     with_labels,
 )
@@ -82,6 +83,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     table: PreparedTable
     windows: dict[str, WindowDataset]
+    training_windows: WindowDataset  # those without a label too: values are counted in them
     shares: Any = None
     inputs: dict[str, Any] | None = None
     sampler: ImbalanceSampler | None = None
@@ -148,8 +150,13 @@ class HeadRun(ComparedRun[HeadRecipe]):
             data.eval_stride = apart
         folder = recipe.shared_folder / TABLE_FOLDER
         self.table = task.prepare(data, folder, recipe.model.pretrained, needs_label=True)
+        if recipe.run.label_share < 1:
+            if recipe.model.label_lag is not None or data.split == "paper":
+                beside = "split: paper, whose windows overlap" if data.split == "paper" else "label_lag"
+                raise ValueError(f"Expected no {beside} beside label_share, which hides labels. Remove one of them.")
+            self.table.rows = share_of_labels(self.table.rows, recipe.run.label_share, data.split_seed)
         windows = {split: task.windows(data, self.table.rows, split, label) for split in ("train", *EVALUATED)}
-        self.windows = with_labels(windows)
+        self.windows, self.training_windows = with_labels(windows), windows["train"]
         self.processor = self.table.processor
 
     def read_beside(self) -> None:
@@ -159,7 +166,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if not reads_statistics(model):
             self.processor.statistics, known = None, {}
         elif "statistics" not in known:
-            fit_statistics(model, self.table, self.windows["train"], self.old_labels)
+            fit_statistics(model, self.table, self.training_windows, self.old_labels)
             known = beside_ids(self.table, statistics=True, times=False)
         if model.architecture == "fusion" or "windowed_surprise" in model.row_inputs:
             known["times"] = self.table.rows.time
