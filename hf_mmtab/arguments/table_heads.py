@@ -39,6 +39,12 @@ class TabBertHeadArguments(ModelArguments):
         least=0,
         most=1,
     )
+    auxiliary_next_row: float = key(
+        0.0,
+        "Where the encoder thaws (`freeze`): weight of the mean next-row loss of a cell beside the head's loss, so "
+        "that it does not forget what it was pretrained for. For an encoder with next_row; 0: none.",
+        least=0,
+    )
     row_inputs: list[Literal["auto", "states", "surprise", "both", "windowed_surprise", "statistics"]] = key(
         ["auto"],
         "What a neural head gets of each row, one or several: the encoder's states; surprise, a few numbers that say "

@@ -36,7 +36,7 @@ HEADS: dict[str, type[TabBertWindowModel]] = {
 }
 WITHOUT_ENCODER = ("raw_lstm", "boosted")
 # What an encoder's configuration says and a head on raw cells does not have.
-NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "fusion": None, "trees": None}
+NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "fusion": None, "trees": None, "auxiliary_next_row": 0.0}
 LEARNED_FROM = 100_000  # training rows, from which the scale of statistics is taken
 AUTO = "auto"
 ROWS_PER_BATCH = 262_144
@@ -66,6 +66,7 @@ def head_model(
         named = [name for name in arguments.row_inputs if name != AUTO]
         settings["row_inputs"] = named[0] if len(named) == 1 else named
         settings["statistics_hidden_size"] = arguments.statistics_hidden_size
+        settings["auxiliary_next_row"] = arguments.auxiliary_next_row
         if head is TabBertFusionForSequenceClassification:
             settings["fusion"] = {}
         assert arguments.pretrained is not None  # `check_pretrained` has refused it

@@ -35,6 +35,7 @@ def arguments_of(model: str, share: float, seed: int, options: argparse.Namespac
     if model != "pretrained":
         return [*found, "--architecture", model, "--pretrained", options.pretrained]
     own = [("--row_inputs", options.row_inputs), ("--freeze", options.freeze)]
+    own += [("--feature_cache_dir", str(Path(options.out, "_features")))]  # what a frozen encoder gives is the same
     return [*found, "--pretrained", options.pretrained, *(word for key in own if key[1] for word in key)]
 
 
@@ -50,7 +51,7 @@ def run(model: str, share: float, seed: int, options: argparse.Namespace, rest: 
             return None
         if done.returncode:
             raise RuntimeError(f"{model} with {share:.0%} of the labels failed:\n{done.stderr[-2000:]}")
-        for large in ("_table", "_features", "report"):
+        for large in ("_table", "report"):
             shutil.rmtree(folder / large, ignore_errors=True)
     return json.loads(results.read_text(encoding="utf-8"))
 

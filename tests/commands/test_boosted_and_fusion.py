@@ -289,6 +289,31 @@ def test_a_lag_without_a_time_column_or_with_another_unit_is_refused(folder, tmp
         refused("--label_lag", "7 days", "--plan", yaml.safe_dump(plan, default_flow_style=True))
 
 
+def test_a_thawed_encoder_learns_with_an_auxiliary_loss(folder, tmp_path):
+    recipe = [str(folder / "joint.yaml"), "--row_inputs", "surprise", "--statistics", "auto", "--bootstrap", "0"]
+    thaws = ["--freeze", "{encoder: 1 epoch}", "--num_train_epochs", "2"]
+    weights = {}
+    for name, own in {"with": ["--auxiliary_next_row", "5.0"], "without": []}.items():
+        main([*recipe, *thaws, *own, "--output_dir", str(tmp_path / name)])
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / name)
+        weights[name] = model.model.row_encoder.encoder.layer[0].output.dense.weight
+        assert model.config.auxiliary_next_row == (5.0 if own else 0.0)
+    assert not torch.allclose(weights["with"], weights["without"])
+    score = pipeline("tabular-sequence-classification", model=str(tmp_path / "with"))
+    table = polars.read_csv(folder / "payments.csv", try_parse_dates=True)
+    assert score(table.filter((polars.col("who") == "w3") & (polars.col("card") == 1)).sort("when"))["score"] > 0
+    auxiliary = [*recipe, "--output_dir", str(tmp_path / "refused"), "--auxiliary_next_row", "0.1"]
+    with pytest.raises(ValueError, match="Expected an encoder that thaws beside auxiliary_next_row"):
+        main(auxiliary)
+    with pytest.raises(
+        ValueError, match=r"own loss beside auxiliary_next_row, found loss: model and class_weights: \[1"
+    ):
+        main([*auxiliary, *thaws, "--class_weights", "[1.0, 2.0]"])
+    raw = {"architecture": "raw_lstm", "auxiliary_next_row": 0.1, "output_dir": str(tmp_path / "raw")}
+    with pytest.raises(ValueError, match="beside auxiliary_next_row, found architecture raw_lstm, which has none"):
+        main([write_recipe(tmp_path, "raw", data=str(folder / "payments.csv"), **raw)])
+
+
 def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers(folder):
     if not (folder / "fusion").is_dir():
         main([str(folder / "fusion.yaml"), "--output_dir", str(folder / "fusion")])

@@ -49,10 +49,10 @@ from ...training import MMTabTrainer
 from ...training.imbalance import ImbalanceSampler
 from ..console import counted, parameters
 from .compared import ComparedRun
-from .folder import leave_out_absent_parts
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
+from .head_freezing import choose_freezing
 from .head_inputs import choose_inputs, inputs_note
-from .own_names import CACHE_FOLDER, TABLE_FOLDER
+from .own_names import TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
 from .table_facts import table_facts
@@ -115,7 +115,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         recipe = self.recipe
         model: Any = head_model(recipe.data, recipe.model, self.table, self.windows["train"])
         self.config = model.config
-        self._choose_freezing(model)
+        choose_freezing(self, model)
         choose_loss(recipe)
         self.known_metrics = metric_names(model.config.problem_type, model.config.id2label)
         if model.config.problem_type == "regression":
@@ -172,15 +172,6 @@ class HeadRun(ComparedRun[HeadRecipe]):
             known["times"] = self.table.rows.time
         for found in self.windows.values():
             found.beside = known
-
-    def _choose_freezing(self, model: Any) -> None:
-        """Keep a pretrained encoder frozen unless the recipe says when it thaws; share its outputs between runs."""
-        recipe, training = self.recipe, self.recipe.training
-        if training.freeze is None and "encoder" in model.freezable_modules:
-            training.freeze = {"encoder": "forever"}
-        leave_out_absent_parts(recipe, HEAD_PARTS, model, self.is_reference)
-        if recipe.shared is not None and training.feature_cache_dir is None:
-            training.feature_cache_dir = str(recipe.shared / CACHE_FOLDER)
 
     def describe(self, model: Any) -> str:
         """Return rows, windows, the model, what leaks, and what an epoch draws."""
