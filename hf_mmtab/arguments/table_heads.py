@@ -56,8 +56,14 @@ class TabBertHeadArguments(ModelArguments):
     statistics: list[str] = key(
         ["auto"],
         "Which statistics of the past boosted, fusion and heads with row_inputs: statistics read: names, patterns such "
-        "as 'user: *surprise*', or groups (category, row, lately, usual, labels, rhythm, values, numbers). Default "
-        "auto: all of them.",
+        "as 'user: *surprise*', or groups (category, row, orderings, lately, usual, labels, rhythm, values, numbers). "
+        "Default auto: all of them.",
+    )
+    orderings: dict | None = key(
+        None,
+        "Name → folder of an encoder that was pretrained with next_row and other entity_columns, such as {merchant: "
+        "outputs/merchant_pretrain}: how unexpected a row is among the rows of its merchant is then a statistic. "
+        "`predict` and `eval_checkpoint` read it, pipelines do not.",
     )
     label_lag: str | None = key(
         None,

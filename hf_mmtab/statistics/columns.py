@@ -40,6 +40,7 @@ class TableColumns:
         native: those of `categories` that enter as codes → `(rows,)` float64, NaN where training never met the value.
         crowded: those of `categories` that have too many values to speak of the state of each.
         labels: name of the target → `(rows,)` float64, 1 and 0 for a class, NaN where unknown; see `OldLabels`.
+        ordered: how unexpected rows are in other orders, `(rows,)` each; see `commands.tables.orderings`.
         label_lag: seconds after which a label is known; None: labels are no statistic.
     """
 
@@ -56,6 +57,7 @@ class TableColumns:
     native: dict[str, np.ndarray] = field(default_factory=dict)
     crowded: frozenset[str] = frozenset()
     labels: dict[str, np.ndarray] = field(default_factory=dict)
+    ordered: dict[str, np.ndarray] = field(default_factory=dict)
     label_lag: float | None = None
 
     def __len__(self) -> int:
@@ -68,7 +70,7 @@ class TableColumns:
 
     def take(self, rows: np.ndarray) -> "TableColumns":
         """Return some of the rows."""
-        by_row = ("numbers", "categories", "histories", "numbered", "shares", "native", "labels")
+        by_row = ("numbers", "categories", "histories", "numbered", "shares", "native", "labels", "ordered")
         taken: dict[str, Any] = {
             name: {key: values[rows] for key, values in getattr(self, name).items()} for name in by_row
         }

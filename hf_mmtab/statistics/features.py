@@ -20,9 +20,10 @@ MOST_COUNTED = 100
 # Of a row: the codes of its categories, and its numbers. Of its past: what all histories had lately, what they usually
 # have, and how dense and how unlike in values and numbers its own history was; labels that are old enough to be known.
 OF_A_ROW = ("category", "row")
+OF_ORDERINGS = "orderings"  # how unexpected a row is among those of its merchant, its destination
 OF_THE_PAST = ("lately", "usual", "labels", "rhythm", "values", "numbers")
-GROUPS = (*OF_A_ROW, *OF_THE_PAST)
-OF_ALL_HISTORIES = ("lately", "usual", "labels")
+GROUPS = (*OF_A_ROW, OF_ORDERINGS, *OF_THE_PAST)
+OF_ALL_HISTORIES = (OF_ORDERINGS, "lately", "usual", "labels")
 
 Feature = tuple[str, np.ndarray]
 

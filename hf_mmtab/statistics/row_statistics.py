@@ -3,14 +3,14 @@
 import fnmatch
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from .columns import EXACT_FLOAT32, MISSING, TableColumns
-from .features import GROUPS, Feature, history_features, row_features
+from .features import GROUPS, OF_ORDERINGS, Feature, history_features, row_features
 from .old_labels import OldLabels
 
 MOST_NATIVE_VALUES = 255  # a category with more values enters as the frequency of its values
@@ -37,6 +37,7 @@ class RowStatistics:
         groups: that the chosen ones lie in.
         categorical: how many of the names, the first ones, are codes of categories.
         old_labels: labels that are statistics too; None: none are.
+        orderings: orderings whose surprise is → rows of a window of their encoders.
     """
 
     rows: int
@@ -48,6 +49,7 @@ class RowStatistics:
     groups: list[str]
     categorical: int
     old_labels: OldLabels | None = None
+    orderings: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -116,7 +118,8 @@ class RowStatistics:
         if "category" in self.groups:
             yield from columns.native.items()
         past = history_features(columns, self.groups)
-        yield from chain(row_features(columns) if "row" in self.groups else (), past)
+        ordered = columns.ordered.items() if OF_ORDERINGS in self.groups else ()
+        yield from chain(row_features(columns) if "row" in self.groups else (), ordered, past)
 
     def features(self, columns: TableColumns) -> Iterator[Feature]:
         """Yield name and `(rows,)` values of each chosen statistic; a row without it has NaN."""

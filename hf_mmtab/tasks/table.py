@@ -1,7 +1,7 @@
 """Tables of events: data, processor, windows, models and collators of TabBERT."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,6 +51,8 @@ class PreparedTable:
     processor: TabBertProcessor
     skipped: list[BadRecord]
     dataset: datasets.Dataset
+    # how unexpected each row is in other orders, see `commands.tables.orderings`
+    ordered: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from ..models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
-from ..statistics import OldLabels, RowStatistics, read_columns, seconds_of
+from ..statistics import OldLabels, RowStatistics, TableColumns, read_columns, seconds_of
+from ..statistics.features import OF_ORDERINGS
 from .table import PreparedTable
 
 logger = logging.get_logger(__name__)
@@ -130,9 +131,18 @@ def fit_statistics(
     """
     training = np.zeros(len(table.rows), dtype=bool)
     training[judged_rows(train).row] = True
-    columns = read_columns(table.dataset, table.rows, table.processor.plan, labels)
+    columns = _columns(table, labels)
     chosen = "auto" if arguments.statistics == [AUTO] else arguments.statistics
-    table.processor.statistics = RowStatistics.fit(columns, training, chosen, labels).to_dict()
+    orderings = (table.processor.statistics or {}).get("orderings", {})
+    fitted = RowStatistics.fit(columns, training, chosen, labels)
+    fitted.orderings = orderings if OF_ORDERINGS in fitted.groups else {}
+    table.processor.statistics = fitted.to_dict()
+
+
+def _columns(table: Any, labels: OldLabels | None) -> TableColumns:
+    found = read_columns(table.dataset, table.rows, table.processor.plan, labels)
+    found.ordered = table.ordered
+    return found
 
 
 def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray]:
@@ -154,8 +164,7 @@ def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray
                 "tabbert_statistics.json from the output_dir of the run that made the model."
             )
         fitted = RowStatistics.from_dict(table.processor.statistics)
-        columns = read_columns(table.dataset, table.rows, table.processor.plan, fitted.old_labels)
-        found["statistics"] = fitted.table(columns)
+        found["statistics"] = fitted.table(_columns(table, fitted.old_labels))
     return found
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hf_mmtab.commands.tables.blocks import WindowCut
+from hf_mmtab.commands.tables.window_blocks import WindowCut
 from hf_mmtab.data import preparing
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.encoded_rows import SPLITS, EncodedRows

@@ -48,6 +48,7 @@ from ...tasks.table_labels import (
 from ...training import MMTabTrainer
 from ...training.imbalance import ImbalanceSampler
 from ..console import counted, parameters
+from ..tables.orderings import check_orderings_are_read, read_orderings
 from .compared import ComparedRun
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_freezing import choose_freezing
@@ -106,6 +107,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         check_baselines(self.recipe, self.table)
         check_trees(self.recipe, self.table)
         self.processor.statistics = None  # those of another head, which the encoder may have had
+        check_orderings_are_read(self)
         self.inputs = choose_inputs(self)
         self.read_beside()
         return self.start()
@@ -166,6 +168,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if not reads_statistics(model):
             self.processor.statistics, known = None, {}
         elif "statistics" not in known:
+            read_orderings(self.table, model.orderings or {})
             fit_statistics(model, self.table, self.training_windows, self.old_labels)
             known = beside_ids(self.table, statistics=True, times=False)
         if model.architecture == "fusion" or "windowed_surprise" in model.row_inputs:
