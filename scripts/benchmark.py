@@ -1,7 +1,8 @@
 """Measure the package: `python scripts/benchmark.py NAME`.
 
-`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune, tabular-labels, tabular-statistics, precision
-or serving: a module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
+`NAME` is mmbt, freeze, tabular-prep, tabular-pretrain, tabular-finetune, tabular-labels, tabular-statistics,
+first-payments, precision or serving: a module of `scripts/benchmarks/`; arguments after its name go to it (`--help`
+lists them).
 """
 
 import importlib
@@ -16,6 +17,7 @@ BENCHMARKS = (
     "tabular-finetune",
     "tabular-labels",
     "tabular-statistics",
+    "first-payments",
     "precision",
     "serving",
 )

@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
 from hf_mmtab.commands.finetune import main
+from hf_mmtab.commands.runs import head_freezing
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
 from hf_mmtab.commands.tables.orderings import read_orderings
 from hf_mmtab.commands.tables.state import STATE_FILE, with_history, write_state
@@ -292,6 +293,19 @@ def test_a_lag_without_a_time_column_or_with_another_unit_is_refused(folder, tmp
         refused("--label_lag", "7 days", "--plan", yaml.safe_dump(plan, default_flow_style=True))
 
 
+def notes_of(run):
+    return json.loads((run / "results.json").read_text())["notes"]
+
+
+def test_many_positive_labels_are_a_reason_to_thaw_and_the_console_says_how(folder, tmp_path, monkeypatch):
+    recipe = [str(folder / "joint.yaml"), "--row_inputs", "surprise", "--statistics", "auto", "--bootstrap", "0"]
+    for count in (10_000, 10):
+        monkeypatch.setattr(head_freezing, "MANY_POSITIVES", count)
+        main([*recipe, "--output_dir", str(tmp_path / str(count))])
+    said = "worth a trial to thaw it: freeze: {encoder: 2 epochs}, part_learning_rates: {encoder: 3.0e-03}."
+    assert [any(said in note for note in notes_of(tmp_path / name)) for name in ("10000", "10")] == [False, True]
+
+
 def test_a_thawed_encoder_learns_with_an_auxiliary_loss(folder, tmp_path):
     recipe = [str(folder / "joint.yaml"), "--row_inputs", "surprise", "--statistics", "auto", "--bootstrap", "0"]
     thaws = ["--freeze", "{encoder: 1 epoch}", "--num_train_epochs", "2"]
@@ -305,6 +319,7 @@ def test_a_thawed_encoder_learns_with_an_auxiliary_loss(folder, tmp_path):
     score = pipeline("tabular-sequence-classification", model=str(tmp_path / "with"))
     table = polars.read_csv(folder / "payments.csv", try_parse_dates=True)
     assert score(table.filter((polars.col("who") == "w3") & (polars.col("card") == 1)).sort("when"))["score"] > 0
+    assert not any("worth a trial" in note for note in notes_of(tmp_path / "with"))
     auxiliary = [*recipe, "--output_dir", str(tmp_path / "refused"), "--auxiliary_next_row", "0.1"]
     with pytest.raises(ValueError, match="Expected an encoder that thaws beside auxiliary_next_row"):
         main(auxiliary)

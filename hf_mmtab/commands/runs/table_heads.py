@@ -117,7 +117,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         recipe = self.recipe
         model: Any = head_model(recipe.data, recipe.model, self.table, self.windows["train"])
         self.config = model.config
-        choose_freezing(self, model)
+        freezing = choose_freezing(self, model)
         choose_loss(recipe)
         self.known_metrics = metric_names(model.config.problem_type, model.config.id2label)
         if model.config.problem_type == "regression":
@@ -127,7 +127,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.sampler = epoch_sampler(recipe.run, self.windows["train"], recipe.training.seed)
         self.leaks = {split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
-        self.notes += inputs_note(self.inputs)
+        self.notes += [*inputs_note(self.inputs), *freezing]
         if recipe.model.pretrained is not None:
             before = recipe_of(recipe.model.pretrained)
             self.notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)
