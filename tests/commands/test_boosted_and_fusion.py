@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification, pipeline
 from transformers.utils import logging
 
-from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain
+from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain, push_to_hub
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs import head_freezing
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
@@ -421,6 +421,18 @@ def read_table_of(folder, tmp_path):
     task = get_task("table", TableTask)
     data = data_arguments(recipe_of(str(folder / "encoder")), task, str(folder / "payments.csv"), "raise")
     return task.prepare(data, tmp_path / "table", str(folder / "encoder"))
+
+
+def test_the_encoder_of_an_ordering_is_a_file_of_the_run(folder, by_shop, tmp_path, capsys):
+    out = tmp_path / "run"
+    own = ["--orderings", f"{{shop: {by_shop}}}", "--statistics", "orderings", "--bootstrap", "0"]
+    command = [str(folder / "boosted.yaml"), "--output_dir", str(out)]
+    main([*command, *own])
+    push_to_hub.main([str(out), "me/run", "--dry_run"])
+    told = capsys.readouterr().out
+    assert "ordering_shop/model.safetensors" in told and "ordering_shop/preprocessor_config.json" in told
+    main([*command, "--bootstrap", "0", "--overwrite", "true"])
+    assert not (out / "ordering_shop").exists() and (out / "results.json").is_file()
 
 
 def test_orderings_that_cannot_be_are_refused(folder, by_shop, tmp_path):
