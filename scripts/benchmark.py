@@ -1,6 +1,7 @@
 """Measure the package: `python scripts/benchmark.py NAME`.
 
-`NAME` is one of `BENCHMARKS`, a module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists them).
+`NAME` is one of `BENCHMARKS`, a module of `scripts/benchmarks/`; arguments after its name go to it (`--help` lists
+them).
 """
 
 import importlib
@@ -13,9 +14,11 @@ BENCHMARKS = (
     "tabular-prep",
     "tabular-pretrain",
     "tabular-finetune",
+    "tabular-labels",
     "tabular-statistics",
     "tabular-worlds",
     "tabular-scale",
+    "first-payments",
     "precision",
     "serving",
 )

@@ -41,6 +41,12 @@ class TabBertHeadArguments(ModelArguments):
         least=0,
         most=1,
     )
+    auxiliary_next_row: float = key(
+        0.0,
+        "Where the encoder thaws (`freeze`): weight of the mean next-row loss of a cell beside the head's loss, so "
+        "that it does not forget what it was pretrained for. For an encoder with next_row; 0: none.",
+        least=0,
+    )
     row_inputs: list[Literal["auto", "states", "surprise", "both", "windowed_surprise", "statistics"]] = key(
         ["auto"],
         "What a neural head gets of each row, one or several: the encoder's states; surprise, a few numbers that say "
@@ -52,8 +58,19 @@ class TabBertHeadArguments(ModelArguments):
     statistics: list[str] = key(
         ["auto"],
         "Which statistics of the past boosted, fusion and heads with row_inputs: statistics read: names, patterns such "
-        "as 'user: *surprise*', or groups (category, row, lately, usual, rhythm, values, numbers). Default auto: all "
-        "of them.",
+        "as 'user: *surprise*', or groups (category, row, orderings, lately, usual, labels, rhythm, values, numbers). "
+        "Default auto: all of them.",
+    )
+    orderings: dict | None = key(
+        None,
+        "Name → folder of an encoder that was pretrained with next_row and other entity_columns, such as {merchant: "
+        "outputs/merchant_pretrain}: how unexpected a row is among the rows of its merchant is then a statistic. "
+        "`predict` and `eval_checkpoint` read it, pipelines do not.",
+    )
+    label_lag: str | None = key(
+        None,
+        "How long after its row a label is known, such as 7 days: older labels are then statistics, too (how many, and "
+        "their mean, of the entity and of each value). Such rates drift. Default: labels are no statistic.",
     )
     statistics_hidden_size: int = key(64, "Width in which a neural head reads statistics.", least=1)
     fusion_folds: int = key(
@@ -87,6 +104,11 @@ class TableRunArguments(FinetuningArguments, UnknownArguments):
         "After sampling or class weights, bring probabilities back to how often each class occurs in "
         "training (cross_entropy only). It is written into the classifier's bias.",
     )
+    label_share: float = key(
+        1.0,
+        "Share of the training labels that are used: those of whole histories (of days, where there are fewer than 50 "
+        "histories), drawn by split_seed, positive ones as often as others. The rest counts as unknown.",
+    )
     resample_by: Literal["auto", "entity", "day", "row"] = key(
         "auto", "What they draw: whole histories or days (auto: whichever are fewer), or single rows."
     )
@@ -97,5 +119,6 @@ class TableRunArguments(FinetuningArguments, UnknownArguments):
                 f"upsample_positives must be between 0 and 1, the share of positives in an epoch, got "
                 f"{self.upsample_positives}."
             )
-        if not 0 < self.negatives_per_epoch <= 1:
-            raise ValueError(f"negatives_per_epoch must be above 0 and at most 1, got {self.negatives_per_epoch}.")
+        for name in ("negatives_per_epoch", "label_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}.")

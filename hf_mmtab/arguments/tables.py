@@ -60,7 +60,11 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
         "Folder of encoded rows: `prepare` writes them there, and training reads them in place of `data`. Processor, "
         "column plan and split are the folder's.",
     )
-    simulate: dict | None = key(None, "simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0).")
+    simulate: dict | None = key(
+        None,
+        "simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0), version (1; in 2 no popular shop "
+        "gives the first payment of a fraud away).",
+    )
     entities: list[str] = key([], "Keep only rows whose first entity column is one of these (--user_ids).")
     split: Literal["time", "entity", "paper"] = key(
         "time",

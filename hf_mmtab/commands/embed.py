@@ -24,7 +24,9 @@ from .damaged_files import damage_named
 from .outputs import check_output_file, draft_of
 from .runs.own_names import TABLE_FOLDER
 from .scoring_flags import in_bf16, scoring_parser
-from .tables.blocks import BLOCK_ROWS, WindowCut, current_device, encode_table, run_windows, scoring_into
+from .tables.blocks import encode_table, scoring_into
+from .tables.orderings import ordered_surprise
+from .tables.window_blocks import BLOCK_ROWS, WindowCut, current_device, run_windows
 from .tables.writer import table_writer
 
 
@@ -115,6 +117,7 @@ def write_statistics(options: argparse.Namespace) -> tuple[int, int, int]:
         scratch = draft / TABLE_FOLDER
         scratch.mkdir()
         table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record)
+        table.ordered = ordered_surprise(table, scratch)
         values = beside_ids(table, statistics=True, times=False)["statistics"]
         names = (table.processor.statistics or {})["names"]
         for first in range(0, len(values), BLOCK_ROWS):

@@ -29,8 +29,8 @@ from .runs.evaluation import finish_evaluation
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
 from .runs.report import predictions_file
 from .scoring_flags import in_bf16, scoring_parser
-from .tables.blocks import current_device
 from .tables.evaluating import evaluate_table
+from .tables.window_blocks import current_device
 
 COLUMNS = ("image", "text", "text_pair", "label")
 

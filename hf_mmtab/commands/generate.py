@@ -24,7 +24,8 @@ from ..tasks.saved_processor import open_processor
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .outputs import check_output, draft_of
-from .tables.blocks import current_device, encode_table
+from .tables.blocks import encode_table
+from .tables.window_blocks import current_device
 from .tables.writer import check_suffix, table_writer
 
 

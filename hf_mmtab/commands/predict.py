@@ -31,8 +31,8 @@ from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
 from .outputs import check_output_file, check_state, draft_of
 from .scoring_flags import in_bf16, scoring_parser
-from .tables.blocks import current_device
 from .tables.predicting import predict_table
+from .tables.window_blocks import current_device
 from .tables.writer import check_suffix, table_writer
 
 COLUMNS = ("image", "text", "text_pair")

@@ -24,7 +24,7 @@ from transformers.utils import logging
 
 from ..files import whole_file
 from .card_transactions import COLUMNS
-from .simulated_world import FIRST_DAY, LAST_DAY, N_LOCAL, N_WEB, ONLINE_SHARE, World, cumulative_zipf, draw
+from .simulated_world import FIRST_DAY, LAST_DAY, N_LOCAL, N_WEB, ONLINE_SHARE, VERSIONS, World, cumulative_zipf, draw
 
 logger = logging.get_logger(__name__)
 
@@ -72,6 +72,11 @@ def _habitual_merchant(rng: np.random.Generator, world: World, who: np.ndarray, 
     online = rng.random(n) < web_share
     web = world.web[who, draw(rng, cumulative_zipf(N_WEB), n)]
     return np.where(online, web, merchant)
+
+
+def _drawn_by_rows(rng: np.random.Generator, world: World, n: int) -> np.ndarray:
+    """Draw cardholders by their number of rows."""
+    return draw(rng, world.first_row[1:] / world.rows, n)
 
 
 def fraud_plan(world: World) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +135,11 @@ def draw_chunk(
     online = rng.random(n) < ONLINE_SHARE
     web = rng.integers(world.web_start, world.n_merchants, n)
     store = rng.integers(0, world.n_city_merchants, n)
-    merchant = np.where(one_off, np.where(online, web, store), merchant)
+    elsewhere = np.where(online, web, store)
+    if world.version > 1:
+        stranger = _drawn_by_rows(rng, world, n)
+        elsewhere = _habitual_merchant(rng, world, stranger, world.web_share[stranger])
+    merchant = np.where(one_off, elsewhere, merchant)
     abroad = rng.random(n) < ABROAD_SHARE
     merchant = np.where(abroad, rng.integers(world.abroad_start, world.web_start, n), merchant)
 
@@ -141,7 +150,11 @@ def draw_chunk(
     at, run, place = at[same], run[same], place[same]
     city = rng.integers(0, world.n_cities, len(begin))[run]
     # Row 1 of a journey is the hotel.
-    merchant[at] = city * world.in_city + np.where(place == 1, 0, rng.integers(0, world.in_city, len(at)))
+    shop = city * world.in_city + rng.integers(0, world.in_city, len(at))
+    if world.version > 1:  # where somebody who lives there buys
+        host = _drawn_by_rows(rng, world, len(begin))[run]
+        city, shop = world.home[host], world.local[host, draw(rng, cumulative_zipf(N_LOCAL), len(at))]
+    merchant[at] = np.where(place == 1, city * world.in_city, shop)
     if len(world.travel_web):
         first = at[place == 0]
         merchant[first] = world.travel_web[rng.integers(0, len(world.travel_web), len(first))]
@@ -165,7 +178,7 @@ def draw_chunk(
     fraud[at] = True
     card[at] = card[begin][run]
     # donors are drawn by their number of rows, so that fraud has the mix of all rows
-    donor = draw(rng, world.first_row[1:] / world.rows, len(begin))
+    donor = _drawn_by_rows(rng, world, len(begin))
     donor = np.where(donor == user[begin], (donor + 1) % world.users, donor)
     habits[at] = donor[run]
     web_episode = rng.random(len(begin)) < world.web_share[donor]
@@ -253,9 +266,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--fraud-rate", type=float, default=0.001, help="share of rows (default 0.001)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--world", type=int, choices=VERSIONS, default=1, help="version of the habits (see World)")
     parser.add_argument("--out", required=True, help="CSV file to write, - for standard output")
     arguments = parser.parse_args(argv)
-    world = World(arguments.users, arguments.rows, arguments.fraud_rate, arguments.seed)
+    world = World(arguments.users, arguments.rows, arguments.fraud_rate, arguments.seed, arguments.world)
     if arguments.out == "-":
         rows, frauds = write_csv(world, sys.stdout)
     else:

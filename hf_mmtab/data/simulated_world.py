@@ -42,6 +42,7 @@ CITY_TAIL = [
 FIRST_DAY, LAST_DAY = np.datetime64("2002-09-01"), np.datetime64("2020-02-28")
 CHIP_DAY = np.datetime64("2014-06-01")
 
+VERSIONS = (1, 2)
 ONLINE_SHARE = 0.11  # of all rows, fraudulent or not
 IN_CITY = 30  # merchants per city
 N_LOCAL, N_WEB = 24, 8  # favourites per user, in store and online
@@ -60,16 +61,26 @@ def draw(rng: np.random.Generator, cdf: np.ndarray, size: int) -> np.ndarray:
 
 
 class World:
-    """Cities, merchants and cardholders: what stays fixed while rows are drawn."""
+    """Cities, merchants and cardholders: what stays fixed while rows are drawn.
 
-    def __init__(self, users: int, rows: int, fraud_rate: float, seed: int) -> None:
+    Args:
+        users, rows: how many.
+        fraud_rate: share of fraudulent rows, 0 to 0.2.
+        seed: of everything that is random.
+        version: 1: one-off purchases and trips go to any merchant alike, which tells the first payment of a fraud: it
+            goes where others often buy. 2: they go to merchants as popular as those of fraud.
+    """
+
+    def __init__(self, users: int, rows: int, fraud_rate: float, seed: int, version: int = 1) -> None:
         if not 1 <= users <= rows:
             raise ValueError(f"users must be between 1 and rows={rows}, got {users}.")
         if not 0.0 <= fraud_rate <= 0.2:
             raise ValueError(f"fraud_rate must be between 0 and 0.2, got {fraud_rate}.")
         if fraud_rate > 0 and users < 2:
             raise ValueError("Fraud needs at least 2 users: one borrows the habits of the other.")
-        self.users, self.rows, self.fraud_rate, self.seed = users, rows, fraud_rate, seed
+        if version not in VERSIONS:
+            raise ValueError(f"version must be one of {', '.join(map(str, VERSIONS))}, got {version}.")
+        self.users, self.rows, self.fraud_rate, self.seed, self.version = users, rows, fraud_rate, seed, version
         rng = np.random.default_rng([seed, 0])
         self._cities(rng)
         self._merchants(rng)

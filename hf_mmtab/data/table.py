@@ -186,7 +186,7 @@ class Table(datasets.ArrowBasedBuilder):
         def keeps_bytes(name: str) -> bool:  # where a plan says what is read; else any column may become a field
             return bool(config.used) and name not in named
 
-        for block in read_blocks(path, bad, config.separator, keeps_bytes, **csv_options):
+        for block in read_blocks(path, bad, config.separator, keeps_bytes=keeps_bytes, **csv_options):
             names = block.table.column_names
             dropped = [name for name in names if not name or (name in INDEX_COLUMNS and name not in named)]
             if dropped:

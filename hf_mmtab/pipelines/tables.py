@@ -79,6 +79,12 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
                 f"Expected a TabBertProcessor, found {type(self.processor).__name__}. Pass the model's own."
             )
         self.model.check_processor(self.processor.fingerprint)
+        if orderings := (self.processor.statistics or {}).get("orderings"):
+            raise ValueError(
+                f"Expected a model that reads one history, found one that reads how unexpected rows are in other "
+                f"orderings ({', '.join(orderings)}), which rows of other histories tell. Use the command `predict` on "
+                "the whole table."
+            )
         self.tokenizer = RightPadding(self.processor.pad_token_id)
 
     def _sanitize_parameters(
@@ -102,7 +108,7 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         if getattr(self.model, "reads_times", False):
             beside["times"] = moments(table, plan)
         if self.model.config.statistics:
-            beside["statistics"] = self.statistics.table(columns_of_history(table, plan))
+            beside["statistics"] = self.statistics.table(columns_of_history(table, plan, self.statistics.old_labels))
         index = history_windows(table, plan, self.model.config)
         chosen = range(len(index)) if rows == "every" else [len(index) - 1]
         for number in chosen:

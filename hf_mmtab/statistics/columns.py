@@ -13,6 +13,7 @@ from ..models.tabbert.column_plan import TIME_PARTS, ColumnPlan
 from ..models.tabbert.text_numbers import is_text
 from ..models.tabbert.values import categories, column, in_unit, microseconds, numbers, time_part
 from .earlier import Moments
+from .old_labels import OldLabels
 
 MISSING = -1
 EXACT_FLOAT32 = 2**24  # larger whole numbers are names, and float32 does not tell them apart
@@ -38,6 +39,9 @@ class TableColumns:
             `RowStatistics.complete`.
         native: those of `categories` that enter as codes → `(rows,)` float64, NaN where training never met the value.
         crowded: those of `categories` that have too many values to speak of the state of each.
+        labels: name of the target → `(rows,)` float64, 1 and 0 for a class, NaN where unknown; see `OldLabels`.
+        ordered: how unexpected rows are in other orders, `(rows,)` each; see `commands.tables.orderings`.
+        label_lag: seconds after which a label is known; None: labels are no statistic.
     """
 
     numbers: dict[str, np.ndarray]
@@ -52,6 +56,9 @@ class TableColumns:
     shares: dict[str, np.ndarray] = field(default_factory=dict)
     native: dict[str, np.ndarray] = field(default_factory=dict)
     crowded: frozenset[str] = frozenset()
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    ordered: dict[str, np.ndarray] = field(default_factory=dict)
+    label_lag: float | None = None
 
     def __len__(self) -> int:
         return len(self.time)
@@ -63,19 +70,22 @@ class TableColumns:
 
     def take(self, rows: np.ndarray) -> "TableColumns":
         """Return some of the rows."""
-        by_row = ("numbers", "categories", "histories", "numbered", "shares", "native")
+        by_row = ("numbers", "categories", "histories", "numbered", "shares", "native", "labels", "ordered")
         taken: dict[str, Any] = {
             name: {key: values[rows] for key, values in getattr(self, name).items()} for name in by_row
         }
         return replace(self, time=self.time[rows], **taken)
 
 
-def columns_of_history(table: pa.Table, plan: ColumnPlan) -> TableColumns:
+def columns_of_history(table: pa.Table, plan: ColumnPlan, old_labels: OldLabels | None = None) -> TableColumns:
     """Read the rows of one history, the oldest first, as `read_columns` reads those of a table."""
     one = np.zeros(table.num_rows, dtype=np.int64)
     names = ["/".join(plan.entity[:count]) for count in range(len(plan.entity), 0, -1)] or [""]
     time = moments(table, plan)
-    return columns_of(lambda name: column(table, name), plan, dict.fromkeys(names, one), time, None)
+    found = columns_of(lambda name: column(table, name), plan, dict.fromkeys(names, one), time, None)
+    if old_labels is not None:
+        found.labels = old_labels.read(lambda name: column(table, name), table.column_names, table.num_rows)
+    return found
 
 
 def moments(table: pa.Table, plan: ColumnPlan) -> np.ndarray:

@@ -110,11 +110,18 @@ class Earlier:
             inclusive: add the row itself, beside the rows of the stretch.
             stretch: `rows` or `seconds`, as of `back`.
         """
-        ordered = np.nan_to_num(values[self.order].astype(np.float64))
-        sums = np.concatenate([[0.0], np.cumsum(ordered)])
-        until, since = sums[self.stop], sums[self.back(**stretch)]
-        found = without_rounding(until - since, np.maximum(np.abs(until), np.abs(since)))
-        return self._unsorted(found + ordered if inclusive else found)
+        found = self._sum(values, self.back(**stretch), self.stop)
+        return found + np.nan_to_num(values.astype(np.float64)) if inclusive else found
+
+    def total_before(self, values: np.ndarray, seconds: float) -> np.ndarray:
+        """Return the sum over the rows of at least `seconds` ago, `(rows,)` float64; NaN counts as 0."""
+        return self._sum(values, self.first, self.back(seconds=seconds))
+
+    def _sum(self, values: np.ndarray, since: np.ndarray, until: np.ndarray) -> np.ndarray:
+        """Sum from place `since` up to, not with, place `until` of each sorted row, `(rows,)`."""
+        sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values[self.order].astype(np.float64)))])
+        most = np.maximum(np.abs(sums[until]), np.abs(sums[since]))
+        return self._unsorted(without_rounding(sums[until] - sums[since], most))
 
     def mean(self, values: np.ndarray, **settings: Any) -> np.ndarray:
         """Return the mean over the rows that `total` adds up and that have a value, `(rows,)`; NaN where none has.

@@ -1,7 +1,8 @@
 """Statistics of the past of table rows, for any column plan: of the row itself, and of what came before it.
 
 Everything is known when the row happens: its own cells, and rows before it. Frequencies of values are counted in the
-training rows. Labels are never a statistic, earlier ones neither: when they become known is not in the table.
+training rows. Labels are no statistic unless it is said how long after its row a label is known (`label_lag`): then
+those of rows that are old enough are.
 """
 
 from collections.abc import Collection, Iterator
@@ -17,11 +18,12 @@ STRETCH_SECONDS = {"hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
 STATE_SECONDS = {"hour": 3600.0, "3 hours": 3 * 3600.0, "day": 86_400.0}
 MOST_COUNTED = 100
 # Of a row: the codes of its categories, and its numbers. Of its past: what all histories had lately, what they usually
-# have, and how dense and how unlike in values and numbers its own history was.
+# have, and how dense and how unlike in values and numbers its own history was; labels that are old enough to be known.
 OF_A_ROW = ("category", "row")
-OF_THE_PAST = ("lately", "usual", "rhythm", "values", "numbers")
-GROUPS = (*OF_A_ROW, *OF_THE_PAST)
-OF_ALL_HISTORIES = ("lately", "usual")
+OF_ORDERINGS = "orderings"  # how unexpected a row is among those of its merchant, its destination
+OF_THE_PAST = ("lately", "usual", "labels", "rhythm", "values", "numbers")
+GROUPS = (*OF_A_ROW, OF_ORDERINGS, *OF_THE_PAST)
+OF_ALL_HISTORIES = (OF_ORDERINGS, "lately", "usual", "labels")
 
 Feature = tuple[str, np.ndarray]
 
@@ -67,7 +69,7 @@ def history_features(columns: TableColumns, groups: Collection[str] = GROUPS) ->
     back[chronological] = np.arange(len(back))
     view = columns.take(chronological)
     numbers = _comparable_numbers(view)
-    for group, made in (("lately", _values_lately), ("usual", _number_residuals)):
+    for group, made in (("lately", _values_lately), ("usual", _number_residuals), ("labels", _old_labels)):
         if group in groups:
             for name, values in made(view, numbers):
                 yield name, values[back]
@@ -200,3 +202,27 @@ def _values_lately(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Ite
             yield f"rows of the last {stretch} at this {category}", anyone.count(seconds=length)
             for name, values in numbers.items():
                 yield (f"{name}: mean of the last {stretch} at this {category}", anyone.mean(values, seconds=length))
+
+
+def _old_labels(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
+    """For each history and value: how many labels are known, and their mean, drawn towards that of all known labels.
+
+    A label counts for rows that happen `label_lag` after its own or later: no row sees its own label, nor a later one.
+    """
+    if columns.label_lag is None:
+        return
+    everybody = Earlier(np.zeros(len(columns), dtype=np.int64), columns.moments)
+    groups = {f"{history}: " if history else "": codes for history, codes in columns.histories.items()}
+    at_values = {f" at this {name}": c for name, c in columns.categories.items() if name not in columns.periods}
+    pasts = [(prefix, "", Earlier(codes, columns.moments)) for prefix, codes in groups.items()]
+    pasts += [("", suffix, Earlier(codes, columns.moments)) for suffix, codes in at_values.items()]
+    for target, values in columns.labels.items():
+        known = np.isfinite(values)
+        counted = everybody.total_before(known, columns.label_lag)
+        total = everybody.total_before(values, columns.label_lag)
+        usual = np.divide(total, counted, out=np.full(len(columns), np.nan), where=counted > 0)
+        for prefix, suffix, past in pasts:
+            count = past.total_before(known, columns.label_lag)
+            mean = (past.total_before(values, columns.label_lag) + usual) / (count + 1)
+            yield f"{prefix}{target}: known labels{suffix}", np.minimum(count, MOST_COUNTED)
+            yield f"{prefix}{target}: mean of known labels{suffix}", mean

@@ -1,8 +1,11 @@
 """The columns of a data set whose rows were encoded."""
 
+from typing import Any
+
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..data.encoded_rows import EncodedRows
 from ..data.histories import iter_tables
@@ -10,15 +13,19 @@ from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.values import column
 from .columns import TableColumns, columns_of, value_codes
 from .earlier import together
+from .old_labels import OldLabels
 
 
-def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan) -> TableColumns:
+def read_columns(
+    dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan, old_labels: OldLabels | None = None
+) -> TableColumns:
     """Read the columns that a plan makes fields of, as values and not as bins.
 
     Args:
         dataset: the typed rows that `rows` were encoded from.
         rows: for the order, the times and whose rows they are.
         plan: of the processor.
+        old_labels: which labels are read beside the fields; None: none.
 
     Raises:
         ValueError: if `dataset` has another number of rows, or lacks a column.
@@ -34,7 +41,21 @@ def read_columns(dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan)
         return pa.concat_arrays(parts) if parts else pa.array([], type=pa.float64())
 
     order = None if rows.row_numbers is None else np.array(rows.row_numbers)
-    return columns_of(read, plan, _histories(rows, plan), np.array(rows.time), order)
+    found = columns_of(read, plan, _histories(rows, plan), np.array(rows.time), order)
+    if old_labels is not None:
+        labels = old_labels.read(
+            lambda name: _named(read(name), dataset.features[name]), dataset.column_names, len(rows)
+        )
+        found.labels = {name: values if order is None else values[order] for name, values in labels.items()}
+    return found
+
+
+def _named(array: pa.Array, feature: Any) -> pa.Array:
+    """Return the names of the classes of a `ClassLabel`, null where unknown; other columns as they are."""
+    if not isinstance(feature, datasets.ClassLabel):
+        return array
+    codes = pc.if_else(pc.less(array, 0), None, array)
+    return pa.array(feature.names).take(codes)
 
 
 def _histories(rows: EncodedRows, plan: ColumnPlan) -> dict[str, np.ndarray]:

@@ -3,14 +3,15 @@
 import fnmatch
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from .columns import EXACT_FLOAT32, MISSING, TableColumns
-from .features import GROUPS, Feature, history_features, row_features
+from .features import GROUPS, OF_ORDERINGS, Feature, history_features, row_features
+from .old_labels import OldLabels
 
 MOST_NATIVE_VALUES = 255  # a category with more values enters as the frequency of its values
 MOST_STATE_VALUES = 1000  # categories with more values have too few rows at a time to speak of a state
@@ -24,7 +25,7 @@ class RowStatistics:
     """Statistics of rows and of their past, the same for the table they were fitted on and for any later one.
 
     Exact over the whole history, unbinned, and from nothing later: a row's statistics change neither with later rows
-    nor with labels, nor with rows of the same moment in other histories.
+    nor with rows of the same moment in other histories, nor with labels, except those that are `old_labels.lag` old.
 
     Args:
         rows: of training, in which values were counted.
@@ -35,6 +36,8 @@ class RowStatistics:
         names: of the chosen statistics, in the order of their columns.
         groups: that the chosen ones lie in.
         categorical: how many of the names, the first ones, are codes of categories.
+        old_labels: labels that are statistics too; None: none are.
+        orderings: orderings whose surprise is → rows of a window of their encoders.
     """
 
     rows: int
@@ -45,20 +48,25 @@ class RowStatistics:
     names: list[str]
     groups: list[str]
     categorical: int
+    old_labels: OldLabels | None = None
+    orderings: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, columns: TableColumns, training: np.ndarray, chosen: Choice = "auto") -> "RowStatistics":
+    def fit(
+        cls, columns: TableColumns, training: np.ndarray, chosen: Choice = "auto", old_labels: OldLabels | None = None
+    ) -> "RowStatistics":
         """Count the values of the training rows, and choose the statistics.
 
         Args:
             columns: of all rows.
             training: `(rows,)` mask of the training rows.
             chosen: "auto": all; or names, patterns of names (`user: *surprise*`) and groups (`GROUPS`).
+            old_labels: that `columns` were read with.
 
         Raises:
             ValueError: if a pattern fits no statistic, or there is none.
         """
-        found = cls(int(training.sum()), {}, {}, [], [], [], list(GROUPS), 0)
+        found = cls(int(training.sum()), {}, {}, [], [], [], list(GROUPS), 0, old_labels)
         for name, own in columns.categories.items():
             met = np.bincount(own[training] + 1, minlength=int(own.max(initial=0)) + 2)
             values = columns.values.get(name) or range(len(met) - 1)
@@ -102,14 +110,16 @@ class RowStatistics:
                 code = np.where(place < 0, np.nan, place)
                 native[name] = np.concatenate([[np.nan], code])[codes + 1]
         numbered = {name: columns.numbered[name] for name in self.numbered if name in columns.numbered}
-        return replace(columns, shares=shares, native=native, numbered=numbered, crowded=frozenset(self.crowded))
+        own: dict[str, Any] = {"crowded": frozenset(self.crowded), "label_lag": self.old_labels and self.old_labels.lag}
+        return replace(columns, shares=shares, native=native, numbered=numbered, **own)
 
     def _all(self, columns: TableColumns) -> Iterator[Feature]:
         """Yield every statistic of the groups; the columns are complete."""
         if "category" in self.groups:
             yield from columns.native.items()
         past = history_features(columns, self.groups)
-        yield from chain(row_features(columns) if "row" in self.groups else (), past)
+        ordered = columns.ordered.items() if OF_ORDERINGS in self.groups else ()
+        yield from chain(row_features(columns) if "row" in self.groups else (), ordered, past)
 
     def features(self, columns: TableColumns) -> Iterator[Feature]:
         """Yield name and `(rows,)` values of each chosen statistic; a row without it has NaN."""
@@ -138,13 +148,15 @@ class RowStatistics:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` reads, as JSON has it."""
-        return {**vars(self), "counts": {name: [list(p) for p in pairs] for name, pairs in self.counts.items()}}
+        counts = {name: [list(p) for p in pairs] for name, pairs in self.counts.items()}
+        return {**vars(self), "counts": counts, "old_labels": self.old_labels and vars(self.old_labels)}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "RowStatistics":
         """Build statistics from what `to_dict` gave."""
         counts = {name: [(value, count) for value, count in pairs] for name, pairs in saved["counts"].items()}
-        return cls(**{**saved, "counts": counts})
+        old = saved.get("old_labels")
+        return cls(**{**saved, "counts": counts, "old_labels": old and OldLabels(**old)})
 
 
 def _matching(known: list[tuple[str, str]], patterns: Collection[str]) -> list[tuple[str, str]]:

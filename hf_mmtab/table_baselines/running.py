@@ -10,6 +10,7 @@ from ..data.windows import WindowDataset, has_label
 from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
 from ..statistics.columns import TableColumns
 from ..statistics.features import GROUPS, OF_A_ROW
+from ..statistics.old_labels import OldLabels
 from ..statistics.reading import read_columns
 from ..statistics.row_statistics import RowStatistics
 from ..tasks.table import PreparedTable
@@ -45,12 +46,19 @@ class TableBaselines:
         table: encoded rows, the typed rows that they were, and the processor, for the column plan.
         windows: split → windows with labels: "train", "validation" (stops the trees) and those to score.
         threads: of LightGBM; None: all cores.
+        old_labels: labels that are features of the history too.
 
     Raises:
         ValueError: if windows have no labels, or "train" or "validation" is absent.
     """
 
-    def __init__(self, table: PreparedTable, windows: Mapping[str, WindowDataset], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        table: PreparedTable,
+        windows: Mapping[str, WindowDataset],
+        threads: int | None = None,
+        old_labels: OldLabels | None = None,
+    ) -> None:
         if absent := [split for split in ("train", "validation") if split not in windows]:
             raise ValueError(
                 f"Expected windows of train and validation to fit baselines, found {', '.join(windows) or 'none'}. "
@@ -63,6 +71,7 @@ class TableBaselines:
             )
         self.rows, self.plan = table.rows, table.processor.plan
         self.dataset, self.windows, self.threads = table.dataset, dict(windows), threads
+        self.old_labels = old_labels
         self.num_classes = len(self.rows.label_names)
         self.judged = {split: self._rows_of(found) for split, found in self.windows.items()}
         self.fitted, self.weights = self._sampled(*self.labelled("train"))
@@ -93,7 +102,7 @@ class TableBaselines:
     @cached_property
     def columns(self) -> TableColumns:
         """Values of all rows."""
-        return read_columns(self.dataset, self.rows, self.plan)
+        return read_columns(self.dataset, self.rows, self.plan, self.old_labels)
 
     def features(self, name: str) -> Features:
         """Return the features of one of the boosted baselines, for `needed` rows; made once."""
@@ -101,7 +110,7 @@ class TableBaselines:
             training = np.zeros(len(self.rows), dtype=bool)
             training[self.judged["train"]] = True
             chosen = OF_A_ROW if name == BOOSTED_ROWS else GROUPS
-            statistics = RowStatistics.fit(self.columns, training, list(chosen))
+            statistics = RowStatistics.fit(self.columns, training, list(chosen), self.old_labels)
             values = statistics.table(self.columns, self.needed)
             self._features[name] = Features(statistics.names, values, list(range(statistics.categorical)))
         return self._features[name]

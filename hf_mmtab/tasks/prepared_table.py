@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,12 +34,14 @@ class PreparedTable:
 
     Args:
         values: the typed rows that were encoded; None: rows were encoded before (`rows`), and only ids are known.
+        ordered: how unexpected each row is in other orders, see `hf_mmtab.commands.tables.orderings`.
     """
 
     rows: EncodedRows
     processor: TabBertProcessor
     skipped: list[BadRecord]
     values: datasets.Dataset | None
+    ordered: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def dataset(self) -> datasets.Dataset:

@@ -40,7 +40,7 @@ from .table_reading import plan_options, used_columns
 logger = logging.get_logger(__name__)
 
 SIMULATED_CARDS = "simulated:cards"
-SIMULATED_DEFAULTS = {"users": 100, "rows": 100_000, "fraud_rate": 0.001, "seed": 0}
+SIMULATED_DEFAULTS = {"users": 100, "rows": 100_000, "fraud_rate": 0.001, "seed": 0, "version": 1}
 PLAN_SAMPLE = 100_000  # first rows, from which a plan is guessed
 PROCESSOR_FOLDER, ROWS_FOLDER = "processor", "rows"
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoConfig
+from transformers.utils import logging
 
 from ..arguments import TabBertHeadArguments, TableDataArguments
 from ..data.encoded_rows import EncodedRows
@@ -20,8 +21,11 @@ from ..models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
-from ..statistics import RowStatistics, read_columns
+from ..statistics import OldLabels, RowStatistics, TableColumns, read_columns, seconds_of
+from ..statistics.features import OF_ORDERINGS
 from .prepared_table import PreparedTable
+
+logger = logging.get_logger(__name__)
 
 HEADS: dict[str, type[TabBertWindowModel]] = {
     "lstm": TabBertLstmForSequenceClassification,
@@ -33,7 +37,7 @@ HEADS: dict[str, type[TabBertWindowModel]] = {
 }
 WITHOUT_ENCODER = ("raw_lstm", "boosted")
 # What an encoder's configuration says and a head on raw cells does not have.
-NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "fusion": None, "trees": None}
+NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "fusion": None, "trees": None, "auxiliary_next_row": 0.0}
 LEARNED_FROM = 100_000  # training rows, from which the scale of statistics is taken
 AUTO = "auto"
 # Parts of a head's model that hold its encoder.
@@ -62,6 +66,7 @@ def head_model(
         named = [name for name in arguments.row_inputs if name != AUTO]
         settings["row_inputs"] = named[0] if len(named) == 1 else named
         settings["statistics_hidden_size"] = arguments.statistics_hidden_size
+        settings["auxiliary_next_row"] = arguments.auxiliary_next_row
         if head is TabBertFusionForSequenceClassification:
             settings["fusion"] = {}
         assert arguments.pretrained is not None  # `check_pretrained` has refused it
@@ -88,17 +93,55 @@ def reads_statistics(arguments: TabBertHeadArguments) -> bool:
     return arguments.architecture in ("boosted", "fusion") or "statistics" in arguments.row_inputs
 
 
-def fit_statistics(arguments: TabBertHeadArguments, table: PreparedTable, train: WindowDataset) -> None:
+def old_labels(data: TableDataArguments, arguments: TabBertHeadArguments, table: PreparedTable) -> OldLabels | None:
+    """Return which labels are statistics of later rows; None: none, the recipe says no `label_lag`.
+
+    Raises:
+        ValueError: if `label_lag` is no duration, or the rows have no time.
+    """
+    if arguments.label_lag is None:
+        return None
+    plan = table.processor.plan
+    if plan.time is None:
+        raise ValueError(
+            "Expected a time column beside label_lag, found none in the column plan. Name it with time_column, or "
+            "leave label_lag out."
+        )
+    logger.warning(
+        f"Labels older than {arguments.label_lag} are statistics: their rates drift, as fraud does, and a new table "
+        "needs its own old labels. Compare on later rows with a run without label_lag."
+    )
+    return OldLabels(seconds_of(arguments.label_lag), data.label_columns or list(plan.label), table.rows.label_names)
+
+
+def fit_statistics(
+    arguments: TabBertHeadArguments, table: PreparedTable, train: WindowDataset, labels: OldLabels | None = None
+) -> None:
     """Fit the statistics that a head reads on the rows that training windows are judged on; the processor keeps them.
+
+    Args:
+        arguments: which statistics.
+        table: with the processor.
+        train: training windows.
+        labels: that are statistics too.
 
     Raises:
         ValueError: if a name or pattern fits none.
     """
     training = np.zeros(len(table.rows), dtype=bool)
     training[judged_rows(train).row] = True
-    columns = read_columns(table.dataset, table.rows, table.processor.plan)
+    columns = _columns(table, labels)
     chosen = "auto" if arguments.statistics == [AUTO] else arguments.statistics
-    table.processor.statistics = RowStatistics.fit(columns, training, chosen).to_dict()
+    orderings = (table.processor.statistics or {}).get("orderings", {})
+    fitted = RowStatistics.fit(columns, training, chosen, labels)
+    fitted.orderings = orderings if OF_ORDERINGS in fitted.groups else {}
+    table.processor.statistics = fitted.to_dict()
+
+
+def _columns(table: Any, labels: OldLabels | None) -> TableColumns:
+    found = read_columns(table.dataset, table.rows, table.processor.plan, labels)
+    found.ordered = table.ordered
+    return found
 
 
 def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray]:
@@ -120,7 +163,7 @@ def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray
                 "tabbert_statistics.json from the output_dir of the run that made the model."
             )
         fitted = RowStatistics.from_dict(table.processor.statistics)
-        found["statistics"] = fitted.table(read_columns(table.dataset, table.rows, table.processor.plan))
+        found["statistics"] = fitted.table(_columns(table, fitted.old_labels))
     return found
 
 

@@ -1,5 +1,6 @@
 """What training must know of the labels of windows: whether there are enough, how often each is drawn, and weighed."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,13 @@ import torch
 from transformers.utils import logging
 
 from ..arguments import TableRunArguments
-from ..data.windows import WindowDataset
+from ..data.encoded_rows import SPLITS, EncodedRows
+from ..data.windows import IGNORED, WindowDataset
 from ..metrics.priors import effective_prior, prior_log_ratios
 from ..training.imbalance import ImbalanceSampler
+
+FEWEST_HISTORIES = 50  # of which a share is drawn; of fewer, days are
+MICROSECONDS_OF_DAY = 86_400_000_000
 
 logger = logging.get_logger(__name__)
 
@@ -77,6 +82,39 @@ def with_labels(windows: dict[str, WindowDataset]) -> dict[str, WindowDataset]:
             "without any label are left out."
         )
     return kept
+
+
+def share_of_labels(rows: EncodedRows, share: float, seed: int) -> EncodedRows:
+    """Return the same rows with a share of the training labels; the others are unknown.
+
+    Whole histories keep their labels, or days where there are fewer than 50 training histories. Of two classes,
+    histories with a positive label and those without are drawn apart, at least one of each; a smaller share of the same
+    seed lies within a larger one.
+
+    Args:
+        rows: with labels.
+        share: above 0 and at most 1.
+        seed: of the draw.
+    """
+    assert rows.labels is not None
+    labels = np.array(rows.labels)
+    training = np.flatnonzero(np.asarray(rows.split) == SPLITS.index("train"))
+    group = rows.entity_of(training)
+    if len(np.unique(group)) < FEWEST_HISTORIES:
+        group = np.asarray(rows.time[training]) // MICROSECONDS_OF_DAY
+    _, group = np.unique(group, return_inverse=True)
+    positive = np.zeros(group.max() + 1, dtype=bool)
+    if len(rows.label_names) == 2:
+        positive[group[labels[training] == 1]] = True
+    order = np.random.default_rng(seed).permutation(len(positive))
+    kept = np.zeros(len(positive), dtype=bool)
+    for stratum in (order[positive[order]], order[~positive[order]]):
+        kept[stratum[: int(np.ceil(share * len(stratum)))]] = True
+    labels[training[~kept[group]]] = np.nan if labels.ndim > 1 else IGNORED
+    found = copy.copy(rows)
+    found.__dict__.pop("label_sums", None)
+    found.labels = labels
+    return found
 
 
 def count_positive(windows: WindowDataset) -> int | None:

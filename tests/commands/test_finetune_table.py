@@ -20,8 +20,8 @@ from hf_mmtab.commands.finetune import load_recipe, main
 from hf_mmtab.commands.runs.head_inputs import CANDIDATES
 from hf_mmtab.commands.runs.table_heads import HeadRun
 from hf_mmtab.commands.runs.table_notes import length_note, pretraining_note, score_note
-from hf_mmtab.commands.tables import blocks as table_blocks
 from hf_mmtab.commands.tables.evaluating import seen_note
+from hf_mmtab.commands.tables.window_blocks import WindowCut
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.metrics import tune_thresholds
@@ -515,8 +515,8 @@ def strangers(tmp_path_factory) -> Path:
 def test_a_new_table_is_scored_row_by_row_in_blocks_of_any_size(finished, strangers, tmp_path, monkeypatch):
     whole, pieces = tmp_path / "whole.parquet", tmp_path / "pieces.parquet"
     predict.main([str(finished), str(strangers), str(whole)])
-    blocks = table_blocks.WindowCut.blocks
-    monkeypatch.setattr(table_blocks.WindowCut, "blocks", lambda cut, rows: blocks(cut, rows, size=12))
+    blocks = WindowCut.blocks
+    monkeypatch.setattr(WindowCut, "blocks", lambda cut, rows: blocks(cut, rows, size=12))
     predict.main([str(finished), str(strangers), str(pieces), "--batch_size", "3"])
     first, second = pq.read_table(whole), pq.read_table(pieces)
     assert first.column_names == ["who", "when", "row", "prediction", "probability_no", "probability_yes"]

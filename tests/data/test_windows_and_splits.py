@@ -1,13 +1,16 @@
 """Windows, splits, leaks, and the whole way from a table to rows on disk."""
 
 import datetime
+import io
 
 import datasets
 import numpy as np
+import polars
 import pyarrow as pa
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from hf_mmtab.commands.tables.blocks import WindowCut
+from hf_mmtab.commands.tables.window_blocks import WindowCut
 from hf_mmtab.data import preparing
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.encoded_rows import SPLITS, EncodedRows
@@ -427,6 +430,28 @@ def test_simulated_cards_are_the_same_for_the_same_seed(fixtures, tmp_path):
     assert path.read_bytes() == (fixtures / "cards_400.csv").read_bytes()
     with pytest.raises(ValueError, match="users must be between 1 and rows=3, got 5"):
         World(5, 3, 0.0, 0)
+
+
+def test_in_version_2_a_popular_shop_does_not_give_the_first_payment_of_a_fraud_away():
+    def told(version):
+        """How well a shop's popularity tells the first payment of a fraud among payments at shops new to the user."""
+        out = io.StringIO()
+        write_csv(World(60, 60_000, 0.01, seed=5, version=version), out)
+        out.seek(0)
+        table = polars.read_csv(out, infer_schema_length=0).with_row_index()
+        counts = table.group_by("Merchant Name").agg(popular=polars.len())
+        table = table.join(counts, on="Merchant Name").sort("index")
+        fraud = table["Is Fraud?"] == "Yes"
+        first = fraud & ~fraud.shift(1, fill_value=False)
+        new = table.select(polars.struct("User", "Merchant Name").is_first_distinct()).to_series()
+        old_user = polars.Series(table.with_columns(n=polars.int_range(polars.len()).over("User"))["n"] > 300)
+        kept = table.filter(new & old_user & (first | ~fraud))
+        return roc_auc_score(first.filter(new & old_user & (first | ~fraud)), kept["popular"])
+
+    assert told(1) > 0.75
+    assert 0.4 < told(2) < 0.65  # purchases abroad and hotels stay rare
+    with pytest.raises(ValueError, match="version must be one of 1, 2, got 3"):
+        World(5, 10, 0.0, 0, version=3)
 
 
 def test_card_table_to_windows(fixtures, tmp_path):

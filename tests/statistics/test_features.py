@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from hf_mmtab.statistics import GROUPS, RowStatistics, TableColumns
+from hf_mmtab.statistics import GROUPS, OldLabels, RowStatistics, TableColumns, seconds_of
 from hf_mmtab.statistics.earlier import Earlier, together
 
 HOUR = 3_600_000_000  # microseconds
@@ -241,3 +242,103 @@ def test_a_table_without_a_column_of_training_is_refused(columns):
 def test_rows_out_of_the_order_of_time_are_refused():
     with pytest.raises(ValueError, match="found row 2 before row 1"):
         Earlier(np.zeros(3, int), np.array([0, 5, 4]))
+
+
+def labelled(columns, seed=0, lag=9 * HOUR / 1e6, classes=("no", "yes")):
+    """The columns with labels of which some are unknown, and what is read of them."""
+    rng = np.random.default_rng(seed)
+    labels = np.where(rng.random(len(columns)) < 0.2, np.nan, rng.random(len(columns)) < 0.4)
+    return replace(columns, labels={"yes": labels}), OldLabels(lag, ["odd"], list(classes))
+
+
+def of_labels(columns, old):
+    return dict(RowStatistics.fit(columns, np.ones(len(columns), bool), ["labels"], old).features(columns))
+
+
+def test_rates_of_labels_are_those_of_rows_that_are_old_enough(columns):
+    columns, old = labelled(columns)
+    found = of_labels(columns, old)
+    labels, time = columns.labels["yes"], columns.time
+    groups = {
+        "user: yes: {}": columns.histories["user"],
+        "user/card: yes: {}": columns.histories["user/card"],
+        "yes: {} at this shop": columns.categories["shop"],
+    }
+    assert set(found) == {name.format(kind) for name in groups for kind in ("known labels", "mean of known labels")}
+    for row in range(len(columns)):
+        known = np.flatnonzero((time <= time[row] - 9 * HOUR) & np.isfinite(labels))
+        usual = labels[known].mean() if len(known) else np.nan
+        for name, group in groups.items():
+            same = labels[known[group[known] == group[row]]]
+            assert found[name.format("known labels")][row] == min(len(same), 100)
+            expected = (same.sum() + usual) / (len(same) + 1)
+            assert found[name.format("mean of known labels")][row] == pytest.approx(expected, nan_ok=True)
+
+
+def test_recent_labels_and_later_rows_move_no_statistic(columns):
+    """For every moment of a few: labels younger than the lag are permuted, and rows after the moment cut off."""
+    columns, old = labelled(columns)
+    whole = dict(RowStatistics.fit(columns, np.ones(len(columns), bool), "auto", old).features(columns))
+    assert any("known labels" in name for name in whole)
+    moved = 0
+    for now in np.quantile(columns.time, [0.3, 0.6, 0.9]).astype(np.int64):
+        recent = np.flatnonzero(columns.time > now - 9 * HOUR)
+        shuffled = columns.labels["yes"].copy()
+        shuffled[recent] = shuffled[np.random.default_rng(1).permutation(recent)]
+        other = replace(columns, labels={"yes": shuffled})
+        kept = columns.time <= now
+        fitted = RowStatistics.fit(columns, np.ones(len(columns), bool), "auto", old)
+        part = dict(fitted.features(other.take(np.flatnonzero(kept))))
+        for name, values in whole.items():
+            assert np.allclose(values[kept], part[name], rtol=0, atol=1e-9, equal_nan=True), name
+        after = dict(fitted.features(other))
+        moved += sum(not np.allclose(whole[name], after[name], equal_nan=True) for name in whole)
+    assert moved  # later rows do see the labels that were permuted
+
+
+def test_a_label_counts_from_the_lag_on_and_not_before():
+    hours = np.array([0, 1, 2, 10])
+    columns = TableColumns(
+        {"amount": np.arange(4.0)}, set(), {}, {}, {"": np.zeros(4, int)}, hours * HOUR, labels={"yes": np.ones(4)}
+    )
+    found = of_labels(columns, OldLabels(2 * 3600.0, ["odd"], ["no", "yes"]))
+    assert found["yes: known labels"].tolist() == [0, 0, 1, 3]
+
+
+def test_without_a_lag_no_label_is_a_statistic_and_a_saved_lag_comes_back(columns):
+    with_labels, old = labelled(columns)
+    training = np.ones(len(columns), bool)
+    assert not any("labels" in name for name in RowStatistics.fit(with_labels, training).names)
+    fitted = RowStatistics.fit(with_labels, training, "auto", old)
+    again = RowStatistics.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    assert again.old_labels == old
+    assert np.array_equal(again.table(with_labels), fitted.table(with_labels), equal_nan=True)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7 days", 604_800), ("12 hours", 43_200), ("0.5 week", 302_400)])
+def test_a_lag_is_a_number_and_a_unit(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["7", "days", "0 days", "-1 day", "a week"])
+def test_what_is_no_lag_is_refused(text):
+    with pytest.raises(ValueError, match=r"Expected label_lag as a number above 0 and a unit .* such as 7 days"):
+        seconds_of(text)
+
+
+def test_labels_are_read_by_their_names():
+    old = OldLabels(1.0, ["odd"], ["0", "1"])
+
+    def read(values):
+        return old.read(lambda _: pa.array(values), ["odd"], len(values))["1"].tolist()
+
+    assert read(["1", "", None, "0"]) == pytest.approx([1, np.nan, np.nan, 0], nan_ok=True)
+    assert read([1.0, None, 0.0]) == pytest.approx([1, np.nan, 0], nan_ok=True)
+    assert np.isnan(read([None, None])).all()
+    with pytest.raises(ValueError, match=r"labels that the model knows \(0, 1\) in column 'odd', found maybe"):
+        read(["maybe", "1"])
+    several = OldLabels(1.0, ["kind"], ["a", "b", "c"])
+    found = several.read(lambda _: pa.array(["c", "a", None]), ["kind"], 3)
+    assert {name: values[:2].tolist() for name, values in found.items()} == {"a": [0, 1], "b": [0, 0], "c": [1, 0]}
+    numbers = OldLabels(1.0, ["heat"], []).read(lambda _: pa.array([3, None]), ["heat"], 2)["heat"]
+    assert numbers.tolist() == pytest.approx([3, np.nan], nan_ok=True)

@@ -109,6 +109,7 @@ def best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     """Train the head on one kind of inputs; return the metric, whether more is better, and the best epoch's value."""
     model = run.recipe.model
     own = {"row_inputs": inputs, "statistics": model.statistics, "freeze": {"encoder": "forever"}}
+    own["auxiliary_next_row"] = 0.0
     set_seed(run.recipe.training.seed)
     with trained_trial(run, eval_strategy="epoch", **own) as (trial, trainer):
         training = trial.recipe.training

@@ -38,6 +38,7 @@ _CACHE = (
 _SCRATCH = r"rows-[a-z0-9_]{8}/in_order\.arrow"  # of `tempfile`, while rows are brought into order
 _OWN = re.compile(
     rf"(?:{_MODEL}|{_RUN}|checkpoint-\d+/(?:{_MODEL}|{_CHECKPOINT}|README\.md)|"
+    rf"(?:checkpoint-\d+/)?ordering_\w+/(?:{_MODEL})|"
     rf"checkpoint-\d+/(?:optimizer_\d+|pytorch_model_fsdp_\d+)/(?:__\d+_\d+\.distcp|\.metadata)|"
     rf"{TABLE_FOLDER}/(?:{_TABLE}|{_SCRATCH})|{CACHE_FOLDER}/(?:{_CACHE}))"
 )

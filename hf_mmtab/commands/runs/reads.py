@@ -8,7 +8,7 @@ from typing import Any
 # Keys of a recipe that name what a run reads; of others a text may be called like a folder and mean something else.
 READ_KEYS = (
     "data", "rows", "plan", "plan_edits", "pretrained", "text_model", "image_model", "glove_path", "deepspeed",
-    "fsdp_config", "accelerator_config", "resume_from_checkpoint",
+    "fsdp_config", "accelerator_config", "resume_from_checkpoint", "orderings",
 )  # fmt: skip
 
 
@@ -18,7 +18,8 @@ def paths_read(values: Mapping[str, Any]) -> dict[str, Path]:
     Args:
         values: of the recipe; texts in lists and mappings count too.
     """
-    texts = {key: text for key in READ_KEYS for text in _texts(values.get(key)) if text}
+    named = {key: [text for text in _texts(values.get(key)) if text] for key in READ_KEYS}
+    texts = {f"{key} {n}" if n else key: text for key, found in named.items() for n, text in enumerate(found)}
     paths = {key: Path(text).expanduser() for key, text in texts.items()}
     return {key: path for key, path in paths.items() if _exists(path)}
 

@@ -21,6 +21,7 @@ from ...metrics import metric_names, possible_metric_names, scores_for
 from ...metrics.for_trainer import first_of
 from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...statistics import OldLabels
 from ...table_baselines import BASELINES, TableBaselines
 from ...table_baselines.running import AMOUNT, BOOSTED_HISTORY
 from ...tasks import PreparedTable
@@ -33,31 +34,34 @@ from ...tasks.table_heads import (
     beside_ids,
     fit_statistics,
     head_model,
+    old_labels,
     reads_statistics,
 )
 from ...tasks.table_labels import (
     check_labels,
     class_shares,
     correct_bias,
-    count_positive,
     epoch_sampler,
+    share_of_labels,
     start_bias,
     with_labels,
 )
 from ...training import MMTabTrainer
 from ...training.imbalance import ImbalanceSampler
-from ..console import counted, parameters
+from ..console import parameters
+from ..tables.orderings import check_orderings_are_read, read_orderings
 from .compared import ComparedRun
-from .folder import leave_out_absent_parts
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
+from .head_freezing import choose_freezing
 from .head_inputs import choose_inputs, inputs_note
-from .own_names import CACHE_FOLDER, TABLE_FOLDER
+from .own_names import TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
 from .table_facts import table_facts
 from .table_notes import (
     data_summary,
+    describe_windows,
     head_note,
     later_rows_note,
     leak_sentence,
@@ -70,7 +74,6 @@ from .table_notes import (
 logger = logging.get_logger(__name__)
 
 EVALUATED = ("validation", "test")
-JUDGED_WORDS = {"last": "the last", "any": "any of them", "every": "every one"}
 
 
 class HeadRun(ComparedRun[HeadRecipe]):
@@ -84,6 +87,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     table: PreparedTable
     windows: dict[str, WindowDataset]
+    training_windows: WindowDataset  # those without a label too: values are counted in them
     shares: Any = None
     inputs: dict[str, Any] | None = None
     sampler: ImbalanceSampler | None = None
@@ -108,6 +112,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         undecided, statistics = choose_architecture(self), self.recipe.model.statistics
         check_trees(self.recipe, self.table)
         self.processor.statistics = None  # those of another head, which the encoder may have had
+        check_orderings_are_read(self)
         self.inputs = choose_inputs(self)
         self.choices = take_boosted_if_better(self, statistics) if undecided else ()
         self.read_beside()
@@ -118,7 +123,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         recipe = self.recipe
         model: Any = head_model(recipe.data, recipe.model, self.table, self.windows["train"])
         self.config = model.config
-        self._choose_freezing(model)
+        freezing = choose_freezing(self, model)
         choose_loss(recipe)
         self.known_metrics = metric_names(model.config.problem_type, model.config.id2label)
         if model.config.problem_type == "regression":
@@ -128,7 +133,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.sampler = epoch_sampler(recipe.run, self.windows["train"], recipe.training.seed)
         self.leaks = {split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
-        self.notes += [*self.choices, *inputs_note(self.inputs)]
+        self.notes += [*self.choices, *inputs_note(self.inputs), *freezing]
         if recipe.model.pretrained is not None:
             before = recipe_of(recipe.model.pretrained)
             self.notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)
@@ -153,8 +158,13 @@ class HeadRun(ComparedRun[HeadRecipe]):
             data.eval_stride = apart
         folder = recipe.shared_folder / TABLE_FOLDER
         self.table = task.prepare(data, folder, recipe.model.pretrained, needs_label=True)
+        if recipe.run.label_share < 1:
+            if recipe.model.label_lag is not None or data.split == "paper":
+                beside = "split: paper, whose windows overlap" if data.split == "paper" else "label_lag"
+                raise ValueError(f"Expected no {beside} beside label_share, which hides labels. Remove one of them.")
+            self.table.rows = share_of_labels(self.table.rows, recipe.run.label_share, data.split_seed)
         windows = {split: task.windows(data, self.table.rows, split, label) for split in ("train", *EVALUATED)}
-        self.windows = with_labels(windows)
+        self.windows, self.training_windows = with_labels(windows), windows["train"]
         self.processor = self.table.processor
 
     def read_beside(self) -> None:
@@ -164,21 +174,13 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if not reads_statistics(model):
             self.processor.statistics, known = None, {}
         elif "statistics" not in known:
-            fit_statistics(model, self.table, self.windows["train"])
+            read_orderings(self.table, model.orderings or {})
+            fit_statistics(model, self.table, self.training_windows, self.old_labels)
             known = beside_ids(self.table, statistics=True, times=False)
         if model.architecture == "fusion" or "windowed_surprise" in model.row_inputs:
             known["times"] = self.table.rows.time
         for found in self.windows.values():
             found.beside = known
-
-    def _choose_freezing(self, model: Any) -> None:
-        """Keep a pretrained encoder frozen unless the recipe says when it thaws; share its outputs between runs."""
-        recipe, training = self.recipe, self.recipe.training
-        if training.freeze is None and "encoder" in model.freezable_modules:
-            training.freeze = {"encoder": "forever"}
-        leave_out_absent_parts(recipe, HEAD_PARTS, model, self.is_reference)
-        if recipe.shared is not None and training.feature_cache_dir is None:
-            training.feature_cache_dir = str(recipe.shared / CACHE_FOLDER)
 
     def describe(self, model: Any) -> str:
         """Return rows, windows, the model, what leaks, and what an epoch draws."""
@@ -306,8 +308,13 @@ class HeadRun(ComparedRun[HeadRecipe]):
         return labels_of(self.windows["train"])
 
     @cached_property
+    def old_labels(self) -> OldLabels | None:
+        """Labels that are statistics of later rows."""
+        return old_labels(self.recipe.data, self.recipe.model, self.table)
+
+    @cached_property
     def _baselines(self) -> TableBaselines:
-        return TableBaselines(self.table, self.windows)
+        return TableBaselines(self.table, self.windows, old_labels=self.old_labels)
 
     def boosted_on_validation(self) -> ScoredRows:
         """Return what gradient boosting on the statistics says of the labelled rows of validation."""
@@ -387,16 +394,3 @@ def choose_loss(recipe: HeadRecipe) -> None:
             "them."
         )
     recipe.training.loss = loss_name(recipe)
-
-
-def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_label: str) -> str:
-    """Return the line about rows and windows, with how many are positive."""
-    rows = next(iter(windows.values())).rows
-    parts = []
-    for split, cut in windows.items():
-        positive = count_positive(cut)
-        parts.append(f"{len(cut):,} {split}" + (f" ({positive:,} positive)" if positive is not None else ""))
-    return (
-        f"{len(rows):,} rows of {counted(rows.num_entities, 'history', 'histories')}; "
-        f"windows of {seq_len} rows, judged on {JUDGED_WORDS[window_label]}: {', '.join(parts)}"
-    )

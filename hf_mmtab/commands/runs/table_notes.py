@@ -9,12 +9,16 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from ...data.splits import DEFAULT_FRACTIONS
+from ...data.windows import WindowDataset
 from ...tasks import PreparedTable
 from ...tasks.table_heads import WITHOUT_ENCODER
+from ...tasks.table_labels import count_positive
+from ..console import counted
 
 logger = logging.get_logger(__name__)
 
 FAR_OFF = 5.0  # mean score over share of positives, or the reverse: no longer probabilities
+JUDGED_WORDS = {"last": "the last", "any": "any of them", "every": "every one"}
 LEAKS = " Leak: a model may remember these rows, so scores are too good. Choose split: time or entity."
 
 
@@ -34,6 +38,19 @@ def data_summary(table: PreparedTable) -> str:
         ends = np.array(rows.time_bounds).astype("M8[us]").astype("M8[D]")
         told += f", {ends[0]} to {ends[1]}"
     return told
+
+
+def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_label: str) -> str:
+    """Return the line about rows and windows, with how many are positive."""
+    rows = next(iter(windows.values())).rows
+    parts = []
+    for split, cut in windows.items():
+        positive = count_positive(cut)
+        parts.append(f"{len(cut):,} {split}" + (f" ({positive:,} positive)" if positive is not None else ""))
+    return (
+        f"{len(rows):,} rows of {counted(rows.num_entities, 'history', 'histories')}; "
+        f"windows of {seq_len} rows, judged on {JUDGED_WORDS[window_label]}: {', '.join(parts)}"
+    )
 
 
 def leak_sentence(split: str, leak: dict[str, Any]) -> str:

@@ -29,7 +29,8 @@ from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows
 from ..runs.table_notes import leak_sentence, same_data, warn_each
 from ..scoring_flags import in_bf16
-from .blocks import current_device
+from .orderings import ordered_surprise
+from .window_blocks import current_device
 
 ALL_ROWS = "all"
 
@@ -49,6 +50,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
         scratch.mkdir()
         table, windows, notes = judged_windows(options, config, scratch)
         model.check_processor(table.processor.fingerprint)
+        table.ordered = ordered_surprise(table, scratch)
         windows.beside = beside_ids(table, config.statistics, getattr(model, "reads_times", False))
         arguments = MMTabTrainingArguments(
             output_dir=options.out,

@@ -13,8 +13,9 @@ from ...metrics.names import label_names
 from ...tasks.checkpoints import load_head
 from ..runs.table_notes import warn_each
 from ..scoring_flags import in_bf16
-from .blocks import Level, WindowCut, current_device, run_windows, scoring_into
+from .blocks import scoring_into
 from .reasons import table_reasons
+from .window_blocks import Level, WindowCut, current_device, run_windows
 
 
 def default_level(config: Any) -> Level:

@@ -13,7 +13,8 @@ from ...explaining.reason_columns import reason_columns
 from ...explaining.tables import explain_window
 from ...metrics import decide, probabilities_from_logits
 from ...models.tabbert.collating_tabbert import TabBertCollator
-from .blocks import MODEL_INPUTS, EncodedTable
+from .blocks import EncodedTable
+from .window_blocks import MODEL_INPUTS
 
 
 def rows_to_explain(logits: np.ndarray, config: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The rows that a model has scored so far, so that the next call needs only the new ones: `predict --state FOLDER`."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import datasets
@@ -17,7 +18,12 @@ FINGERPRINT = b"hf_mmtab_processor"
 
 
 def with_history(
-    new: datasets.Dataset, folder: Path, columns: list[str], fingerprint: str, time: str | None
+    new: datasets.Dataset,
+    folder: Path,
+    columns: list[str],
+    fingerprint: str,
+    time: str | None,
+    optional: Collection[str] = (),
 ) -> tuple[datasets.Dataset, int]:
     """Return the rows of earlier calls and, behind them, the new ones; and how many earlier ones there are.
 
@@ -27,12 +33,13 @@ def with_history(
         columns: that the processor reads.
         fingerprint: of the processor.
         time: column; None: the rows have no times.
+        optional: columns that are kept too, and empty where the earlier or the new rows lack them.
 
     Raises:
         ValueError: if the state is damaged or another model's, has the new rows already, or they are of other types.
     """
     file = folder / STATE_FILE
-    kept = new.select_columns([name for name in dict.fromkeys(columns) if name in new.column_names])
+    kept = new.select_columns([name for name in dict.fromkeys([*columns, *optional]) if name in new.column_names])
     if not file.is_file():
         return kept, 0
     try:
@@ -49,6 +56,8 @@ def with_history(
             f"{owner or 'no processor'}. Use a folder for each model."
         )
     earlier = datasets.Dataset(table.replace_schema_metadata(None))
+    for name in optional:
+        kept, earlier = _filled(kept, name, earlier), _filled(earlier, name, kept)
     try:
         rows = kept.select_columns(earlier.column_names).cast(earlier.features)
     except (ValueError, TypeError, pa.ArrowInvalid) as error:
@@ -78,6 +87,15 @@ def _refuse_known(rows: datasets.Dataset, earlier: datasets.Dataset, folder: Pat
             f"{known} of {new.height} rows are in {str(folder)!r} already, with the same values: they count twice in "
             "their histories from now on. Give new rows alone."
         )
+
+
+def _filled(rows: datasets.Dataset, name: str, other: datasets.Dataset) -> datasets.Dataset:
+    """Return rows with a column that other rows have, empty if they lack it, or of their type if it is empty."""
+    if name not in other.column_names or (name in rows.column_names and rows.data.column(name).type != pa.null()):
+        return rows
+    if name in rows.column_names:
+        return rows.cast_column(name, other.features[name])
+    return rows.add_column(name, [None] * len(rows), feature=other.features[name])
 
 
 def write_state(folder: Path, rows: datasets.Dataset, fingerprint: str) -> None:

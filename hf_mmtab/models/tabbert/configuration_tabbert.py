@@ -128,8 +128,9 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
 
     @property
     def encoded_widths(self) -> dict[str, int]:
-        """What comes of the encoder for each row, in its order → width: for the head, and for the trees of a fusion."""
+        """What comes of the encoder for each row, in its order → width: for head, auxiliary loss, trees of a fusion."""
         parts = {*self.row_parts, *(OF_SURPRISE if self.fusion is not None and self.next_row else ())}
+        parts |= {"surprise"} if self.auxiliary_next_row else set()
         widths = {
             "states": self.hidden_size,
             "surprise": self.surprise_width,
@@ -247,6 +248,11 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
         if "statistics" in self.row_parts and (self.flatten or not self.statistics):
             raise ValueError(
                 "row_inputs with statistics needs their names (`statistics`) and rows as units (flatten=False)."
+            )
+        if self.auxiliary_next_row < 0 or (self.auxiliary_next_row and not self.next_row):
+            raise ValueError(
+                "auxiliary_next_row is a weight of at least 0, and above 0 it needs an encoder that was pretrained to "
+                f"predict the next row (next_row=True), got {self.auxiliary_next_row} and next_row={self.next_row}."
             )
         if OF_SURPRISE & set(self.row_parts) and not self.next_row:
             raise ValueError(

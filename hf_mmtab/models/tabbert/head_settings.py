@@ -31,6 +31,9 @@ class TabBertHeadConfig(PreTrainedConfig):
     # how many of them, the first ones, are codes of categories, which only trees read
     statistics_codes: int = 0
     statistics_hidden_size: int = 64  # width in which a neural head reads them
+    # while the encoder trains with a head, the weight of the mean loss of predicting the cells of each row beside the
+    # head's own loss
+    auxiliary_next_row: float | int = 0.0
     fusion: dict[str, Any] | None = None  # how a fused model comes to its scores; {}: not fitted yet
     trees: dict[str, int] | None = None  # name of a file of boosted trees → how many there are, one a target
     seq_len: int | None = None  # rows of a window

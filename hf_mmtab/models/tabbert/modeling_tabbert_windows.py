@@ -16,6 +16,7 @@ from .head_settings import HEAD_SETTINGS, OF_SURPRISE
 from .modeling_tabbert import TabBertForMaskedLM, TabBertModel, TabBertPreTrainedModel
 from .modeling_tabbert_losses import window_loss
 from .modeling_tabbert_numbers import TabBertRowNumbers
+from .modeling_tabbert_surprise import SCALE
 
 
 def last_real_row(rows: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -98,7 +99,8 @@ class TabBertWindowModel(TabBertPreTrainedModel):
             kwargs: of the encoder, such as `output_hidden_states`.
 
         Returns:
-            `loss` if there are labels, `logits` of shape `(batch, labels)` or `(batch, rows, labels)`.
+            `loss` if there are labels (in training with the config's auxiliary loss, if the encoder runs), `logits` of
+            shape `(batch, labels)` or `(batch, rows, labels)`.
 
         Raises:
             ValueError: unless exactly one of `input_ids` and `row_states` is given, or if times or statistics that the
@@ -115,11 +117,11 @@ class TabBertWindowModel(TabBertPreTrainedModel):
         if attention_mask is None:
             attention_mask = states.new_ones(states.shape[:2])
         logits = self.score(states, attention_mask, statistics)
+        loss = None if labels is None else window_loss(logits, labels, self.config)
+        if loss is not None and self.training and input_ids is not None and self.config.auxiliary_next_row:
+            loss = loss + self.config.auxiliary_next_row * self.next_row_loss(states, attention_mask)
         return SequenceClassifierOutput(
-            loss=None if labels is None else window_loss(logits, labels, self.config),
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
     def score(
@@ -132,6 +134,15 @@ class TabBertWindowModel(TabBertPreTrainedModel):
     def head_inputs(self, states: torch.Tensor, statistics: torch.Tensor | None) -> torch.Tensor:
         """Return what the head reads of each row, from what `encode` gave and the row's statistics."""
         return states
+
+    def next_row_loss(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of predicting each cell of the real rows from the rows before, nats, a scalar.
+
+        Args:
+            states: what `encode` gave, shape `(batch, rows, width)`.
+            attention_mask: shape `(batch, rows)`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no encoder that predicts rows.")
 
     @property
     def steps_per_row(self) -> int:
@@ -179,7 +190,8 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             encoder: Any = TabBertModel.from_pretrained(checkpoint)
         if processor_fingerprint is not None:
             encoder.check_processor(processor_fingerprint)
-        settings = {**encoder.config.to_dict(), "statistics": None, "fusion": None, "trees": None}
+        of_another_head = {"statistics": None, "fusion": None, "trees": None, "auxiliary_next_row": 0.0}
+        settings = {**encoder.config.to_dict(), **of_another_head}
         if {"num_labels", "id2label", "label2id"} & set(head_settings):
             for name in ("id2label", "label2id"):
                 settings.pop(name, None)
@@ -280,6 +292,11 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         hundred positives are too few for whole states. "windowed_surprise" is summed over the last hour, day and rows.
         """
         return self.encode(input_ids, attention_mask, times).last_hidden_state  # type: ignore[return-value]
+
+    def next_row_loss(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        # The first columns of surprise are those losses, zeros in padding.
+        cells = self.parts(states)["surprise"][..., : self.config.num_fields].float()
+        return cells.sum() / (SCALE * self.config.num_fields * attention_mask.sum().clamp(min=1))
 
     def row_vectors(self, states: torch.Tensor) -> torch.Tensor:
         """Return one vector per row, shape `(batch, rows, hidden)`: when flat, the mean of its cells."""

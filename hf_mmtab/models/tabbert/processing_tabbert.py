@@ -21,6 +21,7 @@ from .entity_history import EntityHistory, check_history
 from .field import Field
 from .field_ids import ARRAYS_NAME, SEP_FIELD, VALUES_NAME, FieldIds
 from .fitting import TabBertStatistics, without_uncovered
+from .ordering_files import copy_orderings, find_orderings
 from .plan_presets import resolve_plan
 from .travelling import TravellingMixin
 from .values import as_table
@@ -63,6 +64,8 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         self.rows_fitted = 0
         # what `RowStatistics.to_dict` gave, where the model reads statistics
         self.statistics: dict[str, Any] | None = None
+        # ordering → folder of its encoder, whose surprise is among the statistics; copied beside what is saved
+        self.orderings: dict[str, str] = {}
         self._fitted: list[Field] = []
 
     # -- fitting
@@ -254,6 +257,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         save_file(arrays, folder / ARRAYS_NAME)
         if self.statistics is not None:
             (folder / STATISTICS_NAME).write_text(json.dumps(self.statistics, ensure_ascii=False), encoding="utf-8")
+            copy_orderings(self.orderings, folder)
 
     @classmethod
     def get_feature_extractor_dict(
@@ -276,6 +280,8 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
             pretrained_model_name_or_path, STATISTICS_NAME, _raise_exceptions_for_missing_entries=False, **hub
         )
         plain["statistics"] = _read_json(file) if file else None
+        names = list((plain["statistics"] or {}).get("orderings") or {})
+        plain["_orderings"] = find_orderings(pretrained_model_name_or_path, names, **hub)
         return plain, rest
 
     @classmethod
@@ -290,9 +296,9 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         fitted, words, arrays = (given.pop(k, {}) for k in ("fitted", "_words", "_arrays"))
         fingerprint, rows_fitted = given.pop("fingerprint", None), given.pop("rows_fitted", 0)
         given.pop("feature_extractor_type", None)
-        statistics = given.pop("statistics", None)
+        statistics, orderings = given.pop("statistics", None), given.pop("_orderings", {})
         processor = cls(**given)
-        processor.statistics = statistics
+        processor.statistics, processor.orderings = statistics, orderings
         processor.rows_fitted = rows_fitted
         if fitted:
             processor.load_fitted(fitted, words, arrays, fingerprint)

@@ -4,9 +4,10 @@ import re
 
 import pytest
 import torch
+import torch.nn.functional as F
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
-from hf_mmtab.models.tabbert import TabBertLstmForSequenceClassification
+from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertLstmForSequenceClassification
 from hf_mmtab.models.tabbert.modeling_tabbert_numbers import FARTHEST, normal_quantiles, normal_scores
 from hf_mmtab.models.tabbert.modeling_tabbert_surprise import TabBertSurprise, surprise_names, windowed_names
 
@@ -65,10 +66,53 @@ def test_a_head_reads_any_mix_and_codes_of_categories_are_left_to_trees(small_co
     torch.testing.assert_close(again, first)
 
 
+@pytest.mark.parametrize("inputs", ["states", "surprise"])
+def test_the_auxiliary_loss_is_that_of_pretraining_and_trains_the_encoder(small_config, small_batch, tmp_path, inputs):
+    torch.manual_seed(0)
+    pretrained = TabBertForMaskedLM(small_config(next_row=True)).eval()
+    pretrained.save_pretrained(tmp_path)
+    build = TabBertLstmForSequenceClassification.from_pretrained_encoder
+    given = {"label_level": "row", "row_inputs": inputs, "lstm_hidden_size": 4}
+    given |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"), 0.0)
+    model = build(tmp_path, auxiliary_next_row=0.3, **given)
+    ids, mask = small_batch["input_ids"], small_batch["attention_mask"]
+    labels = torch.where(mask.bool(), torch.arange(ids.shape[1]) % 2, -100)
+    with torch.no_grad():
+        logits = pretrained(ids, attention_mask=mask).field_logits
+    total = count = 0.0
+    for field, (start, end) in enumerate(pretrained.config.field_ranges):
+        target = ids[..., field] - start
+        losses = F.cross_entropy(
+            logits[field].flatten(0, 1), target.flatten().clamp(0, end - start - 1), reduction="none"
+        )
+        real = (mask.bool() & (target >= 0) & (target < end - start)).flatten()
+        total, count = total + losses[real].sum(), count + mask.sum()
+    alone = model.eval()(ids, attention_mask=mask, labels=labels)
+    torch.testing.assert_close(
+        model.train()(ids, attention_mask=mask, labels=labels).loss - alone.loss, 0.3 * total / count
+    )
+    # a stored encoder's outputs, and evaluation, have the loss of the labels alone
+    states = model.get_row_states(ids, mask).detach()
+    torch.testing.assert_close(model(row_states=states, attention_mask=mask, labels=labels).loss, alone.loss)
+    model.zero_grad()
+    model.next_row_loss(model.get_row_states(ids, mask), mask).backward()
+    assert model.model.row_encoder.encoder.layer[0].attention.self.query.weight.grad.abs().sum() > 0
+    # it changes nothing but the loss, and another head on this encoder starts without it
+    plain = build(tmp_path, **given)
+    assert not plain.load_state_dict(model.state_dict(), strict=False).missing_keys
+    torch.testing.assert_close(plain.eval()(ids, attention_mask=mask).logits, alone.logits)
+    model.save_pretrained(tmp_path / "head")
+    again = TabBertLstmForSequenceClassification.from_pretrained(tmp_path / "head").eval()
+    torch.testing.assert_close(again(ids, attention_mask=mask).logits, alone.logits)
+    assert build(tmp_path / "head", **given).config.auxiliary_next_row == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"row_inputs": ["states", "prices"]}, "Expected row_inputs among .*, found prices"),
+        ({"auxiliary_next_row": 0.1}, "above 0 it needs an encoder that was pretrained to predict the next row"),
+        ({"auxiliary_next_row": -1.0, "next_row": True}, "a weight of at least 0"),
         ({"row_inputs": []}, "Expected row_inputs to name some of"),
         ({"row_inputs": "statistics"}, "needs their names"),
         ({"row_inputs": ["windowed_surprise"]}, "needs an encoder that was pretrained to predict the next row"),
