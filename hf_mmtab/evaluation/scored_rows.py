@@ -237,14 +237,7 @@ def scores_of_rows(
         label: None: as the windows are labelled.
     """
     rows = windows.rows
-    labels = None
-    if rows.labels is not None:
-        if (label or windows.label) == "any":
-            every = WindowDataset(rows, windows.index, "any")
-            labels = every.window_labels(judged.window)
-        else:
-            labels = np.array(rows.labels[judged.row])
-            labels = labels if labels.ndim > 1 else labels.astype(np.int64)
+    labels = None if rows.labels is None else _labels(windows, judged, label or windows.label)
     times = np.array(rows.time[judged.row]).astype("datetime64[us]")
     return ScoredRows(scores, labels, judged.row, entities_of(rows, judged.row), times)
 
@@ -261,7 +254,12 @@ def entities_of(rows: EncodedRows, places: np.ndarray) -> np.ndarray:
 
 def labels_of(windows: WindowDataset) -> np.ndarray:
     """Return the labels of the rows that windows are judged on, `(rows,)` or `(rows, targets)`."""
-    judged = judged_rows(windows)
-    labels = scores_of_rows(windows, judged, np.zeros(len(judged.row))).labels
-    assert labels is not None
-    return labels
+    return np.concatenate([_labels(part, judged_rows(part), part.label) for part in windows.parts()])
+
+
+def _labels(windows: WindowDataset, judged: JudgedRows, label: WindowLabel | None) -> np.ndarray:
+    if label == "any":
+        return WindowDataset(windows.rows, windows.index, "any").window_labels(judged.window)
+    assert windows.rows.labels is not None
+    labels = np.array(windows.rows.labels[judged.row])
+    return labels if labels.ndim > 1 else labels.astype(np.int64)

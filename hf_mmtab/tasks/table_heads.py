@@ -241,8 +241,8 @@ def head_settings(
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"):
             settings[name] = arguments.encoder_dropout
     if problem_type == "regression":
-        assert train.rows.labels is not None
-        targets = np.asarray(train.rows.labels[np.unique(judged_rows(train).row)], dtype=np.float64)
+        known = [part.rows.labels[np.unique(judged_rows(part).row)] for part in train.parts()]  # type: ignore[index]
+        targets = np.concatenate(known).astype(np.float64)
         settings["target_mean"] = np.nanmean(targets, axis=0).tolist()
         settings["target_std"] = [float(spread) or 1.0 for spread in np.nanstd(targets, axis=0)]
     return settings

@@ -16,7 +16,7 @@ from hf_mmtab.data.sharded_rows import KEPT, ShardedRows
 from hf_mmtab.data.shifted_windows import shifted
 from hf_mmtab.data.splits import Split, leak_check, windows
 from hf_mmtab.evaluation.cell_baselines import guess_masked_cells, most_frequent_ids
-from hf_mmtab.evaluation.scored_rows import judged_rows
+from hf_mmtab.evaluation.scored_rows import judged_rows, labels_of
 from hf_mmtab.evaluation.unseen_values import unseen_values
 from hf_mmtab.models.tabbert.collating_tabbert import TabBertCollator
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
@@ -106,6 +106,7 @@ def test_windows_are_the_same(whole, sharded, processor, label, split):
         assert (many.window_labels(numbers) == one.window_labels(numbers)).all()
     judged = judged_rows(one), judged_rows(many)
     assert (judged[0].row == judged[1].row).all() and (judged[0].window == judged[1].window).all()
+    assert (labels_of(many) == labels_of(one)).all()
     for chosen in (np.arange(len(one)) % 3 > 0, np.arange(0, len(one), 2), numbers[:5]):
         some, same = many.select(chosen), one.select(chosen)
         assert some.fingerprint == same.fingerprint and (some[2]["labels"] == same[2]["labels"]).all()
