@@ -97,7 +97,7 @@ def open_encoded(arguments: TableDataArguments, pretrained: str | None, needs_la
     split = rows.facts["split"]
     arguments.split, arguments.split_seed = split["kind"], split["seed"]
     arguments.split_fractions = list(split["fractions"])
-    return PreparedTable(rows, processor, [], None)
+    return PreparedTable(rows, processor, [BadRecord(**one) for one in rows.facts.get("skipped", [])], None)
 
 
 def _refuse_other_rows(
@@ -132,6 +132,21 @@ def _plain(key: str, value: Any) -> Any:
     if key in ("data", "plan") and isinstance(value, str):
         return Path(value).name
     return [round(float(share), 6) for share in value] if key == "split_fractions" else value
+
+
+def unplanned(processor: TabBertProcessor, arguments: TableDataArguments, needs_label: bool) -> TabBertProcessor:
+    """Return a checkpoint's processor.
+
+    Raises:
+        ValueError: if the recipe has a plan beside it; labels may be other ones where they are needed.
+    """
+    free = {"label_columns"} if needs_label else set()
+    if given := [key for key in arguments.given_plan() if key not in free]:
+        raise ValueError(
+            f"Expected no {', '.join(given)} beside `pretrained`, whose processor has a plan of its own. Remove them, "
+            "or start without `pretrained`."
+        )
+    return processor
 
 
 def rows_digest(folder: str) -> str | None:

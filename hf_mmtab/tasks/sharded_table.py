@@ -30,8 +30,10 @@ from ..files import read_json, write_whole
 from ..locking import lock_folder, refuse_file
 from ..models.tabbert import TabBertProcessor
 from . import get_task
+from .prepared_table import unplanned
 from .saved_processor import open_processor
-from .table import PROCESSOR_FOLDER, SIMULATED_CARDS, TableTask, no_rows, refuse_absent_entities, unplanned
+from .table import PROCESSOR_FOLDER, SIMULATED_CARDS, TableTask, no_rows
+from .table_entities import refuse_absent_entities
 
 logger = logging.get_logger(__name__)
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import datasets
-import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers.utils import logging
 
@@ -33,8 +31,9 @@ from ..models.tabbert.plan_guess import infer_plan
 from ..models.tabbert.plan_presets import resolve_plan
 from ..typed_values import typed_value
 from .guessed_plan import describe_guess, doubts, with_time_unit
-from .prepared_table import PreparedTable, open_encoded, refuse_encoded, rows_digest
+from .prepared_table import PreparedTable, open_encoded, refuse_encoded, rows_digest, unplanned
 from .saved_processor import open_processor
+from .table_entities import keep_entities
 from .table_labels import require_label
 from .table_reading import plan_options, used_columns
 
@@ -379,21 +378,6 @@ class TableTask:
         )
 
 
-def unplanned(processor: TabBertProcessor, arguments: TableDataArguments, needs_label: bool) -> TabBertProcessor:
-    """Return a checkpoint's processor.
-
-    Raises:
-        ValueError: if the recipe has a plan beside it; labels may be other ones where they are needed.
-    """
-    free = {"label_columns"} if needs_label else set()
-    if given := [key for key in arguments.given_plan() if key not in free]:
-        raise ValueError(
-            f"Expected no {', '.join(given)} beside `pretrained`, whose processor has a plan of its own. Remove them, "
-            "or start without `pretrained`."
-        )
-    return processor
-
-
 def no_rows(data: str, broken: bool) -> ValueError:
     """Return the error of a table without rows, or with none but broken ones."""
     return ValueError(
@@ -403,32 +387,3 @@ def no_rows(data: str, broken: bool) -> ValueError:
 
 def _rows_of(builder: Table) -> tuple[datasets.Dataset, list[BadRecord]]:
     return cast(datasets.Dataset, builder.as_dataset(split="train")), warn_about(builder.skipped)
-
-
-def keep_entities(dataset: datasets.Dataset, plan: ColumnPlan, entities: list[str]) -> datasets.Dataset:
-    """Return the rows whose first entity column is one of `entities`; all of them if none is named.
-
-    Raises:
-        ValueError: if there is no entity column, or one of the entities has no row.
-    """
-    if not entities:
-        return dataset
-    if not plan.entity:
-        raise ValueError("Expected entity_columns beside `entities`, found none. Name the column.")
-    column = dataset.data.column(plan.entity[0]) if dataset._indices is None else None
-    values = column if column is not None else pa.chunked_array([dataset.with_format("arrow")[plan.entity[0]]])
-    names = values.cast(pa.string())
-    known = set(pc.unique(names).to_pylist())
-    refuse_absent_entities(plan, set(entities) - known, known)
-    return dataset.select(np.flatnonzero(pc.is_in(names, value_set=pa.array(entities)).to_numpy()))
-
-
-def refuse_absent_entities(plan: ColumnPlan, absent: set[str], known: set[str]) -> None:
-    """Raise a ValueError if entities that a recipe names have no row; names some of those that have."""
-    if absent:
-        there = sorted(filter(None, known))
-        more = f" and {len(there) - 5} more" if len(there) > 5 else ""
-        told = f" There are {', '.join(there[:5])}{more}." if there else " Correct `entities`."
-        raise ValueError(
-            f"Expected entities of column {plan.entity[0]!r}, found no row of {', '.join(sorted(absent))}.{told}"
-        )
