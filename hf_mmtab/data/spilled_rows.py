@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ def append_rows(path: Path, rows: pa.Table, anew: bool = False) -> None:
         rows: with the columns of the earlier ones.
         anew: in place of the file.
     """
-    target = path.with_suffix(".part") if anew else path
+    target = path.with_suffix(f".{uuid4().hex}.part") if anew else path  # another worker may do the same work again
     with open(target, "wb" if anew else "ab") as out, pa.ipc.new_stream(out, rows.schema) as writer:
         writer.write_table(rows)
     if anew:

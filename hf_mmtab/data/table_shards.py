@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 
@@ -19,7 +20,7 @@ from .histories import BATCH_ROWS, EntityIndex, refuse_missing_entity, times_of
 from .label_columns import LabelColumns
 from .preparing import TableProcessor
 from .records import BadRecord, BadRecords
-from .repeated_rows import rows_alike
+from .repeated_rows import FACTOR, rows_alike
 from .shard_files import ShardWriter
 from .spilled_rows import append_rows, read_rows
 from .table import Table
@@ -145,13 +146,10 @@ class TableShards:
             if rest:  # tells rows that are the same in all other columns from repeated ones
                 hashes = pl.DataFrame(pl.from_arrow(rows.select(rest))).hash_rows()
                 kept = kept.append_column(REST, hashes.to_arrow())
-        shard = pl.repeat(0, rows.num_rows, dtype=pl.UInt16, eager=True)
-        if plan.entity:
-            keys = pl.DataFrame(pl.from_arrow(rows.select(list(plan.entity))))
-            for name in plan.entity:
-                refuse_missing_entity(keys[name], read)
-            shard = (keys.hash_rows() % self.count).cast(pl.UInt16)
-        return kept.append_column(SHARD, shard.to_arrow())
+        keys = [pl.Series(name, pl.from_arrow(rows[name])) for name in plan.entity]
+        for key in keys:
+            refuse_missing_entity(key, read)
+        return kept.append_column(SHARD, pa.array(shard_of(keys, rows.num_rows, self.count)))
 
     def settle(self, number: int, rows: pa.Table, kept: bool = False) -> ShardFacts:
         """Put the rows of a shard in order, and write them.
@@ -297,6 +295,23 @@ class TableShards:
 
     def _read(self, name: str) -> Any:
         return pickle.loads((self.folder / name).read_bytes())
+
+
+def shard_of(keys: Sequence[pl.Series], rows: int, count: int) -> np.ndarray:
+    """Return the shard of each row, `(rows,)` uint16: the same for a history on every machine and in every block.
+
+    Args:
+        keys: the entity columns, without missing values; none: the table is one history.
+        rows: of the block.
+        count: of shards.
+    """
+    mixed = np.zeros(rows, dtype=np.uint64)
+    for key in keys:
+        whole = key.dtype.is_integer() and key.dtype != pl.UInt64
+        values = key.cast(pl.Int64).to_numpy() if whole else key.cast(pl.String).to_numpy().astype(object)
+        # hashes of polars are not promised to be the same on another machine; these are
+        mixed = mixed * FACTOR + pd.util.hash_array(values)
+    return (mixed % np.uint64(count)).astype(np.uint16)
 
 
 def _batches(rows: pa.Table) -> Iterator[pa.Table]:

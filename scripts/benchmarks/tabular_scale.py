@@ -4,8 +4,8 @@
 
 The table is simulated cards, written in blocks as CSV files of about half a million rows. Each preparation runs in a
 process of its own, whose process tree is sampled five times a second. CPU is user and system time of all processes from
-the moment when the first has its libraries; memory is the largest resident set of one process (Ray's workers map its
-object store, which counts in each), and the largest sum of all; disk is what the kernel counts as read and written by
+the moment when the first has its libraries; memory is the largest of one process: its own (without what it shares or
+maps from files, such as Ray's object store), and all that is resident of it; disk is what the kernel counts as read and written by
 them, in bytes of the input (what is still in the page cache is not read). The slope is that of CPU time over rows from
 one size to the next, both as logarithms.
 """
@@ -35,8 +35,8 @@ COLUMNS = (
     "CPU s",
     "µs/row",
     "slope",
-    "GiB, largest",
-    "GiB, all",
+    "GiB, own",
+    "GiB, resident",
     "read",
     "written",
 )
@@ -192,11 +192,10 @@ class Tree:
     def __init__(self, pid: int) -> None:
         self.root = psutil.Process(pid)
         self.seen: dict[int, tuple[float, int, int]] = {}
-        self.largest = self.together = 0
+        self.own = self.resident = 0
 
     def sample(self) -> None:
         """Look at all processes once."""
-        sizes = []
         try:
             family = [self.root, *self.root.children(recursive=True)]
         except psutil.NoSuchProcess:
@@ -208,15 +207,14 @@ class Tree:
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
             self.seen[process.pid] = (times.user + times.system, disk.read_bytes, disk.write_bytes)
-            sizes.append(memory.rss)
-        self.largest = max(self.largest, *sizes, 0)
-        self.together = max(self.together, sum(sizes))
+            self.own = max(self.own, memory.rss - getattr(memory, "shared", 0))  # Linux tells what is shared
+            self.resident = max(self.resident, memory.rss)
 
     def totals(self) -> dict[str, float]:
         """Return CPU seconds of all but the first process, bytes read and written, and peaks of memory in GiB."""
         cpu, read, written = (sum(one[i] for one in self.seen.values()) for i in range(3))
         cpu -= self.seen[self.root.pid][0]
-        peaks = {"largest": self.largest / 2**30, "together": self.together / 2**30}
+        peaks = {"own": self.own / 2**30, "resident": self.resident / 2**30}
         return {"cpu": cpu, "read": read, "written": written, **peaks}
 
 
@@ -226,7 +224,7 @@ def report(engine: str, found: dict[str, Any], earlier: dict[str, Any] | None) -
     slope = "" if earlier is None else f"{math.log(cpu / earlier['cpu']) / math.log(rows / earlier['rows']):.2f}"
     cells = (
         *(engine, f"{rows}", f"{found['shards']}", f"{found['wall']:.1f}", f"{rows / found['wall']:.0f}"),
-        *(f"{cpu:.1f}", f"{cpu / rows * 1e6:.2f}", slope, f"{found['largest']:.2f}", f"{found['together']:.2f}"),
+        *(f"{cpu:.1f}", f"{cpu / rows * 1e6:.2f}", slope, f"{found['own']:.2f}", f"{found['resident']:.2f}"),
         *(f"{found[name] / found['bytes']:.2f}" for name in ("read", "written")),
     )
     sys.stdout.write("".join(f"{cell:>14}" for cell in cells) + f"{found['load']:>10.1f}\n")

@@ -16,16 +16,17 @@ from pyspark.sql import SparkSession
 
 from hf_mmtab import TabBertProcessor
 
-PLAN = {"entity": "account", "time": "when", "fields": {"amount": {"kind": "numeric"}, "gap": {"kind": "time_gap"}}}
+PLAN = {"entity": "account", "time": "at", "fields": {"amount": {"kind": "numeric"}, "gap": {"kind": "time_gap"}}}
 path = sys.argv[1] if len(sys.argv) > 1 else "payments.parquet"
 if len(sys.argv) == 1:  # a small table to try it on
     rng, start = np.random.default_rng(0), datetime.datetime(2024, 1, 1)
     when = [start + datetime.timedelta(minutes=int(m)) for m in rng.permutation(20_000)]
-    pq.write_table(pa.table({"account": rng.integers(0, 50, 20_000), "when": when, "amount": rng.random(20_000)}), path)
+    pq.write_table(pa.table({"account": rng.integers(0, 50, 20_000), "at": when, "amount": rng.random(20_000)}), path)
 
-spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
-rows = spark.read.parquet(path).repartition(4, "account").sortWithinPartitions("account", "when").cache()
-cut = rows.selectExpr("percentile_disc(0.7) within group (order by when)").first()[0]
+spark = SparkSession.builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+rows = spark.read.parquet(path).repartition(4, "account").sortWithinPartitions("account", "at").cache()
+micros = "unix_micros(cast(at as timestamp))"
+(cut,) = rows.selectExpr(f"percentile_disc(0.7) within group (order by {micros})").first()
 processor = TabBertProcessor(PLAN)
 
 
@@ -39,11 +40,11 @@ def encode(batches):
         yield from ids.cast(pa.schema([(name, pa.int32()) for name in ids.column_names])).to_batches()
 
 
-parts = rows.where(rows["when"] < cut).mapInArrow(fit, "part binary").rdd.map(lambda row: pickle.loads(row.part))
+parts = rows.where(f"{micros} < {cut}").mapInArrow(fit, "part binary").rdd.map(lambda row: pickle.loads(row.part))
 processor.finish(parts.treeReduce(lambda one, later: one.merge(later)))
 encoded = rows.mapInArrow(encode, ", ".join(f"`{name}` int" for name in processor.fields))
 print(f"{encoded.count():,} rows encoded by processor {processor.fingerprint}")
 
-table = pq.read_table(path).sort_by([("account", "ascending"), ("when", "ascending")])
-whole = TabBertProcessor(PLAN).fit(table.filter(pc.less(table["when"], pa.scalar(cut, table["when"].type))))
+table = pq.read_table(path).sort_by([("account", "ascending"), ("at", "ascending")])
+whole = TabBertProcessor(PLAN).fit(table.filter(pc.less(table["at"].cast(pa.int64()), cut)))
 print(f"In one pass on one machine: {whole.fingerprint}")

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,7 @@ from prepared_tables import PLAN, arguments, cards, events, expect_rows_of_one_m
 
 from hf_mmtab.data.records import BadRecordError
 from hf_mmtab.data.table import Table
-from hf_mmtab.data.table_shards import TableShards
+from hf_mmtab.data.table_shards import TableShards, shard_of
 from hf_mmtab.tasks import get_task
 from hf_mmtab.tasks.table import TableTask
 
@@ -66,7 +67,7 @@ def test_plans_splits_and_labels_are_as_on_one_machine(tmp_path, name):
     assert entities or len(made.facts["shards"]) == 1  # one history lies in one shard
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 2)), min_size=3, max_size=40),
     st.integers(1, 6),
@@ -234,3 +235,16 @@ def test_the_cuts_of_the_split_are_kept(tmp_path, table):
 
     time, split = rows["#time"].to_numpy(), rows["#split"].to_numpy()
     assert facts["split_cuts"] == [time[split == 1].min(), time[split == 2].min()]
+
+
+def test_the_shard_of_a_history_is_the_same_on_every_machine_and_in_every_block():
+    names, numbers = pl.Series([f"w{i}" for i in range(6)]), pl.Series(range(6), dtype=pl.Int32)
+
+    assert shard_of([names], 6, 10).tolist() == [1, 3, 2, 5, 7, 4]
+    assert (
+        shard_of([numbers], 6, 10).tolist() == shard_of([numbers.cast(pl.UInt8)], 6, 10).tolist() == [0, 9, 0, 6, 2, 2]
+    )
+    assert shard_of([names[2:4], numbers[2:4]], 2, 10).tolist() == shard_of([names, numbers], 6, 10).tolist()[2:4]
+    assert shard_of([], 3, 1).tolist() == [0, 0, 0]
+    spread = np.bincount(shard_of([pl.Series(range(100_000))], 100_000, 50))
+    assert spread.min() > 1800 and spread.max() < 2200
