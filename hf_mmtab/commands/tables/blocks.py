@@ -30,13 +30,13 @@ from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import beside_ids
 from ..outputs import draft_of
 from ..runs.own_names import TABLE_FOLDER
+from ..runs.shown_reasons import MODEL_INPUTS
 from .state import with_history, write_state
 from .writer import table_writer
 
 BLOCK_ROWS = 65_536
 ALL_ROWS = Split("time", (1.0, 0.0, 0.0))  # no split: every row lies in the first part
 Level = Literal["row", "window"]
-MODEL_INPUTS = ("input_ids", "attention_mask", "times", "statistics")
 
 
 @dataclass
