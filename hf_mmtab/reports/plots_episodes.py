@@ -44,10 +44,9 @@ def episode_sentences(found: Episodes, positive: str) -> list[str]:
     if hits:
         at = found.hit[found.found]
         delay = np.median(found.delays[found.found].astype("timedelta64[us]").astype(np.int64)) / 1e6
-        later = f", within {_span(delay)} of the first" if delay else ""
-        sentences.append(
-            f"Of those, {(at == 0).mean():.0%} at their first row, and half by row {int(np.median(at)) + 1}{later}."
-        )
+        row = int(np.median(at)) + 1
+        later = f", half of them by row {row}, within {_span(delay)} of the first" if row > 1 else ""
+        sentences.append(f"Of those, {(at == 0).mean():.0%} at their first row{later}.")
     if found.lost is not None:
         sentences.append(f"{found.lost:.0%} of the money of {positive} goes by before the first hit, or without one.")
     return sentences
