@@ -47,9 +47,7 @@ def test_what_is_said_of_episodes():
     assert line.get_xydata().tolist() == [[1, 0.4], [2, 0.4], [3, 0.6]]
     late = episodes(GROUPS, TIMES, LABELS, CALLED & (GROUPS == "a") & (DAYS == 2), AMOUNTS)
     assert late is not None
-    assert "0% at their first row, half of them by row 3, within 2 days" in " ".join(
-        episode_sentences(late, "fraud")
-    )
+    assert "0% at their first row, half of them by row 3, within 2 days" in " ".join(episode_sentences(late, "fraud"))
     missed = episodes(GROUPS, TIMES, LABELS, np.zeros(9, dtype=bool), AMOUNTS)
     assert missed is not None
     assert "0 of 5 episodes are found (0%). 100% of the money" in " ".join(episode_sentences(missed, "fraud"))
