@@ -84,6 +84,9 @@ class UnknownArguments:
 class FinetuningArguments(RunArguments):
     """What fine-tuning does around its training."""
 
+    reasons: bool = key(
+        True, "The report shows the strongest reasons for its errors and highest alerts. Needs the extra `explain`."
+    )
     compare: list[str] = key(
         [],
         "Others to train under the same recipe, or to judge on the same rows, for the comparison table. "

@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0: none")
     drawn = "what the intervals of a table draw; default: auto"
     parser.add_argument("--resample_by", choices=RESAMPLED, default="auto", help=drawn)
+    why = "the report shows no reasons for its errors and alerts (which need hf-mmtab[explain])"
+    parser.add_argument("--no_reasons", action="store_false", dest="reasons", help=why)
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
     return parser
 
@@ -121,6 +123,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
     )
     if trainer.is_world_process_zero():
         write_split_predictions(predictions_file(folder, split), rows, scored[split], config)
-        own = image_text_facts(results, config, scored, {split: rows})
+        explained = options.checkpoint if options.reasons else None
+        own = image_text_facts(results, config, scored, {split: rows}, explained)
         finish_evaluation(folder, results, command, own)
     return results

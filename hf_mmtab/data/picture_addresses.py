@@ -110,7 +110,7 @@ def _get(session: "requests.Session", url: str, places: list[str] | None, second
 
     Looked up again, the name might lead elsewhere. A proxy looks it up by itself.
     """
-    options = {"stream": True, "timeout": seconds, "allow_redirects": False}
+    options: dict[str, Any] = {"stream": True, "timeout": seconds, "allow_redirects": False}
     if places is None or requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)):
         return session.get(url, **options)
     parts = urlsplit(url)

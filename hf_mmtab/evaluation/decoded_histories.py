@@ -60,7 +60,7 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
         self.columns = [name for name in wanted if name in dataset.column_names]
         self.labels = set(label)
         self.told = len(label) + (plan.time is not None)  # how many columns stand before the cells
-        self.dataset = dataset.select_columns(self.columns)
+        self.all_columns, self.dataset = dataset, dataset.select_columns(self.columns)
         kinds = {name: dataset.features[name] for name in self.columns}
         self.classes = {n: kind.names for n, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
         self._locate(rows, windows, scored)

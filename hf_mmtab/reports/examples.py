@@ -40,6 +40,7 @@ class Example:
     title: str = ""
     # several labels: each predicted one, and whether it is right
     given: list[tuple[str, bool]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)  # what its score hangs on most
 
 
 def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24) -> list[Example]:
@@ -59,7 +60,7 @@ def cell_examples(errors: Sequence[CellError]) -> list[Example]:
             error.row,
             error.true,
             error.predicted,
-            f"{_percent(error.probability)}; true value {_percent(error.true_probability)}",
+            f"{as_percent(error.probability)}; true value {as_percent(error.true_probability)}",
             history=error.history,
             title=error.field,
             identity=error.entity,
@@ -83,9 +84,9 @@ def _single_label_errors(facts: RunFacts, predictions: SplitPredictions, most: i
     examples = []
     for i in wrong[:most]:
         true, given = int(labels[i]), int(decided[i])
-        sure = _percent(probabilities[i, given])
+        sure = as_percent(probabilities[i, given])
         if not facts.is_binary:
-            sure += f"; true class {_percent(probabilities[i, true])}"
+            sure += f"; true class {as_percent(probabilities[i, true])}"
         examples.append(Example(int(i), names[true], names[given], sure))
     return examples
 
@@ -113,7 +114,7 @@ def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: in
         worst = int(sureness[i].argmax())
         true = ", ".join(names[int(j)] for j in np.flatnonzero(labels[i])) or "none"
         given = ", ".join(names[int(j)] for j in np.flatnonzero(decided[i])) or "none"
-        sure = f"{names[worst]} {_percent(probabilities[i, worst])}, threshold {_percent(cuts[worst])}"
+        sure = f"{names[worst]} {as_percent(probabilities[i, worst])}, threshold {as_percent(cuts[worst])}"
         each = [(names[int(j)], bool(labels[i, j])) for j in np.flatnonzero(decided[i])]
         examples.append(Example(int(i), true, given, sure, given=each))
     return examples
@@ -139,17 +140,22 @@ def _named_values(facts: RunFacts, values: np.ndarray) -> str:
     return ", ".join(f"{facts.id2label[i]} {value:.4g}" for i, value in enumerate(values))
 
 
-def _percent(share: float) -> str:
+def as_percent(share: float) -> str:
+    """Return a share with the digits that tell it from 0 and 1."""
     return f"{share:.0%}" if 0.01 <= share <= 0.99 else f"{share:.2%}"
+
+
+def identity_of(predictions: SplitPredictions, row: int) -> str:
+    """Return whose a row is, and when it was."""
+    told = [] if predictions.groups is None else [str(predictions.groups[row])]
+    if predictions.times is not None:
+        told.append(np.datetime_as_string(predictions.times[row].astype("datetime64[m]")).replace("T", " "))
+    return " ".join(told).strip()
 
 
 def _with_row(example: Example, predictions: SplitPredictions) -> Example:
     """Add picture, text and history of the row."""
-    if predictions.groups is not None:
-        example.identity = str(predictions.groups[example.row])
-    if predictions.times is not None:
-        time = np.datetime_as_string(predictions.times[example.row].astype("datetime64[m]"))
-        example.identity = f"{example.identity} {time.replace('T', ' ')}".strip()
+    example.identity = identity_of(predictions, example.row)
     if predictions.rows is None:
         return example
     try:

@@ -1,6 +1,6 @@
 """Everything that a report or a model card may say. What is missing is left out; nothing is invented."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class SplitPredictions:
         groups: entity of each row, shown beside an error.
         picture_folder: folder of the data; pictures that lie outside of it are not shown. None: all are.
         others: name → what another model said about the same rows, of the shape of `probabilities`.
+        explain: place of a row → the strongest reasons for its score, in words. None: reasons are not shown.
     """
 
     probabilities: np.ndarray
@@ -43,6 +44,7 @@ class SplitPredictions:
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     picture_folder: str | Path | None = None
     amounts: np.ndarray | None = None
+    explain: Callable[[int], list[str]] | None = None
 
     def __post_init__(self):
         self.probabilities = np.asarray(self.probabilities, dtype=np.float64)

@@ -18,13 +18,14 @@ from ..metrics.names import metric_name
 from ..publishing.run_files import FIGURE_NAMES, FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
 from ..training.audit.report import plot_audit, short_change
 from ..training.audit.update_audit import read_records
-from .examples import Example, cell_examples, worst_errors
+from .examples import cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
 from .figures import ResultFigures, result_figures
 from .glossary import glossary
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
 from .plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from .public_facts import public_facts
+from .reasons import EXPLAINED, add_reasons, highest_alerts
 from .tables import class_rows, comparison_rows, headline, split_table
 from .worth import constant_answer, warnings_of_worth
 
@@ -98,8 +99,14 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     wrong = cell_examples(facts.results.cell_errors)
     if predictions is not None and examples:
         wrong = worst_errors(facts, predictions, examples)
-    html = _render(facts, results, records, pictures, wrong[:examples])
-    public = _render(public_facts(facts, folder.resolve().parent), results, records, pictures, [])
+    wrong, alerts, reasons = wrong[:examples], [], ""
+    if predictions is not None and examples:
+        alerts = highest_alerts(facts, predictions) if predictions.explain else []
+        reasons = add_reasons(predictions, [*alerts, *wrong[:EXPLAINED]])
+    shown = {"examples": wrong, "alerts": alerts, "reasons": reasons}
+    html = _render(facts, results, records, pictures, shown)
+    nothing = {"examples": [], "alerts": [], "reasons": ""}
+    public = _render(public_facts(facts, folder.resolve().parent), results, records, pictures, nothing)
     for name in FIGURE_NAMES:
         (folder / FIGURES_FOLDER / f"{name}.png").unlink(missing_ok=True)
     for picture in pictures.values():
@@ -138,8 +145,9 @@ def _render(
     results: ResultFigures,
     records: list[dict[str, Any]],
     pictures: dict[str, Picture],
-    examples: list[Example],
+    shown: dict[str, Any],
 ) -> str:
+    examples = shown["examples"]
     constant = constant_answer(facts)
     splits = split_table(facts, constant)
     warnings = warnings_of_worth(facts, constant)
@@ -164,7 +172,7 @@ def _render(
         classes=class_rows(facts),
         confused=results.confused_pairs,
         episodes=results.episodes,
-        examples=examples,
+        **shown,
         summary=_summary(facts, num_rows),
         num_wrong=results.num_wrong,
         num_rows=num_rows,

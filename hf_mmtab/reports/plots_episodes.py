@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.episodes import GAP, Episodes
 from .style import BLUE, INK, new_figure, styled
@@ -24,7 +25,7 @@ def episodes_found(found: Episodes, positive: str) -> Figure | None:
     axes.axhline(total, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"found at all: {total:.0%}")
     axes.set(xlabel=f"rows of {positive} since the episode began", ylabel="share of episodes", ylim=(-0.02, 1.02))
     axes.set_xlim(0.8, longest + 0.2)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(True)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
     return figure
@@ -43,10 +44,9 @@ def episode_sentences(found: Episodes, positive: str) -> list[str]:
     if hits:
         at = found.hit[found.found]
         delay = np.median(found.delays[found.found].astype("timedelta64[us]").astype(np.int64)) / 1e6
-        later = f", within {_span(delay)} of the first" if delay else ""
-        sentences.append(
-            f"Of those, {(at == 0).mean():.0%} at their first row, and half by row {int(np.median(at)) + 1}{later}."
-        )
+        row = int(np.median(at)) + 1
+        later = f", half of them by row {row}, within {_span(delay)} of the first" if row > 1 else ""
+        sentences.append(f"Of those, {(at == 0).mean():.0%} at their first row{later}.")
     if found.lost is not None:
         sentences.append(f"{found.lost:.0%} of the money of {positive} goes by before the first hit, or without one.")
     return sentences

@@ -33,6 +33,7 @@ def public_facts(facts: RunFacts, folder: str | Path) -> RunFacts:
             cell_errors=[],
         ),
         predictions={
-            split: dataclasses.replace(one, rows=None, groups=None) for split, one in facts.predictions.items()
+            split: dataclasses.replace(one, rows=None, groups=None, explain=None)
+            for split, one in facts.predictions.items()
         },
     )

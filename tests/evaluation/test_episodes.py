@@ -39,12 +39,15 @@ def test_what_is_said_of_episodes():
     assert found is not None
     said = " ".join(episode_sentences(found, "fraud"))
     assert "no more than 7 days apart" in said and "7 such rows make 5 episodes in 3 histories." in said
-    assert "3 of 5 episodes are found (60%). Of those, 67% at their first row, and half by row 1. 45%" in said
+    assert "3 of 5 episodes are found (60%). Of those, 67% at their first row. 45%" in said
     assert "45% of the money of fraud goes by before the first hit" in said
     figure = episodes_found(found, "fraud")
     assert figure is not None
     [line, _] = figure.axes[0].lines
     assert line.get_xydata().tolist() == [[1, 0.4], [2, 0.4], [3, 0.6]]
+    late = episodes(GROUPS, TIMES, LABELS, CALLED & (GROUPS == "a") & (DAYS == 2), AMOUNTS)
+    assert late is not None
+    assert "0% at their first row, half of them by row 3, within 2 days" in " ".join(episode_sentences(late, "fraud"))
     missed = episodes(GROUPS, TIMES, LABELS, np.zeros(9, dtype=bool), AMOUNTS)
     assert missed is not None
     assert "0 of 5 episodes are found (0%). 100% of the money" in " ".join(episode_sentences(missed, "fraud"))

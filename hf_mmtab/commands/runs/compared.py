@@ -89,6 +89,11 @@ class ComparedRun(Run[AnyRecipe]):
             remove_surplus(trainer, self._checkpoint_limit)
 
     @property
+    def explained(self) -> str | None:
+        """The folder whose model tells the reasons in the report; None: another run's report has them, or none."""
+        return str(self.recipe.folder) if self.recipe.run.reasons and self.is_reference else None
+
+    @property
     def resample_by(self) -> Any:
         """What the intervals draw, see `hf_mmtab.evaluation.row_evaluation.resampling_groups`."""
         return "row"

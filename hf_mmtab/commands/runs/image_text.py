@@ -43,6 +43,7 @@ from .folder import leave_out_absent_parts
 from .own_names import CACHE_FOLDER
 from .recipe import ImageTextRecipe
 from .report import predictions_file
+from .shown_reasons import of_pictures
 
 logger = logging.get_logger(__name__)
 
@@ -235,7 +236,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
 
     def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
         """Return title, labels and predictions."""
-        return image_text_facts(results, self.config, self.scored, self.evaluated)
+        return image_text_facts(results, self.config, self.scored, self.evaluated, self.explained)
 
     def restore(self) -> None:
         """Read the data and what a finished run predicted."""
@@ -298,7 +299,11 @@ def ablate_modalities(
 
 
 def image_text_facts(
-    results: RunResults, config: Any, scored: Mapping[str, ScoredRows], rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    results: RunResults,
+    config: Any,
+    scored: Mapping[str, ScoredRows],
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    explained: str | None = None,
 ) -> dict[str, Any]:
     """Return the fields of `RunFacts` that are those of pictures with texts.
 
@@ -307,6 +312,7 @@ def image_text_facts(
         config: of the model.
         scored: split → its scores.
         rows: split → its rows, for the examples.
+        explained: folder of the model, for the reasons of single rows; None: they are not shown.
     """
     inputs = " and ".join(results.inputs) or "its inputs"
     data = Path(results.data)
@@ -318,7 +324,13 @@ def image_text_facts(
         "explained": DESCRIPTIONS | {MAJORITY: DESCRIPTION},
         "task": _SENTENCES[config.problem_type].format(labels=config.num_labels, inputs=inputs),
         "predictions": {
-            split: SplitPredictions(one.probabilities, one.labels, rows[split], picture_folder=picture_folder)
+            split: SplitPredictions(
+                one.probabilities,
+                one.labels,
+                rows[split],
+                picture_folder=picture_folder,
+                explain=None if explained is None else of_pictures(explained, rows[split]),
+            )
             for split, one in scored.items()
         },
     }

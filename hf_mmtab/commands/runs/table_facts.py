@@ -20,6 +20,7 @@ from ...reports import SplitPredictions
 from ...table_baselines import DESCRIPTIONS
 from ...tasks import PreparedTable
 from ...tasks.table_heads import HEADS, WITHOUT_ENCODER
+from .shown_reasons import of_table
 from .table_notes import later_rows_note
 
 _JUDGED = {"last": "the last row of {rows}", "any": "whether any row of {rows} is one", "every": "every row, in {rows}"}
@@ -41,6 +42,7 @@ def table_facts(
     windows: Mapping[str, WindowDataset],
     scored: Mapping[str, ScoredRows],
     others: Mapping[str, ScoredRows] | None = None,
+    explained: str | None = None,
 ) -> dict[str, Any]:
     """Return the fields of `RunFacts` that are those of a table.
 
@@ -51,6 +53,7 @@ def table_facts(
         windows: split → the windows that the model read; at least those of `scored`.
         scored: split → its scores.
         others: name → scores of another model on the rows of the main split, for the curves.
+        explained: folder of the model, for the reasons of single rows; None: they are not shown.
     """
     wide = config.problem_type == "single_label_classification" and config.num_labels > 2
     main_metric = "macro_f1" if wide else headline(config.problem_type, config.num_labels)[0]
@@ -63,7 +66,7 @@ def table_facts(
         "task": _task(config, table.processor.plan.label, results),
         "main_metric": main_metric,
         "predictions": {
-            split: _predictions(rows, table, windows[split], main_others if split == results.split else {})
+            split: _predictions(rows, table, windows[split], main_others if split == results.split else {}, explained)
             for split, rows in scored.items()
         },
         "explained": MODELS,
@@ -72,21 +75,23 @@ def table_facts(
 
 
 def _predictions(
-    scored: ScoredRows, table: PreparedTable, windows: WindowDataset, others: Mapping[str, Any]
+    scored: ScoredRows, table: PreparedTable, windows: WindowDataset, others: Mapping[str, Any], explained: str | None
 ) -> SplitPredictions:
     known, plan, rows = scored.labelled, table.processor.plan, table.rows
     if table.values is None:
-        examples: DecodedHistories = HistoriesOfIds(table.processor, rows, windows, known)
+        histories: DecodedHistories = HistoriesOfIds(table.processor, rows, windows, known)
+        explained = None  # reasons are told with the values as they were read
     else:
-        examples = DecodedHistories(table.values, rows, plan, windows, known)
+        histories = DecodedHistories(table.values, rows, plan, windows, known)
     return SplitPredictions(
         known.probabilities,
         known.labels,
-        examples,
+        histories,
         known.times if _is_dated(table.values, plan) else None,
         known.entities,
         others,
         amounts=_amounts(known, table),
+        explain=None if explained is None else of_table(explained, table.processor, histories),
     )
 
 

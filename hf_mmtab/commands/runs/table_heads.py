@@ -291,7 +291,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     def facts(self, results: RunResults, others: Mapping[str, ScoredRows]) -> Mapping[str, Any]:
         """Return title, labels and predictions."""
-        return table_facts(results, self.config, self.table, self.windows, self.scored, others)
+        return table_facts(results, self.config, self.table, self.windows, self.scored, others, self.explained)
 
     def restore(self) -> None:
         """Read the table and what a finished run predicted."""

@@ -83,7 +83,8 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
         )
         if trainer.is_world_process_zero():
             scored[split].save(predictions_file(folder, split), table.rows.row_numbers)
-            own = table_facts(results, config, table, {split: windows}, scored)
+            explained = options.checkpoint if options.reasons else None
+            own = table_facts(results, config, table, {split: windows}, scored, explained=explained)
             finish_evaluation(folder, results, command, own)
     return results
 

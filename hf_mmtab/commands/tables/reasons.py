@@ -4,17 +4,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from ...data.windows import WindowDataset
 from ...evaluation.scored_rows import JudgedRows
-from ...explaining.explain import cells_as_read
 from ...explaining.reason_columns import reason_columns
-from ...explaining.tables import explain_window
 from ...metrics import decide, probabilities_from_logits
-from ...models.tabbert.collating_tabbert import TabBertCollator
+from ..runs.shown_reasons import explain_judged
 from .blocks import EncodedTable
-from .window_blocks import MODEL_INPUTS
 
 
 def rows_to_explain(logits: np.ndarray, config: Any) -> np.ndarray:
@@ -38,21 +34,8 @@ def table_reasons(
         judged: rows of the windows, in the order of `logits`.
         logits: `(n, num_labels)`.
     """
-    collator = TabBertCollator(table.processor)
     found: list[Any] = [None] * len(logits)
     for number in rows_to_explain(logits, model.config):
-        window = int(judged.window[number])
-        batch = collator(windows.__getitems__([window]))
-        inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}
-        start, length = int(windows.index.start[window]), int(windows.index.length[window])
-        read = table.dataset.select(table.numbers(np.arange(start, start + length)).tolist()).to_list()
-        with torch.inference_mode(False):
-            found[number] = explain_window(
-                model,
-                table.processor,
-                inputs,
-                int(judged.place[number]),
-                1 if model.config.num_labels == 2 and model.config.problem_type != "regression" else None,
-                cells_as_read(read, table.processor.plan),
-            )
+        place = int(judged.window[number]), int(judged.place[number])
+        found[number] = explain_judged(model, table.processor, table.dataset, windows, *place)
     return reason_columns(found, count)

@@ -14,12 +14,11 @@ from ...data.window_index import cut_growing, cut_windows
 from ...data.windows import WindowDataset
 from ...evaluation.scored_rows import JudgedRows, judged_rows
 from ...models.tabbert import TabBertProcessor
-from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...models.tabbert.collating_tabbert import MODEL_INPUTS, TabBertCollator
 
 BLOCK_ROWS = 65_536
 ALL_ROWS = Split("time", (1.0, 0.0, 0.0))  # no split: every row lies in the first part
 Level = Literal["row", "window"]
-MODEL_INPUTS = ("input_ids", "attention_mask", "times", "statistics")
 
 
 @dataclass(frozen=True)

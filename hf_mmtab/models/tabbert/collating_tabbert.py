@@ -11,6 +11,7 @@ import torch
 from .processing_tabbert import TabBertProcessor
 
 IGNORED = -100
+MODEL_INPUTS = ("input_ids", "attention_mask", "times", "statistics")  # of a head, the last two of some heads
 HIDING = 0x756E6B  # any number that tells the draws of [UNK] from those of masks
 # What stands beside a window's ids → its padding: what a frozen encoder gave earlier, (rows, hidden); numbers about
 # each row, (rows, statistics); microseconds, (rows,), which do not decrease in the padding either.
