@@ -24,8 +24,10 @@ from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.tasks.table_heads import beside_ids
 
 HOUR = 3_600_000_000  # microseconds
-AMONG_LOOK_ALIKES = ("Merchant Name: log frequency", "Merchant City: log frequency", "User: Timestamp.hour: surprise")
-AMONG_LOOK_ALIKES += ("User: Amount: beyond the mean before", "User: log seconds since row -1", "User: MCC: surprise")
+AMONG_LOOK_ALIKES = [
+    *("Merchant Name: log frequency", "Merchant City: log frequency", "User: Timestamp.hour: surprise"),
+    *("User: Amount: beyond the mean before", "User: log seconds since row -1", "User: MCC: surprise"),
+]
 
 
 def first_frauds(rows: EncodedRows) -> tuple[np.ndarray, np.ndarray]:
@@ -49,11 +51,11 @@ def main(argv: list[str] | None = None) -> None:
     builder = CardTransactions(str(folder / "_table" / "cards.csv"))
     builder.download_and_prepare()
     table = SimpleNamespace(rows=rows, dataset=builder.as_dataset(split="train"), processor=processor, ordered={})
-    names = processor.statistics["names"]
+    names = (processor.statistics or {})["names"]
     test = np.flatnonzero(np.asarray(rows.split) == SPLITS.index("test"))
     values = np.array(beside_ids(table, statistics=True, times=False)["statistics"][test])
     booster = lightgbm.Booster(model_file=str(folder / "statistics_trees_0.txt"))
-    scores = booster.predict(values, raw_score=True)
+    scores = np.asarray(booster.predict(values, raw_score=True))
     fraud, first = (np.isin(test, found) for found in first_frauds(rows))
     others = np.sort(scores[~fraud])
     above = len(others) - np.searchsorted(others, scores[first], side="right")
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     say(f"first payments alone {average_precision_score(first[kept], scores[kept]):.3f}\n")
     say(f"honest payments above each first payment: {', '.join(map(str, np.sort(above)))}\n\n")
     usual = np.random.default_rng(0).choice(len(test), min(3000, len(test)), replace=False)
-    shares = [booster.predict(values[chosen], pred_contrib=True)[:, :-1] for chosen in (first, usual)]
+    shares = [np.asarray(booster.predict(values[chosen], pred_contrib=True))[:, :-1] for chosen in (first, usual)]
     more = shares[0].mean(axis=0) - shares[1].mean(axis=0)
     say("| adds log odds, mean | statistic | ROC-AUC, first payments against honest ones |\n|---:|---|---:|\n")
     for place in np.argsort(-more)[: options.count]:
