@@ -5,9 +5,9 @@
 The table is simulated cards, written in blocks as CSV files of about half a million rows. Each preparation runs in a
 process of its own, whose process tree is sampled five times a second. CPU is user and system time of all processes from
 the moment when the first has its libraries; memory is the largest of one process: its own (without what it shares or
-maps from files, such as Ray's object store), and all that is resident of it; disk is what the kernel counts as read
-and written by them, in bytes of the input (what is still in the page cache is not read). The slope is that of CPU time
-over rows from one size to the next, both as logarithms.
+maps from files, such as Ray's object store), and all that is resident of it; disk is what the kernel counts as read and
+written by all, in bytes of the input (what is still in the page cache is not read). The slope is that of CPU time over
+rows from one size to the next, both as logarithms.
 """
 
 import argparse
