@@ -325,7 +325,7 @@ def test_stored_states_give_the_weights_and_scores_of_recomputing(recipe, tmp_pa
 
     monkeypatch.setattr(TabBertModel, "forward", counted)
     for name, arguments in runs.items():
-        main([str(recipe), "--output_dir", str(tmp_path / name), *arguments])
+        main([str(recipe), "--output_dir", str(tmp_path / name), "--reasons", "false", *arguments])
     assert calls["stored"] < calls["anew"] / 2
     assert largest_difference(tmp_path / "stored", tmp_path / "anew") < 1e-6
     assert 0 < largest_difference(tmp_path / "stored", tmp_path / "half") < 2e-2
@@ -614,7 +614,7 @@ def test_rows_are_embedded_with_the_rows_before_them(finished, encoder, stranger
     [
         (
             ["--architecture", "gru"],
-            "Expected one of lstm, mlp, pooled, raw_lstm, boosted, fusion for --architecture, found 'gru'",
+            "Expected one of lstm, mlp, pooled, raw_lstm, boosted, fusion, auto for --architecture, found 'gru'",
         ),
         (["--window_label", "first"], "Expected one of last, any, every for --window_label, found 'first'"),
         (["--upsample_positives", "1.5"], "upsample_positives must be between 0 and 1.*got 1.5"),
@@ -677,7 +677,7 @@ def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(recipe, e
     values |= {"next_row": True, "output_dir": str(tmp_path / "encoder")}
     (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     pretrain.main([str(tmp_path / "encoder.yaml")])
-    common = [str(recipe), "--pretrained", str(tmp_path / "encoder"), "--bootstrap", "0"]
+    common = [str(recipe), "--pretrained", str(tmp_path / "encoder"), "--bootstrap", "0", "--reasons", "false"]
     encoded, forward = [], TabBertModel.forward
 
     def counted(self, input_ids, **named):

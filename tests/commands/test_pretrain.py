@@ -447,7 +447,7 @@ def test_cards_in_a_file_run_with_the_recipe_of_simulated_ones(tmp_path):
         ["simulated_cards_pretrain", "--data", "card.csv", "--simulate", "null", "--output_dir", str(tmp_path)]
     )
     assert recipe.data.simulate is None and "simulate" not in recipe.values
-    assert recipe.task.data_root(recipe.data, tmp_path) == Path("card.csv")
+    assert recipe.task.data_root(recipe.data, tmp_path) == Path("card.csv").resolve()
 
 
 def test_the_command_in_the_card_can_be_pasted(recipe):
