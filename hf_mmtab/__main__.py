@@ -34,7 +34,8 @@ USAGE = "\n".join(
         "",
         "`hf-mmtab COMMAND --help` lists the options of a command, `hf-mmtab finetune RECIPE.yaml --help` its keys,",
         "`--help-all` those of transformers too.",
-        "Exit status: 0 done, 1 an error in input or files (one message), 2 a wrong command line, 130 interrupted.",
+        "Exit status: 0 done, 1 an error in recipe, keys, input or files (one message), 2 no such command or option,",
+        "130 interrupted.",
         "",
     ]
 )

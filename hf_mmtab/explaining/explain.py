@@ -10,6 +10,7 @@ from ..pipelines.image_text import ImageTextClassificationPipeline, as_row
 from ..pipelines.tables import TabularSequenceClassificationPipeline
 from ..serving.history_windows import read_history
 from .explanation import Explanation
+from .gradients import evaluating
 from .image_text import explain_image_text
 from .tables import explain_window
 
@@ -33,7 +34,8 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
 
     Returns:
         The score (log odds of the label, or the value of a target) and a reason for each piece, which sum to its change
-        from the empty input within 1 %; of tables also the change without each earlier row. `print` it.
+        from the empty input within 1 % (`error` says by how much they miss it); of tables also the change without each
+        earlier row. `print` it. The model is explained in evaluation mode, whatever mode it is in.
 
     Raises:
         ImportError: without Captum.
@@ -50,8 +52,13 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
     print(explain(model, processor, {"image": "fork.png", "text": "a fork on a plate"}))
     ```
     """
-    if hasattr(processor, "plan"):
-        return _explain_history(model, processor, example, label)
+    with evaluating(model):
+        if hasattr(processor, "plan"):
+            return _explain_history(model, processor, example, label)
+        return _explain_pair(model, processor, example, label)
+
+
+def _explain_pair(model: Any, processor: Any, example: Any, label: str | int | None) -> Explanation:
     pipeline = ImageTextClassificationPipeline(model=model, processor=processor)
     row = as_row(example)
     texts = texts_of(row) if processor.tokenizer is not None else ([], None)

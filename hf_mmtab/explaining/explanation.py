@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LEAST_SHOWN = 5e-4  # of a change of the score
+COMPLETE = 0.01  # reasons may miss the change of the score by this share of it
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Explanation:
             rises = "rises" if change > 0 else "falls"
             if abs(change) >= LEAST_SHOWN:
                 lines.append(f"Without the row {row_place(row)} the score {rises} by {abs(change):.3f}.")
+        if self.error > COMPLETE:
+            lines.append(f"The reasons miss the change of the score by {self.error:.0%}: they are rough.")
         head = f"{self.explains}: {self.score:.3f} ({self.baseline:.3f} for an empty input)"
         return "\n".join([head, *lines])
 

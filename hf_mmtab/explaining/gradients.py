@@ -1,12 +1,14 @@
 """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) by Captum, with as many steps as it takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-COMPLETE = 0.01  # attributions may miss the change of the score by this share of it
+from .explanation import COMPLETE
+
 STEPS = (32, 128, 512, 1024)  # tried in turn until they are complete
 LEAST_CHANGE = 0.1  # a smaller change of the score than this counts as this, in the units of the score
 STEPS_AT_ONCE = 64
@@ -31,6 +33,18 @@ class Attributed:
         """By how much the attributions miss the change of the score, as a share of it."""
         total = sum(float(part.sum()) for part in self.parts.values())
         return relative_error(total, self.score - self.baseline)
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Switch dropout off and keep running statistics as they are; afterwards every module is in the mode it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def relative_error(total: float, change: float) -> float:

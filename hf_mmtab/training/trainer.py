@@ -155,6 +155,18 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
                 logger.info(f"Resuming from {resume_from_checkpoint}")
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        """Refuse rows of which the model would get nothing but labels."""
+        kept = super()._remove_unused_columns(dataset, description)
+        labels = {"label", "labels", "label_ids", *self.label_names}
+        if self.args.remove_unused_columns and set(kept.column_names) <= labels:
+            raise ValueError(
+                f"Expected encoded rows for {type(self._plain_model()).__name__}, found the columns "
+                f"{', '.join(dataset.column_names)}. Encode them first, as with `dataset.map(processor, batched=True)` or "
+                "`EncodedDataset`; if the data_collator encodes rows, set remove_unused_columns=False."
+            )
+        return kept
+
     def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
         """Work out the freeze schedule as soon as the number of steps is known."""
         values = super().set_initial_training_values(*args, **kwargs)

@@ -1,6 +1,7 @@
 """Explanations of pictures with texts sum to the change of the score, and put words and regions together."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,20 @@ def test_the_score_is_that_of_the_pipeline(parts):
             logits = model(**processor(PICTURE, EXAMPLE["text"])).logits[0]
         expected = logits[1] if several else logits[1] - torch.stack([logits[0], logits[2]]).logsumexp(0)
         assert explain(model, processor, EXAMPLE, 1).score == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_model_in_training_mode_is_explained_as_in_evaluation_and_left_as_it_was(parts):
+    model, processor = build(parts)
+    expected = explain(model, processor, EXAMPLE)
+    model.train()
+    model.model.get_submodule(model.model.freezable_modules["image_encoder"]).eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = explain(model, processor, EXAMPLE)
+    assert (found.score, found.error) == pytest.approx((expected.score, expected.error), abs=1e-6)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert "rough" not in str(found) and "rough" in str(replace(found, error=0.3))
 
 
 def test_an_absent_part_is_no_reason(parts):

@@ -2,6 +2,7 @@
 
 import inspect
 
+import datasets
 import pytest
 import torch
 from torch import nn
@@ -112,3 +113,10 @@ def test_without_arguments_it_trains_into_the_folder_of_trainer(tmp_path, monkey
 def test_arguments_of_trainer_are_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(TypeError, match=r"found TrainingArguments\. MMTabTrainingArguments takes every keyword"):
         MMTabTrainer(toy_model(), TrainingArguments(str(tmp_path)))
+
+
+def test_rows_that_are_not_encoded_are_named(tmp_path):
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]})
+    trainer = MMTabTrainer(model=toy_model(), args=toy_arguments(tmp_path), train_dataset=rows)
+    with pytest.raises(ValueError, match=r"Expected encoded rows for \w+, found the columns text, label\. Encode them"):
+        trainer.train()

@@ -145,14 +145,14 @@ def refuse_removal(folder: Path, reads: Mapping[str, Path]) -> None:
     for what, place in (("the working folder", Path.cwd()), ("your home folder", Path.home())):
         if any(folder.samefile(one) for one in (place.resolve(), *place.resolve().parents) if one.exists()):
             raise ValueError(
-                f"Expected an output_dir that --overwrite may empty, found {str(folder)!r}, which is or holds {what}. "
-                "Choose a folder for this run alone."
+                f"Expected an output_dir in which --overwrite may replace a run, found {str(folder)!r}, which is or "
+                f"holds {what}. Choose a folder for this run alone."
             )
     refuse_needed(folder, reads)
     if links := [path for path in folder.rglob("*") if path.is_symlink() and path.is_dir()]:
         raise ValueError(
-            f"Expected an output_dir that --overwrite may empty, found that {str(links[0])!r} is a link to another "
-            "folder, into which the run would write. Remove the link, or choose another output_dir."
+            f"Expected an output_dir in which --overwrite may replace a run, found that {str(links[0])!r} is a link to "
+            "another folder, into which the run would write. Remove the link, or choose another output_dir."
         )
     if not is_run(folder):
         raise ValueError(
