@@ -162,8 +162,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         if self.args.remove_unused_columns and set(kept.column_names) <= labels:
             raise ValueError(
                 f"Expected encoded rows for {type(self._plain_model()).__name__}, found the columns "
-                f"{', '.join(dataset.column_names)}. Encode them first, as with `dataset.map(processor, batched=True)` or "
-                "`EncodedDataset`; if the data_collator encodes rows, set remove_unused_columns=False."
+                f"{', '.join(dataset.column_names)}. Encode them first, as with `dataset.map(processor, batched=True)` "
+                "or `EncodedDataset`; if the data_collator encodes rows, set remove_unused_columns=False."
             )
         return kept
 
