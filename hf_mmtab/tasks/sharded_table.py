@@ -133,8 +133,9 @@ def prepare_table(
     Example:
 
     ```python
-    >>> import hf_mmtab  # doctest: +SKIP
-    >>> hf_mmtab.prepare_table("s3://bank/payments", "rows", engine="ray", entity_columns=["account"])
+    import hf_mmtab
+
+    hf_mmtab.prepare_table("s3://bank/payments", "rows", engine="ray", entity_columns=["account"])
     ```
     """
     arguments = TableDataArguments(task=task, data=str(data), **keys)
