@@ -90,7 +90,7 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
     def validate_source(self):
         if not self.data and self.rows is None:
             raise ValueError(
-                "Expected a value for data (or rows, of a table that is encoded), found an empty text or none. Write one."
+                "Expected a value for data (or rows, of encoded ones), found an empty text or none. Write one."
             )
         if not self.data:
             self.data = str(self.rows)

@@ -135,7 +135,7 @@ def prepare_table(
     ```python
     import hf_mmtab
 
-    hf_mmtab.prepare_table("s3://bank/payments", "rows", engine="ray", entity_columns=["account"])
+    hf_mmtab.prepare_table("payments.csv", "rows", entity_columns=["account"])  # engine="ray" on a cluster
     ```
     """
     arguments = TableDataArguments(task=task, data=str(data), **keys)

@@ -331,5 +331,5 @@ def test_a_recipe_may_name_rows_alone(made, tmp_path):
     assert results_of(tmp_path / "run")["data"] == str(made / "nine")
     values.pop("rows")
     (tmp_path / "pretrain.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(ValueError, match=r"Expected the key data \(or rows, of a table that is encoded\)"):
+    with pytest.raises(ValueError, match=r"Expected a value for data \(or rows, of encoded ones\)"):
         pretrain.main([str(tmp_path / "pretrain.yaml")])
