@@ -24,7 +24,7 @@ from .cell_types import (
     without_missing,
 )
 from .csv_text import BLOCK_BYTES, TextBlock
-from .library_errors import plain_errors
+from .library_errors import check_rows, plain_errors
 from .places import Place, place_of
 from .records import BadRecord, BadRecords, OnBadRecord, files_digest, shorten
 from .table_cells import TableCells
@@ -113,6 +113,15 @@ class Table(datasets.ArrowBasedBuilder):
         """
         with plain_errors(self._settings.data_root):
             super().download_and_prepare(*args, **kwargs)
+
+    def as_dataset(self, split: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the rows of a split, or of all of them, see `datasets.DatasetBuilder.as_dataset`.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        check_rows(self, self._settings.data_root, split, self.skipped)
+        return super().as_dataset(split, *args, **kwargs)
 
     @property
     def _settings(self) -> TableConfig:
