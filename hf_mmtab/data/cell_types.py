@@ -10,6 +10,7 @@ from .written_times import without_offset
 
 DECIMAL_COMMA = "decimal_comma"  # the type of numbers such as 1.234,50
 GUESSED_INT = "guessed int"  # whole numbers in the first rows; later cells must be written alike
+MOSTLY, MOST_OF = 0.95, 20  # share of a column's cells that are times, of at least so many, for the rest to be odd
 NUMBER_WORDS = r"(?i)^(true|false|nan|inf|infinity)$"  # letters that polars may read as another type than text
 ZERO_PADDED = r"^(\+|[+-]?0\d)"
 TYPES: dict[str, pl.DataType] = {
@@ -85,7 +86,10 @@ def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str, is_time: 
             "out of `types`."
         )
     if wanted.is_temporal():
-        as_text = f"Correct the cell, or say how times are written: `types: {{{name}: '%m/%d/%Y %H:%M'}}`. {_MISSING}"
+        as_text = (
+            f"Correct the cell, or say how times are written: `types: {{{name}: '%m/%d/%Y %H:%M'}}`; "
+            f"`types: {{{name}: string}}` keeps the column as text. {_MISSING}"
+        )
     elif is_time:
         as_text = f"Correct the cell, or remove the row. {_MISSING}"
     if kind == pl.String:
@@ -211,6 +215,32 @@ def guess_time(name: str, cells: pl.Series) -> pl.DataType:
         return pl.String()
     guess = guess_types(pl.DataFrame({name: cells.filter(alike == shapes[name][0])}))[name]
     return guess if guess.is_temporal() or guess.is_numeric() else pl.String()
+
+
+def guess_mostly_times(name: str, cells: pl.Series) -> pl.DataType:
+    """Return the type of a text column whose cells, but for a few odd ones, are dates or times; else text."""
+    cells = cells.drop_nulls()
+    needed = MOSTLY * len(cells)
+    if len(cells) < MOST_OF or cells.str.contains(r"^\s*\d").sum() < needed:
+        return pl.String()
+    for kind in (TYPES["timestamp"], pl.Date(), pl.Time()):
+        good = cells.filter(_values_of(name, cells, kind).is_not_null())
+        if len(good) < needed:
+            continue
+        guess = guess_types(pl.DataFrame({name: good}))[name]
+        guess = guess_time(name, good) if guess == pl.String else guess
+        if guess.is_temporal():  # days beside moments are moments
+            return guess if not _values_of(name, good, guess).null_count() else kind
+    return pl.String()
+
+
+def _values_of(name: str, cells: pl.Series, kind: pl.DataType) -> pl.Series:
+    return pl.DataFrame({name: cells}).select(cast_text(name, kind)).to_series()
+
+
+def is_temporal(kind: pl.DataType | str) -> bool:
+    """Tell whether cells become dates or times, see `named_type`."""
+    return isinstance(kind, pl.DataType) and kind.is_temporal()
 
 
 WIDE = (pl.Int128, pl.UInt64)  # whole numbers beyond 64 bits: `datasets` has no such type

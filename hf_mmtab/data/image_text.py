@@ -16,7 +16,7 @@ from .image_text_files import ALL, Source, Splits, digest_of, find_sources, sour
 from .image_text_scan import ImageTextScan, own_name, scan
 from .image_text_types import as_types
 from .image_text_values import label_values, picture_value, text_value
-from .library_errors import plain_errors
+from .library_errors import check_rows, plain_errors
 from .pictures import CheckImages, picture_problems
 from .records import BadRecord, BadRecords
 
@@ -76,6 +76,15 @@ class ImageText(datasets.ArrowBasedBuilder):
         """
         with plain_errors(cast(ImageTextConfig, self.config).data_root):
             super().download_and_prepare(*args, **kwargs)
+
+    def as_dataset(self, split: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the rows of a split, or of all of them, see `datasets.DatasetBuilder.as_dataset`.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        check_rows(self, cast(ImageTextConfig, self.config).data_root, split, self.skipped)
+        return super().as_dataset(split, *args, **kwargs)
 
     @property
     def own_columns(self) -> dict[str, str]:

@@ -62,6 +62,7 @@ class TableCells:
         sample = sample.slice(0, TIME_ROWS)
         frame = pl.DataFrame(self._without_zones(sample))
         self.month_first: list[str] = []
+        self._texts = [name for name, kind in frame.schema.items() if kind == pl.String]
         self.columns: dict[str, CellType] = {}
         self.numbers: dict[str, pa.DataType] = {}  # columns that may be parsed as numbers right away
         for name, kind in frame.schema.items():
@@ -97,6 +98,8 @@ class TableCells:
         if self._missing_texts is not None:
             texts = [name for name in columns if name not in self.columns and pa.types.is_string(columns[name].type)]
             columns |= {name: self._without_missing(columns[name]) for name in texts}
+        typed = [name for name in self._texts if name in self.columns and pa.types.is_temporal(columns[name].type)]
+        columns |= {name: columns[name].cast(pa.string()) for name in typed}  # of a later file than the first
         read = list(columns) if self.derived else list(self.columns)
         frame = pl.DataFrame(pa.table({name: columns[name] for name in read}))
         frame = frame.with_columns(self._values(frame, failures))

@@ -107,8 +107,12 @@ def wall_clock(times: pa.Array | pa.ChunkedArray) -> Any:
     kind: Any = times.type
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         return pc.local_timestamp(times)
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return pc.replace_substring_regex(times, _OFFSET, r"\1") if is_text else times
+    return pc.replace_substring_regex(times, _OFFSET, r"\1") if is_text(kind) else times
+
+
+def is_text(kind: Any) -> bool:
+    """Tell whether an Arrow type is one of text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def zones_of(cells: pa.ChunkedArray) -> list[str]:

@@ -17,6 +17,7 @@ from ..arguments import PrepareArguments, TableDataArguments
 from ..data.encoded_rows import FACTS_FILE
 from ..data.image_text_loading import warn_about
 from ..data.label_columns import LabelColumns
+from ..data.library_errors import no_rows
 from ..data.local_engine import LocalEngine
 from ..data.preparing import digest_of, require_columns, require_no_input, warn_repeated
 from ..data.records import BadRecords
@@ -32,7 +33,7 @@ from ..models.tabbert import TabBertProcessor
 from . import get_task
 from .prepared_table import unplanned
 from .saved_processor import open_processor
-from .table import PROCESSOR_FOLDER, SIMULATED_CARDS, TableTask, no_rows
+from .table import PROCESSOR_FOLDER, SIMULATED_CARDS, TableTask
 from .table_entities import refuse_absent_entities
 
 logger = logging.get_logger(__name__)
@@ -241,7 +242,7 @@ class _Job:
         offsets = np.cumsum([0, *(facts.used for facts in read)])
         rows = int(offsets[-1])
         if not rows:
-            raise no_rows(self.data.data, bool(skipped))
+            raise no_rows(self.data.data, skipped)
         logger.info(f"{rows:,} rows read into {len(numbers):,} shards by engine {engine.name}")
         labels = self._look_over(shards, numbers, rows)
         division = self._divide(engine, shards, numbers, offsets)

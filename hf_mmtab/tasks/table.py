@@ -15,6 +15,7 @@ from transformers.utils import logging
 from ..arguments import PretrainingArguments, TabBertModelArguments, TableDataArguments
 from ..data.encoded_rows import EncodedRows
 from ..data.image_text_loading import warn_about
+from ..data.library_errors import no_rows
 from ..data.places import Place, place_of
 from ..data.preparing import prepare_rows
 from ..data.records import BadRecord, files_digest
@@ -137,7 +138,7 @@ class TableTask:
         builder = self.builder_of(arguments, folder, pretrained)
         builder.download_and_prepare()
         if not sum(split.num_examples for split in (builder.info.splits or {}).values()):
-            raise no_rows(arguments.data, bool(builder.skipped))
+            raise no_rows(arguments.data, builder.skipped)
         return builder
 
     def builder_of(self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None) -> Table:
@@ -376,13 +377,6 @@ class TableTask:
             seed=seed,
             unknown_probability=arguments.unknown_probability if trains else 0.0,
         )
-
-
-def no_rows(data: str, broken: bool) -> ValueError:
-    """Return the error of a table without rows, or with none but broken ones."""
-    return ValueError(
-        f"Expected rows in {data!r}, found none{' that can be read' if broken else ''}. Give a table with rows."
-    )
 
 
 def _rows_of(builder: Table) -> tuple[datasets.Dataset, list[BadRecord]]:

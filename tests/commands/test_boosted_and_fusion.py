@@ -467,6 +467,44 @@ def test_boosted_trees_predict_numbers_and_single_rows(folder, tmp_path):
     assert (tmp_path / "heat.csv").read_text().startswith("who,card,when,row,predicted_heat\n")
 
 
+@pytest.mark.parametrize("architecture", ["boosted", "raw_lstm"])
+@pytest.mark.parametrize("plan", ["guessed", "named"])
+def test_an_encoder_that_is_absent_and_not_needed_is_left_out(architecture, plan, folder, tmp_path, caplog):
+    text = (folder / "fusion.yaml").read_text().replace(str(folder / "encoder"), "outputs/never_pretrained")
+    (tmp_path / "recipe.yaml").write_text(text)
+    own = ["--architecture", architecture, "--row_inputs", "null", "--bootstrap", "0"]
+    roles = ["--entity_columns", "who", "--time_column", "when", "--label_columns", "odd"]
+    own += roles if plan == "guessed" else ["--plan", str(tmp_path / "plan.yaml")]
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
+    main([str(tmp_path / "recipe.yaml"), *own, "--output_dir", str(tmp_path / "out")])
+    assert caplog.text.count("Left out: the encoder 'outputs/never_pretrained' of the recipe") == 1
+    assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text()).get("pretrained") is None
+    kind = {"boosted": "TabBertBoosted", "raw_lstm": "RawLstm"}[architecture]
+    assert kind in (tmp_path / "out" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("architecture", ["boosted", "raw_lstm"])
+def test_an_encoder_that_is_named_on_the_command_line_must_be_there(architecture, folder, tmp_path):
+    recipe = [str(folder / "fusion.yaml"), "--output_dir", str(tmp_path / "out"), "--row_inputs", "null"]
+    with pytest.raises(FileNotFoundError, match="Expected a TabBERT checkpoint at 'outputs/absent'"):
+        main([*recipe, "--architecture", architecture, "--pretrained", "outputs/absent"])
+    text = (folder / "fusion.yaml").read_text().replace(str(folder / "encoder"), "outputs/absent")
+    (tmp_path / "recipe.yaml").write_text(text)
+    for more in (["--architecture", "lstm"], ["--architecture", architecture, "--compare", "lstm"]):
+        with pytest.raises(FileNotFoundError, match="Expected a TabBERT checkpoint at 'outputs/absent'"):
+            main([str(tmp_path / "recipe.yaml"), *recipe[1:], *more])
+
+
+def test_an_encoder_that_is_there_gives_its_columns_to_trees(folder, tmp_path, caplog):
+    recipe = [str(folder / "fusion.yaml"), "--architecture", "boosted", "--row_inputs", "null", "--bootstrap", "0"]
+    main([*recipe, "--output_dir", str(tmp_path / "out")])
+    assert "Left out: the encoder" not in caplog.text
+    plans = [
+        json.loads((one / "preprocessor_config.json").read_text()) for one in (folder / "encoder", tmp_path / "out")
+    ]
+    assert plans[0]["plan"] == plans[1]["plan"]
+
+
 def test_what_trees_cannot_do_is_named_before_training(folder, tmp_path, monkeypatch):
     def refused(name, *more):
         main([str(folder / f"{name}.yaml"), "--output_dir", str(tmp_path / "refused"), *more])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
+from transformers.utils import logging
 from typing_extensions import Self
 
 from ...arguments import (
@@ -21,9 +22,14 @@ from ...arguments import (
     TableDataArguments,
     TableRunArguments,
 )
-from ...recipes import build, find_recipe, parse_recipe
+from ...recipes import build, find_recipe, parse_recipe, read_overrides
+from ...table_baselines import BASELINES
 from ...tasks import ImageTextTask, TableTask, get_task
+from ...tasks.saved_processor import open_processor
+from ...tasks.table_heads import WITHOUT_ENCODER
 from ...training import MMTabTrainingArguments
+
+logger = logging.get_logger(__name__)
 
 Data = TypeVar("Data", bound=DataArguments)
 Model = TypeVar("Model", bound=ModelArguments)
@@ -116,12 +122,44 @@ class HeadRecipe(Recipe[TableTask, TableDataArguments, TabBertHeadArguments, Tab
     types = (TableDataArguments, TabBertHeadArguments, TableRunArguments, MMTabTrainingArguments)
     family = TableTask
 
+    @classmethod
+    def read(cls, arguments: Sequence[str], command: str) -> Self:
+        """Read `RECIPE.yaml [--key value …]`; an absent encoder that no architecture needs is left out.
+
+        Raises:
+            FileNotFoundError: no such recipe.
+            ValueError: misspelt key, value of the wrong type.
+        """
+        recipe = super().read(arguments, command)
+        name, trained = recipe.model.pretrained, {recipe.model.architecture, *recipe.run.compare}
+        given = "pretrained" in read_overrides(arguments[1:], cls.types)
+        if name is None or given or not trained <= {*WITHOUT_ENCODER, *BASELINES} or _is_there(name):
+            return recipe
+        logger.warning(
+            f"Left out: the encoder {name!r} of the recipe, found no such checkpoint. Architecture "
+            f"{recipe.model.architecture} needs none; columns are read by the recipe's plan, or by a guessed one."
+        )
+        values = {key: value for key, value in recipe.values.items() if key != "pretrained"}
+        data, model, run, training = build(cls.types, values)
+        return cls(data, model, run, training, values, recipe.command, file=recipe.file)
+
 
 class PretrainingRecipe(Recipe[TableTask, TableDataArguments, TabBertModelArguments, PretrainingArguments]):
     """Pretraining on a table."""
 
     types = (TableDataArguments, TabBertModelArguments, PretrainingArguments, MMTabTrainingArguments)
     family = TableTask
+
+
+def _is_there(name: str) -> bool:
+    """Tell whether a folder, whatever it holds, or a checkpoint on the Hub has this name."""
+    if Path(name).is_dir():
+        return True
+    try:
+        open_processor(name)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 # Keys that do not say which run it is: whether to start anew, its siblings, and where it is sent (a token is a secret).
