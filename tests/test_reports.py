@@ -463,6 +463,35 @@ def test_a_model_that_is_no_better_than_a_constant_says_so_first(kind, expected,
     assert "<dt>accuracy</dt>" in html
 
 
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        (0.6, "none of the 6 rows of fraud is called fraud, and all 2 alerts are wrong."),
+        (0.9, "none of the 6 rows of fraud is called fraud, and there is no alert."),
+        (0.4, None),
+    ],
+)
+def test_a_threshold_at_which_nothing_is_found_is_told_first(cut, expected, tmp_path):
+    labels = np.array([0] * 54 + [1] * 6)
+    scores = np.where(labels == 1, 0.5, 0.1)  # ranked well: the average precision is far above the guess
+    scores[:2] = 0.8
+    probabilities = np.stack([1 - scores, scores], axis=1)
+    names = {0: "fine", 1: "fraud"}
+    metrics = scores_for(SINGLE, labels, probabilities, names, cut)
+    facts = RunFacts(
+        "a", SINGLE, names, main_metric="average_precision",
+        predictions={"test": SplitPredictions(probabilities, labels)},
+        results=RunResults("lstm", "x", "test", metrics={"test": metrics}, thresholds=cut),
+    )  # fmt: skip
+    html = write_report(facts, tmp_path).read_text()
+    assert metrics["average_precision"] > 0.5
+    if expected is None:
+        assert "nothing is found" not in html
+    else:
+        box = re.search(r'role="alert">(.*?)</div>', html, re.S)
+        assert f"At the chosen threshold ({cut}) nothing is found: {expected}" in box.group(1)
+
+
 def test_the_constant_answer_of_a_regression_is_the_mean(tmp_path):
     labels = np.arange(20.0)
     facts = RunFacts(
