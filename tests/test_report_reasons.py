@@ -1,6 +1,7 @@
 """Reasons in a report: for alerts and errors, within a time, and never on the page for others."""
 
 import builtins
+import re
 
 import numpy as np
 import pytest
@@ -34,6 +35,9 @@ def test_the_highest_alerts_and_the_errors_have_reasons_on_the_private_page_alon
     assert asked[:EXPLAINED] == top and len(asked) == 2 * EXPLAINED
     assert "The highest alerts" in page and page.count("log odds of fraud: &lt;shop ") == 2 * EXPLAINED
     assert f"card {top[0] % 5} 2024-01-0" in page and "<shop" not in page
+    lists = re.findall(r'<ul class="why">(.*?)</ul>', page)
+    assert len(lists) == EXPLAINED and all(one.count("<li>") == 2 for one in lists)
+    assert page.count(f"Reasons are shown for the first {EXPLAINED} alone") == 1
     public = (tmp_path / "report_public.html").read_text(encoding="utf-8")
     assert "log odds" not in public and "card 1" not in public and "The highest alerts" not in public
     assert all(alert.row in top for alert in highest_alerts(facts, predictions))

@@ -463,6 +463,60 @@ def test_a_model_that_is_no_better_than_a_constant_says_so_first(kind, expected,
     assert "<dt>accuracy</dt>" in html
 
 
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        (0.6, "none of the 6 rows of fraud is called fraud, and all 2 alerts are wrong."),
+        (0.9, "none of the 6 rows of fraud is called fraud, and there is no alert."),
+        (0.4, None),
+    ],
+)
+def test_a_threshold_at_which_nothing_is_found_is_told_first(cut, expected, tmp_path):
+    labels = np.array([0] * 54 + [1] * 6)
+    scores = np.where(labels == 1, 0.5, 0.1)  # ranked well: the average precision is far above the guess
+    scores[:2] = 0.8
+    probabilities = np.stack([1 - scores, scores], axis=1)
+    names = {0: "fine", 1: "fraud"}
+    metrics = scores_for(SINGLE, labels, probabilities, names, cut)
+    facts = RunFacts(
+        "a", SINGLE, names, main_metric="average_precision",
+        predictions={"test": SplitPredictions(probabilities, labels)},
+        results=RunResults("lstm", "x", "test", metrics={"test": metrics}, thresholds=cut),
+    )  # fmt: skip
+    html = write_report(facts, tmp_path).read_text()
+    assert metrics["average_precision"] > 0.5
+    if expected is None:
+        assert "nothing is found" not in html
+    else:
+        box = re.search(r'role="alert">(.*?)</div>', html, re.S)
+        assert f"At the chosen threshold ({cut}) nothing is found: {expected}" in box.group(1)
+
+
+def test_notes_of_how_a_run_was_done_are_no_warnings(tmp_path):
+    notes = ["The head reads surprise of each row, by f1 on validation.", "Values that training never had are [UNK]."]
+    facts = RunFacts("a", SINGLE, {0: "fine", 1: "fraud"}, results=RunResults("lstm", "x", "test", notes=notes))
+    html = write_report(facts, tmp_path).read_text()
+    box = re.search(r'<div class="notes">(.*?)</div>', html, re.S)
+    assert notes[1] in box.group(1) and notes[0] not in box.group(1)
+    assert f'<p class="soft">{notes[0]}</p>' in html
+
+
+def test_errors_of_one_history_do_not_stand_together(tmp_path):
+    labels = np.array([1] * 6 + [0] * 4)
+    scores = np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.99, 0.98, 0.1, 0.1])  # the first six are missed
+    groups = np.array(["ann"] * 3 + ["bob", "cid", "cid", "ann", "ann", "dan", "eve"])
+    table = HistoryTable(["when", "shop"], [["today", "bakery"]], 0)
+    predictions = SplitPredictions(
+        np.stack([1 - scores, scores], axis=1), labels, [{"history": table}] * 10, groups=groups
+    )
+    facts = RunFacts("a", SINGLE, {0: "fine", 1: "fraud"}, predictions={"test": predictions})
+    assert [one.row for one in worst_errors(facts, predictions)] == [0, 3, 4, 1, 5, 2, 6, 7]
+    html = write_report(facts, tmp_path).read_text()
+    opened, _, folded = html.partition("<details><summary>4 more</summary>")
+    assert opened.count('class="history"') == folded.count('class="history"') == 4
+    assert "missed ones first, one of each history before a second." in html
+
+
 def test_the_constant_answer_of_a_regression_is_the_mean(tmp_path):
     labels = np.arange(20.0)
     facts = RunFacts(

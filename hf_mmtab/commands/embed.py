@@ -35,6 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     start_logging()
     options = _parser().parse_args(arguments)
     with damage_named(options.checkpoint):
+        if not is_table_checkpoint(options.checkpoint):
+            raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
         count, width, skipped = (write_statistics if options.what == "statistics" else embed)(options)
     left_out = f", {skipped} bad rows left out (listed above)" if skipped else ""
     what = "rows of statistics, each" if options.what == "statistics" else "embeddings"
@@ -58,11 +60,9 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
     """Write the embeddings; return how many, their width, and how many rows of the input were left out.
 
     Raises:
-        ValueError: if the output is no Parquet file, or the checkpoint no TabBERT.
+        ValueError: if the output is no Parquet file, or the checkpoint has no encoder.
     """
     _output(options)
-    if not is_table_checkpoint(options.checkpoint):
-        raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
     classes = AutoConfig.from_pretrained(options.checkpoint).architectures or []
     if {HEADS[name].__name__ for name in WITHOUT_ENCODER} & set(classes):
         raise ValueError(

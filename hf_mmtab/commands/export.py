@@ -9,6 +9,8 @@ import importlib.util
 from collections.abc import Sequence
 
 from ..exporting import export_checkpoint
+from ..exporting.settings import is_pretrained
+from ..tasks.checkpoints import saved_config
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .outputs import check_output
@@ -31,8 +33,12 @@ def main(arguments: Sequence[str]) -> None:
         )
     check_output(options.out, [options.checkpoint])
     with damage_named(options.checkpoint):
+        config = saved_config(options.checkpoint)
         found = export_checkpoint(options.checkpoint, options.out, options.int8)
-    say("\n".join([*found, f"Written to {options.out}; serve it with `hf-mmtab serve {options.out}`"]))
+    use = f"serve it with `hf-mmtab serve {options.out}`"
+    if is_pretrained(config):
+        use = "its outputs are scores of masked cells: run model.onnx with onnxruntime"
+    say("\n".join([*found, f"Written to {options.out}; {use}"]))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from transformers import AutoConfig
 
 from ..models.tabbert import TabBertProcessor, TabGPT2Config, TabGPT2LMHeadModel
 from ..models.tabbert.drawn_rows import draw_rows
 from ..progress import progress_bar
+from ..tasks.checkpoints import saved_config
 from ..tasks.saved_processor import open_processor
 from .console import say, start_logging
 from .damaged_files import damage_named
@@ -77,7 +77,7 @@ def generate(options: argparse.Namespace) -> int:
     Raises:
         ValueError: if the checkpoint is no TabGPT, or the table has no history of that name.
     """
-    config = AutoConfig.from_pretrained(options.checkpoint)
+    config = saved_config(options.checkpoint)
     if not isinstance(config, TabGPT2Config):
         raise ValueError(
             f"Expected a TabGPT in {options.checkpoint!r}, found a model of type {config.model_type!r}. Train one with "

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Subset
-from transformers import AutoConfig
 
 from ..data.image_text_loading import read_image_text
 from ..evaluation.prediction_tables import batches, prediction_table
@@ -25,7 +24,7 @@ from ..models.mmbt import MMBTCollator
 from ..models.mmbt.text_encoding_mmbt import texts_of
 from ..progress import progress_bar
 from ..tasks import ImageTextTask, get_task
-from ..tasks.checkpoints import is_table_checkpoint
+from ..tasks.checkpoints import is_table_checkpoint, saved_config
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     labels = []
     if Path(options.out).is_file():  # which only predictions of this model may be
         with damage_named(options.checkpoint):
-            labels = label_names(AutoConfig.from_pretrained(options.checkpoint))
+            labels = label_names(saved_config(options.checkpoint))
     check_output_file(options.out, [options.input, options.checkpoint], labels)
     if options.state is not None:
         check_state(options.state, options.out, [options.input, options.checkpoint])

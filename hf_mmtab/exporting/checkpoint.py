@@ -23,7 +23,7 @@ from ..serving.named_scores import probabilities
 from ..serving.predictor import MODEL_NAME
 from .folder import refuse_other_files, write_settings
 from .onnx_lstm import lstm_as_operator
-from .settings import serving_settings
+from .settings import is_pretrained, serving_settings
 
 TOLERANCE = 1e-4  # largest difference to torch; of outputs above 1 that share of them
 EXPORTED_SHAPE = (3, 5)  # examples, and rows of a window or words of a text
@@ -97,7 +97,7 @@ def load_model(checkpoint: str) -> Any:
     """
     config = AutoConfig.from_pretrained(checkpoint)
     classes = config.architectures or [type(config).__name__]
-    masked = "TabBertForMaskedLM" in classes
+    masked = is_pretrained(config)
     known = isinstance(config, TabBertConfig | MMBTConfig | MMBTBaselineConfig)
     if not known or not (masked or classes[0].endswith("Classification")):
         raise ValueError(
@@ -108,7 +108,9 @@ def load_model(checkpoint: str) -> Any:
     if getattr(config, "statistics", None) or beside:
         raise ValueError(
             f"Expected a neural model that reads rows alone in {checkpoint!r}, found {classes[0]}, which also reads "
-            "statistics of the past. Export the sequence model alone, or serve this one with `predict`."
+            "statistics of the past. For an export train a head on rows alone: the same `hf-mmtab finetune` command "
+            "with `--architecture lstm --row_inputs surprise` (or `states`) and another --output_dir. This one scores "
+            "new rows with `hf-mmtab predict`."
         )
     if "windowed_surprise" in getattr(config, "encoded_widths", {}):
         raise ValueError(

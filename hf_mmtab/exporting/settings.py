@@ -12,15 +12,19 @@ IMAGE_PROCESSORS = ("MMBT", "ViT", "DeiT", "ConvNext", "CLIP", "Siglip", "Bit")
 OTHER_NAMES = {"cls": "bos", "sep": "eos"}
 
 
+def is_pretrained(config: Any) -> bool:
+    """Tell whether a model guesses masked cells, and so has no labels to serve."""
+    return "TabBertForMaskedLM" in (config.architectures or [])
+
+
 def serving_settings(config: Any, processor: Any) -> dict[str, Any]:
     """Return what `hf_mmtab.serving` must know beside the model and the processor's own files.
 
     Raises:
         ValueError: if it cannot repeat what the processor does.
     """
-    masked = "TabBertForMaskedLM" in (config.architectures or [])
     settings: dict[str, Any] = {
-        "labels": None if masked else [config.id2label[i] for i in range(config.num_labels)],
+        "labels": None if is_pretrained(config) else [config.id2label[i] for i in range(config.num_labels)],
         "config": {name: getattr(config, name, None) for name in CONFIG_KEYS},
         "text": None,
         "image": None,

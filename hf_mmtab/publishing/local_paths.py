@@ -81,7 +81,9 @@ class LocalPaths:
             return True
         if names_model and (text.count("/") > 1 or "\\" in text):
             return True
-        return "/" in text and "\n" not in text and any((root / text).exists() for root in self.roots)
+        if "\n" in text or not ("/" in text or names_model):
+            return False
+        return any((root / text).exists() for root in self.roots)
 
     def recipe(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return a recipe without paths and tokens."""

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,23 @@ def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24)
         "multi_label_classification": _multi_label_errors,
         "regression": _regression_errors,
     }[facts.problem_type]
-    return [_with_row(example, predictions) for example in rank(facts, predictions, most)]
+    found = rank(facts, predictions, most)
+    if predictions.groups is not None:
+        found = _histories_in_turn(facts, predictions, found)
+    return [_with_row(example, predictions) for example in found]
+
+
+def _histories_in_turn(facts: RunFacts, predictions: SplitPredictions, examples: list[Example]) -> list[Example]:
+    """Put one error of each history before a second, whose table is nearly the same; missed ones stay first."""
+    assert predictions.groups is not None and predictions.labels is not None
+    met: Counter[tuple[bool, str]] = Counter()
+    turns = []
+    for example in examples:
+        is_alarm = facts.is_binary and bool(predictions.labels[example.row] == 0)
+        key = is_alarm, str(predictions.groups[example.row])
+        turns.append((is_alarm, met[key]))
+        met[key] += 1
+    return [examples[place] for place in sorted(range(len(examples)), key=turns.__getitem__)]
 
 
 def cell_examples(errors: Sequence[CellError]) -> list[Example]:

@@ -31,6 +31,8 @@ from .worth import constant_answer, warnings_of_worth
 
 logger = get_logger(__name__)
 
+# Beginnings of notes that are no warnings.
+INFORMATION = ("The head reads ", "Training met ", "max_length: auto: ", "text_pooling: ")
 FEW_HISTORIES = 4  # wrong predictions of tables that are shown at once; the others unfold
 
 
@@ -151,7 +153,7 @@ def _render(
     constant = constant_answer(facts)
     splits = split_table(facts, constant)
     warnings = warnings_of_worth(facts, constant)
-    told = [note for note in facts.results.notes if "training windows contain" in note and "Leak:" not in note]
+    told = [note for note in facts.results.notes if _is_information(note)]
     num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
     return environment().get_template("report.html.jinja").render(
         facts=facts,
@@ -159,13 +161,14 @@ def _render(
         headline=headline(facts),
         splits=splits,
         constant=constant,
-        told=told,  # of what is in order
+        told=told,  # of what is in order, and how the run was done
         notes=[note for note in facts.results.notes if note not in told],
         warnings=warnings,
         glossary=glossary(
             [row["metric"] for row in splits["rows"]], bool(facts.intervals), facts.results.window_label is not None
         ),
         most_shown=FEW_HISTORIES if any(one.history for one in examples) else len(examples),
+        most_explained=EXPLAINED if len(examples) > EXPLAINED and any(one.reasons for one in examples) else 0,
         comparison=comparison_rows(facts),
         ablation_metrics=sorted({row.metric for row in facts.results.ablation} - {_main_metric(facts)}),
         audit=audit_rows(records),
@@ -190,6 +193,11 @@ def _audit_png(audit_path: Path, records: list[dict[str, Any]], folder: Path) ->
     path = folder / FIGURES_FOLDER / "update_audit.png"
     plot_audit(records, path, boundaries(records))
     return path.read_bytes()
+
+
+def _is_information(note: str) -> bool:
+    """Tell notes of how the run was done, which ask nothing of a reader, from warnings."""
+    return note.startswith(INFORMATION) or ("training windows contain" in note and "Leak:" not in note)
 
 
 @cache  # a template is compiled once in a process: both pages of a run, and all runs of a comparison

@@ -53,6 +53,8 @@ def warnings_of_worth(facts: RunFacts, constant: ConstantAnswer | None) -> list[
         if decided.ndim == 1 and facts.problem_type != "regression":
             answer = f"one answer, {facts.id2label[int(decided[0])]},"
         found.append(f"The model gives {answer} for all {len(decided):,} rows.")
+    if facts.is_binary:
+        found += _nothing_found(facts, np.asarray(predictions.labels), decided)
     own, other = facts.scores.get(metric), constant.scores.get(metric)
     if own is None or other is None:
         return found
@@ -65,3 +67,16 @@ def warnings_of_worth(facts: RunFacts, constant: ConstantAnswer | None) -> list[
     elif sign * (worst - other) <= 0:
         found.append(f"The model is not told apart from a constant: {told}, which lies within its interval.")
     return found
+
+
+def _nothing_found(facts: RunFacts, labels: np.ndarray, decided: np.ndarray) -> list[str]:
+    """Say that no row of class 1 lies above the threshold, which its average precision may hide; [] if one does."""
+    name, positives = facts.id2label[1], int((labels == 1).sum())
+    if not positives or ((labels == 1) & (decided == 1)).any():
+        return []
+    alerts = int((decided == 1).sum())
+    told = f"none of the {positives:,} rows of {name} is called {name}"
+    told += f", and all {alerts:,} alerts are wrong" if alerts else ", and there is no alert"
+    return [
+        f"At the chosen threshold ({facts.binary_cut:.3g}) nothing is found: {told}. Precision, recall and F1 are 0."
+    ]

@@ -21,8 +21,17 @@ def is_table_checkpoint(name: str) -> bool:
     Raises:
         FileNotFoundError: if there is no saved model.
     """
+    return isinstance(saved_config(name), TabBertConfig | TabGPT2Config)
+
+
+def saved_config(name: str) -> Any:
+    """Return the configuration of a saved model in a folder or on the Hub.
+
+    Raises:
+        FileNotFoundError: if there is no saved model.
+    """
     try:
-        return isinstance(AutoConfig.from_pretrained(name), TabBertConfig | TabGPT2Config)
+        return AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         if (Path(name) / "config.json").is_file():
             raise  # it says what is wrong in there

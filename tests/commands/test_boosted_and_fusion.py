@@ -3,6 +3,7 @@
 import builtins
 import json
 import logging as python_logging
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -136,7 +137,7 @@ def test_the_pipeline_scores_a_history_as_predict_scores_a_table_of_it_alone(run
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
-def test_predict_explains_the_rows_that_are_called_positive(run, folder, tmp_path):
+def test_predict_explains_the_rows_that_are_called_positive(run, folder, tmp_path, capsys):
     pytest.importorskip("captum")
     outputs = {}
     for name, extra in (("plain", []), ("explained", ["--explain", "2"])):
@@ -150,6 +151,13 @@ def test_predict_explains_the_rows_that_are_called_positive(run, folder, tmp_pat
     assert reasons[positive].mean() > 0.9  # a row may have no reason that raises its score
     first, second = (told[f"reason_{place}_adds"].to_numpy()[reasons] for place in (1, 2))
     assert np.nan_to_num(first - second).min() >= 0
+    said = f"{positive.sum():,} of {len(positive):,} rows are called yes, {reasons.sum():,} of them have reasons"
+    assert said in capsys.readouterr().out
+    cautious = shutil.copytree(run, tmp_path / "cautious")
+    config = json.loads((cautious / "config.json").read_text())
+    (cautious / "config.json").write_text(json.dumps(config | {"threshold": 1.0}))
+    predict.main([str(cautious), str(folder / "payments.csv"), str(tmp_path / "none.parquet"), "--explain", "2"])
+    assert f"0 of {len(positive):,} rows are called yes, so that no reasons are written" in capsys.readouterr().out
 
 
 def test_later_rows_and_labels_change_no_score_of_earlier_ones(run, folder, tmp_path):

@@ -15,7 +15,7 @@ from hub_server import HubServer, Repository
 from PIL import Image
 
 from hf_mmtab.publishing import hub_errors, vocabulary_warnings
-from hf_mmtab.publishing.local_paths import LocalPaths
+from hf_mmtab.publishing.local_paths import LocalPaths, hub_names
 
 TESTS = Path(__file__).resolve().parents[1]
 CUSTOMER = "Mustermann"  # in every entity and every text
@@ -246,3 +246,11 @@ def test_the_folder_of_another_run_is_told_by_what_it_was_for(tmp_path, monkeypa
     assert paths.recipe(recipe) == {"pretrained": "pretrained", "text_model": "bert-base-uncased", "output_dir": "run"}
     said = paths.text("Encoder: outputs/ZQACME Bank") + paths.command("hf-mmtab x --pretrained 'outputs/ZQACME Bank'")
     assert "ZQ" not in said + str(paths.value("encoder", "outputs/ZQACME Bank"))
+
+
+def test_a_folder_beside_the_run_is_no_name_on_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "pre").mkdir()
+    starts = ["pre", "bert-base-uncased", "acme/start", None]
+    for here in (tmp_path, tmp_path.parent):  # the run's own folder tells it, wherever the command runs
+        monkeypatch.chdir(here)
+        assert hub_names(starts, LocalPaths({}, tmp_path / "fin")) == ["bert-base-uncased", "acme/start"]

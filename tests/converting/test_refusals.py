@@ -1,6 +1,7 @@
 """What a checkpoint or an option claims and cannot be is refused early, in words, and nothing is written."""
 
 import argparse
+import importlib
 import json
 import pickle
 import shutil
@@ -406,6 +407,22 @@ def test_a_checkpoint_that_is_not_there_is_said_to_be_absent(tmp_path):
     for name, found in ((tmp_path / "absent", "no such folder"), (tmp_path, "a folder without config.json")):
         with pytest.raises(FileNotFoundError, match=rf"Expected a saved model .*, found {found}, .* Pass the folder"):
             evaluate([str(name), "sample:openclipart", "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        ("export", ["out"]), ("embed", ["rows.csv", "out.parquet"]), ("generate", ["out.parquet"]),
+        ("embed", ["rows.csv", "out.parquet", "--what", "statistics"]), ("drift", ["rows.csv", "out.html"]),
+        ("predict", ["rows.csv", "out.csv"]),
+    ],
+)  # fmt: skip
+def test_every_command_names_a_checkpoint_that_is_not_there(command, more, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    main = importlib.import_module(f"hf_mmtab.commands.{command}").main
+    with pytest.raises(FileNotFoundError, match=r"Expected a saved model .* at 'nosuch', found no such folder"):
+        main(["nosuch", *more])
 
 
 def nested(depth):

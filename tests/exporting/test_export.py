@@ -11,6 +11,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ResNetConfig, ResNetModel, ViTImageProcessorPil
 
 from hf_mmtab import MMBTForClassification, MMBTProcessor, TabBertConfig, TabBertProcessor
+from hf_mmtab.commands.export import main as export_command
 from hf_mmtab.exporting import checkpoint as exporting
 from hf_mmtab.exporting import export_checkpoint
 from hf_mmtab.exporting.onnx_lstm import ExportedLstm, lstm_layer
@@ -76,6 +77,16 @@ def test_table_models_export(kind, table, tmp_path):
     assert "batches of 1 × 1, 2 × 9, 6 × 4" in said[0]
     settings = json.loads((tmp_path / "out" / "serving.json").read_text())
     assert (settings["labels"] is None) == (kind == "masked")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "use"), [("masked", "run model.onnx with onnxruntime"), ("pooled", "hf-mmtab serve")])
+def test_the_command_names_only_a_use_that_works(kind, use, table, tmp_path, capsys):
+    save_table_model(tmp_path / "model", table, kind)
+    export_command([str(tmp_path / "model"), str(tmp_path / "out")])
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert use in said
+    assert ("hf-mmtab serve" in said) == (kind != "masked")
 
 
 @pytest.mark.slow
@@ -163,7 +174,9 @@ def test_models_that_read_statistics_of_the_past_are_refused(name, tmp_path):
     config = TabBertConfig(**ranges, statistics=["rows before"])
     config.architectures = [f"TabBert{name}ForSequenceClassification"]
     config.save_pretrained(tmp_path / "model")
-    with pytest.raises(ValueError, match=f"found TabBert{name}.*also reads statistics of the past"):
+    with pytest.raises(
+        ValueError, match=f"found TabBert{name}.*also reads statistics.*--architecture lstm --row_inputs"
+    ):
         export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
 
 

@@ -11,10 +11,11 @@ from ...evaluation.drift import drift_notes, field_drift
 from ...metrics import decide, probabilities_from_logits
 from ...metrics.names import label_names
 from ...tasks.checkpoints import load_head
+from ..console import say
 from ..runs.table_notes import warn_each
 from ..scoring_flags import in_bf16
 from .blocks import scoring_into
-from .reasons import table_reasons
+from .reasons import reasons_sentence, rows_to_explain, table_reasons
 from .window_blocks import Level, WindowCut, current_device, run_windows
 
 
@@ -43,7 +44,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
     device = current_device()
     model = model.to(device).eval()
     bf16 = in_bf16(options, model, device)
-    count = 0
+    count = explained = chosen = 0
     with scoring_into(options, model, cut, options.spreadsheet_safe) as (table, blocks, write):
         for windows, judged in blocks:
             batches = run_windows(
@@ -58,13 +59,17 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
                 columns["rows"] = pa.array(windows.index.length)
             columns |= score_columns(logits, config)
             if options.explain:
-                columns |= table_reasons(options.explain, model, table, windows, judged, logits)
+                columns |= (reasons := table_reasons(options.explain, model, table, windows, judged, logits))
+                explained += len(logits) - reasons["reason_1"].null_count
+                chosen += len(rows_to_explain(logits, config))
             write(columns)
             count += len(logits)
         new = None if not table.earlier else np.flatnonzero(table.numbers() >= table.earlier)
         moved = field_drift(table.rows, table.processor, new)
         notes = drift_notes(moved, table.rows, table.processor, "new rows")
         warn_each([*notes, *(["`hf-mmtab drift CHECKPOINT INPUT OUT.html` shows all fields."] if notes else [])])
+    if options.explain:
+        say(reasons_sentence(explained, chosen, count, config, f"{level}s"))
     return count, len(table.skipped)
 
 

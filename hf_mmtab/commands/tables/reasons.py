@@ -9,6 +9,7 @@ from ...data.windows import WindowDataset
 from ...evaluation.scored_rows import JudgedRows
 from ...explaining.reason_columns import reason_columns
 from ...metrics import decide, probabilities_from_logits
+from ...metrics.names import label_names
 from ..runs.shown_reasons import explain_judged
 from .blocks import EncodedTable
 
@@ -39,3 +40,19 @@ def table_reasons(
         place = int(judged.window[number]), int(judged.place[number])
         found[number] = explain_judged(model, table.processor, table.dataset, windows, *place)
     return reason_columns(found, count)
+
+
+def reasons_sentence(explained: int, chosen: int, count: int, config: Any, unit: str = "rows") -> str:
+    """Return how many predictions have reasons, and why others have none.
+
+    Args:
+        explained: predictions with a reason.
+        chosen: predictions that `rows_to_explain` returned.
+        count: all predictions.
+        config: names the labels.
+        unit: what was predicted, in the plural.
+    """
+    if config.problem_type == "regression" or config.num_labels != 2:
+        return f"{explained:,} of {count:,} {unit} have reasons"
+    called = f"{chosen:,} of {count:,} {unit} are called {label_names(config)[1]}"
+    return f"{called}, {explained:,} of them have reasons" if chosen else f"{called}, so that no reasons are written"
