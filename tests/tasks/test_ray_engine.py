@@ -38,9 +38,8 @@ def same(one, other):
     return rows.equals(other_rows) and differ == {"engine"}
 
 
-@pytest.mark.parametrize("size", [5_000, 300_000])
-def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tmp_path, size):
-    data = arguments(cards(tmp_path, size, 40), task="card_transactions", plan=None)
+def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tmp_path):
+    data = arguments(cards(tmp_path, 300_000, 40), task="card_transactions", plan=None)
     prepared(data, tmp_path / "local", shards=2)
     made = prepared(data, tmp_path / "ray", shards=5, engine="ray")
 
@@ -52,12 +51,10 @@ def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tm
 @pytest.mark.parametrize(
     "keys",
     [
-        {"split": "entity", "split_seed": 4},
-        {"plan": {**PLAN, "entity": []}},
         {"plan": {"entity": "who", "label": "bad", "fields": {"shop": {}, "price": {"kind": "numeric"}}}},
         {"entities": ["w3", "w5"], "plan": {**PLAN, "label": []}},
     ],
-    ids=["split by entity", "no entity column", "no time column", "two entities, no label"],
+    ids=["no time column", "two entities, no label"],  # others: test_sharded_table.py, in one process
 )
 def test_rows_in_any_order_in_pieces_of_a_file_are_as_in_one_process(cluster, tmp_path, table, monkeypatch, keys):
     monkeypatch.setattr("hf_mmtab.data.ray_engine.RayEngine.piece_rows", 60)  # seven pieces
