@@ -197,7 +197,7 @@ def test_the_card_names_the_model_of_the_hub_and_still_says_how_to_repeat(pushed
     assert 'from_pretrained("acme/again")' in card and "hf_mmtab predict acme/again table.csv" in card
     assert "python -m hf_mmtab finetune head.yaml" in card
     recipe = yaml.safe_load(repositories["acme/mmbt"].files()["recipe.yaml"])
-    assert (recipe["data"], recipe["text_model"], recipe["output_dir"]) == ("pictures", "text-model", "run")
+    assert (recipe["data"], recipe["text_model"], recipe["output_dir"]) == ("pictures", "text_model", "run")
     assert recipe["num_image_embeds"] == 1
     results = json.loads(repositories["acme/again"].files()["results.json"])
     assert "accuracy" in results["metrics"]["test"] and not {"skipped", "summary", "data_digest"} & set(results)
