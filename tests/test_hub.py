@@ -35,6 +35,7 @@ def run_session(tmp_path: Path, marks: str) -> None:
     assert hub.repositories["acme/not-yours"].files() == {}
 
 
+@pytest.mark.slow
 def test_models_and_processors_go_to_a_hub_and_come_back(tmp_path):
     run_session(tmp_path, "not slow")
 

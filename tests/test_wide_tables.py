@@ -15,6 +15,7 @@ from hf_mmtab.tasks.table import TableTask
 COLUMNS = 4000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["numbers", "texts"])
 def test_a_guessed_plan_of_thousands_of_columns_takes_seconds(kind, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")

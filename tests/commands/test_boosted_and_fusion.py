@@ -113,6 +113,7 @@ def test_a_saved_model_scores_a_table_as_its_run_did(run, folder, tmp_path):
     }[run.name]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_forked_workers_of_the_pipeline_give_the_answers_of_the_parent(run, folder):
     script = Path(__file__).with_name("forked_pipeline.py")

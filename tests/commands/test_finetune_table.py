@@ -416,6 +416,7 @@ def test_numbers_are_predicted_in_their_own_units(recipe, tmp_path, payments):
     assert [told[row] for row in place.tolist()] == pytest.approx(scored.scores.reshape(-1).tolist(), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_number_that_depends_on_values_inside_a_bin_is_read_from_numbers(recipe, tmp_path):
     rng, lines = np.random.default_rng(0), ["when,who,amount,worth"]
     for hour in range(500):
@@ -442,6 +443,7 @@ def test_a_number_that_depends_on_values_inside_a_bin_is_read_from_numbers(recip
     assert told[-len(scored.rows) :] == pytest.approx(scored.scores.reshape(-1), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_head_that_collapses_goes_back_and_one_that_knows_less_than_the_mean_says_so(recipe, tmp_path, caplog):
     thaw = ["--freeze", '{"encoder": "forever", "classifier": "1 epoch"}', "--num_train_epochs", "2"]
     thaw += ["--part_learning_rates", '{"classifier": 300}', "--label_columns", "heat"]
@@ -460,6 +462,7 @@ def test_a_head_that_collapses_goes_back_and_one_that_knows_less_than_the_mean_s
     assert results_of(tmp_path / "back")["metrics"]["test"]["rmse"] < 100
 
 
+@pytest.mark.slow
 def test_heads_seeds_and_baselines_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
     root = tmp_path / "runs"
     several = ["--compare", "raw_lstm", "pooled", "amount", "--seeds", "1", "2", "--num_train_epochs", "1"]

@@ -187,6 +187,7 @@ def test_an_epoch_draws_each_window_and_reads_few_shards_at_a_time(drawn):
     assert (np.diff(owner) != 0).mean() > 0.4  # they are mixed, not read one by one
 
 
+@pytest.mark.slow
 def test_rows_travel_to_another_process_as_their_folder(sharded):
     cut = windows(sharded, "train", seq_len=6, stride=3, label="last")
     found = pickle.loads(pickle.dumps(cut))

@@ -90,6 +90,7 @@ def test_tensorboard_gets_the_audit_and_goes_on_after_a_resume(tmp_path):
     assert "report/text_summary" in events.Tags()["tensors"]
 
 
+@pytest.mark.slow
 def test_mlflow_gets_the_audit_one_run_and_the_report(tmp_path):
     mlflow = pytest.importorskip("mlflow")
     first = train(tmp_path, "mlflow", 4)
@@ -118,6 +119,7 @@ def test_wandb_gets_the_audit_one_run_and_the_report(tmp_path):
     wandb.finish()
 
 
+@pytest.mark.slow
 def test_a_new_training_in_the_same_folder_is_a_new_run(tmp_path):
     pytest.importorskip("mlflow")
     assert train(tmp_path, "mlflow", 2) != train(tmp_path, "mlflow", 2)
@@ -130,6 +132,7 @@ def test_a_tracker_that_fails_ends_no_run(tmp_path, caplog):
     assert "mlflow did not take the report" in caplog.text
 
 
+@pytest.mark.slow
 def test_hyperparameters_are_searched_from_python_under_a_freeze_schedule(tmp_path):
     pytest.importorskip("optuna")
     arguments = MMTabTrainingArguments(

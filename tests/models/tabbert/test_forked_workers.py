@@ -9,6 +9,7 @@ import pytest
 from test_processors_of_0_1 import read_rows
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_forked_workers_give_the_ids_of_the_parent(fixtures, tmp_path):
     feather.write_feather(read_rows(fixtures), tmp_path / "rows.arrow")
