@@ -554,6 +554,9 @@ def test_auto_takes_the_head_that_suits_the_label(folder, tmp_path, recipe, more
     assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == [
         f"{kinds[expected]}ForSequenceClassification"
     ]
+    if expected == "fusion":  # the chosen head is the recipe's own: its report tells reasons
+        pytest.importorskip("captum")
+        assert "log odds of yes: " in (tmp_path / "run" / "report" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(("of_lstm", "expected"), [(1.0, "lstm"), (0.0, "boosted")])

@@ -91,7 +91,8 @@ class ComparedRun(Run[AnyRecipe]):
     @property
     def explained(self) -> str | None:
         """The folder whose model tells the reasons in the report; None: another run's report has them, or none."""
-        return str(self.recipe.folder) if self.recipe.run.reasons and self.is_reference else None
+        told_here = self.is_reference or self.recipe.shared is None
+        return str(self.recipe.folder) if self.recipe.run.reasons and told_here else None
 
     @property
     def resample_by(self) -> Any:

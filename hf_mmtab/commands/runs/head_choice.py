@@ -33,7 +33,6 @@ def choose_architecture(run: Any) -> bool:
     model = run.recipe.model
     if model.architecture != AUTO:
         return False
-    run.is_reference = False  # what the recipe says of an encoder is left out where there is none
     if model.pretrained is None:
         model.architecture = "boosted"
     elif why := _against_trees(run):
