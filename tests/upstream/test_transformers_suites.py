@@ -13,9 +13,6 @@ import pytest
 import suites
 
 HERE = Path(__file__).parent
-CASES = ["TabBertModelTest", "TabBertForMaskedLMTest", "TabBertWindowHeadTest", "TabBertRawLstmTest", "MMBTTest"]
-CASES += ["ConcatBertTest", "BertBaselineTest", "ImgTest", "BowAloneTest", "ConcatBowTest"]
-FILES = {"models.py": CASES, "processors.py": ["TabBertProcessorTest", "MMBTProcessorTest"]}
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +23,11 @@ def suite():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("file", "case"), [(file, case) for file, cases in FILES.items() for case in cases])
-def test_our_classes_pass_transformers_tests(file, case, suite):
+@pytest.mark.parametrize("file", ["models.py", "processors.py"])
+def test_our_classes_pass_transformers_tests(file, suite):
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "--tb=short", "-p", "no:warnings"]
     run = subprocess.run(
-        [*command, str(HERE / file), "-k", case],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=600,
+        [*command, str(HERE / file)], env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
+        timeout=1800,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-8000:]
