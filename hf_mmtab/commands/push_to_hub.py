@@ -15,6 +15,7 @@ from huggingface_hub import HfApi, get_token
 from transformers import AutoProcessor
 from transformers.utils import FEATURE_EXTRACTOR_NAME, PROCESSOR_NAME, logging
 
+from ..evaluation.run_results import RunResults
 from ..models.mmbt import MMBTProcessor
 from ..models.tabbert.processing_tabbert import TabBertProcessor
 from ..publishing import (
@@ -28,12 +29,15 @@ from ..publishing import (
     upload,
     vocabulary_warnings,
 )
-from ..publishing.run_files import CARD_NAME
+from ..publishing.run_files import CARD_NAME, RECIPE_FILE
+from ..recipes import read_recipe
 from .console import say
 from .damaged_files import damage_named, damaged_file
 from .runs.inventory import INVENTORY_FILE, inventory_kept
 
 logger = logging.get_logger(__name__)
+
+RECIPE_KEYS = {"data", "output_dir"}  # that every run's recipe has
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -97,6 +101,7 @@ def push_run(
     with damage_named(folder):
         if sentence := damaged_file(folder, needed=True):
             raise ValueError(sentence)
+        refuse_foreign_records(folder)
         files_to_push(folder)
         if token is None and get_token() is None and not dry_run:
             raise ValueError(
@@ -153,6 +158,19 @@ def files_to_push(folder: Path, repo_id: str = "", examples: bool = False) -> li
     """
     model_files(folder)
     return public_files(folder, _processor_files(folder), repo_id, examples)
+
+
+def refuse_foreign_records(folder: Path) -> None:
+    """Raise a ValueError where results or recipe are not a run's own: paths are reduced with the recipe's values."""
+    results, recipe = RunResults.read(folder), folder / RECIPE_FILE
+    if not recipe.is_file() and results is None:  # a model that was saved from Python
+        return
+    if not recipe.is_file() or not read_recipe(recipe).keys() >= RECIPE_KEYS:
+        found = f"one without {' and '.join(sorted(RECIPE_KEYS))}" if recipe.is_file() else "none"
+        raise ValueError(
+            f"Expected the recipe of the run in {str(recipe)!r}, found {found}; paths in what is sent are reduced to "
+            "names with its values. Put the run's own file back, or give the run's command again."
+        )
 
 
 def _processor_files(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from ..files import read_json
 # as TabBertProcessor names them
 _PROCESSOR = "preprocessor_config.json"
 VALUES_NAME, ARRAYS_NAME = "tabbert_values.json", "tabbert_arrays.safetensors"
+STATISTICS_NAME = "tabbert_statistics.json"
 SHOWN = 5  # names of labels
 NEARLY_ALL = 0.5  # values per row from which on a field looks like a name of the row
 # Values of a field that never changes in an entity, from which on it looks like a name of the entity.
@@ -30,16 +31,21 @@ _HELD = {
 
 
 def describe_file(folder: Path, name: str, examples: bool = False) -> str:
-    """Say what of the data one file of a run holds."""
-    if name in _HELD:
-        return _HELD[name]
-    if name == CONFIG_NAME:
-        return _labels(_read_json(folder / name))
-    if name == VALUES_NAME:
-        fields = [f"{field} ({len(values):,})" for field, values in _read_json(folder / name).items()]
-        return f"VALUES as they stand in the data, of {', '.join(fields)}" if fields else "nothing"
-    if name == _PROCESSOR:
-        plan = _read_json(folder / name).get("plan") or {}
+    """Say what of the data one file of a run holds; `name` may lie in a folder, as encoders of orderings do."""
+    file = folder / name
+    if file.name in _HELD:
+        return _HELD[file.name]
+    if file.name == CONFIG_NAME:
+        return _labels(_read_json(file))
+    if file.name in (VALUES_NAME, STATISTICS_NAME):
+        values = _read_json(file) if file.name == VALUES_NAME else _counted_values(file)
+        fields = [f"{field} ({len(known):,})" for field, known in values.items()]
+        counted = " and how often each occurs" if file.name == STATISTICS_NAME else ""
+        return f"VALUES as they stand in the data{counted}, of {', '.join(fields)}" if fields else "nothing"
+    if file.name.endswith(".txt") and "_trees_" in file.name:
+        return "boosted trees, learned from the data: numbers at which they branch"
+    if file.name == _PROCESSOR:
+        plan = _read_json(file).get("plan") or {}
         return "names of columns; lowest and highest number of each field" if plan else "nothing"
     if name.endswith(".safetensors"):
         return "weights, learned from the data"
@@ -76,7 +82,9 @@ def vocabulary_warnings(folder: Path) -> list[str]:
 
 def _saved_values(folder: Path, fields: list[str]) -> dict[str, tuple[str, int]]:
     """Return the file and the number of the saved values of each field: texts, and numbers that are categories."""
-    saved = {field: (VALUES_NAME, len(values)) for field, values in _read_json(folder / VALUES_NAME).items()}
+    counted = _counted_values(folder / STATISTICS_NAME)
+    saved = {field: (STATISTICS_NAME, len(values)) for field, values in counted.items()}
+    saved |= {field: (VALUES_NAME, len(values)) for field, values in _read_json(folder / VALUES_NAME).items()}
     if (folder / ARRAYS_NAME).is_file():
         with safe_open(folder / ARRAYS_NAME, "numpy") as arrays:
             for name in arrays.keys():  # noqa: SIM118
@@ -84,6 +92,12 @@ def _saved_values(folder: Path, fields: list[str]) -> dict[str, tuple[str, int]]
                 if what == "values":
                     saved[fields[int(place)]] = (ARRAYS_NAME, arrays.get_slice(name).get_shape()[0])
     return saved
+
+
+def _counted_values(file: Path) -> dict[str, list[Any]]:
+    """Return field → values, where statistics of the past keep how often each occurred in training."""
+    counts = _read_json(file).get("counts") or {}
+    return {field: [value for value, _ in pairs] for field, pairs in counts.items()}
 
 
 def _labels(config: dict[str, Any]) -> str:

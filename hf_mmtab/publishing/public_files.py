@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import AutoProcessor
+from transformers import CONFIG_MAPPING, AutoConfig, AutoProcessor
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import (
     CONFIG_NAME,
@@ -97,7 +97,7 @@ def public_files(
 
 
 def model_files(folder: Path) -> list[str]:
-    """Return the names of the configuration and the weights.
+    """Return the names of the configuration, the weights, and what else the model does not load without.
 
     Raises:
         ValueError: if one is not there.
@@ -108,8 +108,9 @@ def model_files(folder: Path) -> list[str]:
         raise ValueError(
             f"Expected a saved model in {str(folder)!r}, found no {CONFIG_NAME}. Name the folder of a run.{inside}"
         )
+    beside = _files_beside_weights(folder)
     if (folder / SAFE_WEIGHTS_NAME).is_file():
-        return [CONFIG_NAME, SAFE_WEIGHTS_NAME]
+        return [CONFIG_NAME, SAFE_WEIGHTS_NAME, *beside]
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if not index.is_file():
         raise ValueError(
@@ -122,7 +123,18 @@ def model_files(folder: Path) -> list[str]:
         raise ValueError(
             f"Expected all parts of the weights in {str(folder)!r}, found no {', '.join(absent)}. Save the model again."
         )
-    return [CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, *shards]
+    return [CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, *shards, *beside]
+
+
+def _files_beside_weights(folder: Path) -> list[str]:
+    """Return the names of further files that the model does not load without, as its configuration tells them."""
+    remedy = "Copy the model again, or save it again."
+    if read_json(folder / CONFIG_NAME, remedy).get("model_type") not in CONFIG_MAPPING:  # somebody's own class
+        return []
+    names = getattr(AutoConfig.from_pretrained(folder), "files_beside_weights", [])
+    if absent := [name for name in names if not (folder / name).is_file()]:
+        raise ValueError(f"Expected the whole model in {str(folder)!r}, found no {', '.join(absent)}. {remedy}")
+    return names
 
 
 def saved_names(processor: Any) -> list[str]:

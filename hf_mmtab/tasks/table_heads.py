@@ -37,7 +37,8 @@ HEADS: dict[str, type[TabBertWindowModel]] = {
 }
 WITHOUT_ENCODER = ("raw_lstm", "boosted")
 # What an encoder's configuration says and a head on raw cells does not have.
-NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "fusion": None, "trees": None, "auxiliary_next_row": 0.0}
+NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "auxiliary_next_row": 0.0}
+NOT_OF_RAW_CELLS |= dict.fromkeys(("fusion", "trees", "trees_sha256"))
 LEARNED_FROM = 100_000  # training rows, from which the scale of statistics is taken
 AUTO = "auto"
 # Parts of a head's model that hold its encoder.
@@ -196,6 +197,13 @@ def check_pretrained(arguments: TabBertHeadArguments) -> None:
         )
 
 
+def kind_of_labels(data: TableDataArguments, table: PreparedTable) -> tuple[str, list[str]]:
+    """Return the `problem_type` of a table's labels, and the names of the classes (of numbers: of the targets)."""
+    if table.rows.label_names:
+        return "single_label_classification", list(table.rows.label_names)
+    return "regression", list(data.label_columns or table.processor.plan.label)
+
+
 def head_settings(
     data: TableDataArguments, arguments: TabBertHeadArguments, table: PreparedTable, train: WindowDataset
 ) -> dict[str, Any]:
@@ -204,8 +212,7 @@ def head_settings(
     Raises:
         ValueError: if the label is of another kind than `problem_type` says.
     """
-    problem_type = "single_label_classification" if table.rows.label_names else "regression"
-    names = table.rows.label_names or data.label_columns or list(table.processor.plan.label)
+    problem_type, names = kind_of_labels(data, table)
     if arguments.problem_type not in (None, problem_type):
         remedy = (
             "give the column a type in the recipe: `types: {COLUMN: float}`"

@@ -16,6 +16,7 @@ from ..metrics.priors import effective_prior, prior_log_ratios
 from ..training.imbalance import ImbalanceSampler
 
 FEWEST_HISTORIES = 50  # of which a share is drawn; of fewer, days are
+FEW_LABELS = 10  # of one of several classes in training: it may be a typing error
 MICROSECONDS_OF_DAY = 86_400_000_000
 
 logger = logging.get_logger(__name__)
@@ -51,6 +52,12 @@ def check_labels(windows: dict[str, WindowDataset]) -> None:
             raise ValueError(
                 f"Expected labels of at least two classes in the {len(windows[split])} {split} windows, found {told}. "
                 "Choose other split_fractions, another window_label, or a table with more of them."
+            )
+        if split == "train" and len(names) > 2 and counts.min() < FEW_LABELS:
+            told = ", ".join(f"{name!r} {int(n):,}" for name, n in zip(names, counts, strict=True))
+            logger.warning(
+                f"The label has {len(names)} classes, some of them hardly ever in training ({told}). A value that is a "
+                "mistake is a class too: correct it, or leave the cell empty."
             )
         if split == "train" and len(names) == 2 and counts[1] > counts[0]:
             logger.warning(

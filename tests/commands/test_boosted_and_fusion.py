@@ -113,6 +113,48 @@ def test_a_saved_model_scores_a_table_as_its_run_did(run, folder, tmp_path):
     }[run.name]  # fmt: skip
 
 
+def test_what_a_push_sends_scores_as_the_run_did(run, folder, tmp_path):
+    files = push_to_hub.files_to_push(run)
+    for file in files:
+        copy = tmp_path / "pushed" / file.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.source if isinstance(file.source, bytes) else file.source.read_bytes())
+    for place, name in ((run, "own"), (tmp_path / "pushed", "pushed")):
+        predict.main([str(place), str(folder / "payments.csv"), str(tmp_path / f"{name}.parquet")])
+    assert pq.read_table(tmp_path / "own.parquet").equals(pq.read_table(tmp_path / "pushed.parquet"))
+    held = {file.name: file.holds for file in files}
+    if run.name != "fusion":
+        assert held["tabbert_statistics.json"].startswith("VALUES as they stand in the data and how often each occurs")
+    assert all("boosted trees" in text for name, text in held.items() if "_trees_" in name)
+    shutil.copyfile(run / "results.json", tmp_path / "pushed" / "results.json")
+    for text in ("hello: world\n", None):  # paths are reduced with the recipe's values
+        (tmp_path / "pushed" / "recipe.yaml").write_text(text) if text else (
+            tmp_path / "pushed" / "recipe.yaml"
+        ).unlink()
+        with pytest.raises(
+            ValueError, match=r"Expected the recipe of the run in '.*recipe\.yaml', found (one without|none)"
+        ):
+            push_to_hub.push_run(tmp_path / "pushed", "me/x", dry_run=True)
+    (tmp_path / "pushed" / "results.json").write_text('{"hello": 1}')
+    with pytest.raises(
+        ValueError, match=r"Expected the results of a finished run in '.*results\.json', found a damaged"
+    ):
+        push_to_hub.push_run(tmp_path / "pushed", "me/x", dry_run=True)
+
+
+@pytest.mark.parametrize("lost", ["report", "results.json"])
+def test_a_finished_run_writes_what_it_lost_again(run, folder, lost, caplog):
+    pytest.importorskip("captum")
+    before = json.loads((run / "results.json").read_text())
+    reasons = (run / "report" / "report.html").read_text().count("log odds of yes: ")
+    assert reasons
+    shutil.rmtree(run / lost) if (run / lost).is_dir() else (run / lost).unlink()
+    main([str(folder / f"{run.name}.yaml"), "--output_dir", str(run)])
+    assert (run / "report" / "report.html").read_text().count("log odds of yes: ") == reasons
+    assert json.loads((run / "results.json").read_text())["metrics"] == before["metrics"]
+    assert "could not be written" not in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_forked_workers_of_the_pipeline_give_the_answers_of_the_parent(run, folder):
@@ -575,6 +617,24 @@ def test_auto_takes_trees_or_the_lstm_for_many_classes_by_validation(folder, tmp
         assert results[0]["metrics"]["validation"]["macro_f1"] == pytest.approx(choice["validation"]["boosted"])
 
 
+def test_a_metric_that_the_labels_do_not_have_is_named_before_anything_is_trained(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(head_choice, "best_on_validation", lambda *_: pytest.fail("trained"))
+    more = ["--label_columns", "heat", "--metric_for_best_model", "average_precision", "--architecture", "auto"]
+    with pytest.raises(
+        ValueError, match=r"macro_f1, .*which labels of 5 classes \(0, 1, 2, 3, 4\) have, found 'average"
+    ):
+        main([str(folder / "fusion.yaml"), "--output_dir", str(tmp_path / "heat"), *more])
+
+
+def test_a_class_that_hardly_occurs_is_told(folder, tmp_path, caplog):
+    lines = (folder / "payments.csv").read_text().splitlines()
+    lines[2] = lines[2].replace(",yes,", ",maybe,").replace(",no,", ",maybe,")
+    (tmp_path / "payments.csv").write_text("\n".join(lines) + "\n")
+    more = ["--data", str(tmp_path / "payments.csv"), "--bootstrap", "0", "--reasons", "false"]
+    main([str(folder / "boosted.yaml"), "--output_dir", str(tmp_path / "run"), *more])
+    assert "The label has 3 classes, some of them hardly ever in training ('maybe' 1, 'no' " in caplog.text
+
+
 @pytest.mark.parametrize("level", ["last", "every"])
 def test_numbers_are_predicted_by_the_mean_of_both_halves(folder, tmp_path, level):
     label = ["--label_columns", "heat", "--types", "{heat: float}", "--window_label", level]
@@ -601,10 +661,28 @@ def test_auto_is_the_lstm_where_lightgbm_is_absent(folder, tmp_path, monkeypatch
     assert "architecture: auto is lstm here" in caplog.text and "hf-mmtab[boosting]" in caplog.text
 
 
-def test_damaged_trees_are_named(folder, tmp_path):
+@pytest.fixture(scope="module")
+def trees(folder):
     if not (folder / "boosted").is_dir():
         main([str(folder / "boosted.yaml"), "--output_dir", str(folder / "boosted")])
-    AutoModelForSequenceClassification.from_pretrained(folder / "boosted").save_pretrained(tmp_path / "cut")
-    (tmp_path / "cut" / "statistics_trees_0.txt").write_text("tree\nnothing")
-    with pytest.raises(ValueError, match=r"Expected boosted trees in .*statistics_trees_0\.txt', found a damaged file"):
-        AutoModelForSequenceClassification.from_pretrained(tmp_path / "cut")
+    return folder / "boosted"
+
+
+@pytest.mark.parametrize("hashed", [True, False], ids=["hash", "earlier version"])
+def test_damaged_trees_are_named(trees, tmp_path, hashed):
+    cut = shutil.copytree(trees, tmp_path / "cut", ignore=shutil.ignore_patterns("checkpoint-*", "_table", "report"))
+    config = json.loads((cut / "config.json").read_text())
+    assert list(config["trees_sha256"]) == ["statistics_trees_0.txt"]
+    if not hashed:
+        del config["trees_sha256"]
+        (cut / "config.json").write_text(json.dumps(config))
+    file, text = cut / "statistics_trees_0.txt", (trees / "statistics_trees_0.txt").read_bytes()
+    damages = [b"", b"tree\nnothing", *(text[: len(text) * part // 7] for part in range(1, 7))]
+    damages += [text.replace(b"threshold=", b"threshold=x", 1)] if hashed else []
+    for damage in damages:  # LightGBM ends the process on some of them
+        file.write_bytes(damage)
+        with pytest.raises(ValueError, match=r"Expected boosted trees in .*statistics_trees_0\.txt', found a damaged"):
+            AutoModelForSequenceClassification.from_pretrained(cut)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"Expected the whole model in .*, found no statistics_trees_0\.txt"):
+        push_to_hub.files_to_push(cut)

@@ -110,7 +110,6 @@ def best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     model = run.recipe.model
     own = {"row_inputs": inputs, "statistics": model.statistics, "freeze": {"encoder": "forever"}}
     own["auxiliary_next_row"] = 0.0
-    set_seed(run.recipe.training.seed)
     with trained_trial(run, eval_strategy="epoch", **own) as (trial, trainer):
         training = trial.recipe.training
         metric = (training.metric_for_best_model or trial.selection[0]).removeprefix("eval_")

@@ -1,5 +1,6 @@
 """Fine-tuning a head on windows of a table's rows: an LSTM, a perceptron or a linear layer on the encoder."""
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from ...table_baselines import BASELINES, TableBaselines
 from ...table_baselines.running import AMOUNT, BOOSTED_HISTORY
 from ...tasks import PreparedTable
 from ...tasks.checkpoints import recipe_of
+from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import (
     AUTO,
     HEAD_PARTS,
@@ -49,12 +51,13 @@ from ...tasks.table_labels import (
 from ...training import MMTabTrainer
 from ...training.imbalance import ImbalanceSampler
 from ..console import parameters
-from ..tables.orderings import check_orderings_are_read, read_orderings
+from ..tables.orderings import beside_of_saved, check_orderings_are_read, read_orderings
 from .compared import ComparedRun
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
 from .head_freezing import choose_freezing
 from .head_inputs import choose_inputs, inputs_note
+from .head_losses import check_metric_of_labels, choose_loss, loss_name
 from .own_names import TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
@@ -108,6 +111,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         with self.recipe.training.main_process_first(desc="preparing the table"):
             self.read_table()
         check_labels(self.windows)
+        check_metric_of_labels(self.recipe, self.table)
         check_baselines(self.recipe, self.table)
         undecided, statistics = choose_architecture(self), self.recipe.model.statistics
         check_trees(self.recipe, self.table)
@@ -298,6 +302,12 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.read_table()
         self.config = AutoConfig.from_pretrained(self.recipe.folder)
         self.scored = self.read_scored(self.recipe.folder)
+        if self.explained is not None and self.table.values is not None:
+            self.table.processor = open_processor(self.explained)  # it knows the statistics that this head reads
+            with tempfile.TemporaryDirectory() as scratch:
+                beside = beside_of_saved(self.table, self.config, Path(scratch))
+            for windows in self.windows.values():
+                windows.beside = beside
 
     def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
         """Read the predictions of a finished run."""
@@ -372,25 +382,3 @@ def check_baselines(recipe: HeadRecipe, table: PreparedTable) -> None:
             )
     if set(named) - {AMOUNT}:
         import_lightgbm()
-
-
-def loss_name(recipe: HeadRecipe) -> str:
-    """Return the loss that training minimises: the trainer's, or the head's own."""
-    own = recipe.model.classification_loss or "cross_entropy"
-    return own if recipe.training.loss == "model" else recipe.training.loss
-
-
-def choose_loss(recipe: HeadRecipe) -> None:
-    """Let class weights go through the trainer's loss, which keeps their meaning however batches are cut.
-
-    Raises:
-        ValueError: if weights are given beside a loss that has none.
-    """
-    if recipe.training.class_weights is None:
-        return
-    if loss_name(recipe) not in ("cross_entropy", "focal"):
-        raise ValueError(
-            f"Expected a loss cross_entropy or focal beside class_weights, found {loss_name(recipe)!r}. Remove one of "
-            "them."
-        )
-    recipe.training.loss = loss_name(recipe)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from transformers import set_seed
+
 from ...data.windows import WindowDataset
 from ...tasks.table_labels import epoch_sampler
 from ...training import MMTabTrainer
@@ -32,6 +34,7 @@ def trained_trial(run: Any, train: WindowDataset | None = None, **changes: Any) 
         training.feature_cache_dir = recipe.training.feature_cache_dir or str(cache)
         trial.table, trial.processor = run.table, run.processor
         trial.windows = run.windows if train is None else {**run.windows, "train": train}
+        set_seed(training.seed)  # the same head whatever was drawn before it, as in a run that goes on after a kill
         model = trial.start()
         if train is not None:
             trial.sampler = epoch_sampler(trial.recipe.run, train, training.seed, known=True)

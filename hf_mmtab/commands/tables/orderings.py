@@ -14,7 +14,7 @@ from ...models.tabbert import TabBertPooledForSequenceClassification
 from ...models.tabbert.modeling_tabbert_surprise import SCALE
 from ...tasks.checkpoints import recipe_of
 from ...tasks.saved_processor import open_processor
-from ...tasks.table_heads import AUTO, reads_statistics
+from ...tasks.table_heads import AUTO, beside_ids, reads_statistics
 from .window_blocks import ALL_ROWS, WindowCut, current_device, run_windows
 
 BATCH = 16
@@ -78,6 +78,18 @@ def read_orderings(table: Any, orderings: dict[str, str]) -> None:
     if not table.ordered:
         with tempfile.TemporaryDirectory() as scratch:
             table.ordered = ordered_surprise(table, Path(scratch))
+
+
+def beside_of_saved(table: Any, config: Any, folder: Path) -> dict[str, np.ndarray]:
+    """Return what the windows of a table hold beside ids for a saved head, see `beside_ids`.
+
+    Args:
+        table: with `dataset`, `rows` and the `processor` that was saved with the head; its `ordered` is filled.
+        config: of the head.
+        folder: for encoded rows.
+    """
+    table.ordered = ordered_surprise(table, folder)
+    return beside_ids(table, config.statistics, "windowed_surprise" in config.encoded_widths)
 
 
 def ordered_surprise(table: Any, folder: Path) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Boosted trees beside a model's weights, in LightGBM's own text format."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import numpy as np
 from transformers.utils import cached_file
 
 from .checked_loading import HUB_OPTIONS
+from .head_settings import trees_file
+
+LAST_LINES = b"\nend of parameters\n"  # of LightGBM's text format
 
 
 def import_lightgbm() -> Any:
@@ -24,11 +28,6 @@ def import_lightgbm() -> Any:
             'and boosted_history), found none. Install it with `pip install "hf-mmtab[boosting]"`, or leave them out.'
         ) from error
     return lightgbm
-
-
-def trees_file(name: str, number: int) -> str:
-    """Return the name of the file of one booster."""
-    return f"{name}_trees_{number}.txt"
 
 
 class BoostedTreesMixin:
@@ -64,11 +63,14 @@ class BoostedTreesMixin:
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, with a text file for each booster."""
-        folder = Path(save_directory)
+        folder, hashes = Path(save_directory), {}
         for name, held in self.__dict__.get("boosters", {}).items():
             folder.mkdir(parents=True, exist_ok=True)
             for number, booster in enumerate(held):
-                booster.save_model(str(folder / trees_file(name, number)))
+                file = folder / trees_file(name, number)
+                booster.save_model(str(file))
+                hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        self.config.trees_sha256 = hashes or None
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
 
     @classmethod
@@ -83,17 +85,23 @@ class BoostedTreesMixin:
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         hub = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
+        hashes = model.config.trees_sha256 or {}
         for name, count in (model.config.trees or {}).items():
-            files = [cached_file(pretrained_model_name_or_path, trees_file(name, i), **hub) for i in range(count)]
-            model.set_trees(name, [_read(str(file)) for file in files])
+            names = [trees_file(name, i) for i in range(count)]
+            files = {one: cached_file(pretrained_model_name_or_path, one, **hub) for one in names}
+            model.set_trees(name, [_read(str(file), hashes.get(one)) for one, file in files.items()])
         return loaded
 
 
-def _read(file: str) -> Any:
-    lightgbm = import_lightgbm()
+def _read(file: str, sha256: str | None) -> Any:
+    """Read trees, once their text is known to be whole: LightGBM ends the process on many a damaged one."""
+    lightgbm, text = import_lightgbm(), Path(file).read_bytes()
+    is_whole = LAST_LINES in text if sha256 is None else hashlib.sha256(text).hexdigest() == sha256
     try:
+        if not is_whole:
+            raise ValueError("its end is missing" if sha256 is None else "its hash is not the one in config.json")
         return lightgbm.Booster(model_file=file)
-    except lightgbm.basic.LightGBMError as error:
+    except (ValueError, lightgbm.basic.LightGBMError) as error:
         raise ValueError(
             f"Expected boosted trees in {file!r}, found a damaged file ({error}). Copy the model again."
         ) from error

@@ -35,7 +35,8 @@ class TabBertHeadConfig(PreTrainedConfig):
     # head's own loss
     auxiliary_next_row: float | int = 0.0
     fusion: dict[str, Any] | None = None  # how a fused model comes to its scores; {}: not fitted yet
-    trees: dict[str, int] | None = None  # name of a file of boosted trees → how many there are, one a target
+    trees: dict[str, int] | None = None  # name of boosted trees → how many files of them there are, one a target
+    trees_sha256: dict[str, str] | None = None  # file of boosted trees → its hash; LightGBM crashes on damaged ones
     seq_len: int | None = None  # rows of a window
     eval_stride: int | None = None  # rows between windows that judge every row; None: half a window
     # the label of a window: that of its "last" row, "any" (1 if a row is positive), or one for "every" row
@@ -43,6 +44,16 @@ class TabBertHeadConfig(PreTrainedConfig):
     max_gap: float | int | None = None  # seconds; no window spans a longer pause
     target_mean: list[float] | None = None  # regression: of each target in training; logits are in its units
     target_std: list[float] | None = None
+
+    @property
+    def files_beside_weights(self) -> list[str]:
+        """Names of the files, beside configuration and weights, without which the model does not load."""
+        return [trees_file(name, number) for name, count in (self.trees or {}).items() for number in range(count)]
+
+
+def trees_file(name: str, number: int) -> str:
+    """Return the name of the file of one booster."""
+    return f"{name}_trees_{number}.txt"
 
 
 # What may be chosen anew on a pretrained encoder: labels, the settings above, and dropout.

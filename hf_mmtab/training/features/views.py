@@ -21,7 +21,8 @@ class FeatureView(Dataset):
         self.dataset, self.specs = dataset, specs
         self.stores: dict[str, FeatureStore | JoinedStore] = {}
         self.keys: dict[str, str] = {}  # part → key under which its store was opened
-        self._active = torch.zeros(len(specs), dtype=torch.bool).share_memory_()  # seen by living workers too
+        with torch.inference_mode(False):  # a view may be made in an evaluation, and changed in training
+            self._active = torch.zeros(len(specs), dtype=torch.bool).share_memory_()  # seen by living workers too
         self._reduced: dict[tuple[str, ...], Any] = {}
 
     def activate(self, parts: Sequence[str]) -> None:
