@@ -8,7 +8,8 @@ from huggingface_hub.dataclasses import strict
 from ..typed_values import key
 from .common import DataArguments, FinetuningArguments, ModelArguments
 
-IMAGE_TEXT_ARCHITECTURES = ("mmbt", "bow", "img", "bert", "concatbow", "concatbert")
+ENSEMBLE = "ensemble"
+IMAGE_TEXT_ARCHITECTURES = ("mmbt", "bow", "img", "bert", "concatbow", "concatbert", ENSEMBLE)
 
 
 @strict
@@ -44,7 +45,11 @@ class ImageTextDataArguments(DataArguments, ImageTextColumns):
 class MMBTModelArguments(ModelArguments):
     """MMBT or one of its baselines."""
 
-    architecture: str = key("mmbt", f"One of {', '.join(IMAGE_TEXT_ARCHITECTURES)}.")
+    architecture: str = key(
+        "mmbt",
+        f"One of {', '.join(IMAGE_TEXT_ARCHITECTURES)}. ensemble: `ensemble_members` and a linear probe, averaged as "
+        "validation likes it best.",
+    )
     text_model: str | None = key("google-bert/bert-base-uncased", "Hub name, folder or package:NAME.")
     image_model: str | None = key(
         "torchvision:resnet152", "Hub name, folder, package:NAME or torchvision:NAME of the image model."
@@ -94,4 +99,8 @@ class MMBTModelArguments(ModelArguments):
 class ImageTextRunArguments(FinetuningArguments):
     """What fine-tuning on pictures with texts does around its training."""
 
+    ensemble_members: list[str] = key(
+        ["mmbt", "concatbert", "bert"],
+        "Architectures that architecture: ensemble trains, with the same recipe, and chooses from.",
+    )
     ablation: bool = key(True, "After training, report how far metrics fall without one input at a time.")

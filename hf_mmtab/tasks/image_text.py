@@ -11,7 +11,7 @@ import pyarrow as pa
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from ..arguments import IMAGE_TEXT_ARCHITECTURES, ImageTextColumns, ImageTextDataArguments, MMBTModelArguments
+from ..arguments import ENSEMBLE, IMAGE_TEXT_ARCHITECTURES, ImageTextColumns, ImageTextDataArguments, MMBTModelArguments
 from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
 from ..data.image_text_files import data_files, sample_path, split_of
@@ -176,7 +176,7 @@ class ImageTextTask:
         """Start a model from the pretrained checkpoints that the recipe names, or go on with a whole one.
 
         Args:
-            arguments: which.
+            arguments: which; of an ensemble, its linear probe.
             problem_type: of the labels.
             names: of the labels.
             processor: of the model.
@@ -220,7 +220,7 @@ class ImageTextTask:
                 None if of_words else text,
                 image,
                 word_vectors=text if of_words else None,
-                hidden_sizes=arguments.hidden_sizes,
+                hidden_sizes=None if arguments.architecture == ENSEMBLE else arguments.hidden_sizes,
                 batch_norm=arguments.hidden_batch_norm,
                 hidden_dropout=arguments.hidden_dropout,
                 **config,

@@ -10,6 +10,7 @@ from transformers.utils import logging
 from typing_extensions import Self
 
 from ...arguments import (
+    ENSEMBLE,
     DataArguments,
     ImageTextDataArguments,
     ImageTextRunArguments,
@@ -171,4 +172,5 @@ _NOT_RECORDED = (
 
 def recorded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a recipe that say which run it is."""
-    return {key: value for key, value in values.items() if key not in _NOT_RECORDED}
+    others = () if values.get("architecture") == ENSEMBLE else ("ensemble_members",)
+    return {key: value for key, value in values.items() if key not in (*_NOT_RECORDED, *others)}
