@@ -99,6 +99,13 @@ class MMBTModelArguments(ModelArguments):
 class ImageTextRunArguments(FinetuningArguments):
     """What fine-tuning on pictures with texts does around its training."""
 
+    recipe_rows: int | None = key(
+        None,
+        "Training rows for which num_train_epochs is meant. With less than half or more than twice as many, epochs "
+        "change so that steps grow with the square root of the rows, and parts thaw after the same share of training. "
+        "Epochs on the command line stay. null: epochs are as written.",
+        least=1,
+    )
     ensemble_members: list[str] = key(
         ["mmbt", "concatbert", "bert"],
         "Architectures that architecture: ensemble trains, with the same recipe, and chooses from.",

@@ -136,15 +136,15 @@ def test_a_standalone_checkpoint_loads_where_the_package_is_absent(folders, stan
     assert classes == CLASSES and [json.loads(mmbt), json.loads(table)] == answers(folders)
 
 
-def test_an_ensemble_stands_alone_too(standalone, tmp_path):
-    member, processor = (one.from_pretrained(standalone[0]) for one in (MMBTForClassification, MMBTProcessor))
+def test_an_ensemble_stands_alone_too(folders, standalone, tmp_path):
+    member, processor = (one.from_pretrained(folders[0]) for one in (MMBTForClassification, MMBTProcessor))
     folder = tmp_path / "ensemble"
     MMBTEnsembleForClassification.from_members({"mmbt": member}, {"mmbt": 1.0}).save_pretrained(folder)
     processor.leading_cls, processor.segment_offset = True, 0  # as an ensemble reads texts
     processor.save_pretrained(folder)
     make_standalone(folder)
     first, _, _, _, said, _ = as_a_stranger("alone", [str(folder), standalone[1]], tmp_path)
-    expected = answers(standalone)[0]
+    expected = answers(folders)[0]
     found = json.loads(said)
     assert first == "MMBTEnsembleForClassification" and found["label"] == expected["label"]
     assert found["score"] == pytest.approx(expected["score"], abs=1e-6)

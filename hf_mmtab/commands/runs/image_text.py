@@ -39,6 +39,7 @@ from ...tasks.text_length import choose_max_length
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
 from .compared import ComparedRun
+from .epochs import fit_epochs
 from .folder import leave_out_absent_parts
 from .own_names import CACHE_FOLDER
 from .recipe import ImageTextRecipe
@@ -86,6 +87,8 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
                 f"Expected training records of at least two classes in {recipe.data.data!r}, found {names}. Name "
                 "another label_column, or add records."
             )
+        if note := fit_epochs(recipe.training, recipe.run.recipe_rows, len(self.splits["train"])):
+            self.notes.append(note)
         self.processor = task.processor(recipe.model)
         model = self._start(problem_type, names)
         self.config = model.config
