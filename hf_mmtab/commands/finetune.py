@@ -19,8 +19,9 @@ from .runs.comparison import compare
 from .runs.ensemble import EnsembleRun
 from .runs.folder import publish, reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
-from .runs.inventory import begin_inventory, has_inventory
+from .runs.inventory import announce, begin_inventory, has_inventory
 from .runs.own_files import is_run, refuse_foreign, remove_drafts, remove_run
+from .runs.own_names import CACHE_FOLDER
 from .runs.recipe import HeadRecipe, ImageTextRecipe
 from .runs.search import searched
 from .runs.table_heads import HeadRun
@@ -57,7 +58,9 @@ def main(arguments: Sequence[str]) -> None:
                 if recipe.run.overwrite:
                     remove_run(root, reads_of(recipe))
                 refuse_foreign(root, of_runs_inside=False)  # each run looks at its own
-            if not has_inventory(root):
+            if has_inventory(root):
+                announce(root, CACHE_FOLDER)  # further runs may be added to finished ones
+            else:
                 begin_inventory(root)
         for name in sorted(architectures, key=lambda name: name == ENSEMBLE):  # its members are trained first
             for seed in seeds:

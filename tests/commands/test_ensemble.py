@@ -101,3 +101,13 @@ def test_members_that_cannot_be_are_refused_before_any_training(recipe, members)
         ValueError, match=r"Expected ensemble_members to name some of mmbt, img, bert, concatbert, found"
     ):
         main([str(recipe), "--architecture", "ensemble", "--ensemble_members", values])
+
+
+def test_a_finished_comparison_takes_further_architectures(recipe, tmp_path):
+    recipe.write_text(recipe.read_text().replace("1 epoch", "forever"))  # features are stored beside the runs
+    arguments = [str(recipe), "--num_train_epochs", "1", "--compare"]
+    main([*arguments, "bert"])
+    before = (tmp_path / "run/mmbt-seed1/results.json").stat().st_mtime_ns
+    main([*arguments, "bert", "img"])
+    assert "| img " in (tmp_path / "run/comparison.md").read_text()
+    assert (tmp_path / "run/mmbt-seed1/results.json").stat().st_mtime_ns == before
