@@ -59,7 +59,9 @@ class MMBTModelArguments(ModelArguments):
         "backbone", "Picture statistics: the image model's own, or the original MMBT's."
     )
     num_image_embeds: int = key(3, "Image tokens, 1 to 9.", least=1)
-    image_pooling: Literal["avg", "max", "none"] = key("avg", "Feature map → tokens.")
+    image_pooling: Literal["avg", "max", "none"] = key(
+        "avg", "Feature map → tokens; none: each cell or patch is one of mmbt, while its baselines average."
+    )
     segment_start: Literal["pretrained", "first"] = key(
         "pretrained",
         "Segment embeddings of mmbt start from the text model's, as in the original, or all from its "

@@ -215,6 +215,8 @@ class ImageTextTask:
                 **config,
             )
         else:
+            if arguments.image_pooling == "none":
+                config["image_pooling"] = "avg"  # baselines put a fixed number of regions side by side
             of_words = arguments.architecture in ("bow", "concatbow")
             model = MMBTBaselineForClassification.from_text_image_pretrained(
                 None if of_words else text,
