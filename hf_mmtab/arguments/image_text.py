@@ -94,6 +94,12 @@ class MMBTModelArguments(ModelArguments):
     modal_dropout_text: float = key(0.0, "Probability to drop a text in training.", least=0, most=1)
     word_dropout: float = key(0.0, "Probability to hide each word piece in training.", least=0, most=1)
     null_image: Literal["mask", "learned"] = key("mask", "What an absent picture is.")
+    number_columns: list[str] = key(
+        [], "Columns of numbers that mmbt reads beside picture and text, each one token; an empty cell is missing."
+    )
+    category_columns: list[str] = key(
+        [], "Columns of categories (texts, whole numbers, truth values) that mmbt reads likewise."
+    )
 
 
 @strict

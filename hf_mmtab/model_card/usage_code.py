@@ -59,6 +59,9 @@ def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
     reads_picture = any(one.get("image_config") is not None for one in parts)
     inputs = ['images=Image.open("picture.jpg")'] if reads_picture else []
     inputs += ['text="the text beside it"'] if reads_text else []
+    columns = dict.fromkeys(config.get("number_columns") or (), 1.0)
+    columns |= dict.fromkeys(config.get("category_columns") or (), "a")
+    inputs += [f"columns={columns}"] if columns else []
     code = _MMBT_USAGE.replace("INPUTS", ", ".join(inputs)).replace("ANSWER", answer)
     code = code.replace("MODEL", json.dumps(model_id))
     return code if reads_picture else code.replace("from PIL import Image\n", "")

@@ -46,6 +46,11 @@ class EnsembleRun(ImageTextRun):
                 f"Expected ensemble_members to name some of {', '.join(known)}, found {', '.join(members) or 'none'}. "
                 "The linear probe is tried with them by itself."
             )
+        if named := [*recipe.model.number_columns, *recipe.model.category_columns]:
+            raise ValueError(
+                f"Expected no number_columns and category_columns beside architecture: {ENSEMBLE}, whose members read "
+                f"the same inputs, found {', '.join(named)}. Use architecture: mmbt."
+            )
         if recipe.model.pretrained is not None:
             raise ValueError(
                 f"Expected text_model and image_model beside architecture: {ENSEMBLE}, whose members start from them, "

@@ -90,6 +90,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         if note := fit_epochs(recipe.training, recipe.run.recipe_rows, len(self.splits["train"])):
             self.notes.append(note)
         self.processor = task.processor(recipe.model)
+        task.fit_columns(recipe.model, self.processor, self.splits["train"])
         model = self._start(problem_type, names)
         self.config = model.config
         if recipe.model.pretrained is not None:
@@ -110,6 +111,9 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             recipe.training.feature_cache_dir = str(recipe.shared_folder / CACHE_FOLDER)
         has_pairs = "sentence2" in self.splits["train"].column_names
         model = recipe.task.model(recipe.model, problem_type, names, self.processor, has_pairs)
+        rates = recipe.training.mapping("part_learning_rates")
+        if self.processor.columns and "model.image_projection" in rates:  # tokens start at random like it
+            recipe.training.part_learning_rates = {"model.column_tokens": rates["model.image_projection"], **rates}
         as_written = self.is_reference and model.config.text_pooling == "cls"  # else there is no pooler
         leave_out_absent_parts(recipe, recipe.task.parts, model, as_written)
         return model
@@ -288,6 +292,8 @@ def ablate_modalities(
     """
     config = trainer.model.config
     modalities = task.modalities(rows)
+    if processor.columns:
+        modalities["columns"] = list(processor.columns)
     if getattr(config, "baseline", "") in ONE_INPUT or len(modalities) < 2 or len(rows) < 2:
         return []
 
