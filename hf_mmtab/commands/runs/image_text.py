@@ -87,6 +87,12 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
                 f"Expected training records of at least two classes in {recipe.data.data!r}, found {names}. Name "
                 "another label_column, or add records."
             )
+        if problem_type == "multi_label_classification" and recipe.training.label_smoothing_factor:
+            recipe.training.label_smoothing_factor = 0.0
+            self.notes.append(
+                "label_smoothing_factor is for one label a row and left out: rows have several here. The recipe "
+                "image_text_labels is made for them; they need more epochs."
+            )
         if note := fit_epochs(recipe.training, recipe.run.recipe_rows, len(self.splits["train"])):
             self.notes.append(note)
         self.processor = task.processor(recipe.model)
