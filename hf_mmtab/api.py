@@ -12,6 +12,8 @@ from .models.mmbt import (
     MMBTBaselineForClassification,
     MMBTCollator,
     MMBTConfig,
+    MMBTEnsembleConfig,
+    MMBTEnsembleForClassification,
     MMBTForClassification,
     MMBTImageProcessor,
     MMBTModel,

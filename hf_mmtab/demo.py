@@ -65,11 +65,16 @@ def _image_text_page(gradio: Any, model: Any, processor: Any) -> None:
     from .explaining import explain
     from .pipelines.image_text import ImageTextClassificationPipeline
 
+    if columns := list(processor.columns or ()):
+        raise ValueError(
+            f"Expected a model of picture and text alone, found one that reads {', '.join(columns)} too, which the "
+            'page has no fields for. Use pipeline("image-text-classification").'
+        )
     pipeline = ImageTextClassificationPipeline(model=model, processor=processor)
 
     def judge(image: Any, text: str, use_image: bool, use_text: bool) -> tuple[Any, Any, Any]:
         example = {"image": image if use_image else None, "text": (text or "") if use_text else ""}
-        rows, told = _reasons(explain(model, processor, example))
+        rows, told = ([], "") if hasattr(model, "members") else _reasons(explain(model, processor, example))
         return _answer(model, pipeline(example, top_k=None)), rows, told
 
     with gradio.Row():

@@ -2,6 +2,7 @@
 
 from .common import DataArguments, FinetuningArguments, ModelArguments, RunArguments
 from .image_text import (
+    ENSEMBLE,
     IMAGE_TEXT_ARCHITECTURES,
     ImageTextColumns,
     ImageTextDataArguments,

@@ -8,7 +8,8 @@ from huggingface_hub.dataclasses import strict
 from ..typed_values import key
 from .common import DataArguments, FinetuningArguments, ModelArguments
 
-IMAGE_TEXT_ARCHITECTURES = ("mmbt", "bow", "img", "bert", "concatbow", "concatbert")
+ENSEMBLE = "ensemble"
+IMAGE_TEXT_ARCHITECTURES = ("mmbt", "bow", "img", "bert", "concatbow", "concatbert", ENSEMBLE)
 
 
 @strict
@@ -44,7 +45,11 @@ class ImageTextDataArguments(DataArguments, ImageTextColumns):
 class MMBTModelArguments(ModelArguments):
     """MMBT or one of its baselines."""
 
-    architecture: str = key("mmbt", f"One of {', '.join(IMAGE_TEXT_ARCHITECTURES)}.")
+    architecture: str = key(
+        "mmbt",
+        f"One of {', '.join(IMAGE_TEXT_ARCHITECTURES)}. ensemble: `ensemble_members` and a linear probe, averaged as "
+        "validation likes it best.",
+    )
     text_model: str | None = key("google-bert/bert-base-uncased", "Hub name, folder or package:NAME.")
     image_model: str | None = key(
         "torchvision:resnet152", "Hub name, folder, package:NAME or torchvision:NAME of the image model."
@@ -54,7 +59,9 @@ class MMBTModelArguments(ModelArguments):
         "backbone", "Picture statistics: the image model's own, or the original MMBT's."
     )
     num_image_embeds: int = key(3, "Image tokens, 1 to 9.", least=1)
-    image_pooling: Literal["avg", "max", "none"] = key("avg", "Feature map → tokens.")
+    image_pooling: Literal["avg", "max", "none"] = key(
+        "avg", "Feature map → tokens; none: each cell or patch is one of mmbt, while its baselines average."
+    )
     segment_start: Literal["pretrained", "first"] = key(
         "pretrained",
         "Segment embeddings of mmbt start from the text model's, as in the original, or all from its "
@@ -87,6 +94,12 @@ class MMBTModelArguments(ModelArguments):
     modal_dropout_text: float = key(0.0, "Probability to drop a text in training.", least=0, most=1)
     word_dropout: float = key(0.0, "Probability to hide each word piece in training.", least=0, most=1)
     null_image: Literal["mask", "learned"] = key("mask", "What an absent picture is.")
+    number_columns: list[str] = key(
+        [], "Columns of numbers that mmbt reads beside picture and text, each one token; an empty cell is missing."
+    )
+    category_columns: list[str] = key(
+        [], "Columns of categories (texts, whole numbers, truth values) that mmbt reads likewise."
+    )
 
 
 @strict
@@ -94,4 +107,15 @@ class MMBTModelArguments(ModelArguments):
 class ImageTextRunArguments(FinetuningArguments):
     """What fine-tuning on pictures with texts does around its training."""
 
+    recipe_rows: int | None = key(
+        None,
+        "Training rows for which num_train_epochs is meant. With less than half or more than twice as many, epochs "
+        "change so that steps grow with the square root of the rows, and parts thaw after the same share of training. "
+        "Epochs on the command line stay. null: epochs are as written.",
+        least=1,
+    )
+    ensemble_members: list[str] = key(
+        ["mmbt", "concatbert", "bert"],
+        "Architectures that architecture: ensemble trains, with the same recipe, and chooses from.",
+    )
     ablation: bool = key(True, "After training, report how far metrics fall without one input at a time.")

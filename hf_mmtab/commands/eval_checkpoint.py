@@ -123,7 +123,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
     )
     if trainer.is_world_process_zero():
         write_split_predictions(predictions_file(folder, split), rows, scored[split], config)
-        explained = options.checkpoint if options.reasons else None
+        explained = options.checkpoint if options.reasons and not hasattr(model, "members") else None
         own = image_text_facts(results, config, scored, {split: rows}, explained)
         finish_evaluation(folder, results, command, own)
     return results

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from ..arguments import ENSEMBLE
 from ..evaluation.run_results import RunResults
 from ..locking import lock_folder
 from ..recipes import read_recipe
@@ -15,10 +16,12 @@ from ..tasks import ImageTextTask, TableTask, get_task
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .runs.comparison import compare
+from .runs.ensemble import EnsembleRun
 from .runs.folder import publish, reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
-from .runs.inventory import begin_inventory, has_inventory
+from .runs.inventory import announce, begin_inventory, has_inventory
 from .runs.own_files import is_run, refuse_foreign, remove_drafts, remove_run
+from .runs.own_names import CACHE_FOLDER
 from .runs.recipe import HeadRecipe, ImageTextRecipe
 from .runs.search import searched
 from .runs.table_heads import HeadRun
@@ -33,9 +36,11 @@ def main(arguments: Sequence[str]) -> None:
     architectures = architectures_of(recipe, run_type)
     recipe = searched(recipe, run_type)
     written_for = read_recipe(arguments[0]).get("architecture", architectures[0])
+    if written_for == ENSEMBLE:
+        written_for = architectures[1]
     seeds = list(dict.fromkeys(recipe.run.seeds or [recipe.training.seed]))
     speaks = recipe.training.process_index == 0
-    if len(seeds) == 1 and set(recipe.run.compare) <= {recipe.model.architecture}:
+    if len(seeds) == len(architectures) == 1 and set(recipe.run.compare) <= {recipe.model.architecture}:
         if seeds != [recipe.training.seed]:
             recipe = recipe.variant(None, seed=seeds[0])
         run = run_type(recipe, is_reference=recipe.model.architecture == written_for)
@@ -53,9 +58,11 @@ def main(arguments: Sequence[str]) -> None:
                 if recipe.run.overwrite:
                     remove_run(root, reads_of(recipe))
                 refuse_foreign(root, of_runs_inside=False)  # each run looks at its own
-            if not has_inventory(root):
+            if has_inventory(root):
+                announce(root, CACHE_FOLDER)  # further runs may be added to finished ones
+            else:
                 begin_inventory(root)
-        for name in architectures:
+        for name in sorted(architectures, key=lambda name: name == ENSEMBLE):  # its members are trained first
             for seed in seeds:
                 folder = str(root / f"{name}-seed{seed}")
                 own = {"architecture": name, "seed": seed, "output_dir": folder}
@@ -63,7 +70,8 @@ def main(arguments: Sequence[str]) -> None:
                     base = recipe.training.hub_model_id or root.resolve().name
                     own["hub_model_id"] = f"{base}-{name}-seed{seed}"
                 variant = recipe.variant(root, **own)
-                runs[name, seed] = run_type(variant, is_reference=name == written_for)
+                kind: Any = EnsembleRun if name == ENSEMBLE else run_type
+                runs[name, seed] = kind(variant, is_reference=name == written_for)
                 finished[name].append(execute(runs[name, seed]))
         if speaks:
             with damage_named(root):
@@ -73,13 +81,16 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def architectures_of(recipe: ImageTextRecipe | HeadRecipe, run_type: type[ImageTextRun | HeadRun]) -> list[str]:
-    """Return the architectures that a recipe trains: its own first, then those that it compares with.
+    """Return the architectures that a recipe trains: its own first, then an ensemble's members and those to compare.
 
     Raises:
         ValueError: naming the known ones.
     """
-    named = dict.fromkeys([recipe.model.architecture, *recipe.run.compare])
     own = recipe.model.architecture
+    members = []
+    if isinstance(recipe, ImageTextRecipe) and own == ENSEMBLE:
+        members = EnsembleRun.members_of(recipe)
+    named = dict.fromkeys([own, *members, *recipe.run.compare])
     trained = [name for name in named if name == own or name not in run_type.baselines]
     if unknown := [name for name in trained if name not in run_type.architectures]:
         known = ", ".join([*run_type.architectures, *run_type.baselines])

@@ -26,7 +26,15 @@ def explain_image_text(
         inputs: of the model, a batch of one.
         texts: the text, or both of a pair, from which pieces of words are put together; without them pieces stay apart.
         label: name or number; None: the predicted one.
+
+    Raises:
+        ValueError: for an ensemble, whose members read words as vectors of their own.
     """
+    if hasattr(model, "members"):
+        raise ValueError(
+            f"Expected one model to explain, found an ensemble of {', '.join(model.members)}. Explain a member, whose "
+            "own run lies beside."
+        )
     given = _words(model.base_model, tokenizer, inputs) | _regions(model.base_model, inputs)
     absent = not bool(inputs.get("image_mask", torch.ones(1)).any())
     rest = {n: v for n, v in inputs.items() if n not in ("input_ids", "pixel_values", "labels")}

@@ -112,6 +112,11 @@ def load_model(checkpoint: str) -> Any:
             "with `--architecture lstm --row_inputs surprise` (or `states`) and another --output_dir. This one scores "
             "new rows with `hf-mmtab predict`."
         )
+    if getattr(config, "number_columns", None) or getattr(config, "category_columns", None):
+        raise ValueError(
+            f"Expected MMBT of picture and text alone in {checkpoint!r}, found one that reads further columns, which "
+            "has no ONNX export. Train it without number_columns and category_columns."
+        )
     if "windowed_surprise" in getattr(config, "encoded_widths", {}):
         raise ValueError(
             f"Expected row_inputs without windowed_surprise, which has no ONNX export, in {checkpoint!r}. Train the "

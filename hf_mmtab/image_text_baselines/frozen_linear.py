@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from ..arguments import ENSEMBLE
 from ..data.encoded import EncodedDataset
 from ..evaluation.scored_rows import ScoredRows
 from ..models.mmbt.text_parts import max_positions, takes
@@ -26,7 +27,8 @@ DESCRIPTIONS = {
 }
 _TEXTS = 32  # of a batch
 _PICTURES = 8
-_INPUTS = {"mmbt": ("text", "image"), "concatbert": ("text", "image"), "bert": ("text",), "img": ("image",)}
+_BOTH = ("text", "image")
+_INPUTS = {"mmbt": _BOTH, "concatbert": _BOTH, ENSEMBLE: _BOTH, "bert": ("text",), "img": ("image",)}
 
 
 def inputs_of(name: str, architecture: str) -> tuple[str, ...]:

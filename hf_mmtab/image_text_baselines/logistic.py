@@ -9,6 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from ..evaluation.combining import log_loss
+
 # `C` of scikit-learn, from much regularisation to little.
 STRENGTHS = tuple(np.logspace(-4.5, 0.5, 11).tolist())
 MOST_STEPS = 200
@@ -95,7 +97,7 @@ def fit_logistic(train: Split, validation: Split, num_labels: int) -> Fitted:
     starts: list[Any] = [None] * len(targets)
     for strength in STRENGTHS:
         models = [_fit(inner, one, strength, start) for one, start in zip(targets, starts, strict=True)]
-        loss = _loss(_predict(models, outer, num_labels, several), validation.labels)
+        loss = log_loss(_predict(models, outer, num_labels, several), validation.labels)
         if best is not None and loss >= best.loss:
             break
         best, starts = Fitted(scaler, models, num_labels, several, strength, loss), models
@@ -134,10 +136,3 @@ def _predict(models: list[Any], features: np.ndarray, num_labels: int, several: 
     else:
         probabilities[:, models[0].classes_] = models[0].predict_proba(features)
     return probabilities
-
-
-def _loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    p = np.clip(probabilities, 1e-7, 1 - 1e-7)
-    if labels.ndim == 1:
-        return float(-np.log(p[np.arange(len(labels)), labels]).mean())
-    return float(-np.where(labels == 1, np.log(p), np.log1p(-p)).mean())

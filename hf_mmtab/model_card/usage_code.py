@@ -54,12 +54,17 @@ def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
         judged = "0, -1" if config.get("label_level") == "row" else "0"
         code = _TABBERT_USAGE.replace("JUDGED", judged).replace("ROWS", str(config.get("seq_len") or 10))
         return code.replace("ANSWER", answer).replace("MODEL", json.dumps(model_id))
-    reads_text = config.get("text_config") is not None or config.get("bow_vocab_size") is not None
-    inputs = ['images=Image.open("picture.jpg")'] if config.get("image_config") is not None else []
+    parts = (config.get("members") or {"": config}).values()
+    reads_text = any(one.get("text_config") is not None or one.get("bow_vocab_size") is not None for one in parts)
+    reads_picture = any(one.get("image_config") is not None for one in parts)
+    inputs = ['images=Image.open("picture.jpg")'] if reads_picture else []
     inputs += ['text="the text beside it"'] if reads_text else []
+    columns = dict.fromkeys(config.get("number_columns") or (), 1.0)
+    columns |= dict.fromkeys(config.get("category_columns") or (), "a")
+    inputs += [f"columns={columns}"] if columns else []
     code = _MMBT_USAGE.replace("INPUTS", ", ".join(inputs)).replace("ANSWER", answer)
     code = code.replace("MODEL", json.dumps(model_id))
-    return code if config.get("image_config") is not None else code.replace("from PIL import Image\n", "")
+    return code if reads_picture else code.replace("from PIL import Image\n", "")
 
 
 # task → the import of its reader, and how it reads

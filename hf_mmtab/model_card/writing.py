@@ -33,12 +33,16 @@ _METHODS = {
     "mmbt": "MMBT (Kiela et al. 2019): pooled regions of the picture and the words of the text are read "
     "together by one text encoder, whose first position is classified.",
     "mmbt_baseline": "A baseline of the MMBT paper (Kiela et al. 2019).",
+    "mmbt_ensemble": "MMBT and its baselines (Kiela et al. 2019), with a linear probe of their frozen parts: the "
+    "mean of their probabilities, with the shares {shares} that validation likes best.",
     "tabbert": "TabBERT (Padhi et al. 2021): the cells of each row become tokens, a transformer reads the fields of a "
     "row, another one the rows over time, and a head {head}.",
     "tabgpt2": "TabGPT (Padhi et al. 2021): the cells of the rows follow one another, and a GPT-2 predicts each from "
     "those before it. It generates rows: `hf-mmtab generate`.",
 }
-FAMILIES = {"mmbt": "mmbt", "mmbt_baseline": "mmbt", "tabbert": "tabbert", "tabgpt2": "tabbert"}
+FAMILIES = {
+    "mmbt": "mmbt", "mmbt_baseline": "mmbt", "mmbt_ensemble": "mmbt", "tabbert": "tabbert", "tabgpt2": "tabbert",
+}  # fmt: skip
 _CITATIONS = {
     "mmbt": """
 @article{kiela2019supervised,
@@ -116,7 +120,7 @@ def write_model_card(
         facts=facts,
         family=family,
         model_id=model_id,
-        method=_METHODS[model_type].format(head=_head(facts, config)),
+        method=_METHODS[model_type].format(head=_head(facts, config), shares=_shares(config)),
         base_models=base_models,
         data=data,
         intended_use=intended_use or _intended_use(facts, config),
@@ -137,6 +141,11 @@ def write_model_card(
     with whole_file(path) as partial:
         ModelCard(re.sub(r"\n{3,}", "\n\n", text)).save(partial)
     return path
+
+
+def _shares(config: Mapping[str, Any]) -> str:
+    """Return the members of an ensemble, each with its share."""
+    return ", ".join(f"{weight:.2f} {name}" for name, weight in (config.get("weights") or {}).items())
 
 
 @cache  # compiled once in a process

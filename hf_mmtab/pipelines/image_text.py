@@ -37,7 +37,8 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
     ```
 
     Input: a mapping (or a list, a generator, a torch dataset of them) with `image` (path, address, bytes, PIL picture,
-    array; None or left out: missing) and `text`, and `text_pair` for models of pairs; rows of our data sets too.
+    array; None or left out: missing) and `text`, `text_pair` for models of pairs, and the columns that a model reads
+    beside them under their names (None: missing); rows of our data sets too.
     Output: `{"label", "score"}` at the thresholds in the config; of a model with several labels a list of those that
     reach theirs. `top_k=3` gives the three best, `top_k=None` all.
     A picture behind an address is fetched within `download_seconds=20` and `max_download_bytes=50_000_000`; a redirect

@@ -11,7 +11,7 @@ import pyarrow as pa
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from ..arguments import IMAGE_TEXT_ARCHITECTURES, ImageTextColumns, ImageTextDataArguments, MMBTModelArguments
+from ..arguments import ENSEMBLE, IMAGE_TEXT_ARCHITECTURES, ImageTextColumns, ImageTextDataArguments, MMBTModelArguments
 from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
 from ..data.image_text_files import data_files, sample_path, split_of
@@ -19,6 +19,7 @@ from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
 from ..data.records import BadRecords, files_digest
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
+from ..models.mmbt.beside_columns import fit_columns
 from ..pretrained_packages import require_checkpoint, resolve_checkpoint
 
 logger = logging.get_logger(__name__)
@@ -165,6 +166,31 @@ class ImageTextTask:
             segment_offset=1 if architecture == "mmbt" else 0,
         )
 
+    def fit_columns(self, arguments: MMBTModelArguments, processor: MMBTProcessor, rows: datasets.Dataset) -> None:
+        """Let a processor learn the columns that mmbt reads beside picture and text; no other architecture does.
+
+        Args:
+            arguments: name them.
+            processor: of the model.
+            rows: of training.
+
+        Raises:
+            ValueError: if a pretrained processor reads others, or a column does not fit.
+        """
+        named = [*arguments.number_columns, *arguments.category_columns]
+        if arguments.pretrained is not None:
+            before = list(processor.columns or ())
+            if named and sorted(named) != sorted(before):
+                raise ValueError(
+                    f"Expected number_columns and category_columns of {arguments.pretrained!r}, "
+                    f"{', '.join(before) or 'none'}, found {', '.join(named)}. Leave them out: the checkpoint knows "
+                    "its own."
+                )
+        elif named and arguments.architecture == "mmbt":
+            processor.columns = fit_columns(rows, arguments.number_columns, arguments.category_columns)
+        elif named:
+            logger.info(f"{arguments.architecture} reads no columns beside picture and text: {', '.join(named)}.")
+
     def model(
         self,
         arguments: MMBTModelArguments,
@@ -176,7 +202,7 @@ class ImageTextTask:
         """Start a model from the pretrained checkpoints that the recipe names, or go on with a whole one.
 
         Args:
-            arguments: which.
+            arguments: which; of an ensemble, its linear probe.
             problem_type: of the labels.
             names: of the labels.
             processor: of the model.
@@ -212,15 +238,18 @@ class ImageTextTask:
                 num_segments=3 if sentence_pairs else 2,
                 null_image=arguments.null_image,
                 classifier_dropout=arguments.classifier_dropout,
+                **_columns_of(processor),
                 **config,
             )
         else:
+            if arguments.image_pooling == "none":
+                config["image_pooling"] = "avg"  # baselines put a fixed number of regions side by side
             of_words = arguments.architecture in ("bow", "concatbow")
             model = MMBTBaselineForClassification.from_text_image_pretrained(
                 None if of_words else text,
                 image,
                 word_vectors=text if of_words else None,
-                hidden_sizes=arguments.hidden_sizes,
+                hidden_sizes=None if arguments.architecture == ENSEMBLE else arguments.hidden_sizes,
                 batch_norm=arguments.hidden_batch_norm,
                 hidden_dropout=arguments.hidden_dropout,
                 **config,
@@ -274,6 +303,14 @@ class ImageTextTask:
             if reads and key != "glove_path":
                 require_checkpoint(resolve_checkpoint(value))
         return found[text_key], found["image_model"]
+
+
+def _columns_of(processor: MMBTProcessor) -> dict[str, Any]:
+    """Return the fields of `MMBTConfig` about the columns that a processor reads."""
+    columns = processor.columns or {}
+    numbers = [name for name, learned in sorted(columns.items()) if "quantiles" in learned]
+    categories = {name: len(learned["values"]) for name, learned in columns.items() if "values" in learned}
+    return {"number_columns": numbers or None, "category_columns": categories or None}
 
 
 def label_ids_of_model(rows: datasets.Dataset, config: Any) -> datasets.Dataset:

@@ -24,6 +24,7 @@ from transformers import (
 
 from hf_mmtab import (
     MMBTConfig,
+    MMBTEnsembleForClassification,
     MMBTForClassification,
     MMBTProcessor,
     TabBertConfig,
@@ -133,6 +134,20 @@ def test_the_loader_that_a_killed_call_left_goes_at_the_next_one(standalone, tmp
 def test_a_standalone_checkpoint_loads_where_the_package_is_absent(folders, standalone, tmp_path):
     *classes, mmbt, table = as_a_stranger("alone", standalone, tmp_path)
     assert classes == CLASSES and [json.loads(mmbt), json.loads(table)] == answers(folders)
+
+
+def test_an_ensemble_stands_alone_too(folders, standalone, tmp_path):
+    member, processor = (one.from_pretrained(folders[0]) for one in (MMBTForClassification, MMBTProcessor))
+    folder = tmp_path / "ensemble"
+    MMBTEnsembleForClassification.from_members({"mmbt": member}, {"mmbt": 1.0}).save_pretrained(folder)
+    processor.leading_cls, processor.segment_offset = True, 0  # as an ensemble reads texts
+    processor.save_pretrained(folder)
+    make_standalone(folder)
+    first, _, _, _, said, _ = as_a_stranger("alone", [str(folder), standalone[1]], tmp_path)
+    expected = answers(folders)[0]
+    found = json.loads(said)
+    assert first == "MMBTEnsembleForClassification" and found["label"] == expected["label"]
+    assert found["score"] == pytest.approx(expected["score"], abs=1e-6)
 
 
 def test_a_standalone_checkpoint_loads_here_as_before_and_can_be_saved_again(standalone, tmp_path):

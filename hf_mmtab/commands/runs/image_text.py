@@ -39,6 +39,7 @@ from ...tasks.text_length import choose_max_length
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
 from .compared import ComparedRun
+from .epochs import fit_epochs
 from .folder import leave_out_absent_parts
 from .own_names import CACHE_FOLDER
 from .recipe import ImageTextRecipe
@@ -86,7 +87,16 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
                 f"Expected training records of at least two classes in {recipe.data.data!r}, found {names}. Name "
                 "another label_column, or add records."
             )
+        if problem_type == "multi_label_classification" and recipe.training.label_smoothing_factor:
+            recipe.training.label_smoothing_factor = 0.0
+            self.notes.append(
+                "label_smoothing_factor is for one label a row and left out: rows have several here. The recipe "
+                "image_text_labels is made for them; they need more epochs."
+            )
+        if note := fit_epochs(recipe.training, recipe.run.recipe_rows, len(self.splits["train"])):
+            self.notes.append(note)
         self.processor = task.processor(recipe.model)
+        task.fit_columns(recipe.model, self.processor, self.splits["train"])
         model = self._start(problem_type, names)
         self.config = model.config
         if recipe.model.pretrained is not None:
@@ -107,6 +117,9 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             recipe.training.feature_cache_dir = str(recipe.shared_folder / CACHE_FOLDER)
         has_pairs = "sentence2" in self.splits["train"].column_names
         model = recipe.task.model(recipe.model, problem_type, names, self.processor, has_pairs)
+        rates = recipe.training.mapping("part_learning_rates")
+        if self.processor.columns and "model.image_projection" in rates:  # tokens start at random like it
+            recipe.training.part_learning_rates = {"model.column_tokens": rates["model.image_projection"], **rates}
         as_written = self.is_reference and model.config.text_pooling == "cls"  # else there is no pooler
         leave_out_absent_parts(recipe, recipe.task.parts, model, as_written)
         return model
@@ -285,6 +298,8 @@ def ablate_modalities(
     """
     config = trainer.model.config
     modalities = task.modalities(rows)
+    if processor.columns:
+        modalities["columns"] = list(processor.columns)
     if getattr(config, "baseline", "") in ONE_INPUT or len(modalities) < 2 or len(rows) < 2:
         return []
 

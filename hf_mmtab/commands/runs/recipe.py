@@ -10,6 +10,7 @@ from transformers.utils import logging
 from typing_extensions import Self
 
 from ...arguments import (
+    ENSEMBLE,
     DataArguments,
     ImageTextDataArguments,
     ImageTextRunArguments,
@@ -115,6 +116,22 @@ class ImageTextRecipe(Recipe[ImageTextTask, ImageTextDataArguments, MMBTModelArg
     types = (ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments, MMTabTrainingArguments)
     family = ImageTextTask
 
+    @classmethod
+    def read(cls, arguments: Sequence[str], command: str) -> Self:
+        """Read `RECIPE.yaml [--key value …]`; epochs on the command line are those of the run, whatever its rows.
+
+        Raises:
+            FileNotFoundError: no such recipe.
+            ValueError: misspelt key, value of the wrong type.
+        """
+        recipe = super().read(arguments, command)
+        given = read_overrides(arguments[1:], cls.types)
+        if recipe.run.recipe_rows is None or "num_train_epochs" not in given or "recipe_rows" in given:
+            return recipe
+        values = {key: value for key, value in recipe.values.items() if key != "recipe_rows"}
+        data, model, run, training = build(cls.types, values)
+        return cls(data, model, run, training, values, recipe.command, file=recipe.file)
+
 
 class HeadRecipe(Recipe[TableTask, TableDataArguments, TabBertHeadArguments, TableRunArguments]):
     """Fine-tuning a head on windows of a table's rows."""
@@ -171,4 +188,5 @@ _NOT_RECORDED = (
 
 def recorded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a recipe that say which run it is."""
-    return {key: value for key, value in values.items() if key not in _NOT_RECORDED}
+    others = () if values.get("architecture") == ENSEMBLE else ("ensemble_members",)
+    return {key: value for key, value in values.items() if key not in (*_NOT_RECORDED, *others)}

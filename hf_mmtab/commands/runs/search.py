@@ -21,7 +21,7 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 SUFFIX = ".search.json"  # of a file beside output_dir: what was tried, and what it gave
 WIDE = 10.0  # a range whose ends differ by more than this factor is searched on a logarithmic scale
-WITHOUT_GRADIENTS = ("boosted", "fusion", "auto")
+WITHOUT_GRADIENTS = ("boosted", "fusion", "auto", "ensemble")
 
 
 def searched(recipe: AnyRecipe, run_type: Any) -> AnyRecipe:

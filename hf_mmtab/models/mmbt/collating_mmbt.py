@@ -57,7 +57,8 @@ class MMBTCollator:
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`; `pixel_values` `(batch, 3, H, W)`
-            or `image_regions` `(batch, regions, hidden)`; `image_mask` `(batch,)`; `labels` `(batch,)` long
+            or `image_regions` `(batch, regions, hidden)`; `image_mask` `(batch,)`; `column_numbers` `(batch,
+            columns, 2)` and `column_categories` `(batch, columns)`; `labels` `(batch,)` long
             or `(batch, num_labels)` float; each if the rows have it.
 
         Raises:
@@ -79,6 +80,9 @@ class MMBTCollator:
             batch["image_regions"] = torch.stack([torch.as_tensor(row["image_regions"]) for row in rows])
         if "image_mask" in rows[0]:
             batch["image_mask"] = torch.tensor([int(row["image_mask"]) for row in rows])
+        for name, kind in (("column_numbers", torch.float32), ("column_categories", torch.long)):
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows], dtype=kind)
         if "labels" in rows[0]:
             batch["labels"] = self._gather_labels([row["labels"] for row in rows])
         return batch

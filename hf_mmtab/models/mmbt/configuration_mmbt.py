@@ -99,6 +99,8 @@ class MMBTConfig(PictureAndTextConfig):
         modal_dropout_text: in training, probability to hide the words of an example that has a picture.
         word_dropout: in training, probability to hide each word piece.
         classifier_dropout: between pooler and classifier. The original has none.
+        number_columns: columns of numbers beside picture and text, each one token behind the regions.
+        category_columns: columns of categories, likewise → how many values each has.
         text_pooling: what the classifier reads: `cls`, the first position through the pooler, as in the original;
             `mean`, the mean of all positions, as sentence-transformers are trained, without a pooler.
         pos_weight: weight of the positives of each label in the multi-label loss, one per label.
@@ -122,6 +124,8 @@ class MMBTConfig(PictureAndTextConfig):
     sep_token_id: int | None = None
     null_image: Literal["mask", "learned"] = "mask"
     classifier_dropout: float | int = 0.0
+    number_columns: list[str] | None = None
+    category_columns: dict[str, int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         text = self.text_config
@@ -145,6 +149,11 @@ class MMBTConfig(PictureAndTextConfig):
     def validate_text_position_start(self) -> None:
         if self.text_position_start < 0:
             raise ValueError(f"text_position_start must be at least 0, got {self.text_position_start}")
+
+    def validate_columns(self) -> None:
+        sizes = (self.category_columns or {}).values()
+        if len(self.number_columns or ()) > MOST_LAYERS or not all(1 <= size <= MOST_UNITS for size in sizes):
+            raise ValueError(f"category_columns must have values, 1 to {MOST_UNITS:,}, got {self.category_columns}")
 
     def _travels_as(self) -> dict[str, str]:
         return {

@@ -221,7 +221,8 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         if words is not None and reads_text and attention_mask is None:
             text_mask = torch.ones(words.shape[:2], dtype=torch.long, device=words.device)
         regions: Any = image_regions
-        if self.image_model is not None:
+        reads_picture = self.config.image_config is not None  # an ensemble may hold the image model
+        if reads_picture:
             if pixel_values is not None and image_regions is None:
                 regions = self.get_image_features(pixel_values)
             regions = regions.to(self.dtype)  # (batch, num_image_embeds, image_hidden)
@@ -239,7 +240,7 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
             options = text_options(self.config, kwargs)
             text = self.encode_texts(input_ids, text_mask, token_type_ids, inputs_embeds, **options)
             features.append(text.pooler_output)
-        if image_mask is not None and self.image_model is not None:
+        if image_mask is not None and reads_picture:
             present = image_mask.bool()[:, None, None]
             features.append(torch.where(present, regions, regions.new_zeros(())).flatten(1))
         logits = self.classifier(torch.cat(features, dim=1))  # (batch, num_labels)
@@ -257,7 +258,7 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
     ) -> None:
         if reads_text and words is None:
             raise ValueError(f"Expected input_ids for the baseline {self.config.baseline!r}, found none.")
-        if self.image_model is not None and pixel_values is None and image_regions is None:
+        if self.config.image_config is not None and pixel_values is None and image_regions is None:
             raise ValueError(
                 f"Expected pixel_values or image_regions for the baseline {self.config.baseline!r}, found "
                 "none. For a batch without pictures pass blank ones and image_mask of zeros."

@@ -10,6 +10,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
+from .beside_columns import ColumnTokens, NumberToken
 from .classification_loss import classification_loss
 from .configuration_mmbt import MMBTConfig, refuse_unknown_fields
 from .image_regions import build_image_model, measure_image_hidden_size
@@ -48,6 +49,8 @@ class MMBTPreTrainedModel(FromVisionAndText, PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, MMBTModel) and module.null_image is not None:
             init.normal_(module.null_image, mean=0.0, std=self.config.initializer_range)
+        if isinstance(module, NumberToken):
+            module.init_weights()
 
     @classmethod
     def from_text_image_pretrained(  # type: ignore[no-untyped-def]
@@ -136,6 +139,9 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         self.image_projection = nn.Linear(config.image_hidden_size, embedding_size)
         own_segments = not has_segments(self.text_model, text_config, config.num_segments)
         self.segment_embeddings = nn.Embedding(config.num_segments, embedding_size) if own_segments else None
+        numbers = len(config.number_columns or ())
+        categories = [size for _, size in sorted((config.category_columns or {}).items())]
+        self.column_tokens = ColumnTokens(numbers, categories, embedding_size) if numbers or categories else None
         learned = config.null_image == "learned"
         self.null_image = nn.Parameter(torch.zeros(embedding_size)) if learned else None
         self.pooler = None if has_pooler(self.text_model) else FirstTokenPooler(text_config.hidden_size)
@@ -158,6 +164,8 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         image_mask: torch.Tensor | None = None,
         image_regions: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        column_numbers: torch.Tensor | None = None,
+        column_categories: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode pictures and texts together.
@@ -173,11 +181,13 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
                 image model still runs on the blank pixels, and in training its batch norm counts them.
             image_regions: what `get_image_features` returned, in place of `pixel_values`.
             inputs_embeds: word embeddings in place of `input_ids`, shape `(batch, seq, embedding)`.
+            column_numbers: of a model with `number_columns`, shape `(batch, columns, 2)`, see `encode_columns`.
+            column_categories: ids of a model with `category_columns`, shape `(batch, columns)`.
             kwargs: of the text model, such as `output_hidden_states`, or `output_attentions`, which needs
                 `attn_implementation="eager"`.
 
         Returns:
-            `last_hidden_state` `(batch, regions + 2 + seq, hidden)`, `pooler_output` `(batch, hidden)`.
+            `last_hidden_state` `(batch, regions + columns + 2 + seq, hidden)`, `pooler_output` `(batch, hidden)`.
 
         Raises:
             ValueError: if words are given twice or not at all, a part is longer than the position table, or texts
@@ -195,6 +205,10 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
             text_mask = drop_words(text_mask, self.config.word_dropout)
         image = self.image_projection(regions)  # (batch, regions, embedding)
         image, region_mask = self._stand_in_for_absent(image, image_mask)
+        if self.column_tokens is not None:
+            columns = self.column_tokens(column_numbers, column_categories)  # (batch, columns, embedding)
+            image = torch.cat([image, columns.to(image.dtype)], dim=1)
+            region_mask = torch.cat([region_mask, region_mask.new_ones(columns.shape[:2])], dim=1)
         opening, closing = self._embed_special_words(words)  # (batch, 1, embedding) each
         sequence = torch.cat([opening, image, closing, words], dim=1)  # (batch, regions + 2 + seq, embedding)
 
@@ -337,6 +351,8 @@ class MMBTForClassification(MMBTPreTrainedModel):
         image_mask: torch.Tensor | None = None,
         image_regions: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        column_numbers: torch.Tensor | None = None,
+        column_categories: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
@@ -361,6 +377,8 @@ class MMBTForClassification(MMBTPreTrainedModel):
             image_mask=image_mask,
             image_regions=image_regions,
             inputs_embeds=inputs_embeds,
+            column_numbers=column_numbers,
+            column_categories=column_categories,
             **{**kwargs, "return_dict": True},
         )
         logits = self.classifier(self.dropout(outputs.pooler_output))  # (batch, num_labels)

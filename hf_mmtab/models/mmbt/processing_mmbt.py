@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, BaseImageProcessor, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
+from .beside_columns import Columns, encode_columns
 from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
@@ -47,6 +48,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         transparency: "white" puts transparent pictures on white; "drop" ignores transparency as the original
             does.
         upright: turn pictures as their EXIF orientation says.
+        columns: of numbers and categories that a row has beside picture and text, as `fit_columns` learned them.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         missing_image: Literal["mask", "grey"] = "mask",
         transparency: Literal["white", "drop"] = "white",
         upright: bool = True,
+        columns: Columns | None = None,
     ):
         parts = {"image_processor": image_processor, "tokenizer": tokenizer}
         present = {name: part for name, part in parts.items() if part is not None}
@@ -76,6 +79,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         self.image_processor, self.tokenizer = image_processor, tokenizer
         self.max_length, self.leading_cls, self.segment_offset = max_length, leading_cls, segment_offset
         self.missing_image, self.transparency, self.upright = missing_image, transparency, upright
+        self.columns = columns
         self._blank_pixels: torch.Tensor | None = None
         # ProcessorMixin takes every part of the signature for given: tell it which ones this processor has.
         self.__dict__["get_attributes"] = partial(list, list(present))
@@ -149,6 +153,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         padding: bool | Literal["longest", "max_length"] = True,
         max_length: int | None = None,
         truncation: bool = True,
+        columns: Mapping[str, Any] | None = None,
         text_kwargs: Mapping[str, Any] | None = None,
         images_kwargs: Mapping[str, Any] | None = None,
     ) -> BatchFeature:
@@ -163,6 +168,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             padding: to the longest text of the batch, to `max_length`, or not at all (lists only).
             max_length: overrides the processor's.
             truncation: cut texts to `max_length`; False keeps them whole.
+            columns: of a processor with `columns`: name → a value, or a list of one for each example.
             text_kwargs: `padding`, `max_length` and `truncation`, as transformers groups them.
             images_kwargs: of the image processor, for this call.
 
@@ -208,6 +214,15 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             data["image_mask"] = [mask for _, mask in pixels]
             if return_tensors != "pt":
                 data["pixel_values"] = data["pixel_values"].numpy()
+        if self.columns:
+            cells = {
+                name: value if isinstance(value, list | tuple) else [value] for name, value in (columns or {}).items()
+            }
+            if wrong := [name for name, value in cells.items() if len(value) != batch_size]:
+                raise ValueError(f"Expected {batch_size} values in columns, as many as texts, found others in {wrong}.")
+            rows = [{name: value[place] for name, value in cells.items()} for place in range(batch_size)]
+            encoded_rows = [encode_columns(self.columns, row) for row in rows]
+            data.update({name: [row[name] for row in encoded_rows] for name in encoded_rows[0]})
         return BatchFeature(data, tensor_type=return_tensors)
 
     def encode_row(self, row: Mapping[str, Any], skip: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -231,6 +246,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
                 encoded["image_mask"] = int(self.missing_image == "grey" or not is_missing(picture))
             else:
                 encoded["pixel_values"], encoded["image_mask"] = self._encode_image(picture)
+        if self.columns:
+            encoded.update(encode_columns(self.columns, row))
         label = row.get("labels", row.get("label"))
         if label is not None:
             encoded["labels"] = label
@@ -238,7 +255,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
 
     def _encode_columns(self, columns: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Encode a batch of rows that is given as columns; what comes out are columns too."""
-        known = [name for name in ROW_COLUMNS if name in columns]
+        known = [name for name in (*ROW_COLUMNS, *(self.columns or ())) if name in columns]
         if not {"text", "sentence1", "image"} & set(known):
             raise ValueError(
                 f"Expected columns of rows ({', '.join(ROW_COLUMNS)}), found {', '.join(columns) or 'none'}. Rename "
@@ -266,6 +283,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         text = ["input_ids", "attention_mask", "token_type_ids"] if self.tokenizer is not None else []
+        beside = [encode_columns(self.columns, dict.fromkeys(self.columns))] if self.columns else []
+        text += [name for one in beside for name in one]
         return text + (["pixel_values", "image_mask"] if self.image_processor is not None else [])
 
     @property

@@ -1,0 +1,168 @@
+"""Columns of numbers and categories beside picture and text: how they are learned, and what MMBT reads of them."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import initialization as init
+
+QUANTILES = 33  # of a column of numbers
+SPREAD = math.sqrt(3)  # places between -SPREAD and SPREAD have deviation 1
+MOST_CATEGORIES = 1000
+MISSING, UNKNOWN = 0, 1  # ids of every column of categories; its values follow
+UNKNOWN_PROBABILITY = 0.01  # of a training category to be read as unknown, so that [UNKNOWN] is trained
+WIDTH = 64  # of the network that reads one number
+
+Columns = dict[str, dict[str, list]]  # column → {"quantiles": numbers} or {"values": texts, the most frequent first}
+
+
+def fit_columns(rows: Any, numbers: Sequence[str], categories: Sequence[str]) -> Columns:
+    """Learn quantiles and values of columns from training rows.
+
+    Args:
+        rows: a `datasets.Dataset`.
+        numbers: columns of numbers, also as text; empty cells are missing.
+        categories: columns of texts, whole numbers or truth values.
+
+    Raises:
+        ValueError: if a column is absent, stands in both, has no value, or a cell is no number.
+    """
+    columns: Columns = {}
+    for name in sorted([*numbers, *categories]):  # as JSON keeps them
+        if name not in rows.column_names:
+            raise ValueError(
+                f"Expected a column {name!r}, as number_columns and category_columns say, found {rows.column_names}."
+            )
+        if name in columns or {*numbers} & {*categories}:
+            raise ValueError(f"Expected each column once in number_columns or category_columns, found {name!r} twice.")
+        cells = rows[name][:]
+        if name in numbers:
+            known = [one for one in (_number(cell, name) for cell in cells) if one is not None]
+            values: list[Any] = np.unique(np.quantile(known, np.linspace(0, 1, QUANTILES))).tolist() if known else []
+        else:
+            counts = Counter(text for text in map(_category, cells) if text)
+            values = [value for value, _ in counts.most_common(MOST_CATEGORIES)]
+        if not values:
+            raise ValueError(f"Expected values in the column {name!r} of the training rows, found none. Leave it out.")
+        columns[name] = {"quantiles" if name in numbers else "values": values}
+    return columns
+
+
+def encode_columns(columns: Columns, row: Mapping[str, Any]) -> dict[str, list]:
+    """Return the model's inputs of one row.
+
+    Returns:
+        `column_numbers`, a pair for each number: its place among the quantiles of training, mean 0 and deviation 1, and
+        0, or 0 and 1 where it is missing. `column_categories`, an id for each category. Each if there are such columns.
+
+    Raises:
+        ValueError: if a column is absent, or a cell is no number.
+    """
+    if absent := [name for name in columns if name not in row]:
+        raise ValueError(
+            f"Expected the columns {', '.join(columns)} (None where a cell is missing), found no {', '.join(absent)}."
+        )
+    numbers: list[list[float]] = []
+    categories: list[int] = []
+    for name, learned in sorted(columns.items()):
+        if "quantiles" in learned:
+            value, edges = _number(row[name], name), learned["quantiles"]
+            places = np.linspace(-SPREAD, SPREAD, len(edges)) if len(edges) > 1 else np.zeros(1)
+            numbers.append([0.0, 1.0] if value is None else [float(np.interp(value, edges, places)), 0.0])
+        else:
+            text, values = _category(row[name]), learned["values"]
+            known = values.index(text) + 2 if text in values else UNKNOWN
+            categories.append(known if text else MISSING)
+    found: dict[str, list] = {"column_numbers": numbers, "column_categories": categories}
+    return {name: values for name, values in found.items() if values}
+
+
+def _number(cell: Any, column: str) -> float | None:
+    """Return a cell as a number, None where it is empty or not a number (NaN)."""
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return None
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"Expected numbers in the column {column!r}, found {cell!r:.80}. Correct it, leave it empty, or name the "
+            "column in category_columns."
+        ) from None
+    return None if math.isnan(value) else value
+
+
+def _category(cell: Any) -> str:
+    """Return a cell as text, empty where it is missing; a whole number has no decimals."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+
+
+class NumberToken(nn.Module):
+    """A number → a token of some size, by a network with one hidden layer of its own scale.
+
+    Its units are spread over the places of numbers: at BERT's usual scale they would all but ignore the number.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.slopes = nn.Parameter(torch.empty(2, WIDTH))
+        self.shifts = nn.Parameter(torch.empty(WIDTH))
+        self.output = nn.Linear(WIDTH, size)
+
+    def init_weights(self) -> None:
+        """Draw the hidden layer."""
+        init.normal_(self.slopes)
+        init.normal_(self.shifts)
+
+    def forward(self, pairs: torch.Tensor) -> torch.Tensor:
+        """Return tokens, `(batch, size)`, of a place and whether it is missing, `(batch, 2)`."""
+        hidden = pairs.to(self.slopes.dtype) @ self.slopes + self.shifts  # (batch, WIDTH)
+        return self.output(nn.functional.gelu(hidden))
+
+
+class ColumnTokens(nn.Module):
+    """A token for each column: a small network of each number, a vector of each category.
+
+    NOTE[DIFF] Columns of numbers and categories may stand in the image part, behind the regions; the original has none.
+
+    Args:
+        numbers: how many columns of numbers.
+        categories: values of each column of categories. Both kinds stand in the order of their names.
+        size: of a token.
+    """
+
+    def __init__(self, numbers: int, categories: Sequence[int], size: int) -> None:
+        super().__init__()
+        self.numbers = nn.ModuleList(NumberToken(size) for _ in range(numbers))
+        self.categories = nn.ModuleList(nn.Embedding(values + 2, size) for values in categories)
+
+    def forward(self, numbers: torch.Tensor | None, categories: torch.Tensor | None) -> torch.Tensor:
+        """Return the tokens, `(batch, columns, size)`.
+
+        Args:
+            numbers: pairs of place and whether it is missing, `(batch, columns of numbers, 2)`.
+            categories: ids, `(batch, columns of categories)`.
+
+        Raises:
+            ValueError: if an input is absent or has another number of columns.
+        """
+        given = [0 if one is None else one.shape[1] for one in (numbers, categories)]
+        if given != [len(self.numbers), len(self.categories)]:
+            raise ValueError(
+                f"Expected column_numbers of {len(self.numbers)} and column_categories of {len(self.categories)} "
+                f"columns, found {given[0]} and {given[1]}. Encode rows with the MMBTProcessor saved beside the model."
+            )
+        tokens = []
+        if numbers is not None:
+            tokens += [layer(numbers[:, place]) for place, layer in enumerate(self.numbers)]
+        if categories is not None:
+            if self.training:
+                hidden = torch.rand(categories.shape, device=categories.device) < UNKNOWN_PROBABILITY
+                categories = categories.masked_fill(hidden, UNKNOWN)
+            tokens += [table(categories[:, place]) for place, table in enumerate(self.categories)]
+        return torch.stack(tokens, dim=1)

@@ -1,0 +1,86 @@
+"""A run whose label hangs on columns beside picture and text: from recipe to prediction."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
+
+from hf_mmtab.commands import eval_checkpoint, export, predict
+from hf_mmtab.commands.finetune import main
+
+GIVEN = ["--number_columns", "[price]", "--category_columns", "[brand]", "--learning_rate", "3.0e-3"]
+
+
+@pytest.fixture
+def shop(pictures, tmp_path):
+    """The label is whether the price is above 50, or the brand says so; picture and text tell nothing."""
+    rng, folder = np.random.default_rng(0), tmp_path / "shop"
+    folder.mkdir()
+    for split, size in (("train", 200), ("dev", 40), ("test", 40)):
+        records = []
+        for index in range(size):
+            dear, named = rng.random() < 0.5, rng.random() < 0.3
+            price = f"{rng.uniform(51, 100) if dear else rng.uniform(0, 49):.2f}"
+            record = {"image": str(pictures / f"img/{split}-{index % 16}.png"), "text": "the old sea"}
+            record |= {"price": None if named else float(price), "brand": "dear" if named and dear else "plain"}
+            records.append(record | {"label": "dear" if dear else "cheap"})
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    return folder
+
+
+def test_columns_are_learned_saved_judged_and_predicted_with(recipe, shop, tmp_path, capsys):
+    recipe.write_text(recipe.read_text().replace("ablation: false", "ablation: true"))
+    main([str(recipe), "--data", str(shop), *GIVEN, "--num_train_epochs", "8", "--compare", "bert"])
+    run = tmp_path / "run/mmbt-seed1"
+    results = json.loads((run / "results.json").read_text())
+    assert results["metrics"]["test"]["accuracy"] > 0.9
+    fall = {(one["modality"], one["how"]): one["intact"] - one["value"] for one in results["ablation"]}
+    assert fall["columns", "shuffle"] > 0.2 > fall["image", "shuffle"]
+    others = json.loads((tmp_path / "run/bert-seed1/results.json").read_text())
+    assert others["metrics"]["test"]["accuracy"] < 0.8 and "columns" not in str(others["ablation"])
+    assert "columns={'price': 1.0, 'brand': 'a'}" in (run / "README.md").read_text()
+
+    processor = AutoProcessor.from_pretrained(run)
+    assert set(processor.columns) == {"price", "brand"}
+    expected = pq.read_table(run / "predictions/test.parquet")["probability_dear"].to_numpy()
+    predict.main([str(run), str(shop / "test.jsonl"), str(tmp_path / "out.parquet")])
+    np.testing.assert_allclose(
+        pq.read_table(tmp_path / "out.parquet")["probability_dear"].to_numpy(), expected, atol=1e-5
+    )
+    eval_checkpoint.main([str(run), str(shop), "--out", str(tmp_path / "again"), "--no_reasons"])
+    again = pq.read_table(tmp_path / "again/predictions/test.parquet")["probability_dear"].to_numpy()
+    np.testing.assert_allclose(again, expected, atol=1e-5)
+
+    records = [json.loads(line) for line in (shop / "test.jsonl").read_text().splitlines()]
+    classify = pipeline("image-text-classification", model=str(run))
+    answers = classify(
+        [{key: one[key] for key in one if key != "label"} for one in records[:3]], batch_size=3, top_k=None
+    )
+    found = [{one["label"]: one["score"] for one in answer}["dear"] for answer in answers]
+    np.testing.assert_allclose(found, expected[:3], atol=1e-5)
+    model = AutoModelForSequenceClassification.from_pretrained(run)
+    inputs = processor(
+        images=[one["image"] for one in records[:2]],
+        text=[one["text"] for one in records[:2]],
+        columns={name: [one[name] for one in records[:2]] for name in ("price", "brand")},
+    )
+    assert set(inputs) == set(processor.model_input_names)
+    np.testing.assert_allclose(model(**inputs).logits.softmax(-1)[:, 1].detach(), expected[:2], atol=1e-5)
+
+    (tmp_path / "less.jsonl").write_text(json.dumps({"image": records[0]["image"], "text": "a", "price": 3}) + "\n")
+    with pytest.raises(ValueError, match=r"Expected the columns brand, price .*found no brand"):
+        predict.main([str(run), str(tmp_path / "less.jsonl"), str(tmp_path / "less.parquet")])
+    with pytest.raises(ValueError, match="found one that reads further columns, which has no ONNX export"):
+        export.main([str(run), str(tmp_path / "onnx")])
+
+
+def test_a_column_that_is_not_there_and_an_ensemble_are_refused(recipe, shop):
+    arguments = [str(recipe), "--data", str(shop)]
+    with pytest.raises(ValueError, match="Expected a column 'weight', as number_columns and category_columns say"):
+        main([*arguments, "--number_columns", "[weight]"])
+    with pytest.raises(
+        ValueError, match="beside architecture: ensemble, whose members read the same inputs, found price"
+    ):
+        main([*arguments, "--number_columns", "[price]", "--architecture", "ensemble"])

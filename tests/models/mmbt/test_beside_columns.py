@@ -1,0 +1,100 @@
+"""Columns of numbers and categories beside picture and text."""
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from tiny_backbones import tiny_batch, tiny_mmbt
+
+from hf_mmtab.models.mmbt.beside_columns import MISSING, UNKNOWN, ColumnTokens, encode_columns, fit_columns
+
+COLUMNS = {"price": {"quantiles": [0.0, 10.0, 100.0]}, "brand": {"values": ["b", "a"]}}
+
+
+def test_quantiles_and_values_are_learned_and_empty_cells_are_not():
+    rows = datasets.Dataset.from_dict(
+        {
+            "price": ["1", "", "3.5", None],
+            "size": [3, 3, 3, 3],
+            "brand": ["b", "a", "", "b"],
+            "year": [2001, 7, None, 7],
+        }
+    )
+    found = fit_columns(rows, ["price", "size"], ["brand", "year"])
+    assert found["price"]["quantiles"][0] == 1 and found["price"]["quantiles"][-1] == 3.5
+    assert found["size"] == {"quantiles": [3.0]}
+    assert found["brand"] == {"values": ["b", "a"]} and found["year"] == {"values": ["7", "2001"]}
+
+
+def test_places_among_quantiles_have_mean_0_and_deviation_1_whatever_the_tail():
+    values = np.exp(np.random.default_rng(0).normal(size=2000) * 3)
+    columns = fit_columns(datasets.Dataset.from_dict({"price": values}), ["price"], [])
+    places = np.array([encode_columns(columns, {"price": value})["column_numbers"][0][0] for value in values])
+    assert abs(places.mean()) < 0.02 and places.std() == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("price", "brand", "number", "category"),
+    [
+        (10.0, "a", [0.0, 0.0], 3),
+        ("1e9", "b", [3**0.5, 0.0], 2),  # beyond the largest of training
+        (None, None, [0.0, 1.0], MISSING),
+        (float("nan"), " ", [0.0, 1.0], MISSING),
+        (-5, "never seen", [-(3**0.5), 0.0], UNKNOWN),
+    ],
+)
+def test_one_row_is_encoded(price, brand, number, category):
+    found = encode_columns(COLUMNS, {"price": price, "brand": brand})
+    assert found["column_numbers"] == [pytest.approx(number)] and found["column_categories"] == [category]
+
+
+def test_columns_are_read_in_the_order_of_their_names_which_saving_keeps():
+    rows = datasets.Dataset.from_dict({"b": [1.0, 2.0], "a": [5.0, 9.0], "d": ["x", "y"], "c": [True, True]})
+    columns = fit_columns(rows, ["b", "a"], ["d", "c"])
+    found = encode_columns(columns, rows[1])
+    assert list(columns) == ["a", "b", "c", "d"] and found["column_categories"][0] == 2
+    shuffled = {name: columns[name] for name in "dbca"}
+    assert encode_columns(shuffled, {**rows[1], "a": None})["column_numbers"] == [
+        [0.0, 1.0],
+        found["column_numbers"][1],
+    ]
+
+
+def test_cells_and_columns_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"Expected numbers in the column 'price', found 'cheap'. .*category_columns"):
+        encode_columns(COLUMNS, {"price": "cheap", "brand": "a"})
+    with pytest.raises(ValueError, match=r"Expected the columns price, brand \(None .*found no brand"):
+        encode_columns(COLUMNS, {"price": 1})
+    rows = datasets.Dataset.from_dict({"price": [1.0], "empty": [""]})
+    with pytest.raises(ValueError, match=r"Expected a column 'weight', as number_columns .*found \['price', 'empty'\]"):
+        fit_columns(rows, ["weight"], [])
+    with pytest.raises(ValueError, match="each column once in number_columns or category_columns, found 'price' twice"):
+        fit_columns(rows, ["price"], ["price"])
+    with pytest.raises(ValueError, match="Expected values in the column 'empty' of the training rows, found none"):
+        fit_columns(rows, [], ["empty"])
+
+
+def test_each_column_is_one_token_that_counts_without_a_picture_too():
+    model = tiny_mmbt(number_columns=["price"], category_columns={"brand": 2}, num_image_embeds=2)
+    batch = {**tiny_batch(), "image_mask": torch.tensor([1, 0])}
+    numbers, categories = torch.tensor([[[0.5, 0.0]], [[0.5, 0.0]]]), torch.tensor([[2], [2]])
+    first = model(**batch, column_numbers=numbers, column_categories=categories, output_hidden_states=True)
+    assert first.hidden_states[-1].shape[1] == 2 + 2 + 2 + 7  # [CLS], 2 regions, 2 columns, [SEP], 7 words
+    for changed in (
+        {"column_numbers": numbers * 2, "column_categories": categories},
+        {"column_numbers": numbers, "column_categories": categories + 1},
+    ):
+        assert ((model(**batch, **changed).logits - first.logits).abs().amax(dim=1) > 1e-6).all()
+    with pytest.raises(
+        ValueError, match="Expected column_numbers of 1 and column_categories of 1 columns, found 0 and 0"
+    ):
+        model(**batch)
+
+
+def test_training_meets_unknown_values_and_evaluation_does_not(monkeypatch):
+    tokens = ColumnTokens(0, [2], 4)
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))  # every value is hidden
+    ids = torch.tensor([[3]])
+    unknown = tokens.categories[0].weight[UNKNOWN]
+    torch.testing.assert_close(tokens.train()(None, ids)[0, 0], unknown)
+    torch.testing.assert_close(tokens.eval()(None, ids)[0, 0], tokens.categories[0].weight[3])
