@@ -77,3 +77,19 @@ def test_the_plan_gives_columns_their_roles(tmp_path):
 def test_of_a_plan_yet_to_be_guessed_the_named_columns_have_roles(tmp_path):
     arguments = _arguments(tmp_path, entity_columns=["who"], time_column="when")
     assert plan_options(arguments, None) == {"required": ("who", "when"), "roles": {"who": "text", "when": "time"}}
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"types": {"when": "%Y-%m-%d %H:%M:%S"}}, {"time_column": "when"}], ids=["guessed", "typed", "named"]
+)
+def test_a_row_without_a_time_is_a_bad_record_where_the_plan_is_guessed_too(more, tmp_path):
+    arguments = _arguments(tmp_path, entity_columns=["who"], label_columns=["bad"], on_bad_record="skip", **more)
+    empty = "w2,,2,1,s,0\n"
+    Path(arguments.data).write_text(HEADER + "".join([*GOOD, empty, WRONG[0], WRONG[2]]), encoding="utf-8")
+    found = TableTask("table", Table).prepare(arguments, tmp_path / "run")
+
+    assert len(found.rows) == len(GOOD) and found.processor.plan.time == "when"
+    assert [(record.line, record.column) for record in found.skipped] == [(52, "when"), (53, "when"), (54, "who")]
+    arguments.on_bad_record = "raise"
+    with pytest.raises(BadRecordError, match=r"found none \(.*t.csv', line 52, column 'when'\)"):
+        TableTask("table", Table).prepare(arguments, tmp_path / "other")

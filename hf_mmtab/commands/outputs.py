@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data.places import real_path
 from ..evaluation.run_results import RESULT_FILE, RunResults
 from ..locking import LOCK_FILE, draft_folder
 from ..tasks.checkpoints import RECIPE_FILE
@@ -31,7 +32,7 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
         ValueError: naming the clash, before any work.
     """
     target = Path(out)
-    real = target.resolve()
+    real = real_path(target)
     for name in inputs:
         source = Path(name)
         if not source.exists():

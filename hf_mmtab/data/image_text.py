@@ -18,6 +18,7 @@ from .image_text_types import as_types
 from .image_text_values import label_values, picture_value, text_value
 from .library_errors import check_rows, plain_errors
 from .pictures import CheckImages, picture_problems
+from .places import real_path
 from .records import BadRecord, BadRecords
 
 logger = logging.get_logger(__name__)
@@ -59,7 +60,7 @@ class ImageText(datasets.ArrowBasedBuilder):
             self._sources = sources_of(data_root)
             root = Path("in_memory")
         else:
-            root = Path(data_root).expanduser().resolve()
+            root = real_path(data_root)
             self._sources = self.sources_in(root, kwargs.get("splits"))
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: without a hash of the files, a row

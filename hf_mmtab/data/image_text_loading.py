@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -10,6 +9,7 @@ from transformers.utils import logging
 
 from .image_text import ImageText
 from .image_text_files import find_sources
+from .places import real_path
 from .records import BadRecord
 
 logger = logging.get_logger(__name__)
@@ -46,7 +46,7 @@ def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **opt
     Raises:
         ValueError: if there is not exactly one data file.
     """
-    sources = find_sources(Path(path).expanduser().resolve())
+    sources = find_sources(real_path(path))
     if len(sources) != 1:
         found = [source.path.name for source in sources]
         raise ValueError(f"Expected one data file to predict, found {found} in {str(path)!r}. Name one of them.")

@@ -1,6 +1,7 @@
 """Where a table's files lie: on this machine, or on a store that fsspec reaches (`s3://`, `gs://`, `hf://` …)."""
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,21 @@ def place_of(data: Any) -> Place:
     """Return where a table lies: a URL with a protocol of fsspec stays one, `file://` and anything else is a path."""
     text = str(data)
     if text.startswith("file://"):
-        return Path(text.removeprefix("file://")).resolve()
+        return real_path(text.removeprefix("file://"))
     if _PROTOCOL.match(text):
         return RemotePath(text)
-    return Path(data).expanduser().resolve()
+    return real_path(data)
+
+
+def real_path(path: str | os.PathLike) -> Path:
+    """Return where a path leads, from the root on, with `~` and links followed.
+
+    Raises:
+        ValueError: if it is a link that leads back to itself, or begins with the home of an unknown user.
+    """
+    try:
+        return Path(path).expanduser().resolve()
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected a file or folder at {str(path)!r}, found that it cannot be followed ({error}). Correct it."
+        ) from error

@@ -16,6 +16,7 @@ from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
 from ..data.image_text_files import data_files, sample_path, split_of
 from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
+from ..data.places import real_path
 from ..data.records import BadRecords, files_digest
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
@@ -82,14 +83,14 @@ class ImageTextTask:
 
     def data_digest(self, arguments: ImageTextDataArguments) -> str | None:
         """Return a hash of names, sizes and times of the data files (not of pictures beside them); None: no files."""
-        root = self.data_root(arguments).expanduser().resolve()
+        root = real_path(self.data_root(arguments))
         if not root.exists():
             return None
         return files_digest([source.path for source in self.builder.sources_in(root)])
 
     def named_pictures(self, arguments: ImageTextDataArguments) -> Iterator[Path]:
         """Yield the path of every file that the records name, be it there or not."""
-        root = self.data_root(arguments).expanduser().resolve()
+        root = real_path(self.data_root(arguments))
         for source in self.builder.sources_in(root) if root.exists() else ():
             embedded = [one.name for one in source.schema or () if pa.types.is_binary(one.type)]
             for _, record in source.records(BadRecords("skip"), skip_columns=embedded):

@@ -36,7 +36,7 @@ from .prepared_table import PreparedTable, open_encoded, refuse_encoded, rows_di
 from .saved_processor import open_processor
 from .table_entities import keep_entities
 from .table_labels import require_label
-from .table_reading import plan_options, used_columns
+from .table_reading import guessed_time, plan_options, used_columns
 
 logger = logging.get_logger(__name__)
 
@@ -152,7 +152,11 @@ class TableTask:
         saved = folder / PROCESSOR_FOLDER
         options["used"] = used_columns(arguments, self.preset, str(saved) if saved.is_dir() else pretrained)
         root = str(self.data_root(arguments, folder))
-        return self.builder(root, on_bad_record=arguments.on_bad_record, **options)
+        builder = self.builder(root, on_bad_record=arguments.on_bad_record, **options)
+        if time := guessed_time(arguments, self.preset, pretrained, builder):  # no row may lack it
+            options["required"] = (*options["required"], time)
+            builder = self.builder(root, on_bad_record=arguments.on_bad_record, **options)
+        return builder
 
     def data_root(self, arguments: TableDataArguments, folder: Path) -> Place:
         """Return the place that `data` names; `simulated:cards` is generated into `folder` first.

@@ -2,9 +2,13 @@
 
 from typing import Any, cast
 
+import polars as pl
+
 from ..arguments import TableDataArguments
+from ..data.table import Table
 from ..models.tabbert import TabBertProcessor
 from ..models.tabbert.column_plan import ColumnPlan
+from ..models.tabbert.plan_guess import only_time
 from ..models.tabbert.plan_presets import resolve_plan
 
 
@@ -30,6 +34,22 @@ def plan_options(arguments: TableDataArguments, preset: str | None, pretrained: 
     guessed = {*arguments.label_columns, *plan.label, *(processor.typed_columns() if processor else ())}
     roles = {name: role for name, role in plan.roles.items() if name not in guessed}
     return {"required": tuple(plan.required), "roles": roles, "month_first": plan.month_first}
+
+
+def guessed_time(arguments: TableDataArguments, preset: str | None, pretrained: str | None, table: Table) -> str | None:
+    """Return the column that a plan yet to be guessed will be ordered by; None: the plan or the recipe says it.
+
+    Args:
+        arguments: see `plan_options`.
+        preset: of the task.
+        pretrained: checkpoint whose processor has the plan.
+        table: whose columns have their types by now.
+    """
+    if pretrained is not None or arguments.time_column is not None or _planned(arguments, preset) is not None:
+        return None
+    assert table.info.features is not None
+    kinds = cast(pl.DataFrame, pl.from_arrow(table.info.features.arrow_schema.empty_table())).schema
+    return only_time(kinds, arguments.label_columns)
 
 
 def used_columns(arguments: TableDataArguments, preset: str | None, pretrained: str | None) -> tuple[str, ...]:

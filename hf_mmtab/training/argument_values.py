@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import torch
 from accelerate.utils import DynamoBackend
 from transformers import SchedulerType, TrainingArguments
-from transformers.integrations import INTEGRATION_TO_CALLBACK
+from transformers.integrations import INTEGRATION_TO_CALLBACK, integration_utils
 from transformers.optimization import get_scheduler
 from transformers.trainer_pt_utils import AcceleratorConfig
 
@@ -17,13 +17,22 @@ from ..typed_values import typed_value
 
 MAPPINGS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "activation_checkpointing_kwargs")
 PLATEAU = "reduce_lr_on_plateau"  # its settings are keys of their own
+_IS_THERE = {
+    "azure_ml": "azureml",
+    "comet_ml": "comet",
+    "flyte": "flytekit",
+}  # trackers that transformers' checks rename
 
 
 def check_values(args: TrainingArguments) -> None:
-    """Raise a ValueError for a value that transformers would not take, or not look at; names the key.
+    """Check values that transformers would not take, or not look at.
 
     Args:
         args: before their `__post_init__`.
+
+    Raises:
+        ValueError: naming the key.
+        ImportError: if a tracker of `report_to` is not installed.
     """
     for item in dataclasses.fields(args):
         value, choices = getattr(args, item.name), item.metadata.get("choices")
@@ -76,6 +85,14 @@ def _check_reports(given: Any) -> None:
     for name in [given] if isinstance(given, str) else given or []:
         if name not in ("all", "none", *INTEGRATION_TO_CALLBACK):
             raise _wrong("report_to", f"none, all, or some of {', '.join(sorted(INTEGRATION_TO_CALLBACK))}", name)
+        if (
+            name not in ("all", "none")
+            and not getattr(integration_utils, f"is_{_IS_THERE.get(name, name)}_available")()
+        ):
+            raise ImportError(
+                f"Expected installed trackers in report_to, found that {name} is not installed or not set up here. "
+                "Install its package, or take it out: `--report_to none`."
+            )
 
 
 def _check_schedule(args: TrainingArguments) -> None:

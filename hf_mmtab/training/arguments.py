@@ -13,6 +13,7 @@ from transformers import SchedulerType, TrainingArguments
 from ..hardware import allowed_cores
 from ..typed_values import key
 from .argument_values import check_values
+from .freezing import FreezeSchedule
 from .moments import Moment
 
 # Fields that map parts to values.
@@ -135,8 +136,6 @@ class MMTabTrainingArguments(TrainingArguments):
             if item.type in (float, "float") and isinstance(value, str):
                 setattr(self, item.name, float(value))
         check_values(self)
-        if self.frozen_mode not in ("eval", "train"):
-            raise ValueError(f"frozen_mode must be 'eval' or 'train', got {self.frozen_mode!r}")
         if self.optim_preset not in (None, "bertadam"):
             raise ValueError(f"optim_preset must be 'bertadam' or unset, got {self.optim_preset!r}")
         if self.audit_steps < 1 or self.audit_samples < 1:
@@ -168,6 +167,7 @@ class MMTabTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and not isinstance(value, dict):
                 raise ValueError(f"{name} must map parts to values, e.g. {{'text_encoder': ...}}, got {value!r}")
+        FreezeSchedule(self.mapping("freeze"), self.mapping("gradual_unfreezing"), self.frozen_mode)  # checks them
         for part, moment in self.mapping("thaw_warmup").items():
             if Moment.parse(moment).unit == "forever":
                 raise ValueError(

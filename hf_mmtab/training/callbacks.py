@@ -103,8 +103,11 @@ class FreezeCallback(TrainerCallback):
         write_schedule(folder, self.schedule, self.parts, self.plan)
 
     def on_train_begin(self, args, state, control, optimizer=None, **kwargs):
-        """Freeze for the step that the run starts or resumes at; check the plan and show it."""
-        self.plan.apply(state.global_step)
+        """Freeze as at the last step that was made; check the plan and show it.
+
+        What thaws with the next step does so when it begins: a run that is resumed at its end has no next step.
+        """
+        self.plan.apply(max(0, state.global_step - 1))
         self.after_change()
         self.plan.check_optimizer(optimizer)
         per_evaluation = self.plan.steps_per_epoch if args.eval_strategy == IntervalStrategy.EPOCH else None

@@ -2,19 +2,21 @@
 
 import json
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
+from hf_mmtab.commands import console, finetune, predict
 from hf_mmtab.commands import damaged_files as damaged_files_of_runs
-from hf_mmtab.commands import finetune
 from hf_mmtab.commands.damaged_files import damage_named, damaged_file
 from hf_mmtab.commands.outputs import check_output_folder, draft_of
 from hf_mmtab.commands.runs.inventory import begin_inventory, write_inventory
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.locking import lock_folder
+from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.training.checkpoints import MANIFEST_NAME, damaged_files, last_complete_checkpoint
 
 DATA = {"mmbt": ("pictures/test.jsonl", "pictures"), "lstm": ("payments.csv", "payments.csv")}
@@ -64,6 +66,35 @@ def test_every_command_names_the_damaged_file_that_it_meets(runs, run, name):
         with pytest.raises(ValueError, match=r"Expected .*") as raised:
             command(*arguments)
         assert found in str(raised.value) and run in str(raised.value), arguments
+
+
+FOREIGN = {
+    "lstm/tabbert_values.json": ("[1]", "Expected a mapping with fields in '.*tabbert_values.json', found a list"),
+    "lstm/tabbert_statistics.json": ('{"hello": 1}', "with counts, .* in '.*_statistics.json', found the keys hello"),
+    "lstm/preprocessor_config.json": ('{"hello": 1}', "with plan in '.*sor_config.json', found the keys hello"),
+    "payments.csv": (Path("payments.csv"), "file or folder at 'payments.csv', found that it cannot be followed"),
+    "out.csv": (Path("out.csv"), "file or folder at 'out.csv', found that it cannot be followed"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_wrong_in_a_file_ends_in_a_sentence_and_in_no_traceback(runs, capsys, name):
+    content, message = FOREIGN[name]
+    (runs / name).unlink(missing_ok=True)
+    if isinstance(content, Path):
+        (runs / name).symlink_to(content)
+    else:
+        (runs / name).write_text(content)
+    with pytest.raises(SystemExit):
+        console.run(predict.main, ["lstm", "payments.csv", "out.csv"])
+    assert re.search(rf"ValueError: .*{message}", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("words", ['{"hello": [1]}', '{"shop": [1]}', '{"shop": 1}', "{}"])
+def test_values_of_another_processor_are_refused_with_their_file(runs, words):
+    (runs / "lstm" / "tabbert_values.json").write_text(words)
+    with pytest.raises(ValueError, match=r"Expected the values of processor .* in tabbert_values.json .*: copy all"):
+        TabBertProcessor.from_pretrained("lstm")
 
 
 @pytest.mark.parametrize("run", ["lstm", "mmbt"])

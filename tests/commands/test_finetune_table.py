@@ -643,6 +643,40 @@ def test_a_recipe_that_cannot_work_is_refused_with_a_remedy(recipe, tmp_path, ar
         main([str(recipe), "--output_dir", str(tmp_path / "run"), *arguments])
 
 
+def test_what_is_wrong_in_a_recipe_does_not_block_the_folder_for_the_corrected_one(
+    recipe, encoder, payments, tmp_path, monkeypatch
+):
+    run, begun = tmp_path / "run", []
+
+    def stop(trainer, **named):
+        begun.append(len(trainer.train_dataset))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MMTabTrainer, "train", stop)
+    for name, value, error in (("freeze", "{encoder: 3 weeks}", ValueError), ("report_to", "azure_ml", ImportError)):
+        with pytest.raises(error, match=r"'3 weeks'|azure_ml is not installed"):
+            main([str(recipe), "--output_dir", str(run), f"--{name}", value])
+        assert not run.exists()
+    short = tmp_path / "short.csv"
+    short.write_text("\n".join(payments.read_text().splitlines()[:200]) + "\n")
+    mistakes = [
+        (["--data", "nowhere.csv"], FileNotFoundError, "nowhere.csv"),
+        (["--entities", "[nobody]"], ValueError, "nobody"),
+        (["--freeze", "{encodre: 1 epoch}"], ValueError, "Unknown part 'encodre'"),
+        (["--data", str(short)], KeyboardInterrupt, "^$"),
+        ([], KeyboardInterrupt, "^$"),
+    ]
+    pretrained = str(Path(encoder).parent / "recipe.yaml")
+    common = [str(recipe), "--reasons", "false", "--bootstrap", "0"]
+    for command, arguments in ((pretrain.main, [pretrained]), (main, common), (main, [*common, "--compare", "mlp"])):
+        begun.clear()
+        for wrong, error, message in mistakes:
+            with pytest.raises(error, match=message):
+                command([*arguments, "--output_dir", str(run), *wrong])
+        assert begun[0] < begun[1]  # of the short table, and of the whole one
+        run = run.with_name(f"{run.name}-next")
+
+
 def test_a_checkpoint_that_is_not_there_and_one_without_a_processor_are_named(recipe, encoder, payments, tmp_path):
     for wrong in (str(tmp_path / "nothing"), "outputs/nothing_pretrain"):
         with pytest.raises(FileNotFoundError, match=rf"checkpoint at '{wrong}', found no such folder.* Pretrain"):

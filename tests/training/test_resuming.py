@@ -106,6 +106,25 @@ def test_run_that_early_stopping_ended_stays_ended_when_resumed(tmp_path):
     assert resumed.state.global_step == 24 and read_records(tmp_path / "update_audit.jsonl") == records
 
 
+AT_THE_END = {
+    "thaw at the last step": ("linear", {"freeze": {"image_encoder": "4 epochs", "text_encoder": "from 2 epochs"}}),
+    "layers": ("linear", {"freeze": {}, "gradual_unfreezing": {"text_encoder": "32 steps"}}),
+    "thaw where it stopped": ("stopping", {"freeze": {"image_encoder": "24 steps"}}),
+}
+
+
+@pytest.mark.parametrize("case", AT_THE_END)
+def test_a_run_that_is_resumed_at_its_end_says_of_each_part_what_the_whole_run_said(tmp_path, case):
+    variant, own = AT_THE_END[case]
+    settings = {**SETTINGS, **VARIANTS[variant], **own}
+    told = []
+    for resume in (None, True):
+        trainer = build({"folder": str(tmp_path), "settings": settings, "model": MODEL})
+        trainer.train(resume_from_checkpoint=resume)
+        told.append({part: trainer.audit.explain(part) for part in trainer.audit.parts})
+    assert told[0] == told[1] and any("before its thaw" in text or "frozen again" in text for text in told[0].values())
+
+
 def test_resuming_with_another_schedule_that_changes_the_optimizer_is_an_error(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "linear", interrupt=9)

@@ -1,5 +1,6 @@
 """The folder of a run: whose it is, whether it is finished, and what its checkpoints hold."""
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from .reads import first_inside, paths_read, refuse_needed
 from .recipe import Recipe, recorded
 
 logger = logging.get_logger(__name__)
+
+_TRAINED = re.compile(r"checkpoint-\d+|config\.json|.*\.safetensors|trainer_state\.json|results\.json")
 
 
 def inline_plan(recipe: Recipe) -> None:
@@ -97,7 +100,7 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
         The results of a finished run of this very recipe; None if there is something to do.
 
     Raises:
-        ValueError: if the folder holds a run of another recipe.
+        ValueError: if the folder holds a run of another recipe, of which something is trained.
     """
     folder, record, mine = recipe.folder, recipe.folder / RECIPE_FILE, recorded(recipe.values)
     if recipe.training.process_index == 0:
@@ -111,12 +114,12 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
         elif not record.exists():
             begin_inventory(folder)
             write_recipe(record, mine)
-        elif ours and names <= {RECIPE_FILE, TABLE_FOLDER} and _read_record(record) != mine:
-            # an earlier start came to nothing
-            refuse_needed(folder / TABLE_FOLDER, reads_of(recipe))
-            if recipe.file is None or not recipe.file.exists() or not recipe.file.samefile(record):
-                remove_folder(folder, TABLE_FOLDER)
-                write_recipe(record, mine)
+        elif ours and not _has_trained(names) and not _is_record(recipe) and _read_record(record) != mine:
+            reads = reads_of(recipe)  # an earlier start came to nothing
+            remove_run(folder, reads)
+            refuse_needed(recipe.shared_folder / TABLE_FOLDER, reads)
+            remove_folder(recipe.shared_folder, TABLE_FOLDER)  # read as the other recipe said
+            write_recipe(record, mine)
     with recipe.training.main_process_first(desc="reading the output folder"):
         before = _read_record(record)
     go_on_as_before(before, mine, recipe.training)
@@ -131,6 +134,11 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
         refuse_foreign(folder)
         begin_inventory(folder)
     return results
+
+
+def _has_trained(names: Collection[str]) -> bool:
+    """Whether a folder with these names in it holds what training gave, or runs that may."""
+    return any(_TRAINED.fullmatch(name) or RUN_OF_SEVERAL.fullmatch(name) for name in names)
 
 
 def _read_record(record: Path) -> dict[str, Any]:
@@ -160,11 +168,15 @@ def _refuse_start_anew(recipe: Recipe) -> None:
 def reads_of(recipe: Recipe) -> dict[str, Path]:
     """Return what a run reads: the paths in its recipe, and the recipe file, unless it is the run's own record."""
     reads = paths_read(recipe.values)
-    file = recipe.file
-    own = recipe.folder / RECIPE_FILE
-    if file is not None and file.exists() and not (own.exists() and file.samefile(own)):
-        reads["recipe"] = file
+    if recipe.file is not None and recipe.file.exists() and not _is_record(recipe):
+        reads["recipe"] = recipe.file
     return reads
+
+
+def _is_record(recipe: Recipe) -> bool:
+    """Whether the recipe was read from the run's own record."""
+    file, own = recipe.file, recipe.folder / RECIPE_FILE
+    return file is not None and file.exists() and own.exists() and file.samefile(own)
 
 
 def warn_if_data_changed(done: RunResults, digest: str | None, folder: Path) -> None:

@@ -20,7 +20,7 @@ def paths_read(values: Mapping[str, Any]) -> dict[str, Path]:
     """
     named = {key: [text for text in _texts(values.get(key)) if text] for key in READ_KEYS}
     texts = {f"{key} {n}" if n else key: text for key, found in named.items() for n, text in enumerate(found)}
-    paths = {key: Path(text).expanduser() for key, text in texts.items()}
+    paths = {key: Path(os.path.expanduser(text)) for key, text in texts.items()}
     return {key: path for key, path in paths.items() if _exists(path)}
 
 

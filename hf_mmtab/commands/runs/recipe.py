@@ -182,7 +182,7 @@ def _is_there(name: str) -> bool:
 # Keys that do not say which run it is: whether to start anew, its siblings, and where it is sent (a token is a secret).
 _NOT_RECORDED = (
     "overwrite", "compare", "seeds", "push_to_hub", "hub_private_repo", "hub_model_id", "hub_token", "hub_revision",
-    "examples", "standalone", "search", "search_trials", "reasons",
+    "report_to", "examples", "standalone", "search", "search_trials", "reasons",
 )  # fmt: skip
 
 

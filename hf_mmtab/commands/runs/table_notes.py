@@ -1,7 +1,7 @@
 """Sentences about a run on a table that a reader of its numbers must know."""
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,8 @@ def same_data(one: Any, other: Any) -> bool:
     """Tell whether two entries `data` name the same files, however they are spelt."""
     if one is None or other is None or one == other:
         return one == other
-    return Path(str(one)).expanduser().resolve() == Path(str(other)).expanduser().resolve()
+    first, second = (os.path.realpath(os.path.expanduser(str(data))) for data in (one, other))
+    return first == second
 
 
 def _split_of(recipe: Mapping[str, Any]) -> dict[str, Any]:

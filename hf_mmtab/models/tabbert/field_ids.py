@@ -71,14 +71,17 @@ class FieldIds:
             ValueError: if the values do not belong to the JSON file (their fingerprint differs).
         """
         self._fitted = make_fields(self.plan)
-        for number, field in enumerate(self._fitted):
-            name = field.plan.name
-            field.load_state(fitted[name], words.get(name), arrays_of(number, arrays))
-        if fingerprint != self.fingerprint:
+        try:
+            for number, field in enumerate(self._fitted):
+                name = field.plan.name
+                field.load_state(fitted[name], words.get(name), arrays_of(number, arrays))
+            found = f"those of {self.fingerprint}"
+        except (AssertionError, LookupError, TypeError, ValueError) as error:  # wherever values of other fields fail
+            found = f"others, which cannot be read ({type(error).__name__} {error})"
+        if found != f"those of {fingerprint}":
             raise ValueError(
-                f"Expected the values of processor {fingerprint} in {VALUES_NAME} and {ARRAYS_NAME},"
-                f" found those of {self.fingerprint}. The files come from different processors or"
-                " were changed."
+                f"Expected the values of processor {fingerprint} in {VALUES_NAME} and {ARRAYS_NAME}, found {found}. "
+                "The files come from different processors or were changed: copy all of them again from one place."
             )
 
     @property

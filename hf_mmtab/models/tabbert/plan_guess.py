@@ -1,7 +1,8 @@
 """Guess a column plan from the first rows of a table."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -44,9 +45,7 @@ def infer_plan(
     """
     entity = [entity] if isinstance(entity, str) else list(entity or [])
     label = [label] if isinstance(label, str) else list(label or [])
-    if time is None:
-        stamps = [c for c, t in sample.schema.items() if t in (pl.Datetime, pl.Date) and c not in label]
-        time = stamps[0] if len(stamps) == 1 else None
+    time = only_time(sample.schema, label) if time is None else time
     absent = [c for c in [*entity, *([time] if time else []), *label] if c not in sample.columns]
     if absent:
         raise ValueError(f"Expected columns {absent}, found {sample.columns}. Check entity, time and label.")
@@ -71,6 +70,17 @@ def infer_plan(
     for reason, names in left_out.items():
         logger.warning(f"Left out of the plan, since {reason}: {_counted(names)}.")
     return ColumnPlan(tuple(planned), tuple(entity), time, time_unit=unit, label=tuple(label))
+
+
+def only_time(kinds: Mapping[str, Any], label: Collection[str] = ()) -> str | None:
+    """Return the only column of moments or days that is no label; None: there is none, or several.
+
+    Args:
+        kinds: column → polars type.
+        label: columns to predict.
+    """
+    stamps = [name for name, kind in kinds.items() if kind in (pl.Datetime, pl.Date) and name not in label]
+    return stamps[0] if len(stamps) == 1 else None
 
 
 def time_unit(times: pl.Series) -> str | None:

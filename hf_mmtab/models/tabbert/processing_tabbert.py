@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
-from transformers.utils import cached_file, logging
+from transformers.utils import FEATURE_EXTRACTOR_NAME, cached_file, logging
 
 from .checked_loading import HUB_OPTIONS
 from .column_plan import ColumnPlan
@@ -30,6 +30,7 @@ logger = logging.get_logger(__name__)
 
 STATISTICS_NAME = "tabbert_statistics.json"  # what statistics of the past know of the training rows
 BATCH_ROWS = 262_144
+_COPY_AGAIN = "Copy the processor again from where it came from, or fit and save it anew."
 
 
 class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
@@ -266,6 +267,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         """Read the JSON file and the values beside it, from a folder or the Hub."""
         hub = {k: kwargs[k] for k in (*HUB_OPTIONS, "proxies") if k in kwargs}
         plain, rest = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
+        _refuse_foreign(plain, ("plan",), f"{pretrained_model_name_or_path}/{FEATURE_EXTRACTOR_NAME}")
         if plain.get("fitted"):
             folder = Path(pretrained_model_name_or_path) / str(kwargs.get("subfolder") or "")
             absent = [name for name in (VALUES_NAME, ARRAYS_NAME) if not (folder / name).is_file()]
@@ -279,7 +281,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         file = cached_file(
             pretrained_model_name_or_path, STATISTICS_NAME, _raise_exceptions_for_missing_entries=False, **hub
         )
-        plain["statistics"] = _read_json(file) if file else None
+        plain["statistics"] = _read_json(file, ("counts", "groups", "names")) if file else None
         names = list((plain["statistics"] or {}).get("orderings") or {})
         plain["_orderings"] = find_orderings(pretrained_model_name_or_path, names, **hub)
         return plain, rest
@@ -320,19 +322,27 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         )
 
 
-def _read_json(path: Any) -> Any:
+def _read_json(path: Any, keys: Sequence[str] = ()) -> dict[str, Any]:
     """Read one of the processor's files.
 
     Raises:
-        ValueError: if it is damaged.
+        ValueError: if it is damaged, or lacks one of the keys.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
+        raise ValueError(f"Expected values as JSON in {str(path)!r}, found {error}. {_COPY_AGAIN}") from error
+    _refuse_foreign(content, keys, path)
+    return content
+
+
+def _refuse_foreign(content: Any, keys: Sequence[str], path: Any) -> None:
+    """Raise a ValueError if what was read from a file of the processor is no mapping with these keys."""
+    if not isinstance(content, dict) or any(key not in content for key in keys):
+        found = f"the keys {', '.join(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise ValueError(
-            f"Expected values as JSON in {str(path)!r}, found {error}. Copy the processor again from where it "
-            "came from, or fit and save it anew."
-        ) from error
+            f"Expected a mapping with {', '.join(keys) or 'fields'} in {str(path)!r}, found {found}. {_COPY_AGAIN}"
+        )
 
 
 def _batches(rows: Any) -> Iterator[Any]:
