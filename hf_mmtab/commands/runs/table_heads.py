@@ -19,8 +19,8 @@ from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import metric_names, possible_metric_names, scores_for
 from ...metrics.for_trainer import first_of
-from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...models.tabbert.tree_files import import_lightgbm
 from ...statistics import OldLabels
 from ...table_baselines import BASELINES, TableBaselines
 from ...table_baselines.running import AMOUNT, BOOSTED_HISTORY

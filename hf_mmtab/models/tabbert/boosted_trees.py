@@ -8,27 +8,7 @@ import numpy as np
 from transformers.utils import cached_file
 
 from .checked_loading import HUB_OPTIONS
-
-
-def import_lightgbm() -> Any:
-    """Return the module.
-
-    Raises:
-        ImportError: with the command that installs it.
-    """
-    try:
-        import lightgbm
-    except ImportError as error:
-        raise ImportError(
-            "Expected the package lightgbm for boosted trees (architecture boosted or fusion, baselines boosted_rows "
-            'and boosted_history), found none. Install it with `pip install "hf-mmtab[boosting]"`, or leave them out.'
-        ) from error
-    return lightgbm
-
-
-def trees_file(name: str, number: int) -> str:
-    """Return the name of the file of one booster."""
-    return f"{name}_trees_{number}.txt"
+from .tree_files import raw_scores, read_trees, save_trees, trees_file
 
 
 class BoostedTreesMixin:
@@ -59,16 +39,13 @@ class BoostedTreesMixin:
             raise ValueError(
                 f"Expected fitted trees {name!r} in the model, found none. Fine-tune it, or load a saved one."
             )
-        found = [booster.predict(numbers, raw_score=True) for booster in boosters]
-        return np.concatenate([one.reshape(len(numbers), -1) for one in found], axis=1).astype(np.float32)
+        return raw_scores(boosters, numbers)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, with a text file for each booster."""
         folder = Path(save_directory)
         for name, held in self.__dict__.get("boosters", {}).items():
-            folder.mkdir(parents=True, exist_ok=True)
-            for number, booster in enumerate(held):
-                booster.save_model(str(folder / trees_file(name, number)))
+            save_trees(held, name, folder)
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
 
     @classmethod
@@ -85,15 +62,5 @@ class BoostedTreesMixin:
         hub = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
         for name, count in (model.config.trees or {}).items():
             files = [cached_file(pretrained_model_name_or_path, trees_file(name, i), **hub) for i in range(count)]
-            model.set_trees(name, [_read(str(file)) for file in files])
+            model.set_trees(name, [read_trees(str(file)) for file in files])
         return loaded
-
-
-def _read(file: str) -> Any:
-    lightgbm = import_lightgbm()
-    try:
-        return lightgbm.Booster(model_file=file)
-    except lightgbm.basic.LightGBMError as error:
-        raise ValueError(
-            f"Expected boosted trees in {file!r}, found a damaged file ({error}). Copy the model again."
-        ) from error
