@@ -63,8 +63,9 @@ def main(arguments: Sequence[str]) -> None:
                     base = recipe.training.hub_model_id or root.resolve().name
                     own["hub_model_id"] = f"{base}-{name}-seed{seed}"
                 variant = recipe.variant(root, **own)
-                runs[name, seed] = run_type(variant, is_reference=name == written_for)
-                finished[name].append(execute(runs[name, seed]))
+                runs[name, seed] = run = run_type(variant, is_reference=name == written_for)
+                run.tells_reasons = name == architectures[0]
+                finished[name].append(execute(run))
         if speaks:
             with damage_named(root):
                 reference = runs[architectures[0], seeds[0]]
