@@ -551,6 +551,14 @@ def test_several_runs_of_an_architecture_that_the_command_line_names_show_reason
     assert told == {f"{name}-seed{seed}": name == "boosted" for name in ("boosted", "raw_lstm") for seed in (1, 2)}
 
 
+@pytest.mark.slow
+def test_a_fusion_in_a_comparison_shows_reasons(folder, tmp_path):
+    pytest.importorskip("captum")
+    own = ["--bootstrap", "0", "--compare", "boosted_history", "--output_dir", str(tmp_path)]
+    main([str(folder / "fusion.yaml"), *own, "--architecture", "auto"])
+    assert "log odds of yes: " in (tmp_path / "auto-seed1" / "report" / "report.html").read_text()
+
+
 @pytest.mark.parametrize("architecture", ["boosted", "raw_lstm"])
 @pytest.mark.parametrize("plan", ["guessed", "named"])
 def test_an_encoder_that_is_absent_and_not_needed_is_left_out(architecture, plan, folder, tmp_path, caplog):

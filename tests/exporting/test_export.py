@@ -248,7 +248,7 @@ def save_pair_model(folder, image_processor, make=MMBTForClassification, parts=(
     baseline = make is not MMBTForClassification
     processor = MMBTProcessor(
         image_processor if "image" in parts else None,
-        tokenizer if "text" in parts else None,
+        tokenizer if "text" in parts or "word_vectors" in settings else None,
         max_length=20,
         leading_cls=baseline,
         segment_offset=0 if baseline else 1,
@@ -272,6 +272,8 @@ PAIRS = {
     "concatbert": (vit, MMBTBaselineForClassification, ("text", "image"), {"hidden_sizes": [7]}),
     "bert": (vit, MMBTBaselineForClassification, ("text",), {}),
     "img": (vit, MMBTBaselineForClassification, ("image",), {}),
+    "bow": (vit, MMBTBaselineForClassification, (), {"word_vectors": torch.ones(len(WORDS), 7)}),
+    "concatbow": (vit, MMBTBaselineForClassification, ("image",), {"word_vectors": torch.ones(len(WORDS), 7)}),
 }
 
 

@@ -49,7 +49,7 @@ from ...tasks.table_labels import (
 from ...training import MMTabTrainer
 from ...training.imbalance import ImbalanceSampler
 from ..console import parameters
-from ..tables.orderings import check_orderings_are_read, read_orderings
+from ..tables.orderings import check_orderings_are_read, read_beside_of_saved, read_orderings
 from .compared import ComparedRun
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
@@ -298,6 +298,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.read_table()
         self.config = AutoConfig.from_pretrained(self.recipe.folder)
         self.scored = self.read_scored(self.recipe.folder)
+        if self.explained and self.table.values is not None:
+            read_beside_of_saved(self.table, self.windows, self.config, str(self.recipe.folder))
 
     def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
         """Read the predictions of a finished run."""

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ...models.tabbert import TabBertPooledForSequenceClassification
 from ...models.tabbert.modeling_tabbert_surprise import SCALE
 from ...tasks.checkpoints import recipe_of
 from ...tasks.saved_processor import open_processor
-from ...tasks.table_heads import AUTO, reads_statistics
+from ...tasks.table_heads import AUTO, beside_ids, reads_statistics
 from .window_blocks import ALL_ROWS, WindowCut, current_device, run_windows
 
 BATCH = 16
@@ -78,6 +79,23 @@ def read_orderings(table: Any, orderings: dict[str, str]) -> None:
     if not table.ordered:
         with tempfile.TemporaryDirectory() as scratch:
             table.ordered = ordered_surprise(table, Path(scratch))
+
+
+def read_beside_of_saved(table: Any, windows: Mapping[str, Any], config: Any, checkpoint: str) -> None:
+    """Give windows what a saved head reads beside ids, as its run did.
+
+    Args:
+        table: the run's.
+        windows: split → its windows.
+        config: of the head.
+        checkpoint: its folder.
+    """
+    processor = open_processor(checkpoint)
+    read_orderings(table, processor.orderings or {})
+    table.processor.statistics = processor.statistics
+    known = beside_ids(table, config.statistics, "windowed_surprise" in config.encoded_widths)
+    for found in windows.values():
+        found.beside = known
 
 
 def ordered_surprise(table: Any, folder: Path) -> dict[str, np.ndarray]:
