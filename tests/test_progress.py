@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import datasets.utils
 import pytest
 
 from hf_mmtab import progress
 from hf_mmtab.commands import completion
-from hf_mmtab.progress import progress_bar
+from hf_mmtab.progress import make_bars_plain, progress_bar
 
 
 def test_without_a_terminal_progress_is_plain_lines(monkeypatch, capsys):
@@ -26,6 +27,23 @@ def test_a_short_job_writes_no_line(capsys):
     for _ in progress_bar(range(5), desc="Computing"):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_the_bars_of_a_library_are_plain_lines_too(monkeypatch, capsys):
+    class Bars(datasets.utils.tqdm):
+        pass
+
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    make_bars_plain(Bars)
+    for _ in Bars(range(3), desc="Map"):
+        pass
+    with Bars(desc="Generating", unit=" rows") as bar:  # of an unknown number
+        bar.update(5)
+    told = capsys.readouterr().err
+    assert "\r" not in told and "Map: 2 of 3it (67 %), " in told and "Generating: 5 rows, 00:00 gone\n" in told
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    make_bars_plain(terminal := type("Bars", (datasets.utils.tqdm,), {}))
+    assert "__init__" not in vars(terminal)
 
 
 def test_a_terminal_gets_a_bar(monkeypatch, capsys):

@@ -56,7 +56,12 @@ class RunArguments:
         "Start anew in an output_dir that holds another run. Otherwise a run of the same recipe resumes, "
         "and any other is an error.",
     )
-    license: str | None = key(None, "Licence named in the model card.")
+    license: str | None = key(
+        None,
+        "Licence named in the model card, as the Hub calls it (mit, cc-by-4.0, …). Default: apache-2.0 where the "
+        "package knows the conditions of the data (sample:openclipart, simulated:cards) and of all weights that "
+        "training starts from; else the card says that none is chosen.",
+    )
     standalone: bool = key(
         False,
         "Put the code of the model's classes beside its weights: the folder then loads without this package, by "

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf_mmtab completion", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hf-mmtab completion", description=__doc__)
     parser.add_argument("shell", choices=SHELLS)
     return parser
 

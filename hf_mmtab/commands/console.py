@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+import datasets.utils
+import huggingface_hub.utils
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
 from ..hardware import fit_threads
+from ..progress import make_bars_plain
 
 # Of input or files, and so for a person: a configuration with an impossible value; a weights file that is damaged, or a
 # full disk (the last two of libraries that raise types of their own).
@@ -44,9 +47,12 @@ def parameters(number: int) -> str:
 def start_logging() -> None:
     """Show what this package logs from INFO on, transformers and the rest warnings; fit the threads to the cores.
 
-    The bars of transformers for reading and writing weights are left out: training has its own.
+    The bars of transformers for reading and writing weights are left out: training has its own. Those of datasets and
+    of the Hub are plain lines where the output is no terminal.
     """
     disable_progress_bar()
+    for library in (datasets.utils, huggingface_hub.utils):
+        make_bars_plain(library.tqdm)
     logger = logging.getLogger("hf_mmtab")
     logger.setLevel(logging.INFO)
     if not logger.handlers:

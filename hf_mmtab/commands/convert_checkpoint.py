@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hf_mmtab convert_checkpoint", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="hf-mmtab convert_checkpoint", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("kind", choices=list(CONVERTERS))
     parser.add_argument("src", type=Path, help="checkpoint of the original; with --reverse, folder of ours")

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf_mmtab demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hf-mmtab demo", description=__doc__)
     parser.add_argument("checkpoint", help="folder or Hub name of a fine-tuned model with its processor")
     parser.add_argument("--examples", help="of tables: file with histories to choose from, as training read them")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")

@@ -2,8 +2,8 @@
 
 For each field the population stability index, the shares of [UNK] and [MISSING], and the values that moved. With
 `--scores`, a file that `predict` wrote for this table, the scores too, against those of the run's own test rows. With
-`--generated`, for rows that `generate` wrote, also whether a classifier tells them from the run's test rows, and
-whether they are nearer to its training rows.
+`--generated`, for rows that `generate` wrote, also whether a classifier tells them from the run's test rows, whether
+they are nearer to its training rows, and which pairs of fields go together as they do in test rows.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from .. import __version__
 from ..data.encoded_rows import EncodedRows
 from ..data.sharded_rows import open_rows
 from ..evaluation.drift import FieldDrift, drift_notes, field_drift, score_drift
+from ..evaluation.generated_pairs import FieldPair, field_pairs
 from ..evaluation.generated_rows import generated_notes
 from ..files import write_whole
 from ..reports.drift_page import drift_page
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf_mmtab drift", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hf-mmtab drift", description=__doc__)
     parser.add_argument("checkpoint", help="folder or Hub name of a TabBERT with its processor")
     parser.add_argument("input", help="CSV, TSV, Parquet or Arrow file, or a folder of them")
     parser.add_argument("out", help="page to write: .html")
@@ -76,18 +77,20 @@ def write_drift(options: argparse.Namespace) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         table = encode_table(options.checkpoint, options.input, Path(folder), options.task, options.on_bad_record)
         fields = field_drift(table.rows, table.processor)
-        notes = (
-            generated_notes(table.rows, _own_rows(options.checkpoint))
-            if options.generated
-            else drift_notes(fields, table.rows, table.processor, "rows of this table")
-        )
+        pairs: list[FieldPair] = []
+        if options.generated:
+            own = _own_rows(options.checkpoint)
+            notes = generated_notes(table.rows, own)
+            pairs = field_pairs(table.rows, own, table.processor)
+        else:
+            notes = drift_notes(fields, table.rows, table.processor, "rows of this table")
         rows, fitted = len(table.rows), table.processor.rows_fitted
     if options.scores:
         fields.insert(0, _scores(options))
     summary = f"{rows:,} rows of {Path(options.input).name}, against the {fitted:,} rows of training."
     name = Path(options.input).name
     title = f"Is {name} like the training rows?" if options.generated else f"Has {name} moved?"
-    write_whole(Path(options.out).resolve(), drift_page(title, fields, summary, notes, __version__))
+    write_whole(Path(options.out).resolve(), drift_page(title, fields, summary, notes, __version__, pairs))
     return [one.field for one in fields if one.moved]
 
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf_mmtab export", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hf-mmtab export", description=__doc__)
     parser.add_argument("checkpoint", help="folder or Hub name of a model with its processor")
     parser.add_argument("out", help="folder to write")
     parser.add_argument("--int8", action="store_true", help="weights in 8 bits; the cost in scores is said")

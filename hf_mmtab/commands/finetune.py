@@ -71,8 +71,9 @@ def main(arguments: Sequence[str]) -> None:
                     own["hub_model_id"] = f"{base}-{name}-seed{seed}"
                 variant = recipe.variant(root, **own)
                 kind: Any = EnsembleRun if name == ENSEMBLE else run_type
-                runs[name, seed] = kind(variant, is_reference=name == written_for)
-                finished[name].append(execute(runs[name, seed]))
+                runs[name, seed] = run = kind(variant, is_reference=name == written_for)
+                run.tells_reasons = name == architectures[0]
+                finished[name].append(execute(run))
         if speaks:
             with damage_named(root):
                 reference = runs[architectures[0], seeds[0]]

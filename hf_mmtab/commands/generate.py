@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hf_mmtab generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="hf-mmtab generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint", help="folder or Hub name of a TabGPT with its processor")
     parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")

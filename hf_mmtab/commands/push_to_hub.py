@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf_mmtab push_to_hub", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hf-mmtab push_to_hub", description=__doc__)
     parser.add_argument("checkpoint", help="folder of a run, or of one of its checkpoints")
     parser.add_argument("repo_id", help="repository on the Hub: USER/NAME, or NAME for one of your own")
     switches = {

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf_mmtab report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hf-mmtab report", description=__doc__)
     parser.add_argument("runs", nargs="+", help="folders of finished runs")
     parser.add_argument("--out", required=True, help="folder of the page")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for the intervals (1000); 0: none")

@@ -23,7 +23,7 @@ def scoring_parser(
         batch_size: default of `--batch_size`.
         columns: of pictures with texts, `image`, `text`, …, each named by a flag; none: the command reads tables alone.
     """
-    parser = argparse.ArgumentParser(prog=f"hf_mmtab {command}", description=description)
+    parser = argparse.ArgumentParser(prog=f"hf-mmtab {command}", description=description)
     parser.add_argument("checkpoint", help="folder or Hub name of a model saved with its processor")
     parser.add_argument("--task", help="which reader; default: that of the checkpoint's recipe")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise", help="default: raise")

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from ..serving.app import Limits, make_app
 
-    parser = argparse.ArgumentParser(prog="hf_mmtab serve", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hf-mmtab serve", description=__doc__)
     parser.add_argument("folder", help="written by `hf-mmtab export`")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
     parser.add_argument("--port", type=int, default=8000)

@@ -1,4 +1,4 @@
-"""TabFormer's GPT-2, the model that generates rows, as our model and processor."""
+"""TabFormer's GPT-2, the model that generates rows, as our model and processor; and the way back."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ _CONSTANT = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")  # the 
 _LAYER = re.compile(r"transformer\.h\.(\d+)\.")
 _SHARES = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 _SMALL = ("layer_norm_epsilon", "initializer_range")
+_SIZES = ("n_positions", "n_embd", "n_layer", "n_head", "n_inner", "activation_function")
 
 
 def convert_gpt2(
@@ -57,6 +58,30 @@ def convert_gpt2(
     model = TabGPT2LMHeadModel(config)
     model.load_state_dict(ours, strict=True)
     return model.eval(), processor, fates, id_map
+
+
+def revert_gpt2(
+    state_dict: Mapping[str, torch.Tensor], config: TabGPT2Config, id_map: torch.Tensor
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return `config.json` and tensors for the original code, with the tied tensor and the masks repeated.
+
+    Args:
+        state_dict: of our `TabGPT2LMHeadModel`.
+        config: its config.
+        id_map: our id of each original id, as `convert_gpt2` gave it.
+    """
+    positions, kept = config.n_positions, id_map >= 0
+    words = state_dict[WORDS].new_zeros(len(id_map), config.n_embd)
+    words[kept] = state_dict[WORDS][id_map[kept]]
+    tensors = {**state_dict, WORDS: words, HEAD: words}
+    for layer in range(config.n_layer):
+        mask = torch.ones(positions, positions, dtype=torch.uint8).tril()
+        tensors[f"transformer.h.{layer}.attn.bias"] = mask[None, None]
+        tensors[f"transformer.h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id"), 50256)  # GPT-2's own, which the original leaves as they are
+    same = {name: getattr(config, name) for name in (*_SIZES, *_SHARES, *_SMALL)}
+    own = {"architectures": ["TabFormerGPT2LMHeadModel"], "model_type": "gpt2", "n_ctx": positions}
+    return {**own, **ends, "vocab_size": len(id_map), **same}, tensors
 
 
 def _sizes(original: Mapping[str, Any], state_dict: Tensors) -> dict[str, Any]:

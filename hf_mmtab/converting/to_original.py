@@ -3,12 +3,14 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from ..files import read_json
 from .mmbt_weights import to_original
+from .tabformer_gpt2 import revert_gpt2
 from .tabformer_run import revert_tabformer
 from .to_ours import TABFORMER_VOCABULARY
 from .writing import require_empty, write_whole
@@ -16,7 +18,7 @@ from .writing import require_empty, write_whole
 # Kind that goes back → its model types and classes.
 REVERSIBLE = {
     "mmbt": (("mmbt", "mmbt_baseline"), ("MMBTForClassification", "MMBTBaselineForClassification")),
-    "tabformer": (("tabbert",), ("TabBertForMaskedLM",)),
+    "tabformer": (("tabbert", "tabgpt2"), ("TabBertForMaskedLM", "TabGPT2LMHeadModel")),
 }
 
 
@@ -69,7 +71,10 @@ def _revert_mmbt(source: Path, destination: Path) -> str:
 
 
 def _revert_tabformer(source: Path, destination: Path) -> str:
-    model = AutoModelForMaskedLM.from_pretrained(source)
+    is_gpt = AutoConfig.from_pretrained(source).model_type == "tabgpt2"
+    ways: Any = (AutoModelForCausalLM, revert_gpt2) if is_gpt else (AutoModelForMaskedLM, revert_tabformer)
+    auto, revert = ways
+    model = auto.from_pretrained(source)
     record = source / TABFORMER_VOCABULARY
     if not record.is_file():
         raise ValueError(
@@ -77,7 +82,7 @@ def _revert_tabformer(source: Path, destination: Path) -> str:
             "by this command go back: the original numbers the values of other tables in its own way."
         )
     vocabulary = json.loads(record.read_text(encoding="utf-8"))
-    original, tensors = revert_tabformer(model.state_dict(), model.config, torch.tensor(vocabulary["ids"]))
+    original, tensors = revert(model.state_dict(), model.config, torch.tensor(vocabulary["ids"]))
 
     def write(folder: Path) -> None:
         torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)

@@ -85,7 +85,7 @@ def field_drift(rows: EncodedRows, processor: Any, places: np.ndarray | None = N
 def _compare(field: Any, counts: np.ndarray, rows_fitted: int) -> FieldDrift:
     """Compare counts of ids, `(end,)`, with those of training."""
     trained = np.asarray(field.counts, dtype=np.int64)
-    group, names = _groups(field, trained)
+    group, names = value_groups(field, trained)
     missing = round(field.missing_rate * rows_fitted)
     special = [max(0, rows_fitted - missing - int(trained.sum())), missing]
     before = np.append(np.bincount(group, trained, len(names)), special)
@@ -99,8 +99,13 @@ def _compare(field: Any, counts: np.ndarray, rows_fitted: int) -> FieldDrift:
     return FieldDrift(field.plan.name, index, noise, kept, tuple(before / before.sum()), tuple(after / after.sum()))
 
 
-def _groups(field: Any, trained: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Return the group of each value or bin, and the groups' names."""
+def value_groups(field: Any, trained: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return the group of each value or bin, `(values,)`, and the groups' names.
+
+    Args:
+        field: of a fitted processor.
+        trained: training rows of each value, `(values,)`.
+    """
     tokens = field.tokens(3)
     if field.edges is not None:
         before = np.cumsum(trained) - trained / 2  # rows up to the middle of each bin

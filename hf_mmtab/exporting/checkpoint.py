@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoProcessor
 
 from ..locking import draft_folder
 from ..models.mmbt import MMBTBaselineConfig, MMBTCollator, MMBTConfig, MMBTProcessor
 from ..models.tabbert import TabBertConfig
+from ..models.tabbert.tree_files import save_trees
 from ..serving import Predictor
 from ..serving.inputs import TOKENIZER_NAME
 from ..serving.named_scores import probabilities
-from ..serving.predictor import MODEL_NAME
+from ..serving.predictor import FILLINGS, MODEL_NAME
+from ..serving.trees import ALONE, BEFORE, BEHIND
+from ..statistics.features import OF_ALL_HISTORIES
+from .arrays import TREE_SCORES, ArrayModel, arrays_of, reads, trees_of
 from .folder import refuse_other_files, write_settings
 from .onnx_lstm import lstm_as_operator
 from .settings import is_pretrained, serving_settings
@@ -34,28 +37,16 @@ LARGEST_FILE = 1_500_000_000
 TEXTS, PICTURES = ("input_ids", "attention_mask", "token_type_ids"), ("pixel_values", "image_mask")
 # Convolutions stay in float: in 8 bits they are slower and moved scores of the quickstart's MMBT by .3 in place of .08.
 QUANTISED = ("MatMul", "Gemm", "LSTM", "Gather")
-BESIDE = ("Boosted", "Fusion")  # in the names of classes that ask trees, too
-
-
-class ArrayModel(nn.Module):
-    """A model from arrays to arrays: inputs in the order of their names, logits alone."""
-
-    def __init__(self, model: nn.Module, names: list[str]) -> None:
-        super().__init__()
-        self.model, self.names = model, names
-
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        outputs = self.model(**dict(zip(self.names, inputs, strict=True)))
-        return outputs.field_logits if "field_logits" in outputs else (outputs.logits,)
 
 
 def export_checkpoint(checkpoint: str, out: str | Path, int8: bool = False) -> list[str]:
     """Write the ONNX model of a checkpoint with its processor and `serving.json` to a folder.
 
     Args:
-        checkpoint: folder or Hub name of MMBT, one of its baselines, or a TabBERT (pretrained, or a head).
+        checkpoint: folder or Hub name of MMBT, one of its baselines, or a TabBERT (pretrained, or a head, also one
+            with boosted trees, which stay in LightGBM's format beside the network).
         out: new or empty folder, or one of an earlier export and nothing else, which is replaced.
-        int8: whether weights are quantised to 8 bits, and activations as they come.
+        int8: whether weights of the network are quantised to 8 bits, and activations as they come.
 
     Returns:
         What was compared, a sentence each.
@@ -68,17 +59,31 @@ def export_checkpoint(checkpoint: str, out: str | Path, int8: bool = False) -> l
     refuse_other_files(out)
     model = load_model(checkpoint)
     processor = AutoProcessor.from_pretrained(checkpoint)
+    if orderings := (getattr(processor, "statistics", None) or {}).get("orderings"):
+        raise ValueError(
+            f"Expected a model that reads one history in {checkpoint!r}, found one that reads how unexpected rows are "
+            f"in other orderings ({', '.join(orderings)}), which rows of other histories tell. It scores new rows with "
+            "`hf-mmtab predict`; for an export train without `orderings`."
+        )
     config = model.config
     if isinstance(config, TabBertConfig):
         model.check_processor(processor.fingerprint)
-    settings = serving_settings(config, processor)
+    trees = trees_of(model)
+    settings = serving_settings(config, processor, trees)
+    alone = trees is not None and trees["place"] == ALONE
+    if int8 and alone:
+        raise ValueError(f"Expected a network to quantise in {checkpoint!r}, found trees alone. Leave --int8 out.")
     with draft_folder(out) as draft:
         folder = draft / "export"
         folder.mkdir()
         processor.save_pretrained(folder)
         if isinstance(processor, MMBTProcessor) and processor.tokenizer is not None:
             processor.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER_NAME))
-        found = write_model(model, processor, folder / MODEL_NAME, int8)
+        found = [] if alone else write_model(model, processor, folder / MODEL_NAME, int8)
+        if trees is not None:
+            save_trees(model.boosters[trees["name"]], trees["name"], folder)
+            found.append(f"{counted_trees(trees)} in LightGBM's own format: services need `lightgbm`")
+        found += of_one_history(processor) if "statistics" in settings.get("reads", []) else []
         write_settings(folder, settings)
         if isinstance(processor, MMBTProcessor) and not int8:
             found.append(compare_examples(model, processor, folder))
@@ -87,6 +92,33 @@ def export_checkpoint(checkpoint: str, out: str | Path, int8: bool = False) -> l
             os.replace(out, draft / "before")
         os.replace(folder, out)
     return found
+
+
+def counted_trees(trees: dict[str, Any]) -> str:
+    """Say what trees a service asks."""
+    asked = {ALONE: "nothing but", BEFORE: "the network and", BEHIND: "the network, then"}[trees["place"]]
+    return f"scores come from {asked} boosted trees"
+
+
+def of_one_history(processor: Any) -> list[str]:
+    """Say which statistics a service computes otherwise than `predict`: those that count rows of all histories.
+
+    Raises:
+        ValueError: if the processor has no statistics.
+    """
+    if processor.statistics is None:
+        raise ValueError(
+            "Expected the statistics that the model was trained with in its processor, found none. Export the model's "
+            "own folder, with tabbert_statistics.json."
+        )
+    groups = [name for name in processor.statistics["groups"] if name in OF_ALL_HISTORIES]
+    if not groups:
+        return []
+    return [
+        f"statistics of the groups {', '.join(groups)} count rows of all histories; a service counts those of the "
+        "history that it is given, so that its scores differ from `hf-mmtab predict` on the whole table. Where that "
+        "is too much, train with `--statistics` that leaves these groups out."
+    ]
 
 
 def load_model(checkpoint: str) -> Any:
@@ -104,23 +136,10 @@ def load_model(checkpoint: str) -> Any:
             "Expected MMBT, one of its baselines, a TabBERT for masked cells or one of its heads over windows in "
             f"{checkpoint!r}, found {', '.join(classes)}, which has no ONNX export."
         )
-    beside = [name for name in BESIDE if name in classes[0]]
-    if getattr(config, "statistics", None) or beside:
-        raise ValueError(
-            f"Expected a neural model that reads rows alone in {checkpoint!r}, found {classes[0]}, which also reads "
-            "statistics of the past. For an export train a head on rows alone: the same `hf-mmtab finetune` command "
-            "with `--architecture lstm --row_inputs surprise` (or `states`) and another --output_dir. This one scores "
-            "new rows with `hf-mmtab predict`."
-        )
     if getattr(config, "number_columns", None) or getattr(config, "category_columns", None):
         raise ValueError(
             f"Expected MMBT of picture and text alone in {checkpoint!r}, found one that reads further columns, which "
             "has no ONNX export. Train it without number_columns and category_columns."
-        )
-    if "windowed_surprise" in getattr(config, "encoded_widths", {}):
-        raise ValueError(
-            f"Expected row_inputs without windowed_surprise, which has no ONNX export, in {checkpoint!r}. Train the "
-            "head on states, surprise or both."
         )
     auto: Any = AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
     return auto.from_pretrained(checkpoint, dtype=torch.float32).eval()
@@ -128,9 +147,9 @@ def load_model(checkpoint: str) -> Any:
 
 def write_model(model: Any, processor: Any, path: Path, int8: bool) -> list[str]:
     """Export, compare at other shapes, quantise if asked; returns what was found."""
-    example = sample_inputs(model.config, processor, *EXPORTED_SHAPE)
+    example = sample_inputs(model, processor, *EXPORTED_SHAPE)
     names = list(example)
-    arrays = ArrayModel(model, names).eval()
+    arrays = arrays_of(model, names)
     dynamic = torch.export.Dim.DYNAMIC
     axes = tuple({0: dynamic} if name in PICTURES else {0: dynamic, 1: dynamic} for name in names)
     with torch.no_grad():
@@ -161,7 +180,7 @@ def write_model(model: Any, processor: Any, path: Path, int8: bool) -> list[str]
     compared = []
     worst = 0.0
     for batch, length in CHECKED_SHAPES:
-        inputs = sample_inputs(model.config, processor, batch, length)
+        inputs = sample_inputs(model, processor, batch, length)
         worst = max(worst, difference(path, arrays, inputs))
         compared.append(" × ".join(map(str, inputs[names[0]].shape[:2])))
     if not worst <= TOLERANCE:
@@ -171,7 +190,7 @@ def write_model(model: Any, processor: Any, path: Path, int8: bool) -> list[str]
         )
     found = [f"onnxruntime differs from torch by {worst:.1e} at most (batches of {', '.join(compared)})"]
     if int8:
-        found.append(quantise(path, arrays, sample_inputs(model.config, processor, *SAMPLE_SHAPE), model.config))
+        found.append(quantise(path, arrays, sample_inputs(model, processor, *SAMPLE_SHAPE), model.config))
     return found
 
 
@@ -207,7 +226,9 @@ def quantise(path: Path, arrays: ArrayModel, inputs: dict[str, torch.Tensor], co
     with quiet():
         quantize_dynamic(float_file, path, list(QUANTISED), per_channel=True, weight_type=QuantType.QInt8)
     float_file.unlink()
-    is_score = config.problem_type != "regression" and len(arrays(*inputs.values())) == 1
+    trees = trees_of(arrays.model)
+    is_score = config.problem_type != "regression" and not (trees and trees["place"] == BEHIND)
+    is_score &= len(arrays(*inputs.values())) == 1
     several = config.problem_type == "multi_label_classification"
     worst = difference(path, arrays, inputs, (lambda one: probabilities(one, several)) if is_score else None)
     what = "score" if is_score else "output"
@@ -252,16 +273,16 @@ def difference(path: Path, arrays: ArrayModel, inputs: dict[str, torch.Tensor], 
     return worst
 
 
-def sample_inputs(config: Any, processor: Any, batch: int, length: int) -> dict[str, torch.Tensor]:
+def sample_inputs(model: Any, processor: Any, batch: int, length: int) -> dict[str, torch.Tensor]:
     """Return random inputs of a model: ids of each column or of the words, noise as pictures, padding and absence.
 
     Args:
-        config: of the model.
+        model: or its network, where trees are asked too.
         processor: of the model.
         batch: examples.
         length: rows of the windows, or words, at most; fewer where the model has no positions for them.
     """
-    generator = torch.Generator().manual_seed(batch * 1000 + length)
+    config, generator = model.config, torch.Generator().manual_seed(batch * 1000 + length)
     mask = torch.ones(batch, length, dtype=torch.long)
     for number in range(1, batch):
         mask[number, 1 + number % length :] = 0
@@ -271,7 +292,7 @@ def sample_inputs(config: Any, processor: Any, batch: int, length: int) -> dict[
         mask = mask[:, :rows]
         ids = torch.stack(columns, dim=-1)  # (batch, rows, fields)
         ids = torch.where(mask[..., None].bool(), ids, processor.pad_token_id)
-        return {"input_ids": ids, "attention_mask": mask}
+        return {"input_ids": ids, "attention_mask": mask} | sample_beside(model, mask, generator)
     inputs: dict[str, torch.Tensor] = {}
     if processor.tokenizer is not None:
         ids = torch.randint(len(processor.tokenizer), (batch, length), generator=generator)
@@ -283,6 +304,33 @@ def sample_inputs(config: Any, processor: Any, batch: int, length: int) -> dict[
         inputs["pixel_values"] = torch.randn(batch, *blank.shape, generator=generator)
         inputs["image_mask"] = (torch.arange(batch) % 3 < 2).long()
     return inputs
+
+
+def sample_beside(model: Any, mask: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Return random times, statistics with gaps, and scores of trees, as far as a network reads them.
+
+    Args:
+        model: with windows of rows as inputs.
+        mask: of the windows, `(batch, rows)`.
+    """
+    shape, trees, found = tuple(mask.shape), trees_of(model), {}
+    network = reads(model.config, None)
+    if "times" in network:
+        steps = torch.randint(0, 60_000_000_000, shape, generator=generator)  # up to 17 hours, in microseconds
+        found["times"] = torch.where(mask.bool(), steps.cumsum(dim=1), FILLINGS["times"])
+    if "statistics" in network:
+        numbers = 3 * torch.randn(*shape, len(model.config.statistics), generator=generator)
+        own = model.numbers.quantiles  # (numbers, points): some values lie on them, as ties do
+        drawn = torch.randint(own.shape[1], (*shape, len(own)), generator=generator)
+        numbers[..., model.numbers.codes :] += own.T.gather(0, drawn.flatten(0, 1)).view(drawn.shape)
+        on_ties = torch.rand(numbers.shape, generator=generator) < 0.5
+        numbers = torch.where(on_ties, numbers.round(), numbers)
+        gaps = torch.rand(numbers.shape, generator=generator) < 0.1
+        found["statistics"] = numbers.masked_fill(gaps | ~mask[..., None].bool(), torch.nan)
+    if trees is not None and trees["place"] == BEFORE:
+        outputs = 1 if trees["binary"] else model.config.num_labels
+        found[TREE_SCORES] = 3 * torch.randn(*shape, outputs, generator=generator)
+    return found
 
 
 def compare_examples(model: Any, processor: MMBTProcessor, folder: Path) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..models.mmbt.text_encoding_mmbt import special_id
 from ..models.tabbert import TabBertConfig
+from .arrays import reads
 
 # Settings of a model's config that an answer depends on.
 CONFIG_KEYS = ("problem_type", "thresholds", "threshold", "label_level", "seq_len", "eval_stride", "max_gap")
@@ -17,8 +18,12 @@ def is_pretrained(config: Any) -> bool:
     return "TabBertForMaskedLM" in (config.architectures or [])
 
 
-def serving_settings(config: Any, processor: Any) -> dict[str, Any]:
+def serving_settings(config: Any, processor: Any, trees: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return what `hf_mmtab.serving` must know beside the model and the processor's own files.
+
+    Args:
+        config, processor: of the model.
+        trees: that it asks, see `trees_of`.
 
     Raises:
         ValueError: if it cannot repeat what the processor does.
@@ -30,7 +35,8 @@ def serving_settings(config: Any, processor: Any) -> dict[str, Any]:
         "image": None,
     }
     if isinstance(config, TabBertConfig):
-        return {"family": "tabbert", "pad_token_id": processor.pad_token_id, **settings}
+        beside = {"trees": trees, "reads": reads(config, trees)}
+        return {"family": "tabbert", "pad_token_id": processor.pad_token_id, **settings, **beside}
     tokenizer = processor.tokenizer
     settings["pad_token_id"] = 0 if tokenizer is None else tokenizer.pad_token_id
     if tokenizer is not None:

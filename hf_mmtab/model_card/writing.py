@@ -68,6 +68,7 @@ def write_model_card(
     model_dir: str | os.PathLike,
     *,
     license: str | None = None,
+    license_basis: str | None = None,
     model_id: str | None = None,
     base_models: Sequence[str] = (),
     datasets: Sequence[str] = (),
@@ -84,7 +85,8 @@ def write_model_card(
     Args:
         facts: of the run.
         model_dir: folder of the model; its `config.json` says which family it is.
-        license: Hub identifier of the licence that the user chose, e.g. "apache-2.0". Never guessed.
+        license: Hub identifier of the licence, e.g. "apache-2.0"; None: the card says that none is chosen.
+        license_basis: why it is this one, or none.
         model_id: name for the code examples; default: the folder's name.
         base_models: Hub names (or packages) that the weights started from.
         datasets: Hub names of the data.
@@ -132,6 +134,7 @@ def write_model_card(
         usage=usage_code(config, model_id, task=yaml.safe_load(facts.recipe or "{}").get("task")),
         differences=collect_differences(family) if differences is None else differences,
         license=license,
+        license_basis=license_basis,
         citation=_CITATIONS[family],
         predict=f"python -m hf_mmtab predict {shlex.quote(model_id)} "
         + ("table.csv scores.parquet" if family == "tabbert" else "rows.jsonl predictions.parquet"),
@@ -176,11 +179,11 @@ def card_header(
     Args:
         family: "mmbt" or "tabbert".
     """
-    is_regression = facts.problem_type == "regression"
-    tabular = "tabular-regression" if is_regression else "tabular-classification"
-    if facts.problem_type == MASKED_LM:
-        tabular = "fill-mask"
-    task = tabular if family == "tabbert" else "image-text-classification"
+    kind = "regression" if facts.problem_type == "regression" else "classification"
+    # The Hub has no task of pictures with texts, and takes fill-mask and text-generation for those of texts.
+    is_pretrained = facts.problem_type == MASKED_LM
+    task = f"tabular-{kind}" if family == "tabbert" and not is_pretrained else "other"
+    other_task = "prediction of table cells" if is_pretrained else f"image-text {kind}"
     scores = facts.scores
     intervals = facts.intervals
     data_name = " ".join((data_name or (datasets[0] if datasets else facts.title)).split())
@@ -192,6 +195,7 @@ def card_header(
         skipped += ["macro_average_precision", "macro_f1", "micro_f1", "weighted_f1"]
     ranked = sorted(scores.items(), key=lambda item: item[0] != facts.main_metric)
     shared: dict[str, Any] = {"task_type": task, "dataset_name": data_name, "dataset_split": facts.results.split}
+    shared["task_name"] = other_task if task == "other" else None
     shared["dataset_type"] = re.sub(r"[^\w./-]+", "-", data_name).strip("-").lower()
     ends = {name: [round(one.low, 4), round(one.high, 4)] for name, one in intervals.items()}
     results = [
@@ -211,8 +215,7 @@ def card_header(
         base_model=list(base_models) or None,
         datasets=list(datasets) or None,
         library_name="transformers",
-        # the Hub has no task of pictures with texts, and takes fill-mask for one of texts
-        pipeline_tag=task if family == "tabbert" and facts.problem_type != MASKED_LM else None,
+        pipeline_tag=None if task == "other" else task,
         tags=["hf_mmtab", family, *tags],
         metrics=[str(facts.main_metric)] if results else None,
         model_name=" ".join(facts.title.split()) if results else None,

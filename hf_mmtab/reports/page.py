@@ -64,16 +64,21 @@ class Page:
     def draw(self, name: str, alt: str, plot: Callable[..., Figure | None], *args: Any) -> None:
         """Draw a figure and keep it, unless there is nothing to draw; one that cannot be drawn ends no run."""
         assert name in FIGURE_NAMES, name
-        buffer = io.BytesIO()
         try:
             figure = plot(*args)
-            if figure is not None:
-                figure.savefig(buffer, format="png", metadata={"Software": None})
+            drawn = None if figure is None else picture_of(name, alt, figure)
         except (ArithmeticError, ValueError):  # of numbers beyond what matplotlib can place
             logger.warning(f"The figure {name} was not drawn; its numbers are in the run's files.", exc_info=True)
             return
-        if figure is not None:
-            self.pictures[name] = Picture(name, alt, buffer.getvalue())
+        if drawn is not None:
+            self.pictures[name] = drawn
+
+
+def picture_of(name: str, alt: str, figure: Figure) -> Picture:
+    """Draw a figure; see `Picture`."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return Picture(name, alt, buffer.getvalue())
 
 
 def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24) -> Path:

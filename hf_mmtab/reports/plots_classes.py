@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from ..evaluation.decoded_histories import as_text
 from .style import BLUE, COLOURS, GREY, INK, ORANGE, PALE, WIDTH, margin_note, new_figure, note, styled, unit_axes
 
-_BLUES = LinearSegmentedColormap.from_list("white to blue", ["#ffffff", "#c6dcec", "#5a9fcc", "#004e80"])
+BLUES = LinearSegmentedColormap.from_list("white to blue", ["#ffffff", "#c6dcec", "#5a9fcc", "#004e80"])
 FEW_CLASSES = 30  # up to here the numbers in a matrix are read, beyond it the matrix is looked at
 
 
@@ -44,7 +44,7 @@ def confusion_matrix(counts: np.ndarray, names: Mapping[int, str]) -> Figure:
     figure = new_figure(inches + margin, max(3.2, inches + margin + 0.6))
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    picture = axes.imshow(shares, cmap=_BLUES, vmin=0, vmax=1, interpolation="nearest")
+    picture = axes.imshow(shares, cmap=BLUES, vmin=0, vmax=1, interpolation="nearest")
     font = 8 if few else 5.5
     for t, p in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[t, p] > 0.65 else INK

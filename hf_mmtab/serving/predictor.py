@@ -9,16 +9,24 @@ from typing import Any
 import numpy as np
 
 from ..models.tabbert.values import is_list_of_rows
+from ..statistics.columns import columns_of_history, moments
+from ..statistics.row_statistics import RowStatistics
 from .history_windows import ROWS, history_windows, read_history
 from .inputs import Inputs, PictureAndText, SavedFields
 from .named_scores import DECIDED, TopK, answers
+from .trees import ALONE, SavedTrees
 
 MODEL_NAME = "model.onnx"
 SETTINGS_NAME = "serving.json"  # labels, thresholds, windows, how pictures and texts are read
+STATISTICS_NAME = "tabbert_statistics.json"
+FILLINGS = {"statistics": np.nan, "times": 2**62}  # of rows that pad a window
 
 
 class Predictor:
     """Answers as the pipeline of the checkpoint does, to 1e-4 of a score, without torch and transformers.
+
+    Heads with boosted trees need LightGBM. Statistics of the past are those of the history that is given, as in the
+    pipeline: what other histories had lately at the same value is not there.
 
     Args:
         folder: written by `hf-mmtab export`.
@@ -41,15 +49,8 @@ class Predictor:
     """
 
     def __init__(self, folder: str | Path, threads: int = 0) -> None:
-        import onnxruntime
-
         folder = Path(folder)
-        absent = [name for name in (SETTINGS_NAME, MODEL_NAME) if not (folder / name).is_file()]
-        if absent:
-            raise ValueError(
-                f"Expected an export in {str(folder)!r}, found no {' and no '.join(absent)}. Write one: "
-                "`hf-mmtab export CHECKPOINT OUT`."
-            )
+        _require(folder, SETTINGS_NAME)
         settings = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
         if settings["labels"] is None:
             raise ValueError(
@@ -60,12 +61,15 @@ class Predictor:
         self.fields = SavedFields(folder) if settings["family"] == "tabbert" else None
         self.encoder = PictureAndText(folder, settings["text"], settings["image"])
         self.pad_token_id = settings["pad_token_id"]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(
-            str(folder / MODEL_NAME), options, providers=["CPUExecutionProvider"]
-        )
-        self.input_names = [one.name for one in self.session.get_inputs()]
+        self.reads: list[str] = settings.get("reads", [])
+        trees = settings.get("trees")
+        self.trees = SavedTrees(folder, trees, self.config.label_level == "row") if trees else None
+        if "statistics" in self.reads:
+            saved = json.loads((folder / STATISTICS_NAME).read_text(encoding="utf-8"))
+            self.statistics = RowStatistics.from_dict(saved)
+        if not (trees and trees["place"] == ALONE):
+            self.session = open_session(folder, threads)
+            self.input_names = [one.name for one in self.session.get_inputs()]
 
     @property
     def reads_tables(self) -> bool:
@@ -136,6 +140,9 @@ class Predictor:
 
     def logits(self, batch: Inputs) -> np.ndarray:
         """Return `(batch, labels)`, or `(batch, rows, labels)` of a model with a label per row."""
+        return self._network(batch) if self.trees is None else self.trees.logits(batch, self._network)
+
+    def _network(self, batch: Inputs) -> np.ndarray:
         return self.session.run(None, {name: batch[name] for name in self.input_names})[0]
 
     def batch(self, encoded: Sequence[Inputs]) -> Inputs:
@@ -145,7 +152,7 @@ class Predictor:
             arrays = [inputs[name] for inputs in encoded]
             if name not in ("pixel_values", "image_mask"):
                 longest = max(1, *map(len, arrays))
-                fill = self.pad_token_id if name == "input_ids" else 0
+                fill = self.pad_token_id if name == "input_ids" else FILLINGS.get(name, 0)
                 arrays = [
                     np.pad(one, [(0, longest - len(one)), *[(0, 0)] * (one.ndim - 1)], constant_values=fill)
                     for one in arrays
@@ -167,13 +174,39 @@ class Predictor:
         if isinstance(history, list) and not is_list_of_rows(history):
             raise ValueError("Expected a history of at least one row that is a mapping, found another list.")
         table = read_history(history, self.fields.plan)
-        ids = self.fields.ids(table)
+        beside = {"input_ids": self.fields.ids(table)}
+        if "times" in self.reads:
+            beside["times"] = moments(table, self.fields.plan)
+        if "statistics" in self.reads:
+            columns = columns_of_history(table, self.fields.plan, self.statistics.old_labels)
+            beside["statistics"] = self.statistics.table(columns)
         index = history_windows(table, self.fields.plan, self.config)
         windows = []
         for number in range(len(index)) if rows == "every" else [len(index) - 1]:
             start, length = int(index.start[number]), int(index.length[number])
-            window = ids[start : start + length]
             first = int(index.label_start[number]) if rows == "every" else length - 1
-            inputs = {"input_ids": window, "attention_mask": np.ones(length, dtype=np.int64)}
+            inputs = {name: values[start : start + length] for name, values in beside.items()}
+            inputs["attention_mask"] = np.ones(length, dtype=np.int64)
             windows.append((inputs, slice(first, length)))
         return windows
+
+
+def open_session(folder: Path, threads: int) -> Any:
+    """Return the session of the network of an export.
+
+    Raises:
+        ValueError: if there is no network.
+    """
+    import onnxruntime
+
+    _require(folder, MODEL_NAME)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(folder / MODEL_NAME), options, providers=["CPUExecutionProvider"])
+
+
+def _require(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise ValueError(
+            f"Expected an export in {str(folder)!r}, found no {name}. Write one: `hf-mmtab export CHECKPOINT OUT`."
+        )

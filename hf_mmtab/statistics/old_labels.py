@@ -1,15 +1,16 @@
 """Labels that are old enough to be known when a later row is judged: which, after how long, and how they are read."""
 
+import logging
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400}
 _DURATION = re.compile(rf"(\d+(?:\.\d+)?)\s*({'|'.join(SECONDS)})s?", re.IGNORECASE)
@@ -69,7 +70,7 @@ class OldLabels:
             ValueError: if labels are of another kind than those of training.
         """
         if absent := [name for name in self.columns if name not in present]:
-            logger.warning_once(  # a pipeline reads one history after the other
+            warn_once(
                 f"The table has no column {', '.join(map(repr, absent))}: the model reads labels that are at least "
                 f"{self.lag / SECONDS['day']:g} days old, and takes all of them as unknown. Add the column with the "
                 "labels of past rows, and leave the cells of new rows empty."
@@ -109,3 +110,9 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         raise ValueError(f"Expected numbers in the label column {name!r}, found {array.type}.")
     return array.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning that was not logged before: a pipeline reads one history after the other."""
+    logger.warning(message)

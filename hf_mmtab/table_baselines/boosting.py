@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers.utils import logging
 
-from ..models.tabbert.boosted_trees import import_lightgbm
+from ..models.tabbert.tree_files import import_lightgbm
 
 logger = logging.get_logger(__name__)
 

@@ -21,8 +21,9 @@ from ..models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
-from ..statistics import OldLabels, RowStatistics, TableColumns, read_columns, seconds_of
+from ..statistics import OldLabels, RowStatistics, TableColumns, seconds_of
 from ..statistics.features import OF_ORDERINGS
+from ..statistics.reading import read_columns
 from .prepared_table import PreparedTable
 
 logger = logging.get_logger(__name__)

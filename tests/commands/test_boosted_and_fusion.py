@@ -17,7 +17,6 @@ import torch
 import yaml
 from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification, pipeline
-from transformers.utils import logging
 
 from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain, push_to_hub
 from hf_mmtab.commands.finetune import main
@@ -26,7 +25,11 @@ from hf_mmtab.commands.runs.fusion import labels_before, rolling
 from hf_mmtab.commands.tables.orderings import read_orderings
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
+from hf_mmtab.exporting import export_checkpoint
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertProcessor
+from hf_mmtab.models.tabbert.modeling_tabbert_boosted import CANDIDATES, OF_NUMBERS
+from hf_mmtab.serving import Predictor
+from hf_mmtab.statistics.old_labels import warn_once
 from hf_mmtab.tasks import TableTask, get_task
 from hf_mmtab.tasks.checkpoints import data_arguments, recipe_of
 
@@ -180,6 +183,68 @@ def test_the_pipeline_scores_a_history_as_predict_scores_a_table_of_it_alone(run
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+def assert_served(model, out, folder):
+    """Export a model, and compare its answers with the pipeline's on histories of any length."""
+    said = export_checkpoint(str(model), out)
+    table = polars.read_csv(folder / "payments.csv", try_parse_dates=True).sort("when")
+    histories = [one for (_, card), one in table.group_by(["who", "card"], maintain_order=True) if card][:6]
+    histories += [histories[0][:1], histories[1][:3]]
+    judge, served = pipeline("tabular-sequence-classification", model=str(model)), Predictor(out)
+
+    def scores(answers):
+        listed = [one if isinstance(one, list) else [one] for one in answers]
+        return [[label["score"] for label in sorted(one, key=lambda x: x["label"])] for one in listed]
+
+    for rows in ("every", "last"):
+        expected = [judge(one, rows=rows, top_k=None) for one in histories]
+        found = served.many(histories, rows=rows, top_k=None, batch_size=7)
+        flat = expected if rows == "last" else [one for own in expected for one in own]
+        flat_found = found if rows == "last" else [one for own in found for one in own]
+        np.testing.assert_allclose(scores(flat_found), scores(flat), rtol=1e-4, atol=1e-4)
+    return said
+
+
+@pytest.mark.slow
+def test_an_export_answers_as_the_pipeline_does(run, folder, tmp_path):
+    said = assert_served(run, tmp_path / "out", folder)
+    assert (tmp_path / "out" / "model.onnx").exists() == (run.name != "boosted")
+    assert any("onnxruntime differs from torch" in one for one in said) == (run.name != "boosted")
+    assert any("count rows of all histories" in one for one in said) == (run.name != "joint")
+    if run.name == "boosted":
+        with pytest.raises(ValueError, match=r"Expected a network to quantise .* Leave --int8 out"):
+            export_checkpoint(str(run), tmp_path / "int8", int8=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", CANDIDATES)
+def test_each_way_of_a_fusion_is_exported(chosen, folder, tmp_path):
+    if not (folder / "fusion" / "results.json").exists():
+        main([str(folder / "fusion.yaml"), "--output_dir", str(folder / "fusion")])
+    copy = shutil.copytree(folder / "fusion", tmp_path / "model")
+    config = json.loads((copy / "config.json").read_text())
+    config["fusion"]["chosen"] = chosen
+    (copy / "config.json").write_text(json.dumps(config))
+    assert_served(copy, tmp_path / "out", folder)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert ("model.onnx" in names) == (chosen != "boosted")
+    trees = {"sequence": [], "trees": ["fused_trees_0.txt"]}.get(chosen, ["statistics_trees_0.txt"])
+    assert [name for name in names if "_trees_" in name] == trees
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", OF_NUMBERS)
+def test_a_fusion_of_numbers_is_exported(chosen, folder, tmp_path):
+    own = ["--label_columns", "heat", "--types", "{heat: float}", "--bootstrap", "0", "--window_label", "last"]
+    out = folder / "fused_heat"
+    if not (out / "results.json").exists():
+        main([str(folder / "fusion.yaml"), *own, "--output_dir", str(out)])
+    copy = shutil.copytree(out, tmp_path / "model")
+    config = json.loads((copy / "config.json").read_text())
+    config["fusion"] = {"chosen": chosen, "weights": {"average": [0.5, 0.5, 0.0]}}
+    (copy / "config.json").write_text(json.dumps(config))
+    assert_served(copy, tmp_path / "out", folder)
+
+
 def test_predict_explains_the_rows_that_are_called_positive(run, folder, tmp_path, capsys):
     pytest.importorskip("captum")
     outputs = {}
@@ -290,7 +355,7 @@ def test_old_labels_are_read_wherever_a_table_is_scored(lagged, folder, tmp_path
     emptied = table.with_columns(odd=polars.when(~polars.Series(recent)).then(polars.col("odd")))
     np.testing.assert_array_equal(scored(lagged, emptied, tmp_path, "recent"), whole)
     assert "takes all of them as unknown" not in caplog.text
-    logging.warning_once.cache_clear()
+    warn_once.cache_clear()
     without = scored(lagged, table.drop("odd"), tmp_path, "without")
     assert "The table has no column 'odd'" in caplog.text and "takes all of them as unknown" in caplog.text
     assert np.abs(without - whole).max() > 1e-3
@@ -516,6 +581,24 @@ def test_boosted_trees_predict_numbers_and_single_rows(folder, tmp_path):
     assert found["metrics"]["test"]["rmse"] < 1.6
     predict.main([str(tmp_path / "heat"), str(folder / "payments.csv"), str(tmp_path / "heat.csv")])
     assert (tmp_path / "heat.csv").read_text().startswith("who,card,when,row,predicted_heat\n")
+
+
+def test_several_runs_of_an_architecture_that_the_command_line_names_show_reasons(folder, tmp_path):
+    pytest.importorskip("captum")
+    own = ["--architecture", "boosted", "--row_inputs", "null", "--bootstrap", "0", "--seeds", "1", "2"]
+    main([str(folder / "fusion.yaml"), *own, "--compare", "raw_lstm", "--output_dir", str(tmp_path)])
+    told = {
+        path.parents[1].name: "log odds of yes: " in path.read_text() for path in tmp_path.glob("*/report/report.html")
+    }
+    assert told == {f"{name}-seed{seed}": name == "boosted" for name in ("boosted", "raw_lstm") for seed in (1, 2)}
+
+
+@pytest.mark.slow
+def test_a_fusion_in_a_comparison_shows_reasons(folder, tmp_path):
+    pytest.importorskip("captum")
+    own = ["--bootstrap", "0", "--compare", "boosted_history", "--output_dir", str(tmp_path)]
+    main([str(folder / "fusion.yaml"), *own, "--architecture", "auto"])
+    assert "log odds of yes: " in (tmp_path / "auto-seed1" / "report" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("architecture", ["boosted", "raw_lstm"])

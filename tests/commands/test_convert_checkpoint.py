@@ -612,6 +612,22 @@ def test_tabformers_gpt2_gives_the_originals_logits_trains_on_and_generates(conv
     assert processor.decode(made[1]).num_rows == 12  # refuses an id of another field
 
 
+def test_a_tabgpt_goes_back_to_the_tensors_of_the_original(convert, golden, table, tmp_path):
+    source = golden_checkpoint(tmp_path / "checkpoint-500", golden, "gpt2")
+    folder, _ = convert("tabformer", source, *table)
+    back, _ = convert("tabformer", folder, "--reverse")
+    reverted = torch.load(back / "pytorch_model.bin", weights_only=True)
+    expected = load_file(golden / "tabformer" / "gpt2" / "model.safetensors")
+    assert set(reverted) == set(expected)
+    assert all(torch.equal(reverted[name], tensor) for name, tensor in expected.items())
+    config, theirs = (json.loads((one / "config.json").read_text()) for one in (back, source))
+    shared = [name for name in theirs if not name.startswith("summary_")]
+    assert {name: config.get(name) for name in shared} == {name: theirs[name] for name in shared}
+    again, _ = convert("tabformer", back, "--encoder_fit", table[-1])
+    first, twice = (AutoModelForCausalLM.from_pretrained(f).state_dict() for f in (folder, again))
+    assert all(torch.equal(first[key], twice[key]) for key in first)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoProcessor
 from two_processes import run_on_two_processes
 
@@ -478,6 +479,7 @@ def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
     results = results_of(run)
     assert results["leaks"]["test"]["sharing_labelled_rows"] > 0
     assert "[SEP]" not in [score["field"] for score in results["fields"]["test"]]
+    assert ModelCard.load(run / "README.md").data.license == "apache-2.0"
 
 
 @pytest.mark.parametrize(

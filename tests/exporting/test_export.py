@@ -24,7 +24,9 @@ from hf_mmtab.models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from hf_mmtab.models.tabbert.modeling_tabbert_lstm import TabBertLstm
+from hf_mmtab.models.tabbert.values import as_table
 from hf_mmtab.serving import Predictor
+from hf_mmtab.statistics import RowStatistics, columns_of_history
 
 SMALL = {"hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 32}
 SMALL |= {"field_hidden_size": 16, "field_num_heads": 2}
@@ -37,6 +39,11 @@ HEADS = {
     "mlp": (TabBertMlpForSequenceClassification, {"problem_type": "regression", "num_labels": 2}),
     "pooled": (TabBertPooledForSequenceClassification, {"pooling": "mean"}),
     "raw_lstm": (TabBertRawLstmForSequenceClassification, {}),
+    "statistics": (
+        TabBertLstmForSequenceClassification,
+        NEXT | {"row_inputs": ["surprise", "windowed_surprise", "statistics"]},
+    ),
+    "statistics_alone": (TabBertMlpForSequenceClassification, {"row_inputs": "statistics", "label_level": "row"}),
     "masked": (TabBertForMaskedLM, {}),
 }
 
@@ -56,6 +63,12 @@ def save_table_model(folder, table, kind, **settings):
     processor = TabBertProcessor(plan).fit(table)
     make, own = HEADS[kind]
     torch.manual_seed(0)
+    values = None
+    if "statistics" in kind:
+        columns = columns_of_history(as_table(table), processor.plan)
+        statistics = RowStatistics.fit(columns, np.arange(60) < 40, ["category", "row", "rhythm", "numbers"])
+        processor.statistics, values = statistics.to_dict(), torch.tensor(statistics.table(columns))
+        settings |= {"statistics": statistics.names, "statistics_codes": statistics.categorical}
     config = TabBertConfig(**processor.config_kwargs(), **SMALL | own | settings)
     model = make(config).eval()
     for weight in model.parameters():
@@ -63,6 +76,8 @@ def save_table_model(folder, table, kind, **settings):
             torch.nn.init.normal_(weight, std=0.3)  # so that windows differ
     if hasattr(getattr(model, "model", None), "surprise"):
         model.model.surprise.learn_rarity(torch.arange(config.vocab_size))
+    if values is not None:
+        model.numbers.learn_quantiles(values)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return model, processor
@@ -168,16 +183,22 @@ def test_the_encoder_alone_is_refused(table, tmp_path):
         export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["Boosted", "Fusion", "Lstm"])
-def test_models_that_read_statistics_of_the_past_are_refused(name, tmp_path):
-    ranges = {"fields": ["a"], "field_ranges": [[4, 9]], "vocab_size": 9}
-    config = TabBertConfig(**ranges, statistics=["rows before"])
-    config.architectures = [f"TabBert{name}ForSequenceClassification"]
-    config.save_pretrained(tmp_path / "model")
-    with pytest.raises(
-        ValueError, match=f"found TabBert{name}.*also reads statistics.*--architecture lstm --row_inputs"
-    ):
+def test_a_model_whose_statistics_one_history_does_not_tell_is_refused(table, tmp_path):
+    _, processor = save_table_model(tmp_path / "model", table, "statistics")
+    processor.statistics["orderings"] = {"shop": 8}
+    processor.orderings = {"shop": str(tmp_path / "model")}
+    processor.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"found one that reads how unexpected rows are in other orderings \(shop\)"):
         export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_head_without_the_statistics_that_it_reads_is_refused(table, tmp_path):
+    save_table_model(tmp_path / "model", table, "statistics")
+    (tmp_path / "model" / "tabbert_statistics.json").unlink()
+    with pytest.raises(ValueError, match="Expected the statistics that the model was trained with in its processor"):
+        export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -227,7 +248,7 @@ def save_pair_model(folder, image_processor, make=MMBTForClassification, parts=(
     baseline = make is not MMBTForClassification
     processor = MMBTProcessor(
         image_processor if "image" in parts else None,
-        tokenizer if "text" in parts else None,
+        tokenizer if "text" in parts or "word_vectors" in settings else None,
         max_length=20,
         leading_cls=baseline,
         segment_offset=0 if baseline else 1,
@@ -251,6 +272,8 @@ PAIRS = {
     "concatbert": (vit, MMBTBaselineForClassification, ("text", "image"), {"hidden_sizes": [7]}),
     "bert": (vit, MMBTBaselineForClassification, ("text",), {}),
     "img": (vit, MMBTBaselineForClassification, ("image",), {}),
+    "bow": (vit, MMBTBaselineForClassification, (), {"word_vectors": torch.ones(len(WORDS), 7)}),
+    "concatbow": (vit, MMBTBaselineForClassification, ("image",), {"word_vectors": torch.ones(len(WORDS), 7)}),
 }
 
 

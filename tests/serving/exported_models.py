@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pyarrow as pa
 import torch
@@ -14,6 +15,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ViTConf
 from hf_mmtab import MMBTForClassification, MMBTProcessor, TabBertConfig, TabBertProcessor
 from hf_mmtab.models.mmbt import MMBTImageProcessor
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertLstmForSequenceClassification
+from hf_mmtab.models.tabbert.modeling_tabbert_boosted import STATISTICS, TabBertBoostedForSequenceClassification
+from hf_mmtab.statistics import RowStatistics, columns_of_history
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sea", "land", "a", "the", "old", "new", "of", "in"]
 _RNG = np.random.default_rng(0)
@@ -55,6 +58,25 @@ def save_table(folder: Path, masked: bool = False, **settings) -> str:
     config = TabBertConfig(**processor.config_kwargs(), **sizes, **head, **settings)
     model = (TabBertForMaskedLM if masked else TabBertLstmForSequenceClassification)(config).eval()
     _spread(model)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+def save_boosted(folder: Path) -> str:
+    """Save boosted trees on statistics of `HISTORY`, fitted on chance, and their processor; returns the folder."""
+    rows = pa.Table.from_pylist([{**row, "when": np.datetime64(row["when"], "us").item()} for row in HISTORY])
+    plan = {"entity": "who", "time": "when", "fields": {"amount": {"kind": "money", "num_bins": 8}, "shop": {}}}
+    processor = TabBertProcessor(plan).fit(rows)
+    columns = columns_of_history(rows, processor.plan)
+    statistics = RowStatistics.fit(columns, np.ones(len(rows), dtype=bool))
+    processor.statistics, values = statistics.to_dict(), np.array(statistics.table(columns))
+    data = lightgbm.Dataset(values, label=np.arange(len(rows)) % 3 == 0)
+    settings = {"objective": "binary", "min_data_in_leaf": 2, "verbose": -1, "num_threads": 1}
+    names = {"statistics": statistics.names, "statistics_codes": statistics.categorical}
+    config = TabBertConfig(**processor.config_kwargs(), **names, label_level="row", seq_len=6, threshold=0.4)
+    model = TabBertBoostedForSequenceClassification(config)
+    model.set_trees(STATISTICS, [lightgbm.train(settings, data, num_boost_round=20)])
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return str(folder)

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from exported_models import HISTORY, save_pairs, save_table
+from exported_models import HISTORY, save_boosted, save_pairs, save_table
 from PIL import Image
 from transformers import pipeline
 
@@ -87,6 +87,21 @@ def test_a_table_model_answers_alone_as_the_pipeline_does(level, tmp_path):
         assert_same(answers_alone(tmp_path / "out", histories, rows), expected)
     served = Predictor(tmp_path / "out")
     assert_same(served(HISTORY), judge(HISTORY))
+
+
+def test_boosted_trees_answer_alone_as_the_pipeline_does(tmp_path):
+    model = save_boosted(tmp_path / "model")
+    said = export_checkpoint(model, tmp_path / "out")
+    assert said[0] == "scores come from nothing but boosted trees in LightGBM's own format: services need `lightgbm`"
+    assert said[1].startswith("statistics of the groups lately, usual count rows of all histories")
+    judge = pipeline("tabular-sequence-classification", model=model)
+    histories = [HISTORY, HISTORY[:1], HISTORY[3:20]]
+    expected = judge([as_table(one) for one in histories], rows="every", top_k=None)
+    assert_same(answers_alone(tmp_path / "out", histories, "every"), expected)
+    assert len({round(one["score"], 3) for row in expected[0] for one in row}) > 10
+    (tmp_path / "out" / "statistics_trees_0.txt").write_text("tree\n")
+    with pytest.raises(ValueError, match=r"Expected boosted trees in .* found a damaged file"):
+        Predictor(tmp_path / "out")
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
 from hf_mmtab.evaluation.scored_rows import judged_rows, scored_rows
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.statistics import RowStatistics, read_columns
+from hf_mmtab.statistics import RowStatistics
+from hf_mmtab.statistics.reading import read_columns
 from hf_mmtab.table_baselines import BASELINES, TableBaselines, running
 from hf_mmtab.table_baselines.amount import AmountTrees
 

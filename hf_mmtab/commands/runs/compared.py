@@ -46,12 +46,14 @@ class ComparedRun(Run[AnyRecipe]):
         baselines: names in `compare` that are fitted and not trained; `majority` is added to every comparison.
         without_seed: baselines in which nothing is random.
         baselines_need_one_process: whether fitting them waits for every process.
+        tells_reasons: whether its report shows reasons; of several architectures that of the first alone does.
     """
 
     architectures: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
     without_seed: tuple[str, ...] = ()
     baselines_need_one_process: bool = True
+    tells_reasons: bool = True
     _checkpoint_limit: int | None = None
 
     def check(self) -> None:
@@ -91,8 +93,7 @@ class ComparedRun(Run[AnyRecipe]):
     @property
     def explained(self) -> str | None:
         """The folder whose model tells the reasons in the report; None: another run's report has them, or none."""
-        told_here = self.is_reference or self.recipe.shared is None
-        return str(self.recipe.folder) if self.recipe.run.reasons and told_here else None
+        return str(self.recipe.folder) if self.recipe.run.reasons and self.tells_reasons else None
 
     @property
     def resample_by(self) -> Any:

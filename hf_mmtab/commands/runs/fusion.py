@@ -13,10 +13,10 @@ from transformers.utils import logging
 from ...data.encoded_rows import EncodedRows
 from ...data.windows import IGNORED, WindowDataset
 from ...evaluation.scored_rows import judged_rows
-from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.modeling_tabbert_boosted import CANDIDATES, FUSED, OF_NUMBERS, STATISTICS
 from ...models.tabbert.modeling_tabbert_numbers import normal_quantiles, normal_scores
 from ...models.tabbert.modeling_tabbert_surprise import surprise_names, windowed_names
+from ...models.tabbert.tree_files import import_lightgbm
 from ...statistics import RowStatistics
 from ...table_baselines import TableBaselines
 from ...table_baselines.boosting import Features, fit_trees

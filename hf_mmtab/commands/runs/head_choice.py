@@ -8,7 +8,7 @@ from transformers.utils import logging
 
 from ...files import write_whole
 from ...metrics import scores_for
-from ...models.tabbert.boosted_trees import import_lightgbm
+from ...models.tabbert.tree_files import import_lightgbm
 from ...tasks.table_heads import AUTO
 from .head_inputs import MOST_ROWS, best_on_validation
 from .own_names import TABLE_FOLDER

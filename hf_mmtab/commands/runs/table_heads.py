@@ -1,6 +1,5 @@
 """Fine-tuning a head on windows of a table's rows: an LSTM, a perceptron or a linear layer on the encoder."""
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +19,13 @@ from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored
 from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...metrics import metric_names, possible_metric_names, scores_for
 from ...metrics.for_trainer import first_of
-from ...models.tabbert.boosted_trees import import_lightgbm
 from ...models.tabbert.collating_tabbert import TabBertCollator
+from ...models.tabbert.tree_files import import_lightgbm
 from ...statistics import OldLabels
 from ...table_baselines import BASELINES, TableBaselines
 from ...table_baselines.running import AMOUNT, BOOSTED_HISTORY
 from ...tasks import PreparedTable
 from ...tasks.checkpoints import recipe_of
-from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import (
     AUTO,
     HEAD_PARTS,
@@ -51,7 +49,7 @@ from ...tasks.table_labels import (
 from ...training import MMTabTrainer
 from ...training.imbalance import ImbalanceSampler
 from ..console import parameters
-from ..tables.orderings import beside_of_saved, check_orderings_are_read, read_orderings
+from ..tables.orderings import check_orderings_are_read, read_beside_of_saved, read_orderings
 from .compared import ComparedRun
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
@@ -302,12 +300,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.read_table()
         self.config = AutoConfig.from_pretrained(self.recipe.folder)
         self.scored = self.read_scored(self.recipe.folder)
-        if self.explained is not None and self.table.values is not None:
-            self.table.processor = open_processor(self.explained)  # it knows the statistics that this head reads
-            with tempfile.TemporaryDirectory() as scratch:
-                beside = beside_of_saved(self.table, self.config, Path(scratch))
-            for windows in self.windows.values():
-                windows.beside = beside
+        if self.explained and self.table.values is not None:
+            read_beside_of_saved(self.table, self.windows, self.config, str(self.recipe.folder))
 
     def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
         """Read the predictions of a finished run."""

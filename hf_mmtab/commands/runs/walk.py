@@ -16,6 +16,7 @@ from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
 from ...locking import lock_folder
+from ...publishing.licences import hub_data_set, known_licence
 from ...publishing.local_paths import LocalPaths, hub_names
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
@@ -145,9 +146,15 @@ class Run(ABC, Generic[AnyRecipe]):
         data = str(paths.value("data", self.recipe.data.data))  # such as sample:openclipart, or a file's name
         model = self.recipe.model
         starts = [getattr(model, part, None) for part in ("text_model", "image_model", "pretrained")]
+        others = [getattr(model, "glove_path", None), *(getattr(model, "orderings", None) or {}).values()]
+        licence, basis = known_licence(self.recipe.data.data, [*starts, *others])
+        if self.recipe.run.license is not None:
+            licence, basis = self.recipe.run.license, "chosen by who trained the model"
         return {
-            "license": self.recipe.run.license,
+            "license": licence,
+            "license_basis": basis,
             "data_name": data.rpartition(":")[2],
+            "datasets": hub_data_set(self.recipe.data.data),
             "base_models": hub_names(starts, paths),
         }
 

@@ -18,6 +18,7 @@ from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
+from ...tasks.table_heads import beside_ids
 from ...training import MMTabTrainer, MMTabTrainingArguments
 from ..console import rank
 from ..outputs import draft_of
@@ -28,7 +29,7 @@ from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows
 from ..runs.table_notes import leak_sentence, same_data, warn_each
 from ..scoring_flags import in_bf16
-from .orderings import beside_of_saved
+from .orderings import ordered_surprise
 from .window_blocks import current_device
 
 ALL_ROWS = "all"
@@ -49,7 +50,8 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
         scratch.mkdir()
         table, windows, notes = judged_windows(options, config, scratch)
         model.check_processor(table.processor.fingerprint)
-        windows.beside = beside_of_saved(table, config, scratch)
+        table.ordered = ordered_surprise(table, scratch)
+        windows.beside = beside_ids(table, config.statistics, getattr(model, "reads_times", False))
         arguments = MMTabTrainingArguments(
             output_dir=options.out,
             per_device_eval_batch_size=options.batch_size,

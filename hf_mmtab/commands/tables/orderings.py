@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,21 @@ def read_orderings(table: Any, orderings: dict[str, str]) -> None:
             table.ordered = ordered_surprise(table, Path(scratch))
 
 
-def beside_of_saved(table: Any, config: Any, folder: Path) -> dict[str, np.ndarray]:
-    """Return what the windows of a table hold beside ids for a saved head, see `beside_ids`.
+def read_beside_of_saved(table: Any, windows: Mapping[str, Any], config: Any, checkpoint: str) -> None:
+    """Give windows what a saved head reads beside ids, as its run did.
 
     Args:
-        table: with `dataset`, `rows` and the `processor` that was saved with the head; its `ordered` is filled.
+        table: the run's.
+        windows: split → its windows.
         config: of the head.
-        folder: for encoded rows.
+        checkpoint: its folder.
     """
-    table.ordered = ordered_surprise(table, folder)
-    return beside_ids(table, config.statistics, "windowed_surprise" in config.encoded_widths)
+    processor = open_processor(checkpoint)
+    read_orderings(table, processor.orderings or {})
+    table.processor.statistics = processor.statistics
+    known = beside_ids(table, config.statistics, "windowed_surprise" in config.encoded_widths)
+    for found in windows.values():
+        found.beside = known
 
 
 def ordered_surprise(table: Any, folder: Path) -> dict[str, np.ndarray]:

@@ -1,6 +1,5 @@
 """Boosted trees beside a model's weights, in LightGBM's own text format."""
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,25 +8,7 @@ import numpy as np
 from transformers.utils import cached_file
 
 from .checked_loading import HUB_OPTIONS
-from .head_settings import trees_file
-
-LAST_LINES = b"\nend of parameters\n"  # of LightGBM's text format
-
-
-def import_lightgbm() -> Any:
-    """Return the module.
-
-    Raises:
-        ImportError: with the command that installs it.
-    """
-    try:
-        import lightgbm
-    except ImportError as error:
-        raise ImportError(
-            "Expected the package lightgbm for boosted trees (architecture boosted or fusion, baselines boosted_rows "
-            'and boosted_history), found none. Install it with `pip install "hf-mmtab[boosting]"`, or leave them out.'
-        ) from error
-    return lightgbm
+from .tree_files import raw_scores, read_trees, save_trees, trees_file
 
 
 class BoostedTreesMixin:
@@ -58,18 +39,13 @@ class BoostedTreesMixin:
             raise ValueError(
                 f"Expected fitted trees {name!r} in the model, found none. Fine-tune it, or load a saved one."
             )
-        found = [booster.predict(numbers, raw_score=True) for booster in boosters]
-        return np.concatenate([one.reshape(len(numbers), -1) for one in found], axis=1).astype(np.float32)
+        return raw_scores(boosters, numbers)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, with a text file for each booster."""
-        folder, hashes = Path(save_directory), {}
+        hashes: dict[str, str] = {}
         for name, held in self.__dict__.get("boosters", {}).items():
-            folder.mkdir(parents=True, exist_ok=True)
-            for number, booster in enumerate(held):
-                file = folder / trees_file(name, number)
-                booster.save_model(str(file))
-                hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+            hashes |= save_trees(held, name, Path(save_directory))
         self.config.trees_sha256 = hashes or None
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
 
@@ -89,19 +65,5 @@ class BoostedTreesMixin:
         for name, count in (model.config.trees or {}).items():
             names = [trees_file(name, i) for i in range(count)]
             files = {one: cached_file(pretrained_model_name_or_path, one, **hub) for one in names}
-            model.set_trees(name, [_read(str(file), hashes.get(one)) for one, file in files.items()])
+            model.set_trees(name, [read_trees(str(file), hashes.get(one)) for one, file in files.items()])
         return loaded
-
-
-def _read(file: str, sha256: str | None) -> Any:
-    """Read trees, once their text is known to be whole: LightGBM ends the process on many a damaged one."""
-    lightgbm, text = import_lightgbm(), Path(file).read_bytes()
-    is_whole = LAST_LINES in text if sha256 is None else hashlib.sha256(text).hexdigest() == sha256
-    try:
-        if not is_whole:
-            raise ValueError("its end is missing" if sha256 is None else "its hash is not the one in config.json")
-        return lightgbm.Booster(model_file=file)
-    except (ValueError, lightgbm.basic.LightGBMError) as error:
-        raise ValueError(
-            f"Expected boosted trees in {file!r}, found a damaged file ({error}). Copy the model again."
-        ) from error

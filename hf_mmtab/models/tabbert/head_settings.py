@@ -5,6 +5,8 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .tree_files import trees_file
+
 
 @strict
 class TabBertHeadConfig(PreTrainedConfig):
@@ -49,11 +51,6 @@ class TabBertHeadConfig(PreTrainedConfig):
     def files_beside_weights(self) -> list[str]:
         """Names of the files, beside configuration and weights, without which the model does not load."""
         return [trees_file(name, number) for name, count in (self.trees or {}).items() for number in range(count)]
-
-
-def trees_file(name: str, number: int) -> str:
-    """Return the name of the file of one booster."""
-    return f"{name}_trees_{number}.txt"
 
 
 # What may be chosen anew on a pretrained encoder: labels, the settings above, and dropout.

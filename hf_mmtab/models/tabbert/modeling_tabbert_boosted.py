@@ -108,15 +108,17 @@ class TabBertFusionForSequenceClassification(BoostedTreesMixin, TabBertLstmForSe
             statistics: of the rows, shape `(..., statistics)`.
             inputs: what `tree_inputs` gave for them, shape `(..., numbers)`.
         """
-        fusion: dict[str, Any] = self.config.fusion or {}
+        if name == "trees":
+            return run_trees(self, FUSED, torch.cat([statistics, inputs], dim=-1))
         sequence = inputs[..., :1] if is_binary(self.config) else inputs
         if name == "sequence":
             return sequence
-        if name == "trees":
-            return run_trees(self, FUSED, torch.cat([statistics, inputs], dim=-1))
         boosted = run_trees(self, STATISTICS, statistics)
-        if name == "boosted":
-            return boosted
+        return boosted if name == "boosted" else self.join(name, sequence, boosted)
+
+    def join(self, name: str, sequence: torch.Tensor, boosted: torch.Tensor) -> torch.Tensor:
+        """Return what `fuse` does where it asks both halves, from the scores of each, shape `(..., outputs)`."""
+        fusion: dict[str, Any] = self.config.fusion or {}
         both = torch.stack([sequence, boosted], dim=-1)  # (..., outputs, 2)
         if name == "rank_average":
             both = normal_scores(both, both.new_tensor(fusion["quantiles"]))

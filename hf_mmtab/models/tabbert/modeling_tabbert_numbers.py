@@ -64,8 +64,11 @@ def normal_scores(numbers: torch.Tensor, quantiles: torch.Tensor) -> torch.Tenso
         quantiles: of each, see `normal_quantiles`.
     """
     flat = numbers.reshape(-1, numbers.shape[-1]).T.contiguous().float()  # (numbers, n)
-    left = torch.searchsorted(quantiles, flat)
-    right = torch.searchsorted(quantiles, flat, right=True)
+    if torch.compiler.is_exporting():  # ONNX has no search
+        each, own = quantiles[:, None], flat[..., None]  # (numbers, 1, POINTS), (numbers, n, 1)
+        left, right = (each < own).sum(-1), (each <= own).sum(-1)
+    else:
+        left, right = torch.searchsorted(quantiles, flat), torch.searchsorted(quantiles, flat, right=True)
     upper = left.clamp(1, POINTS - 1)
     low, high = quantiles.gather(1, upper - 1), quantiles.gather(1, upper)
     between = upper - 1 + ((flat - low) / (high - low).clamp(min=1e-30)).clamp(0, 1)

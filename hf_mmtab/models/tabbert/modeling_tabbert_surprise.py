@@ -90,6 +90,13 @@ class TabBertSurprise(nn.Module):
         inside = (ids >= start) & (ids < end)  # the rest is missing, unknown or padding
         return rank.where(inside, 0.5).logit()
 
+    @staticmethod
+    def _since(times: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
+        """Return how many of the rows before each row, `(batch, rows)`, lie at its moment or before it."""
+        if torch.compiler.is_exporting():  # ONNX has no search
+            return (times[:, None, :] <= moments[:, :, None]).sum(-1)
+        return torch.searchsorted(times.contiguous(), moments, right=True)
+
     def windowed(self, surprise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """Return the surprise of each row's last hour, day, 3 and 10 rows, itself included, as logarithms.
 
@@ -105,10 +112,7 @@ class TabBertSurprise(nn.Module):
         sums = torch.cat([cells, cells.sum(dim=-1, keepdim=True)], dim=-1).cumsum(dim=1)
         sums = F.pad(sums, (0, 0, 1, 0))  # (batch, 1 + rows, fields + 1)
         here = torch.arange(times.shape[1], device=times.device).expand_as(times)
-        starts = [
-            torch.searchsorted(times.contiguous(), times - seconds * 1_000_000, right=True)
-            for seconds in STRETCHES.values()
-        ]
+        starts = [self._since(times, times - seconds * 1_000_000) for seconds in STRETCHES.values()]
         starts += [(here - rows + 1).clamp(min=0) for rows in STRETCH_ROWS]
         parts = []
         for start in starts:
