@@ -20,6 +20,7 @@ ROWS_AT_ONCE = 1_000_000  # that are counted
 TAKEN_AT_ONCE = 262_144
 _OWN = re.compile(r"field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|entities\.arrow|rows\.json")
 SPLITS = ("train", "validation", "test")
+IGNORED = -100  # class of a row whose label is not known
 
 
 class EncodedRows:

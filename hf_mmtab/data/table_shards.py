@@ -18,7 +18,6 @@ import pyarrow as pa
 from ..files import write_whole
 from .histories import BATCH_ROWS, EntityIndex, refuse_missing_entity, times_of
 from .label_columns import LabelColumns
-from .preparing import TableProcessor
 from .records import BadRecord, BadRecords
 from .repeated_rows import FACTOR, rows_alike
 from .shard_files import ShardWriter
@@ -207,7 +206,7 @@ class TableShards:
             counts.add(times)
         return counted
 
-    def fit(self, numbers: Sequence[int], processor: TableProcessor, division: Division) -> Any:
+    def fit(self, numbers: Sequence[int], processor: Any, division: Division) -> Any:
         """Return what the training rows of some shards, one after another, taught."""
         whole: Any = None
         for number in numbers:
@@ -220,7 +219,7 @@ class TableShards:
     def encode(
         self,
         item: tuple[int, int],
-        processor: TableProcessor,
+        processor: Any,
         division: Division,
         labels: LabelColumns | None,
         writer: ShardWriter,
@@ -229,7 +228,7 @@ class TableShards:
 
         Args:
             item: place of the shard among those that hold rows, which is its number in what is written, and its number.
-            processor: fitted.
+            processor: fitted, or what its `bare` gives.
             division: of the rows.
             labels: what the labels of all rows are; None: they have none.
             writer: of the folder.

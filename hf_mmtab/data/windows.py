@@ -7,10 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from .encoded_rows import EncodedRows
+from .encoded_rows import IGNORED, EncodedRows
 from .window_index import WindowIndex
 
-IGNORED = -100
 WindowLabel = Literal["any", "last", "every"]
 
 

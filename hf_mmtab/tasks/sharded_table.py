@@ -330,7 +330,7 @@ class _Job:
         if saved.is_dir():
             return TabBertProcessor.from_pretrained(saved)
         if not processor.is_fitted:
-            step = partial(shards.fit, processor=processor, division=division)
+            step = partial(shards.fit, processor=processor.bare(), division=division)
             processor.finish(engine.merged(step, numbers))
         draft = saved.with_name(f"{PROCESSOR_FOLDER}.part")
         processor.save_pretrained(draft)
@@ -354,7 +354,7 @@ class _Job:
             begun.touch()
         places = range(len(numbers))
         left = [i for i in places if shards.encoded(i) is None or not shard_files(self.out, i)[1].is_file()]
-        step = partial(shards.encode, processor=processor, division=division, labels=labels, writer=writer)
+        step = partial(shards.encode, processor=processor.bare(), division=division, labels=labels, writer=writer)
         for _ in engine.map(step, [(place, numbers[place]) for place in left]):
             pass
         return [cast(dict[str, Any], shards.encoded(place)) for place in places]

@@ -38,6 +38,13 @@ def same(one, other):
     return rows.equals(other_rows) and differ == {"engine"}
 
 
+def libraries_of(process):
+    try:
+        return " ".join(one.path for one in process.memory_maps())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return ""
+
+
 def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tmp_path):
     data = arguments(cards(tmp_path, 300_000, 40), task="card_transactions", plan=None)
     prepared(data, tmp_path / "local", shards=2)
@@ -46,6 +53,8 @@ def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tm
     assert made.facts["engine"] == "ray" and len(made.facts["shards"]) == 5
     assert same(tmp_path / "ray", tmp_path / "local")
     expect_rows_of_one_machine(data, tmp_path / "ray", tmp_path / "whole")
+    loaded = [libraries_of(process) for process in psutil.Process().children(recursive=True)]
+    assert any("polars" in one for one in loaded) and not any("libtorch" in one for one in loaded)
 
 
 @pytest.mark.parametrize(
