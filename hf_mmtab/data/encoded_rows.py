@@ -242,6 +242,47 @@ class EncodedRows:
         return cls(target)
 
 
+class CountedIds:
+    """How often each id occurs in rows that lie elsewhere: what `field_drift` and `unseen_values` ask of `EncodedRows`.
+
+    Args:
+        counts: for each field, by id.
+    """
+
+    def __init__(self, counts: list[np.ndarray]) -> None:
+        self.counts = counts
+
+    @classmethod
+    def of(cls, rows: EncodedRows, processor: Any) -> "CountedIds":
+        """Count the ids of rows that a processor encoded."""
+        return cls([rows.count_ids(number, end) for number, (_, end) in enumerate(processor.field_ranges)])
+
+    def save(self, file: Path) -> None:
+        """Write the counts, for `added`."""
+        np.savez(file, *self.counts)
+
+    @classmethod
+    def added(cls, files: Iterable[Path]) -> "CountedIds":
+        """Return the sum of the counts in files, which are read one after another."""
+        total: list[np.ndarray] = []
+        for file in files:
+            with np.load(file) as saved:
+                counts = [saved[name] for name in saved.files]
+            total = [one + more for one, more in zip(total, counts, strict=True)] if total else counts
+        return cls(total)
+
+    def __len__(self) -> int:
+        return int(self.counts[0].sum())
+
+    def count_ids(self, field: int, size: int, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return how often each id below `size` occurs in a field, `(size,)` int64; of all rows."""
+        return self.counts[field][:size]
+
+    def share_of(self, field: int, id_: int, rows: Any = slice(None)) -> float:
+        """Return the share of an id among all rows of a field."""
+        return float(self.counts[field][id_] / max(1, len(self)))
+
+
 def refuse_foreign_files(folder: Path) -> None:
     """Raise a ValueError if a folder that is to be replaced holds anything but encoded rows."""
     foreign = sorted(path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name)) if folder.is_dir() else []

@@ -100,13 +100,30 @@ class RayEngine:
     def map(self, step: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         """Yield `step(item)` of every item, in their order; results are small."""
 
-        def run(task: pa.Table) -> pa.Table:
-            (number,) = task["number"].to_pylist()
-            return pa.table({"number": [number], "result": pa.array([pickle.dumps(step(items[number]))], pa.binary())})
+        yield from self._run(items, lambda task: _result(task, step, items), **WITHOUT_MODELS)
 
+    def map_with(self, make: Callable[[], Callable[[Any], Any]], items: Sequence[Any]) -> Iterator[Any]:
+        """Yield `step(item)` of every item, in their order, where each worker makes its `step` once; results are small.
+
+        A worker has one GPU of a cluster that has some, else one CPU. Who replaces a lost one does its item again.
+        """
+        gpus = int(self.ray.cluster_resources().get("GPU", 0))
+
+        class Worker:
+            def __init__(self) -> None:
+                self.step = make()
+
+            def __call__(self, task: pa.Table) -> pa.Table:
+                return _result(task, self.step, items)
+
+        count = min(gpus or self.workers, len(items))
+        yield from self._run(items, Worker, concurrency=count, **({"num_gpus": 1} if gpus else {}))
+
+    def _run(self, items: Sequence[Any], work: Any, **options: Any) -> Iterator[Any]:
+        """Yield what `work`, a function or a class of workers, makes of every item, in their order."""
         tasks = self.ray.data.from_items([{"number": i} for i in range(len(items))], override_num_blocks=len(items))
         with _plain_errors():
-            ran = tasks.map_batches(run, batch_size=1, batch_format="pyarrow", **WITHOUT_MODELS)
+            ran = tasks.map_batches(work, batch_size=1, batch_format="pyarrow", **options)
             done = sorted(ran.iter_rows(), key=_number)
         for row in done:
             yield pickle.loads(row["result"])
@@ -127,6 +144,11 @@ class RayEngine:
         """Stop the cluster that was started here."""
         if self._started:
             self.ray.shutdown()
+
+
+def _result(task: pa.Table, step: Callable[[Any], Any], items: Sequence[Any]) -> pa.Table:
+    (number,) = task["number"].to_pylist()
+    return pa.table({"number": [number], "result": pa.array([pickle.dumps(step(items[number]))], pa.binary())})
 
 
 def _number(row: dict[str, Any]) -> int:
