@@ -1,5 +1,6 @@
 """Encoded rows on disk: one array per field, memory-mapped, each entity's rows together and in order."""
 
+import copy
 import json
 import os
 import re
@@ -107,6 +108,13 @@ class EncodedRows:
     def entity_of(self, places: np.ndarray) -> np.ndarray:
         """Return the numbers of the histories that rows belong to, by `entity_starts`; shape of `places`, int64."""
         return np.searchsorted(self.entity_starts, places, side="right") - 1
+
+    def relabelled(self, labels: np.ndarray) -> Any:
+        """Return the same rows with other labels, of the shape of `labels`."""
+        found = copy.copy(self)
+        found.__dict__.pop("label_sums", None)
+        found.labels = labels
+        return found
 
     @property
     def num_entities(self) -> int:

@@ -98,6 +98,8 @@ class TableShards:
         label: columns of the labels that the table has.
         count: of shards.
         entities: keep only rows whose first entity column is one of these; empty: all.
+        with_values: keep the values of fields beside their ids. Rows then lie together by the first entity column
+            alone, since statistics look at all histories of it (all cards of a user).
     """
 
     folder: Path
@@ -106,6 +108,7 @@ class TableShards:
     label: tuple[str, ...]
     count: int
     entities: tuple[str, ...] = ()
+    with_values: bool = False
 
     def scatter(self, number: int, piece: Piece, policy: Any, most: int | None = None) -> Iterator[pa.Table]:
         """Yield the typed rows of a piece, with the shard that each belongs to as `#shard`.
@@ -153,6 +156,7 @@ class TableShards:
         keys = [pl.Series(name, pl.from_arrow(rows[name])) for name in plan.entity]
         for key in keys:
             refuse_missing_entity(key, read)
+        keys = keys[:1] if self.with_values else keys
         return kept.append_column(SHARD, pa.array(shard_of(keys, rows.num_rows, self.count)))
 
     def settle(self, number: int, rows: pa.Table, kept: bool = False) -> ShardFacts:
@@ -244,7 +248,8 @@ class TableShards:
         facts = self.facts(number)
         ids = pa.concat_tables(processor.encode_batches(_batches(rows.select(self.plan.columns)))).combine_chunks()
         codes = labels.codes(rows) if labels is not None else None
-        told = writer.write(place, ids, times, split, facts.starts, facts.names, codes, numbers)
+        values = rows.select(self.plan.value_columns).combine_chunks() if self.with_values else None
+        told = writer.write(place, ids, times, split, facts.starts, facts.names, codes, numbers, values)
         told["repeated"] = self._repeated(rows, times, facts.starts, ids) if self.plan.time is not None else 0
         self._write(f"encoded-{place:06}", told)
         return told

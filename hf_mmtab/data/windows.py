@@ -53,6 +53,10 @@ class WindowDataset(torch.utils.data.Dataset):
         """Yield the windows piece by piece, as `rows.parts()` has the rows."""
         yield self
 
+    def with_rows(self, rows: Any) -> "WindowDataset":
+        """Return the same windows of rows that have other labels, see `EncodedRows.relabelled`."""
+        return WindowDataset(rows, self.index, self.label, self.skip, self.beside)
+
     def at(self, numbers: np.ndarray) -> WindowIndex:
         """Return where some of the windows lie."""
         return self.index[numbers]

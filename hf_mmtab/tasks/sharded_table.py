@@ -86,7 +86,7 @@ def prepare_shards(
     refuse_file(out, "rows")
     try:
         with lock_folder(scratch, True, "rows"):
-            job = _Job.begin(task, data, out, scratch, pretrained, needs_label)
+            job = _Job.begin(task, data, out, scratch, pretrained, needs_label, options.keep_values)
             done = is_sharded(out) and read_json(out / FACTS_FILE, f"Delete {str(out)!r}.").get("key") == job.key
             if not done:
                 _refuse_other_rows(out, options.overwrite)
@@ -105,6 +105,7 @@ def prepare_table(
     engine: Literal["local", "ray"] = "local",
     ray_address: str | None = None,
     shards: int | None = None,
+    keep_values: bool = False,
     overwrite: bool = False,
     pretrained: str | None = None,
     task: str = "table",
@@ -120,6 +121,7 @@ def prepare_table(
         engine: "local", or "ray" (extra `ray`).
         ray_address: of a cluster to join; None: RAY_ADDRESS, else Ray is started on this machine.
         shards: files to cut the rows into; None: one for 128 MiB of the table.
+        keep_values: keep the values of fields beside their ids, for statistics of the past.
         overwrite: replace rows of another table, plan or split.
         pretrained: checkpoint whose processor encodes the rows.
         task: table, card_transactions or prsa.
@@ -137,7 +139,9 @@ def prepare_table(
     ```
     """
     arguments = TableDataArguments(task=task, data=str(data), **keys)
-    options = PrepareArguments(engine=engine, ray_address=ray_address, shards=shards, overwrite=overwrite)
+    options = PrepareArguments(
+        engine=engine, ray_address=ray_address, shards=shards, keep_values=keep_values, overwrite=overwrite
+    )
     return prepare_shards(get_task(task, TableTask), arguments, out, options, pretrained)
 
 
@@ -161,6 +165,7 @@ class _Job:
     label: list[str]
     split: Split
     key: str
+    keep_values: bool
 
     @classmethod
     def begin(
@@ -171,6 +176,7 @@ class _Job:
         scratch: Path,
         pretrained: str | None,
         needs_label: bool,
+        keep_values: bool,
     ) -> "_Job":
         theirs = None if pretrained is None else unplanned(open_processor(pretrained), data, needs_label)
         table = task.builder_of(data, scratch, pretrained)
@@ -191,7 +197,8 @@ class _Job:
             else [table._get_dataset_fingerprint(datasets.Split.TRAIN)]
         )
         key = [*rows, data.entities, plan.to_dict(), label, split.kind, split.shares, split.seed, known]
-        return cls(data, out, scratch, table, processor, label, split, digest_of(key))
+        key += ["values"] * keep_values
+        return cls(data, out, scratch, table, processor, label, split, digest_of(key), keep_values)
 
     def run(self, options: PrepareArguments) -> None:
         engine = _engine(options, self.scratch)
@@ -219,7 +226,8 @@ class _Job:
         entities = tuple(self.data.entities)
         if entities and not plan.entity:
             raise ValueError("Expected entity_columns beside `entities`, found none. Name the column.")
-        return TableShards(self.scratch, self.table, plan, tuple(self.label), count, entities), pieces
+        label = tuple(self.label)
+        return TableShards(self.scratch, self.table, plan, label, count, entities, self.keep_values), pieces
 
     def _scatter(self, engine: Any, shards: TableShards, pieces: list[Any]) -> list[int]:
         """Bring each row into its shard; return the shards that hold rows."""

@@ -3,18 +3,24 @@
 With workers of Ray: tests/tasks/test_ray_engine.py.
 """
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from prepared_tables import PLAN, arguments, events
-from untrained_heads import expect_same_scores, untrained_head
+from untrained_heads import EVERY, expect_same_scores, untrained_head
 
+from hf_mmtab.arguments import TabBertHeadArguments
 from hf_mmtab.commands import embed, predict
 from hf_mmtab.data.local_engine import LocalEngine
 from hf_mmtab.data.records import BadRecordError
-from hf_mmtab.models.tabbert import TabBertConfig, TabBertForMaskedLM
+from hf_mmtab.data.splits import windows
+from hf_mmtab.models.tabbert import TabBertBoostedForSequenceClassification, TabBertConfig, TabBertForMaskedLM
+from hf_mmtab.models.tabbert.modeling_tabbert_boosted import STATISTICS
+from hf_mmtab.statistics.features import OF_ONE_HISTORY
 from hf_mmtab.tasks import TableTask, get_task
+from hf_mmtab.tasks.table_heads import beside_ids, fit_statistics
 
 
 class OneWorker(LocalEngine):
@@ -82,6 +88,36 @@ def test_embeddings_of_shards_are_those_of_the_table(tmp_path, table):
     found, expected = both(embed, str(tmp_path / "encoder"), table, tmp_path, "--float16")
 
     expect_same_scores(found, expected, "embedding")
+
+
+def boosted(folder, data, statistics):
+    """Save boosted trees on statistics of a table."""
+    lightgbm = pytest.importorskip("lightgbm")
+    table = get_task("table", TableTask).prepare(data, folder / "run")
+    train = windows(table.rows, "train", 6, 1, "last")
+    fit_statistics(TabBertHeadArguments(architecture="boosted", statistics=statistics), table, train)
+    values, fitted = beside_ids(table, True, False)["statistics"], table.processor.statistics
+    known = table.rows.labels >= 0
+    rows = lightgbm.Dataset(np.array(values[known]), table.rows.labels[known])
+    trees = lightgbm.train({"objective": "binary", "verbosity": -1, "num_threads": 1}, rows, 20)
+    settings = {"statistics": fitted["names"], "statistics_codes": fitted["categorical"], **EVERY, **LAST, "seq_len": 6}
+    model = TabBertBoostedForSequenceClassification(TabBertConfig(**table.processor.config_kwargs(), **settings))
+    model.set_trees(STATISTICS, [trees])
+    for saved in (model, table.processor):
+        saved.save_pretrained(folder / "model")
+    return str(folder / "model")
+
+
+@pytest.mark.parametrize("entity", ["who", ["who", "shop"]])
+def test_statistics_of_each_history_are_read_and_those_of_all_refused(tmp_path, table, entity):
+    fields = {"price": {"kind": "money"}, "gap": {"kind": "time_gap"}}
+    data = arguments(table, plan={**PLAN, "entity": entity, "fields": fields})
+    found, expected = both(predict, boosted(tmp_path, data, list(OF_ONE_HISTORY)), table, tmp_path)
+
+    expect_same_scores(found, expected)
+    model = boosted(tmp_path / "all", arguments(table), ["auto"])
+    with pytest.raises(ValueError, match=r"found one that reads statistics of all histories \(lately, usual\) in"):
+        predict.main([model, "absent.csv", str(tmp_path / "more"), "--engine", "ray"])
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])

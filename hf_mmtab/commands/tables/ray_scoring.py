@@ -22,7 +22,7 @@ from ...data.image_text_loading import warn_about
 from ...data.library_errors import no_rows
 from ...data.preparing import prepare_rows, require_columns
 from ...data.table_shards import TableShards, count_shards
-from ...statistics.features import OF_ALL_HISTORIES
+from ...statistics.features import OF_ALL_HISTORIES, OF_ONE_HISTORY
 from ...tasks import TableTask, get_task
 from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
@@ -80,7 +80,7 @@ def score_on_ray(
             folder.mkdir()
         engine = RayEngine(scratch, options.ray_address)
         try:
-            shards, numbers, offsets, skipped = _scattered(engine, options, processor.plan, scratch)
+            shards, numbers, offsets, skipped = _scattered(engine, options, processor, scratch)
             worker = partial(_ShardScorer, make, options, shards, offsets, parts)
             told: Counter[str] = Counter()
             for one in engine.map_with(worker, list(enumerate(numbers))):
@@ -104,12 +104,12 @@ def _refuse_all_histories(statistics: dict[str, Any] | None, checkpoint: str) ->
         raise ValueError(
             f"Expected a model that reads each history by itself for --engine ray, found one that reads statistics of "
             f"all histories ({', '.join(others)}) in {checkpoint!r}. Score with --engine local, or fine-tune with "
-            "`--statistics '[category, row, rhythm, values, numbers]'`."
+            f"`--statistics '[{', '.join(OF_ONE_HISTORY)}]'`."
         )
 
 
 def _scattered(
-    engine: Any, options: argparse.Namespace, plan: Any, scratch: Path
+    engine: Any, options: argparse.Namespace, processor: Any, scratch: Path
 ) -> tuple[TableShards, list[int], np.ndarray, int]:
     """Bring the rows of the input into shards; return these, their numbers, rows before each piece, and bad rows.
 
@@ -117,12 +117,13 @@ def _scattered(
         BadRecordError: at a broken row, unless they are to be skipped.
         ValueError: if the table has no row, or lacks a column.
     """
-    recipe = recipe_of(options.checkpoint)
+    recipe, plan = recipe_of(options.checkpoint), processor.plan
     reader = get_task(options.task or recipe.get("task", TableTask.default), TableTask)
     arguments = data_arguments(recipe, reader, options.input, options.on_bad_record)
     table = reader.builder_of(arguments, scratch, options.checkpoint)
     require_columns(list(table.info.features or ()), plan.columns)
-    shards = TableShards(scratch, table, plan, (), count_shards(table, plan, engine.workers))
+    count, with_values = count_shards(table, plan, engine.workers), processor.statistics is not None
+    shards = TableShards(scratch, table, plan, (), count, with_values=with_values)
     pieces = table.pieces(engine.piece_rows)
     numbers = engine.scatter(shards, pieces, options.on_bad_record, None)
     read = shards.pieces_read(len(pieces))
