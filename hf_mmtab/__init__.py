@@ -2,12 +2,15 @@
 
 Importing the package makes the Auto classes and `transformers.pipeline` know both. Two imports put that off until
 something else of the package is asked for: the command line's, which answers `--help` without torch and transformers,
-and `import hf_mmtab.serving`, which works where neither is installed.
+and `import hf_mmtab.serving`, which works where neither is installed. Workers of `prepare` on Ray do without them too.
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
+
+from .light import LIGHT, leave_models_out
 
 __version__ = "0.1.0"
 
@@ -32,7 +35,9 @@ def _is_for_serving() -> bool:
     return False
 
 
-if not _is_command_line() and not _is_for_serving():
+if os.environ.get(LIGHT):
+    leave_models_out()
+elif not _is_command_line() and not _is_for_serving():
     from .api import *  # noqa: F403
 
 

@@ -18,8 +18,13 @@ def ranges_of(processor) -> dict[str, list[int]]:
     return {name: [min(start, unknown), end] for name, (start, end), unknown in bounds}
 
 
-def in_shards(rows: EncodedRows, processor, folder: Path, cuts: list[int]) -> ShardedRows:
-    """Write the histories before the first cut as one shard, those up to the next as another, and so on."""
+def in_shards(
+    rows: EncodedRows, processor, folder: Path, cuts: list[int], values: pa.Table | None = None
+) -> ShardedRows:
+    """Write the histories before the first cut as one shard, those up to the next as another, and so on.
+
+    `values`: of the rows, in the order of the table, to be kept beside their ids.
+    """
     targets = None if rows.labels is None else (rows.labels.shape[1] if rows.labels.ndim > 1 else 0)
     writer = ShardWriter(folder, ranges_of(processor), targets, rows.row_numbers is not None)
     writer.begin()
@@ -39,8 +44,14 @@ def in_shards(rows: EncodedRows, processor, folder: Path, cuts: list[int]) -> Sh
                 rows.entity_names[first:last] if rows.entity_names.width else pl.DataFrame(),
                 None if rows.labels is None else np.array(rows.labels[mine]),
                 None if rows.row_numbers is None else np.array(rows.row_numbers[mine]),
+                None if values is None else _values_of(rows, values, mine),
             )
         )
     kept = ("fingerprint", "processor_fingerprint", "key", "order", "split", "label_names")
     writer.finish(shards, {name: rows.facts[name] for name in kept}, processor)
     return ShardedRows(folder)
+
+
+def _values_of(rows: EncodedRows, values: pa.Table, mine: slice) -> pa.Table:
+    numbers = np.arange(mine.start, mine.stop) if rows.row_numbers is None else np.array(rows.row_numbers[mine])
+    return values.take(pa.array(numbers)).combine_chunks()

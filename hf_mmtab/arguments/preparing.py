@@ -25,4 +25,9 @@ class PrepareArguments:
         least=1,
         most=65_535,
     )
+    keep_values: bool = key(
+        False,
+        "Keep the values of fields beside their ids, for statistics of the past (architecture boosted, fusion or auto, "
+        "row_inputs: statistics). All histories with one value of the first entity column then lie in one file.",
+    )
     overwrite: bool = key(False, "Start anew in a folder that holds rows of another table, plan or split.")

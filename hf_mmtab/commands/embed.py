@@ -6,6 +6,7 @@ statistics of the past that a model (architecture boosted or fusion) reads of ea
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,19 @@ import torch
 from transformers import AutoConfig
 
 from ..data.window_index import DEFAULT_SEQ_LEN
+from ..data.windows import WindowDataset
+from ..evaluation.scored_rows import JudgedRows
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..tasks.table_heads import HEADS, WITHOUT_ENCODER, beside_ids
 from .console import say, start_logging
 from .damaged_files import damage_named
-from .outputs import check_output_file, draft_of
+from .outputs import check_new_folder, check_output_file, draft_of
 from .runs.own_names import TABLE_FOLDER
-from .scoring_flags import in_bf16, scoring_parser
-from .tables.blocks import encode_table, scoring_into
+from .scoring_flags import add_engine, in_bf16, is_folder, scoring_parser
+from .tables.blocks import EncodedTable, encode_table, scored_table
 from .tables.orderings import ordered_surprise
+from .tables.ray_scoring import score_on_ray
 from .tables.window_blocks import BLOCK_ROWS, WindowCut, current_device, run_windows
 from .tables.writer import table_writer
 
@@ -47,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = scoring_parser("embed", __doc__, 256)
     parser.add_argument("input", help="CSV, TSV, Parquet or Arrow file, or a folder of them")
     parser.add_argument("out", help="Parquet file to write")
+    add_engine(parser)
     parser.add_argument(
         "--what", choices=["states", "statistics"], default="states", help="of each row; default: states"
     )
@@ -56,6 +61,60 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class RowEmbedder:
+    """An encoder, and what it makes of rows or windows; see `Scorer`.
+
+    Args:
+        options: of the command line.
+
+    Raises:
+        ValueError: if the checkpoint has no encoder.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        classes = AutoConfig.from_pretrained(options.checkpoint).architectures or []
+        if {HEADS[name].__name__ for name in WITHOUT_ENCODER} & set(classes):
+            raise ValueError(
+                f"Expected a TabBERT with an encoder in {options.checkpoint!r}, found {classes[0]}, which has none. "
+                "Name a pretrained encoder, or a head on one."
+            )
+        build: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder
+        model = build(options.checkpoint, row_inputs="states")
+        config = model.config
+        seq_len = options.seq_len or config.seq_len or recipe_of(options.checkpoint).get("seq_len")
+        seq_len = seq_len or DEFAULT_SEQ_LEN
+        # An encoder that sees nothing later embeds all rows of a window at once.
+        self.cut = WindowCut(seq_len, options.level, every=config.next_row, max_gap=config.max_gap)
+        self.device = current_device()
+        self.model = model.to(self.device).eval()
+        self.bf16 = in_bf16(options, model, self.device)
+        self.width, self.dtype = config.row_width, np.float16 if options.float16 else np.float32
+        self.options, self.told = options, Counter[str]()
+
+    def _states(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return self.model.row_vectors(self.model.get_row_states(**inputs))  # (batch, rows, width)
+
+    def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
+        """Return keys and embeddings of the judged rows of some windows."""
+        of_windows = self.options.level == "window"
+        found = np.empty((len(judged.row), self.width), dtype=self.dtype)
+        done, size = 0, self.options.batch_size
+        for rows, mask in run_windows(self._states, windows, table.processor, size, self.device, self.bf16):
+            mine = (judged.window >= done) & (judged.window < done + len(rows))
+            if of_windows:
+                weights = mask[:, :, None].float()
+                found[mine] = ((rows * weights).sum(dim=1) / weights.sum(dim=1)).numpy()
+            else:
+                found[mine] = rows.numpy()[judged.window[mine] - done, judged.place[mine]]
+            done += len(rows)
+        columns = table.keys(judged.row)
+        if of_windows:
+            columns["rows"] = pa.array(windows.index.length)
+        flat = pa.array(found.reshape(-1))
+        self.told["embeddings"] += len(found)
+        return columns | {"embedding": pa.FixedSizeListArray.from_arrays(flat, self.width)}
+
+
 def embed(options: argparse.Namespace) -> tuple[int, int, int]:
     """Write the embeddings; return how many, their width, and how many rows of the input were left out.
 
@@ -63,47 +122,13 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
         ValueError: if the output is no Parquet file, or the checkpoint has no encoder.
     """
     _output(options)
-    classes = AutoConfig.from_pretrained(options.checkpoint).architectures or []
-    if {HEADS[name].__name__ for name in WITHOUT_ENCODER} & set(classes):
-        raise ValueError(
-            f"Expected a TabBERT with an encoder in {options.checkpoint!r}, found {classes[0]}, which has none. "
-            "Name a pretrained encoder, or a head on one."
-        )
-    build: Any = TabBertPooledForSequenceClassification.from_pretrained_encoder
-    model = build(options.checkpoint, row_inputs="states")
-    config = model.config
-    seq_len = options.seq_len or config.seq_len or recipe_of(options.checkpoint).get("seq_len")
-    seq_len = seq_len or DEFAULT_SEQ_LEN
-    # An encoder that sees nothing later embeds all rows of a window at once.
-    cut = WindowCut(seq_len, options.level, every=config.next_row, max_gap=config.max_gap)
-    device = current_device()
-    model = model.to(device).eval()
-    bf16 = in_bf16(options, model, device)
-    count = 0
-    width, dtype = config.row_width, np.float16 if options.float16 else np.float32
-
-    def states(**inputs: torch.Tensor) -> torch.Tensor:
-        return model.row_vectors(model.get_row_states(**inputs))  # (batch, rows, width)
-
-    with scoring_into(options, model, cut) as (table, blocks, write):
-        for windows, judged in blocks:
-            found = np.empty((len(judged.row), width), dtype=dtype)
-            done = 0
-            for rows, mask in run_windows(states, windows, table.processor, options.batch_size, device, bf16):
-                mine = (judged.window >= done) & (judged.window < done + len(rows))
-                if options.level == "window":
-                    weights = mask[:, :, None].float()
-                    found[mine] = ((rows * weights).sum(dim=1) / weights.sum(dim=1)).numpy()
-                else:
-                    found[mine] = rows.numpy()[judged.window[mine] - done, judged.place[mine]]
-                done += len(rows)
-            columns = table.keys(judged.row)
-            if options.level == "window":
-                columns["rows"] = pa.array(windows.index.length)
-            flat = pa.array(found.reshape(-1))
-            write(columns | {"embedding": pa.FixedSizeListArray.from_arrays(flat, width)})
-            count += len(found)
-    return count, width, len(table.skipped)
+    embedder = RowEmbedder(options)
+    if options.engine == "ray":
+        found = score_on_ray(options, RowEmbedder)
+        return found.told["embeddings"], embedder.width, found.skipped
+    with scored_table(options, embedder) as table:
+        skipped = len(table.skipped)
+    return embedder.told["embeddings"], embedder.width, skipped
 
 
 def write_statistics(options: argparse.Namespace) -> tuple[int, int, int]:
@@ -113,6 +138,8 @@ def write_statistics(options: argparse.Namespace) -> tuple[int, int, int]:
         ValueError: if the output is no Parquet file, or the checkpoint has no statistics.
     """
     out = _output(options)
+    if options.engine == "ray":
+        raise ValueError("Expected --what states beside --engine ray, found statistics. Take --engine local.")
     with draft_of(out) as draft, table_writer(draft / out.name, out.suffix) as write:
         scratch = draft / TABLE_FOLDER
         scratch.mkdir()
@@ -128,8 +155,11 @@ def write_statistics(options: argparse.Namespace) -> tuple[int, int, int]:
 
 
 def _output(options: argparse.Namespace) -> Path:
-    out = Path(options.out)
+    out, inputs = Path(options.out), [options.input, options.checkpoint]
+    if is_folder(options):
+        check_new_folder(out, inputs)
+        return out
     if out.suffix != ".parquet":
         raise ValueError(f"Expected the output to end in .parquet, found {out.name!r}.")
-    check_output_file(out, [options.input, options.checkpoint])
+    check_output_file(out, inputs)
     return out

@@ -88,6 +88,18 @@ def check_output_file(
         )
 
 
+def check_new_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuse a folder for parts that holds something; see also `check_output`."""
+    check_output(out, inputs)
+    folder = Path(out)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        found = "a file" if folder.is_file() else "one that holds files"
+        raise ValueError(
+            f"Expected a new folder for Parquet files, found {found} at {str(out)!r}. Choose another one, or one file "
+            "(NAME.parquet)."
+        )
+
+
 def _has_predictions(names: list[str], labels: Collection[str]) -> bool:
     """Whether columns are those of predictions: a decision with the score of every label, or every target's value."""
     classes = "prediction" in names and all(f"probability_{label}" in names for label in labels)
@@ -157,7 +169,7 @@ def begin_evaluation(folder: Path) -> None:
 
 @contextmanager
 def draft_of(out: Path) -> Iterator[Path]:
-    """Yield a folder beside an output, see `draft_folder`; a file `NAME` in it replaces the output in the end.
+    """Yield a folder beside an output, see `draft_folder`; a file or folder `NAME` in it is the output in the end.
 
     Where the output is a link, the file that it names is replaced.
 
@@ -168,9 +180,10 @@ def draft_of(out: Path) -> Iterator[Path]:
     with draft_folder(real) as folder:
         yield folder
         draft = folder / out.name
-        if draft.exists():
+        if draft.is_file():
             with open(draft, "rb+") as file:
                 os.fsync(file.fileno())
+        if draft.exists():
             os.replace(draft, real)
 
 

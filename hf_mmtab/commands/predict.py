@@ -28,8 +28,8 @@ from ..tasks.checkpoints import is_table_checkpoint, saved_config
 from .console import say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
-from .outputs import check_output_file, check_state, draft_of
-from .scoring_flags import in_bf16, scoring_parser
+from .outputs import check_new_folder, check_output_file, check_state, draft_of
+from .scoring_flags import add_engine, in_bf16, is_folder, scoring_parser
 from .tables.predicting import predict_table
 from .tables.window_blocks import current_device
 from .tables.writer import check_suffix, table_writer
@@ -41,21 +41,32 @@ def main(arguments: Sequence[str]) -> None:
     """Predict as the command line says."""
     start_logging()
     options = _parser().parse_args(arguments)
+    inputs = [options.input, options.checkpoint]
+    if is_folder(options):
+        check_new_folder(options.out, inputs)
+    else:
+        _check_file(options, inputs)
+    if options.state is not None:
+        check_state(options.state, options.out, inputs)
+    if options.explain:
+        import_captum()
+    with damage_named(options.checkpoint):
+        judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
+        if options.engine == "ray" and (judge is predict or options.state is not None):
+            found = "a model of pictures and texts" if judge is predict else "--state"
+            raise ValueError(f"Expected a whole table beside --engine ray, found {found}. Take --engine local.")
+        count, skipped = judge(options)
+    left_out = f", {skipped} bad records left out (listed above)" if skipped else ""
+    say(f"{count} predictions in {options.out}{left_out}")
+
+
+def _check_file(options: argparse.Namespace, inputs: Sequence[str]) -> None:
     check_suffix(Path(options.out))
     labels = []
     if Path(options.out).is_file():  # which only predictions of this model may be
         with damage_named(options.checkpoint):
             labels = label_names(saved_config(options.checkpoint))
-    check_output_file(options.out, [options.input, options.checkpoint], labels)
-    if options.state is not None:
-        check_state(options.state, options.out, [options.input, options.checkpoint])
-    if options.explain:
-        import_captum()
-    with damage_named(options.checkpoint):
-        judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
-        count, skipped = judge(options)
-    left_out = f", {skipped} bad records left out (listed above)" if skipped else ""
-    say(f"{count} predictions in {options.out}{left_out}")
+    check_output_file(options.out, inputs, labels)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "Labels are not needed",
     )
     parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")
+    add_engine(parser)
     parser.add_argument(
         "--spreadsheet_safe",
         action="store_true",

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -43,6 +44,20 @@ def scoring_parser(
         empty = "keep records without a text"
         parser.add_argument("--allow_empty_text", action="store_true", help=empty)
     return parser
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add what says where a table is scored."""
+    engines = "tables: local: this process. ray: a Ray cluster, a model in each worker (extra ray); OUT without an "
+    engines += "ending is then a folder of Parquet files. default: local"
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help=engines)
+    address = "of a Ray cluster to join; default: RAY_ADDRESS, else one is started on this machine"
+    parser.add_argument("--ray_address", help=address)
+
+
+def is_folder(options: argparse.Namespace) -> bool:
+    """Whether the output is a folder of Parquet files."""
+    return options.engine == "ray" and not Path(options.out).suffix
 
 
 def in_bf16(options: argparse.Namespace, model: nn.Module, device: torch.device) -> bool:

@@ -1,5 +1,6 @@
 """Encoded rows on disk: one array per field, memory-mapped, each entity's rows together and in order."""
 
+import copy
 import json
 import os
 import re
@@ -20,6 +21,7 @@ ROWS_AT_ONCE = 1_000_000  # that are counted
 TAKEN_AT_ONCE = 262_144
 _OWN = re.compile(r"field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|entities\.arrow|rows\.json")
 SPLITS = ("train", "validation", "test")
+IGNORED = -100  # class of a row whose label is not known
 
 
 class EncodedRows:
@@ -106,6 +108,13 @@ class EncodedRows:
     def entity_of(self, places: np.ndarray) -> np.ndarray:
         """Return the numbers of the histories that rows belong to, by `entity_starts`; shape of `places`, int64."""
         return np.searchsorted(self.entity_starts, places, side="right") - 1
+
+    def relabelled(self, labels: np.ndarray) -> Any:
+        """Return the same rows with other labels, of the shape of `labels`."""
+        found = copy.copy(self)
+        found.__dict__.pop("label_sums", None)
+        found.labels = labels
+        return found
 
     @property
     def num_entities(self) -> int:
@@ -239,6 +248,47 @@ class EncodedRows:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return cls(target)
+
+
+class CountedIds:
+    """How often each id occurs in rows that lie elsewhere: what `field_drift` and `unseen_values` ask of `EncodedRows`.
+
+    Args:
+        counts: for each field, by id.
+    """
+
+    def __init__(self, counts: list[np.ndarray]) -> None:
+        self.counts = counts
+
+    @classmethod
+    def of(cls, rows: EncodedRows, processor: Any) -> "CountedIds":
+        """Count the ids of rows that a processor encoded."""
+        return cls([rows.count_ids(number, end) for number, (_, end) in enumerate(processor.field_ranges)])
+
+    def save(self, file: Path) -> None:
+        """Write the counts, for `added`."""
+        np.savez(file, *self.counts)
+
+    @classmethod
+    def added(cls, files: Iterable[Path]) -> "CountedIds":
+        """Return the sum of the counts in files, which are read one after another."""
+        total: list[np.ndarray] = []
+        for file in files:
+            with np.load(file) as saved:
+                counts = [saved[name] for name in saved.files]
+            total = [one + more for one, more in zip(total, counts, strict=True)] if total else counts
+        return cls(total)
+
+    def __len__(self) -> int:
+        return int(self.counts[0].sum())
+
+    def count_ids(self, field: int, size: int, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return how often each id below `size` occurs in a field, `(size,)` int64; of all rows."""
+        return self.counts[field][:size]
+
+    def share_of(self, field: int, id_: int, rows: Any = slice(None)) -> float:
+        """Return the share of an id among all rows of a field."""
+        return float(self.counts[field][id_] / max(1, len(self)))
 
 
 def refuse_foreign_files(folder: Path) -> None:

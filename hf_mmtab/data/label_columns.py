@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .windows import IGNORED
+from .encoded_rows import IGNORED
 
 MOST_CLASSES = 1000
 

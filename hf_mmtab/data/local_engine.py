@@ -23,7 +23,7 @@ class LocalEngine:
         for number, piece in enumerate(pieces):
             for rows in shards.scatter(number, piece, policy, most):
                 scatter.add(rows)
-            most = None if most is None else most - shards.piece_facts(number).read
+            most = None if most is None else most - shards.pieces_read(number + 1)[-1].read
             if most == 0:
                 break
         scatter.flush()

@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..light import LIGHT
 from .table_shards import SHARD, TableShards
 
 PIECE_ROWS = 1_000_000  # of a Parquet file that one task reads
 FAN_IN = 4  # parts that one task merges
 PARTS_PER_WORKER = 4
+WITHOUT_MODELS: dict[str, Any] = {"runtime_env": {"env_vars": {LIGHT: "1"}}}  # .9 GiB and 5 s of CPU less a worker
 TOKEN = "seen-by-all"  # file by which workers tell that they see the folder
 
 
@@ -89,21 +91,40 @@ class RayEngine:
         tasks = self.ray.data.from_items(
             [{"number": number} for number in range(len(pieces))], override_num_blocks=len(pieces)
         )
-        rows = tasks.map_batches(read, batch_size=1, batch_format="pyarrow")
-        settled = rows.groupby(SHARD, num_partitions=shards.count).map_groups(settle, batch_format="pyarrow")
+        rows = tasks.map_batches(read, batch_size=1, batch_format="pyarrow", **WITHOUT_MODELS)
+        groups = rows.groupby(SHARD, num_partitions=shards.count)
+        settled = groups.map_groups(settle, batch_format="pyarrow", **WITHOUT_MODELS)
         with _plain_errors():
             return sorted(row["number"] for row in settled.iter_rows())
 
     def map(self, step: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         """Yield `step(item)` of every item, in their order; results are small."""
 
-        def run(task: pa.Table) -> pa.Table:
-            (number,) = task["number"].to_pylist()
-            return pa.table({"number": [number], "result": pa.array([pickle.dumps(step(items[number]))], pa.binary())})
+        yield from self._run(items, lambda task: _result(task, step, items), **WITHOUT_MODELS)
 
+    def map_with(self, make: Callable[[], Callable[[Any], Any]], items: Sequence[Any]) -> Iterator[Any]:
+        """Yield `step(item)` of every item, in their order, where each worker makes its `step` once; results are small.
+
+        A worker has one GPU of a cluster that has some, else one CPU. Who replaces a lost one does its item again.
+        """
+        gpus = int(self.ray.cluster_resources().get("GPU", 0))
+
+        class Worker:
+            def __init__(self) -> None:
+                self.step = make()
+
+            def __call__(self, task: pa.Table) -> pa.Table:
+                return _result(task, self.step, items)
+
+        count = min(gpus or self.workers, len(items))
+        yield from self._run(items, Worker, concurrency=count, **({"num_gpus": 1} if gpus else {}))
+
+    def _run(self, items: Sequence[Any], work: Any, **options: Any) -> Iterator[Any]:
+        """Yield what `work`, a function or a class of workers, makes of every item, in their order."""
         tasks = self.ray.data.from_items([{"number": i} for i in range(len(items))], override_num_blocks=len(items))
         with _plain_errors():
-            done = sorted(tasks.map_batches(run, batch_size=1, batch_format="pyarrow").iter_rows(), key=_number)
+            ran = tasks.map_batches(work, batch_size=1, batch_format="pyarrow", **options)
+            done = sorted(ran.iter_rows(), key=_number)
         for row in done:
             yield pickle.loads(row["result"])
 
@@ -111,8 +132,8 @@ class RayEngine:
         """Return the merged parts that `step` makes of neighbouring items, merged as a tree on the workers."""
         ray = self.ray
         share = -(-len(items) // min(len(items), PARTS_PER_WORKER * self.workers))
-        made = ray.remote(lambda some: step(some))
-        merge = ray.remote(_merge)
+        made = ray.remote(lambda some: step(some)).options(**WITHOUT_MODELS)
+        merge = ray.remote(_merge).options(**WITHOUT_MODELS)
         parts = [made.remote(items[first : first + share]) for first in range(0, len(items), share)]
         while len(parts) > 1:
             parts = [merge.remote(*parts[first : first + FAN_IN]) for first in range(0, len(parts), FAN_IN)]
@@ -123,6 +144,11 @@ class RayEngine:
         """Stop the cluster that was started here."""
         if self._started:
             self.ray.shutdown()
+
+
+def _result(task: pa.Table, step: Callable[[Any], Any], items: Sequence[Any]) -> pa.Table:
+    (number,) = task["number"].to_pylist()
+    return pa.table({"number": [number], "result": pa.array([pickle.dumps(step(items[number]))], pa.binary())})
 
 
 def _number(row: dict[str, Any]) -> int:

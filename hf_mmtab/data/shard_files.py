@@ -17,7 +17,7 @@ from .encoded_rows import FACTS_FILE, SPLITS, as_codes, id_layout
 
 SHARDS_FOLDER, PROCESSOR_FOLDER, PLAN_FILE = "shards", "processor", "column_plan.yaml"
 TIME, SPLIT, LABEL, ROW, START = "#time", "#split", "#label", "#row", "#start"
-_OWN = re.compile(r"\d{5,}(\.entities)?\.arrow|\.\d{5,}(\.entities)?\.arrow" + re.escape(PARTIAL_SUFFIX))
+_OWN = re.compile(r"\.?\d{5,}(\.entities|\.values)?\.arrow(" + re.escape(PARTIAL_SUFFIX) + ")?")
 _OWN_TOP = {FACTS_FILE, SHARDS_FOLDER, PROCESSOR_FOLDER, PLAN_FILE}
 
 
@@ -27,8 +27,8 @@ class ShardWriter:
 
     The folder holds `shards/00000.arrow` (one uncompressed record batch: a column of ids per field, then `#time`,
     `#split`, `#label`, `#row`), `shards/00000.entities.arrow` (one row per history: its names and `#start`, its first
-    row in the shard), `processor/`, `column_plan.yaml` and, written last, `rows.json`. Without `rows.json` the folder
-    is unfinished.
+    row in the shard), `shards/00000.values.arrow` (the values of the rows, where they are kept), `processor/`,
+    `column_plan.yaml` and, written last, `rows.json`. Without `rows.json` the folder is unfinished.
 
     Args:
         folder: where to.
@@ -69,6 +69,7 @@ class ShardWriter:
         entity_names: pl.DataFrame,
         labels: np.ndarray | None = None,
         row_numbers: np.ndarray | None = None,
+        values: pa.Table | None = None,
     ) -> dict[str, Any]:
         """Write one shard of whole histories, whose rows lie together and in order; replaces one of the same number.
 
@@ -81,6 +82,7 @@ class ShardWriter:
             entity_names: one row per history; without columns if the table is one history.
             labels: `(rows,)` classes, -100 unknown, or `(rows, targets)`.
             row_numbers: `(rows,)`.
+            values: columns of the rows as they were read.
 
         Returns:
             What `finish` wants to know of the shard.
@@ -102,15 +104,18 @@ class ShardWriter:
         batch = pa.RecordBatch.from_arrays([*columns.values(), *beside.values()], names=names)
         names_of = [column.combine_chunks() for column in entity_names.to_arrow().columns]
         entities = pa.RecordBatch.from_arrays([*names_of, pa.array(starts)], names=[*entity_names.columns, START])
-        rows_file, entities_file = shard_files(self.folder, number)
-        written = {rows_file: batch, entities_file: entities}
+        batches = [batch, entities]
+        if values is not None:
+            chunks = [column.combine_chunks() for column in values.columns]
+            batches.append(pa.RecordBatch.from_arrays(chunks, names=values.column_names))
+        files = shard_files(self.folder, number)
         return {
-            "file": rows_file.name,
+            "file": files[0].name,
             "rows": len(time),
             "entities": len(starts),
             "splits": np.bincount(split, minlength=len(SPLITS)).tolist(),
             "times": [int(time.min()), int(time.max())] if len(time) else None,
-            "bytes": [_write(file, one) for file, one in written.items()],
+            "bytes": [_write(file, one) for file, one in zip(files, batches, strict=False)],
         }
 
     def finish(self, shards: Sequence[dict[str, Any]], facts: dict[str, Any], processor: Any) -> None:
@@ -166,10 +171,10 @@ class ShardWriter:
             )
 
 
-def shard_files(folder: Path, number: int) -> tuple[Path, Path]:
-    """Return the files of a shard: its rows and its histories."""
+def shard_files(folder: Path, number: int) -> tuple[Path, Path, Path]:
+    """Return the files of a shard: its rows, its histories and, where they are kept, the rows' values."""
     shards = folder / SHARDS_FOLDER
-    return shards / f"{number:05}.arrow", shards / f"{number:05}.entities.arrow"
+    return shards / f"{number:05}.arrow", shards / f"{number:05}.entities.arrow", shards / f"{number:05}.values.arrow"
 
 
 def is_sharded(folder: Path) -> bool:

@@ -37,10 +37,11 @@ class ShardedRows(EncodedRows):
         rows = self._read_facts(folder, "`hf-mmtab prepare` encodes the table anew")
         self.starts = np.cumsum([0, *(shard["rows"] for shard in self.facts["shards"])])
         self._opened: OrderedDict[int, Shard] = OrderedDict()
+        self._given: np.ndarray | None = None  # labels in place of those of the files
         if rows != self.starts[-1]:
             self._refuse(self.folder, f"{rows:,} rows", f"shards of {self.starts[-1]:,}")
         for number, shard in enumerate(self.facts["shards"]):
-            for path, wanted in zip(shard_files(self.folder, number), shard["bytes"], strict=True):
+            for path, wanted in zip(shard_files(self.folder, number), shard["bytes"], strict=False):
                 found = path.stat().st_size if path.is_file() else 0
                 if found != wanted:
                     self._refuse(path, f"{wanted:,} bytes", f"{found:,}")
@@ -54,7 +55,13 @@ class ShardedRows(EncodedRows):
         self.row_numbers = self._join(attrgetter("row_numbers"), "int64") if self.facts["reordered"] else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ShardedRows, (self.folder,)  # to another process go no rows, it opens the files itself
+        return _reopened, (self.folder, self._given)  # to another process go no rows, it opens the files itself
+
+    def relabelled(self, labels: np.ndarray) -> "ShardedRows":
+        """Return the same rows with other labels, of the shape of `labels`."""
+        found = super().relabelled(labels)
+        found._given, found._opened = labels, OrderedDict()
+        return found
 
     def _join(self, read: Any, dtype: str, width: int | None = None) -> Any:
         return JoinedArray(self.starts, partial(_of_shard, self, read), dtype, width)
@@ -66,6 +73,11 @@ class ShardedRows(EncodedRows):
         )
 
     @property
+    def has_values(self) -> bool:
+        """Whether the values of the rows were kept beside their ids."""
+        return all(len(shard["bytes"]) == 3 for shard in self.facts["shards"])
+
+    @property
     def num_shards(self) -> int:
         """How many shards there are."""
         return len(self.starts) - 1
@@ -73,7 +85,9 @@ class ShardedRows(EncodedRows):
     def shard(self, number: int) -> "Shard":
         """Return a shard; the last few of them are kept open."""
         if number not in self._opened:
-            self._opened[number] = Shard(self, number)
+            self._opened[number] = shard = Shard(self, number)
+            if self._given is not None:
+                shard.labels = self._given[self.starts[number] : self.starts[number + 1]]
             if len(self._opened) > KEPT:
                 self._opened.popitem(last=False)
         self._opened.move_to_end(number)
@@ -123,7 +137,7 @@ class Shard(EncodedRows):
     def __init__(self, rows: ShardedRows, number: int) -> None:
         for name in ("folder", "facts", "fields", "label_names", "fingerprint", "processor_fingerprint", "_bases"):
             setattr(self, name, getattr(rows, name))
-        path, self._entities_file = shard_files(rows.folder, number)
+        path, entities_file, self._values_file = shard_files(rows.folder, number)
         wanted = [*self.fields, TIME, SPLIT, *[LABEL] * (rows.labels is not None), *[ROW] * self.facts["reordered"]]
         table = _open(rows, path)
         if table.schema.names != wanted or table.num_rows != self.facts["shards"][number]["rows"]:
@@ -132,13 +146,23 @@ class Shard(EncodedRows):
         self.columns, (self.time, self.split) = arrays[:-2], arrays[-2:]
         self.labels = _labels(table.column(len(self.fields) + 2)) if rows.labels is not None else None
         self.row_numbers = table.columns[-1].to_numpy() if self.facts["reordered"] else None
-        self._entities = _open(rows, self._entities_file)
+        self._entities, self._whole = _open(rows, entities_file), rows
         self.entity_starts = self._entities.column(self._entities.num_columns - 1).to_numpy(zero_copy_only=True)
+
+    @cached_property
+    def values(self) -> pa.Table:
+        """Columns of the rows as they were read, memory-mapped; only where `ShardedRows.has_values`."""
+        return pa.Table.from_batches([_open(self._whole, self._values_file)])
 
     @cached_property
     def entity_names(self) -> pl.DataFrame:  # type: ignore[override]
         """One row per history of the shard."""
         return pl.DataFrame(pl.from_arrow(pa.Table.from_batches([self._entities]).drop_columns([START])))
+
+
+def _reopened(folder: Path, labels: np.ndarray | None) -> ShardedRows:
+    rows = ShardedRows(folder)
+    return rows if labels is None else rows.relabelled(labels)
 
 
 def open_rows(folder: str | Path) -> EncodedRows:

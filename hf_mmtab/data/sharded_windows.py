@@ -135,6 +135,10 @@ class ShardedWindows(WindowDataset):
         skip = self.skip | frozenset(names)
         return ShardedWindows(self.rows, self.cut, self.label, skip, self.beside, self.chosen, self.starts)
 
+    def with_rows(self, rows: ShardedRows) -> "ShardedWindows":
+        """Return the same windows of rows that have other labels, see `ShardedRows.relabelled`."""
+        return ShardedWindows(rows, self.cut, self.label, self.skip, self.beside, self.chosen, self.starts)
+
     def select(self, chosen: Any) -> WindowDataset:
         """Return some of the windows, by number or mask; in another order than theirs they are no longer by shard."""
         numbers = np.asarray(chosen)

@@ -14,19 +14,23 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+from transformers.utils import logging
 
 from ..files import write_whole
 from .histories import BATCH_ROWS, EntityIndex, refuse_missing_entity, times_of
 from .label_columns import LabelColumns
-from .preparing import TableProcessor
 from .records import BadRecord, BadRecords
 from .repeated_rows import FACTOR, rows_alike
 from .shard_files import ShardWriter
 from .spilled_rows import append_rows, read_rows
 from .table import Table
-from .table_files import Piece
+from .table_files import Piece, is_csv
 from .time_split import TimeCounts, split_at
 
+logger = logging.get_logger(__name__)
+
+SHARD_BYTES = 2**27  # of the table
+COMPRESSION = 4  # of Parquet and gzip files, about
 SHARD, ROW, TIME, REST = "#shard", "#row", "#time", "#rest"
 PIECE_BITS = 40  # of a row's number until all pieces are counted: the piece, then the row in it
 
@@ -94,6 +98,8 @@ class TableShards:
         label: columns of the labels that the table has.
         count: of shards.
         entities: keep only rows whose first entity column is one of these; empty: all.
+        with_values: keep the values of fields beside their ids. Rows then lie together by the first entity column
+            alone, since statistics look at all histories of it (all cards of a user).
     """
 
     folder: Path
@@ -102,6 +108,7 @@ class TableShards:
     label: tuple[str, ...]
     count: int
     entities: tuple[str, ...] = ()
+    with_values: bool = False
 
     def scatter(self, number: int, piece: Piece, policy: Any, most: int | None = None) -> Iterator[pa.Table]:
         """Yield the typed rows of a piece, with the shard that each belongs to as `#shard`.
@@ -149,6 +156,7 @@ class TableShards:
         keys = [pl.Series(name, pl.from_arrow(rows[name])) for name in plan.entity]
         for key in keys:
             refuse_missing_entity(key, read)
+        keys = keys[:1] if self.with_values else keys
         return kept.append_column(SHARD, pa.array(shard_of(keys, rows.num_rows, self.count)))
 
     def settle(self, number: int, rows: pa.Table, kept: bool = False) -> ShardFacts:
@@ -207,7 +215,7 @@ class TableShards:
             counts.add(times)
         return counted
 
-    def fit(self, numbers: Sequence[int], processor: TableProcessor, division: Division) -> Any:
+    def fit(self, numbers: Sequence[int], processor: Any, division: Division) -> Any:
         """Return what the training rows of some shards, one after another, taught."""
         whole: Any = None
         for number in numbers:
@@ -220,7 +228,7 @@ class TableShards:
     def encode(
         self,
         item: tuple[int, int],
-        processor: TableProcessor,
+        processor: Any,
         division: Division,
         labels: LabelColumns | None,
         writer: ShardWriter,
@@ -229,7 +237,7 @@ class TableShards:
 
         Args:
             item: place of the shard among those that hold rows, which is its number in what is written, and its number.
-            processor: fitted.
+            processor: fitted, or what its `bare` gives.
             division: of the rows.
             labels: what the labels of all rows are; None: they have none.
             writer: of the folder.
@@ -240,7 +248,8 @@ class TableShards:
         facts = self.facts(number)
         ids = pa.concat_tables(processor.encode_batches(_batches(rows.select(self.plan.columns)))).combine_chunks()
         codes = labels.codes(rows) if labels is not None else None
-        told = writer.write(place, ids, times, split, facts.starts, facts.names, codes, numbers)
+        values = rows.select(self.plan.value_columns).combine_chunks() if self.with_values else None
+        told = writer.write(place, ids, times, split, facts.starts, facts.names, codes, numbers, values)
         told["repeated"] = self._repeated(rows, times, facts.starts, ids) if self.plan.time is not None else 0
         self._write(f"encoded-{place:06}", told)
         return told
@@ -267,6 +276,16 @@ class TableShards:
             return times, numbers, np.repeat(np.load(self.splits_file(number)), np.diff(starts))
         return times, numbers, np.zeros(len(times), dtype=np.uint8)
 
+    def typed_rows(self, number: int, offsets: np.ndarray) -> tuple[pa.Table, np.ndarray]:
+        """Return the rows of a shard, with the columns of the plan, and their numbers in the table.
+
+        Args:
+            number: of the shard.
+            offsets: rows of the table before each piece.
+        """
+        rows = self._rows(number, [*self.plan.columns, ROW])
+        return rows.drop_columns([ROW]), Division("", (), offsets).numbers(rows[ROW].to_numpy())
+
     def _rows(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
         return read_rows(self.rows_file(number), columns)
 
@@ -282,9 +301,35 @@ class TableShards:
         """Return what `settle` found."""
         return self._read(f"shard-{number:06}")
 
-    def piece_facts(self, number: int) -> PieceFacts:
-        """Return what `scatter` found."""
-        return self._read(f"piece-{number:06}")
+    def pieces_read(self, count: int) -> list[PieceFacts]:
+        """Return what `scatter` found in each of so many pieces, as far as they were read."""
+        names = [f"piece-{number:06}" for number in range(count)]
+        return [self._read(name) for name in names if (self.folder / name).is_file()]
+
+    def look_over(self, numbers: Sequence[int], rows: int) -> LabelColumns | None:
+        """Return what the labels of all rows are; say how many rows came out of order.
+
+        Args:
+            numbers: of the shards that hold rows.
+            rows: that were read.
+        """
+        found, backward = 0, 0
+        labels = self.new_labels() if self.label else None
+        for facts in map(self.facts, numbers):
+            found, backward = found + facts.rows, backward + facts.backward
+            if labels is not None and facts.labels is not None:
+                labels.merge(facts.labels)
+        if found != rows:
+            raise RuntimeError(
+                f"Expected the {rows:,} rows that were read in the shards, found {found:,}. This is a fault of "
+                "hf_mmtab: please report it."
+            )
+        if backward:
+            logger.warning(
+                f"{backward} of {rows} rows come after a later row of the same history; the table is put in order by "
+                "entity and time."
+            )
+        return labels
 
     def encoded(self, place: int) -> dict[str, Any] | None:
         """Return what `encode` returned in this or an earlier start; None: the shard is not encoded yet."""
@@ -295,6 +340,14 @@ class TableShards:
 
     def _read(self, name: str) -> Any:
         return pickle.loads((self.folder / name).read_bytes())
+
+
+def count_shards(table: Table, plan: Any, workers: int, wanted: int | None = None) -> int:
+    """Return how many shards a table is cut into: a few for each worker at least, one without entity columns."""
+    sizes = [(file.stat().st_size, file) for file in (piece.file for piece in table.pieces())]
+    size = sum(size * (1 if is_csv(file) and not file.name.endswith(".gz") else COMPRESSION) for size, file in sizes)
+    count = wanted or max(workers, -(-size // SHARD_BYTES))
+    return min(count, 65_535) if plan.entity else 1
 
 
 def shard_of(keys: Sequence[pl.Series], rows: int, count: int) -> np.ndarray:

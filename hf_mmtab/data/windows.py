@@ -7,10 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from .encoded_rows import EncodedRows
+from .encoded_rows import IGNORED, EncodedRows
 from .window_index import WindowIndex
 
-IGNORED = -100
 WindowLabel = Literal["any", "last", "every"]
 
 
@@ -53,6 +52,10 @@ class WindowDataset(torch.utils.data.Dataset):
     def parts(self) -> Iterator["WindowDataset"]:
         """Yield the windows piece by piece, as `rows.parts()` has the rows."""
         yield self
+
+    def with_rows(self, rows: Any) -> "WindowDataset":
+        """Return the same windows of rows that have other labels, see `EncodedRows.relabelled`."""
+        return WindowDataset(rows, self.index, self.label, self.skip, self.beside)
 
     def at(self, numbers: np.ndarray) -> WindowIndex:
         """Return where some of the windows lie."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2
 
-from ..data.encoded_rows import EncodedRows
+from ..data.encoded_rows import CountedIds, EncodedRows
 from .unseen_values import unseen_note, unseen_values
 
 MOVED, FAR = 0.1, 0.25  # population stability index, by the usual rule of credit scoring
@@ -66,7 +66,7 @@ class FieldDrift:
         return sorted(self.shares(), key=lambda one: -abs(one[2] - one[1]))[:count]
 
 
-def field_drift(rows: EncodedRows, processor: Any, places: np.ndarray | None = None) -> list[FieldDrift]:
+def field_drift(rows: EncodedRows | CountedIds, processor: Any, places: np.ndarray | None = None) -> list[FieldDrift]:
     """Compare each field's values with those of the training rows, the field that moved most first.
 
     Args:
@@ -160,7 +160,7 @@ def score_drift(training: np.ndarray, here: np.ndarray) -> FieldDrift:
     return FieldDrift("score", index, noise, names, tuple(before / before.sum()), tuple(after / after.sum()))
 
 
-def drift_notes(found: Sequence[FieldDrift], rows: EncodedRows, processor: Any, what: str) -> list[str]:
+def drift_notes(found: Sequence[FieldDrift], rows: EncodedRows | CountedIds, processor: Any, what: str) -> list[str]:
     """Say which fields have values that training never had, and which others have moved.
 
     Fields of the calendar are not named: they move whenever a table covers less than a year.

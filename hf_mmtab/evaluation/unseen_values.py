@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.encoded_rows import EncodedRows
+from ..data.encoded_rows import CountedIds, EncodedRows
 
 MORE = 0.005  # share of the rows beyond that of training from which on a field is named
 NAMED = 3  # fields in the sentence; the table has all
@@ -28,7 +28,7 @@ class UnseenValues:
 
 
 def unseen_values(
-    rows: EncodedRows, processor: Any, places: np.ndarray | slice | str = slice(None)
+    rows: EncodedRows | CountedIds, processor: Any, places: np.ndarray | slice | str = slice(None)
 ) -> list[UnseenValues]:
     """Return the fields that are [UNK] more often than in training, the greatest difference first.
 

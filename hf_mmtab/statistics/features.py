@@ -24,6 +24,7 @@ OF_ORDERINGS = "orderings"  # how unexpected a row is among those of its merchan
 OF_THE_PAST = ("lately", "usual", "labels", "rhythm", "values", "numbers")
 GROUPS = (*OF_A_ROW, OF_ORDERINGS, *OF_THE_PAST)
 OF_ALL_HISTORIES = (OF_ORDERINGS, "lately", "usual", "labels")
+OF_ONE_HISTORY = tuple(group for group in GROUPS if group not in OF_ALL_HISTORIES)
 
 Feature = tuple[str, np.ndarray]
 

@@ -1,5 +1,8 @@
 """The columns of a data set whose rows were encoded."""
 
+import itertools
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import datasets
@@ -9,6 +12,7 @@ import pyarrow.compute as pc
 
 from ..data.encoded_rows import EncodedRows
 from ..data.histories import iter_tables
+from ..data.sharded_rows import ShardedRows
 from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.values import column
 from .columns import TableColumns, columns_of, value_codes
@@ -48,6 +52,28 @@ def read_columns(
         )
         found.labels = {name: values if order is None else values[order] for name, values in labels.items()}
     return found
+
+
+def read_parts(table: Any, old_labels: OldLabels | None = None) -> Iterator[tuple[slice, TableColumns]]:
+    """Yield the columns of a table piece by piece, and the rows that they are of: all at once, or shard by shard.
+
+    Args:
+        table: with `rows`, `processor`, and either shards that kept their values, or `dataset`.
+        old_labels: see `read_columns`.
+    """
+    rows, plan = table.rows, table.processor.plan
+    if not isinstance(rows, ShardedRows):
+        yield slice(0, len(rows)), read_columns(table.dataset, rows, plan, old_labels)
+        return
+    for number, (first, end) in enumerate(itertools.pairwise(rows.starts.tolist())):
+        shard = rows.shard(number)
+        values, time = shard.values, np.array(shard.time)
+        yield slice(first, end), columns_of(partial(column, values), plan, _histories(shard, plan), time, None)
+
+
+def is_in_shards(rows: EncodedRows) -> bool:
+    """Whether rows lie in several shards, so that no process sees those of all histories."""
+    return isinstance(rows, ShardedRows) and rows.num_shards > 1
 
 
 def _named(array: pa.Array, feature: Any) -> pa.Array:

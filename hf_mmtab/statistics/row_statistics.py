@@ -2,6 +2,7 @@
 
 import fnmatch
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -66,19 +67,43 @@ class RowStatistics:
         Raises:
             ValueError: if a pattern fits no statistic, or there is none.
         """
-        found = cls(int(training.sum()), {}, {}, [], [], [], list(GROUPS), 0, old_labels)
-        for name, own in columns.categories.items():
-            met = np.bincount(own[training] + 1, minlength=int(own.max(initial=0)) + 2)
-            values = columns.values.get(name) or range(len(met) - 1)
-            found.missing[name] = int(met[0])
-            pairs = zip(values, met[1:].tolist(), strict=False)
-            found.counts[name] = [(value, count) for value, count in pairs if count]
-            if name not in columns.periods and own.max(initial=0) >= MOST_STATE_VALUES:
-                found.crowded.append(name)
-        for name, numbers in columns.numbered.items():
-            if np.abs(numbers[np.isfinite(numbers)]).max(initial=0) < EXACT_FLOAT32:
-                found.numbered.append(name)
-        known = list(found._probe(columns))
+        return cls.fit_parts([(columns, training)], chosen, old_labels)
+
+    @classmethod
+    def fit_parts(
+        cls,
+        parts: Iterable[tuple[TableColumns, np.ndarray]],
+        chosen: Choice = "auto",
+        old_labels: OldLabels | None = None,
+    ) -> "RowStatistics":
+        """Count the values of the training rows part after part, and choose the statistics; see `fit`.
+
+        Args:
+            parts: at least one; columns of some rows, and the mask of the training rows.
+        """
+        found = cls(0, {}, {}, [], [], [], list(GROUPS), 0, old_labels)
+        counts: dict[str, Counter] = defaultdict(Counter)
+        met_values: dict[str, set] = defaultdict(set)
+        numbered: list[list[str]] = []
+        few = None
+        for columns, training in parts:
+            found.rows += int(training.sum())
+            for name, own in columns.categories.items():
+                met = np.bincount(own[training] + 1, minlength=int(own.max(initial=0)) + 2)
+                values = columns.values.get(name) or range(len(met) - 1)
+                found.missing[name] = found.missing.get(name, 0) + int(met[0])
+                pairs = zip(values, met[1:].tolist(), strict=False)
+                counts[name].update({value: count for value, count in pairs if count})
+                if name not in columns.periods and len(met_values[name]) <= MOST_STATE_VALUES:
+                    met_values[name].update(values[: int(own.max(initial=-1)) + 1])
+            largest = {name: np.abs(n[np.isfinite(n)]).max(initial=0) for name, n in columns.numbered.items()}
+            numbered.append([name for name, size in largest.items() if size < EXACT_FLOAT32])
+            few = columns.take(np.arange(min(2, len(columns)))) if few is None else few
+        assert few is not None
+        found.counts = {name: sorted(met.items()) for name, met in counts.items()}
+        found.crowded = [name for name, values in met_values.items() if len(values) > MOST_STATE_VALUES]
+        found.numbered = [name for name in numbered[0] if all(name in names for names in numbered)]
+        known = list(found._probe(few))
         kept = known if chosen == "auto" else _matching(known, [chosen] if isinstance(chosen, str) else chosen)
         if not kept:
             raise ValueError(
@@ -92,7 +117,7 @@ class RowStatistics:
 
     def _probe(self, columns: TableColumns) -> Iterator[tuple[str, str]]:
         """Yield group and name of every statistic: those of a table follow from its columns, not from its rows."""
-        few = self.complete(columns.take(np.arange(min(2, len(columns)))))
+        few = self.complete(columns)
         group_of = {name: group for group in GROUPS for name, _ in replace(self, groups=[group])._all(few)}
         for name, _ in self._all(few):
             yield group_of[name], name
@@ -145,6 +170,20 @@ class RowStatistics:
                 f"{', '.join(absent[:3])}. Give a table with the columns and the types of the training table."
             )
         return array
+
+    def table_of_parts(self, parts: Iterable[tuple[TableColumns, np.ndarray | None]]) -> np.ndarray:
+        """Return what `table` gives for the columns and rows of each part, one part behind the other."""
+        made = (self.table(columns, rows) for columns, rows in parts)
+        first = next(made)
+        if (second := next(made, None)) is None:
+            return first
+        rows = 0
+        with tempfile.TemporaryFile() as file:
+            for values in chain([first, second], made):
+                values.tofile(file)
+                rows += len(values)
+            file.flush()
+            return np.memmap(file, np.float32, mode="r", shape=(rows, len(self.names)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` reads, as JSON has it."""

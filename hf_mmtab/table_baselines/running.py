@@ -1,17 +1,15 @@
 """Run a baseline on the windows of a model: fitted on the rows that it learns from, judged on those it is judged on."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 
 import numpy as np
 from transformers.utils import logging
 
 from ..data.windows import WindowDataset, has_label
 from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
-from ..statistics.columns import TableColumns
-from ..statistics.features import GROUPS, OF_A_ROW
+from ..statistics.features import GROUPS, OF_A_ROW, OF_ONE_HISTORY
 from ..statistics.old_labels import OldLabels
-from ..statistics.reading import read_columns
+from ..statistics.reading import is_in_shards, read_parts
 from ..statistics.row_statistics import RowStatistics
 from ..tasks.table import PreparedTable
 from .amount import AmountTrees
@@ -70,7 +68,7 @@ class TableBaselines:
                 "column plan: `label: ...`."
             )
         self.rows, self.plan = table.rows, table.processor.plan
-        self.dataset, self.windows, self.threads = table.dataset, dict(windows), threads
+        self.table, self.windows, self.threads = table, dict(windows), threads
         self.old_labels = old_labels
         self.num_classes = len(self.rows.label_names)
         self.judged = {split: self._rows_of(found) for split, found in self.windows.items()}
@@ -99,19 +97,17 @@ class TableBaselines:
         chosen = np.sort(np.concatenate([np.flatnonzero(kept), drawn]))
         return rows[chosen], weights[chosen]
 
-    @cached_property
-    def columns(self) -> TableColumns:
-        """Values of all rows."""
-        return read_columns(self.dataset, self.rows, self.plan, self.old_labels)
-
     def features(self, name: str) -> Features:
         """Return the features of one of the boosted baselines, for `needed` rows; made once."""
         if name not in self._features:
             training = np.zeros(len(self.rows), dtype=bool)
             training[self.judged["train"]] = True
-            chosen = OF_A_ROW if name == BOOSTED_ROWS else GROUPS
-            statistics = RowStatistics.fit(self.columns, training, list(chosen), self.old_labels)
-            values = statistics.table(self.columns, self.needed)
+            chosen = OF_A_ROW if name == BOOSTED_ROWS else OF_ONE_HISTORY if is_in_shards(self.rows) else GROUPS
+            parts = ((columns, training[rows]) for rows, columns in read_parts(self.table, self.old_labels))
+            statistics = RowStatistics.fit_parts(parts, list(chosen), self.old_labels)
+            values = statistics.table_of_parts(
+                (columns, self._places_in(rows)) for rows, columns in read_parts(self.table, self.old_labels)
+            )
             self._features[name] = Features(statistics.names, values, list(range(statistics.categorical)))
         return self._features[name]
 
@@ -141,13 +137,14 @@ class TableBaselines:
                 f"Expected a label of two classes for the baseline amount, found {self.num_classes or 'no'} classes. "
                 "Leave it out of `compare`."
             )
-        if not self.columns.money:
+        parts = [(columns.money, columns.numbers) for _, columns in read_parts(self.table)]
+        if not parts[0][0]:
             kinds = ", ".join(f"{one.name} ({one.kind})" for one in self.plan.fields)
             raise ValueError(
                 f"Expected a field of kind money for the baseline amount, found {kinds}. Make the amount's field "
                 "`kind: money` in the column plan, or leave the baseline out of `compare`."
             )
-        amounts = self.columns.numbers[self.columns.money[0]]
+        amounts = np.concatenate([numbers[money[0]] for money, numbers in parts])
         rows, labels = self.labelled("train")
         fitted = AmountTrees(amounts[rows], labels)
         return lambda places: fitted.predict(amounts[places])
@@ -187,6 +184,11 @@ class TableBaselines:
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.needed, rows)
+
+    def _places_in(self, rows: slice) -> np.ndarray:
+        """Return the needed rows among some that lie together, by their places there."""
+        first, end = np.searchsorted(self.needed, [rows.start, rows.stop])
+        return self.needed[first:end] - rows.start
 
     def labelled(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of a split that have a label, and their labels."""

@@ -16,7 +16,7 @@ from ..data.encoded_rows import FACTS_FILE, EncodedRows
 from ..data.places import Place
 from ..data.records import BadRecord
 from ..data.shard_files import PROCESSOR_FOLDER, SHARDS_FOLDER, is_sharded
-from ..data.sharded_rows import open_rows
+from ..data.sharded_rows import ShardedRows, open_rows
 from ..models.tabbert import TabBertProcessor
 from ..models.tabbert.field_ids import IDS_MARK
 from .saved_processor import open_processor
@@ -51,12 +51,27 @@ class PreparedTable:
             ValueError: if only ids are known.
         """
         if self.values is None:
+            self.require_values()
             raise ValueError(
-                "Expected the values of the table, from which statistics, boosted trees and amounts are made, found "
-                f"rows that hold ids alone in {str(self.rows.folder)!r}. Name the table itself (`data`, without "
-                "`rows`), or take row_inputs: states, surprise, both or windowed_surprise, and no baselines."
+                f"Expected a table, found rows in shards in {str(self.rows.folder)!r}, of which only statistics of "
+                "each history are made. Name the table itself (`data`, without `rows`)."
             )
         return self.values
+
+    @property
+    def has_values(self) -> bool:
+        """Whether values are known of the rows, and not ids alone."""
+        return self.values is not None or (isinstance(self.rows, ShardedRows) and self.rows.has_values)
+
+    def require_values(self) -> None:
+        """Raise a ValueError unless values are known of the rows."""
+        if not self.has_values:
+            raise ValueError(
+                "Expected the values of the table, from which statistics, boosted trees and amounts are made, found "
+                f"rows that hold ids alone in {str(self.rows.folder)!r}. Prepare them with `--keep_values true`, name "
+                "the table itself (`data`, without `rows`), or take row_inputs: states, surprise, both or "
+                "windowed_surprise, and no baselines."
+            )
 
 
 def open_encoded(arguments: TableDataArguments, pretrained: str | None, needs_label: bool) -> PreparedTable:

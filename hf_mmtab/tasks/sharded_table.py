@@ -24,8 +24,7 @@ from ..data.records import BadRecords
 from ..data.shard_files import ShardWriter, is_sharded, shard_files
 from ..data.splits import Split
 from ..data.table import Table
-from ..data.table_files import is_csv
-from ..data.table_shards import Division, TableShards
+from ..data.table_shards import Division, TableShards, count_shards
 from ..data.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
 from ..files import read_json, write_whole
 from ..locking import lock_folder, refuse_file
@@ -38,8 +37,6 @@ from .table_entities import refuse_absent_entities
 
 logger = logging.get_logger(__name__)
 
-SHARD_BYTES = 2**27  # of the table
-COMPRESSION = 4  # of Parquet and gzip files, about
 SCRATCH_SUFFIX = ".hf_mmtab-prepare"
 STATE_FILE = "state.json"
 
@@ -84,12 +81,12 @@ def prepare_shards(
     Raises:
         ValueError: if the table does not fit the plan, has no row, a row is broken, or `out` holds something else.
     """
-    out = Path(out)
+    out = Path(out).absolute()  # workers have a working directory of their own
     scratch = out.with_name(f".{out.name}{SCRATCH_SUFFIX}")
     refuse_file(out, "rows")
     try:
         with lock_folder(scratch, True, "rows"):
-            job = _Job.begin(task, data, out, scratch, pretrained, needs_label)
+            job = _Job.begin(task, data, out, scratch, pretrained, needs_label, options.keep_values)
             done = is_sharded(out) and read_json(out / FACTS_FILE, f"Delete {str(out)!r}.").get("key") == job.key
             if not done:
                 _refuse_other_rows(out, options.overwrite)
@@ -108,6 +105,7 @@ def prepare_table(
     engine: Literal["local", "ray"] = "local",
     ray_address: str | None = None,
     shards: int | None = None,
+    keep_values: bool = False,
     overwrite: bool = False,
     pretrained: str | None = None,
     task: str = "table",
@@ -123,6 +121,7 @@ def prepare_table(
         engine: "local", or "ray" (extra `ray`).
         ray_address: of a cluster to join; None: RAY_ADDRESS, else Ray is started on this machine.
         shards: files to cut the rows into; None: one for 128 MiB of the table.
+        keep_values: keep the values of fields beside their ids, for statistics of the past.
         overwrite: replace rows of another table, plan or split.
         pretrained: checkpoint whose processor encodes the rows.
         task: table, card_transactions or prsa.
@@ -140,7 +139,9 @@ def prepare_table(
     ```
     """
     arguments = TableDataArguments(task=task, data=str(data), **keys)
-    options = PrepareArguments(engine=engine, ray_address=ray_address, shards=shards, overwrite=overwrite)
+    options = PrepareArguments(
+        engine=engine, ray_address=ray_address, shards=shards, keep_values=keep_values, overwrite=overwrite
+    )
     return prepare_shards(get_task(task, TableTask), arguments, out, options, pretrained)
 
 
@@ -164,6 +165,7 @@ class _Job:
     label: list[str]
     split: Split
     key: str
+    keep_values: bool
 
     @classmethod
     def begin(
@@ -174,6 +176,7 @@ class _Job:
         scratch: Path,
         pretrained: str | None,
         needs_label: bool,
+        keep_values: bool,
     ) -> "_Job":
         theirs = None if pretrained is None else unplanned(open_processor(pretrained), data, needs_label)
         table = task.builder_of(data, scratch, pretrained)
@@ -194,7 +197,8 @@ class _Job:
             else [table._get_dataset_fingerprint(datasets.Split.TRAIN)]
         )
         key = [*rows, data.entities, plan.to_dict(), label, split.kind, split.shares, split.seed, known]
-        return cls(data, out, scratch, table, processor, label, split, digest_of(key))
+        key += ["values"] * keep_values
+        return cls(data, out, scratch, table, processor, label, split, digest_of(key), keep_values)
 
     def run(self, options: PrepareArguments) -> None:
         engine = _engine(options, self.scratch)
@@ -210,9 +214,8 @@ class _Job:
     def _shards(self, engine: Any, options: PrepareArguments) -> tuple[TableShards, list[Any]]:
         """Return the shards to be, and the pieces of the table; what another job left on scratch goes."""
         pieces = self.table.pieces(engine.piece_rows)
-        count = options.shards or max(engine.workers, -(-_bytes_of(self.table) // SHARD_BYTES))
         plan = self.processor.plan
-        count = min(count, 65_535) if plan.entity else 1
+        count = count_shards(self.table, plan, engine.workers, options.shards)
         state = {"key": self.key, "pieces": [[str(one.file), one.groups] for one in pieces], "shards": count}
         state = json.loads(json.dumps(state))
         if read_json(self.scratch / STATE_FILE, f"Delete {str(self.scratch)!r}.") != state:
@@ -223,7 +226,8 @@ class _Job:
         entities = tuple(self.data.entities)
         if entities and not plan.entity:
             raise ValueError("Expected entity_columns beside `entities`, found none. Name the column.")
-        return TableShards(self.scratch, self.table, plan, tuple(self.label), count, entities), pieces
+        label = tuple(self.label)
+        return TableShards(self.scratch, self.table, plan, label, count, entities, self.keep_values), pieces
 
     def _scatter(self, engine: Any, shards: TableShards, pieces: list[Any]) -> list[int]:
         """Bring each row into its shard; return the shards that hold rows."""
@@ -234,7 +238,7 @@ class _Job:
         return read_json(done, f"Delete {str(self.scratch)!r}.")["shards"]
 
     def _encode(self, engine: Any, shards: TableShards, numbers: list[int], pieces: list[Any]) -> None:
-        read = [shards.piece_facts(i) for i in range(len(pieces)) if (self.scratch / f"piece-{i:06}").is_file()]
+        read = shards.pieces_read(len(pieces))
         skipped = [record for facts in read for record in facts.skipped]
         if shards.entities:
             met = set().union(*(facts.entities for facts in read))
@@ -244,7 +248,7 @@ class _Job:
         if not rows:
             raise no_rows(self.data.data, skipped)
         logger.info(f"{rows:,} rows read into {len(numbers):,} shards by engine {engine.name}")
-        labels = self._look_over(shards, numbers, rows)
+        labels = shards.look_over(numbers, rows)
         division = self._divide(engine, shards, numbers, offsets)
         processor = self._fitted(engine, shards, numbers, division)
         logger.info(f"Processor fitted on {processor.rows_fitted:,} rows: {processor.vocab_size:,} ids")
@@ -268,26 +272,6 @@ class _Job:
             "engine": engine.name,
         }
         writer.finish(told, facts, processor)
-
-    def _look_over(self, shards: TableShards, numbers: list[int], rows: int) -> LabelColumns | None:
-        """Return what the labels of all rows are; say how many rows came out of order."""
-        found, backward = 0, 0
-        labels = shards.new_labels() if self.label else None
-        for facts in map(shards.facts, numbers):
-            found, backward = found + facts.rows, backward + facts.backward
-            if labels is not None and facts.labels is not None:
-                labels.merge(facts.labels)
-        if found != rows:
-            raise RuntimeError(
-                f"Expected the {rows:,} rows that were read in the shards, found {found:,}. This is a fault of "
-                "hf_mmtab: please report it."
-            )
-        if backward:
-            logger.warning(
-                f"{backward} of {rows} rows come after a later row of the same history; the table is put in order by "
-                "entity and time."
-            )
-        return labels
 
     def _divide(self, engine: Any, shards: TableShards, numbers: list[int], offsets: np.ndarray) -> Division:
         """Find the cuts of the split; no process holds all times."""
@@ -330,7 +314,7 @@ class _Job:
         if saved.is_dir():
             return TabBertProcessor.from_pretrained(saved)
         if not processor.is_fitted:
-            step = partial(shards.fit, processor=processor, division=division)
+            step = partial(shards.fit, processor=processor.bare(), division=division)
             processor.finish(engine.merged(step, numbers))
         draft = saved.with_name(f"{PROCESSOR_FOLDER}.part")
         processor.save_pretrained(draft)
@@ -354,7 +338,7 @@ class _Job:
             begun.touch()
         places = range(len(numbers))
         left = [i for i in places if shards.encoded(i) is None or not shard_files(self.out, i)[1].is_file()]
-        step = partial(shards.encode, processor=processor, division=division, labels=labels, writer=writer)
+        step = partial(shards.encode, processor=processor.bare(), division=division, labels=labels, writer=writer)
         for _ in engine.map(step, [(place, numbers[place]) for place in left]):
             pass
         return [cast(dict[str, Any], shards.encoded(place)) for place in places]
@@ -382,8 +366,3 @@ def _sample(table: Table, most: int) -> pa.Table:
         if found.num_rows >= most:
             break
     return found.slice(0, most)
-
-
-def _bytes_of(table: Table) -> int:
-    sizes = [(file.stat().st_size, file) for file in (piece.file for piece in table.pieces())]
-    return sum(size * (1 if is_csv(file) and not file.name.endswith(".gz") else COMPRESSION) for size, file in sizes)

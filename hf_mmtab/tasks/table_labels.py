@@ -1,6 +1,5 @@
 """What training must know of the labels of windows: whether there are enough, how often each is drawn, and weighed."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,10 +117,7 @@ def share_of_labels(rows: EncodedRows, share: float, seed: int) -> EncodedRows:
     for stratum in (order[positive[order]], order[~positive[order]]):
         kept[stratum[: int(np.ceil(share * len(stratum)))]] = True
     labels[training[~kept[group]]] = np.nan if labels.ndim > 1 else IGNORED
-    found = copy.copy(rows)
-    found.__dict__.pop("label_sums", None)
-    found.labels = labels
-    return found
+    return rows.relabelled(labels)
 
 
 def count_positive(windows: WindowDataset) -> int | None:

@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,7 +19,7 @@ from sharding import in_shards
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 from two_processes import run_on_two_processes
 
-from hf_mmtab.commands import drift, finetune, pretrain
+from hf_mmtab.commands import drift, finetune, predict, pretrain
 from hf_mmtab.commands.runs.pretraining import PretrainingRun
 from hf_mmtab.data.encoded_rows import EncodedRows
 from hf_mmtab.data.splits import windows
@@ -75,7 +77,11 @@ def made(tmp_path_factory) -> Path:
     table = folder / "encoder" / "_table"
     rows, processor = EncodedRows(table / "rows"), TabBertProcessor.from_pretrained(table / "processor")
     in_shards(rows, processor, folder / "one", [])
-    in_shards(rows, processor, folder / "nine", [3, 4, 4, 10, 11, 17, 24, 30])  # some of one row, some of none
+    cuts = [3, 4, 4, 10, 11, 17, 24, 30]  # some of one row, some of none
+    in_shards(rows, processor, folder / "nine", cuts)
+    cells = pa.csv.read_csv(folder / "payments.csv").select(["shop", "amount"])
+    in_shards(rows, processor, folder / "one_with_values", [], cells)
+    in_shards(rows, processor, folder / "nine_with_values", cuts, cells)
     return folder
 
 
@@ -183,6 +189,15 @@ def test_a_head_on_several_shards_scores_as_on_the_table(made, tmp_path, inputs)
     assert np.abs(scores[0] - scores[1]).max() < 1e-6 and np.ptp(scores[0]) > 0
 
 
+@pytest.mark.slow
+def test_a_share_of_the_labels_is_that_of_the_table(made, tmp_path):
+    more = ["--label_share", "0.3", "--row_inputs", "states", "--num_train_epochs", "1", "--window_label", "last"]
+    found = [run(made, finetune, tmp_path / str(rows), *more, rows=rows) for rows in (None, "nine")]
+    assert results_of(found[1])["windows"] == results_of(found[0])["windows"]
+    all_rows = EncodedRows(made / "encoder" / "_table" / "rows")
+    assert 0 < results_of(found[0])["windows"]["train"] < 0.5 * len(windows(all_rows, "train", 6, 1, "last"))
+
+
 def test_positives_are_drawn_as_often_from_shards(made, tmp_path):
     more = ["--upsample_positives", "0.5", "--negatives_per_epoch", "0.5", "--row_inputs", "states"]
     folder = run(made, finetune, tmp_path / "run", *more, rows="nine")
@@ -267,6 +282,39 @@ def test_rows_of_another_processor_than_the_checkpoints_are_refused(made, tmp_pa
     pretrain.main([str(tmp_path / "pretrain.yaml")])
     with pytest.raises(ValueError, match=r"Expected rows that the processor of .*other' encoded \(\w+\), found those"):
         run(made, finetune, tmp_path / "run", "--pretrained", tmp_path / "other", rows="nine")
+
+
+@pytest.mark.parametrize("architecture", ["boosted", pytest.param("fusion", marks=pytest.mark.slow)])
+def test_trees_on_one_shard_with_values_are_those_of_the_table(made, tmp_path, architecture):
+    pytest.importorskip("lightgbm")
+    more = ["--architecture", architecture, "--row_inputs", "states", "--window_label", "last", "--num_train_epochs", 1]
+    table = run(made, finetune, tmp_path / "table", *more)
+    shard = run(made, finetune, tmp_path / "shard", *more, rows="one_with_values")
+
+    assert results_of(shard)["metrics"] == results_of(table)["metrics"]
+    found = [pq.read_table(one / "predictions" / "test.parquet") for one in (table, shard)]
+    assert found[0].equals(found[1]) and found[0].num_rows > 50
+
+
+def test_trees_on_shards_with_values_read_each_history_and_score_tables(made, tmp_path):
+    pytest.importorskip("lightgbm")
+    more = ["--architecture", "auto", "--pretrained", "null", "--window_label", "last", "--compare", "boosted_history"]
+    folder = run(made, finetune, tmp_path / "run", *more, rows="nine_with_values")
+    assert results_of(folder / "auto-seed1")["metrics"]["test"]["roc_auc"] > 0.7
+    predict.main([str(folder / "auto-seed1"), str(made / "payments.csv"), str(tmp_path / "scores.parquet")])
+    scored = pq.read_table(tmp_path / "scores.parquet").sort_by("row")
+    own = pq.read_table(folder / "auto-seed1" / "predictions" / "test.parquet").sort_by("row")
+    found = scored.take(own["row"])["probability_yes"].to_numpy()
+    np.testing.assert_allclose(found, own["score"].to_numpy(), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_inputs_and_heads_that_read_statistics_are_tried_on_shards_with_values(made, tmp_path):
+    pytest.importorskip("lightgbm")
+    more = ["--architecture", "auto", "--row_inputs", "auto", "--num_train_epochs", "1", "--window_label", "last"]
+    folder = run(made, finetune, tmp_path / "run", *more, rows="nine_with_values")
+    assert results_of(folder)["architecture"] == "fusion"
+    assert "surprise and statistics" in results_of(folder)["row_inputs"]["validation"]
 
 
 @pytest.mark.parametrize(

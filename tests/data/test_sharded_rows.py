@@ -227,3 +227,18 @@ def test_a_damaged_shard_is_named_with_what_to_do(tmp_path, whole, processor, da
     assert str(folder / "shards" / name) in str(refused.value)
     assert "Copy it anew from where it was made, or: delete the folder" in str(refused.value)
     assert "`hf-mmtab prepare` encodes the table anew" in str(refused.value)
+
+
+@pytest.mark.parametrize("label", ["last", "every"])
+def test_windows_of_rows_with_other_labels_have_these(whole, sharded, label):
+    labels = np.array(whole.labels[::-1])
+    cut = {"split": "train", "seq_len": 6, "stride": 3, "label": label}
+    expected = windows(whole.relabelled(labels), **cut)
+    other = sharded.relabelled(labels)
+    for found in (windows(other, **cut), windows(sharded, **cut).with_rows(other), windows(whole, **cut)):
+        assert len(found) == len(expected)
+        same = [(found[i]["labels"] == expected[i]["labels"]).all() for i in range(len(found))]
+        assert all(same) == (found.rows is not whole)
+    again = pickle.loads(pickle.dumps(other))  # as a worker of a loader gets it
+    assert (np.concatenate([part.labels for part in again.parts()]) == labels).all()
+    assert (np.array(sharded.labels) == whole.labels).all()

@@ -9,12 +9,13 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from prepared_tables import PLAN, arguments, cards, events, expect_rows_of_one_machine, prepared, rows_of
+from untrained_heads import expect_same_scores, untrained_head
 
+from hf_mmtab.commands import predict
 from hf_mmtab.data.records import BadRecordError
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'hf-mmtab[ray]'")
 pytestmark = pytest.mark.slow  # a cluster of two workers starts in some twenty seconds
-STEPS = ("ray::MapBatches", "ray::HashShuffle", "ray::<lambda>", "ray::_merge")  # titles of processes
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,13 @@ def same(one, other):
     return rows.equals(other_rows) and differ == {"engine"}
 
 
+def libraries_of(process):
+    try:
+        return " ".join(one.path for one in process.memory_maps())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return ""
+
+
 def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tmp_path):
     data = arguments(cards(tmp_path, 300_000, 40), task="card_transactions", plan=None)
     prepared(data, tmp_path / "local", shards=2)
@@ -46,6 +54,8 @@ def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tm
     assert made.facts["engine"] == "ray" and len(made.facts["shards"]) == 5
     assert same(tmp_path / "ray", tmp_path / "local")
     expect_rows_of_one_machine(data, tmp_path / "ray", tmp_path / "whole")
+    loaded = [libraries_of(process) for process in psutil.Process().children(recursive=True)]
+    assert any("polars" in one for one in loaded) and not any("libtorch" in one for one in loaded)
 
 
 @pytest.mark.parametrize(
@@ -88,32 +98,53 @@ def test_the_first_rows_alone_are_for_one_process(cluster, tmp_path, table):
         prepared(arguments(table, max_rows=5), tmp_path / "rows", engine="ray")
 
 
-def test_workers_that_are_killed_change_nothing(cluster, tmp_path):
-    data = arguments(cards(tmp_path, 60_000, 40), task="card_transactions", plan=None)
-    prepared(data, tmp_path / "local")
-    killed: set[str] = set()
-    done = threading.Event()
+class Killer(threading.Thread):
+    """Kills a worker of each step whose process has one of the titles, while a block runs; `most` of them."""
 
-    def kill_one_of_each_step():
-        while not done.is_set():
+    def __init__(self, *titles, most=99):
+        super().__init__()
+        self.titles, self.most, self.killed, self.done = titles, most, set(), threading.Event()
+
+    def run(self):
+        while not self.done.is_set() and len(self.killed) < self.most:
             for process in psutil.Process().children(recursive=True):
                 try:
                     step = " ".join(process.cmdline())
-                    if step.startswith(STEPS) and step not in killed:
+                    if step.startswith(self.titles) and step not in self.killed:
                         time.sleep(0.05)
                         os.kill(process.pid, signal.SIGKILL)
-                        killed.add(step)
+                        self.killed.add(step)
                 except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
                     continue
             time.sleep(0.01)
 
-    killer = threading.Thread(target=kill_one_of_each_step)
-    killer.start()
-    try:
+    def __enter__(self):
+        self.start()
+        return self.killed
+
+    def __exit__(self, *error):
+        self.done.set()
+        self.join()
+
+
+def test_workers_that_are_killed_change_nothing(cluster, tmp_path):
+    data = arguments(cards(tmp_path, 60_000, 40), task="card_transactions", plan=None)
+    prepared(data, tmp_path / "local")
+    with Killer("ray::MapBatches", "ray::HashShuffle", "ray::<lambda>", "ray::_merge") as killed:
         prepared(data, tmp_path / "ray", shards=6, engine="ray")
-    finally:
-        done.set()
-        killer.join()
 
     assert len(killed) >= 3, killed
     assert same(tmp_path / "ray", tmp_path / "local")
+
+
+def test_scores_are_as_in_one_process_also_where_a_worker_is_killed(cluster, tmp_path, table, monkeypatch, capsys):
+    monkeypatch.setattr("hf_mmtab.data.ray_engine.RayEngine.piece_rows", 60)
+    monkeypatch.setattr("hf_mmtab.data.table_shards.SHARD_BYTES", 2_000)  # a dozen shards
+    model = untrained_head(tmp_path, arguments(table))
+    predict.main([model, str(table), str(tmp_path / "local.parquet")])
+    with Killer("ray::MapWorker", most=1) as killed:
+        predict.main([model, str(table), str(tmp_path / "scores"), "--engine", "ray"])
+
+    assert killed and len(list((tmp_path / "scores").iterdir())) > 2
+    expect_same_scores(tmp_path / "scores", tmp_path / "local.parquet")
+    assert "303 predictions in" in capsys.readouterr().out

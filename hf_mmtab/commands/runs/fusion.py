@@ -1,6 +1,5 @@
 """Boosted trees on statistics of the past as a model of their own, and joined with a sequence model."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -240,7 +239,7 @@ def sequence_up_to(run: Any, moment: int, choice: ComputeChoice) -> np.ndarray:
         choice: how the run computes.
     """
     train = run.windows["train"]
-    early = WindowDataset(labels_before(train.rows, moment), train.index, train.label, train.skip, train.beside)
+    early = train.with_rows(labels_before(train.rows, moment))
     own = {"eval_strategy": "no", "row_inputs": run.recipe.model.row_inputs, "precision": choice.precision}
     with trained_trial(run, early, **own) as (_, trainer):
         return _known(run, *judged_inputs(trainer, train))[1][:, 0]
@@ -248,8 +247,5 @@ def sequence_up_to(run: Any, moment: int, choice: ComputeChoice) -> np.ndarray:
 
 def labels_before(rows: EncodedRows, moment: int) -> EncodedRows:
     """Return the same rows, but without labels from a moment on."""
-    found = copy.copy(rows)
-    found.__dict__.pop("label_sums", None)
     assert rows.labels is not None
-    found.labels = np.where(np.array(rows.time) < moment, rows.labels, IGNORED).astype(rows.labels.dtype)
-    return found
+    return rows.relabelled(np.where(np.array(rows.time) < moment, rows.labels, IGNORED).astype(rows.labels.dtype))

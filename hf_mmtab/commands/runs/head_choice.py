@@ -56,8 +56,8 @@ def _against_trees(run: Any) -> str | None:
         return "A window with the label of any of its rows is judged as a whole."
     if run.recipe.training.world_size > 1:
         return "Trees are fitted by one process."
-    if run.table.values is None:
-        return "Rows that were encoded before hold ids alone, and no statistics can be made of them."
+    if not run.table.has_values:
+        return "The rows hold ids alone, and no statistics can be made of them: prepare them with `--keep_values true`."
     if (rows := len(run.table.rows)) > MOST_ROWS:
         return (
             f"Statistics of {rows:,} rows take some {rows >> 20} GB on disk; `architecture: fusion` or `boosted` "

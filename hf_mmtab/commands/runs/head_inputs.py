@@ -65,7 +65,7 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
     left_out: tuple[str, ...] = () if config.next_row else OF_SURPRISE
     has_none = not numbers_of(run.processor.plan)
     left_out += OF_NUMBERS if has_none or run.table.rows.label_names or config.flatten else ()
-    left_out += () if run.table.values is not None else OF_STATISTICS
+    left_out += () if run.table.has_values else OF_STATISTICS
     tried = [name for name in CANDIDATES if name not in left_out]
     if tried == ["states"]:
         model.row_inputs = ["states"]

@@ -365,7 +365,7 @@ def check_baselines(recipe: HeadRecipe, table: PreparedTable) -> None:
     """
     named = [name for name in recipe.run.compare if name in BASELINES]
     if named or reads_statistics(recipe.model):
-        _ = table.dataset  # refuses rows that hold ids alone
+        table.require_values()
     if AMOUNT in named:
         kinds = [field.kind for field in table.processor.plan.fields]
         if "money" not in kinds or len(table.rows.label_names) != 2:

@@ -1,11 +1,12 @@
 """A table of any length through a saved TabBERT, block after block: nothing but the ids on disk grows with it."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -41,6 +42,8 @@ class EncodedTable:
         processor: that made the ids.
         skipped: rows that could not be read.
         earlier: how many of the typed rows, the first ones, come from earlier calls (`--state`).
+        ordered: how unexpected rows are in other orders.
+        of_table: number of each typed row in the table of which they are a part, `(rows,)`; None: they are all of it.
     """
 
     rows: EncodedRows
@@ -48,7 +51,8 @@ class EncodedTable:
     processor: TabBertProcessor
     skipped: list[BadRecord]
     earlier: int = 0
-    ordered: dict[str, np.ndarray] = field(default_factory=dict)  # how unexpected rows are in other orders
+    ordered: dict[str, np.ndarray] = field(default_factory=dict)
+    of_table: np.ndarray | None = None
 
     def new_rows(self, windows: WindowDataset, judged: JudgedRows) -> tuple[WindowDataset, JudgedRows]:
         """Return the judged rows that are new, and the windows that judge them."""
@@ -78,7 +82,8 @@ class EncodedTable:
             places: in `rows`; None: all.
         """
         places = np.arange(len(self.rows)) if places is None else places
-        return places if self.rows.row_numbers is None else np.array(self.rows.row_numbers[places])
+        found = places if self.rows.row_numbers is None else np.array(self.rows.row_numbers[places])
+        return found if self.of_table is None else self.of_table[found]
 
     def times(self, places: np.ndarray) -> pa.Array:
         """Return the times of rows in the kind of the time column: a moment, or a number."""
@@ -122,41 +127,70 @@ def encode_table(
     return EncodedTable(rows, dataset, processor, skipped, earlier)
 
 
+class Scorer(Protocol):
+    """What a command writes of the rows of a table.
+
+    Attributes:
+        model: that reads windows of rows; its processor must be the table's.
+        cut: how the rows are cut into windows.
+        told: what was counted while rows were scored.
+    """
+
+    model: Any
+    cut: WindowCut
+    told: Counter[str]
+
+    def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
+        """Return the output for the judged rows of some windows."""
+
+
+def scored_blocks(
+    table: EncodedTable, scorer: Scorer, scratch: Path
+) -> Iterator[tuple[WindowDataset, JudgedRows, int]]:
+    """Yield the windows of a table block by block with all that the model reads, which rows they judge, and how many
+    rows they cover.
+
+    Args:
+        table: its statistics in other orders are filled in.
+        scorer: with the model.
+        scratch: folder for encoded rows.
+    """
+    model = scorer.model
+    model.check_processor(table.processor.fingerprint)
+    if model.config.statistics:
+        table.ordered = ordered_surprise(table, scratch)
+    beside = beside_ids(table, model.config.statistics, getattr(model, "reads_times", False))
+    for windows, judged, covered in scorer.cut.blocks(table.rows):
+        windows.beside = beside
+        windows, judged = table.new_rows(windows, judged)
+        if len(windows):
+            yield windows, judged, covered
+
+
 @contextmanager
-def scoring_into(
-    options: argparse.Namespace, model: Any, cut: WindowCut, spreadsheet_safe: bool = False
-) -> Iterator[tuple[EncodedTable, Iterator[tuple[WindowDataset, JudgedRows]], Callable[[dict[str, pa.Array]], None]]]:
-    """Encode the input of a command, and open its output, which appears when it is whole.
+def scored_table(options: argparse.Namespace, scorer: Scorer, spreadsheet_safe: bool = False) -> Iterator[EncodedTable]:
+    """Encode the input of a command and write what a scorer says of it; yield the table.
+
+    The output appears when the block ends.
 
     Args:
         options: `checkpoint`, `input`, `out`, `task`, `on_bad_record` of the command line.
-        model: whose processor the checkpoint must hold.
-        cut: how the rows are cut into windows.
+        scorer: of the rows.
         spreadsheet_safe: see `table_writer`.
-
-    Yields:
-        The table, its blocks (with a progress bar), and a function that appends columns to the output.
     """
     out = Path(options.out)
-    with draft_of(out) as draft, table_writer(draft / out.name, out.suffix, spreadsheet_safe) as write:
+    with draft_of(out) as draft:
         scratch = draft / TABLE_FOLDER
         scratch.mkdir()
         state = getattr(options, "state", None)
         table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record, state)
-        model.check_processor(table.processor.fingerprint)
-        if model.config.statistics:
-            table.ordered = ordered_surprise(table, scratch)
-        beside = beside_ids(table, model.config.statistics, getattr(model, "reads_times", False))
-        with progress_bar(total=len(table.rows), unit=" rows", desc="Scoring") as progress:
-
-            def blocks() -> Iterator[tuple[WindowDataset, JudgedRows]]:
-                for windows, judged, covered in cut.blocks(table.rows):
-                    windows.beside = beside
-                    windows, judged = table.new_rows(windows, judged)
-                    if len(windows):
-                        yield windows, judged
-                    progress.update(covered)
-
-            yield table, blocks(), lambda columns: write(pa.table(columns))
+        with (
+            table_writer(draft / out.name, out.suffix, spreadsheet_safe) as write,
+            progress_bar(total=len(table.rows), unit=" rows", desc="Scoring") as progress,
+        ):
+            for windows, judged, covered in scored_blocks(table, scorer, scratch):
+                write(pa.table(scorer.columns(table, windows, judged)))
+                progress.update(covered)
+        yield table
     if state is not None:  # written after the output has appeared
         write_state(Path(state), table.dataset, table.processor.fingerprint)

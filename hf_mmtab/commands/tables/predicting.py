@@ -1,20 +1,26 @@
 """`predict` for tables: a score for each row, or window, of a table that the model has never seen."""
 
 import argparse
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ...data.encoded_rows import CountedIds, EncodedRows
 from ...data.window_index import DEFAULT_SEQ_LEN
+from ...data.windows import WindowDataset
 from ...evaluation.drift import drift_notes, field_drift
+from ...evaluation.scored_rows import JudgedRows
 from ...metrics import decide, probabilities_from_logits
 from ...metrics.names import label_names
 from ...tasks.checkpoints import load_head
+from ...tasks.saved_processor import open_processor
 from ..console import say
 from ..runs.table_notes import warn_each
 from ..scoring_flags import in_bf16
-from .blocks import scoring_into
+from .blocks import EncodedTable, scored_table
+from .ray_scoring import score_on_ray
 from .reasons import reasons_sentence, rows_to_explain, table_reasons
 from .window_blocks import Level, WindowCut, current_device, run_windows
 
@@ -24,53 +30,88 @@ def default_level(config: Any) -> Level:
     return "window" if config.window_label == "any" else "row"
 
 
+class RowScorer:
+    """A head, and the scores that it gives to rows or windows; see `Scorer`.
+
+    Args:
+        options: of the command line.
+
+    Raises:
+        ValueError: if the checkpoint has no head, or the level does not fit it.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        model = load_head(options.checkpoint)
+        config = model.config
+        self.level = options.level or default_level(config)
+        self.every = config.label_level == "row"
+        if self.level == "window" and options.state is not None:
+            raise ValueError("Expected --level row beside --state, which scores new rows, found window.")
+        if self.level == "window" and self.every:
+            raise ValueError(
+                f"Expected --level row for {options.checkpoint!r}, which gives every row a score of its own, found "
+                "window."
+            )
+        self.cut = WindowCut(
+            config.seq_len or DEFAULT_SEQ_LEN, self.level, self.every, config.max_gap, config.eval_stride
+        )
+        self.device = current_device()
+        self.model = model.to(self.device).eval()
+        self.bf16 = in_bf16(options, model, self.device)
+        self.options, self.told = options, Counter[str]()
+
+    def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
+        """Return keys, scores and reasons of the judged rows of some windows."""
+        model, options = self.model, self.options
+        batches = run_windows(
+            lambda **inputs: model(**inputs).logits,
+            windows,
+            table.processor,
+            options.batch_size,
+            self.device,
+            self.bf16,
+        )
+        pieces = [logits for logits, _ in batches]
+        logits = judged_logits(pieces, judged.window, judged.place) if self.every else np.concatenate(pieces)
+        columns = table.keys(judged.row)
+        if self.level == "window":
+            if table.processor.plan.time is not None:
+                columns["first_time"] = table.times(windows.index.start)
+            columns["rows"] = pa.array(windows.index.length)
+        columns |= score_columns(logits, model.config)
+        if options.explain:
+            columns |= (reasons := table_reasons(options.explain, model, table, windows, judged, logits))
+            self.told["explained"] += len(logits) - reasons["reason_1"].null_count
+            self.told["chosen"] += len(rows_to_explain(logits, model.config))
+        self.told["scores"] += len(logits)
+        return columns
+
+
 def predict_table(options: argparse.Namespace) -> tuple[int, int]:
     """Write a score for every row or window of the input; return how many, and how many rows were left out.
 
     Raises:
         ValueError: if the checkpoint has no head, or a table, a column or a level does not fit it.
     """
-    model = load_head(options.checkpoint)
-    config = model.config
-    level = options.level or default_level(config)
-    every = config.label_level == "row"
-    if level == "window" and options.state is not None:
-        raise ValueError("Expected --level row beside --state, which scores new rows, found window.")
-    if level == "window" and every:
-        raise ValueError(
-            f"Expected --level row for {options.checkpoint!r}, which gives every row a score of its own, found window."
-        )
-    cut = WindowCut(config.seq_len or DEFAULT_SEQ_LEN, level, every, config.max_gap, config.eval_stride)
-    device = current_device()
-    model = model.to(device).eval()
-    bf16 = in_bf16(options, model, device)
-    count = explained = chosen = 0
-    with scoring_into(options, model, cut, options.spreadsheet_safe) as (table, blocks, write):
-        for windows, judged in blocks:
-            batches = run_windows(
-                lambda **inputs: model(**inputs).logits, windows, table.processor, options.batch_size, device, bf16
-            )
-            pieces = [logits for logits, _ in batches]
-            logits = judged_logits(pieces, judged.window, judged.place) if every else np.concatenate(pieces)
-            columns = table.keys(judged.row)
-            if level == "window":
-                if table.processor.plan.time is not None:
-                    columns["first_time"] = table.times(windows.index.start)
-                columns["rows"] = pa.array(windows.index.length)
-            columns |= score_columns(logits, config)
-            if options.explain:
-                columns |= (reasons := table_reasons(options.explain, model, table, windows, judged, logits))
-                explained += len(logits) - reasons["reason_1"].null_count
-                chosen += len(rows_to_explain(logits, config))
-            write(columns)
-            count += len(logits)
-        new = None if not table.earlier else np.flatnonzero(table.numbers() >= table.earlier)
-        moved = field_drift(table.rows, table.processor, new)
-        notes = drift_notes(moved, table.rows, table.processor, "new rows")
-        warn_each([*notes, *(["`hf-mmtab drift CHECKPOINT INPUT OUT.html` shows all fields."] if notes else [])])
+    scorer = RowScorer(options)  # on Ray too: what does not fit is told before the table is read
+    if options.engine == "ray":
+        found = score_on_ray(options, RowScorer, options.spreadsheet_safe)
+        told, skipped = found.told, found.skipped
+        _warn_of_drift(found.ids, open_processor(options.checkpoint))
+    else:
+        with scored_table(options, scorer, options.spreadsheet_safe) as table:
+            new = None if not table.earlier else np.flatnonzero(table.numbers() >= table.earlier)
+            _warn_of_drift(table.rows, table.processor, new)
+        told, skipped = scorer.told, len(table.skipped)
     if options.explain:
-        say(reasons_sentence(explained, chosen, count, config, f"{level}s"))
-    return count, len(table.skipped)
+        counts = told["explained"], told["chosen"], told["scores"]
+        say(reasons_sentence(*counts, scorer.model.config, f"{scorer.level}s"))
+    return told["scores"], skipped
+
+
+def _warn_of_drift(rows: EncodedRows | CountedIds, processor: Any, new: np.ndarray | None = None) -> None:
+    notes = drift_notes(field_drift(rows, processor, new), rows, processor, "new rows")
+    warn_each([*notes, *(["`hf-mmtab drift CHECKPOINT INPUT OUT.html` shows all fields."] if notes else [])])
 
 
 def judged_logits(pieces: list[Any], window: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -171,6 +171,11 @@ class ColumnPlan:
         return list(dict.fromkeys(wanted))
 
     @property
+    def value_columns(self) -> list[str]:
+        """Columns whose values fields read, the time since the row before left out."""
+        return list(dict.fromkeys(str(self.source(f)) for f in self.fields if f.kind != "time_gap"))
+
+    @property
     def reads_gaps(self) -> bool:
         """Whether a field reads the time since the entity's previous row."""
         return any(one.kind == "time_gap" for one in self.fields)

@@ -5,9 +5,11 @@ NumPy, pyarrow and polars alone: a service encodes rows without transformers.
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,13 +17,14 @@ from .column_plan import ColumnPlan
 from .entity_history import EntityHistory
 from .field import Field
 from .field_kinds import make_fields
-from .fitting import arrays_of, for_each_field, join_arrays, new_history, read_batch
+from .fitting import TabBertStatistics, arrays_of, for_each_field, join_arrays, new_history, read_batch
 from .text_numbers import is_text
 
 VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
 ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, counts
 SEP_FIELD = "[SEP]"
 IDS_MARK = b"hf_mmtab"  # in the metadata of encoded tables, which Parquet and Arrow files keep
+BATCH_ROWS = 262_144
 TIMES = r"^(\d{4}-\d\d-\d\d|(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{6,9}Z?)$"  # as Arrow writes them
 
 
@@ -36,6 +39,19 @@ class FieldIds:
     rows_fitted: int
     _fitted: list[Field]
 
+    def bare(self) -> "FieldIds":
+        """Return what fits parts and encodes as this does, for a process without transformers."""
+        bare = FieldIds()
+        bare.plan, bare.rows_fitted, bare._fitted = self.plan, self.rows_fitted, self._fitted
+        return bare
+
+    def fit_part(self, rows: Any) -> TabBertStatistics:
+        """Learn from some rows without finishing, to be merged with other parts and given to `finish`."""
+        part = TabBertStatistics(self.plan)
+        for batch in _batches(rows):
+            part.add(batch)
+        return part
+
     def encode(self, rows: Any, history: EntityHistory | None = None) -> pa.Table:
         """Return the ids of a table's rows, a column per field; see `TabBertProcessor.encode`."""
         self._require_fitted()
@@ -44,6 +60,12 @@ class FieldIds:
         if self.plan.sep_column:
             columns.append(pa.array(np.full(batch.table.num_rows, self.sep_token_id, dtype=np.uint16)))
         return pa.table(dict(zip(self.fields, columns, strict=True)), metadata={IDS_MARK: b"ids"})
+
+    def encode_batches(self, rows: Iterable[Any]) -> Iterator[pa.Table]:
+        """Encode batch after batch of one table, carrying each entity's last time from batch to batch."""
+        history = self.new_history()
+        for batch in rows:
+            yield self.encode(batch, history)
 
     def new_history(self) -> EntityHistory | None:
         """Return an empty memory of entities for `encode`; None if no field needs one."""
@@ -216,3 +238,13 @@ class FieldIds:
                 f" {self.fingerprint}: every id would mean something else. Load the processor that was saved"
                 " with the checkpoint."
             )
+
+
+def _batches(rows: Any) -> Iterator[Any]:
+    # A datasets.Dataset, read batch by batch.
+    if hasattr(rows, "with_format") and hasattr(rows, "features"):
+        yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
+    elif isinstance(rows, pa.Table | pa.RecordBatch | pl.DataFrame | dict) or hasattr(rows, "iloc"):
+        yield rows
+    else:
+        yield from rows

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from .checked_loading import HUB_OPTIONS
 from .column_plan import ColumnPlan
 from .entity_history import EntityHistory, check_history
 from .field import Field
-from .field_ids import ARRAYS_NAME, SEP_FIELD, VALUES_NAME, FieldIds
+from .field_ids import ARRAYS_NAME, BATCH_ROWS, SEP_FIELD, VALUES_NAME, FieldIds
 from .fitting import TabBertStatistics, without_uncovered
 from .ordering_files import copy_orderings, find_orderings
 from .plan_presets import resolve_plan
@@ -29,7 +29,6 @@ from .values import as_table
 logger = logging.get_logger(__name__)
 
 STATISTICS_NAME = "tabbert_statistics.json"  # what statistics of the past know of the training rows
-BATCH_ROWS = 262_144
 _COPY_AGAIN = "Copy the processor again from where it came from, or fit and save it anew."
 
 
@@ -75,13 +74,6 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
     def fit(self, rows: Any) -> "TabBertProcessor":
         """Fit on training rows: one table (see `as_table`) or an iterable of batches; returns self."""
         return self.finish(self.fit_part(rows))
-
-    def fit_part(self, rows: Any) -> TabBertStatistics:
-        """Learn from some rows without finishing, to be merged with other parts and given to `finish`."""
-        part = TabBertStatistics(self.plan)
-        for batch in _batches(rows):
-            part.add(batch)
-        return part
 
     def finish(self, statistics: TabBertStatistics) -> "TabBertProcessor":
         """Give out ids from merged statistics; returns self.
@@ -129,12 +121,6 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
                 "gets no time gap. Use TabBertProcessor.encode_dataset, which carries the times from batch to batch."
             )
         return super().encode(rows, history)
-
-    def encode_batches(self, rows: Iterable[Any]) -> Iterator[pa.Table]:
-        """Encode batch after batch of one table, carrying each entity's last time from batch to batch."""
-        history = self.new_history()
-        for batch in rows:
-            yield self.encode(batch, history)
 
     def encode_dataset(self, dataset: Any, batch_size: int = BATCH_ROWS) -> Any:
         """Return a dataset of ids, row for row, whatever the size of a batch.
@@ -343,13 +329,3 @@ def _refuse_foreign(content: Any, keys: Sequence[str], path: Any) -> None:
         raise ValueError(
             f"Expected a mapping with {', '.join(keys) or 'fields'} in {str(path)!r}, found {found}. {_COPY_AGAIN}"
         )
-
-
-def _batches(rows: Any) -> Iterator[Any]:
-    # A datasets.Dataset, read batch by batch.
-    if hasattr(rows, "with_format") and hasattr(rows, "features"):
-        yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
-    elif isinstance(rows, pa.Table | pa.RecordBatch | pl.DataFrame | dict) or hasattr(rows, "iloc"):
-        yield rows
-    else:
-        yield from rows
