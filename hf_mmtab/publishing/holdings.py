@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
 
 from ..files import read_json
 
@@ -25,7 +25,6 @@ _HELD = {
     "tokenizer.json": "words that the tokenizer knows",
     "vocab.txt": "words that the tokenizer knows",
     "tokenizer_config.json": "nothing",
-    "processor_config.json": "nothing",
     ARRAYS_NAME: "edges of bins, and values that occur, of numbers",
 }
 
@@ -37,6 +36,8 @@ def describe_file(folder: Path, name: str, examples: bool = False) -> str:
         return _HELD[file.name]
     if file.name == CONFIG_NAME:
         return _labels(_read_json(file))
+    if file.name == PROCESSOR_NAME:
+        return _columns_in_words(_read_json(file).get("columns") or {})
     if file.name in (VALUES_NAME, STATISTICS_NAME):
         values = _read_json(file) if file.name == VALUES_NAME else _counted_values(file)
         fields = [f"{field} ({len(known):,})" for field, known in values.items()]
@@ -60,10 +61,12 @@ def describe_file(folder: Path, name: str, examples: bool = False) -> str:
 
 def vocabulary_warnings(folder: Path) -> list[str]:
     """Name the fields whose saved values look like names of rows or entities."""
+    columns = _read_json(folder / PROCESSOR_NAME).get("columns") or {}
+    many = {name: len(one["values"]) for name, one in columns.items() if len(one.get("values", [])) >= STATIC_VALUES}
+    warnings = [_vocabulary_warning(name, "has many values", number, PROCESSOR_NAME) for name, number in many.items()]
     processor = _read_json(folder / _PROCESSOR)
     plan, rows = processor.get("plan") or {}, processor.get("rows_fitted") or 0
     settings = {field["name"]: field for field in plan.get("fields", [])}
-    warnings = []
     for field, (file, number) in _saved_values(folder, list(settings)).items():
         if field in (plan.get("entity") or []):
             reason = "is the entity column"
@@ -73,11 +76,24 @@ def vocabulary_warnings(folder: Path) -> list[str]:
             reason = "never changes within an entity"
         else:
             continue
-        warnings.append(
-            f"Field {field!r} {reason}: its {number:,} values, as they stand in the data, are in {file}. "
-            "If they name persons, leave the field out of the column plan and train again."
-        )
+        warnings.append(_vocabulary_warning(field, reason, number, file))
     return warnings
+
+
+def _vocabulary_warning(name: str, reason: str, number: int, file: str) -> str:
+    return (
+        f"Field {name!r} {reason}: its {number:,} values, as they stand in the data, are in {file}. If they name "
+        "persons, leave the field out and train again."
+    )
+
+
+def _columns_in_words(columns: dict[str, dict[str, list[Any]]]) -> str:
+    """Say what MMBT's processor holds of the columns beside picture and text."""
+    values = [f"{name} ({len(one['values']):,})" for name, one in columns.items() if "values" in one]
+    numbers = [name for name, one in columns.items() if "quantiles" in one]
+    told = [f"VALUES as they stand in the data, of {', '.join(values)}"] if values else []
+    told += [f"quantiles of {', '.join(numbers)}"] if numbers else []
+    return "; ".join(told) or "nothing"
 
 
 def _saved_values(folder: Path, fields: list[str]) -> dict[str, tuple[str, int]]:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoProcessor, pipeline
 
-from hf_mmtab.commands import eval_checkpoint, export, predict
+from hf_mmtab.commands import eval_checkpoint, export, predict, push_to_hub
 from hf_mmtab.commands.finetune import main
 
 GIVEN = ["--number_columns", "[price]", "--category_columns", "[brand]", "--learning_rate", "3.0e-3"]
@@ -68,6 +68,9 @@ def test_columns_are_learned_saved_judged_and_predicted_with(recipe, shop, tmp_p
     )
     assert set(inputs) == set(processor.model_input_names)
     np.testing.assert_allclose(model(**inputs).logits.softmax(-1)[:, 1].detach(), expected[:2], atol=1e-5)
+
+    held = {file.name: file.holds for file in push_to_hub.files_to_push(run)}
+    assert held["processor_config.json"] == "VALUES as they stand in the data, of brand (2); quantiles of price"
 
     (tmp_path / "less.jsonl").write_text(json.dumps({"image": records[0]["image"], "text": "a", "price": 3}) + "\n")
     with pytest.raises(ValueError, match=r"Expected the columns brand, price .*found no brand"):
