@@ -249,7 +249,7 @@ def test_thresholds_of_several_labels_are_tuned_and_saved(recipe, tmp_path, seve
         main([str(recipe), "--data", several, "--metric_for_best_model", "accuracy"])
     main([str(recipe), "--data", several, "--pos_weight", "total_over_positives", "--label_smoothing_factor", "0.1"])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert any("recipe image_text_labels is made for them" in note for note in results["notes"])
+    assert any("recipe image_text_labels is made for them." in note for note in results["notes"])
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config
     assert config.problem_type == "multi_label_classification"
     assert config.thresholds == results["thresholds"] and len(config.thresholds) == 3

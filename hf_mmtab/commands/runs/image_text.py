@@ -91,7 +91,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             recipe.training.label_smoothing_factor = 0.0
             self.notes.append(
                 "label_smoothing_factor is for one label a row and left out: rows have several here. The recipe "
-                "image_text_labels is made for them; they need more epochs."
+                "image_text_labels is made for them."
             )
         if note := fit_epochs(recipe.training, recipe.run.recipe_rows, len(self.splits["train"])):
             self.notes.append(note)
