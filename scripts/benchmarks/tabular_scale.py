@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--engines", nargs="+", choices=["local", "ray"], default=["local", "ray"])
     parser.add_argument("--shards", type=int, help="default: one for 128 MiB of the table")
     parser.add_argument("--workers", type=int, default=2, help="of Ray (2)")
+    parser.add_argument("--object_store", type=float, help="GiB of Ray's object store (default: Ray's)")
     parser.add_argument("--folder", help="where to work (default: a temporary folder)")
     parser.add_argument(
         "--keep", action="store_true", help="keep the generated tables for the next run (needs --folder)"
@@ -138,7 +139,9 @@ def prepare(engine: str, table: str, options: argparse.Namespace) -> None:
     if engine == "ray":
         import ray
 
-        ray.init(address="local", num_cpus=options.workers, include_dashboard=False, log_to_driver=False)
+        store = None if options.object_store is None else int(options.object_store * 2**30)
+        own = {"num_cpus": options.workers, "object_store_memory": store}
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, **own)
     steps.mark("started")
     out = Path(table).with_name(f"{Path(table).name}-{engine}")
     made = hf_mmtab.prepare_table(table, out, engine, shards=options.shards, task="card_transactions")  # type: ignore
@@ -166,7 +169,8 @@ class Steps(logging.Handler):
 def measure(engine: str, table: Path, rows: int, options: argparse.Namespace) -> dict[str, Any]:
     """Prepare a table in a process of its own and sample its process tree."""
     command = [sys.executable, __file__, "--one", engine, str(table), "--workers", str(options.workers)]
-    command += ["--shards", str(options.shards)] if options.shards else []
+    for name in ("shards", "object_store"):
+        command += [f"--{name}", str(given)] if (given := getattr(options, name)) else []
     root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
@@ -192,7 +196,7 @@ class Tree:
     def __init__(self, pid: int) -> None:
         self.root = psutil.Process(pid)
         self.seen: dict[int, tuple[float, int, int]] = {}
-        self.own = self.resident = 0
+        self.own = self.resident = (0, "")  # bytes of the largest process, and its title
 
     def sample(self) -> None:
         """Look at all processes once."""
@@ -204,18 +208,19 @@ class Tree:
             try:
                 with process.oneshot():
                     times, memory, disk = process.cpu_times(), process.memory_info(), process.io_counters()
+                    title = " ".join(process.cmdline())[:40]
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
             self.seen[process.pid] = (times.user + times.system, disk.read_bytes, disk.write_bytes)
-            self.own = max(self.own, memory.rss - getattr(memory, "shared", 0))  # Linux tells what is shared
-            self.resident = max(self.resident, memory.rss)
+            self.own = max(self.own, (memory.rss - getattr(memory, "shared", 0), title))  # Linux tells what is shared
+            self.resident = max(self.resident, (memory.rss, title))
 
-    def totals(self) -> dict[str, float]:
+    def totals(self) -> dict[str, Any]:
         """Return CPU seconds of all but the first process, bytes read and written, and peaks of memory in GiB."""
         cpu, read, written = (sum(one[i] for one in self.seen.values()) for i in range(3))
         cpu -= self.seen[self.root.pid][0]
-        peaks = {"own": self.own / 2**30, "resident": self.resident / 2**30}
-        return {"cpu": cpu, "read": read, "written": written, **peaks}
+        peaks = {"own": self.own[0] / 2**30, "resident": self.resident[0] / 2**30}
+        return {"cpu": cpu, "read": read, "written": written, "largest": (self.own[1], self.resident[1]), **peaks}
 
 
 def report(engine: str, found: dict[str, Any], earlier: dict[str, Any] | None) -> None:
@@ -228,6 +233,7 @@ def report(engine: str, found: dict[str, Any], earlier: dict[str, Any] | None) -
         *(f"{found[name] / found['bytes']:.2f}" for name in ("read", "written")),
     )
     sys.stdout.write("".join(f"{cell:>14}" for cell in cells) + f"{found['load']:>10.1f}\n")
+    sys.stdout.write(f"    largest processes: own {found['largest'][0]!r}, resident {found['largest'][1]!r}\n")
     before = found["steps"][0]
     for step in found["steps"][1:]:
         told = f"{step[1] - before[1]:8.1f} s, {step[2] - before[2]:6.1f} CPU s in the first process: {step[0]}\n"

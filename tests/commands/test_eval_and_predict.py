@@ -93,3 +93,8 @@ def test_an_output_of_an_unknown_kind_is_refused_before_any_work(run, pictures, 
         ValueError, match=r"Expected the output to end in one of .parquet, .jsonl, .csv, found 'out.xlsx'"
     ):
         predict.main([str(run), str(pictures / "test.jsonl"), str(tmp_path / "out.xlsx")])
+
+
+def test_pictures_are_not_scored_on_ray(run, tmp_path):
+    with pytest.raises(ValueError, match=r"beside --engine ray, found a model of pictures and texts"):
+        predict.main([str(run), "absent.jsonl", str(tmp_path / "out.parquet"), "--engine", "ray"])

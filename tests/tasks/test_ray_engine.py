@@ -6,6 +6,7 @@ import threading
 import time
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prepared_tables import PLAN, arguments, cards, events, expect_rows_of_one_machine, prepared, rows_of
@@ -58,21 +59,19 @@ def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tm
     assert any("polars" in one for one in loaded) and not any("libtorch" in one for one in loaded)
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"plan": {"entity": "who", "label": "bad", "fields": {"shop": {}, "price": {"kind": "numeric"}}}},
-        {"entities": ["w3", "w5"], "plan": {**PLAN, "label": []}},
-    ],
-    ids=["no time column", "two entities, no label"],  # others: test_sharded_table.py, in one process
-)
-def test_rows_in_any_order_in_pieces_of_a_file_are_as_in_one_process(cluster, tmp_path, table, monkeypatch, keys):
+def test_rows_in_any_order_in_pieces_of_a_file_are_as_in_one_process(cluster, tmp_path, table, monkeypatch):
     monkeypatch.setattr("hf_mmtab.data.ray_engine.RayEngine.piece_rows", 60)  # seven pieces
-    data = arguments(table, **keys)
-    prepared(data, tmp_path / "local")
-    prepared(data, tmp_path / "ray", shards=3, engine="ray")
+    plan = {"entity": "who", "fields": {"shop": {}, "price": {"kind": "numeric"}}}  # numbers of rows are the time
+    data = arguments(table, entities=["w1", "w3", "w5"], plan=plan)  # others: test_sharded_table.py, in one process
+    prepared(data, tmp_path / "local", keep_values=True)
+    prepared(data, tmp_path / "ray", shards=3, engine="ray", keep_values=True)
 
     assert same(tmp_path / "ray", tmp_path / "local")
+    values = [
+        sum(pa.ipc.open_file(file).read_all().num_rows for file in (tmp_path / one).rglob("*.values.arrow"))
+        for one in ("ray", "local")
+    ]
+    assert values[0] == values[1] > 100
 
 
 def test_a_broken_row_is_named_and_broken_rows_are_counted_over_all_workers(cluster, tmp_path):
