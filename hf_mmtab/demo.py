@@ -1,6 +1,8 @@
 """A Gradio page for one model: an input, the prediction, the reasons, and the same without a part of the input."""
 
 import os
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nothing is reported to anyone
@@ -86,7 +88,20 @@ def _image_text_page(gradio: Any, model: Any, processor: Any) -> None:
                 use_text = gradio.Checkbox(True, label="use the text")
             button = gradio.Button("Classify", variant="primary")
         outputs = _outputs(gradio)
-    button.click(judge, [image, text, use_image, use_text], outputs, api_name="judge")
+    button.click(_said(gradio, judge), [image, text, use_image, use_text], outputs, api_name="judge")
+
+
+def _said(gradio: Any, judge: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the page show what is wrong with an input, in place of the word "Error"."""
+
+    @wraps(judge)
+    def judged(*inputs: Any) -> Any:
+        try:
+            return judge(*inputs)
+        except ValueError as error:
+            raise gradio.Error(str(error), duration=None, print_exception=False) from error
+
+    return judged
 
 
 def _outputs(gradio: Any) -> list[Any]:
@@ -128,13 +143,15 @@ def _table_page(gradio: Any, model: Any, processor: Any, examples: str | None) -
 
     with gradio.Row():
         with gradio.Column(scale=2):
-            chosen = gradio.Dropdown(list(histories), label="History", value=None, visible=bool(histories))
-            rows = gradio.Dataframe(headers=columns, label="Rows, the oldest first", interactive=True)
+            first = next(iter(histories), None)
+            chosen = gradio.Dropdown(list(histories), label="History", value=first, visible=bool(histories))
+            shown = None if first is None else show(first)
+            rows = gradio.Dataframe(shown, headers=columns, label="Rows, the oldest first", interactive=True)
             without = gradio.Number(0, label="without row (1 is the first; 0: all rows)", precision=0)
             button = gradio.Button("Judge the last row", variant="primary")
         outputs = _outputs(gradio)
     chosen.change(show, chosen, rows)
-    button.click(judge, [rows, without], outputs, api_name="judge")
+    button.click(_said(gradio, judge), [rows, without], outputs, api_name="judge")
 
 
 def _typed(history: Any, examples: dict[str, Any]) -> Any:

@@ -76,6 +76,22 @@ def test_the_page_answers_as_the_pipeline_with_and_without_a_row(model, table):
         page.close()
 
 
+def test_what_is_wrong_with_an_input_is_said_on_the_page(model, table):
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    from hf_mmtab.demo import make_demo
+
+    page = make_demo(model)
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        empty = {"headers": ["who", "amount"], "data": [], "metadata": None}
+        with pytest.raises(AppError, match="Expected a history of at least one row, found a table without rows"):
+            Client(address, verbose=False).predict(empty, 0, api_name="/judge")
+    finally:
+        page.close()
+
+
 @pytest.mark.slow
 def test_a_browser_shows_the_page(model, table, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -130,6 +130,7 @@ PRETRAINING = [
     "card_paper_pretrain",
     "flights_pretrain",
     "prsa_pretrain",
+    "simulated_cards_gpt2_pretrain",
     "simulated_cards_next_row_pretrain",
     "simulated_cards_pretrain",
 ]

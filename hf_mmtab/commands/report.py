@@ -125,7 +125,8 @@ def _finished(folder: Path) -> tuple[RunResults, Any]:
     if results is None or not results.headline:
         inside = sorted(path.parent.name for path in folder.glob("*/results.json"))
         hint = f" Folders in it that have one: {', '.join(inside)}." if inside else ""
-        raise ValueError(f"Expected a finished fine-tuning run in {str(folder)!r}, found no results.json of one.{hint}")
+        found = "no results.json of one" if results is None else "a pretraining, whose own report is in its folder"
+        raise ValueError(f"Expected a finished fine-tuning run in {str(folder)!r}, found {found}.{hint}")
     return results, AutoConfig.from_pretrained(folder)
 
 

@@ -22,7 +22,7 @@ from ..serving.inputs import TOKENIZER_NAME
 from ..serving.named_scores import probabilities
 from ..serving.predictor import FILLINGS, MODEL_NAME
 from ..serving.trees import ALONE, BEFORE, BEHIND
-from ..statistics.features import OF_ALL_HISTORIES
+from ..statistics.features import GROUPS, OF_ALL_HISTORIES
 from .arrays import TREE_SCORES, ArrayModel, arrays_of, reads, trees_of
 from .folder import refuse_other_files, write_settings
 from .onnx_lstm import lstm_as_operator
@@ -114,10 +114,11 @@ def of_one_history(processor: Any) -> list[str]:
     groups = [name for name in processor.statistics["groups"] if name in OF_ALL_HISTORIES]
     if not groups:
         return []
+    own = [name for name in GROUPS if name not in OF_ALL_HISTORIES]
     return [
         f"statistics of the groups {', '.join(groups)} count rows of all histories; a service counts those of the "
-        "history that it is given, so that its scores differ from `hf-mmtab predict` on the whole table. Where that "
-        "is too much, train with `--statistics` that leaves these groups out."
+        "history that it is given, so that its scores differ from `hf-mmtab predict` on the whole table. To have the "
+        f"same ones, train with `--statistics '[{', '.join(own)}]'`"
     ]
 
 

@@ -89,6 +89,9 @@ def test_what_cannot_be_compared_is_told(tmp_path):
         compared_runs([tmp_path / "a", tmp_path / "labels"], 0)
     with pytest.raises(ValueError, match=r"found no results.json of one. Folders in it that have one: a, labels, rows"):
         compared_runs([tmp_path], 0)
+    finish(make(tmp_path / "pretrained"), {}, [], "row")
+    with pytest.raises(ValueError, match="found a pretraining, whose own report is in its folder"):
+        compared_runs([tmp_path / "a", tmp_path / "pretrained"], 0)
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
