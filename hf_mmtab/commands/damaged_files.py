@@ -18,7 +18,7 @@ from ..evaluation.run_results import RESULT_FILE
 from ..publishing.run_files import REPORT_FOLDER
 from ..tasks.checkpoints import RECIPE_FILE
 from .runs.inventory import has_inventory, may_be_own
-from .runs.own_names import CACHE_FOLDER, COMPARISON_FILE, RECORDS, TABLE_FOLDER, is_own_name
+from .runs.own_names import CACHE_FOLDER, COMPARISON_FILE, RECORDS, TABLE_FOLDER, is_own_name, places_of_runs
 
 _OF_CHECKPOINT = re.compile(r"(.*/)?checkpoint-\d+/.*")
 # Made from other files: without them a run is whole.
@@ -59,7 +59,7 @@ def damaged_file(folder: Path, needed: bool = False) -> str | None:
         folder: of the run, or of one of its checkpoints.
         needed: look only at what nothing else in the folder can replace.
     """
-    for path in sorted(folder.rglob("*")):
+    for path in places_of_runs(folder):
         name = path.relative_to(folder).as_posix()
         if _OF_CHECKPOINT.fullmatch(name) or (needed and _DERIVED.fullmatch(name)):
             continue
