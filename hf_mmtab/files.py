@@ -17,18 +17,43 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     The content is flushed to disk before it gets its name, so that a killed process or a power cut leaves the old file
     or the new one. Folders above are made. The name of the file beside is always the same, so that a later start
     replaces what a killed one left.
+
+    Raises:
+        OSError: if the system makes no file there.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     partial = target.with_name(f".{target.name}{PARTIAL_SUFFIX}")
     try:
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(partial):
+            raise _no_place(target, error) from error
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where there are none.
+
+    Raises:
+        OSError: if the system makes none there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_place(folder, error) from error
+
+
+def _no_place(path: Path, error: OSError) -> OSError:
+    place = next(one for one in (path, *path.parents) if one.exists())
+    return OSError(
+        f"Expected a place where files can be made, found that {str(place)!r} takes none ({error.strerror}). "
+        "Choose another one."
+    )
 
 
 def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
@@ -54,7 +79,7 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__} instead of a mapping")
-    except (ValueError, RecursionError) as error:
-        reason = str(error) if path.stat().st_size else "an empty file"
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        reason = str(error) if path.is_dir() or path.stat().st_size else "an empty file"
         raise ValueError(f"Expected a JSON mapping in {str(path)!r}, found {reason}. {remedy}") from error
     return content

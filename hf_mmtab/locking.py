@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from .files import make_folder
+
 LOCK_FILE = ".lock"  # beside it lies `.lock.owner` while a run goes on
 DRAFT_SUFFIX = ".hf_mmtab-draft"
 
@@ -30,12 +32,13 @@ def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") ->
 
     Raises:
         BlockingIOError: if another process holds the folder; names it.
+        OSError: if the system makes no folder there.
     """
     if not is_main_process:
         yield
         return
     refuse_file(folder, key)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     file, owner = folder / LOCK_FILE, folder / f"{LOCK_FILE}.owner"
     try:
         with FileLock(file, timeout=0):

@@ -34,17 +34,17 @@ def refuse_other_files(out: Path) -> None:
     """
     if not out.exists():
         return
+    if Path.cwd().is_relative_to(out) or Path.home().is_relative_to(out):
+        raise ValueError(
+            f"Expected a folder that may be replaced, found {str(out)!r}, which is or holds the working folder or your "
+            "home folder. Choose another."
+        )
     held = [path.relative_to(out).as_posix() for path in out.rglob("*")] if out.is_dir() else [""]
     if others := [name for name in held if not _is_of_export(out, name)]:
         shown = ", ".join(sorted(others)[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
         raise ValueError(
             f"Expected a new folder, or one of an earlier export and nothing else, found {str(out)!r} with other "
             f"files{f': {shown}' if shown else ''}. Choose another, or move them elsewhere."
-        )
-    if Path.cwd().is_relative_to(out) or Path.home().is_relative_to(out):
-        raise ValueError(
-            f"Expected a folder that may be replaced, found {str(out)!r}, which is or holds the working folder or your "
-            "home folder. Choose another."
         )
 
 

@@ -59,6 +59,39 @@ def test_overwrite_refuses_what_is_no_run_or_is_read(runs, monkeypatch, argument
     assert contents(runs) == before
 
 
+@pytest.mark.parametrize("place", ["home", "large"])
+def test_a_folder_that_is_refused_is_not_searched(runs, monkeypatch, place):
+    deep = runs / place / "letters" / "of-1999"
+    deep.mkdir(parents=True)
+    (runs / "home").mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(runs / "home"))
+    listed: list[str] = []
+    with monkeypatch.context() as patch:
+        for name in ("scandir", "listdir"):
+            read = getattr(os, name)
+            patch.setattr(os, name, lambda folder=".", read=read: listed.append(str(folder)) or read(folder))
+        for overwrite in ("true", "false"):
+            for name, recipe in (("finetune", "pictures"), ("finetune", "lstm"), ("pretrain", "pretrain")):
+                with pytest.raises(ValueError, match=r"your home folder|found other files"):
+                    command(name, f"{recipe}.yaml", "--output_dir", place, "--overwrite", overwrite)
+        with pytest.raises(ValueError, match=r"may be replaced|with other files"):
+            command("export", "mmbt", runs / "home")
+    assert str(deep) not in {str(Path(folder).absolute()) for folder in listed} and place in listed
+
+
+@pytest.mark.parametrize("place", ["payments.csv", "/proc"])
+def test_an_output_where_no_file_can_be_made_is_named(runs, place):
+    for arguments in (
+        ("predict", "lstm", "payments.csv", f"{place}/x.csv"),
+        ("drift", "lstm", "payments.csv", f"{place}/x.html"),
+        ("finetune", "pictures.yaml", "--output_dir", f"{place}/run", *SHORT),
+    ):
+        with pytest.raises(
+            OSError, match=f"Expected a place where files can be made, found that .*{place}' takes none"
+        ):
+            command(*arguments)
+
+
 def test_overwrite_refuses_the_folder_of_its_own_recipe_file(runs):
     shutil.copy(runs / "pictures.yaml", runs / "mmbt" / "mine.yaml")
     with pytest.raises(ValueError, match=r"holds what this run reads \(recipe"):

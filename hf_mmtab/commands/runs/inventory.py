@@ -18,7 +18,7 @@ from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...files import PARTIAL_SUFFIX, write_whole
 from ...locking import LOCK_FILE
 from ...training.checkpoints import MANIFEST_NAME, file_digest
-from .own_names import CACHE_FOLDER, COMPARISON_FILE, RUN_OF_SEVERAL, TABLE_FOLDER, is_own_name
+from .own_names import CACHE_FOLDER, COMPARISON_FILE, RUN_OF_SEVERAL, TABLE_FOLDER, is_own_name, places_of_runs
 
 INVENTORY_FILE = ".hf_mmtab.json"
 # Large or still growing: known by name and place alone.
@@ -157,7 +157,7 @@ def may_be_own(folder: Path, name: str) -> bool:
 
 
 def _own_looking(folder: Path) -> list[str]:
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    paths = [path for path in places_of_runs(folder) if path.is_symlink() or not path.is_dir()]
     names = [path.relative_to(folder).as_posix() for path in paths]
     return [name for name in names if is_own_name(name)]
 

@@ -20,7 +20,16 @@ from .inventory import (
     has_inventory,
     own_names,
 )
-from .own_names import CACHE_FOLDER, RECORDS, ROWS_DRAFT, RUN_OF_SEVERAL, TABLE_FOLDER, is_draft, is_own_name
+from .own_names import (
+    CACHE_FOLDER,
+    RECORDS,
+    ROWS_DRAFT,
+    RUN_OF_SEVERAL,
+    TABLE_FOLDER,
+    is_draft,
+    is_own_name,
+    places_of_runs,
+)
 from .reads import refuse_needed
 
 logger = logging.get_logger(__name__)
@@ -149,15 +158,15 @@ def refuse_removal(folder: Path, reads: Mapping[str, Path]) -> None:
                 f"holds {what}. Choose a folder for this run alone."
             )
     refuse_needed(folder, reads)
-    if links := [path for path in folder.rglob("*") if path.is_symlink() and path.is_dir()]:
-        raise ValueError(
-            f"Expected an output_dir in which --overwrite may replace a run, found that {str(links[0])!r} is a link to "
-            "another folder, into which the run would write. Remove the link, or choose another output_dir."
-        )
     if not is_run(folder):
         raise ValueError(
             f"Expected output_dir {str(folder)!r} to hold a run of this package, found other files. --overwrite "
             "replaces runs and nothing else: choose another output_dir, or remove the folder yourself."
+        )
+    if links := [path for path in places_of_runs(folder) if path.is_symlink() and path.is_dir()]:
+        raise ValueError(
+            f"Expected an output_dir in which --overwrite may replace a run, found that {str(links[0])!r} is a link to "
+            "another folder, into which the run would write. Remove the link, or choose another output_dir."
         )
     refuse_foreign(folder)
 

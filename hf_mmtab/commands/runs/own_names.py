@@ -1,6 +1,8 @@
 """What the files that runs write are called. A name alone makes no file a run's: see `inventory.py`."""
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 from ...data.image_text_files import SPLIT_ORDER
 from ...files import PARTIAL_SUFFIX
@@ -42,6 +44,7 @@ _OWN = re.compile(
     rf"checkpoint-\d+/(?:optimizer_\d+|pytorch_model_fsdp_\d+)/(?:__\d+_\d+\.distcp|\.metadata)|"
     rf"{TABLE_FOLDER}/(?:{_TABLE}|{_SCRATCH})|{CACHE_FOLDER}/(?:{_CACHE}))"
 )
+_FOLDER = re.compile(rf"checkpoint-\d+|ordering_\w+|report|predictions|runs|{TABLE_FOLDER}|{CACHE_FOLDER}")
 ROWS_DRAFT = re.compile(rf"{TABLE_FOLDER}/(rows\.\d+\.part|rows-[a-z0-9_]{{8}})")
 _DRAFT = re.compile(rf"(?:.*/)?\.[^/]+{re.escape(PARTIAL_SUFFIX)}")
 RUN_OF_SEVERAL = re.compile(r"\w+-seed\d+")
@@ -57,6 +60,15 @@ def is_own_name(name: str) -> bool:
     if rest and RUN_OF_SEVERAL.fullmatch(first):
         name = rest
     return _OWN.fullmatch(name) is not None or is_draft(name)
+
+
+def places_of_runs(folder: Path) -> Iterator[Path]:
+    """Yield what lies where runs write: in a folder, and in and below the folders that they make in it, in order."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        yield path
+        is_theirs = _FOLDER.fullmatch(path.name) or RUN_OF_SEVERAL.fullmatch(path.name)
+        if is_theirs and path.is_dir() and not path.is_symlink():
+            yield from sorted(path.rglob("*"))
 
 
 def is_draft(name: str) -> bool:
