@@ -79,7 +79,7 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__} instead of a mapping")
-    except (ValueError, RecursionError) as error:
-        reason = str(error) if path.stat().st_size else "an empty file"
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        reason = str(error) if path.is_dir() or path.stat().st_size else "an empty file"
         raise ValueError(f"Expected a JSON mapping in {str(path)!r}, found {reason}. {remedy}") from error
     return content

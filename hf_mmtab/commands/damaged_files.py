@@ -15,9 +15,12 @@ import yaml
 from safetensors import safe_open
 
 from ..evaluation.run_results import RESULT_FILE
+from ..models.tabbert.boosted_trees import trees_file
+from ..models.tabbert.modeling_tabbert_boosted import STATISTICS
 from ..publishing.run_files import REPORT_FOLDER
 from ..tasks.checkpoints import RECIPE_FILE
-from .runs.inventory import has_inventory, may_be_own
+from ..training.checkpoint_weights import weight_files
+from .runs.inventory import has_inventory, may_be_own, read_inventory
 from .runs.own_names import CACHE_FOLDER, COMPARISON_FILE, RECORDS, TABLE_FOLDER, is_own_name, places_of_runs
 
 _OF_CHECKPOINT = re.compile(r"(.*/)?checkpoint-\d+/.*")
@@ -34,6 +37,23 @@ def _read_mapping(path: Path) -> None:
         raise ValueError("no YAML mapping")
     if not text.endswith("\n"):  # half of a mapping is a mapping too
         raise ValueError("its last line is cut off")
+
+
+# JSON files, and keys of which each has one: without them the file is of something else.
+_KEYS = {
+    "config.json": ("model_type",),
+    "preprocessor_config.json": ("feature_extractor_type", "image_processor_type", "processor_class"),
+    "processor_config.json": ("processor_class",),
+    "tabbert_statistics.json": ("counts",),
+    "tokenizer.json": ("model",),
+    "tokenizer_config.json": ("backend", "do_lower_case", "model_max_length", "tokenizer_class"),
+    RESULT_FILE: ("architecture",),
+}
+# Files of a saved model that a run's list names, and that nothing else can replace.
+_OF_MODEL = re.compile(
+    r"(tokenizer_|preprocessor_|processor_)?config\.json|tokenizer\.json|tabbert_(values|statistics)\.json|"
+    r"(tabbert_arrays|model(-\d+-of-\d+)?)\.safetensors|(statistics|fused)_trees_\d+\.txt"
+)
 
 
 # Weights and tables are opened, and not read: a file that is cut off shows it at once.
@@ -74,7 +94,10 @@ def _damage(path: Path) -> str:
     if not path.stat().st_size:
         return "an empty file"
     try:
-        _READERS[path.suffix](path)
+        content = _READERS[path.suffix](path)
+        keys = _KEYS.get(path.name)
+        if keys and not (isinstance(content, dict) and any(key in content for key in keys)):
+            return f"JSON of something else, without {' or '.join(keys)}"
     except (MemoryError, PermissionError):  # of the machine, not of the file: the first error stands
         return ""
     except Exception as error:  # each library has types of its own
@@ -108,6 +131,39 @@ def _remedy(folder: Path, name: str) -> str:
     )
 
 
+def absent_file(folder: Path, settings: bool = False) -> str | None:
+    """Return a sentence about the first file that a saved model in a folder lacks; None: all are there, or no model is.
+
+    What a run of this version wrote is known from its list; of another folder configuration, weights and trees.
+
+    Args:
+        folder: of the model.
+        settings: look only for JSON files.
+    """
+    listed = read_inventory(folder)
+    names = [name for name in listed or () if _OF_MODEL.fullmatch(name)]
+    if listed is None and any(_OF_MODEL.fullmatch(path.name) for path in folder.iterdir()):
+        config = folder / "config.json"
+        content = {} if not config.is_file() or _damage(config) else _READERS[".json"](config)
+        has_trees = any("Boosted" in kind or "Fusion" in kind for kind in content.get("architectures") or ())
+        names = ["config.json", *[trees_file(STATISTICS, 0)] * has_trees]
+        if content.get("model_type") == "mmbt":
+            names += ["processor_config.json", *["tokenizer_config.json"] * (content.get("text_config") is not None)]
+        names += [] if not content or any(map(Path.is_file, weight_files(folder))) else ["model.safetensors"]
+    absent = [name for name in sorted(names) if not (folder / name).is_file()]
+    name = next((name for name in absent if not settings or name.endswith(".json")), None)
+    if name is None:
+        return None
+    results, found = folder / RESULT_FILE, f"a folder {name}" if (folder / name).is_dir() else f"no {name}"
+    remedy = "Copy it from where the model came from."
+    if results.is_file():
+        remedy = (
+            f"Put it back, or delete {str(results)!r}: the run's own command then goes on from the last checkpoint, "
+            "and writes it anew."
+        )
+    return f"Expected the files of a saved model in {str(folder)!r}, found {found}. {remedy}"
+
+
 @contextmanager
 def damage_named(*folders: str | os.PathLike | None) -> Iterator[None]:
     """Where reading fails, look for a damaged file, and name it with its remedy.
@@ -117,6 +173,7 @@ def damage_named(*folders: str | os.PathLike | None) -> Iterator[None]:
 
     Raises:
         ValueError: naming the file.
+        FileNotFoundError: naming a file that a saved model lacks.
     """
     try:
         yield
@@ -126,6 +183,8 @@ def damage_named(*folders: str | os.PathLike | None) -> Iterator[None]:
         for place in places:
             if sentence := damaged_file(place, needed=ours):
                 raise ValueError(sentence) from error
+            if sentence := absent_file(place, settings=ours):
+                raise FileNotFoundError(sentence) from error
         if not ours and isinstance(error, ValueError | TypeError | AttributeError | LookupError):
             for place in places:
                 if sentence := _unreadable_setting(place):

@@ -125,10 +125,10 @@ class RunResults:
             return None
         try:
             return cls.from_json(file.read_text(encoding="utf-8"))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, IsADirectoryError) as error:
             raise ValueError(
-                f"Expected the results of a finished run in {str(file)!r}, found a damaged file ({error}). Delete that "
-                "file and run the same command again: training goes on from the last checkpoint, and the results are "
+                f"Expected the results of a finished run in {str(file)!r}, found a damaged file ({error}). Delete it "
+                "and run the same command again: training goes on from the last checkpoint, and the results are "
                 "written anew."
             ) from error
 

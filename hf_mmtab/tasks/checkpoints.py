@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import cached_file
 
 from ..arguments import PlanArguments, TableDataArguments
@@ -35,7 +36,8 @@ def saved_config(name: str) -> Any:
     except (OSError, ValueError) as error:
         if (Path(name) / "config.json").is_file():
             raise  # it says what is wrong in there
-        if inside := sorted(str(file.parent) for file in Path(name).glob("*/config.json")):
+        folders = [file.parent for file in Path(name).glob("*/config.json")]
+        if inside := sorted(str(one) for one in folders if not one.name.startswith(f"{PREFIX_CHECKPOINT_DIR}-")):
             raise FileNotFoundError(
                 f"Expected a saved model in {name!r}, found a folder of several: `compare` and several `seeds` give "
                 f"each its own. Name one of {', '.join(inside)}."

@@ -70,8 +70,8 @@ def test_every_command_names_the_damaged_file_that_it_meets(runs, run, name):
 
 FOREIGN = {
     "lstm/tabbert_values.json": ("[1]", "Expected a mapping with fields in '.*tabbert_values.json', found a list"),
-    "lstm/tabbert_statistics.json": ('{"hello": 1}', "with counts, .* in '.*_statistics.json', found the keys hello"),
-    "lstm/preprocessor_config.json": ('{"hello": 1}', "with plan in '.*sor_config.json', found the keys hello"),
+    "lstm/tabbert_statistics.json": ('{"hello": 1}', r"_statistics.json damaged .JSON .*, without counts.*Delete"),
+    "lstm/preprocessor_config.json": ('{"hello": 1}', r"sor_config.json damaged .JSON .* without feat.*Delete"),
     "payments.csv": (Path("payments.csv"), "file or folder at 'payments.csv', found that it cannot be followed"),
     "out.csv": (Path("out.csv"), "file or folder at 'out.csv', found that it cannot be followed"),
 }
@@ -88,6 +88,52 @@ def test_what_is_wrong_in_a_file_ends_in_a_sentence_and_in_no_traceback(runs, ca
     with pytest.raises(SystemExit):
         console.run(predict.main, ["lstm", "payments.csv", "out.csv"])
     assert re.search(rf"ValueError: .*{message}", capsys.readouterr().err)
+
+
+OF_MODEL = {
+    "lstm": ("config.json", "model.safetensors", "preprocessor_config.json", "tabbert_values.json"),
+    "mmbt": ("config.json", "model.safetensors", "processor_config.json", "tokenizer_config.json"),
+}
+
+
+@pytest.mark.parametrize("how", ["gone", "a folder", "of something else"])
+@pytest.mark.parametrize("run", OF_MODEL)
+def test_a_file_of_a_model_that_is_not_there_or_not_its_own_is_named_with_a_remedy(runs, run, how):
+    (runs / run / "checkpoint-2").mkdir()
+    (runs / run / "checkpoint-2" / "config.json").write_text("{}\n")
+    for name in OF_MODEL[run]:
+        path = runs / run / name
+        content = path.read_bytes()
+        path.unlink()
+        if how == "a folder":
+            path.mkdir()
+        elif how == "of something else":
+            path.write_text('{"hello": [1, 2, 3]}\n')
+        with pytest.raises((FileNotFoundError, ValueError), match=r"^Expected .*found .*") as raised:
+            command("predict", run, DATA[run][0], f"{run}.csv")
+        told = str(raised.value)
+        assert name in told and re.search(r"Copy|copy|Put it back|Delete|Pass the folder", told)
+        assert "checkpoint-2" not in told and "huggingface.co" not in told
+        path.rmdir() if how == "a folder" else path.unlink(missing_ok=True)
+        path.write_bytes(content)
+
+
+def test_trees_that_are_not_there_are_named(runs):
+    values = json.loads((runs / "lstm" / "config.json").read_text())
+    values["architectures"] = ["TabBertBoostedForSequenceClassification"]
+    (runs / "lstm" / "config.json").write_text(json.dumps(values))
+    with pytest.raises(FileNotFoundError, match=r"found no statistics_trees_0.txt. Put it back"), damage_named("lstm"):
+        raise OSError("lstm does not appear to have a file named statistics_trees_0.txt")
+
+
+def test_results_that_are_a_folder_are_named(runs):
+    (runs / "lstm" / "results.json").unlink()
+    (runs / "lstm" / "results.json").mkdir()
+    message = r"results of a finished run in '.*lstm/results.json', found .* Delete it"
+    for reader in (("finetune", "lstm.yaml"), ("report", "lstm", "mmbt", "--out", "page")):
+        with pytest.raises(ValueError, match=message):
+            command(*reader)
+    command("push_to_hub", "lstm", "a/b", "--dry_run")  # sends a model, and no results
 
 
 @pytest.mark.parametrize("words", ['{"hello": [1]}', '{"shop": [1]}', '{"shop": 1}', "{}"])

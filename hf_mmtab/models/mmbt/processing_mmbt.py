@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, BaseImageProcessor, BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
+from transformers.utils import PROCESSOR_NAME
 
 from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor
@@ -334,6 +335,22 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             # The image processor's own settings lack it; on the other backend pixels differ by a level.
             settings["image_backend"] = getattr(self.image_processor, "backend", None)  # timm's has none
         return settings
+
+    @classmethod
+    def get_processor_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """Read `processor_config.json`, without which texts and pictures would be read by defaults.
+
+        Raises:
+            ValueError: if it is not there, or of something else.
+        """
+        found, rest = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if "processor_class" not in found:
+            raise ValueError(
+                f"Expected the settings of an MMBTProcessor in {PROCESSOR_NAME} of "
+                f"{str(pretrained_model_name_or_path)!r}, found {', '.join(found) or 'no such file'}. Copy it from "
+                "where the model came from, or save the processor there."
+            )
+        return found, rest
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
