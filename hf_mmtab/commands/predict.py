@@ -25,7 +25,7 @@ from ..models.mmbt.text_encoding_mmbt import texts_of
 from ..progress import progress_bar
 from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint, saved_config
-from .console import say, start_logging
+from .console import counted, left_out, say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
 from .outputs import check_output_file, check_state, draft_of
@@ -54,8 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     with damage_named(options.checkpoint):
         judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
         count, skipped = judge(options)
-    left_out = f", {skipped} bad records left out (listed above)" if skipped else ""
-    say(f"{count} predictions in {options.out}{left_out}")
+    say(f"{counted(count, 'prediction', 'predictions')} in {options.out}{left_out(skipped)}")
 
 
 def _parser() -> argparse.ArgumentParser:
