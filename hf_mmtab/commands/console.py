@@ -13,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
+from ..data.image_text_loading import LISTED
 from ..hardware import fit_threads
 from ..progress import make_bars_plain
 
@@ -37,6 +38,12 @@ def rank() -> int:
 def counted(number: int, one: str, several: str) -> str:
     """Return a number with its noun."""
     return f"{number:,} {one if number == 1 else several}"
+
+
+def left_out(skipped: int) -> str:
+    """Return how many bad records were left out, as the end of a line; empty: none. The log lists the first of them."""
+    listed = "listed above" if skipped <= LISTED else f"the first {LISTED} are listed above"
+    return f", {counted(skipped, 'bad record', 'bad records')} left out ({listed})" if skipped else ""
 
 
 def parameters(number: int) -> str:

@@ -21,7 +21,7 @@ from ..files import write_whole
 from ..reports.drift_page import drift_page
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..tasks.table import ROWS_FOLDER
-from .console import say, start_logging
+from .console import counted, left_out, say, start_logging
 from .damaged_files import damage_named
 from .outputs import check_output
 from .runs.own_files import TABLE_FOLDER
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     _check_page(options)
     with damage_named(options.checkpoint):
-        moved = write_drift(options)
-    say(f"{', '.join(moved) if moved else 'No field'} moved. Page: {options.out}")
+        moved, skipped = write_drift(options)
+    say(f"{', '.join(moved) if moved else 'No field'} moved. Page: {options.out}{left_out(skipped)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,8 +66,8 @@ def _check_page(options: argparse.Namespace) -> None:
         )
 
 
-def write_drift(options: argparse.Namespace) -> list[str]:
-    """Write the page; return the names of what moved.
+def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
+    """Write the page; return the names of what moved, and how many bad records were left out.
 
     Raises:
         ValueError: if the checkpoint is no TabBERT, or the table or the scores are not what they should be.
@@ -84,14 +84,16 @@ def write_drift(options: argparse.Namespace) -> list[str]:
             pairs = field_pairs(table.rows, own, table.processor)
         else:
             notes = drift_notes(fields, table.rows, table.processor, "rows of this table")
-        rows, fitted = len(table.rows), table.processor.rows_fitted
+        rows, fitted, skipped = len(table.rows), table.processor.rows_fitted, len(table.skipped)
     if options.scores:
         fields.insert(0, _scores(options))
     summary = f"{rows:,} rows of {Path(options.input).name}, against the {fitted:,} rows of training."
+    if skipped:
+        summary += f" {counted(skipped, 'bad record is', 'bad records are')} left out."
     name = Path(options.input).name
     title = f"Is {name} like the training rows?" if options.generated else f"Has {name} moved?"
     write_whole(Path(options.out).resolve(), drift_page(title, fields, summary, notes, __version__, pairs))
-    return [one.field for one in fields if one.moved]
+    return [one.field for one in fields if one.moved], skipped
 
 
 def _own_rows(checkpoint: str) -> EncodedRows:

@@ -22,7 +22,7 @@ from ..evaluation.scored_rows import JudgedRows
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..tasks.table_heads import HEADS, WITHOUT_ENCODER, beside_ids
-from .console import say, start_logging
+from .console import left_out, say, start_logging
 from .damaged_files import damage_named
 from .outputs import check_new_folder, check_output_file, draft_of
 from .runs.own_names import TABLE_FOLDER
@@ -42,9 +42,8 @@ def main(arguments: Sequence[str]) -> None:
         if not is_table_checkpoint(options.checkpoint):
             raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
         count, width, skipped = (write_statistics if options.what == "statistics" else embed)(options)
-    left_out = f", {skipped} bad rows left out (listed above)" if skipped else ""
     what = "rows of statistics, each" if options.what == "statistics" else "embeddings"
-    say(f"{count} {what} of {width} numbers in {options.out}{left_out}")
+    say(f"{count} {what} of {width} numbers in {options.out}{left_out(skipped)}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ from ..models.mmbt.text_encoding_mmbt import texts_of
 from ..progress import progress_bar
 from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint, saved_config
-from .console import say, start_logging
+from .console import counted, left_out, say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
 from .outputs import check_new_folder, check_output_file, check_state, draft_of
@@ -56,8 +56,7 @@ def main(arguments: Sequence[str]) -> None:
             found = "a model of pictures and texts" if judge is predict else "--state"
             raise ValueError(f"Expected a whole table beside --engine ray, found {found}. Take --engine local.")
         count, skipped = judge(options)
-    left_out = f", {skipped} bad records left out (listed above)" if skipped else ""
-    say(f"{count} predictions in {options.out}{left_out}")
+    say(f"{counted(count, 'prediction', 'predictions')} in {options.out}{left_out(skipped)}")
 
 
 def _check_file(options: argparse.Namespace, inputs: Sequence[str]) -> None:

@@ -12,6 +12,8 @@ import polars as pl
 import pyarrow as pa
 from transformers.utils import logging
 
+from .cell_types import time_type
+from .records import shorten
 from .written_times import wall_clock
 
 logger = logging.get_logger(__name__)
@@ -267,7 +269,18 @@ def times_of(column: pa.ChunkedArray, name: str, done: int, unit: str | None) ->
         if is_text
         else "Name another column as the time."
     )
-    raise ValueError(f"Column {name!r} orders the rows: expected timestamps, dates or numbers, found {kind}. {remedy}")
+    place, cell = _first_odd(name, column) if is_text else (None, None)
+    found = kind if place is None else f"{kind}, such as {shorten(cell)} in row {done + place + 1}"
+    raise ValueError(f"Column {name!r} orders the rows: expected timestamps, dates or numbers, found {found}. {remedy}")
+
+
+def _first_odd(name: str, column: pa.ChunkedArray) -> tuple[int, str]:
+    """Return place and text of the first cell that is no time, or no number, as most are; else of the first cell."""
+    cells = pl.Series(name, column)
+    kind = time_type(name, cells)
+    odd = pl.lit(True) if kind is None else kind.values.is_null()
+    place = int(cells.to_frame().select(odd).to_series().arg_max() or 0)
+    return place, cells[place]
 
 
 def _check_size(raw: np.ndarray, factor: float, name: str) -> None:

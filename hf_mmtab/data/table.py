@@ -193,7 +193,7 @@ class Table(datasets.ArrowBasedBuilder):
             role = roles.get(name)
             if role == "time" and guess == pl.String:
                 guess = guess_time(name, frame[name])
-            if role is None and guess == pl.String and self._is_read(name):
+            if role in (None, "time") and guess == pl.String and self._is_read(name):
                 guess = guess_mostly_times(name, frame[name])
             if name in dated and guess == pl.String and (dates := written_dates(frame[name])) is not None:
                 # dates that contradict each other are an error where they order the rows, and text elsewhere

@@ -173,17 +173,28 @@ def drift_notes(found: Sequence[FieldDrift], rows: EncodedRows | CountedIds, pro
     """
     unseen = unseen_values(rows, processor)
     told = {one.field for one in unseen} | {one.name for one in processor.plan.fields if one.kind == "time_part"}
-    moved = [one for one in found if one.moved and one.field not in told]
+    gaps = {one.name for one in processor.plan.fields if one.kind == "time_gap"}
+    moved: list[tuple[FieldDrift, str, float, float]] = []
+    begun: list[tuple[FieldDrift, str, float, float]] = []
+    for one in (one for one in found if one.moved and one.field not in told):
+        (group, then, now), *_ = one.largest_changes(1)
+        begins = one.field in gaps and group == "[MISSING]" and now > then
+        (begun if begins else moved).append((one, group, then, now))
+    notes = unseen_note(unseen, what) + [
+        f"{now:.1%} of the {what} are the first of their history ({then:.1%} in training), where {one.field} is "
+        "[MISSING]: histories that begin anew in a table are read without their past. Give the rows before, too, or "
+        "let `predict` keep them (`--state`)."
+        for one, _, then, now in begun
+    ]
     if not moved:
-        return unseen_note(unseen, what)
+        return notes
     shown = "; ".join(
         f"{one.field} (index {one.index:.2f}: {group} {then:.1%} in training, {now:.1%} here)"
-        for one in moved[:NAMED]
-        for group, then, now in one.largest_changes(1)
+        for one, group, then, now in moved[:NAMED]
     )
     more = f" and {len(moved) - NAMED} more fields" if len(moved) > NAMED else ""
     return [
-        *unseen_note(unseen, what),
+        *notes,
         f"The {what} differ from the training rows in {shown}{more}. If this is how the data is now, train "
         "on later rows.",
     ]

@@ -70,7 +70,8 @@ class BoostedTrees:
     def summary(self, seed: int) -> str:
         """Return how many trees there are and what they use, as a sentence."""
         used = ", ".join(f"{feature} {share:.0%}" for feature, share in self.most_used())
-        return f"{sum(self.rounds)} trees on {len(self.names)} numbers, seed {seed}; share of the gain: {used}."
+        trees = "1 tree" if sum(self.rounds) == 1 else f"{sum(self.rounds)} trees"
+        return f"{trees} on {len(self.names)} numbers, seed {seed}; share of the gain: {used}."
 
     def most_used(self, count: int = 10) -> list[tuple[str, float]]:
         """Return the features by their share of the whole gain, the greatest first."""

@@ -247,7 +247,8 @@ class _Job:
         rows = int(offsets[-1])
         if not rows:
             raise no_rows(self.data.data, skipped)
-        logger.info(f"{rows:,} rows read into {len(numbers):,} shards by engine {engine.name}")
+        into = "1 shard" if len(numbers) == 1 else f"{len(numbers):,} shards"
+        logger.info(f"{rows:,} rows read into {into} by engine {engine.name}")
         labels = shards.look_over(numbers, rows)
         division = self._divide(engine, shards, numbers, offsets)
         processor = self._fitted(engine, shards, numbers, division)

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import torch
 from accelerate.utils import DynamoBackend
 from transformers import SchedulerType, TrainingArguments
-from transformers.integrations import INTEGRATION_TO_CALLBACK, integration_utils
+from transformers.integrations import INTEGRATION_TO_CALLBACK, integration_utils, is_deepspeed_available
 from transformers.optimization import get_scheduler
 from transformers.trainer_pt_utils import AcceleratorConfig
 
@@ -32,7 +32,7 @@ def check_values(args: TrainingArguments) -> None:
 
     Raises:
         ValueError: naming the key.
-        ImportError: if a tracker of `report_to` is not installed.
+        ImportError: if a tracker of `report_to`, or DeepSpeed, is not installed.
     """
     for item in dataclasses.fields(args):
         value, choices = getattr(args, item.name), item.metadata.get("choices")
@@ -48,6 +48,11 @@ def check_values(args: TrainingArguments) -> None:
     _check_accelerator(args.accelerator_config)
     _check_compiler(args)
     _check_reports(args.report_to)
+    if args.deepspeed and not is_deepspeed_available():
+        raise ImportError(
+            "Expected the package deepspeed for `deepspeed`, found none. Install it: `pip install deepspeed`, or take "
+            "the key out: `--deepspeed null`."
+        )
     if isinstance(args.optim_args, str):
         for pair in args.optim_args.replace(" ", "").split(","):
             if pair.count("=") != 1 or "" in pair.split("="):

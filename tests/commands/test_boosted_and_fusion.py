@@ -140,7 +140,7 @@ def test_what_a_push_sends_scores_as_the_run_did(run, folder, tmp_path):
             push_to_hub.push_run(tmp_path / "pushed", "me/x", dry_run=True)
     (tmp_path / "pushed" / "results.json").write_text('{"hello": 1}')
     with pytest.raises(
-        ValueError, match=r"Expected the results of a finished run in '.*results\.json', found a damaged"
+        ValueError, match=r"Expected whole files in '.*pushed', found results\.json damaged \(JSON of something else"
     ):
         push_to_hub.push_run(tmp_path / "pushed", "me/x", dry_run=True)
 

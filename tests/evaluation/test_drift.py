@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import numpy as np
 import polars
 import pytest
@@ -9,7 +10,9 @@ import torch
 
 from hf_mmtab import TabBertConfig, TabBertProcessor
 from hf_mmtab.commands import drift, predict
-from hf_mmtab.evaluation.drift import FAR, MOVED, score_drift, stability_index
+from hf_mmtab.data.preparing import prepare_rows
+from hf_mmtab.data.splits import Split
+from hf_mmtab.evaluation.drift import FAR, MOVED, drift_notes, field_drift, score_drift, stability_index
 from hf_mmtab.models.tabbert import TabBertPooledForSequenceClassification
 
 PLAN = {
@@ -79,6 +82,17 @@ def test_what_moved_is_named_and_nothing_else(checkpoint, changed, moved, tmp_pa
     told = [text for text in messages if "differ from the training" in text or "are [UNK]" in text]
     assert len(told) == len(moved)
     assert all(name in text for name, text in zip(moved, told, strict=True))
+
+
+def test_histories_that_begin_anew_are_no_rows_to_train_on(tmp_path):
+    plan = {"entity": "who", "time": "at", "fields": {"shop": {}, "at.gap": {"kind": "time_gap"}}}
+    processor, sorted_rows = TabBertProcessor(plan).fit(rows(0).sort("who", "at")), rows(1).sort("who", "at")
+    one_each = sorted_rows.with_columns(who=polars.int_range(polars.len()) // 2)  # every second row is a first one
+    table = datasets.Dataset.from_polars(one_each)
+    encoded = prepare_rows(table, processor, tmp_path, Split("time", (1.0, 0.0, 0.0)), label=[])
+    (note,) = drift_notes(field_drift(encoded, processor), encoded, processor, "new rows")
+    assert note.startswith("50.0% of the new rows are the first of their history (1.0% in training), where at.gap is")
+    assert note.endswith("Give the rows before, too, or let `predict` keep them (`--state`).")
 
 
 def test_few_rows_are_no_drift(checkpoint, tmp_path, capsys):

@@ -205,6 +205,8 @@ def _execute(run: Run) -> RunResults:
     if (done := resume_or_refuse(recipe)) is not None:
         logger.info(f"{folder} holds this run already; reading its results.")
         warn_if_data_changed(done, run.data_digest(), folder)
+        told = [line for line in done.summary.splitlines() if not line.startswith(("Model, processor", "Report: "))]
+        done.summary = "\n".join([*told, *_places(folder)])  # a folder that was copied named the one before
         if speaks:
             complete(run, done)
         publish(recipe)
@@ -270,15 +272,18 @@ def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
     recipe, folder = run.recipe, run.recipe.folder
     for name, value in run.judge_saved(trainer).items():
         setattr(results, name, value)
-    page = folder / REPORT_FOLDER / PAGE_NAME
-    lines = [*run.closing_words(results), f"Model, processor and card: {folder}", f"Report: {page}"]
-    results.summary = "\n".join(lines)
+    results.summary = "\n".join([*run.closing_words(results), *_places(folder)])
     run.write_predictions()
     send_report(folder, write_run_report(run, results), recipe.training.report_to)
     if recipe.shared is None:
         remove_folder(folder, CACHE_FOLDER)  # it can be large
     write_inventory(folder)
     write_whole(folder / RESULT_FILE, results.to_json())
+
+
+def _places(folder: Path) -> list[str]:
+    """Return the lines that end a run: where its model and its report lie."""
+    return [f"Model, processor and card: {folder}", f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"]
 
 
 def complete(run: Run, results: RunResults) -> None:

@@ -215,6 +215,9 @@ class BinnedField(Field):
 
     def codes(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
         values = self.read(batch)
+        if not self.infinite and (infinite := int(np.isinf(values).sum())):  # of training they were told
+            numbers = "1 infinite number lies" if infinite == 1 else f"{infinite:,} infinite numbers lie"
+            logger.warning(f"Field {self.plan.name!r}: {numbers} in its outer bins, beside its smallest and largest.")
         with np.errstate(invalid="ignore"):
             codes = self._bin(values)
         if self.bins is not None:
