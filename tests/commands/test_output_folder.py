@@ -226,7 +226,7 @@ def test_a_report_or_card_that_is_gone_is_written_again(runs, absent):
     [
         ("results.json", "", r"results.json damaged \(an empty file\)\. Delete it: the run's own command"),
         ("results.json", '{"architecture": "mm', "results.json damaged"),
-        ("results.json", "[1, 2]", "damaged file"),
+        ("results.json", "[1, 2]", r"results.json damaged \(JSON of something else, without architecture\)"),
         ("recipe.yaml", "task: [image", r"recipe.yaml damaged .*Write it again"),
         ("predictions/test.parquet", None, "found no .*test.parquet"),
         ("config.json", None, "found no .*config.json"),
