@@ -130,10 +130,10 @@ def test_results_that_are_a_folder_are_named(runs):
     (runs / "lstm" / "results.json").unlink()
     (runs / "lstm" / "results.json").mkdir()
     message = r"results of a finished run in '.*lstm/results.json', found .* Delete it"
-    for reader in (("finetune", "lstm.yaml"), ("report", "lstm", "mmbt", "--out", "page")):
+    push = ("push_to_hub", "lstm", "a/b", "--dry_run")
+    for reader in (("finetune", "lstm.yaml"), ("report", "lstm", "mmbt", "--out", "page"), push):
         with pytest.raises(ValueError, match=message):
             command(*reader)
-    command("push_to_hub", "lstm", "a/b", "--dry_run")  # sends a model, and no results
 
 
 @pytest.mark.parametrize("words", ['{"hello": [1]}', '{"shop": [1]}', '{"shop": 1}', "{}"])
