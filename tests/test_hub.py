@@ -147,7 +147,7 @@ def test_a_foreign_processor_is_refused(run):
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     BertModel(BertConfig(vocab_size=5, **sizes)).save_pretrained(run)
     tokenizer().save_pretrained(run)  # names no processor of ours
-    (run / "processor_config.json").write_text("{}")
+    (run / "processor_config.json").write_text(json.dumps({"processor_class": "BertTokenizer"}))
     with pytest.raises(
         ValueError, match=r"Expected an MMBTProcessor or a TabBertProcessor in .*, found BertTokenizer. Save"
     ):

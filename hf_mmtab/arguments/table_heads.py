@@ -61,6 +61,11 @@ class TabBertHeadArguments(ModelArguments):
         "as 'user: *surprise*', or groups (category, row, orderings, lately, usual, labels, rhythm, values, numbers). "
         "Default auto: all of them.",
     )
+    network_statistics: list[str] | None = key(
+        None,
+        "Names or patterns of the statistics that the neural half of a fusion reads; trees read all. Default: "
+        "all, or for numbers what row_inputs: auto finds best.",
+    )
     orderings: dict | None = key(
         None,
         "Name → folder of an encoder that was pretrained with next_row and other entity_columns, such as {merchant: "

@@ -172,7 +172,9 @@ def _named(model: Any, found: Attributed) -> Reasons:
         elif part == "windowed_surprise":
             names = windowed_names(config)
         else:
-            names = list(config.statistics[config.statistics_codes :]) * 2  # scores, then marks of missing numbers
+            names = [
+                config.statistics[place] for place in config.numbers_read
+            ] * 2  # scores, then marks of missing numbers
         for at, row in enumerate(value.tolist()):
             for name, added in zip(names, row, strict=True):
                 reasons[at, name] = reasons.get((at, name), 0.0) + added

@@ -1,6 +1,7 @@
 """Heads over windows of a table's rows: which model a recipe describes, and what training must know of the labels."""
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,10 @@ def head_model(
         settings["row_inputs"] = named[0] if len(named) == 1 else named
         settings["statistics_hidden_size"] = arguments.statistics_hidden_size
         settings["auxiliary_next_row"] = arguments.auxiliary_next_row
+        if (patterns := arguments.network_statistics) is not None:
+            settings["network_statistics"] = [
+                name for name in settings["statistics"] or [] if any(fnmatchcase(name, one) for one in patterns)
+            ]
         if head is TabBertFusionForSequenceClassification:
             settings["fusion"] = {}
         assert arguments.pretrained is not None  # `check_pretrained` has refused it

@@ -381,7 +381,11 @@ def test_the_way_back_needs_a_folder_of_ours(golden, tmp_path):
         ("mmbt", tmp_path / "absent", "Expected the folder of one of our models .*, found no such folder"),
         ("mmbt", golden / "mmbt" / "run_dir", r"found \['args.pt'.* With --reverse SRC is ours"),
         ("mmbt", golden / "tabformer" / "hier", r"Expected MMBTForClassification or .* for the kind mmbt, found \["),
-        ("tabformer", golden / "tabformer" / "hier", "Expected TabBertForMaskedLM in .* for the kind tabformer"),
+        (
+            "tabformer",
+            golden / "tabformer" / "hier",
+            "Expected TabBertForMaskedLM or TabGPT2LMHeadModel in .* for the kind tabformer",
+        ),
     ):
         error = FileNotFoundError if "folder of" in message or "With --r" in message else ValueError
         source = shutil.copytree(source, tmp_path / source.name, dirs_exist_ok=True) if source.exists() else source

@@ -95,7 +95,11 @@ def _take(run: Any, name: str, statistics: list[str]) -> None:
     """Let a run read what a candidate reads; `statistics` are those of the recipe."""
     model = run.recipe.model
     model.row_inputs = CANDIDATES[name]
-    model.statistics = numbers_of(run.processor.plan) if name in OF_NUMBERS and statistics == [AUTO] else statistics
+    own = numbers_of(run.processor.plan) if name in OF_NUMBERS and statistics == [AUTO] else None
+    if model.architecture == "fusion":  # its trees read all statistics
+        model.statistics, model.network_statistics = statistics, own or run.recipe.values.get("network_statistics")
+    else:
+        model.statistics = own or statistics
     run.processor.statistics = None  # what the previous candidate fitted
 
 
@@ -109,7 +113,7 @@ def best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     """Train the head on one kind of inputs; return the metric, whether more is better, and the best epoch's value."""
     model = run.recipe.model
     own = {"row_inputs": inputs, "statistics": model.statistics, "freeze": {"encoder": "forever"}}
-    own["auxiliary_next_row"] = 0.0
+    own |= {"auxiliary_next_row": 0.0, "network_statistics": model.network_statistics}
     with trained_trial(run, eval_strategy="epoch", **own) as (trial, trainer):
         training = trial.recipe.training
         metric = (training.metric_for_best_model or trial.selection[0]).removeprefix("eval_")

@@ -32,6 +32,8 @@ class TabBertHeadConfig(PreTrainedConfig):
     statistics: list[str] | None = None
     # how many of them, the first ones, are codes of categories, which only trees read
     statistics_codes: int = 0
+    # names of the statistics that a neural head reads where trees beside it read more; None: all but the codes
+    network_statistics: list[str] | None = None
     statistics_hidden_size: int = 64  # width in which a neural head reads them
     # while the encoder trains with a head, the weight of the mean loss of predicting the cells of each row beside the
     # head's own loss
@@ -48,11 +50,19 @@ class TabBertHeadConfig(PreTrainedConfig):
     target_std: list[float] | None = None
 
     @property
+    def numbers_read(self) -> list[int]:
+        """Places of the statistics that a neural head reads."""
+        names, codes = self.statistics or [], self.statistics_codes
+        read = set(names if self.network_statistics is None else self.network_statistics)
+        return [place for place in range(codes, len(names)) if names[place] in read]
+
+    @property
     def files_beside_weights(self) -> list[str]:
         """Names of the files, beside configuration and weights, without which the model does not load."""
         return [trees_file(name, number) for name, count in (self.trees or {}).items() for number in range(count)]
 
 
+OF_ANOTHER_HEAD = ("statistics", "network_statistics", "fusion", "trees", "trees_sha256")  # None on a new head
 # What may be chosen anew on a pretrained encoder: labels, the settings above, and dropout.
 HEAD_SETTINGS = (
     *("num_labels", "id2label", "label2id", "problem_type", *TabBertHeadConfig.__annotations__),

@@ -16,8 +16,8 @@ class TabBertRowNumbers(nn.Module):
 
     def __init__(self, config: TabBertConfig):
         super().__init__()
-        self.codes = config.statistics_codes
-        count = len(config.statistics or []) - self.codes
+        self.places = config.numbers_read
+        count = len(self.places)
         self.register_buffer("quantiles", torch.zeros(count, POINTS))
         self.projection = nn.Linear(2 * count, config.statistics_hidden_size)
         self.LayerNorm = nn.LayerNorm(config.statistics_hidden_size)
@@ -25,11 +25,11 @@ class TabBertRowNumbers(nn.Module):
     @torch.no_grad()
     def learn_quantiles(self, values: torch.Tensor) -> None:
         """Take the quantiles of training rows, `(rows, statistics)`; see `normal_quantiles`."""
-        self.quantiles.copy_(normal_quantiles(values[:, self.codes :]))
+        self.quantiles.copy_(normal_quantiles(values[:, self.places]))
 
     def scores(self, numbers: torch.Tensor) -> torch.Tensor:
         """Return the place of each number and a mark where it is missing, `(batch, rows, 2 × numbers)`."""
-        numbers = numbers[..., self.codes :]
+        numbers = numbers[..., self.places]
         missing = (~numbers.isfinite()).to(self.projection.weight.dtype)
         return torch.cat([normal_scores(numbers, self.quantiles).to(missing.dtype), missing], dim=-1)
 

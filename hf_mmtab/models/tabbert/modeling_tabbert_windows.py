@@ -12,7 +12,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .checked_loading import without_report
 from .configuration_tabbert import TabBertConfig
-from .head_settings import HEAD_SETTINGS, OF_SURPRISE
+from .head_settings import HEAD_SETTINGS, OF_ANOTHER_HEAD, OF_SURPRISE
 from .modeling_tabbert import TabBertForMaskedLM, TabBertModel, TabBertPreTrainedModel
 from .modeling_tabbert_losses import window_loss
 from .modeling_tabbert_numbers import TabBertRowNumbers
@@ -190,7 +190,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             encoder: Any = TabBertModel.from_pretrained(checkpoint)
         if processor_fingerprint is not None:
             encoder.check_processor(processor_fingerprint)
-        of_another_head = dict.fromkeys(("statistics", "fusion", "trees", "trees_sha256")) | {"auxiliary_next_row": 0.0}
+        of_another_head = dict.fromkeys(OF_ANOTHER_HEAD) | {"auxiliary_next_row": 0.0}
         settings = {**encoder.config.to_dict(), **of_another_head}
         if {"num_labels", "id2label", "label2id"} & set(head_settings):
             for name in ("id2label", "label2id"):
