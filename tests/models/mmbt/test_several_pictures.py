@@ -1,6 +1,7 @@
 """Several pictures of a row: how they are encoded, padded and told apart."""
 
 import copy
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 from tiny_backbones import TEXT_CONFIGS, plain_batch, tiny_baseline, tiny_batch, tiny_mmbt
 from torch.testing import assert_close
 
+from hf_mmtab.data.encoded import EncodedDataset
+from hf_mmtab.image_text_baselines.frozen_linear import read_pictures
 from hf_mmtab.models.mmbt import MMBTCollator, MMBTConfig, MMBTImageProcessor, MMBTProcessor
 from hf_mmtab.models.mmbt.modality_dropout import drop_modalities
 from hf_mmtab.tasks.pictures_per_row import choose_max_images
@@ -187,3 +190,33 @@ def test_auto_reads_the_most_of_a_row_up_to_a_bound_and_says_what_it_leaves_out(
     assert choose_max_images(rows([1, 2]), "auto", before=4)[0] == 4
     assert choose_max_images(rows([1, 2]), 5)[0] == 5
     assert choose_max_images(datasets.Dataset.from_dict({"image": [None]}), "auto") == (1, None)
+
+
+def test_frozen_features_without_a_store_are_the_mean_of_a_rows_own_pictures(processor):
+    rows = [processor.encode_row({"images": [picture(30 * place) for place in range(count)]}) for count in (1, 3, 0, 2)]
+    model = tiny_mmbt(max_images=3)
+    trainer = SimpleNamespace(
+        frozen_features=lambda *_: None,
+        model=model,
+        data_collator=MMBTCollator(processor),
+        args=SimpleNamespace(device="cpu"),
+    )
+    found = read_pictures(trainer, rows)
+    for one, row in zip(found, rows, strict=True):
+        expected = model.get_image_features(row["pixel_values"]).mean(dim=(0, 1)).detach().numpy()
+        np.testing.assert_allclose(one, expected, atol=1e-5)
+
+
+def test_a_picture_has_one_key_whether_its_row_has_several_or_one(processor):
+    one, two = ({"bytes": data, "path": None} for data in (b"one", b"two"))
+    several = datasets.Features({"images": datasets.List(datasets.Image())})
+    rows = datasets.Dataset.from_dict({"images": [[one, two], [], [two] * 4]}, features=several)
+    pictures, ends = EncodedDataset(rows, processor.encode_row).single_pictures
+    assert ends.tolist() == [2, 3, 6]  # one stands for none, and three of four are read
+    assert [pictures.rows[place]["image"] for place in range(6)] == [one, two, None, two, two, two]
+    single = datasets.Dataset.from_dict(
+        {"image": [one, two, None]}, features=datasets.Features({"image": datasets.Image()})
+    )
+    of_single = EncodedDataset(single, processor.encode_row)
+    assert of_single.single_pictures is None
+    assert pictures.row_keys(["pixel_values"])[:3] == of_single.row_keys(["pixel_values"])
