@@ -72,6 +72,11 @@ def _image_text_page(gradio: Any, model: Any, processor: Any) -> None:
             f"Expected a model of picture and text alone, found one that reads {', '.join(columns)} too, which the "
             'page has no fields for. Use pipeline("image-text-classification").'
         )
+    if processor.max_images > 1:
+        raise ValueError(
+            f"Expected a model of one picture a row, found one that reads up to {processor.max_images}, which the page "
+            'has no fields for. Use pipeline("image-text-classification").'
+        )
     pipeline = ImageTextClassificationPipeline(model=model, processor=processor)
 
     def judge(image: Any, text: str, use_image: bool, use_text: bool) -> tuple[Any, Any, Any]:

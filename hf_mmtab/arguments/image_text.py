@@ -59,6 +59,12 @@ class MMBTModelArguments(ModelArguments):
         "backbone", "Picture statistics: the image model's own, or the original MMBT's."
     )
     num_image_embeds: int = key(3, "Image tokens, 1 to 9.", least=1)
+    max_images: int | Literal["auto"] = key(
+        "auto",
+        "Pictures of a row that are read, where records have lists of them. 'auto': the most that a training row has, "
+        "8 at most.",
+        least=1,
+    )
     image_pooling: Literal["avg", "max", "none"] = key(
         "avg", "Feature map → tokens; none: each cell or patch is one of mmbt, while its baselines average."
     )

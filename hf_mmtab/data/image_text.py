@@ -15,7 +15,7 @@ from .image_text_config import ImageTextConfig
 from .image_text_files import ALL, Source, Splits, digest_of, find_sources, sources_of
 from .image_text_scan import ImageTextScan, own_name, scan
 from .image_text_types import as_types
-from .image_text_values import label_values, picture_value, text_value
+from .image_text_values import label_values, picture_values, text_value
 from .library_errors import check_rows, plain_errors
 from .pictures import CheckImages, picture_problems
 from .places import real_path
@@ -24,6 +24,7 @@ from .records import BadRecord, BadRecords
 logger = logging.get_logger(__name__)
 
 Record = tuple[Source, int, dict[str, Any]]  # with its line or row
+Pictures = list[dict[str, Any] | None]  # of a record
 
 CHUNK = 256  # records whose pictures are checked together
 REPORT_FILE = "skipped_pictures-{split}.json"
@@ -32,10 +33,10 @@ REPORT_FILE = "skipped_pictures-{split}.json"
 class ImageText(datasets.ArrowBasedBuilder):
     """Pictures with a text (or two) and one or several labels, from files of the user's own.
 
-    Columns: `image` (null where there is none), `text` or `sentence1` and `sentence2`, `label` or `labels`,
-    and the input's own. An own column whose name the processor reads is kept as `input_<name>`. Rows,
-    classes, missing values and licence: those of the input. Pictures given by path stay files; embedded ones
-    are copied.
+    Columns: `image` (null where there is none), or `images` where a record has a list of them; `text` or `sentence1`
+    and `sentence2`, `label` or `labels`, and the input's own. An own column whose name the processor reads is kept as
+    `input_<name>`. Rows, classes, missing values and licence: those of the input. Pictures given by path stay files;
+    embedded ones are copied.
 
     Example:
         >>> builder = ImageText(data_root="products", label_column="category")
@@ -125,8 +126,8 @@ class ImageText(datasets.ArrowBasedBuilder):
         records = self._records(sources, part, bad)
         known: dict[str, str | None] = {}  # many rows may share a picture file
         while chunk := list(islice(records, CHUNK)):
-            pictures = [self._picture(source, record) for source, _, record in chunk]
-            problems = picture_problems(pictures, self._check_images, known)
+            pictures = [self._pictures(source, record) for source, _, record in chunk]
+            problems = self._picture_problems(pictures, known)
             for (source, line, _), problem in zip(chunk, problems, strict=True):
                 if problem is not None:
                     remedy = "Repair or remove the picture, or write null for a record without one."
@@ -156,14 +157,25 @@ class ImageText(datasets.ArrowBasedBuilder):
                     bad.rows_read += 1
                     yield source, line, record
 
-    def _picture(self, source: Source, record: dict[str, Any]) -> dict[str, Any] | None:
+    def _pictures(self, source: Source, record: dict[str, Any]) -> Pictures:
         column = self._scan.columns[source.path].image
-        return None if column is None else picture_value(record.get(column), source.path.parent)
+        return picture_values(None if column is None else record.get(column), source.path.parent)
 
-    def _to_table(self, records: list[Record], pictures: list[dict[str, Any] | None]) -> pa.Table:
+    def _picture_problems(self, pictures: list[Pictures], known: dict[str, str | None]) -> list[str | None]:
+        """Return what is wrong with the first bad picture of each record, or None."""
+        answers = iter(picture_problems([one for several in pictures for one in several], self._check_images, known))
+        found: list[str | None] = []
+        for several in pictures:
+            bad = [(place, problem) for place in range(1, len(several) + 1) if (problem := next(answers))]
+            told = [f"picture {place} of {len(several)}: {one}" if len(several) > 1 else one for place, one in bad]
+            found.append(next(iter(told), None))
+        return found
+
+    def _to_table(self, records: list[Record], pictures: list[Pictures]) -> pa.Table:
         features = self.info.features
         assert features is not None
-        values: dict[str, list[Any]] = {"image": pictures}
+        several = self._scan.several_pictures
+        values: dict[str, list[Any]] = {"images": pictures} if several else {"image": [one for (one,) in pictures]}
         for name, kind in self._scan.own_types.items():
             values[own_name(name)] = as_types([record.get(name) for _, _, record in records], kind)
         columns = [self._scan.columns[source.path] for source, _, _ in records]

@@ -11,6 +11,7 @@ AUTO = "auto"
 # Usual names, the likeliest first. The original's reader wants `img`; its own MM-IMDB script writes `image`.
 IMAGE_NAMES = [
     "image", "img", "image_path", "img_path", "image_file", "picture", "photo", "file_name", "filename",
+    "images", "pictures", "photos",
 ]  # fmt: skip
 TEXT_NAMES = [
     "text", "description", "caption", "sentence", "content", "body", "plot", "overview", "synopsis",

@@ -17,12 +17,12 @@ from .image_text_columns import Columns, find_columns
 from .image_text_config import ImageTextConfig
 from .image_text_files import ALL, Source
 from .image_text_types import note_type, type_of, type_of_texts
-from .image_text_values import ValueProblem, label_values, order_labels, picture_value, text_value
+from .image_text_values import ValueProblem, label_values, order_labels, picture_values, text_value
 from .record_files import file_suffix
 from .records import BadRecord, BadRecords, shorten
 from .stratified import rarest_label, stratified_split
 
-RESERVED = ("image", "text", "sentence1", "sentence2", "label", "labels")
+RESERVED = ("image", "images", "text", "sentence1", "sentence2", "label", "labels")
 TYPE_SAMPLE = 2000  # records whose own columns are typed together
 
 
@@ -35,6 +35,7 @@ class ImageTextScan:
     own_types: dict[str, pa.DataType] = field(default_factory=dict)
     label_names: list[str] | None = None
     several: bool = False
+    several_pictures: bool = False  # whether a record has a list of them
     bad_lines: dict[Path, set[int]] = field(default_factory=dict)
     parts: np.ndarray | None = None  # part of each record of the training files, if they are split by seed
     part_names: list[str] = field(default_factory=list)
@@ -50,7 +51,8 @@ class ImageTextScan:
         first = next(iter(self.columns.values()))
         features: dict[str, Any] = {}
         if first.image is not None:
-            features["image"] = datasets.Image()
+            picture = datasets.Image()
+            features |= {"images": datasets.List(picture)} if self.several_pictures else {"image": picture}
         features.update({name: datasets.Value("string") for name in first.text_features})
         if self.label_names is not None:
             one = datasets.ClassLabel(names=self.label_names)
@@ -88,7 +90,10 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
             labels: list[str] = []
             problem = _problem(source.path, line, record, columns, config)
             if columns.image is not None and problem is None:
-                pictures.update(_state_of(picture_value(record.get(columns.image), source.path.parent)))
+                value = record.get(columns.image)
+                found.several_pictures |= isinstance(value, list | tuple)
+                for picture in picture_values(value, source.path.parent):
+                    pictures.update(_state_of(picture))
             if columns.label is not None and problem is None:
                 try:
                     value = record.get(columns.label)
@@ -157,7 +162,8 @@ def _typed_records(
     schema = source.schema
     only_texts = source.rows is None and file_suffix(source.path) in (".csv", ".tsv")
     if schema is not None and not only_texts:
-        heavy = [f.name for f in schema if f.name == columns.image and not pa.types.is_string(f.type)]
+        heavy = [f.name for f in schema if f.name == columns.image and not _are_paths(f.type)]
+        found.several_pictures |= any(_is_list(schema.field(name).type) for name in heavy)
         for one in schema:
             if one.name not in used and one.name not in heavy:
                 note_type(found.own_types, one.name, one.type)
@@ -171,6 +177,16 @@ def _typed_records(
         yield from sample
 
 
+def _are_paths(kind: pa.DataType) -> bool:
+    """Whether a column of pictures has paths, or lists of paths."""
+    kind = kind.value_type if _is_list(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
 def _problem(
     path: Path, line: int, record: dict[str, Any], columns: Columns, config: ImageTextConfig
 ) -> BadRecord | None:
@@ -178,7 +194,7 @@ def _problem(
     column = columns.image
     try:
         if column is not None and column in record:
-            picture_value(record[column], path.parent)
+            picture_values(record[column], path.parent)
         for column in (columns.text, columns.text_pair):
             if column is None:
                 continue

@@ -28,10 +28,18 @@ def picture_value(value: Any, folder: Path) -> dict[str, Any] | None:
     if isinstance(value, dict) and not any(value.values()):
         return None
     if not isinstance(value, str):
-        raise ValueProblem("a picture as path, bytes or null", "Write one path (or null) for each record.")
+        raise ValueProblem(
+            "a picture as path, bytes or null, or a list of them",
+            "Write one path (or null), or a list of paths, for each record.",
+        )
     if "://" in value:
         raise ValueProblem("the path of a local picture", "Download the pictures first; URLs are not fetched.")
     return {"bytes": None, "path": str(folder / value)}
+
+
+def picture_values(value: Any, folder: Path) -> list[dict[str, Any] | None]:
+    """Return the pictures of a record in their order: one, or several in a list, which may have gaps."""
+    return [picture_value(one, folder) for one in (value if isinstance(value, list | tuple) else [value])]
 
 
 def text_value(value: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data.encoded import holds_pictures
 from ..files import whole_file
 from ..metrics import decide
 from ..metrics.names import label_names
@@ -56,7 +57,7 @@ def prediction_table(
 def write_split_predictions(path: Path, rows: datasets.Dataset, scored: ScoredRows, config: Any) -> None:
     """Write the predictions of a split as Parquet, with gold labels by name; pictures stay out."""
     gold = next((name for name in ("labels", "label") if name in rows.column_names), None)
-    pictures = {name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)}
+    pictures = {name for name, feature in rows.features.items() if holds_pictures(feature)}
     columns = [name for name in rows.column_names if name not in pictures | {gold}]
     table = prediction_table(rows, scored.probabilities, config, {name: name for name in columns})
     names = label_names(config)

@@ -60,8 +60,10 @@ def explain_image_text(
         reasons += [Reason("word", word, float(added[places].sum())) for word, places in words]
     if "image_regions" in found.parts:
         added = found.parts["image_regions"].sum(dim=-1)  # (regions,)
-        names = region_names(model.config, len(added))
-        reasons += [Reason("picture", name, float(one)) for name, one in zip(names, added, strict=True)]
+        names = names_of_pictures(model.config, len(added), inputs)
+        reasons += [
+            Reason("picture", name, float(one)) for name, one in zip(names, added, strict=True) if name is not None
+        ]
     return Explanation(explained_name(model.config, number), found.score, found.baseline, tuple(reasons), found.error)
 
 
@@ -120,6 +122,17 @@ def word_pieces(tokenizer: Any, ids: list[int], texts: Sequence[str]) -> list[tu
         pieces = tokenizer.convert_ids_to_tokens(ids)
         words = [(piece, [i]) for i, piece in enumerate(pieces) if ids[i] not in special]
     return words
+
+
+def names_of_pictures(config: Any, count: int, inputs: dict[str, torch.Tensor]) -> list[str | None]:
+    """Return where each region lies: of several pictures with the number of its picture, None of one that is absent."""
+    mask = inputs.get("image_mask")
+    if mask is None or mask.dim() == 1:
+        return [*region_names(config, count)]
+    each = region_names(config, count // mask.shape[1])
+    return [
+        f"{place}{name and f', {name}'}" if there else None for place, there in enumerate(mask[0], 1) for name in each
+    ]
 
 
 def region_names(config: Any, count: int) -> list[str]:

@@ -137,6 +137,11 @@ def load_model(checkpoint: str) -> Any:
             "Expected MMBT, one of its baselines, a TabBERT for masked cells or one of its heads over windows in "
             f"{checkpoint!r}, found {', '.join(classes)}, which has no ONNX export."
         )
+    if getattr(config, "max_images", 1) > 1:
+        raise ValueError(
+            f"Expected a model of one picture a row in {checkpoint!r}, found one that reads up to {config.max_images}, "
+            "which has no ONNX export. Train it on one picture a row (image_column names it)."
+        )
     if getattr(config, "number_columns", None) or getattr(config, "category_columns", None):
         raise ValueError(
             f"Expected MMBT of picture and text alone in {checkpoint!r}, found one that reads further columns, which "

@@ -144,7 +144,7 @@ class FrozenLinear:
 
 @torch.no_grad()
 def read_pictures(trainer: MMTabTrainer, encoded: EncodedDataset) -> np.ndarray:
-    """Return the features of the pictures of all rows, averaged over the regions, `(rows, image_hidden)`."""
+    """Return the features of the pictures of all rows, averaged over pictures and regions, `(rows, image_hidden)`."""
     store = trainer.frozen_features(encoded, "image_encoder")
     if store is not None:
         return np.stack([store[row].float().mean(dim=0).numpy() for row in range(len(encoded))])
@@ -153,6 +153,8 @@ def read_pictures(trainer: MMTabTrainer, encoded: EncodedDataset) -> np.ndarray:
     for start in range(0, len(encoded), _PICTURES):
         rows = [encoded[row] for row in range(start, min(start + _PICTURES, len(encoded)))]
         pixels = trainer.data_collator(rows)["pixel_values"]
-        regions = model.get_image_features(pixels.to(trainer.args.device))
-        found += [one.float().mean(dim=0).cpu().numpy() for one in regions]
+        regions = model.get_image_features(pixels.to(trainer.args.device)).float().cpu()
+        for one, row in zip(regions, rows, strict=True):  # padded where another row has more pictures
+            share = np.size(row["image_mask"]) / (pixels.shape[1] if pixels.dim() == 5 else 1)
+            found.append(one[: round(len(one) * share)].mean(dim=0).numpy())
     return np.stack(found)

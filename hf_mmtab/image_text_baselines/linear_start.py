@@ -131,7 +131,7 @@ class LinearStarter:
         """Return picture features and mean word vectors of the rows that have both."""
         rows = self.encoded[split].without({"pixel_values", "labels"})
         table = self.model.get_input_embeddings().weight.detach().float().cpu().numpy()
-        texts = [(row["input_ids"][:-1], row["image_mask"]) for row in map(rows.__getitem__, range(len(rows)))]
+        texts = [(row["input_ids"][:-1], np.any(row["image_mask"])) for row in map(rows.__getitem__, range(len(rows)))]
         known = np.array([bool(ids) and bool(has_image) for ids, has_image in texts])  # the last id is [SEP]
         words = [table[ids].mean(axis=0) for (ids, _), both in zip(texts, known, strict=True) if both]
         return read_pictures(self.trainer, self.encoded[split])[known], np.stack(words)

@@ -57,7 +57,10 @@ def _usage_code(config: Mapping[str, Any], model_id: str) -> str:
     parts = (config.get("members") or {"": config}).values()
     reads_text = any(one.get("text_config") is not None or one.get("bow_vocab_size") is not None for one in parts)
     reads_picture = any(one.get("image_config") is not None for one in parts)
-    inputs = ['images=Image.open("picture.jpg")'] if reads_picture else []
+    pictures = 'Image.open("picture.jpg")'
+    if (config.get("max_images") or 1) > 1:
+        pictures = '[[Image.open("first.jpg"), Image.open("second.jpg")]]'
+    inputs = [f"images={pictures}"] if reads_picture else []
     inputs += ['text="the text beside it"'] if reads_text else []
     columns = dict.fromkeys(config.get("number_columns") or (), 1.0)
     columns |= dict.fromkeys(config.get("category_columns") or (), "a")

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from ..data.picture_addresses import fetch_picture, is_address
 from ..models.mmbt.collating_mmbt import MMBTCollator
 from ..serving.named_scores import DECIDED, TopK, answers
 from .answers import RightPadding, SavedWithProcessor, refuse_unknown
 
-KEYS = {"image", "text", "text_pair", "sentence1", "sentence2", "label", "labels", "id"}  # of an example
+KEYS = {"image", "images", "text", "text_pair", "sentence1", "sentence2", "label", "labels", "id"}  # of an example
 # Parameter of the pipeline → of `fetch_picture`.
 DOWNLOAD = {
     "download_seconds": "seconds",
@@ -37,8 +38,8 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
     ```
 
     Input: a mapping (or a list, a generator, a torch dataset of them) with `image` (path, address, bytes, PIL picture,
-    array; None or left out: missing) and `text`, `text_pair` for models of pairs, and the columns that a model reads
-    beside them under their names (None: missing); rows of our data sets too.
+    array; None or left out: missing), or `images` (a list of them), and `text`, `text_pair` for models of pairs, and
+    the columns that a model reads beside them under their names (None: missing); rows of our data sets too.
     Output: `{"label", "score"}` at the thresholds in the config; of a model with several labels a list of those that
     reach theirs. `top_k=3` gives the three best, `top_k=None` all.
     A picture behind an address is fetched within `download_seconds=20` and `max_download_bytes=50_000_000`; a redirect
@@ -76,7 +77,12 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
                 "Expected one text, found a pair, but the model was trained on single texts (num_segments 2 in its "
                 "config). Leave text_pair out, or join both texts into one."
             )
-        return self.collator([self.processor.encode_row(row)])
+        inputs = self.collator([self.processor.encode_row(row)])
+        if self.processor.max_images > 1 and "image_mask" in inputs:  # transformers puts together equal shapes alone
+            lacking = self.processor.max_images - inputs["image_mask"].shape[1]
+            inputs["image_mask"] = F.pad(inputs["image_mask"], (0, lacking))
+            inputs["pixel_values"] = F.pad(inputs["pixel_values"], (0, 0, 0, 0, 0, 0, 0, lacking))
+        return inputs
 
     def _forward(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"logits": self.model(**inputs).logits}
@@ -99,7 +105,7 @@ def as_row(example: Any, **download: Any) -> dict[str, Any]:
             f"{type(example).__name__}. Pass one, or a list of them."
         )
     unknown = sorted(set(example) - KEYS)
-    if unknown and "image" not in example:
+    if unknown and not {"image", "images"} & set(example):
         raise ValueError(
             f"Expected the picture under `image` (None for no picture), found {', '.join(map(repr, unknown))}. Rename "
             "the key."
@@ -107,6 +113,8 @@ def as_row(example: Any, **download: Any) -> dict[str, Any]:
     row = {name: value for name, value in example.items() if name not in ("label", "labels")}
     if (second := row.pop("text_pair", None)) is not None:
         row |= {"sentence1": row.pop("text", ""), "sentence2": second}
-    if is_address(row.get("image")):
-        row["image"] = fetch_picture(row["image"], **download)
+    for name in {"image", "images"} & set(row):
+        pictures = row[name] if isinstance(row[name], list | tuple) else [row[name]]
+        fetched = [fetch_picture(one, **download) if is_address(one) else one for one in pictures]
+        row[name] = fetched if isinstance(row[name], list | tuple) else fetched[0]
     return row

@@ -185,11 +185,12 @@ def _with_row(example: Example, predictions: SplitPredictions) -> Example:
     example.text = " — ".join(as_text(str(sentence), TEXT_LENGTH) for sentence in sentences)
     example.history = row.get("history")
     example.identity = example.identity or str(row.get("id") or "")
-    if "image" in row:
-        if _lies_outside(row["image"], predictions.picture_folder):
+    if "image" in row or "images" in row:
+        shown = (row["images"] or [None])[0] if "images" in row else row["image"]  # the first of several
+        if _lies_outside(shown, predictions.picture_folder):
             example.note = "the picture lies outside of the data's folder"
         else:
-            example.image, example.note = thumbnail(row["image"])
+            example.image, example.note = thumbnail(shown)
     return example
 
 

@@ -32,7 +32,7 @@ from .worth import constant_answer, warnings_of_worth
 logger = get_logger(__name__)
 
 # Beginnings of notes that are no warnings.
-INFORMATION = ("The head reads ", "Training met ", "max_length: auto: ", "text_pooling: ")
+INFORMATION = ("The head reads ", "Training met ", "max_length: auto: ", "max_images: ", "text_pooling: ")
 FEW_HISTORIES = 4  # wrong predictions of tables that are shown at once; the others unfold
 
 

@@ -22,6 +22,7 @@ from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
 from ..models.mmbt.beside_columns import fit_columns
 from ..pretrained_packages import require_checkpoint, resolve_checkpoint
+from .pictures_per_row import choose_max_images
 
 logger = logging.get_logger(__name__)
 
@@ -51,10 +52,10 @@ class ImageTextTask:
     def modalities(self, rows: datasets.Dataset) -> dict[str, list[str]]:
         """Input → the row columns that carry it, for modality ablation."""
         columns = {
-            "image": ["image"],
+            "image": [c for c in ("images", "image") if c in rows.column_names],
             "text": [c for c in ("text", "sentence1", "sentence2") if c in rows.column_names],
         }
-        return {name: found for name, found in columns.items() if found and found[0] in rows.column_names}
+        return {name: found for name, found in columns.items() if found}
 
     def load(self, arguments: ImageTextDataArguments, **builder_options: Any) -> tuple[datasets.DatasetDict, list[Any]]:
         """Read all splits; also return the records that were left out (`on_bad_record: skip`)."""
@@ -94,7 +95,8 @@ class ImageTextTask:
         for source in self.builder.sources_in(root) if root.exists() else ():
             embedded = [one.name for one in source.schema or () if pa.types.is_binary(one.type)]
             for _, record in source.records(BadRecords("skip"), skip_columns=embedded):
-                for value in record.values():
+                cells = [one for cell in record.values() for one in (cell if isinstance(cell, list) else [cell])]
+                for value in cells:
                     value = value.get("path") if isinstance(value, dict) else value
                     if isinstance(value, str) and 0 < len(value) < LONGEST_PATH and "\n" not in value:
                         yield source.path.parent / value
@@ -167,6 +169,22 @@ class ImageTextTask:
             segment_offset=1 if architecture == "mmbt" else 0,
         )
 
+    def fit_images(self, arguments: MMBTModelArguments, processor: MMBTProcessor, rows: datasets.Dataset) -> str | None:
+        """Let a processor read as many pictures of a row as the recipe says; return a line about it, if there are any.
+
+        Args:
+            arguments: of the model.
+            processor: of the model.
+            rows: of training.
+
+        Raises:
+            ValueError: if rows have several and the recipe says one.
+        """
+        if processor.image_processor is None:
+            return None
+        processor.max_images, told = choose_max_images(rows, arguments.max_images, processor.max_images)
+        return told
+
     def fit_columns(self, arguments: MMBTModelArguments, processor: MMBTProcessor, rows: datasets.Dataset) -> None:
         """Let a processor learn the columns that mmbt reads beside picture and text; no other architecture does.
 
@@ -213,13 +231,16 @@ class ImageTextTask:
             ValueError: if the whole one is of another architecture or another kind of label than the recipe.
         """
         if arguments.pretrained is not None:
-            return self._whole_model(arguments.pretrained, arguments, problem_type)
+            whole = self._whole_model(arguments.pretrained, arguments, problem_type)
+            whole.config.max_images = processor.max_images  # no weights hang on it
+            return whole
         text, image = self._checkpoints(arguments)
         config: dict[str, Any] = {
             "problem_type": problem_type,
             "id2label": dict(enumerate(names)),
             "label2id": {name: index for index, name in enumerate(names)},
             "num_image_embeds": arguments.num_image_embeds,
+            "max_images": processor.max_images,
             "image_pooling": arguments.image_pooling,
             "modal_dropout": arguments.modal_dropout,
             "modal_dropout_text": arguments.modal_dropout_text,

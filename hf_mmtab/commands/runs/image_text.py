@@ -97,6 +97,8 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             self.notes.append(note)
         self.processor = task.processor(recipe.model)
         task.fit_columns(recipe.model, self.processor, self.splits["train"])
+        if told := task.fit_images(recipe.model, self.processor, self.splits["train"]):
+            self.notes.append(told)
         model = self._start(problem_type, names)
         self.config = model.config
         if recipe.model.pretrained is not None:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms.v2 import functional as tvF
 
 from .processing_mmbt import MMBTProcessor
+from .several_pictures import stack_masks, stack_pictures
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 AUGMENTATIONS = ("none", "flip", "crop")
@@ -57,7 +59,8 @@ class MMBTCollator:
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`; `pixel_values` `(batch, 3, H, W)`
-            or `image_regions` `(batch, regions, hidden)`; `image_mask` `(batch,)`; `column_numbers` `(batch,
+            or `image_regions` `(batch, regions, hidden)`; `image_mask` `(batch,)`; of a processor with several
+            pictures a row `(batch, pictures, 3, H, W)` and `(batch, pictures)`; `column_numbers` `(batch,
             columns, 2)` and `column_categories` `(batch, columns)`; `labels` `(batch,)` long
             or `(batch, num_labels)` float; each if the rows have it.
 
@@ -77,9 +80,10 @@ class MMBTCollator:
         if "pixel_values" in rows[0]:
             batch["pixel_values"] = self._stack_pictures(rows)
         if "image_regions" in rows[0]:
-            batch["image_regions"] = torch.stack([torch.as_tensor(row["image_regions"]) for row in rows])
+            regions = [torch.as_tensor(row["image_regions"]) for row in rows]
+            batch["image_regions"] = pad_sequence(regions, batch_first=True)
         if "image_mask" in rows[0]:
-            batch["image_mask"] = torch.tensor([int(row["image_mask"]) for row in rows])
+            batch["image_mask"] = stack_masks([row["image_mask"] for row in rows])
         for name, kind in (("column_numbers", torch.float32), ("column_categories", torch.long)):
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows], dtype=kind)
@@ -104,21 +108,17 @@ class MMBTCollator:
 
     def _stack_pictures(self, rows: Sequence[dict[str, Any]]) -> torch.Tensor:
         pictures = [torch.as_tensor(row["pixel_values"]) for row in rows]  # lists, where `map` stored them
-        sizes = {tuple(picture.shape) for picture in pictures}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"Expected pictures of one size, found {sorted(sizes)}. Use an image processor with a fixed "
-                "output size (`size` with height and width, or a centre crop)."
-            )
         if self.augment != "none":
             pictures = [
                 self._change(picture) if row.get("augment") else picture
                 for picture, row in zip(pictures, rows, strict=True)
             ]
-        return torch.stack(pictures)  # (batch, 3, H, W)
+        return stack_pictures(pictures)
 
     def _change(self, picture: torch.Tensor) -> torch.Tensor:
-        """Return the picture `(3, H, W)` cropped and flipped at random."""
+        """Return the picture `(3, H, W)` cropped and flipped at random, or each of several."""
+        if picture.dim() == 4:
+            return torch.stack([self._change(one) for one in picture])
         height, width = picture.shape[-2:]
         if self.augment == "crop":
             side = (self.min_crop + (1 - self.min_crop) * torch.rand(()).item()) ** 0.5

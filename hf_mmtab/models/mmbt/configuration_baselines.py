@@ -27,6 +27,7 @@ class MMBTBaselineConfig(PictureAndTextConfig):
         bow_vocab_size: words in the table of frozen vectors, whose sum is the text feature.
         bow_embedding_size: length of a word's vector.
         num_image_embeds: pooled image regions, 1 to 9.
+        max_images: pictures of a row, at most; their regions are averaged.
         image_pooling: `avg` or `max` over the feature map.
         image_hidden_size: channels of the image model's last feature map; measured by the model if None.
         hidden_sizes: sizes of hidden layers [linear, batch norm, ReLU, dropout] before the classifier.

@@ -21,6 +21,7 @@ class MMBTEnsembleConfig(PictureAndTextConfig):
         weights: name → its share of the probabilities; together 1.
         image_config: of the image model that all members read with; None: each has its own, or none reads pictures.
         num_image_embeds: pooled image regions, of all members.
+        max_images: pictures of a row, at most, of all members.
         image_pooling: of all members.
         thresholds: probability from which a label counts as predicted, one per label.
 

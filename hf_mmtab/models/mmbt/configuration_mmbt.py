@@ -30,6 +30,7 @@ class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
     image_config: dict | PreTrainedConfig | None = None
     num_image_embeds: int = 3
+    max_images: int = 1
     image_hidden_size: int | None = None
     modal_dropout: float | int = 0.0
     modal_dropout_text: float | int = 0.0
@@ -50,6 +51,10 @@ class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
     def validate_num_image_embeds(self) -> None:
         if not 1 <= self.num_image_embeds <= 9:
             raise ValueError(f"num_image_embeds must be between 1 and 9, got {self.num_image_embeds}")
+
+    def validate_max_images(self) -> None:
+        if not 1 <= self.max_images <= MOST_LAYERS:
+            raise ValueError(f"max_images must be between 1 and {MOST_LAYERS}, got {self.max_images}")
 
     def validate_dropouts(self) -> None:
         for field in fields(self):
@@ -86,6 +91,7 @@ class MMBTConfig(PictureAndTextConfig):
         text_config: any transformers text encoder that takes `inputs_embeds`; BERT base by default.
         image_config: any transformers image model; ResNet-50 by default.
         num_image_embeds: pooled image regions, each one token, 1 to 9.
+        max_images: pictures of a row, at most; each gives its regions.
         image_pooling: `avg` or `max` over the feature map; `none` passes every cell or patch as a token.
         num_segments: rows of the segment table: image 0, text 1, second sentence 2. 3 for sentence pairs.
         text_position_start: position of the first word. 0 as in the original, where the word takes the place

@@ -3,6 +3,8 @@
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
 from transformers.image_processing_backends import PilBackend
 
 # facebookresearch/mmbt at ad71e9c, mmbt/data/helpers.py, get_transforms
@@ -50,3 +52,19 @@ class MMBTImageProcessor(PilBackend):
         if top < 0 or left < 0:
             return super().center_crop(image, size, *args, **kwargs)
         return image[..., top : top + size.height, left : left + size.width]
+
+
+def pixels_of(image_processor: Any, image: Image.Image, **options: Any) -> torch.Tensor:
+    """Return the pixels of one picture, `(3, H, W)`, float32.
+
+    Raises:
+        ValueError: if the image processor makes several of it.
+    """
+    pixels = image_processor(image, return_tensors="pt", **options)["pixel_values"]
+    if pixels.ndim != 4 or pixels.shape[0] != 1:
+        raise ValueError(
+            "Expected the image processor to give (1, 3, H, W) for one picture, found "
+            f"{tuple(pixels.shape)} from {type(image_processor).__name__}. Use one that gives a "
+            "single picture, e.g. preset='legacy'."
+        )
+    return pixels[0].to(torch.float32)

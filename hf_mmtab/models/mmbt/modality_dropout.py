@@ -15,18 +15,18 @@ def drop_modalities(
     `drop_img_percent` drops the same pictures throughout, also of validation and test.
 
     Args:
-        image_mask: shape `(batch,)`, 1 = a picture.
+        image_mask: shape `(batch, pictures)`, 1 = a picture; those of an example are dropped together.
         attention_mask: shape `(batch, seq)`, 1 = a word.
         image_probability: between 0 and 1.
         text_probability: between 0 and 1, of the examples whose picture is left.
     """
     if image_probability > 0:
-        drop = torch.rand(image_mask.shape, device=image_mask.device) < image_probability
+        drop = torch.rand(image_mask.shape[:1], device=image_mask.device) < image_probability
         drop = drop & attention_mask.bool().any(dim=1)
-        image_mask = image_mask.masked_fill(drop, 0)
+        image_mask = image_mask.masked_fill(drop[:, None], 0)
     if text_probability > 0:
-        drop = torch.rand(image_mask.shape, device=image_mask.device) < text_probability
-        attention_mask = attention_mask.masked_fill((drop & image_mask.bool())[:, None], 0)
+        drop = torch.rand(image_mask.shape[:1], device=image_mask.device) < text_probability
+        attention_mask = attention_mask.masked_fill((drop & image_mask.bool().any(dim=1))[:, None], 0)
     return image_mask, attention_mask
 
 

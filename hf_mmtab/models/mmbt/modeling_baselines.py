@@ -200,8 +200,9 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
             input_ids: with a leading [CLS] for a text encoder, shape `(batch, seq)`.
             attention_mask: 1 for words, 0 for padding, shape `(batch, seq)`; all 0 = no text. Default: all 1.
             token_type_ids: 0, and 1 for a second sentence, shape `(batch, seq)`.
-            pixel_values: normalised pictures, shape `(batch, 3, height, width)`.
-            image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: all 1.
+            pixel_values: normalised pictures, shape `(batch, 3, height, width)`; of a model with `max_images` from 2
+                on `(batch, pictures, 3, height, width)`, whose regions are averaged over a row's pictures.
+            image_mask: 1 = a picture, 0 = none, shape `(batch,)` or `(batch, pictures)`. Default: all 1.
             image_regions: what `get_image_features` returned, in place of `pixel_values`.
             inputs_embeds: word embeddings or vectors in place of `input_ids`, shape `(batch, seq, embedding)`.
             labels: `(batch,)` integers, or `(batch, num_labels)` of 0 and 1 for several labels.
@@ -223,10 +224,8 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         regions: Any = image_regions
         reads_picture = self.config.image_config is not None  # an ensemble may hold the image model
         if reads_picture:
-            if pixel_values is not None and image_regions is None:
-                regions = self.get_image_features(pixel_values)
-            regions = regions.to(self.dtype)  # (batch, num_image_embeds, image_hidden)
-            image_mask = regions.new_ones(regions.shape[:1]) if image_mask is None else image_mask
+            regions, image_mask = self.read_pictures(pixel_values, image_regions, image_mask)
+            regions = regions.to(self.dtype).unflatten(1, (image_mask.shape[1], -1))
             if self.training and reads_text:
                 image_mask, text_mask = drop_modalities(
                     image_mask, text_mask, self.config.modal_dropout, self.config.modal_dropout_text
@@ -241,8 +240,9 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
             text = self.encode_texts(input_ids, text_mask, token_type_ids, inputs_embeds, **options)
             features.append(text.pooler_output)
         if image_mask is not None and reads_picture:
-            present = image_mask.bool()[:, None, None]
-            features.append(torch.where(present, regions, regions.new_zeros(())).flatten(1))
+            present = image_mask.bool()[:, :, None, None]  # (batch, pictures, 1, 1)
+            summed = torch.where(present, regions, regions.new_zeros(())).sum(dim=1)
+            features.append((summed / present.sum(dim=1).clamp(min=1)).flatten(1))
         logits = self.classifier(torch.cat(features, dim=1))  # (batch, num_labels)
         loss = None if labels is None else classification_loss(self.config, logits, labels)
         return SequenceClassifierOutput(

@@ -75,6 +75,7 @@ class MMBTEnsembleForClassification(PictureAndTextParts, FromVisionAndText, PreT
             image_config=None if shared is None else shared.config.to_dict(),
             image_hidden_size=of_pictures.image_hidden_size,
             num_image_embeds=of_pictures.num_image_embeds,
+            max_images=of_pictures.max_images,
             image_pooling=of_pictures.image_pooling,
             problem_type=first.problem_type,
             id2label=first.id2label,
@@ -113,8 +114,9 @@ class MMBTEnsembleForClassification(PictureAndTextParts, FromVisionAndText, PreT
             input_ids: words with a leading [CLS], shape `(batch, seq)`.
             attention_mask: 1 for words, 0 for padding, shape `(batch, seq)`. Default: 1.
             token_type_ids: 0, and 1 for a second sentence, shape `(batch, seq)`. Default: 0.
-            pixel_values: normalised pictures, shape `(batch, 3, height, width)`.
-            image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: 1.
+            pixel_values: normalised pictures, shape `(batch, 3, height, width)`, or of several a row
+                `(batch, pictures, 3, height, width)`.
+            image_mask: 1 = a picture, 0 = none, shape `(batch,)` or `(batch, pictures)`. Default: 1.
             image_regions: what `get_image_features` returned, in place of `pixel_values`.
             labels: `(batch,)` integers, or `(batch, num_labels)` of 0 and 1 for several labels.
             kwargs: not looked at.
@@ -124,7 +126,8 @@ class MMBTEnsembleForClassification(PictureAndTextParts, FromVisionAndText, PreT
             probabilities; `loss` if labels are given.
         """
         if image_regions is None and pixel_values is not None and self.image_model is not None:
-            image_regions, pixel_values = self.get_image_features(pixel_values), None
+            image_regions, image_mask = self.read_pictures(pixel_values, None, image_mask)
+            pixel_values = None
         several = self.config.problem_type == "multi_label_classification"
         mean: Any = 0.0
         for name, member in self.members.items():

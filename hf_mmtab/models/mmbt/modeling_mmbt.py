@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
@@ -176,9 +177,11 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
             token_type_ids: segment of each word, 1 or (second sentence) 2, shape `(batch, seq)`. Default: 1.
             position_ids: position of each word, counted from `text_position_start`, shape `(batch, seq)`.
                 Default: 0 … seq − 1.
-            pixel_values: normalised pictures, shape `(batch, 3, height, width)`.
-            image_mask: 1 = a picture, 0 = none, shape `(batch,)`. Default: 1; 0 if no picture is given. The
-                image model still runs on the blank pixels, and in training its batch norm counts them.
+            pixel_values: normalised pictures, shape `(batch, 3, height, width)`; of a model with `max_images` from 2
+                on `(batch, pictures, 3, height, width)`.
+            image_mask: 1 = a picture, 0 = none, shape `(batch,)` or `(batch, pictures)`. Default: 1; 0 if no picture
+                is given. Of one picture a row the image model runs on the blank pixels too, and in training its
+                batch norm counts them.
             image_regions: what `get_image_features` returned, in place of `pixel_values`.
             inputs_embeds: word embeddings in place of `input_ids`, shape `(batch, seq, embedding)`.
             column_numbers: of a model with `number_columns`, shape `(batch, columns, 2)`, see `encode_columns`.
@@ -197,7 +200,7 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
             refuse_plain_texts(input_ids, self.config.cls_token_id)
         words = self._embed_words(input_ids, inputs_embeds)  # (batch, seq, embedding)
         text_mask = _default(attention_mask, torch.ones(words.shape[:2], device=words.device).long())
-        regions, image_mask = self._read_regions(pixel_values, image_regions, image_mask, words)
+        regions, image_mask = self._read_regions(pixel_values, image_regions, image_mask, words)  # (batch, pictures)
         if self.training:
             image_mask, text_mask = drop_modalities(
                 image_mask, text_mask, self.config.modal_dropout, self.config.modal_dropout_text
@@ -250,32 +253,27 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         image_mask: torch.Tensor | None,
         words: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return regions `(batch, regions, image_hidden)`, from pixels if need be, and `image_mask`."""
-        batch = words.shape[0]
-        if image_regions is not None:
-            regions = self._require_regions(image_regions).to(words.dtype)
-        elif pixel_values is not None:
-            regions = self.get_image_features(pixel_values)
-        elif self.config.image_pooling == "none":
+        """Return regions and `image_mask` of as many pictures for each row as the model reads at most.
+
+        NOTE[DIFF] A row may have several pictures, where the original has one. They are told apart by their positions,
+        which count on from picture to picture in the segment of pictures, as those of one picture's regions do: no
+        weights are added, and a model of one picture a row can go on with several. Rows with fewer are filled up to
+        `max_images` and masked, so that nothing depends on the other rows of a batch.
+        """
+        batch, most = words.shape[0], self.config.max_images
+        if image_regions is not None or pixel_values is not None:
+            regions, image_mask = self.read_pictures(pixel_values, image_regions, image_mask)
+            if lacking := most - image_mask.shape[1]:
+                each = regions.shape[1] // image_mask.shape[1]
+                regions, image_mask = F.pad(regions, (0, 0, 0, lacking * each)), F.pad(image_mask, (0, lacking))
+            return regions, image_mask
+        if self.config.image_pooling == "none":
             raise ValueError(
                 'Expected pixel_values or image_regions: with image_pooling "none" the number of tokens '
                 "depends on the picture. For a batch without pictures pass blank ones and image_mask 0."
             )
-        else:
-            size = self.config.num_image_embeds, self.image_projection.in_features
-            return words.new_zeros((batch, *size)), words.new_zeros(batch)
-        return regions, _default(image_mask, words.new_ones(batch))
-
-    def _require_regions(self, regions: torch.Tensor) -> torch.Tensor:
-        pooled = self.config.image_pooling != "none"
-        count = self.config.num_image_embeds if pooled else regions.shape[1]
-        expected = (count, self.image_projection.in_features)
-        if tuple(regions.shape[1:]) != expected:
-            raise ValueError(
-                f"Expected image_regions of shape (batch, {expected[0]}, {expected[1]}), found "
-                f"{tuple(regions.shape)}. Compute them anew with this model's get_image_features."
-            )
-        return regions
+        size = most * self.config.num_image_embeds, self.image_projection.in_features
+        return words.new_zeros((batch, *size)), words.new_zeros((batch, most))
 
     def _stand_in_for_absent(self, image: torch.Tensor, image_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Hide the tokens of absent pictures from attention, or put the learned vector in their place.
@@ -283,7 +281,8 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         NOTE[DIFF] An absent picture is masked. The original reads a grey picture for it; the processor's `legacy`
         preset does so too, and says in `image_mask` that a picture is there.
         """
-        present = image_mask.bool()[:, None].expand(image.shape[:2])  # (batch, regions)
+        each = image.shape[1] // image_mask.shape[1]
+        present = image_mask.bool()[:, :, None].expand(-1, -1, each).flatten(1)  # (batch, pictures * regions)
         if self.null_image is None:
             return torch.where(present[..., None], image, image.new_zeros(())), present
         return torch.where(present[..., None], image, self.null_image), torch.ones_like(present)
@@ -311,7 +310,8 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
             raise ValueError(
                 f"Expected at most {longest} tokens in each part, the text model's positions, found {image_length} "
                 f"in the image part and {text_length} in the text part"
-                f"{f', which starts at position {start}' if start else ''}. Truncate the text, or pool the regions."
+                f"{f', which starts at position {start}' if start else ''}. Truncate the text, pool the regions, or "
+                "read fewer pictures (max_images)."
             )
 
 

@@ -65,10 +65,55 @@ class PictureAndTextParts:
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Return the pooled regions of normalised pictures, `(batch, num_image_embeds, image_hidden)`.
 
-        With `image_pooling="none"`, all cells of the feature map: `(batch, rows * columns, image_hidden)`.
+        With `image_pooling="none"`, all cells of the feature map: `(batch, rows * columns, image_hidden)`. Of several
+        pictures a row, `(batch, pictures, 3, height, width)`, the regions stand one behind the other.
         """
-        feature_map = image_feature_map(self.image_model, pixel_values.to(self.dtype))
-        return pool_regions(feature_map, self.config.num_image_embeds, self.config.image_pooling)
+        pictures = pixel_values.flatten(0, -4)  # (batch * pictures, 3, height, width)
+        feature_map = image_feature_map(self.image_model, pictures.to(self.dtype))
+        regions = pool_regions(feature_map, self.config.num_image_embeds, self.config.image_pooling)
+        return regions if pixel_values.dim() == 4 else regions.unflatten(0, pixel_values.shape[:2]).flatten(1, 2)
+
+    def read_pictures(
+        self, pixel_values: torch.Tensor | None, image_regions: torch.Tensor | None, image_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return regions `(batch, pictures * regions, image_hidden)` and which pictures are there `(batch, pictures)`.
+
+        Of several pictures a row, only those that are there go through the image model.
+
+        Raises:
+            ValueError: if a row has more pictures than the model reads, or regions are of another model.
+        """
+        given: Any = pixel_values if image_regions is None else image_regions
+        mask = given.new_ones(given.shape[: 2 if given.dim() == 5 else 1]) if image_mask is None else image_mask
+        mask = mask if mask.dim() == 2 else mask[:, None]
+        several = given.shape[1] if given.dim() == 5 else 1 if image_regions is None else mask.shape[1]
+        if several != mask.shape[1] or several > self.config.max_images:
+            raise ValueError(
+                f"Expected an image_mask for each picture, and at most {self.config.max_images} pictures a row "
+                f"(max_images of the model), found pictures of shape {tuple(given.shape)} with an image_mask of shape "
+                f"{tuple(mask.shape)}. Encode rows with the MMBTProcessor saved beside the model."
+            )
+        if image_regions is not None:
+            return self._require_regions(image_regions, several).to(self.dtype), mask
+        if given.dim() == 4:
+            return self.get_image_features(given), mask
+        there = mask.bool()
+        there = there | (~there.any() & (torch.arange(there.numel(), device=there.device) == 0).view_as(there))  # one
+        found = self.get_image_features(given[there])  # (pictures that are there, regions, image_hidden)
+        regions = found.new_zeros((*mask.shape, *found.shape[1:]))
+        regions[there] = found
+        return regions.flatten(1, 2), mask
+
+    def _require_regions(self, regions: torch.Tensor, pictures: int) -> torch.Tensor:
+        pooled = self.config.image_pooling != "none"
+        count = self.config.num_image_embeds * pictures if pooled else regions.shape[1]
+        expected = (count, self.config.image_hidden_size)
+        if tuple(regions.shape[1:]) != expected or count % pictures:
+            raise ValueError(
+                f"Expected image_regions of shape (batch, {expected[0]}, {expected[1]}), found "
+                f"{tuple(regions.shape)}. Compute them anew with this model's get_image_features."
+            )
+        return regions
 
     def pool_by_mean(self) -> None:
         """Read the mean of the last states from now on; what pooled the first position is taken away."""

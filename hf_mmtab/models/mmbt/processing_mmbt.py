@@ -17,17 +17,18 @@ from transformers.utils import PROCESSOR_NAME
 
 from .beside_columns import Columns, encode_columns
 from .glove_mmbt import glove_tokenizer
-from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor
+from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor, pixels_of
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
 from .pretrained_parts import refuse_package_name
-from .text_encoding_mmbt import encode_texts, needed_lengths, pad_texts, texts_of
+from .several_pictures import COLUMNS, as_pictures, pictures_of, stack_masks, stack_pictures
+from .text_encoding_mmbt import as_list, encode_texts, needed_lengths, pad_texts, texts_of
 from .travelling import TravellingMixin
 
 TORCHVISION_PREFIX = "torchvision:"
 DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len
 
 
-ROW_COLUMNS = ("image", "text", "sentence1", "sentence2", "label", "labels")  # of a picture-and-text data set
+ROW_COLUMNS = (*COLUMNS, "text", "sentence1", "sentence2", "label", "labels")  # of a picture-and-text data set
 
 
 class MMBTProcessor(TravellingMixin, ProcessorMixin):
@@ -50,6 +51,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             does.
         upright: turn pictures as their EXIF orientation says.
         columns: of numbers and categories that a row has beside picture and text, as `fit_columns` learned them.
+        max_images: pictures of a row that are read, the first so many. From 2 on, `pixel_values` and `image_mask`
+            have a further axis of pictures.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         transparency: Literal["white", "drop"] = "white",
         upright: bool = True,
         columns: Columns | None = None,
+        max_images: int = 1,
     ):
         parts = {"image_processor": image_processor, "tokenizer": tokenizer}
         present = {name: part for name, part in parts.items() if part is not None}
@@ -70,6 +74,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             raise ValueError("Expected an image processor, a tokenizer or both, found neither. Pass at least one.")
         if max_length < 4:
             raise ValueError(f"Expected max_length of at least 4 (a pair needs 3 special tokens), found {max_length}.")
+        if max_images < 1:
+            raise ValueError(f"Expected max_images of at least 1, found {max_images}.")
         _check_choice("missing_image", missing_image, ("mask", "grey"))
         _check_choice("transparency", transparency, ("white", "drop"))
         if tokenizer is not None and tokenizer.pad_token_id is None:
@@ -80,7 +86,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         self.image_processor, self.tokenizer = image_processor, tokenizer
         self.max_length, self.leading_cls, self.segment_offset = max_length, leading_cls, segment_offset
         self.missing_image, self.transparency, self.upright = missing_image, transparency, upright
-        self.columns = columns
+        self.columns, self.max_images = columns, max_images
         self._blank_pixels: torch.Tensor | None = None
         # ProcessorMixin takes every part of the signature for given: tell it which ones this processor has.
         self.__dict__["get_attributes"] = partial(list, list(present))
@@ -161,9 +167,10 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         """Encode one example or a batch.
 
         Args:
-            images: one picture or a list (see `read_image` for the kinds); None, or None inside the list:
-                missing. Or a batch of rows as `datasets.Dataset.map` and `with_transform` pass it, a mapping of
-                columns to lists: each row is encoded as `encode_row` does, without padding, for `MMBTCollator`.
+            images: one picture or a list (see `read_image` for the kinds), with a list inside it for an example of
+                several; None, or None inside a list: missing. Or a batch of rows as `datasets.Dataset.map` and
+                `with_transform` pass it, a mapping of columns to lists: each row is encoded as `encode_row` does,
+                without padding, for `MMBTCollator`.
             text, text_pair: one text or a list; `text_pair` for pairs of sentences.
             return_tensors: "pt", "np", or None for lists.
             padding: to the longest text of the batch, to `max_length`, or not at all (lists only).
@@ -175,7 +182,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids` `(batch, seq)`, `pixel_values` `(batch, 3, H, W)`
-            and `image_mask` `(batch,)`, as far as the processor has a tokenizer and an image processor.
+            and `image_mask` `(batch,)`, as far as the processor has a tokenizer and an image processor; with
+            `max_images` from 2 on `(batch, pictures, 3, H, W)` and `(batch, pictures)`.
 
         Raises:
             TypeError: if `text_kwargs` holds another keyword.
@@ -188,7 +196,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         if unknown := sorted(set(grouped) - {"padding", "max_length", "truncation"}):
             raise TypeError(f"Expected padding, max_length and truncation in text_kwargs, found {unknown}.")
         padding, max_length = grouped["padding"], grouped["max_length"]
-        texts, pairs = _as_list(text, "text"), _as_list(text_pair, "text_pair")
+        texts, pairs = as_list(text, "text"), as_list(text_pair, "text_pair")
         pictures = list(images) if isinstance(images, list | tuple) else None if images is None else [images]
         given = {"images": pictures, "text": texts, "text_pair": pairs}
         lengths = {name: len(values) for name, values in given.items() if values is not None}
@@ -210,9 +218,9 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             data.update(encoded)
         if self.image_processor is not None:
             pictures = pictures if pictures is not None else [None] * batch_size
-            pixels = [self._encode_image(picture, **(images_kwargs or {})) for picture in pictures]
-            data["pixel_values"] = torch.stack([p for p, _ in pixels])  # (batch, 3, H, W)
-            data["image_mask"] = [mask for _, mask in pixels]
+            pixels = [self.encode_pictures({"image": one}, **(images_kwargs or {})) for one in pictures]
+            data["pixel_values"] = stack_pictures([one["pixel_values"] for one in pixels])  # (batch, 3, H, W)
+            data["image_mask"] = stack_masks([one["image_mask"] for one in pixels]).tolist()
             if return_tensors != "pt":
                 data["pixel_values"] = data["pixel_values"].numpy()
         if self.columns:
@@ -230,23 +238,20 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         """Encode one row of a picture-and-text data set, without padding.
 
         Args:
-            row: `image` (path, bytes, PIL image, ... or None), `text` or `sentence1` and `sentence2`, and
-                `label` (int) or `labels` (list of ints) if there is one.
+            row: `image` (path, bytes, PIL image, ... or None) or `images` (a list of them), `text` or `sentence1` and
+                `sentence2`, and `label` (int) or `labels` (list of ints) if there is one.
             skip: model inputs that are not wanted; with "pixel_values" the picture is not even decoded.
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids` (lists), `pixel_values` `(3, H, W)`, `image_mask`
-            (0 or 1) and `labels` (an int, or a list of ints for several labels).
+            (0 or 1; both of each picture, with `max_images` from 2 on) and `labels` (an int, or a list of ints for
+            several labels).
         """
         encoded: dict[str, Any] = {}
         if self.tokenizer is not None and "input_ids" not in skip:
             encoded.update({name: values[0] for name, values in self._encode_texts(*texts_of(row)).items()})
         if self.image_processor is not None:
-            picture = row.get("image")
-            if "pixel_values" in skip:
-                encoded["image_mask"] = int(self.missing_image == "grey" or not is_missing(picture))
-            else:
-                encoded["pixel_values"], encoded["image_mask"] = self._encode_image(picture)
+            encoded.update(self.encode_pictures(row, skip))
         if self.columns:
             encoded.update(encode_columns(self.columns, row))
         label = row.get("labels", row.get("label"))
@@ -254,10 +259,24 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             encoded["labels"] = label
         return {name: value for name, value in encoded.items() if name not in skip}
 
+    def encode_pictures(
+        self, row: Mapping[str, Any], skip: frozenset[str] = frozenset(), **options: Any
+    ) -> dict[str, Any]:
+        """Return `pixel_values` and `image_mask` of a row, see `encode_row`."""
+        pictures = as_pictures(pictures_of(row), self.max_images)
+        found: dict[str, Any] = {}
+        if "pixel_values" in skip:
+            found["image_mask"] = [int(self.missing_image == "grey" or not is_missing(one)) for one in pictures]
+        else:
+            encoded = [self._encode_image(one, **options) for one in pictures]
+            found["pixel_values"] = stack_pictures([pixels for pixels, _ in encoded])
+            found["image_mask"] = [mask for _, mask in encoded]
+        return found if self.max_images > 1 else {name: values[0] for name, values in found.items()}
+
     def _encode_columns(self, columns: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Encode a batch of rows that is given as columns; what comes out are columns too."""
         known = [name for name in (*ROW_COLUMNS, *(self.columns or ())) if name in columns]
-        if not {"text", "sentence1", "image"} & set(known):
+        if not {"text", "sentence1", *COLUMNS} & set(known):
             raise ValueError(
                 f"Expected columns of rows ({', '.join(ROW_COLUMNS)}), found {', '.join(columns) or 'none'}. Rename "
                 "yours; a Trainer that takes away columns before a transform needs remove_unused_columns=False."
@@ -300,7 +319,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         return hashlib.sha256(state.encode()).hexdigest()[:16]
 
     def source_of(self, inputs: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
-        """Return the columns and a hash of the settings from which model inputs are made; None: of all of them.
+        """Return columns, of which the first that rows have counts, and a hash of the settings from which model
+        inputs are made; None: of all of them.
 
         Args:
             inputs: names as in `model_input_names`.
@@ -310,7 +330,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         names = ("image_processor", "image_backend", "missing_image", "transparency", "upright")
         settings = json.loads(self.to_json_string())
         text = json.dumps({name: settings.get(name) for name in names}, sort_keys=True)
-        return ("image",), hashlib.sha256(text.encode()).hexdigest()[:16]
+        return COLUMNS, hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _encode_texts(
         self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int | None = None
@@ -323,25 +343,15 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         if not is_missing(picture):
             background = 255 if self.transparency == "white" else None
             image = read_image(picture, background=background, upright=self.upright)
-            return self._to_pixels(crop_extreme_aspect(image), **options), 1
+            return pixels_of(self.image_processor, crop_extreme_aspect(image), **options), 1
         if self._blank_pixels is None or options:
             grey = Image.fromarray(np.full((256, 256, 3), 128, dtype=np.uint8))
-            pixels = self._to_pixels(grey, **options)
+            pixels = pixels_of(self.image_processor, grey, **options)
             blank = pixels if self.missing_image == "grey" else torch.zeros_like(pixels)
             if options:
                 return blank, int(self.missing_image == "grey")
             self._blank_pixels = blank
         return self._blank_pixels.clone(), int(self.missing_image == "grey")
-
-    def _to_pixels(self, image: Image.Image, **options: Any) -> torch.Tensor:
-        pixels = self.image_processor(image, return_tensors="pt", **options)["pixel_values"]
-        if pixels.ndim != 4 or pixels.shape[0] != 1:
-            raise ValueError(
-                "Expected the image processor to give (1, 3, H, W) for one picture, found "
-                f"{tuple(pixels.shape)} from {type(self.image_processor).__name__}. Use one that gives a "
-                "single picture, e.g. preset='legacy'."
-            )
-        return pixels[0].to(torch.float32)
 
     def _travels_as(self) -> dict[str, str]:
         return {"AutoProcessor": "MMBTProcessor"}
@@ -382,14 +392,6 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         if "tokenizer" not in processor_dict:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
         return [image_processor, tokenizer]
-
-
-def _as_list(value: Any, name: str) -> list[Any] | None:
-    if value is None or isinstance(value, str):
-        return None if value is None else [value]
-    if isinstance(value, Sequence):
-        return list(value)
-    raise ValueError(f"Expected {name} to be a str or a list of str, found {type(value).__name__}.")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -115,3 +115,12 @@ def texts_of(row: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:
         f"Expected a column text, or sentence1 and sentence2, found columns {sorted(row)}. "
         "Rename them, e.g. with `dataset.rename_columns(...)`."
     )
+
+
+def as_list(value: Any, name: str) -> list[Any] | None:
+    """Return one text or several as a list."""
+    if value is None or isinstance(value, str):
+        return None if value is None else [value]
+    if isinstance(value, Sequence):
+        return list(value)
+    raise ValueError(f"Expected {name} to be a str or a list of str, found {type(value).__name__}.")

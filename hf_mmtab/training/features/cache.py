@@ -121,6 +121,8 @@ class FeatureCache:
             store = self._of_pieces(view, collator, part, key, fill, modules)
         elif self._row_keys(view.dataset, part) is None:
             store = self._whole(view, collator, part, key, fill)
+        elif several := getattr(view.dataset, "single_pictures", None):
+            store = self._of_several(view, collator, part, key, fill, *several)
         else:
             store = self._joined(view, collator, part, key, fill)
         if store is not None:
@@ -178,6 +180,15 @@ class FeatureCache:
                     for column in range(places[name] - piece["width"], places[name])
                 ]
         return None
+
+    def _of_several(
+        self, view: FeatureView, collator: Any, part: str, key: str, fill: bool, pictures: Any, ends: np.ndarray
+    ) -> JoinedStore | None:
+        """Return the rows put together from the features of their pictures, which are computed once each."""
+        single = self._joined(FeatureView(pictures, self.specs), collator, part, key, fill)
+        if (id(pictures), part) in self._refused:
+            self._refused.add((id(view.dataset), part))
+        return None if single is None else JoinedStore(single.stores, single.places, ends)
 
     def _joined(self, view: FeatureView, collator: Any, part: str, key: str, fill: bool) -> JoinedStore | None:
         """Return the rows from all stores that hold some of them; compute those that no store holds, each once."""

@@ -75,10 +75,12 @@ class JoinedStore:
     Args:
         stores: the stores.
         places: shape `(rows, 2)`: number of the store, row in it.
+        ends: of rows made of several stored ones each: how many of those there are up to and with each row.
     """
 
-    def __init__(self, stores: Sequence[FeatureStore], places: np.ndarray):
+    def __init__(self, stores: Sequence[FeatureStore], places: np.ndarray, ends: np.ndarray | None = None):
         self.stores, self.places = list(stores), places
+        self.ends = np.arange(1, len(places) + 1) if ends is None else ends
 
     @property
     def folders(self) -> list[Path]:
@@ -86,12 +88,12 @@ class JoinedStore:
         return [store.folder for store in self.stores]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.ends)
 
     def __getitem__(self, row: int) -> torch.Tensor:
         """Return the features of one row, a copy."""
-        store, place = self.places[row]
-        return self.stores[store][int(place)]
+        places = self.places[self.ends[row - 1] if row else 0 : self.ends[row]]
+        return torch.cat([self.stores[store][int(place)] for store, place in places])
 
 
 _OF_STORE = re.compile(r"data-\d+\.bin|share-\d+\.(npy|json)|(index\.npy|(keys|pieces)\.json)")

@@ -96,7 +96,7 @@ def test_a_batch_of_one_equals_its_row_in_a_batch():
 
 
 def test_modality_dropout_never_takes_both_or_the_last_one():
-    image_mask = torch.tensor([1, 1, 0] * 100)
+    image_mask = torch.tensor([[1], [1], [0]] * 100)
     attention_mask = torch.ones(300, 4, dtype=torch.long)
     attention_mask[1::3] = 0
     image, text = drop_modalities(image_mask, attention_mask, 1.0, 1.0)
@@ -105,7 +105,7 @@ def test_modality_dropout_never_takes_both_or_the_last_one():
 
 
 def test_modality_dropout_drops_at_its_rate():
-    ones = torch.ones(10_000, dtype=torch.long), torch.ones(10_000, 2, dtype=torch.long)
+    ones = torch.ones(10_000, 1, dtype=torch.long), torch.ones(10_000, 2, dtype=torch.long)
     image, text = drop_modalities(*ones, 0.3, 0.5)
     assert (image == 0).float().mean().item() == pytest.approx(0.3, abs=0.02)
     assert (~text.bool().any(dim=1)).float().mean().item() == pytest.approx(0.7 * 0.5, abs=0.02)

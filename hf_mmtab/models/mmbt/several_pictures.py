@@ -1,0 +1,55 @@
+"""Several pictures of one row: which are read, and how rows with different numbers of them are put together."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+COLUMNS = ("images", "image")  # of a row, of which the first that is there counts
+
+
+def pictures_of(row: Mapping[str, Any]) -> Any:
+    """Return what a row has as its picture, or as its list of pictures."""
+    return next((row[name] for name in COLUMNS if name in row), None)
+
+
+def as_pictures(value: Any, most: int) -> list[Any]:
+    """Return the pictures of a row, at most so many: at least one, which may be missing.
+
+    Args:
+        value: one picture or None, or a list of them.
+        most: the first so many are read.
+
+    Raises:
+        ValueError: if there are several and one is read.
+    """
+    if not isinstance(value, list | tuple):
+        return [value]
+    if most == 1 and len(value) > 1:
+        raise ValueError(
+            f"Expected one picture a row, found {len(value)}: this model reads one (max_images of its processor is 1). "
+            "Choose one, or train a model on rows that have several."
+        )
+    return list(value[:most]) or [None]
+
+
+def stack_pictures(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return pictures `(3, H, W)` as `(batch, 3, H, W)`, or rows of them `(n, 3, H, W)` as `(batch, most, 3, H, W)`.
+
+    Raises:
+        ValueError: if pictures have different sizes.
+    """
+    sizes = {tuple(picture.shape[-3:]) for picture in pictures}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"Expected pictures of one size, found {sorted(sizes)}. Use an image processor with a fixed "
+            "output size (`size` with height and width, or a centre crop)."
+        )
+    return torch.stack([*pictures]) if pictures[0].dim() == 3 else pad_sequence([*pictures], batch_first=True)
+
+
+def stack_masks(masks: Sequence[Any]) -> torch.Tensor:
+    """Return whether pictures are there, `(batch,)` of numbers, `(batch, most)` of lists of them; 0 where padded."""
+    given = [torch.as_tensor(mask).long() for mask in masks]
+    return pad_sequence(given, batch_first=True) if given[0].dim() else torch.stack(given)
