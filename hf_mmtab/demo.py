@@ -112,7 +112,7 @@ def _said(gradio: Any, judge: Callable[..., Any]) -> Callable[..., Any]:
 def _outputs(gradio: Any) -> list[Any]:
     with gradio.Column():
         label = gradio.Label(label="Prediction", num_top_classes=5)
-        reasons = gradio.Dataframe(headers=["reason", "adds to the log odds"], label="Why", interactive=False)
+        reasons = gradio.Dataframe(headers=["reason", "adds to the score"], label="Why", interactive=False)
         told = gradio.Markdown()
     return [label, reasons, told]
 

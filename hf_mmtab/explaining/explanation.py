@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+VALUE_OF = "value of "  # how the score of a number is named
 LEAST_SHOWN = 5e-4  # of a change of the score
 COMPLETE = 0.01  # reasons may miss the change of the score by this share of it
 
@@ -52,9 +53,10 @@ class Explanation:
     without_row: Mapping[int, float] = field(default_factory=dict)
 
     def top(self, count: int = 5) -> list[Reason]:
-        """Return the reasons that raise the score most, the strongest first."""
-        raising = [reason for reason in self.reasons if reason.attribution > 0]
-        return sorted(raising, key=lambda reason: -reason.attribution)[:count]
+        """Return the reasons that raise the score most (of a number: move it most), the strongest first."""
+        either_way = self.explains.startswith(VALUE_OF)
+        told = [reason for reason in self.reasons if reason.attribution > 0 or (either_way and reason.attribution)]
+        return sorted(told, key=lambda reason: -abs(reason.attribution))[:count]
 
     def of_rows(self) -> dict[int, float]:
         """Return the sum of the attributions of each row of a table, by its place."""

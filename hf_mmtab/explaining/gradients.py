@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .explanation import COMPLETE
+from .explanation import COMPLETE, VALUE_OF
 
 STEPS = (32, 128, 512, 1024)  # tried in turn until they are complete
 LEAST_CHANGE = 0.1  # a smaller change of the score than this counts as this, in the units of the score
@@ -108,7 +108,7 @@ def log_odds(logits: torch.Tensor, label: int, problem_type: str | None) -> torc
 def explained_name(config: Any, label: int) -> str:
     """Return what the score is, in words."""
     name = config.id2label[label]
-    return f"value of {name}" if config.problem_type == "regression" else f"log odds of {name}"
+    return f"{VALUE_OF}{name}" if config.problem_type == "regression" else f"log odds of {name}"
 
 
 def chosen_label(config: Any, logits: torch.Tensor, label: str | int | None) -> int:

@@ -32,8 +32,8 @@ def explain_image_text(
     """
     if hasattr(model, "members"):
         raise ValueError(
-            f"Expected one model to explain, found an ensemble of {', '.join(model.members)}. Explain a member, whose "
-            "own run lies beside."
+            f"Expected one model to explain, found an ensemble of {', '.join(model.members)}. Train one of "
+            "mmbt, concatbert, bert and img by itself (`--architecture mmbt`), and explain that."
         )
     given = _words(model.base_model, tokenizer, inputs) | _regions(model.base_model, inputs)
     absent = not bool(inputs.get("image_mask", torch.ones(1)).any())

@@ -18,9 +18,9 @@ NEARLY_ALL = 0.5  # values per row from which on a field looks like a name of th
 STATIC_VALUES = 50
 
 _HELD = {
-    "README.md": "metrics, names of labels and fields, the recipe",
+    "README.md": "metrics, number and dates of rows, names of labels and fields, the recipe",
     "recipe.yaml": "names of files and columns",
-    "results.json": "metrics; names of labels and fields",
+    "results.json": "metrics; number and dates of rows; names of labels and fields",
     "freeze_schedule.json": "nothing",
     "tokenizer.json": "words that the tokenizer knows",
     "vocab.txt": "words that the tokenizer knows",
@@ -52,7 +52,7 @@ def describe_file(folder: Path, name: str, examples: bool = False) -> str:
         return "weights, learned from the data"
     if name.endswith("report.html"):
         rows = "ROWS, TEXTS AND PICTURES of the data (examples); " if examples else ""
-        return f"{rows}metrics; names of labels and fields"
+        return f"{rows}metrics, counts and dates; names of labels and fields"
     if name.endswith(".png"):
         return "metrics, counts and dates; names of labels and fields"
     is_code = name.endswith((".py", ".index.json"))

@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain, push_to_hub
 from hf_mmtab.commands.finetune import main
-from hf_mmtab.commands.runs import head_choice, head_freezing
+from hf_mmtab.commands.runs import head_choice, head_freezing, head_inputs
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
 from hf_mmtab.commands.tables.orderings import read_orderings
 from hf_mmtab.data.encoded_rows import EncodedRows
@@ -729,9 +729,31 @@ def test_numbers_are_predicted_by_the_mean_of_both_halves(folder, tmp_path, leve
     assert found["metrics"]["validation"]["rmse"] == pytest.approx(fusion["validation"]["average"], rel=1e-5)
     assert fusion["validation"]["average"] <= max(fusion["validation"][half] for half in ("boosted", "sequence"))
     own = pq.read_table(tmp_path / "run" / "predictions" / "test.parquet")
-    predict.main(
-        [str(tmp_path / "run"), str(folder / "payments.csv"), str(tmp_path / "heat.parquet"), "--explain", "2"]
-    )
+    predict.main([str(tmp_path / "run"), str(folder / "payments.csv"), str(tmp_path / "heat.parquet")])
+    again = pq.read_table(tmp_path / "heat.parquet").to_pandas().set_index("row")
+    np.testing.assert_allclose(again.loc[own["row"].to_numpy(), "predicted_heat"], own["score_0"], atol=1e-5)
+    lines = (folder / "payments.csv").read_text().splitlines()
+    (tmp_path / "one.csv").write_text("\n".join([lines[0], *(line for line in lines if ",w3,1," in line)]) + "\n")
+    predict.main([str(tmp_path / "run"), str(tmp_path / "one.csv"), str(tmp_path / "why.parquet"), "--explain", "2"])
+    told = pq.read_table(tmp_path / "why.parquet").to_pandas()
+    assert told["reason_1"].notna().mean() > 0.9 and (told["reason_1_adds"] < 0).any()  # of a number either way
+
+
+def test_the_trees_of_a_regression_read_all_statistics_where_its_lstm_reads_the_rows_own_numbers(
+    folder, tmp_path, monkeypatch
+):
+    def numbers_are_best(run, inputs):
+        return "rmse", False, float(inputs != ["statistics"])
+
+    monkeypatch.setattr(head_inputs, "best_on_validation", numbers_are_best)
+    more = ["--label_columns", "heat", "--types", "{heat: float}", "--window_label", "last", "--row_inputs", "auto"]
+    main([str(folder / "fusion.yaml"), "--output_dir", str(tmp_path / "run"), *more, "--bootstrap", "0"])
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["network_statistics"] == ["amount"] and len(config["statistics"]) > 20
+    trees = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").boosters["statistics"][0]
+    assert trees.num_feature() == len(config["statistics"])
+    predict.main([str(tmp_path / "run"), str(folder / "payments.csv"), str(tmp_path / "heat.parquet")])
+    own = pq.read_table(tmp_path / "run" / "predictions" / "test.parquet")
     again = pq.read_table(tmp_path / "heat.parquet").to_pandas().set_index("row")
     np.testing.assert_allclose(again.loc[own["row"].to_numpy(), "predicted_heat"], own["score_0"], atol=1e-5)
 

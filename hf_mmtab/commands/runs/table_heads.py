@@ -48,7 +48,7 @@ from ...tasks.table_labels import (
 )
 from ...training import MMTabTrainer
 from ...training.imbalance import ImbalanceSampler
-from ..console import parameters
+from ..console import counted, parameters
 from ..tables.orderings import check_orderings_are_read, read_beside_of_saved, read_orderings
 from .compared import ComparedRun
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
@@ -190,13 +190,12 @@ class HeadRun(ComparedRun[HeadRecipe]):
         on = {"raw_lstm": "raw cells", "boosted": "statistics"}.get(
             recipe.model.architecture, f"the encoder of {recipe.model.pretrained}"
         )
-        if model.config.statistics and recipe.model.architecture != "boosted":
+        if (statistics := model.config.statistics) and recipe.model.architecture != "boosted":
             on += " and statistics"
-        statistics = model.config.statistics
         lines = [
             describe_windows(self.windows, recipe.data.seq_len, recipe.run.window_label),
             f"{recipe.model.architecture} on {on}: {model.num_parameters():,} parameters",
-            *([f"{len(statistics)} statistics of the past"] if statistics else []),
+            *([counted(len(statistics), "statistic of the past", "statistics of the past")] if statistics else []),
             *self.notes,
         ]
         if self.sampler is not None:
