@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="add the N strongest reasons for each prediction, with what each adds to its log odds or number; of tables "
-        "with two classes for rows that are called positive (needs hf-mmtab[explain])",
+        help="add the N strongest reasons for each prediction, with what each adds to its log odds or number; of "
+        "tables with two classes for rows that are called positive (needs hf-mmtab[explain])",
     )
     parser.add_argument(
         "--state",
