@@ -25,6 +25,7 @@ from ..models.mmbt.text_encoding_mmbt import texts_of
 from ..progress import progress_bar
 from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint, saved_config
+from ..tasks.image_text import columns_beside
 from .console import counted, left_out, say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
@@ -115,6 +116,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     columns = {key: getattr(options, key) or recipe.get(key) for key in keys}
     given: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
     given["allow_empty_text"] = options.allow_empty_text or recipe.get("allow_empty_text", False)
+    given |= columns_beside(model.config)
     found = read_image_text(options.input, on_bad_record=options.on_bad_record, **given)
     rows = found.rows
     task = get_task(options.task or recipe.get("task", "image_text"), ImageTextTask)

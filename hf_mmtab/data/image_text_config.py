@@ -33,6 +33,8 @@ class ImageTextConfig(datasets.BuilderConfig):
         allow_empty_text: keep records without a text.
         keep_input_columns: keep the columns behind picture, text and label, too, as they were (for
             predictions).
+        number_columns, category_columns: further columns that the model reads; cells of the first are numbers, or
+            empty.
     """
 
     data_root: str = ""
@@ -51,3 +53,5 @@ class ImageTextConfig(datasets.BuilderConfig):
     check_images: CheckImages = "decode"
     allow_empty_text: bool = False
     keep_input_columns: bool = False
+    number_columns: tuple[str, ...] = ()
+    category_columns: tuple[str, ...] = ()

@@ -17,12 +17,13 @@ from .image_text_columns import Columns, find_columns
 from .image_text_config import ImageTextConfig
 from .image_text_files import ALL, Source
 from .image_text_types import note_type, type_of, type_of_texts
-from .image_text_values import ValueProblem, label_values, order_labels, picture_values, text_value
+from .image_text_values import ValueProblem, check_number, label_values, order_labels, picture_values, text_value
 from .record_files import file_suffix
 from .records import BadRecord, BadRecords, shorten
 from .stratified import rarest_label, stratified_split
 
 RESERVED = ("image", "images", "text", "sentence1", "sentence2", "label", "labels")
+HEAD = 1000  # records whose keys are taken for all columns of a file without a schema
 TYPE_SAMPLE = 2000  # records whose own columns are typed together
 
 
@@ -135,10 +136,18 @@ def _columns_of(source: Source, config: ImageTextConfig) -> Columns:
     if source.schema is not None:
         names = list(source.schema.names)
     else:
-        head = islice(source.records(BadRecords("skip")), 1000)
+        head = list(islice(source.records(BadRecords("skip")), HEAD))
         names = list(dict.fromkeys(name for _, record in head for name in record))
     if not names:
         raise ValueError(f"Expected records, found none in {str(source.path)!r}. Is it the right file?")
+    beside = sorted({*config.number_columns, *config.category_columns})
+    absent = [name for name in beside if name not in names]
+    if absent and (source.schema is not None or len(head) < HEAD):  # a later record may have it
+        raise ValueError(
+            f"Expected the columns {', '.join(beside)} in {str(source.path)!r}, which the model reads beside picture "
+            f"and text (empty where a cell is missing), found no {', '.join(absent)} among {', '.join(names)}. Add "
+            "them, or correct number_columns and category_columns."
+        )
     asked = (config.image_column, config.text_column, config.text_pair_column, config.label_column)
     return find_columns(names, repr(str(source.path)), *asked)
 
@@ -190,7 +199,7 @@ def _is_list(kind: pa.DataType) -> bool:
 def _problem(
     path: Path, line: int, record: dict[str, Any], columns: Columns, config: ImageTextConfig
 ) -> BadRecord | None:
-    """Return what is wrong with the picture's path or the texts, or None."""
+    """Return what is wrong with the picture's path, the texts or the numbers, or None."""
     column = columns.image
     try:
         if column is not None and column in record:
@@ -202,6 +211,8 @@ def _problem(
             if not text.strip() and not config.allow_empty_text:
                 remedy = "Write one, leave the record out, or set allow_empty_text to true to keep it."
                 raise ValueProblem("a text", remedy)
+        for column in config.number_columns:
+            check_number(record.get(column))
     except ValueProblem as error:
         return _bad(path, line, column, record, error)
     return None

@@ -51,6 +51,17 @@ def text_value(value: Any) -> str:
     return value
 
 
+def check_number(value: Any) -> None:
+    """Raise a ValueProblem unless a cell is a number, as one or as text, or empty."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        remedy = "Correct it, leave it empty, or name the column in category_columns."
+        raise ValueProblem("a number, as number_columns says", remedy) from None
+
+
 def label_values(value: Any, separator: str | None, names: Sequence[str] | None) -> tuple[list[str], bool]:
     """Return the labels of a record, without doubles, and whether they came as a list.
 

@@ -120,7 +120,7 @@ class ImageTextTask:
         files = sorted(data_files(root)) if root.is_dir() else [root]
         own = [file.name for file in files if split == ALL_ROWS or split_of(file.name) == split]
         if not own:
-            splits, skipped = self.load(arguments)
+            splits, skipped = self.load(arguments, **columns_beside(config))
             if split not in splits:
                 raise ValueError(f"Expected --split to be one of {[*splits, ALL_ROWS]}, found {split!r}.")
             return label_ids_of_model(splits[split], config), skipped
@@ -130,6 +130,7 @@ class ImageTextTask:
             split_fractions=(1.0, 0.0, 0.0),
             label_names=label_names(config),
             multi_label=config.problem_type == "multi_label_classification",
+            **columns_beside(config),
         )
         return splits["train"], skipped
 
@@ -364,3 +365,12 @@ def label_ids_of_model(rows: datasets.Dataset, config: Any) -> datasets.Dataset:
     return rows.map(
         lambda row: {column: [number[i] for i in row[column]] if several else number[row[column]]}, features=features
     )
+
+
+def columns_beside(config: Any) -> dict[str, tuple[str, ...]]:
+    """Return the columns beside picture and text that a model reads, as options of reading.
+
+    Args:
+        config: of the model, or arguments of a recipe that name them.
+    """
+    return {name: tuple(getattr(config, name, None) or ()) for name in ("number_columns", "category_columns")}

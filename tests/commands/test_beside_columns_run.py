@@ -81,9 +81,27 @@ def test_columns_are_learned_saved_judged_and_predicted_with(recipe, shop, tmp_p
 
 def test_a_column_that_is_not_there_and_an_ensemble_are_refused(recipe, shop):
     arguments = [str(recipe), "--data", str(shop)]
-    with pytest.raises(ValueError, match="Expected a column 'weight', as number_columns and category_columns say"):
+    with pytest.raises(ValueError, match=r"Expected the columns weight in '.*train\.jsonl', .* found no weight among"):
         main([*arguments, "--number_columns", "[weight]"])
     with pytest.raises(
         ValueError, match="beside architecture: ensemble, whose members read the same inputs, found price"
     ):
         main([*arguments, "--number_columns", "[price]", "--architecture", "ensemble"])
+
+
+def test_a_text_among_numbers_is_a_bad_record_in_training_and_in_prediction(recipe, shop, tmp_path, capsys):
+    lines = (shop / "train.jsonl").read_text().splitlines()
+    lines[2] = json.dumps(json.loads(lines[2]) | {"price": "cheap"})
+    (shop / "train.jsonl").write_text("\n".join(lines) + "\n")
+    arguments = [str(recipe), "--data", str(shop), *GIVEN]
+    told = r"Expected a number, as number_columns says, found 'cheap' .*train\.jsonl', line 3, column 'price'"
+    with pytest.raises(ValueError, match=told):
+        main(arguments)
+    main([*arguments, "--on_bad_record", "skip"])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [(one["line"], one["column"]) for one in results["skipped"]] == [(3, "price")]
+    capsys.readouterr()
+    predict.main(
+        [str(tmp_path / "run"), str(shop / "train.jsonl"), str(tmp_path / "out.csv"), "--on_bad_record", "skip"]
+    )
+    assert "199 predictions in " in capsys.readouterr().out

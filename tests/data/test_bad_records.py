@@ -156,12 +156,12 @@ def test_url_instead_of_a_path(folder, tmp_path):
 
 
 def test_picture_that_is_no_path(folder, tmp_path):
-    path = write(folder, {"img": ["0.png", "1.png"]})
+    path = write(folder, {"img": 5})
     expect(
         folder,
         tmp_path,
-        f"Expected a picture as path, bytes or null, found ['0.png', '1.png'] (list) ('{path}', line 3, "
-        "column 'img'). Write one path (or null) for each record.",
+        f"Expected a picture as path, bytes or null, or a list of them, found 5 (int) ('{path}', line 3, "
+        "column 'img'). Write one path (or null), or a list of paths, for each record.",
     )
 
 

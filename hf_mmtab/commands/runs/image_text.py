@@ -35,6 +35,7 @@ from ...metrics.names import label_names
 from ...models.mmbt import MMBTProcessor
 from ...reports import SplitPredictions
 from ...tasks import ImageTextTask, label_ids_of_model
+from ...tasks.image_text import columns_beside
 from ...tasks.text_length import choose_max_length
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
@@ -74,7 +75,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
     def prepare(self) -> Any:
         """Read all splits, build the processor and start the model."""
         recipe, task = self.recipe, self.recipe.task
-        self.splits, self.skipped = task.load(recipe.data)
+        self.splits, self.skipped = task.load(recipe.data, **columns_beside(recipe.model))
         if absent := [name for name in ("train", "validation") if name not in self.splits]:
             sizes = ", ".join(f"{name} {len(rows)}" for name, rows in self.splits.items())
             raise ValueError(
@@ -255,7 +256,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
 
     def restore(self) -> None:
         """Read the data and what a finished run predicted."""
-        self.splits, self.skipped = self.recipe.task.load(self.recipe.data)
+        self.splits, self.skipped = self.recipe.task.load(self.recipe.data, **columns_beside(self.recipe.model))
         self.config = AutoConfig.from_pretrained(self.recipe.folder)
         self._number_labels()
         self.scored = self.read_scored(self.recipe.folder)
