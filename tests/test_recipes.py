@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 
 from hf_mmtab.commands import pretrain
 from hf_mmtab.commands.finetune import load_recipe
-from hf_mmtab.commands.runs.recipe import ImageTextRecipe
+from hf_mmtab.commands.runs.recipe import ImageTextRecipe, without_options
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.models.tabbert.plan_presets import resolve_plan
@@ -234,3 +234,8 @@ def test_a_person_sees_the_message_and_not_the_traceback(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "found 'learning_rat'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_command_of_a_variant_names_each_option_once():
+    words = ["python", "-m", "hf_mmtab", "finetune", "R", "--seed", "1", "--output_dir=x", "--compare", "a", "b"]
+    assert without_options(words, {"seed", "output_dir"}) == [*words[:5], "--compare", "a", "b"]

@@ -115,7 +115,7 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
             "splits={'train': ...}."
         )
     if others := sorted({path.name for path in files} - {source.path.name for source in matched}):
-        logger.warning(f"Not read, since their names say no split: {', '.join(others)} in {str(data_root)!r}.")
+        logger.warning_once(f"Not read, since their names say no split: {', '.join(others)} in {str(data_root)!r}.")
     for split in {source.split for source in matched}:
         kinds = {file_suffix(source.path) for source in matched if source.split == split}
         if len(kinds) > 1:

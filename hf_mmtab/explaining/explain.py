@@ -39,7 +39,7 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
 
     Raises:
         ImportError: without Captum.
-        ValueError: if the example, the processor or the label is not one of the model's.
+        ValueError: if the model has no head, or the example, the processor or the label is not one of the model's.
 
     Example:
 
@@ -52,6 +52,11 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
     print(explain(model, processor, {"image": "fork.png", "text": "a fork on a plate"}))
     ```
     """
+    if getattr(model, "base_model", None) is model:
+        raise ValueError(
+            f"Expected a model with a head, found {type(model).__name__}, which gives no scores. Load it with "
+            "`AutoModelForSequenceClassification.from_pretrained`."
+        )
     with evaluating(model):
         if hasattr(processor, "plan"):
             return _explain_history(model, processor, example, label)

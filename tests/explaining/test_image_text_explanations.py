@@ -65,6 +65,12 @@ def build(parts, kind="mmbt", several=False, **settings):
     return model, MMBTProcessor.from_text_image_pretrained(words, given[1], leading_cls=kind != "mmbt")
 
 
+def test_a_model_without_a_head_is_refused(parts):
+    model, processor = build(parts)
+    with pytest.raises(ValueError, match=r"Expected a model with a head, found MMBTModel, which gives no scores\."):
+        explain(model.base_model, processor, EXAMPLE)
+
+
 @pytest.mark.parametrize("kind", ["mmbt", "bert", "img", "concatbert", "bow"])
 def test_attributions_sum_to_the_change_of_the_score(kind, parts):
     model, processor = build(parts, kind)

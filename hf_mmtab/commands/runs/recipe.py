@@ -1,7 +1,7 @@
 """A recipe as the typed arguments of one run."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -90,9 +90,9 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
             changes: key → value.
         """
         values = {**self.values, **changes}
-        added = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in changes.items())
+        command = shlex.join([*without_options(shlex.split(self.command), changes), *_options(changes)])
         data, model, run, training = build(self.types, values)
-        return type(self)(data, model, run, training, values, f"{self.command} {added}", shared, self.file)
+        return type(self)(data, model, run, training, values, command, shared, self.file)
 
     @property
     def task(self) -> Task:
@@ -108,6 +108,21 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
     def shared_folder(self) -> Path:
         """Where what several runs have in common is kept."""
         return self.shared or self.folder
+
+
+def without_options(words: Sequence[str], names: Collection[str]) -> list[str]:
+    """Return the words of a command line without some `--name value …` and `--name=value`."""
+    kept, dropped = [], False
+    for word in words:
+        if word.startswith("--"):
+            dropped = word[2:].partition("=")[0] in names
+        if not dropped:
+            kept.append(word)
+    return kept
+
+
+def _options(values: Mapping[str, Any]) -> list[str]:
+    return [word for key, value in values.items() for word in (f"--{key}", str(value))]
 
 
 class ImageTextRecipe(Recipe[ImageTextTask, ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments]):
