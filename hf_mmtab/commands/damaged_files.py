@@ -140,9 +140,8 @@ def absent_file(folder: Path, settings: bool = False) -> str | None:
         folder: of the model.
         settings: look only for JSON files.
     """
-    listed = read_inventory(folder)
-    names = [name for name in listed or () if _OF_MODEL.fullmatch(name)]
-    if listed is None and any(_OF_MODEL.fullmatch(path.name) for path in folder.iterdir()):
+    names = [name for name in read_inventory(folder) or () if _OF_MODEL.fullmatch(name)]
+    if not has_inventory(folder) and any(_OF_MODEL.fullmatch(path.name) for path in folder.iterdir()):
         config = folder / "config.json"
         content = {} if not config.is_file() or _damage(config) else _READERS[".json"](config)
         has_trees = any("Boosted" in kind or "Fusion" in kind for kind in content.get("architectures") or ())

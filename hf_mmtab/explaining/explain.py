@@ -52,7 +52,7 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
     print(explain(model, processor, {"image": "fork.png", "text": "a fork on a plate"}))
     ```
     """
-    if getattr(model, "base_model", None) is model:
+    if type(model).__name__.endswith("Model"):  # as transformers names models without a head
         raise ValueError(
             f"Expected a model with a head, found {type(model).__name__}, which gives no scores. Load it with "
             "`AutoModelForSequenceClassification.from_pretrained`."

@@ -88,7 +88,7 @@ def test_an_ensemble_is_trained_chosen_and_saved_and_used_as_any_model(recipe, t
 def test_reasons_of_an_ensemble_are_refused_with_what_to_do(recipe, tmp_path, pictures):
     pytest.importorskip("captum")
     main([str(recipe), *ARGUMENTS])
-    with pytest.raises(ValueError, match=r"Expected one model to explain, found an ensemble of .*Explain a member"):
+    with pytest.raises(ValueError, match=r"Expected one model to explain, found an ensemble of .* by itself"):
         folder = str(tmp_path / "run/ensemble-seed1")
         predict.main([folder, str(pictures / "test.jsonl"), str(tmp_path / "out.parquet"), "--explain", "2"])
     assert not (tmp_path / "out.parquet").exists()

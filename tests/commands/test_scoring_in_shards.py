@@ -147,7 +147,7 @@ def test_a_broken_row_is_named_or_left_out_as_in_one_process(tmp_path, capsys):
     assert messages[0] == messages[1] and not (tmp_path / "out.parquet").exists()
     found, expected = both(predict, model, tmp_path / "bad.csv", tmp_path, "--on_bad_record", "skip")
     expect_same_scores(found, expected)
-    assert capsys.readouterr().out.count("1 bad records left out") == 2
+    assert capsys.readouterr().out.count("1 bad record left out") == 2
 
 
 def test_rows_that_differ_from_training_and_reasons_are_told_over_all_shards(tmp_path, table, caplog, capsys):

@@ -1,6 +1,7 @@
 """A run whose label hangs on the second picture of a row: from recipe to prediction."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,9 @@ def test_the_second_picture_is_learned_saved_judged_and_predicted_with(recipe, s
 
     with pytest.raises(ValueError, match=r"found one that reads up to 3, which has no ONNX export"):
         export.main([str(run), str(tmp_path / "onnx")])
-    with pytest.raises(ValueError, match="found one that reads up to 3, which the page"):
-        make_demo(str(run))
+    if find_spec("gradio") is not None:  # of the extra `demo`
+        with pytest.raises(ValueError, match="found one that reads up to 3, which the page"):
+            make_demo(str(run))
 
 
 def test_parquet_with_lists_of_bytes_trains_and_a_frozen_picture_is_computed_once(recipe, shop, tmp_path, capsys):
