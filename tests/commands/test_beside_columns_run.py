@@ -30,6 +30,7 @@ def shop(pictures, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_columns_are_learned_saved_judged_and_predicted_with(recipe, shop, tmp_path, capsys):
     recipe.write_text(recipe.read_text().replace("ablation: false", "ablation: true"))
     main([str(recipe), "--data", str(shop), *GIVEN, "--num_train_epochs", "8", "--compare", "bert"])

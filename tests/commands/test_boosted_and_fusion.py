@@ -245,6 +245,7 @@ def test_a_fusion_of_numbers_is_exported(chosen, folder, tmp_path):
     assert_served(copy, tmp_path / "out", folder)
 
 
+@pytest.mark.slow
 def test_predict_explains_the_rows_that_are_called_positive(run, folder, tmp_path, capsys):
     pytest.importorskip("captum")
     outputs = {}
@@ -405,6 +406,7 @@ def test_many_positive_labels_are_a_reason_to_thaw_and_the_console_says_how(fold
     assert [any(said in note for note in notes_of(tmp_path / name)) for name in ("10000", "10")] == [False, True]
 
 
+@pytest.mark.slow
 def test_a_thawed_encoder_learns_with_an_auxiliary_loss(folder, tmp_path):
     recipe = [str(folder / "joint.yaml"), "--row_inputs", "surprise", "--statistics", "auto", "--bootstrap", "0"]
     thaws = ["--freeze", "{encoder: 1 epoch}", "--num_train_epochs", "2"]
@@ -456,6 +458,7 @@ def ordered(request, folder, by_shop):
     return out
 
 
+@pytest.mark.slow
 def test_another_ordering_travels_with_the_model_and_sees_no_later_row(ordered, folder, by_shop, tmp_path):
     by_shop.rename(folder / "away")
     try:
@@ -583,6 +586,7 @@ def test_boosted_trees_predict_numbers_and_single_rows(folder, tmp_path):
     assert (tmp_path / "heat.csv").read_text().startswith("who,card,when,row,predicted_heat\n")
 
 
+@pytest.mark.slow
 def test_several_runs_of_an_architecture_that_the_command_line_names_show_reasons(folder, tmp_path):
     pytest.importorskip("captum")
     own = ["--architecture", "boosted", "--row_inputs", "null", "--bootstrap", "0", "--seeds", "1", "2"]

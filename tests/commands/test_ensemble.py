@@ -85,6 +85,7 @@ def test_an_ensemble_is_trained_chosen_and_saved_and_used_as_any_model(recipe, t
     main([str(recipe), *ARGUMENTS])
 
 
+@pytest.mark.slow
 def test_reasons_of_an_ensemble_are_refused_with_what_to_do(recipe, tmp_path, pictures):
     pytest.importorskip("captum")
     main([str(recipe), *ARGUMENTS])
@@ -103,6 +104,7 @@ def test_members_that_cannot_be_are_refused_before_any_training(recipe, members)
         main([str(recipe), "--architecture", "ensemble", "--ensemble_members", values])
 
 
+@pytest.mark.slow
 def test_a_finished_comparison_takes_further_architectures(recipe, tmp_path):
     recipe.write_text(recipe.read_text().replace("1 epoch", "forever"))  # features are stored beside the runs
     arguments = [str(recipe), "--num_train_epochs", "1", "--compare"]

@@ -122,6 +122,7 @@ def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, 
     assert of_shared == pytest.approx(of_alone, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", ["{image_encoder: forever}", "{text_encoder: forever}"])
 def test_an_ablation_and_an_evaluation_compute_no_picture_again(recipe, tmp_path, monkeypatch, freeze):
     """Neither of a picture part that is frozen, nor of one that has been trained."""

@@ -46,6 +46,7 @@ def red(folder):
     return pq.read_table(folder)["probability_red"].to_numpy()
 
 
+@pytest.mark.slow
 def test_the_second_picture_is_learned_saved_judged_and_predicted_with(recipe, shop, tmp_path, capsys):
     recipe.write_text(recipe.read_text().replace("ablation: false", "ablation: true"))
     main([str(recipe), "--data", str(shop), *GIVEN, "--compare", "concatbert", "frozen_linear"])

@@ -27,6 +27,7 @@ PROCESSORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOWERS)
 def test_its_patches_are_tokens_that_are_computed_once_for_every_architecture(
     tmp_path, tiny_text, pictures, name, monkeypatch

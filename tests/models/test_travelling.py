@@ -131,11 +131,13 @@ def test_the_loader_that_a_killed_call_left_goes_at_the_next_one(standalone, tmp
         assert (copy / "hf_mmtab_classes.py").exists() == stays
 
 
+@pytest.mark.slow
 def test_a_standalone_checkpoint_loads_where_the_package_is_absent(folders, standalone, tmp_path):
     *classes, mmbt, table = as_a_stranger("alone", standalone, tmp_path)
     assert classes == CLASSES and [json.loads(mmbt), json.loads(table)] == answers(folders)
 
 
+@pytest.mark.slow
 def test_an_ensemble_stands_alone_too(folders, standalone, tmp_path):
     member, processor = (one.from_pretrained(folders[0]) for one in (MMBTForClassification, MMBTProcessor))
     folder = tmp_path / "ensemble"

@@ -71,6 +71,7 @@ def test_a_planted_collapse_after_a_thaw_goes_back_and_lowers_the_rate(tmp_path,
         assert trainer.lr_scheduler.base_lrs[0] < 30.0 * SLOWER
 
 
+@pytest.mark.slow
 def test_a_resumed_run_after_a_collapse_equals_one_without_a_stop(tmp_path):
     whole = trainer_of(tmp_path / "whole", lr_scheduler_type="linear")
     whole.train()
