@@ -92,9 +92,11 @@ def run_folder(tmp_path):
         model.save_pretrained(run)
         processor.save_pretrained(run)
         (run / "report" / "figures").mkdir(parents=True)
-        for name in ("README.md", "recipe.yaml", "report/report_public.html", "report/figures/confusion.png"):
+        for name in ("README.md", "report/report_public.html", "report/figures/confusion.png"):
             (run / name).write_text(f"content: of {name}\n")
-        (run / "results.json").write_text('{"seed": 1, "cell_errors": ["of the data"]}')
+        (run / "recipe.yaml").write_text("data: payments.csv\noutput_dir: run\n")
+        results = {"architecture": "mmbt", "data": "payments.csv", "split": "test", "summary": "of the data"}
+        (run / "results.json").write_text(json.dumps(results))
         for name in ("checkpoint-3/optimizer.pt", "checkpoint-3/model.safetensors", "_feature_cache/part.bin"):
             (run / name).parent.mkdir(exist_ok=True)
             (run / name).write_text("large")

@@ -125,7 +125,7 @@ class RunResults:
             return None
         try:
             return cls.from_json(file.read_text(encoding="utf-8"))
-        except (ValueError, TypeError, IsADirectoryError) as error:
+        except (ValueError, TypeError, AttributeError, IsADirectoryError) as error:
             raise ValueError(
                 f"Expected the results of a finished run in {str(file)!r}, found a damaged file ({error}). Delete it "
                 "and run the same command again: training goes on from the last checkpoint, and the results are "

@@ -328,7 +328,7 @@ def sample_beside(model: Any, mask: torch.Tensor, generator: torch.Generator) ->
         numbers = 3 * torch.randn(*shape, len(model.config.statistics), generator=generator)
         own = model.numbers.quantiles  # (numbers, points): some values lie on them, as ties do
         drawn = torch.randint(own.shape[1], (*shape, len(own)), generator=generator)
-        numbers[..., model.numbers.codes :] += own.T.gather(0, drawn.flatten(0, 1)).view(drawn.shape)
+        numbers[..., model.numbers.places] += own.T.gather(0, drawn.flatten(0, 1)).view(drawn.shape)
         on_ties = torch.rand(numbers.shape, generator=generator) < 0.5
         numbers = torch.where(on_ties, numbers.round(), numbers)
         gaps = torch.rand(numbers.shape, generator=generator) < 0.1
