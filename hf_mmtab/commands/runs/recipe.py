@@ -94,6 +94,12 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
         data, model, run, training = build(self.types, values)
         return type(self)(data, model, run, training, values, command, shared, self.file)
 
+    def without(self, key: str) -> Self:
+        """Return the recipe of a run by itself without one of its keys, whose default then holds."""
+        values = {name: value for name, value in self.values.items() if name != key}
+        data, model, run, training = build(self.types, values)
+        return type(self)(data, model, run, training, values, self.command, file=self.file)
+
     @property
     def task(self) -> Task:
         """How the data is read."""
@@ -143,9 +149,7 @@ class ImageTextRecipe(Recipe[ImageTextTask, ImageTextDataArguments, MMBTModelArg
         given = read_overrides(arguments[1:], cls.types)
         if recipe.run.recipe_rows is None or "num_train_epochs" not in given or "recipe_rows" in given:
             return recipe
-        values = {key: value for key, value in recipe.values.items() if key != "recipe_rows"}
-        data, model, run, training = build(cls.types, values)
-        return cls(data, model, run, training, values, recipe.command, file=recipe.file)
+        return recipe.without("recipe_rows")
 
 
 class HeadRecipe(Recipe[TableTask, TableDataArguments, TabBertHeadArguments, TableRunArguments]):
@@ -171,9 +175,7 @@ class HeadRecipe(Recipe[TableTask, TableDataArguments, TabBertHeadArguments, Tab
             f"Left out: the encoder {name!r} of the recipe, found no such checkpoint. Architecture "
             f"{recipe.model.architecture} needs none; columns are read by the recipe's plan, or by a guessed one."
         )
-        values = {key: value for key, value in recipe.values.items() if key != "pretrained"}
-        data, model, run, training = build(cls.types, values)
-        return cls(data, model, run, training, values, recipe.command, file=recipe.file)
+        return recipe.without("pretrained")
 
 
 class PretrainingRecipe(Recipe[TableTask, TableDataArguments, TabBertModelArguments, PretrainingArguments]):
