@@ -74,11 +74,8 @@ class EncodedDataset(torch.utils.data.Dataset):
                     _update_with_files(digest, self.rows, name)
         else:
             digest.update(Hasher.hash(list(self.rows)).encode())
-        owner = getattr(self.encode, "__self__", None)
-        if owner is not None and hasattr(owner, "fingerprint"):
-            digest.update(owner.fingerprint.encode())
-        else:
-            digest.update(Hasher.hash(self.encode).encode())
+        settings = getattr(getattr(self.encode, "__self__", None), "fingerprint", None)
+        digest.update((settings or Hasher.hash(self.encode)).encode())
         return digest.hexdigest()[:16]
 
     def row_keys(self, inputs: Sequence[str]) -> list[str] | None:

@@ -68,9 +68,9 @@ class FeatureCache:
 
     def view(self, dataset: Any) -> Any:
         """Return the view of a dataset (always the same), or the dataset itself if it cannot be cached."""
-        if not self.specs or not hasattr(dataset, "fingerprint") or isinstance(dataset, FeatureView):
-            return dataset
-        if id(dataset) not in self._views:
+        if id(dataset) not in self._views:  # asked first: making a fingerprint takes long
+            if not self.specs or isinstance(dataset, FeatureView) or not hasattr(dataset, "fingerprint"):
+                return dataset
             self._views[id(dataset)] = FeatureView(dataset, self.specs)
         return self._views[id(dataset)]
 
