@@ -12,6 +12,7 @@ from transformers.utils import logging
 from ..arguments import ENSEMBLE
 from ..data.encoded import EncodedDataset
 from ..evaluation.scored_rows import ScoredRows
+from ..models.mmbt.beside_columns import encode_columns
 from ..models.mmbt.text_parts import max_positions, takes
 from ..training import MMTabTrainer
 from .logistic import Fitted, Split, fit_logistic
@@ -80,10 +81,13 @@ class FrozenLinear:
     def run(self, name: str, architecture: str) -> dict[str, ScoredRows]:
         """Fit one of `BASELINES` and return the scores of every split but that of training."""
         inputs = inputs_of(name, architecture)
-        if inputs == ("text",):
+        columns = name == FROZEN_LINEAR and bool(self.processor.columns)
+        if inputs == ("text",) and not columns:
             features, fitted = self.text_features
         else:
-            features = self.image_features if inputs == ("image",) else self._both()
+            read = {"text": lambda: self.text_features[0], "image": lambda: self.image_features}
+            parts = [read[one]() for one in inputs] + ([self.column_features] if columns else [])
+            features = {split: np.hstack([part[split] for part in parts]) for split in self.splits}
             fitted = self._fit(features)
         logger.info(f"{name}: C = {fitted.strength:.2g}, log loss on validation {fitted.loss:.3f}.")
         return {
@@ -91,10 +95,6 @@ class FrozenLinear:
             for split in self.splits
             if split != "train"
         }
-
-    def _both(self) -> dict[str, np.ndarray]:
-        of_text, of_image = self.text_features[0], self.image_features
-        return {split: np.hstack([of_text[split], of_image[split]]) for split in self.splits}
 
     def _fit(self, features: Mapping[str, np.ndarray]) -> Fitted:
         train, validation = (Split(features[one], self.labels[one]) for one in ("train", "validation"))
@@ -140,6 +140,21 @@ class FrozenLinear:
     def image_features(self) -> dict[str, np.ndarray]:
         """Split → features of the pictures `(rows, image_hidden)`."""
         return {split: read_pictures(self.trainer, encoded) for split, encoded in self.encoded.items()}
+
+    @property
+    def column_features(self) -> dict[str, np.ndarray]:
+        """Split → columns beside picture and text: of a number its place and whether it is missing, of a category a
+        mark for each value, `(rows, size)`.
+        """
+        columns = self.processor.columns
+        values = [np.eye(len(one["values"]) + 2) for _, one in sorted(columns.items()) if "values" in one]
+        found = {}
+        for split, rows in self.splits.items():
+            encoded = [encode_columns(columns, row) for row in rows.select_columns(list(columns))]
+            numbers = np.array([row.get("column_numbers", []) for row in encoded]).reshape(len(encoded), -1)
+            ids = np.array([row.get("column_categories", []) for row in encoded], dtype=int)
+            found[split] = np.hstack([numbers, *(one[ids[:, place]] for place, one in enumerate(values))])
+        return found
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ def shop(pictures, tmp_path):
 @pytest.mark.slow
 def test_columns_are_learned_saved_judged_and_predicted_with(recipe, shop, tmp_path, capsys):
     recipe.write_text(recipe.read_text().replace("ablation: false", "ablation: true"))
-    main([str(recipe), "--data", str(shop), *GIVEN, "--num_train_epochs", "8", "--compare", "bert"])
+    main([str(recipe), "--data", str(shop), *GIVEN, "--num_train_epochs", "8", "--compare", "bert", "frozen_linear"])
     run = tmp_path / "run/mmbt-seed1"
     results = json.loads((run / "results.json").read_text())
     assert results["metrics"]["test"]["accuracy"] > 0.9
@@ -41,6 +41,9 @@ def test_columns_are_learned_saved_judged_and_predicted_with(recipe, shop, tmp_p
     assert fall["columns", "shuffle"] > 0.2 > fall["image", "shuffle"]
     others = json.loads((tmp_path / "run/bert-seed1/results.json").read_text())
     assert others["metrics"]["test"]["accuracy"] < 0.8 and "columns" not in str(others["ablation"])
+    rival = pq.read_table(tmp_path / "run/frozen_linear-seed1/predictions/test.parquet")["probability_dear"].to_numpy()
+    gold = np.array([json.loads(line)["label"] == "dear" for line in (shop / "test.jsonl").read_text().splitlines()])
+    assert ((rival > 0.5) == gold).mean() > 0.9
     assert "columns={'price': 1.0, 'brand': 'a'}" in (run / "README.md").read_text()
 
     processor = AutoProcessor.from_pretrained(run)
