@@ -7,8 +7,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .checked_loading import refuse_unknown_names
-from .travelling import TravellingMixin
+from ..checked_loading import refuse_unknown_names
+from ..travelling import TravellingMixin
 
 # `google-bert/bert-base-uncased`, whose sizes the default `text_config` has.
 BERT_CLS_TOKEN_ID = 101

@@ -7,10 +7,10 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
-from .checked_loading import refuse_unknown_names
+from ..checked_loading import refuse_unknown_names
+from ..travelling import TravellingMixin
 from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, TabBertHeadConfig, parts_of
 from .id_ranges import require_columns
-from .travelling import TravellingMixin
 
 MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000

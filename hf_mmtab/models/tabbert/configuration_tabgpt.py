@@ -6,10 +6,10 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
-from .checked_loading import refuse_unknown_names
+from ..checked_loading import refuse_unknown_names
+from ..travelling import TravellingMixin
 from .configuration_tabbert import MOST_LAYERS, MOST_UNITS
 from .id_ranges import require_columns
-from .travelling import TravellingMixin
 
 
 @strict

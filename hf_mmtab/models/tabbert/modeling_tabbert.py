@@ -19,7 +19,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .checked_loading import CheckedLoadingMixin
+from ..checked_loading import CheckedLoadingMixin
 from .configuration_tabbert import TabBertConfig
 from .head_settings import OF_SURPRISE
 from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, select_masked_cells

@@ -1,8 +1,4 @@
-"""`from_pretrained` that refuses what transformers only reports: missing and foreign keys.
-
-This file stands in both model folders, the same to the letter (a test compares them): each folder travels alone with
-its checkpoints.
-"""
+"""`from_pretrained` that refuses what transformers only reports: missing and foreign keys."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -14,6 +10,8 @@ from safetensors import safe_open
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.utils import cached_file, logging
+
+from .travelling import is_of_package
 
 logger = logging.get_logger(__name__)
 
@@ -36,6 +34,14 @@ class CheckedLoadingMixin:
     _head_prefixes: tuple[str, ...] = ()
     # The method that puts a new head on pretrained weights, named in messages.
     _builder = "from_pretrained"
+
+    @classmethod
+    def register_for_auto_class(cls, *args: Any, **kwargs: Any) -> None:
+        """Let saved checkpoints carry the code of their classes, see `TravellingMixin.register_for_auto_class`."""
+        if is_of_package(cls):
+            cls.config_class.register_for_auto_class()  # type: ignore[attr-defined]
+        else:
+            super().register_for_auto_class(*args, **kwargs)  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(  # type: ignore[no-untyped-def]
