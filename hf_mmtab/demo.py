@@ -5,24 +5,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from .extras import import_extra
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nothing is reported to anyone
 
 TOP = 8  # reasons that are listed
-
-
-def import_gradio() -> Any:
-    """Return the module.
-
-    Raises:
-        ModuleNotFoundError: with the command that installs it.
-    """
-    try:
-        import gradio
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            'Expected the package gradio for the demo, found none. Install it with `pip install "hf-mmtab[demo]"`.'
-        ) from error
-    return gradio
 
 
 def make_demo(checkpoint: str, is_table: bool | None = None, examples: str | None = None) -> Any:
@@ -33,7 +20,7 @@ def make_demo(checkpoint: str, is_table: bool | None = None, examples: str | Non
         is_table: whether it reads tables; None: as its configuration says.
         examples: of tables, a file of rows from which histories are chosen.
     """
-    gradio = import_gradio()
+    gradio = import_extra("gradio", "the demo", "demo")
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoProcessor
 
     if is_table is None:

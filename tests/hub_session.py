@@ -398,7 +398,8 @@ def test_code_travels_to_a_process_without_the_package(tmp_path, monkeypatch):
         (TabBertProcessor, "AutoProcessor"),
     ]
     for part, name in carried:
-        monkeypatch.setattr(part, "_auto_class", None)  # forgotten afterwards
+        flag, off = ("_auto_class", None) if part is MMBTImageProcessor else ("_stands_alone", False)
+        monkeypatch.setattr(getattr(part, "config_class", part), flag, off)  # forgotten afterwards
         part.register_for_auto_class(name)
     tokenizer = mmbt_processor().tokenizer
     pictures = MMBTImageProcessor(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32})

@@ -27,7 +27,7 @@ from hf_mmtab import (
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.encoded import EncodedDataset
 from hf_mmtab.models.mmbt import torchvision_weights
-from hf_mmtab.models.tabbert.plan_presets import card_plan
+from hf_mmtab.models.tabbert.plan_presets import resolve_plan
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(hf_mmtab.__file__).parent
@@ -80,7 +80,7 @@ def furnished(tmp_path_factory) -> Path:
     (folder / "products" / "products.jsonl").write_text(products)
     reader = CardTransactions(str(folder / "new_payments.csv"), cache_dir=str(folder / "cache"))
     reader.download_and_prepare()
-    cards = card_plan().edit(entity=("User",))  # as the recipe of simulated_cards_finetune has it
+    cards = resolve_plan("card").edit(entity=("User",))  # as the recipe of simulated_cards_finetune has it
     save_head(folder / "outputs" / "simulated_cards_finetune", cards, reader.as_dataset(split="train"))
     payments = {"entity": "account", "time": "booked_at", "fields": {"shop": {}}}
     table = pl.read_csv(folder / "payments.csv", try_parse_dates=True)

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import BertTokenizer
 
 from hf_mmtab.models.mmbt import MMBTProcessor
-from hf_mmtab.tasks.text_length import choose_max_length
+from hf_mmtab.tasks.fitted_lengths import choose_max_length
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]
 

@@ -35,12 +35,6 @@ class TabBertHeadArguments(ModelArguments):
     mlp_hidden_sizes: list[int] = key([], "Hidden layers of mlp; default one of the encoder's width.")
     pooling: Literal["last", "mean"] = key("last", "mlp and pooled read the last row, or the mean of all.")
     classifier_dropout: float = key(0.0, "Before the last layer.", least=0, most=1)
-    encoder_dropout: float | None = key(
-        None,
-        "Everywhere in the encoder once it is thawed; default as pretrained. A frozen one has none.",
-        least=0,
-        most=1,
-    )
     auxiliary_next_row: float = key(
         0.0,
         "Where the encoder thaws (`freeze`): weight of the mean next-row loss of a cell beside the head's loss, so "

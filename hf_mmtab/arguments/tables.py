@@ -115,9 +115,6 @@ class TabBertSizes:
     num_hidden_layers: int | None = key(None, "Layers over the rows (4).", least=1)
     num_attention_heads: int | None = key(None, "Heads of those layers (4).", least=1)
     intermediate_size: int | None = key(None, "Feed-forward width (1024).", least=1)
-    position_initializer_range: float | None = key(
-        None, "Size of position embeddings at the start; default: that of the row vectors."
-    )
     mlm_loss: Literal["field", "vocab"] | None = key(None, "Softmax over the ids of a field, or over all.")
     tie_word_embeddings: bool | None = key(None, "Score cells with their own embeddings.")
     adaptive_softmax_threshold: int | None = key(

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from ..__main__ import COMMANDS
+from ..extras import import_extra
 from ..recipes import EVERYDAY_KEYS, field_types, shipped_recipes
 from ..training import MMTabTrainingArguments
 from .console import say
@@ -22,12 +23,7 @@ SHELLS = ("bash", "zsh")
 def main(arguments: Sequence[str]) -> None:
     """Print the script of the shell that the command line names."""
     options = _parser().parse_args(arguments)
-    try:
-        import shtab
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            'Expected the package shtab for completion, found none. Install: pip install "hf-mmtab[completion]"'
-        ) from error
+    shtab = import_extra("shtab", "completion", "completion")
     say(shtab.complete(whole_parser(), shell=options.shell))
 
 

@@ -30,7 +30,7 @@ from .scoring_flags import add_engine, in_bf16, is_folder, scoring_parser
 from .tables.blocks import EncodedTable, encode_table, scored_table
 from .tables.orderings import ordered_surprise
 from .tables.ray_scoring import score_on_ray
-from .tables.window_blocks import BLOCK_ROWS, WindowCut, current_device, run_windows
+from .tables.window_blocks import BLOCK_ROWS, WindowCut, current_device, judged_values, run_windows
 from .tables.writer import table_writer
 
 
@@ -96,16 +96,14 @@ class RowEmbedder:
     def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
         """Return keys and embeddings of the judged rows of some windows."""
         of_windows = self.options.level == "window"
-        found = np.empty((len(judged.row), self.width), dtype=self.dtype)
-        done, size = 0, self.options.batch_size
-        for rows, mask in run_windows(self._states, windows, table.processor, size, self.device, self.bf16):
-            mine = (judged.window >= done) & (judged.window < done + len(rows))
-            if of_windows:
-                weights = mask[:, :, None].float()
-                found[mine] = ((rows * weights).sum(dim=1) / weights.sum(dim=1)).numpy()
-            else:
-                found[mine] = rows.numpy()[judged.window[mine] - done, judged.place[mine]]
-            done += len(rows)
+        size = self.options.batch_size
+        batches = run_windows(self._states, windows, table.processor, size, self.device, self.bf16)
+        if of_windows:
+            weighted = ((rows, mask[:, :, None].float()) for rows, mask in batches)
+            means = [((rows * weights).sum(dim=1) / weights.sum(dim=1)).numpy() for rows, weights in weighted]
+            found = np.concatenate(means).astype(self.dtype)
+        else:
+            found = judged_values((rows for rows, _ in batches), judged, self.dtype)
         columns = table.keys(judged.row)
         if of_windows:
             columns["rows"] = pa.array(windows.index.length)

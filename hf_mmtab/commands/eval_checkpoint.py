@@ -21,16 +21,14 @@ from ..locking import lock_folder
 from ..recipes import build
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
-from ..training import MMTabTrainer, MMTabTrainingArguments
+from ..training import MMTabTrainer
 from .console import rank, say, start_logging
 from .damaged_files import damage_named
 from .outputs import begin_evaluation, check_output_folder
-from .runs.evaluation import finish_evaluation
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
-from .runs.report import predictions_file
-from .scoring_flags import in_bf16, scoring_parser
+from .runs.report import finish_evaluation, predictions_file
+from .scoring_flags import evaluation_arguments, scoring_parser
 from .tables.evaluating import evaluate_table
-from .tables.window_blocks import current_device
 
 COLUMNS = ("image", "text", "text_pair", "label")
 
@@ -95,15 +93,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
     data: ImageTextDataArguments = build([ImageTextDataArguments], values)[0]
     rows, skipped = task.load_split(data, split, config)
 
-    arguments = MMTabTrainingArguments(
-        output_dir=options.out,
-        per_device_eval_batch_size=options.batch_size,
-        dataloader_num_workers=options.num_workers,
-        precision="fp32",  # nothing is trained; `bf16_full_eval` decides
-        channels_last=True,
-        bf16_full_eval=in_bf16(options, model, current_device()),
-        report_to="none",
-    )
+    arguments = evaluation_arguments(options, model, channels_last=True)
     collator = task.collator(data, processor, config.num_labels)
     with tempfile.TemporaryDirectory() as features:  # the ablation goes through every picture again
         arguments.feature_cache_dir = None if options.no_ablation else features

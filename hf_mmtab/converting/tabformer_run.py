@@ -1,4 +1,4 @@
-"""A whole TabFormer checkpoint, or the published LSTM on one, as our model and processor; and the way back."""
+"""A whole TabFormer checkpoint, or the published LSTM on one, as our model and processor."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from ..models.tabbert.modeling_tabbert_lstm import TabBertLstmForSequenceClassif
 from ..models.tabbert.modeling_tabgpt import TabGPT2LMHeadModel
 from ..models.tabbert.processing_tabbert import TabBertProcessor
 from .checks import TensorFate, Tensors, require_fit, shape_of, shown
-from .tabformer_config import convert_config, require_settings, require_sizes, revert_config
+from .tabformer_config import convert_config, require_settings, require_sizes
 from .tabformer_gpt2 import convert_gpt2
 from .tabformer_vocabulary import OriginalEncoders, processor_from_original
-from .tabformer_weights import convert_state_dict, kind_of_state_dict, name_parts, revert_state_dict
+from .tabformer_weights import convert_state_dict, kind_of_state_dict, name_parts
 
 
 @dataclass
@@ -105,19 +105,3 @@ def _lstm_config(config: TabBertConfig, state_dict: Tensors, labels: Sequence[st
         "label2id": {label: index for index, label in enumerate(labels)},
     }
     return TabBertConfig.from_dict(settings)
-
-
-def revert_tabformer(
-    state_dict: Tensors, config: TabBertConfig, id_map: torch.Tensor
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return `config.json` and tensors for the original code.
-
-    Args:
-        state_dict: of our `TabBertForMaskedLM`.
-        config: its config.
-        id_map: our id of each original id, as `convert_tabformer` gave it.
-
-    Raises:
-        ValueError: if the original has no such model.
-    """
-    return revert_config(config, len(id_map)), revert_state_dict(state_dict, config, id_map)

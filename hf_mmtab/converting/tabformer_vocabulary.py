@@ -14,12 +14,12 @@ import torch
 from ..models.tabbert.column_plan import ORIGINAL_SPECIAL_TOKENS
 from ..models.tabbert.field import Field
 from ..models.tabbert.field_kinds import make_fields
-from ..models.tabbert.plan_presets import PRSA_NUMBERS, paper_card_plan
+from ..models.tabbert.plan_presets import resolve_plan
 from ..models.tabbert.processing_tabbert import TabBertProcessor
 
 SPECIAL_FIELD, LABEL_FIELD = "SPECIAL", "Is Fraud?"
 # Source: IBM/TabFormer at ebb7cd6, dataset/card.py: columns_to_select, then the columns that LabelEncoder numbers.
-CARD_FIELDS = tuple(field.name for field in paper_card_plan().fields)
+CARD_FIELDS = tuple(field.name for field in resolve_plan("paper_card").fields)
 BINNED_FIELDS = ("Timestamp", "Amount")
 NUMBERED_AS_THEY_ARE = ("User", "Card")
 NANOSECONDS_OF_1990 = 631_152_000 * 10**9
@@ -91,7 +91,8 @@ def vocabulary_fields(tokens: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _foreign_token(token: str, place: int, tokens: Sequence[str]) -> ValueError:
-    if any(one.startswith(f"{name}_") for one in tokens for name in ("timestamp", *PRSA_NUMBERS)):
+    numbers = [field.name for field in resolve_plan("paper_prsa").fields if field.kind == "numeric"]
+    if any(one.startswith(f"{name}_") for one in tokens for name in numbers):
         return ValueError(
             "Found the vocabulary of TabFormer's PRSA table. The original saved neither its bin edges nor its "
             "time range, so no processor can be made from its files: train anew with the plan `paper_prsa`."
@@ -130,8 +131,12 @@ def processor_from_original(
             f"Expected the encoder of Timestamp to hold nanoseconds since 1970, found {encoders.first:g} to "
             f"{encoders.last:g}. It was fitted with a pandas whose timestamps have another unit."
         )
-    plan = paper_card_plan(num_bins=bins.pop(), skip_user="User" not in fields, sep_column=sep_column)
-    processor = TabBertProcessor(plan.edit(label_ids=len(fields[LABEL_FIELD])))
+    num_bins = bins.pop()
+    edits: dict[str, Any] = {name: {"num_bins": num_bins} for name in BINNED_FIELDS}
+    edits |= {} if "User" in fields else {"User": None}
+    plan = resolve_plan("paper_card")
+    plan = plan.edit(sep_column=sep_column, label_ids=len(fields[LABEL_FIELD]), fields=edits)
+    processor = TabBertProcessor(plan)
     id_map = torch.arange(len(tokens))
     start, made = len(ORIGINAL_SPECIAL_TOKENS), make_fields(processor.plan)
     for field in made:

@@ -10,8 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 
 from ..files import read_json
 from .mmbt_weights import to_original
+from .tabformer_config import revert_config
 from .tabformer_gpt2 import revert_gpt2
-from .tabformer_run import revert_tabformer
+from .tabformer_weights import revert_state_dict
 from .to_ours import TABFORMER_VOCABULARY
 from .writing import require_empty, write_whole
 
@@ -72,8 +73,7 @@ def _revert_mmbt(source: Path, destination: Path) -> str:
 
 def _revert_tabformer(source: Path, destination: Path) -> str:
     is_gpt = AutoConfig.from_pretrained(source).model_type == "tabgpt2"
-    ways: Any = (AutoModelForCausalLM, revert_gpt2) if is_gpt else (AutoModelForMaskedLM, revert_tabformer)
-    auto, revert = ways
+    auto: Any = AutoModelForCausalLM if is_gpt else AutoModelForMaskedLM
     model = auto.from_pretrained(source)
     record = source / TABFORMER_VOCABULARY
     if not record.is_file():
@@ -82,7 +82,12 @@ def _revert_tabformer(source: Path, destination: Path) -> str:
             "by this command go back: the original numbers the values of other tables in its own way."
         )
     vocabulary = json.loads(record.read_text(encoding="utf-8"))
-    original, tensors = revert(model.state_dict(), model.config, torch.tensor(vocabulary["ids"]))
+    ids = torch.tensor(vocabulary["ids"])
+    if is_gpt:
+        original, tensors = revert_gpt2(model.state_dict(), model.config, ids)
+    else:
+        original = revert_config(model.config, len(ids))
+        tensors = revert_state_dict(model.state_dict(), model.config, ids)
 
     def write(folder: Path) -> None:
         torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)

@@ -99,4 +99,4 @@ class CardTransactions(Table):
             label = pl.col(LABEL).cast(pl.Enum(LABEL_NAMES), strict=False)
             derived[LABEL] = label.to_physical().cast(pl.Int64)
         types = {name: kind for name, kind in COLUMNS.items() if name in names and kind != pl.String}
-        return TableCells(sample, types, {}, self._missing, derived=derived, required=self._settings.required)
+        return TableCells(sample, types, {}, self._missing, derived=derived, required=self.config.required)

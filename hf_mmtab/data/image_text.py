@@ -1,11 +1,10 @@
 """Anybody's pictures and texts: a folder (or file) of JSON lines, CSV or Parquet -> typed splits."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -16,8 +15,8 @@ from .image_text_files import ALL, Source, Splits, digest_of, find_sources, sour
 from .image_text_scan import ImageTextScan, own_name, scan
 from .image_text_types import as_types
 from .image_text_values import label_values, picture_values, text_value
-from .library_errors import check_rows, plain_errors
-from .pictures import CheckImages, picture_problems
+from .library_errors import CheckedBuilder, plain_errors
+from .pictures import picture_problems
 from .places import real_path
 from .records import BadRecord, BadRecords
 
@@ -27,10 +26,9 @@ Record = tuple[Source, int, dict[str, Any]]  # with its line or row
 Pictures = list[dict[str, Any] | None]  # of a record
 
 CHUNK = 256  # records whose pictures are checked together
-REPORT_FILE = "skipped_pictures-{split}.json"
 
 
-class ImageText(datasets.ArrowBasedBuilder):
+class ImageText(CheckedBuilder):
     """Pictures with a text (or two) and one or several labels, from files of the user's own.
 
     Columns: `image` (null where there is none), or `images` where a record has a list of them; `text` or `sentence1`
@@ -47,9 +45,11 @@ class ImageText(datasets.ArrowBasedBuilder):
 
     BUILDER_CONFIG_CLASS = ImageTextConfig
     VERSION = datasets.Version("1.0.0")
+    REPORT = "skipped_pictures-{split}.json"
     FOLDER: str | None = None  # below the data's root, where the files are if there is such a folder
     DEFAULTS: Mapping[str, Any] = {}  # of the config's fields
     hash: str | None
+    config: ImageTextConfig
 
     def __init__(
         self,
@@ -70,24 +70,6 @@ class ImageText(datasets.ArrowBasedBuilder):
         with plain_errors(root):
             super().__init__(cache_dir=cache_dir, data_root=str(root), **{**self.DEFAULTS, **kwargs})
 
-    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-        """Build the tables, see `datasets.DatasetBuilder.download_and_prepare`.
-
-        Raises:
-            BadRecordError: for the first bad record, under `on_bad_record="raise"`.
-        """
-        with plain_errors(cast(ImageTextConfig, self.config).data_root):
-            super().download_and_prepare(*args, **kwargs)
-
-    def as_dataset(self, split: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Return the rows of a split, or of all of them, see `datasets.DatasetBuilder.as_dataset`.
-
-        Raises:
-            ValueError: if there are none.
-        """
-        check_rows(self, cast(ImageTextConfig, self.config).data_root, split, self.skipped)
-        return super().as_dataset(split, *args, **kwargs)
-
     @property
     def own_columns(self) -> dict[str, str]:
         """Columns of the built rows that the input has itself, pictures left out → their names there."""
@@ -102,7 +84,7 @@ class ImageText(datasets.ArrowBasedBuilder):
         return find_sources(root / str(cls.FOLDER) if has_own else root, splits)
 
     def _info(self) -> datasets.DatasetInfo:
-        self._scan: ImageTextScan = scan(self._sources, cast(ImageTextConfig, self.config), self._bad)
+        self._scan: ImageTextScan = scan(self._sources, self.config, self._bad)
         # Rows whose pictures were repaired or broken since are looked at again; `datasets` asks for the hash later.
         self.hash = f"{self.hash}-{self._scan.pictures}"
         return datasets.DatasetInfo(description=self.__doc__ or "", features=self._scan.features())
@@ -140,10 +122,7 @@ class ImageText(datasets.ArrowBasedBuilder):
         bad.check_count(rows_used)
         # Beside the rows while they are still in a temporary folder (`_output_dir`), so that both appear at
         # once; when streaming there is no folder.
-        if bad.records and os.path.isdir(self._output_dir):
-            report = os.path.join(self._output_dir, REPORT_FILE.format(split=split))
-            with open(report, "w", encoding="utf-8") as file:
-                json.dump([record.to_dict() for record in bad.records], file)
+        self._write_skipped(bad.records, split)
 
     def _records(self, sources: list[Source], part: int | None, bad: BadRecords) -> Iterator[Record]:
         """Yield the good records of a split, their pictures not looked at yet; count them in `bad`."""
@@ -163,7 +142,9 @@ class ImageText(datasets.ArrowBasedBuilder):
 
     def _picture_problems(self, pictures: list[Pictures], known: dict[str, str | None]) -> list[str | None]:
         """Return what is wrong with the first bad picture of each record, or None."""
-        answers = iter(picture_problems([one for several in pictures for one in several], self._check_images, known))
+        answers = iter(
+            picture_problems([one for several in pictures for one in several], self.config.check_images, known)
+        )
         found: list[str | None] = []
         for several in pictures:
             bad = [(place, problem) for place in range(1, len(several) + 1) if (problem := next(answers))]
@@ -194,22 +175,8 @@ class ImageText(datasets.ArrowBasedBuilder):
         return pa.table([pa.array(values[one.name], one.type) for one in schema], schema=schema)
 
     def _labels(self, source: Source, record: dict[str, Any]) -> list[int]:
-        separator = cast(ImageTextConfig, self.config).label_separator
+        separator = self.config.label_separator
         column = self._scan.columns[source.path].label
         numbered = self._scan.number_names[source.path] or None
         names, _ = label_values(record.get(column or ""), separator, numbered)
         return [self._scan.label_ids[name] for name in names]
-
-    @property
-    def _check_images(self) -> CheckImages:
-        return cast(ImageTextConfig, self.config).check_images
-
-    @property
-    def skipped(self) -> list[BadRecord]:
-        """The records left out so far, of all splits: bad lines and values, and unreadable pictures."""
-        skipped = list(self._bad.records)
-        for split in self.info.splits or ():
-            report = Path(self.cache_dir) / REPORT_FILE.format(split=split)
-            if report.exists():
-                skipped += [BadRecord(**record) for record in json.loads(report.read_text(encoding="utf-8"))]
-        return skipped

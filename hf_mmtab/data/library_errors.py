@@ -1,16 +1,18 @@
 """Errors of the libraries that read data, turned into errors that name the data and the remedy."""
 
 import csv
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, ClassVar
 
 import datasets
 import polars as pl
 import pyarrow as pa
 
-from .records import BadRecord
+from .records import BadRecord, BadRecords
 
 LIBRARY_ERRORS = (
     pa.ArrowException,
@@ -63,12 +65,51 @@ def no_rows(data: str, skipped: Sequence[BadRecord] = (), split: str | None = No
     )
 
 
-def check_rows(builder: datasets.ArrowBasedBuilder, data: str, split: object, skipped: Sequence[BadRecord]) -> None:
-    """Raise a ValueError if a split that is asked for was built without rows; `split` None: any."""
-    built = builder.info.splits or {}
-    for name in list(built) if split is None else [str(split).partition("[")[0]]:  # train[:9] is of train
-        if name in built and not built[name].num_examples:
-            raise no_rows(data, skipped, None if len(built) == 1 else name)
+class CheckedBuilder(datasets.ArrowBasedBuilder):
+    """A builder whose errors name the data, and that lists the records which it left out.
+
+    Attributes:
+        REPORT: name of the file in the cache folder that lists what was left out of a split.
+    """
+
+    REPORT: ClassVar[str]
+    config: Any
+    _bad: BadRecords  # how bad records are treated, and those that were met before the tables were built
+
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Read the data into the cache, unless it is there; see `datasets.DatasetBuilder.download_and_prepare`.
+
+        Raises:
+            BadRecordError: at the first bad record, unless `on_bad_record="skip"`.
+            ValueError: if a file has other columns than the first, or cannot be read.
+        """
+        with plain_errors(self.config.data_root):
+            super().download_and_prepare(*args, **kwargs)
+
+    def as_dataset(self, split: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the rows of a split, or of all of them, see `datasets.DatasetBuilder.as_dataset`.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        built = self.info.splits or {}
+        for name in list(built) if split is None else [str(split).partition("[")[0]]:  # train[:9] is of train
+            if name in built and not built[name].num_examples:
+                raise no_rows(self.config.data_root, self.skipped, None if len(built) == 1 else name)
+        return super().as_dataset(split, *args, **kwargs)
+
+    @property
+    def skipped(self) -> list[BadRecord]:
+        """The records left out under `on_bad_record="skip"`; each is a bad line, value or picture."""
+        reports = [Path(self.cache_dir) / self.REPORT.format(split=split) for split in self.info.splits or ()]
+        read = [json.loads(report.read_text(encoding="utf-8")) for report in reports if report.exists()]
+        return [*self._bad.records, *(BadRecord(**record) for records in read for record in records)]
+
+    def _write_skipped(self, records: Sequence[BadRecord], split: str = "train") -> None:
+        folder = Path(self._output_dir)  # a draft of the cache folder while it is filled
+        if records and folder.is_dir():
+            text = json.dumps([record.to_dict() for record in records])
+            (folder / self.REPORT.format(split=split)).write_text(text, encoding="utf-8")
 
 
 def _is_ours(error: BaseException) -> bool:

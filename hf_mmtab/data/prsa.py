@@ -58,5 +58,5 @@ class PRSA(Table):
             "wd": pl.col("wd"),
         }
         types = {name: kind for name, kind in COLUMNS.items() if kind != pl.String}
-        required = self._settings.required
+        required = self.config.required
         return TableCells(sample, types, {}, self._missing, missing_text=True, derived=derived, required=required)

@@ -1,11 +1,9 @@
 """Anybody's table of events: CSV (also .gz), TSV, Parquet or Arrow files -> one typed Arrow table."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import datasets
 import numpy as np
@@ -24,9 +22,9 @@ from .cell_types import (
     without_missing,
 )
 from .csv_text import BLOCK_BYTES, TextBlock
-from .library_errors import check_rows, plain_errors
+from .library_errors import CheckedBuilder, plain_errors
 from .places import Place, place_of
-from .records import BadRecord, BadRecords, OnBadRecord, files_digest, shorten
+from .records import BadRecords, OnBadRecord, files_digest, shorten
 from .table_cells import TableCells
 from .table_files import Piece, is_csv, pieces_of, read_blocks, table_files
 from .written_times import is_text, like_dates, written_dates
@@ -34,7 +32,6 @@ from .written_times import is_text, like_dates, written_dates
 logger = logging.get_logger(__name__)
 
 INDEX_COLUMNS = ("Unnamed: 0", "__index_level_0__")  # pandas' row numbers, like a column without a name
-SKIPPED_FILE = "skipped_rows.json"
 
 
 @dataclass
@@ -76,7 +73,7 @@ class TableConfig(datasets.BuilderConfig):
     month_first: tuple[str, ...] = ()
 
 
-class Table(datasets.ArrowBasedBuilder):
+class Table(CheckedBuilder):
     """A table of events over time; one split, `train`, with the rows in the order of the files.
 
     Rows, columns, classes, missing values and licence: those of the input. `hf_mmtab.data.splits` cuts it.
@@ -90,6 +87,8 @@ class Table(datasets.ArrowBasedBuilder):
 
     BUILDER_CONFIG_CLASS = TableConfig
     VERSION = datasets.Version("1.0.0")
+    REPORT = "skipped_rows.json"
+    config: TableConfig
     BLOCK_BYTES = BLOCK_BYTES  # of a CSV file, read at once
     DEFAULT_WRITER_BATCH_SIZE = 262_144  # rows of a record batch: whole batches are encoded at once
 
@@ -104,40 +103,17 @@ class Table(datasets.ArrowBasedBuilder):
         with plain_errors(str(root)):
             super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)
 
-    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-        """Read the files into the cache, unless they are there.
-
-        Raises:
-            BadRecordError: at the first broken row, unless `on_bad_record="skip"`.
-            ValueError: if a file has other columns than the first, or cannot be read.
-        """
-        with plain_errors(self._settings.data_root):
-            super().download_and_prepare(*args, **kwargs)
-
-    def as_dataset(self, split: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Return the rows of a split, or of all of them, see `datasets.DatasetBuilder.as_dataset`.
-
-        Raises:
-            ValueError: if there are none.
-        """
-        check_rows(self, self._settings.data_root, split, self.skipped)
-        return super().as_dataset(split, *args, **kwargs)
-
-    @property
-    def _settings(self) -> TableConfig:
-        return cast(TableConfig, self.config)
-
     @property
     def _missing(self) -> tuple[str, ...]:
         """Texts that stand for a missing value; subclasses with a known schema override it."""
-        return self._settings.missing
+        return self.config.missing
 
     def _info(self) -> datasets.DatasetInfo:
         first = self._files[0]
-        sample_bytes = max(2**20, self._settings.infer_rows * 200)
+        sample_bytes = max(2**20, self.config.infer_rows * 200)
         with_bad_rows = BadRecords("skip")  # a row that is left out decides no type
         sample = next(self._blocks(first, with_bad_rows, block_bytes=sample_bytes)).table.slice(
-            0, self._settings.infer_rows
+            0, self.config.infer_rows
         )
         self._cells = self._cells_of(first, sample)
         nothing = self._cells.convert(TextBlock(sample.slice(0, 0), np.arange(0)), str(first), self._bad)
@@ -158,7 +134,7 @@ class Table(datasets.ArrowBasedBuilder):
         Raises:
             ValueError: if `types` names a column that is absent, or an unknown type.
         """
-        config = self._settings
+        config = self.config
         types = {name: named_type(name, kind) for name, kind in (config.types or {}).items()}
         roles = dict(config.roles or {})
         if is_csv(path):
@@ -204,11 +180,11 @@ class Table(datasets.ArrowBasedBuilder):
 
     def _is_read(self, name: str) -> bool:
         """Whether a column may become a field, as far as the plan says what is read."""
-        return not self._settings.used or name in self._settings.used
+        return not self.config.used or name in self.config.used
 
     def _blocks(self, path: Place, bad: BadRecords, **csv_options: Any) -> Iterator[TextBlock]:
         """Yield the rows of a file, without the row numbers that pandas writes."""
-        config = self._settings
+        config = self.config
         named = {*(config.types or {}), *(config.roles or {}), *config.required, *config.used}
         csv_options["missing"] = ["", *self._missing]
 
@@ -228,7 +204,7 @@ class Table(datasets.ArrowBasedBuilder):
 
     def _generate_tables(self, files: list[Place]) -> Iterator[tuple[Any, pa.Table]]:
         bad = BadRecords(self._bad.policy)
-        left = self._settings.max_rows
+        left = self.config.max_rows
         for file_number, path in enumerate(files):
             for number, table in enumerate(self.read(Piece(path), bad)):
                 if left is not None:
@@ -239,10 +215,7 @@ class Table(datasets.ArrowBasedBuilder):
                     break
             if left == 0:
                 break
-        folder = Path(self._output_dir)  # a draft of the cache folder while it is filled
-        if folder.is_dir():
-            with open(folder / SKIPPED_FILE, "w", encoding="utf-8") as file:
-                json.dump([record.to_dict() for record in bad.records], file)
+        self._write_skipped(bad.records)
 
     def pieces(self, rows: int | None = None) -> list[Piece]:
         """Return what may be read apart, in the order of the rows: files, or row groups of about `rows` rows."""
@@ -293,14 +266,6 @@ class Table(datasets.ArrowBasedBuilder):
     def month_first(self) -> list[str]:
         """Columns whose dates begin with the month: as a cell shows, or as `month_first` said."""
         return self._cells.month_first
-
-    @property
-    def skipped(self) -> list[BadRecord]:
-        """The broken rows that were left out, under `on_bad_record="skip"`."""
-        report = Path(self.cache_dir) / SKIPPED_FILE
-        if not report.exists():
-            return []
-        return [BadRecord(**record) for record in json.loads(report.read_text(encoding="utf-8"))]
 
 
 def _tell_unnamed(table: pa.Table, names: list[str], path: Place) -> None:

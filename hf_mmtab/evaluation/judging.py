@@ -1,8 +1,12 @@
 """From scored rows of every split to the numbers of a run, and to its closing words."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from ..data.windows import IGNORED
 from ..metrics.names import metric_name
 from .row_evaluation import ResampleBy, evaluate_rows, headline
 from .run_results import RunResults
@@ -83,3 +87,26 @@ def closing_words(results: RunResults) -> list[str]:
             change = round(-row.fall, 3) + 0.0  # + 0.0: never -0.000
             lines.append(f"  {row.how + ' ' + row.modality:32} {row.value:.3f} ({change:+.3f})")
     return lines
+
+
+MAJORITY = "majority"
+DESCRIPTION = "how often training meets each label, for every row alike"
+
+
+def majority_scores(training_labels: np.ndarray, problem_type: str, like: ScoredRows) -> ScoredRows:
+    """Return the same scores for every row: shares of the classes or labels in training, or means of the targets.
+
+    Args:
+        training_labels: `(rows,)` classes, -100 unknown; `(rows, num_labels)` of 0 and 1; `(rows, targets)` float, NaN
+            unknown.
+        problem_type: as in the model's config.
+        like: rows to score, with scores of a model.
+    """
+    scores = like.scores
+    if problem_type == "single_label_classification":
+        known = training_labels[training_labels != IGNORED]
+        shares = np.bincount(known, minlength=2 if scores.ndim == 1 else scores.shape[1]) / len(known)
+        values = shares[1] if scores.ndim == 1 else shares
+    else:
+        values = np.nanmean(training_labels, axis=0)
+    return replace(like, scores=np.broadcast_to(values, scores.shape).astype(float))

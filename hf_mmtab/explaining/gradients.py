@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..extras import import_extra
 from .explanation import COMPLETE, VALUE_OF
 
 STEPS = (32, 128, 512, 1024)  # tried in turn until they are complete
@@ -53,18 +54,8 @@ def relative_error(total: float, change: float) -> float:
 
 
 def import_captum() -> Any:
-    """Return the module of attribution methods.
-
-    Raises:
-        ImportError: with the command that installs it.
-    """
-    try:
-        from captum import attr
-    except ImportError as error:
-        raise ImportError(
-            'Expected the package captum for explanations, found none. Install it: `pip install "hf-mmtab[explain]"`.'
-        ) from error
-    return attr
+    """Return the module of attribution methods; it comes with an extra."""
+    return import_extra("captum.attr", "explanations", "explain")
 
 
 def integrated_gradients(

@@ -4,7 +4,8 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,38 +30,9 @@ from .usage_code import usage_code
 
 FEW_ROWS = 20  # a class with fewer test rows: its numbers say little
 
-_METHODS = {
-    "mmbt": "MMBT (Kiela et al. 2019): pooled regions of the picture and the words of the text are read "
-    "together by one text encoder, whose first position is classified.",
-    "mmbt_baseline": "A baseline of the MMBT paper (Kiela et al. 2019).",
-    "mmbt_ensemble": "MMBT and its baselines (Kiela et al. 2019), with a linear probe of their frozen parts: the "
-    "mean of their probabilities, with the shares {shares} that validation likes best.",
-    "tabbert": "TabBERT (Padhi et al. 2021): the cells of each row become tokens, a transformer reads the fields of a "
-    "row, another one the rows over time, and a head {head}.",
-    "tabgpt2": "TabGPT (Padhi et al. 2021): the cells of the rows follow one another, and a GPT-2 predicts each from "
-    "those before it. It generates rows: `hf-mmtab generate`.",
-}
 FAMILIES = {
     "mmbt": "mmbt", "mmbt_baseline": "mmbt", "mmbt_ensemble": "mmbt", "tabbert": "tabbert", "tabgpt2": "tabbert",
 }  # fmt: skip
-_CITATIONS = {
-    "mmbt": """
-@article{kiela2019supervised,
-  title={Supervised Multimodal Bitransformers for Classifying Images and Text},
-  author={Kiela, Douwe and Bhooshan, Suvrat and Firooz, Hamed and Perez, Ethan and Testuggine, Davide},
-  journal={arXiv preprint arXiv:1909.02950},
-  year={2019}
-}""",
-    "tabbert": """
-@inproceedings{padhi2021tabular,
-  title={Tabular Transformers for Modeling Multivariate Time Series},
-  author={Padhi, Inkit and Schiff, Yair and Melnyk, Igor and Rigotti, Mattia and Mroueh, Youssef and Dognin, Pierre
-          and Ross, Jerret and Nair, Ravi and Altman, Erik},
-  booktitle={ICASSP},
-  note={arXiv:2011.01843},
-  year={2021}
-}""",
-}
 
 
 def write_model_card(
@@ -122,10 +94,10 @@ def write_model_card(
         facts=facts,
         family=family,
         model_id=model_id,
-        method=_METHODS[model_type].format(head=_head(facts, config), shares=_shares(config)),
+        config=defaultdict(lambda: None, config),
         base_models=base_models,
         data=data,
-        intended_use=intended_use or _intended_use(facts, config),
+        intended_use=intended_use,
         limits=[*_limits(facts), *limits],
         splits=splits,
         has_intervals=any(splits["has_intervals"].values()),
@@ -135,7 +107,6 @@ def write_model_card(
         differences=collect_differences(family) if differences is None else differences,
         license=license,
         license_basis=license_basis,
-        citation=_CITATIONS[family],
         predict=f"python -m hf_mmtab predict {shlex.quote(model_id)} "
         + ("table.csv scores.parquet" if family == "tabbert" else "rows.jsonl predictions.parquet"),
         metric_name=metric_name,
@@ -144,11 +115,6 @@ def write_model_card(
     with whole_file(path) as partial:
         ModelCard(re.sub(r"\n{3,}", "\n\n", text)).save(partial)
     return path
-
-
-def _shares(config: Mapping[str, Any]) -> str:
-    """Return the members of an ensemble, each with its share."""
-    return ", ".join(f"{weight:.2f} {name}" for name, weight in (config.get("weights") or {}).items())
 
 
 @cache  # compiled once in a process
@@ -221,25 +187,6 @@ def card_header(
         model_name=" ".join(facts.title.split()) if results else None,
         eval_results=results or None,
     )
-
-
-def _head(facts: RunFacts, config: Mapping[str, Any]) -> str:
-    if facts.problem_type == MASKED_LM:
-        return f"guesses the cells {'of the next row' if config.get('next_row') else 'that are masked'}"
-    level = "each row" if config.get("label_level") == "row" else "the window"
-    return f"{'estimates numbers for' if facts.problem_type == 'regression' else 'classifies'} {level}"
-
-
-def _intended_use(facts: RunFacts, config: Mapping[str, Any]) -> str:
-    if facts.problem_type == MASKED_LM:
-        if config.get("model_type") == "tabgpt2":
-            return "Generating rows like those that it was trained on. Whether they hold somebody's data is not tested."
-        return "A start for classifiers and regressions over rows like those that it was pretrained on."
-    if facts.problem_type == "regression":
-        targets = ", ".join(map(plain, facts.id2label.values()))
-        return f"Estimating {targets} for inputs like those that it was trained on."
-    which = "any of" if facts.problem_type == "multi_label_classification" else "one of"
-    return f"Assigning {which} the {len(facts.id2label)} labels above to inputs like those that it was trained on."
 
 
 def _limits(facts: RunFacts) -> list[str]:

@@ -1,7 +1,5 @@
 """Checkpoints that load without this package: the code of their classes lies beside the weights."""
 
-import ast
-import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, PROCESSOR_NA
 
 from ..files import read_json, write_whole
 from ..models import mmbt, tabbert
-from ..models.mmbt.travelling import LOADER, LOADER_NAME, PREFIX
+from ..models.travelling import LOADER, LOADER_NAME, class_named, code_of, place_of
 
 TASKS = {mmbt: "image-text-classification", tabbert: "tabular-sequence-classification"}
 CONFIGS = (CONFIG_NAME, PROCESSOR_NAME, FEATURE_EXTRACTOR_NAME, TOKENIZER_CONFIG_FILE)  # that may name classes
@@ -48,16 +46,19 @@ def make_standalone(folder: str | Path) -> list[str]:
             f"Expected a model of hf_mmtab in {str(folder)!r}, found no config that names its classes. Save the model "
             "again with this version: `model.save_pretrained(folder)`."
         )
-    copied: dict[Path, str] = {}
+    kinds: list[type] = []
     for auto_map in maps:
         for auto, where in auto_map.items():
             if isinstance(where, str) and where.startswith(f"{LOADER_NAME}."):
-                auto_map[auto] = _copied_class(_class_named(where.partition(".")[2]), copied)
+                kinds.append(class_named(where.partition(".")[2]))
+                auto_map[auto] = place_of(kinds[-1])
     for file, content in files.items():
-        if file.name == "config.json" and CLASSIFIER in content.get("auto_map", {}) and copied:
-            content["custom_pipelines"] = _pipeline(content["auto_map"][CLASSIFIER], copied)
-    sources = {f"{PREFIX}{file.name}": source for file, source in copied.items()}
-    assert len(sources) == len(copied), f"two modules of one name: {sorted(copied)}"
+        if file.name == "config.json" and CLASSIFIER in content.get("auto_map", {}) and kinds:
+            family = next(one for one in TASKS if hasattr(one, content["auto_map"][CLASSIFIER].partition(".")[2]))
+            kinds.append(PIPELINE_REGISTRY.supported_tasks[TASKS[family]]["impl"])
+            pipeline = {"impl": place_of(kinds[-1]), "pt": [CLASSIFIER], "type": "multimodal"}
+            content["custom_pipelines"] = {TASKS[family]: pipeline}
+    sources = code_of(kinds)
     if others := [name for name, source in sources.items() if _is_another(folder / name, source)]:
         raise ValueError(
             f"Expected no other code where that of the model goes in {str(folder)!r}, found {', '.join(others)}. Move "
@@ -65,10 +66,10 @@ def make_standalone(folder: str | Path) -> list[str]:
         )
     for name, source in sources.items():
         write_whole(folder / name, source)
-    for file, content in files.items() if copied else ():
+    for file, content in files.items() if kinds else ():
         write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     loader = folder / f"{LOADER_NAME}.py"
-    if copied or (loader.is_file() and loader.read_text(encoding="utf-8", errors="replace") == LOADER):
+    if kinds or (loader.is_file() and loader.read_text(encoding="utf-8", errors="replace") == LOADER):
         loader.unlink(missing_ok=True)  # a call that was killed may have left it
     return sorted(sources)
 
@@ -84,45 +85,3 @@ def _auto_maps(content: Any) -> Iterator[dict[str, Any]]:
                 yield value
             else:
                 yield from _auto_maps(value)
-
-
-def _class_named(name: str) -> type:
-    return next(getattr(family, name) for family in TASKS if hasattr(family, name))
-
-
-def _pipeline(classifier: str, copied: dict[Path, str]) -> dict[str, Any]:
-    """The pipeline of the classifier's family, as transformers' configurations name it."""
-    family = next(family for family in TASKS if hasattr(family, classifier.partition(".")[2]))
-    task = TASKS[family]
-    made = PIPELINE_REGISTRY.supported_tasks[task]["impl"]
-    return {task: {"impl": _copied_class(made, copied), "pt": [CLASSIFIER], "type": "multimodal"}}
-
-
-def _copied_class(chosen: type, copied: dict[Path, str]) -> str:
-    """Copy the module of a class, and all that it imports from this package; return `module.Class`."""
-    file = Path(inspect.getfile(chosen))
-    _copy(file, copied)
-    return f"{PREFIX}{file.stem}.{chosen.__name__}"
-
-
-def _copy(file: Path, copied: dict[Path, str]) -> None:
-    """Add a module, and those that it imports by relative imports, to the flat copy.
-
-    Args:
-        file: of the module.
-        copied: module of this package → its source in the copy.
-    """
-    if file in copied:
-        return
-    source = file.read_text(encoding="utf-8")
-    lines = source.splitlines(keepends=True)
-    copied[file] = source
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            assert node.module is not None, f"{file} imports a folder"
-            imported = file.parents[node.level - 1].joinpath(*node.module.split("."))
-            written = "." * node.level + node.module
-            flat = f".{PREFIX}{imported.name}"
-            lines[node.lineno - 1] = lines[node.lineno - 1].replace(f"from {written} ", f"from {flat} ", 1)
-            _copy(imported.with_suffix(".py"), copied)
-    copied[file] = "".join(lines)

@@ -8,7 +8,7 @@ import numpy as np
 from ..evaluation.episodes import episodes
 from ..metrics import per_class_table
 from .facts import RunFacts, SplitPredictions
-from .plots_alerts import alerts_a_day
+from .plots_alerts import alerts_a_day, episode_sentences, episodes_found
 from .plots_classes import (
     binary_precision_recall,
     confused_pairs,
@@ -17,7 +17,6 @@ from .plots_classes import (
     label_bars,
     precision_recall,
 )
-from .plots_episodes import episode_sentences, episodes_found
 from .plots_scores import calibration, predicted_against_true, score_histogram, score_over_time
 
 CALIBRATION = "Predicted probability against observed share"

@@ -14,14 +14,13 @@ from matplotlib.figure import Figure
 from transformers.utils.logging import get_logger
 
 from ..files import write_whole
-from ..metrics.names import metric_name
+from ..metrics.names import glossary, metric_name
 from ..publishing.run_files import FIGURE_NAMES, FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
 from ..training.audit.report import plot_audit, short_change
 from ..training.audit.update_audit import read_records
 from .examples import cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
 from .figures import ResultFigures, result_figures
-from .glossary import glossary
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
 from .plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from .public_facts import public_facts

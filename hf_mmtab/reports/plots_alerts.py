@@ -1,8 +1,10 @@
-"""What a number of alerts a day finds: the view of who has to look at them."""
+"""What a number of alerts a day finds, and after how many rows episodes of positives are found."""
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from ..evaluation.episodes import GAP, Episodes
 from .style import BLUE, GREEN, INK, ORANGE, new_figure, plain_log_ticks, styled
 
 
@@ -68,3 +70,55 @@ def alerts_a_day(
     axes.grid(True)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
     return figure
+
+
+MOST_ROWS = 20  # of an episode, in the picture
+
+
+@styled
+def episodes_found(found: Episodes, positive: str) -> Figure | None:
+    """The share of episodes that have a hit, over the positives since each began."""
+    longest = int(min(found.sizes.max(), MOST_ROWS))
+    if longest < 2:
+        return None  # each episode is one row: the recall says all
+    rows = np.arange(1, longest + 1)
+    figure = new_figure(2.4)
+    axes = figure.add_subplot()
+    shares = [found.found_by(int(number)) for number in rows]
+    axes.step(rows, shares, where="post", color=BLUE, marker="o", markersize=3, label="found so far")
+    total = float(found.found.mean())
+    axes.axhline(total, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"found at all: {total:.0%}")
+    axes.set(xlabel=f"rows of {positive} since the episode began", ylabel="share of episodes", ylim=(-0.02, 1.02))
+    axes.set_xlim(0.8, longest + 0.2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(True)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+    return figure
+
+
+def episode_sentences(found: Episodes, positive: str) -> list[str]:
+    """Return what an analyst asks: how many episodes are found, how soon, and what goes by before."""
+    number, hits = len(found.hit), int(found.found.sum())
+    days = int(GAP / np.timedelta64(1, "D"))
+    sentences = [
+        f"Rows of {positive} of one history, no more than {days} days apart, are one episode: "
+        f"{int(found.sizes.sum()):,} such rows make {number:,} {'episode' if number == 1 else 'episodes'} in "
+        f"{found.histories:,} {'history' if found.histories == 1 else 'histories'}.",
+        f"At the threshold {hits:,} of {number:,} episodes are found ({hits / number:.0%}).",
+    ]
+    if hits:
+        at = found.hit[found.found]
+        delay = np.median(found.delays[found.found].astype("timedelta64[us]").astype(np.int64)) / 1e6
+        row = int(np.median(at)) + 1
+        later = f", half of them by row {row}, within {_span(delay)} of the first" if row > 1 else ""
+        sentences.append(f"Of those, {(at == 0).mean():.0%} at their first row{later}.")
+    if found.lost is not None:
+        sentences.append(f"{found.lost:.0%} of the money of {positive} goes by before the first hit, or without one.")
+    return sentences
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

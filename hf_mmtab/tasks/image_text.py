@@ -22,7 +22,7 @@ from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
 from ..models.mmbt.beside_columns import fit_columns
 from ..pretrained_packages import require_checkpoint, resolve_checkpoint
-from .pictures_per_row import choose_max_images
+from .fitted_lengths import choose_max_images
 
 logger = logging.get_logger(__name__)
 

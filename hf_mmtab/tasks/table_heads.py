@@ -270,9 +270,6 @@ def head_settings(
         "statistics": (table.processor.statistics or {}).get("names"),
         "statistics_codes": (table.processor.statistics or {}).get("categorical", 0),
     }
-    if arguments.encoder_dropout is not None:
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "field_dropout_prob"):
-            settings[name] = arguments.encoder_dropout
     if problem_type == "regression":
         known = [part.rows.labels[np.unique(judged_rows(part).row)] for part in train.parts()]  # type: ignore[index]
         targets = np.concatenate(known).astype(np.float64)

@@ -12,7 +12,7 @@ from ..arguments import TableRunArguments
 from ..data.encoded_rows import SPLITS, EncodedRows
 from ..data.windows import IGNORED, WindowDataset
 from ..metrics.priors import effective_prior, prior_log_ratios
-from ..training.imbalance import ImbalanceSampler
+from ..training.sampling import ImbalanceSampler
 
 FEWEST_HISTORIES = 50  # of which a share is drawn; of fewer, days are
 FEW_LABELS = 10  # of one of several classes in training: it may be a typing error

@@ -5,6 +5,8 @@ from typing import Any
 from torch import nn
 from transformers.trainer_utils import _is_peft_model
 
+from ..extras import import_extra
+
 
 def with_lora(model: Any, settings: dict[str, Any]) -> Any:
     """Wrap a model with LoRA adapters; its head and other new parts train as a whole.
@@ -21,16 +23,11 @@ def with_lora(model: Any, settings: dict[str, Any]) -> Any:
         ImportError: without peft.
         ValueError: if peft knows no such setting, or no such module.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ImportError(
-            'Expected the package peft for `lora`, found none. Install it: `pip install "hf-mmtab[lora]"`.'
-        ) from error
+    peft = import_extra("peft", "`lora`", "lora")
     whole = new_parts(model)
     defaults = {"target_modules": "all-linear", "modules_to_save": whole, "exclude_modules": whole}
     try:
-        return get_peft_model(model, LoraConfig(**{**defaults, **settings}))
+        return peft.get_peft_model(model, peft.LoraConfig(**{**defaults, **settings}))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"Expected `lora` to hold settings of peft's LoraConfig that fit {type(model).__name__}, found {settings}: "

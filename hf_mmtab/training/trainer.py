@@ -22,7 +22,6 @@ from .features.serving import FeatureTrainer
 from .features.views import FeatureView
 from .freezing import FreezeSchedule
 from .learning_rates import WarmupCallback, plateau_scheduler
-from .length_sampling import LengthSampler
 from .loss_scaling import uses_num_items
 from .losses import loss_from_arguments
 from .optimizers import BertAdam, bertadam_settings, split_groups_by_part
@@ -30,6 +29,7 @@ from .parts import find_part, freezable_modules
 from .precision import settle, warn_if_changed, write_choice
 from .pushing import PublicPushTrainer
 from .random_state import keep_random_state
+from .sampling import LengthSampler
 from .tracking import TrackingCallback, continue_runs, trackers_of
 
 logger = logging.get_logger(__name__)

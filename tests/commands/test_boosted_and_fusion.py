@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain, push_to_hub
 from hf_mmtab.commands.finetune import main
-from hf_mmtab.commands.runs import head_choice, head_freezing, head_inputs
+from hf_mmtab.commands.runs import head_choice, head_inputs, head_training
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
 from hf_mmtab.commands.tables.orderings import read_orderings
 from hf_mmtab.data.encoded_rows import EncodedRows
@@ -402,7 +402,7 @@ def notes_of(run):
 def test_many_positive_labels_are_a_reason_to_thaw_and_the_console_says_how(folder, tmp_path, monkeypatch):
     recipe = [str(folder / "joint.yaml"), "--row_inputs", "surprise", "--statistics", "auto", "--bootstrap", "0"]
     for count in (10_000, 10):
-        monkeypatch.setattr(head_freezing, "MANY_POSITIVES", count)
+        monkeypatch.setattr(head_training, "MANY_POSITIVES", count)
         main([*recipe, "--output_dir", str(tmp_path / str(count))])
     said = "worth a trial to thaw it: freeze: {encoder: 2 epochs}, part_learning_rates: {encoder: 3.0e-03}."
     assert [any(said in note for note in notes_of(tmp_path / name)) for name in ("10000", "10")] == [False, True]

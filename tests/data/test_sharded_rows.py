@@ -20,7 +20,7 @@ from hf_mmtab.evaluation.scored_rows import judged_rows, labels_of
 from hf_mmtab.evaluation.unseen_values import unseen_values
 from hf_mmtab.models.tabbert.collating_tabbert import TabBertCollator
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
-from hf_mmtab.training.imbalance import ImbalanceSampler
+from hf_mmtab.training.sampling import ImbalanceSampler
 
 LENGTHS = (80, 1, 1, 63, 2, 55, 1, 90, 9, 9, 44, 1)
 

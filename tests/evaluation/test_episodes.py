@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hf_mmtab.evaluation.episodes import episodes
-from hf_mmtab.reports.plots_episodes import episode_sentences, episodes_found
+from hf_mmtab.reports.plots_alerts import episode_sentences, episodes_found
 
 DAYS = np.array([0, 1, 2, 20, 0, 9, 0, 1, 0])
 TIMES = np.datetime64("2024-01-01T10:00") + DAYS * np.timedelta64(1, "D")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_mmtab.evaluation.majority import majority_scores
+from hf_mmtab.evaluation.judging import majority_scores
 from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.image_text_baselines.logistic import RAREST, STRENGTHS, Split, fit_logistic
 

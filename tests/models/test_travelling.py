@@ -32,7 +32,7 @@ from hf_mmtab import (
     TabBertProcessor,
     make_standalone,
 )
-from hf_mmtab.models.mmbt.travelling import LOADER
+from hf_mmtab.models.travelling import LOADER
 
 PICTURES, TABLES = "image-text-classification", "tabular-sequence-classification"
 EXAMPLE = {"image": None, "text": "a b"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_mmtab.training.imbalance import ImbalanceSampler
+from hf_mmtab.training.sampling import ImbalanceSampler
 
 POSITIVE = np.arange(50) % 10 == 0  # 5 of 50
 

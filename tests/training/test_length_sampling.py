@@ -9,7 +9,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_mmtab.data.encoded import EncodedDataset
 from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments
-from hf_mmtab.training.length_sampling import LengthSampler
+from hf_mmtab.training.sampling import LengthSampler
 
 
 def padding(lengths: np.ndarray, order: list[int], size: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from transformers.utils import logging
 
-from ...evaluation.majority import MAJORITY, majority_scores
+from ...evaluation.judging import MAJORITY, majority_scores
 from ...evaluation.scored_rows import ScoredRows
 from ...metrics import scores_for
 from ...metrics.names import lower_is_better, metric_name

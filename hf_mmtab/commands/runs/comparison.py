@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from ...evaluation.comparison import compare_scored, comparison_markdown, lead_sentences
-from ...evaluation.majority import MAJORITY
+from ...evaluation.judging import MAJORITY
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole

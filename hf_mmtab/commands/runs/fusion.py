@@ -22,7 +22,7 @@ from ...table_baselines.boosting import Features, fit_trees
 from ...tasks import PreparedTable
 from ...training import MMTabTrainer
 from ...training.precision import ComputeChoice
-from ..tables.predicting import judged_logits
+from ..tables.window_blocks import judged_values
 from .recipe import HeadRecipe
 from .trial import trained_trial
 
@@ -226,7 +226,7 @@ def judged_inputs(trainer: Any, windows: WindowDataset) -> tuple[np.ndarray, np.
         pieces.append(model.tree_inputs(**batch).cpu())
     judged = judged_rows(windows)
     if windows.label == "every":
-        return judged.row, judged_logits(pieces, judged.window, judged.place)
+        return judged.row, judged_values(pieces, judged)
     return judged.row, np.concatenate(pieces)
 
 

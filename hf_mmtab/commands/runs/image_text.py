@@ -14,8 +14,7 @@ from transformers.utils import logging
 from ...arguments import IMAGE_TEXT_ARCHITECTURES
 from ...data.records import BadRecord
 from ...evaluation.ablation import AblationRow, ablation_table
-from ...evaluation.judging import judge_splits
-from ...evaluation.majority import DESCRIPTION, MAJORITY
+from ...evaluation.judging import DESCRIPTION, MAJORITY, judge_splits
 from ...evaluation.prediction_tables import gold_labels, read_probabilities, write_split_predictions
 from ...evaluation.row_evaluation import HEADLINE
 from ...evaluation.run_results import RunResults
@@ -35,8 +34,8 @@ from ...metrics.names import label_names
 from ...models.mmbt import MMBTProcessor
 from ...reports import SplitPredictions
 from ...tasks import ImageTextTask, label_ids_of_model
+from ...tasks.fitted_lengths import choose_max_length
 from ...tasks.image_text import columns_beside
-from ...tasks.text_length import choose_max_length
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
 from .compared import ComparedRun

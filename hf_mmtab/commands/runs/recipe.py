@@ -80,7 +80,12 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
         groups, values = parse_recipe(cls.types, arguments, command)
         data, model, run, training = groups
         repeat = f"python -m hf_mmtab {command} {shlex.join(arguments)}"
-        return cls(data, model, run, training, values, repeat, file=find_recipe(arguments[0]))
+        recipe = cls(data, model, run, training, values, repeat, file=find_recipe(arguments[0]))
+        return recipe.as_given(read_overrides(arguments[1:], cls.types))
+
+    def as_given(self, overrides: Collection[str]) -> Self:
+        """Return the recipe without a key of its file that does not suit the keys on the command line."""
+        return self
 
     def variant(self, shared: Path | None, **changes: Any) -> Self:
         """Return the recipe with other values for some keys.
@@ -137,19 +142,11 @@ class ImageTextRecipe(Recipe[ImageTextTask, ImageTextDataArguments, MMBTModelArg
     types = (ImageTextDataArguments, MMBTModelArguments, ImageTextRunArguments, MMTabTrainingArguments)
     family = ImageTextTask
 
-    @classmethod
-    def read(cls, arguments: Sequence[str], command: str) -> Self:
-        """Read `RECIPE.yaml [--key value …]`; epochs on the command line are those of the run, whatever its rows.
-
-        Raises:
-            FileNotFoundError: no such recipe.
-            ValueError: misspelt key, value of the wrong type.
-        """
-        recipe = super().read(arguments, command)
-        given = read_overrides(arguments[1:], cls.types)
-        if recipe.run.recipe_rows is None or "num_train_epochs" not in given or "recipe_rows" in given:
-            return recipe
-        return recipe.without("recipe_rows")
+    def as_given(self, overrides: Collection[str]) -> Self:
+        """Epochs on the command line are those of the run, whatever its rows."""
+        if self.run.recipe_rows is None or "num_train_epochs" not in overrides or "recipe_rows" in overrides:
+            return self
+        return self.without("recipe_rows")
 
 
 class HeadRecipe(Recipe[TableTask, TableDataArguments, TabBertHeadArguments, TableRunArguments]):
@@ -158,24 +155,17 @@ class HeadRecipe(Recipe[TableTask, TableDataArguments, TabBertHeadArguments, Tab
     types = (TableDataArguments, TabBertHeadArguments, TableRunArguments, MMTabTrainingArguments)
     family = TableTask
 
-    @classmethod
-    def read(cls, arguments: Sequence[str], command: str) -> Self:
-        """Read `RECIPE.yaml [--key value …]`; an absent encoder that no architecture needs is left out.
-
-        Raises:
-            FileNotFoundError: no such recipe.
-            ValueError: misspelt key, value of the wrong type.
-        """
-        recipe = super().read(arguments, command)
-        name, trained = recipe.model.pretrained, {recipe.model.architecture, *recipe.run.compare}
-        given = "pretrained" in read_overrides(arguments[1:], cls.types)
+    def as_given(self, overrides: Collection[str]) -> Self:
+        """Leave out an absent encoder that no architecture needs."""
+        name, trained = self.model.pretrained, {self.model.architecture, *self.run.compare}
+        given = "pretrained" in overrides
         if name is None or given or not trained <= {*WITHOUT_ENCODER, *BASELINES} or _is_there(name):
-            return recipe
+            return self
         logger.warning(
             f"Left out: the encoder {name!r} of the recipe, found no such checkpoint. Architecture "
-            f"{recipe.model.architecture} needs none; columns are read by the recipe's plan, or by a guessed one."
+            f"{self.model.architecture} needs none; columns are read by the recipe's plan, or by a guessed one."
         )
-        return recipe.without("pretrained")
+        return self.without("pretrained")
 
 
 class PretrainingRecipe(Recipe[TableTask, TableDataArguments, TabBertModelArguments, PretrainingArguments]):

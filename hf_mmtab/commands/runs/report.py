@@ -7,13 +7,15 @@ from typing import Any
 
 import yaml
 
-from ...evaluation.run_results import RunResults
-from ...files import read_json
+from ...evaluation.judging import closing_words
+from ...evaluation.run_results import RESULT_FILE, RunResults
+from ...files import read_json, write_whole
 from ...model_card import write_model_card
 from ...publishing.run_files import CARD_NAME, PAGE_NAME
 from ...reports import RunFacts, write_report
 from ...tasks.checkpoints import RECIPE_FILE
 from ..console import versions
+from .inventory import EVALUATION, write_inventory
 
 _REMEDY = "Delete that file: the report is written without it."
 PREDICTIONS_FOLDER, REPORT_FOLDER = "predictions", "report"
@@ -62,3 +64,19 @@ def write_report_and_card(
 def predictions_file(folder: Path, split: str) -> Path:
     """Return where the predictions for a split lie."""
     return folder / PREDICTIONS_FOLDER / f"{split}.parquet"
+
+
+def finish_evaluation(folder: Path, results: RunResults, command: str, own: Mapping[str, Any]) -> None:
+    """Write the report, and last `results.json`.
+
+    Args:
+        folder: of the evaluation.
+        results: their summary is set.
+        command: that repeats the evaluation.
+        own: fields of `RunFacts` of this kind of data.
+    """
+    lines = [*closing_words(results), f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"]
+    results.summary = "\n".join(lines)
+    write_report_and_card(common_facts(folder, results, command, own), folder)
+    write_inventory(folder, writes=EVALUATION)
+    write_whole(folder / RESULT_FILE, results.to_json())

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from transformers import set_seed
 from transformers.utils import logging
 
+from ...extras import import_extra
 from ...files import read_json, write_whole
 from ...recipes import check_keys, field_types
 from .folder import refuse_folder, select_by
@@ -37,7 +38,7 @@ def searched(recipe: AnyRecipe, run_type: Any) -> AnyRecipe:
     space = recipe.run.search
     if not space:
         return recipe
-    optuna = _import_optuna()
+    optuna = import_extra("optuna", "`search`", "search")
     _check(recipe, space)
     run_type.check_metric(recipe)
     if recipe.training.process_index == 0:
@@ -64,16 +65,6 @@ def searched(recipe: AnyRecipe, run_type: Any) -> AnyRecipe:
     best = min(tried, key=lambda one: sign * one["value"])
     logger.info(f"The best of {len(tried)} trials trains the run: {_told(best)}")
     return recipe.variant(recipe.shared, **best["values"])
-
-
-def _import_optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            'Expected the package optuna for `search`, found none. Install: pip install "hf-mmtab[search]"'
-        ) from error
-    return optuna
 
 
 def _check(recipe: Recipe, space: Mapping[str, Any]) -> None:

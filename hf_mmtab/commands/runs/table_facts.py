@@ -1,6 +1,6 @@
 """What the report of a run on a table says: scored rows, and the histories behind the worst errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from ...data.windows import WindowDataset
 from ...evaluation.decoded_histories import DecodedHistories, HistoriesOfIds
-from ...evaluation.majority import DESCRIPTION, MAJORITY
+from ...evaluation.judging import DESCRIPTION, MAJORITY
 from ...evaluation.row_evaluation import headline
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
@@ -58,16 +58,19 @@ def table_facts(
     wide = config.problem_type == "single_label_classification" and config.num_labels > 2
     main_metric = "macro_f1" if wide else headline(config.problem_type, config.num_labels)[0]
     has_encoder = not {HEADS[name].__name__ for name in WITHOUT_ENCODER} & set(config.architectures or [])
+    predicted = config.id2label.values() if config.problem_type == "regression" else table.processor.plan.label
+    rows = f"windows of up to {results.seq_len} rows" if results.seq_len else "windows"
+    judged = _JUDGED[results.window_label or "last"]
     main_others = {name: other.labelled.probabilities for name, other in (others or {}).items()}
     return {
         "title": f"TabBERT ({results.architecture}) on {Path(results.data).name}",
         "problem_type": config.problem_type,
         "id2label": config.id2label,
-        "task": _task(config, table.processor.plan.label, results),
+        "task": f"Predicts {', '.join(predicted)}: judged is {judged.format(rows=rows)}.",
         "main_metric": main_metric,
         "predictions": {
-            split: _predictions(rows, table, windows[split], main_others if split == results.split else {}, explained)
-            for split, rows in scored.items()
+            split: _predictions(one, table, windows[split], main_others if split == results.split else {}, explained)
+            for split, one in scored.items()
         },
         "explained": MODELS,
         "results": replace(results, notes=[*results.notes, *later_rows_note(config, has_encoder)]),
@@ -115,10 +118,3 @@ def _is_dated(dataset: datasets.Dataset | None, plan: ColumnPlan) -> bool:
         return plan.time_unit != "number"
     kind = getattr(dataset.features[plan.time], "dtype", "")
     return kind.startswith(("timestamp", "date")) or plan.time_unit not in (None, "number")
-
-
-def _task(config: Any, label: Sequence[str], results: RunResults) -> str:
-    """Return the sentence under the title: what is predicted, of which rows."""
-    names = ", ".join(config.id2label.values()) if config.problem_type == "regression" else ", ".join(label)
-    rows = f"windows of up to {results.seq_len} rows" if results.seq_len else "windows"
-    return f"Predicts {names}: judged is {_JUDGED[results.window_label or 'last'].format(rows=rows)}."

@@ -47,15 +47,14 @@ from ...tasks.table_labels import (
     with_labels,
 )
 from ...training import MMTabTrainer
-from ...training.imbalance import ImbalanceSampler
+from ...training.sampling import ImbalanceSampler
 from ..console import counted, parameters
 from ..tables.orderings import check_orderings_are_read, read_beside_of_saved, read_orderings
 from .compared import ComparedRun
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
-from .head_freezing import choose_freezing
 from .head_inputs import choose_inputs, inputs_note
-from .head_losses import check_metric_of_labels, choose_loss, loss_name
+from .head_training import check_metric_of_labels, choose_freezing, choose_loss, loss_name
 from .own_names import TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file

@@ -19,18 +19,16 @@ from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
 from ...tasks.table_heads import beside_ids
-from ...training import MMTabTrainer, MMTabTrainingArguments
+from ...training import MMTabTrainer
 from ..console import rank
 from ..outputs import draft_of
-from ..runs.evaluation import finish_evaluation
 from ..runs.own_names import TABLE_FOLDER
-from ..runs.report import predictions_file
+from ..runs.report import finish_evaluation, predictions_file
 from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows
 from ..runs.table_notes import leak_sentence, same_data, warn_each
-from ..scoring_flags import in_bf16
+from ..scoring_flags import evaluation_arguments
 from .orderings import ordered_surprise
-from .window_blocks import current_device
 
 ALL_ROWS = "all"
 
@@ -52,15 +50,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
         model.check_processor(table.processor.fingerprint)
         table.ordered = ordered_surprise(table, scratch)
         windows.beside = beside_ids(table, config.statistics, getattr(model, "reads_times", False))
-        arguments = MMTabTrainingArguments(
-            output_dir=options.out,
-            per_device_eval_batch_size=options.batch_size,
-            dataloader_num_workers=options.num_workers,
-            precision="fp32",  # nothing is trained; `bf16_full_eval` decides
-            bf16_full_eval=in_bf16(options, model, current_device()),
-            remove_unused_columns=False,
-            report_to="none",
-        )
+        arguments = evaluation_arguments(options, model, remove_unused_columns=False)
         collator = TabBertCollator(table.processor, row_labels=config.label_level == "row")
         trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
         scored = {split: predict_windows(trainer, windows, config)}

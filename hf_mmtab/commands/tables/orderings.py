@@ -16,7 +16,7 @@ from ...models.tabbert.modeling_tabbert_surprise import SCALE
 from ...tasks.checkpoints import recipe_of
 from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import AUTO, beside_ids, reads_statistics
-from .window_blocks import ALL_ROWS, WindowCut, current_device, run_windows
+from .window_blocks import ALL_ROWS, WindowCut, current_device, judged_values, run_windows
 
 BATCH = 16
 
@@ -138,10 +138,7 @@ def _surprise(place: str, processor: Any, rows: Any, seq_len: int) -> np.ndarray
 
     found = np.empty((len(rows), fields + 1), dtype=np.float32)
     for windows, judged, _ in WindowCut(seq_len, "row", every=True).blocks(rows):
-        done = 0
-        for batch, _ in run_windows(cells, windows, processor, BATCH, device):
-            mine = (judged.window >= done) & (judged.window < done + len(batch))
-            found[judged.row[mine], :fields] = batch.numpy()[judged.window[mine] - done, judged.place[mine]]
-            done += len(batch)
+        batches = run_windows(cells, windows, processor, BATCH, device)
+        found[judged.row, :fields] = judged_values((values for values, _ in batches), judged)
     found[:, fields] = found[:, :fields].sum(axis=1)
     return found

@@ -22,7 +22,7 @@ from ..scoring_flags import in_bf16
 from .blocks import EncodedTable, scored_table
 from .ray_scoring import score_on_ray
 from .reasons import reasons_sentence, rows_to_explain, table_reasons
-from .window_blocks import Level, WindowCut, current_device, run_windows
+from .window_blocks import Level, WindowCut, current_device, judged_values, run_windows
 
 
 def default_level(config: Any) -> Level:
@@ -72,7 +72,7 @@ class RowScorer:
             self.bf16,
         )
         pieces = [logits for logits, _ in batches]
-        logits = judged_logits(pieces, judged.window, judged.place) if self.every else np.concatenate(pieces)
+        logits = judged_values(pieces, judged) if self.every else np.concatenate(pieces)
         columns = table.keys(judged.row)
         if self.level == "window":
             if table.processor.plan.time is not None:
@@ -112,17 +112,6 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
 def _warn_of_drift(rows: EncodedRows | CountedIds, processor: Any, new: np.ndarray | None = None) -> None:
     notes = drift_notes(field_drift(rows, processor, new), rows, processor, "new rows")
     warn_each([*notes, *(["`hf-mmtab drift CHECKPOINT INPUT OUT.html` shows all fields."] if notes else [])])
-
-
-def judged_logits(pieces: list[Any], window: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Return the logits of judged rows `(n, num_labels)` from batches `(batch, rows, num_labels)` of any length."""
-    starts = np.cumsum([0, *(len(piece) for piece in pieces)])
-    batch = np.searchsorted(starts, window, side="right") - 1
-    found = np.empty((len(window), pieces[0].shape[-1]), dtype=np.float32)
-    for number, piece in enumerate(pieces):
-        mine = batch == number
-        found[mine] = piece.numpy()[window[mine] - starts[number], place[mine]]
-    return found
 
 
 def score_columns(logits: np.ndarray, config: Any) -> dict[str, pa.Array]:

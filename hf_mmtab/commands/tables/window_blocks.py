@@ -1,6 +1,6 @@
 """Tables cut into windows, block after block, and what a function says of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -92,6 +92,24 @@ def run_windows(
         inputs = {name: batch[name].to(device) for name in MODEL_INPUTS if name in batch}
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             yield function(**inputs).float().cpu(), batch["attention_mask"]
+
+
+def judged_values(batches: Iterable[torch.Tensor], judged: JudgedRows, dtype: Any = np.float32) -> np.ndarray:
+    """Return the values of judged rows `(n, width)` from those of all rows of the windows.
+
+    Args:
+        batches: `(windows, rows, width)`, one after another; each may have another number of rows.
+        judged: which row of which window.
+        dtype: of the values.
+    """
+    found, done = np.empty((0, 0), dtype), 0
+    for values in batches:
+        if not done:
+            found = np.empty((len(judged.row), values.shape[-1]), dtype)
+        mine = (judged.window >= done) & (judged.window < done + len(values))
+        found[mine] = values.numpy()[judged.window[mine] - done, judged.place[mine]]
+        done += len(values)
+    return found
 
 
 def current_device() -> torch.device:

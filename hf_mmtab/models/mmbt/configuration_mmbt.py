@@ -7,15 +7,19 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .checked_loading import refuse_unknown_names
-from .travelling import TravellingMixin
+from ..checked_config import (
+    MOST_LAYERS,
+    MOST_UNITS,
+    refuse_absurd_depths,
+    refuse_absurd_labels,
+    refuse_absurd_sizes,
+    refuse_unknown_names,
+)
+from ..travelling import TravellingMixin
 
 # `google-bert/bert-base-uncased`, whose sizes the default `text_config` has.
 BERT_CLS_TOKEN_ID = 101
 BERT_SEP_TOKEN_ID = 102
-MOST_LAYERS = 1000
-MOST_LABELS = 1_000_000
-MOST_UNITS = 10_000_000
 # Of a part's configuration: no model has none of them.
 SIZES = (
     "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size", "max_position_embeddings",
@@ -167,40 +171,6 @@ class MMBTConfig(PictureAndTextConfig):
             "AutoModel": "MMBTModel",
             "AutoModelForSequenceClassification": "MMBTForClassification",
         }
-
-
-def refuse_absurd_labels(values: dict[str, Any]) -> None:
-    """Refuse more labels than there can be: transformers makes up a name for each."""
-    labels = values.get("num_labels") or 0
-    if not isinstance(labels, int) or labels > MOST_LABELS:
-        raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {labels!r}.")
-
-
-def refuse_absurd_depths(*configs: Any) -> None:
-    """Refuse a part whose configuration claims more layers than any model has: building them would never end."""
-    for config in configs:
-        values = config if isinstance(config, dict) else config.to_dict() if config is not None else {}
-        for name, value in values.items():
-            depths = value if name == "depths" and isinstance(value, list) else [value]
-            numbers = [one for one in depths if isinstance(one, int)]
-            if (name == "depths" or name.endswith("layers")) and max(numbers, default=0) > MOST_LAYERS:
-                raise ValueError(
-                    f"Expected {name} of {values.get('model_type')} to be at most {MOST_LAYERS}, found {value}. Is "
-                    "its config.json damaged?"
-                )
-
-
-def refuse_absurd_sizes(config: Any, names: tuple[str, ...], where: str = "") -> None:
-    """Refuse sizes that are not above zero, or that no model has."""
-    values = config if isinstance(config, dict) else vars(config) if config is not None else {}
-    for name in names:
-        value = values.get(name)
-        sizes = value if isinstance(value, list | tuple) else [value]
-        if not all(1 <= one <= MOST_UNITS for one in sizes if isinstance(one, int)):
-            raise ValueError(
-                f"Expected {where}{name} to be at least 1 and at most {MOST_UNITS:,}, found {value}. Correct it, or "
-                "copy the config.json of the checkpoint again."
-            )
 
 
 def validate_label_options(config: PreTrainedConfig) -> None:

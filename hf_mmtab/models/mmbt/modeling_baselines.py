@@ -15,12 +15,12 @@ from transformers.utils.generic import TransformersKwargs, can_return_tuple
 from .classification_loss import classification_loss
 from .configuration_baselines import MMBTBaselineConfig
 from .configuration_mmbt import refuse_unknown_fields
+from .glove_mmbt import load_word_vectors
 from .image_regions import build_image_model, measure_image_hidden_size
 from .modality_dropout import drop_modalities, drop_words
 from .picture_and_text_parts import FromVisionAndText, PictureAndTextParts
 from .pretrained_parts import load_image_model, load_text_model
 from .text_parts import FirstTokenPooler, has_pooler, has_segments, text_options, without_pooler
-from .word_vectors import load_word_vectors
 
 
 class BatchNormOfAnyBatch(nn.BatchNorm1d):

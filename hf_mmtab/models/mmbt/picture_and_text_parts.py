@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checked_loading import CheckedLoadingMixin
+from ..checked_loading import CheckedLoadingMixin
 from .image_regions import image_feature_map, pool_regions
 from .text_parts import layer_path, mean_of_states, without_pooler
 

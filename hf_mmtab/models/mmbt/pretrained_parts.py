@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file, logging
 
-from .checked_loading import misfit_named
+from ..checked_loading import misfit_named
 from .torchvision_weights import is_torchvision, load_torchvision_resnet
 
 logger = logging.get_logger(__name__)

@@ -15,6 +15,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, BaseImageProcessor, 
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import PROCESSOR_NAME
 
+from ..travelling import TravellingMixin
 from .beside_columns import Columns, encode_columns
 from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor, pixels_of
@@ -22,7 +23,6 @@ from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
 from .pretrained_parts import refuse_package_name
 from .several_pictures import COLUMNS, as_pictures, pictures_of, stack_masks, stack_pictures
 from .text_encoding_mmbt import as_list, encode_texts, needed_lengths, pad_texts, texts_of
-from .travelling import TravellingMixin
 
 TORCHVISION_PREFIX = "torchvision:"
 DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers.utils import cached_file
 
-from .checked_loading import HUB_OPTIONS
+from ..checked_loading import HUB_OPTIONS
 from .tree_files import raw_scores, read_trees, save_trees, trees_file
 
 

@@ -1,5 +1,6 @@
 """Everything needed to rebuild a TabBERT model: columns, id ranges, sizes, heads and losses."""
 
+import itertools
 import math
 from dataclasses import field
 from typing import Any, Literal
@@ -7,14 +8,10 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
-from .checked_loading import refuse_unknown_names
+from ..checked_config import MOST_LAYERS, refuse_absurd_labels, refuse_absurd_sizes, refuse_unknown_names
+from ..travelling import TravellingMixin
 from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, TabBertHeadConfig, parts_of
-from .id_ranges import require_columns
-from .travelling import TravellingMixin
 
-MOST_LAYERS = 1000
-MOST_LABELS = 1_000_000
-MOST_UNITS = 10_000_000
 SIZES = (
     "hidden_size", "num_attention_heads", "intermediate_size", "field_hidden_size", "field_num_heads",
     "field_intermediate_size", "max_position_embeddings", "type_vocab_size", "lstm_hidden_size", "head_hidden_size",
@@ -94,9 +91,7 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
     numeric_ranges: dict[str, list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        labels = kwargs.get("num_labels") or 0
-        if not isinstance(labels, int) or labels > MOST_LABELS:  # a name is made up for each
-            raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {labels!r}.")
+        refuse_absurd_labels(kwargs)
         refuse_unknown_names({**vars(self), **kwargs})
         super().__post_init__(**kwargs)
 
@@ -261,21 +256,9 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
             )
 
     def validate_sizes(self):
-        for name in ("num_hidden_layers", "field_num_layers", "lstm_num_layers"):
-            least = 1 if name == "lstm_num_layers" else 0
-            if not least <= getattr(self, name) <= MOST_LAYERS:
-                raise ValueError(
-                    f"Expected {name} to be at least {least} and at most {MOST_LAYERS}, found {getattr(self, name)}. "
-                    "Is the config.json of the checkpoint damaged?"
-                )
-        for name in SIZES:
-            value = getattr(self, name)
-            for one in value if isinstance(value, list) else [value]:
-                if one is not None and not 1 <= one <= MOST_UNITS:
-                    raise ValueError(
-                        f"Expected {name} to be at least 1 and at most {MOST_UNITS:,}, found {value}. Correct it, or "
-                        "copy the config.json of the checkpoint again."
-                    )
+        refuse_absurd_sizes(self, ("num_hidden_layers", "field_num_layers"), least=0, most=MOST_LAYERS)
+        refuse_absurd_sizes(self, ("lstm_num_layers",), most=MOST_LAYERS)
+        refuse_absurd_sizes(self, SIZES)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads, "
@@ -337,3 +320,29 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
                 raise ValueError(
                     f"Expected one of class_weights per label ({self.num_labels}), found {len(self.class_weights)}."
                 )
+
+
+def require_columns(fields: list[str], field_ranges: list[list[int]], vocab_size: int) -> None:
+    """Check the columns of a configuration.
+
+    Args:
+        fields: their names, in the order of the input.
+        field_ranges: `[start, end)` of the ids of each.
+        vocab_size: number of ids.
+
+    Raises:
+        ValueError: if a name stands twice, or ranges lack, overlap or leave the vocabulary.
+    """
+    if len(fields) != len(field_ranges):
+        raise ValueError(f"Expected one id range per column, found fields={fields} and field_ranges={field_ranges}.")
+    if len(set(fields)) != len(fields):
+        raise ValueError(f"Expected different names in fields, found {fields}.")
+    for name, bounds in zip(fields, field_ranges, strict=True):
+        if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= vocab_size:
+            raise ValueError(
+                f"Expected field_ranges of column {name!r} to be [start, end) within 0 and "
+                f"vocab_size={vocab_size}, found {bounds}."
+            )
+    ranges = sorted((start, end) for start, end in field_ranges)
+    if any(after[0] < before[1] for before, after in itertools.pairwise(ranges)):
+        raise ValueError(f"Expected field_ranges that do not overlap, found {field_ranges}.")

@@ -6,10 +6,9 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
-from .checked_loading import refuse_unknown_names
-from .configuration_tabbert import MOST_LAYERS, MOST_UNITS
-from .id_ranges import require_columns
-from .travelling import TravellingMixin
+from ..checked_config import MOST_LAYERS, refuse_absurd_sizes, refuse_unknown_names
+from ..travelling import TravellingMixin
+from .configuration_tabbert import require_columns
 
 
 @strict
@@ -74,13 +73,8 @@ class TabGPT2Config(TravellingMixin, GPT2Config):
         require_columns(self.fields, self.field_ranges, self.vocab_size)
 
     def validate_sizes(self) -> None:
-        for name in ("n_layer", "n_head", "n_embd", "n_inner", "n_positions"):
-            size, most = getattr(self, name), MOST_LAYERS if name == "n_layer" else MOST_UNITS
-            if size is not None and not 1 <= size <= most:
-                raise ValueError(
-                    f"Expected {name} to be at least 1 and at most {most:,}, found {size}. Correct it, or copy the "
-                    "config.json of the checkpoint again."
-                )
+        refuse_absurd_sizes(self, ("n_layer",), most=MOST_LAYERS)
+        refuse_absurd_sizes(self, ("n_head", "n_embd", "n_inner", "n_positions"))
 
     def validate_positions(self) -> None:
         if self.fields and self.n_positions <= self.num_fields:

@@ -19,10 +19,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .checked_loading import CheckedLoadingMixin
+from ..checked_loading import CheckedLoadingMixin
 from .configuration_tabbert import TabBertConfig
 from .head_settings import OF_SURPRISE
-from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, select_masked_cells
+from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, cell_projection, select_masked_cells
 from .modeling_tabbert_surprise import TabBertSurprise, rows_before
 
 
@@ -277,10 +277,7 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
     def __init__(self, config: TabBertConfig):
         super().__init__(config)
         self.model = TabBertModel(config)
-        sliced = config.flatten or config.cell_states == "slice"
-        self.cell_projection = (
-            None if sliced else nn.Linear(config.hidden_size, config.num_fields * config.field_hidden_size)
-        )
+        self.cell_projection = cell_projection(config)
         self.head = TabBertMaskedCellHead(config)
         self.post_init()
 

@@ -113,6 +113,13 @@ class TabBertCellTransform(nn.Module):
         return self.LayerNorm(self.activation(self.dense(states)))  # (..., decoder_hidden)
 
 
+def cell_projection(config: TabBertConfig) -> nn.Linear | None:
+    """Return what makes one vector per cell of a row's state; None: the state holds them side by side."""
+    if config.flatten or config.cell_states == "slice":
+        return None
+    return nn.Linear(config.hidden_size, config.num_fields * config.field_hidden_size)
+
+
 class TabBertMaskedCellHead(nn.Module):
     """Scores masked cells over the ids of their own field.
 

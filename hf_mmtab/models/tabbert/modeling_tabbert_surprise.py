@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from .configuration_tabbert import TabBertConfig
 from .head_settings import STRETCH_ROWS, STRETCHES
-from .modeling_tabbert_heads import TabBertMaskedCellHead
+from .modeling_tabbert_heads import TabBertMaskedCellHead, cell_projection
 
 LAGS = (1, 8)  # rows: the second does not get used to a run of unusual rows while it lasts
 SCALE = 0.5  # most surprises are below ten nats: about the size that an LSTM is made for
@@ -42,10 +42,7 @@ class TabBertSurprise(nn.Module):
     def __init__(self, config: TabBertConfig):
         super().__init__()
         self.config = config
-        sliced = config.cell_states == "slice"
-        self.cell_projection = (
-            None if sliced else nn.Linear(config.hidden_size, config.num_fields * config.field_hidden_size)
-        )
+        self.cell_projection = cell_projection(config)
         self.head = TabBertMaskedCellHead(config)
         self.register_buffer("rarity", torch.zeros(config.vocab_size))
 

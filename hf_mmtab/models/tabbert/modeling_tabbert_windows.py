@@ -10,7 +10,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .checked_loading import without_report
+from ..checked_loading import without_report
 from .configuration_tabbert import TabBertConfig
 from .head_settings import HEAD_SETTINGS, OF_ANOTHER_HEAD, OF_SURPRISE
 from .modeling_tabbert import TabBertForMaskedLM, TabBertModel, TabBertPreTrainedModel

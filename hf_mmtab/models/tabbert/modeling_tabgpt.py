@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
-from .checked_loading import CheckedLoadingMixin
+from ..checked_loading import CheckedLoadingMixin
 from .configuration_tabgpt import TabGPT2Config
 from .generating_tabgpt import generate_rows
 from .modeling_tabbert import TabBertMaskedLMOutput, TabBertPreTrainedModel

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import FEATURE_EXTRACTOR_NAME, cached_file, logging
 
-from .checked_loading import HUB_OPTIONS
+from ..checked_loading import HUB_OPTIONS
+from ..travelling import TravellingMixin
 from .column_plan import ColumnPlan
 from .entity_history import EntityHistory, check_history
 from .field import Field
@@ -23,7 +24,6 @@ from .field_ids import ARRAYS_NAME, BATCH_ROWS, SEP_FIELD, VALUES_NAME, FieldIds
 from .fitting import TabBertStatistics, without_uncovered
 from .ordering_files import copy_orderings, find_orderings
 from .plan_presets import resolve_plan
-from .travelling import TravellingMixin
 from .values import as_table
 
 logger = logging.get_logger(__name__)

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from hf_mmtab.models.mmbt import MMBTBaselineConfig, MMBTBaselineForClassification
+from hf_mmtab.models.mmbt.glove_mmbt import load_word_vectors
 from hf_mmtab.models.mmbt.modeling_baselines import BatchNormOfAnyBatch
-from hf_mmtab.models.mmbt.word_vectors import load_word_vectors
 
 BASELINES = ["bow", "img", "bert", "concatbow", "concatbert"]
 WITH_TEXT = ["bow", "bert", "concatbow", "concatbert"]

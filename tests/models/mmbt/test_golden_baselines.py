@@ -6,7 +6,7 @@ from golden_mmbt import check_gradients
 from torch.testing import assert_close
 
 from hf_mmtab.converting.mmbt_weights import from_original, to_original
-from hf_mmtab.models.mmbt.word_vectors import load_word_vectors
+from hf_mmtab.models.mmbt.glove_mmbt import load_word_vectors
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 BASELINES = ["bow", "img", "bert", "concatbow", "concatbert"]

@@ -344,7 +344,7 @@ print(type(processor).__module__, processor(text="a red cat")["input_ids"].tolis
     try:
         MMBTProcessor(MMBTImageProcessor(), bert_tokenizer()).save_pretrained(tmp_path / "checkpoint")
     finally:
-        MMBTProcessor._auto_class = MMBTImageProcessor._auto_class = None
+        MMBTProcessor._stands_alone, MMBTImageProcessor._auto_class = False, None
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
     ran = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "checkpoint")],

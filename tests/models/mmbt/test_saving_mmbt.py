@@ -281,7 +281,7 @@ def test_a_checkpoint_carries_its_code(make, batch, tmp_path, monkeypatch):
     """Loaded by `trust_remote_code` in a process that cannot import the package."""
     model = make()
     for part, auto in ((type(model.config), "AutoConfig"), (type(model), "AutoModelForSequenceClassification")):
-        monkeypatch.setattr(part, "_auto_class", None)  # forgotten afterwards
+        monkeypatch.setattr(type(model.config), "_stands_alone", False)  # forgotten afterwards
         part.register_for_auto_class(auto)
     model.save_pretrained(tmp_path / "model")
     with torch.no_grad():

@@ -17,7 +17,7 @@ from hf_mmtab.data.encoded import EncodedDataset
 from hf_mmtab.image_text_baselines.frozen_linear import read_pictures
 from hf_mmtab.models.mmbt import MMBTCollator, MMBTConfig, MMBTImageProcessor, MMBTProcessor
 from hf_mmtab.models.mmbt.modality_dropout import drop_modalities
-from hf_mmtab.tasks.pictures_per_row import choose_max_images
+from hf_mmtab.tasks.fitted_lengths import choose_max_images
 
 
 def several(batch: int = 2, pictures: int = 2, **kwargs) -> dict:

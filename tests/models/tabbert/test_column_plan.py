@@ -7,10 +7,10 @@ import pytest
 
 from hf_mmtab.models.tabbert.column_plan import ColumnPlan, FieldPlan
 from hf_mmtab.models.tabbert.plan_guess import infer_plan
-from hf_mmtab.models.tabbert.plan_presets import card_plan, paper_card_plan, prsa_plan, resolve_plan
+from hf_mmtab.models.tabbert.plan_presets import resolve_plan
 
 
-@pytest.mark.parametrize("plan", [card_plan(), paper_card_plan(4, skip_user=True), prsa_plan()])
+@pytest.mark.parametrize("plan", [resolve_plan(name) for name in ("card", "paper_card", "prsa", "paper_prsa")])
 def test_a_plan_survives_its_dictionary_and_yaml_forms(plan, tmp_path):
     plan.to_yaml(tmp_path / "plan.yaml")
 
@@ -20,7 +20,7 @@ def test_a_plan_survives_its_dictionary_and_yaml_forms(plan, tmp_path):
 
 
 def test_a_plan_can_be_edited_field_by_field():
-    plan = card_plan().edit(entity=["User"], fields={"Zip": None, "Amount": {"num_bins": 8}, "Bank": {}})
+    plan = resolve_plan("card").edit(entity=["User"], fields={"Zip": None, "Amount": {"num_bins": 8}, "Bank": {}})
 
     assert plan.entity == ("User",)
     assert "Zip" not in [f.name for f in plan.fields]
@@ -51,7 +51,7 @@ def test_a_wrong_plan_says_what_is_wrong(plan, message):
 
 
 def test_an_unknown_preset_lists_those_there_are():
-    with pytest.raises(ValueError, match="one of card, paper_card, prsa, paper_prsa, a YAML file, or a dict"):
+    with pytest.raises(ValueError, match="one of card, paper_card, paper_prsa, prsa, a YAML file, or a dict"):
         resolve_plan("credit")
 
 

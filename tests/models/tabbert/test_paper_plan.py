@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import Split, windows
-from hf_mmtab.models.tabbert.plan_presets import paper_card_plan
+from hf_mmtab.models.tabbert.plan_presets import resolve_plan
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
 VARIANTS = ["stride5", "stride10", "seq4_stride3", "bins4", "skip_user", "gpt2", "nrows500", "users_0_4"]
@@ -65,9 +65,9 @@ def test_paper_plan_gives_the_originals_windows_up_to_ids_inside_a_field(variant
         rows = rows.select(np.flatnonzero(np.isin(rows["User"], users)))
         raw = raw.filter(pl.col("User").is_in(users))
     gpt2 = not arguments.get("mlm", True)
-    plan = paper_card_plan(
-        num_bins=arguments.get("num_bins", 10), skip_user=arguments.get("skip_user", False), sep_column=not gpt2
-    )
+    edits = {name: {"num_bins": arguments.get("num_bins", 10)} for name in ("Timestamp", "Amount")}
+    edits |= {"User": None} if arguments.get("skip_user", False) else {}
+    plan = resolve_plan("paper_card").edit(sep_column=not gpt2, fields=edits)
     processor = TabBertProcessor(plan)
     encoded = prepare_rows(rows, processor, tmp_path / "rows", Split("paper", (1.0, 0.0, 0.0)))
     ours = windows(encoded, "train", arguments.get("seq_len", 10), arguments["stride"], label="every", pad=False)

@@ -1,10 +1,13 @@
-"""When the encoder below a head thaws, and what is learned beside the labels once it has."""
+"""How a head trains: when the encoder below it thaws, what is minimised, and by which metric the best is kept."""
 
 from typing import Any
 
-from ...tasks.table_heads import HEAD_PARTS
-from .folder import leave_out_absent_parts
+from ...metrics.scores import metric_names
+from ...tasks import PreparedTable
+from ...tasks.table_heads import HEAD_PARTS, kind_of_labels
+from .folder import check_metric, leave_out_absent_parts
 from .own_names import CACHE_FOLDER
+from .recipe import HeadRecipe
 
 MANY_POSITIVES = 10_000  # from which a thawed encoder is worth a trial: see model_cards/README.md
 
@@ -59,3 +62,33 @@ def _check_auxiliary(recipe: Any, model: Any) -> None:
             f"Expected the model's own loss beside auxiliary_next_row, found loss: {training.loss} and class_weights: "
             f"{training.class_weights}. Remove one of them."
         )
+
+
+def check_metric_of_labels(recipe: HeadRecipe, table: PreparedTable) -> None:
+    """Raise a ValueError, before anything is trained, for a `metric_for_best_model` that these labels do not have."""
+    problem_type, names = kind_of_labels(recipe.data, table)
+    kind = "numbers" if problem_type == "regression" else f"{len(names)} classes"
+    which = f"which labels of {kind} ({', '.join(names[:10])}{', …' if len(names) > 10 else ''}) have"
+    check_metric(recipe.training, metric_names(problem_type, dict(enumerate(names))), which)
+
+
+def loss_name(recipe: HeadRecipe) -> str:
+    """Return the loss that training minimises: the trainer's, or the head's own."""
+    own = recipe.model.classification_loss or "cross_entropy"
+    return own if recipe.training.loss == "model" else recipe.training.loss
+
+
+def choose_loss(recipe: HeadRecipe) -> None:
+    """Let class weights go through the trainer's loss, which keeps their meaning however batches are cut.
+
+    Raises:
+        ValueError: if weights are given beside a loss that has none.
+    """
+    if recipe.training.class_weights is None:
+        return
+    if loss_name(recipe) not in ("cross_entropy", "focal"):
+        raise ValueError(
+            f"Expected a loss cross_entropy or focal beside class_weights, found {loss_name(recipe)!r}. Remove one of "
+            "them."
+        )
+    recipe.training.loss = loss_name(recipe)

@@ -1,10 +1,6 @@
-"""`from_pretrained` that refuses what transformers only reports: missing and foreign keys.
+"""`from_pretrained` that refuses what transformers only reports: missing and foreign keys."""
 
-This file stands in both model folders, the same to the letter (a test compares them): each folder travels alone with
-its checkpoints.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from logging import ERROR
 from typing import Any
@@ -12,8 +8,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from transformers import PreTrainedConfig
-from transformers.activations import ACT2FN
 from transformers.utils import cached_file, logging
+
+from .travelling import is_of_package
 
 logger = logging.get_logger(__name__)
 
@@ -36,6 +33,14 @@ class CheckedLoadingMixin:
     _head_prefixes: tuple[str, ...] = ()
     # The method that puts a new head on pretrained weights, named in messages.
     _builder = "from_pretrained"
+
+    @classmethod
+    def register_for_auto_class(cls, *args: Any, **kwargs: Any) -> None:
+        """Let saved checkpoints carry the code of their classes, see `TravellingMixin.register_for_auto_class`."""
+        if is_of_package(cls):
+            cls.config_class.register_for_auto_class()  # type: ignore[attr-defined]
+        else:
+            super().register_for_auto_class(*args, **kwargs)  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(  # type: ignore[no-untyped-def]
@@ -123,28 +128,6 @@ def misfit_named(name: Any, kind: str, look: Callable[[], str | None] = lambda: 
             or f"Expected a config.json in {name} that fits {kind}, found that building and loading end in {reason}. "
             "Save the model again, or copy config.json from where it came from."
         ) from error
-
-
-def refuse_unknown_names(values: Mapping[str, Any], where: str = "") -> None:
-    """Raise a ValueError for an activation or a dtype that there is not, which would fail later, without its key.
-
-    Args:
-        values: of a configuration.
-        where: put before the key.
-    """
-    for key, value in values.items():
-        if not isinstance(value, str):
-            continue
-        if key in ("dtype", "torch_dtype") and not isinstance(getattr(torch, value, None), torch.dtype):
-            expected = "a dtype of torch, such as float32"
-        elif (key.endswith("_act") or key.startswith("activation")) and value not in ACT2FN:
-            expected = f"one of {', '.join(sorted(ACT2FN))}"
-        else:
-            continue
-        raise ValueError(
-            f"Expected {where}{key} to be {expected}, found {value!r}. Correct it, or copy the config.json of the "
-            "checkpoint again."
-        )
 
 
 @contextmanager
