@@ -8,7 +8,6 @@ from ...evaluation.judging import closing_words
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...files import write_whole
 from ...reports.page import PAGE_NAME
-from .inventory import EVALUATION, write_inventory
 from .report import REPORT_FOLDER, common_facts, write_report_and_card
 
 
@@ -24,5 +23,4 @@ def finish_evaluation(folder: Path, results: RunResults, command: str, own: Mapp
     lines = [*closing_words(results), f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"]
     results.summary = "\n".join(lines)
     write_report_and_card(common_facts(folder, results, command, own), folder)
-    write_inventory(folder, writes=EVALUATION)
     write_whole(folder / RESULT_FILE, results.to_json())
