@@ -2,12 +2,44 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 PARTIAL_SUFFIX = ".hf_mmtab-partial"  # nobody else's files are called so
+
+# called with a path and the file that gets this name, which it may refuse by an error, or with a path and None where it
+# would be removed; False: it stays
+Look = Callable[[Path, Path | None], bool]
+_LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
+
+
+@contextmanager
+def looked_at(look: Look) -> Iterator[None]:
+    """Call a function, within a block, before a whole file gets its name and before one is removed."""
+    token = _LOOK.set(look)
+    try:
+        yield
+    finally:
+        _LOOK.reset(token)
+
+
+def give_name(source: Path, target: Path) -> None:
+    """Flush a file to disk and rename it; one of this name is replaced."""
+    with open(source, "rb+") as file:
+        os.fsync(file.fileno())
+    if look := _LOOK.get():
+        look(target, source)
+    os.replace(source, target)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there and no block in which this happens wants it to stay."""
+    look = _LOOK.get()
+    if os.path.lexists(path) and (look is None or look(path, None)):
+        path.unlink()
 
 
 @contextmanager
@@ -26,9 +58,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}{PARTIAL_SUFFIX}")
     try:
         yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
+        give_name(partial, target)
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(partial):

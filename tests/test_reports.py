@@ -87,7 +87,7 @@ def single(tmp_path_factory):
             intervals={"test": {"accuracy": bootstrap_interval("accuracy", labels, probabilities, SINGLE)}},
             ablation=[AblationRow("image", "blank", m, 0.5, 0.85) for m in ("accuracy", "macro_f1")],
             notes=["Windows of the test split share no rows with training."],
-            training_minutes=100.0, details={"parameters": "28.6 M"},
+            training_minutes=100.0, minutes=130, details={"parameters": "28.6 M"},
         ),
         predictions={"test": SplitPredictions(probabilities, labels, rows)},
         comparison=[
@@ -120,7 +120,7 @@ def test_report_of_a_single_label_run_contains_every_section(single, page):
         assert f'href="#{section}"' in html
     accuracy = single.results.metrics["test"]["accuracy"]
     assert f"<b>{accuracy:.3f}</b><span>accuracy</span>" in html
-    assert "Trained in 1 h 40 min. Parameters: 28.6 M." in html
+    assert "Trained in 1 h 40 min; the whole run took 2 h 10 min. Parameters: 28.6 M." in html
     assert "0.850 <small>± 0.071" in html and "+0.140 <small>+0.050 to +0.200" in html
     assert "2 input records were left out:" in html and "picture cannot be decoded (2)" in html
     assert "share no rows with training" in html

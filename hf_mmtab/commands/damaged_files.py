@@ -21,7 +21,7 @@ from ..publishing.run_files import REPORT_FOLDER
 from ..tasks.checkpoints import RECIPE_FILE
 from ..training.checkpoint_weights import weight_files
 from .runs.inventory import has_inventory, may_be_own, read_inventory
-from .runs.own_names import CACHE_FOLDER, COMPARISON_FILE, RECORDS, TABLE_FOLDER, is_own_name, places_of_runs
+from .runs.own_names import CACHE_FOLDER, COMPARISON_FILE, RECORDS, TABLE_FOLDER, is_draft, is_own_name, places_of_runs
 
 _OF_CHECKPOINT = re.compile(r"(.*/)?checkpoint-\d+/.*")
 # Made from other files: without them a run is whole.
@@ -81,7 +81,7 @@ def damaged_file(folder: Path, needed: bool = False) -> str | None:
     """
     for path in places_of_runs(folder):
         name = path.relative_to(folder).as_posix()
-        if _OF_CHECKPOINT.fullmatch(name) or (needed and _DERIVED.fullmatch(name)):
+        if is_draft(name) or _OF_CHECKPOINT.fullmatch(name) or (needed and _DERIVED.fullmatch(name)):
             continue
         is_own = path.name in RECORDS or may_be_own(folder, name)
         if path.suffix in _READERS and is_own and path.is_file() and (reason := _damage(path)):

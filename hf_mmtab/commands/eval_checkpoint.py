@@ -24,8 +24,9 @@ from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training import MMTabTrainer
 from .console import rank, say, start_logging
 from .damaged_files import damage_named
-from .outputs import begin_evaluation, check_output_folder
+from .outputs import check_output_folder
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
+from .runs.inventory import EVALUATION, begin_inventory, files_listed
 from .runs.report import finish_evaluation, predictions_file
 from .scoring_flags import evaluation_arguments, scoring_parser
 from .tables.evaluating import evaluate_table
@@ -39,9 +40,14 @@ def main(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     command = f"python -m hf_mmtab eval_checkpoint {shlex.join(arguments)}"
     check_output_folder(options.out, [options.data, options.checkpoint])
-    with lock_folder(Path(options.out), rank() == 0, "--out"), damage_named(options.checkpoint):
-        if rank() == 0:
-            begin_evaluation(Path(options.out))
+    out, is_main_process = Path(options.out), rank() == 0
+    with (
+        lock_folder(out, is_main_process, "--out"),
+        damage_named(options.checkpoint),
+        files_listed(out, is_main_process),
+    ):
+        if is_main_process:
+            begin_inventory(out, (), writes=list(EVALUATION))
         evaluate = evaluate_table if is_table_checkpoint(options.checkpoint) else evaluate_checkpoint
         results = evaluate(options, command)
     say(results.summary, bool(results.summary))  # empty on all processes but the first

@@ -19,7 +19,7 @@ from .runs.comparison import compare
 from .runs.ensemble import EnsembleRun
 from .runs.folder import publish, reads_of, refuse_shared_folder
 from .runs.image_text import ImageTextRun
-from .runs.inventory import announce, begin_inventory, has_inventory
+from .runs.inventory import announce, begin_inventory, files_listed, has_inventory
 from .runs.own_files import is_run, refuse_foreign, remove_drafts, remove_run
 from .runs.own_names import CACHE_FOLDER
 from .runs.recipe import HeadRecipe, ImageTextRecipe
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     runs = {}
     if speaks:
         refuse_shared_folder(recipe)
-    with lock_folder(root, speaks):
+    with lock_folder(root, speaks), files_listed(root, speaks):
         if speaks:
             if is_run(root):
                 remove_drafts(root)

@@ -14,7 +14,7 @@ from ..data.places import real_path
 from ..evaluation.run_results import RESULT_FILE, RunResults
 from ..locking import LOCK_FILE, draft_folder
 from ..tasks.checkpoints import RECIPE_FILE
-from .runs.inventory import EVALUATION, begin_inventory, foreign_names, foreign_sentence, has_evaluation
+from .runs.inventory import EVALUATION, foreign_names, foreign_sentence, has_evaluation
 from .runs.own_files import is_run
 from .runs.reads import real_places
 
@@ -160,11 +160,6 @@ def check_output_folder(out: str | os.PathLike, inputs: Iterable[str | os.PathLi
         foreign = [name for name in foreign_names(folder) if name.partition("/")[0] in EVALUATION]
         if foreign:
             raise ValueError(foreign_sentence(folder, foreign, "--out"))
-
-
-def begin_evaluation(folder: Path) -> None:
-    """Mark the folder of an evaluation, see `begin_inventory`; this process holds it."""
-    begin_inventory(folder, EVALUATION, writes=list(EVALUATION))
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from ..publishing import (
     PublicFile,
     create_repository,
     listing,
-    make_standalone,
     model_files,
     public_files,
     saved_names,
@@ -33,7 +32,8 @@ from ..publishing.run_files import CARD_NAME, RECIPE_FILE
 from ..recipes import read_recipe
 from .console import say
 from .damaged_files import damage_named, damaged_file
-from .runs.inventory import INVENTORY_FILE, inventory_kept
+from .runs.inventory import INVENTORY_FILE
+from .standalone import make_standalone
 
 logger = logging.get_logger(__name__)
 
@@ -110,8 +110,7 @@ def push_run(
             )
         with _copy(folder) if standalone and dry_run else nullcontext(folder) as source:
             if standalone:
-                with inventory_kept(source):
-                    make_standalone(source)
+                make_standalone(source)
             files = files_to_push(source, repo_id, examples)
             tell_what_is_sent(source, files, repo_id, private)
     if dry_run:

@@ -80,7 +80,7 @@ def compared_runs(folders: Sequence[Path], bootstrap: int) -> RunFacts:
         name = re.sub(r"-seed\d+$", "", folder.resolve().name)
         models.setdefault(name, []).append(read_scored(folder, first.split, own))
         thresholds.setdefault(name, []).append(results.thresholds)
-        minutes.setdefault(name, []).append(results.training_minutes or results.minutes)
+        minutes.setdefault(name, []).append(results.minutes)
     compared = compare_scored(
         models,
         config.problem_type,

@@ -4,10 +4,10 @@ from functools import wraps
 from pathlib import Path
 
 from .. import publishing
-from .runs.inventory import inventory_kept
+from .runs.inventory import files_listed
 
 
 @wraps(publishing.make_standalone)
 def make_standalone(folder: str | Path) -> list[str]:
-    with inventory_kept(Path(folder)):
+    with files_listed(Path(folder), refuse=False):
         return publishing.make_standalone(folder)

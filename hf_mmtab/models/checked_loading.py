@@ -87,6 +87,12 @@ class CheckedLoadingMixin:
         foreign = [key for key in unknown if key not in of_a_head]
         where = f"{name} into {cls.__name__}"
         if missing and not allow_missing_keys:
+            saved_as = [one for one in model.config.architectures or [] if one != cls.__name__]
+            if saved_as and set(missing) >= {key for key, _ in model.named_parameters()}:
+                raise ValueError(
+                    f"Expected weights of {cls.__name__} in {name}, found none: it holds a {saved_as[0]}, without such "
+                    "a part. Load it with that class, or the AutoModelFor… of its task."
+                )
             raise ValueError(
                 f"Loading {where}: {len(missing)} keys are missing from the checkpoint and would be random: "
                 f"{_shown(missing)}. Pass allow_missing_keys=True to initialise them anew, as for a new head, or put "

@@ -13,7 +13,7 @@ import jinja2
 from matplotlib.figure import Figure
 from transformers.utils.logging import get_logger
 
-from ..files import write_whole
+from ..files import remove_file, write_whole
 from ..metrics.names import glossary, metric_name
 from ..publishing.run_files import FIGURE_NAMES, FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
 from ..training.audit.report import plot_audit, short_change
@@ -100,7 +100,7 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     (folder / FIGURES_FOLDER).mkdir(parents=True, exist_ok=True)
     records = read_records(facts.audit_path) if facts.audit_path else []
     results = result_figures(facts)
-    pictures = _draw(facts, results, records, folder)
+    pictures = _draw(facts, results, records)
     predictions = facts.main_predictions
     wrong = cell_examples(facts.results.cell_errors)
     if predictions is not None and examples:
@@ -114,7 +114,7 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     nothing = {"examples": [], "alerts": [], "reasons": ""}
     public = _render(public_facts(facts, folder.resolve().parent), results, records, pictures, nothing)
     for name in FIGURE_NAMES:
-        (folder / FIGURES_FOLDER / f"{name}.png").unlink(missing_ok=True)
+        remove_file(folder / FIGURES_FOLDER / f"{name}.png")
     for picture in pictures.values():
         write_whole(folder / FIGURES_FOLDER / f"{picture.name}.png", picture.png)
     write_whole(folder / PUBLIC_PAGE_NAME, public)
@@ -129,14 +129,14 @@ def _main_metric(facts: RunFacts) -> str:
     return "masked_loss" if facts.problem_type == MASKED_LM else str(facts.main_metric)
 
 
-def _draw(facts: RunFacts, results: ResultFigures, records: list[dict[str, Any]], folder: Path) -> dict[str, Picture]:
+def _draw(facts: RunFacts, results: ResultFigures, records: list[dict[str, Any]]) -> dict[str, Picture]:
     page, metric = Page(), _main_metric(facts)
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
     logged = (facts.log_history, metric, thaw_epochs(records), facts.kept_step)
     page.draw("learning_curves", curve, learning_curves, *logged)
     if records:
         alt = "When each part was frozen, how far it moved, its gradient norm and its learning rate"
-        drawn = _audit_png(Path(str(facts.audit_path)), records, folder)
+        drawn = _audit_png(Path(str(facts.audit_path)), records)
         page.pictures["update_audit"] = Picture("update_audit", alt, drawn)
     page.draw("comparison", f"{metric_name(metric)} of each model", comparison_plot, facts.comparison, metric)
     page.draw("ablation", "The metric without each input", ablation_bars, facts.results.ablation, metric)
@@ -189,14 +189,14 @@ def _render(
     )  # fmt: skip
 
 
-def _audit_png(audit_path: Path, records: list[dict[str, Any]], folder: Path) -> bytes:
+def _audit_png(audit_path: Path, records: list[dict[str, Any]]) -> bytes:
     """The audit's plot: as training drew it beside the records, or drawn now."""
     drawn = audit_path.with_suffix(".png")
     if drawn.is_file() and drawn.stat().st_mtime >= audit_path.stat().st_mtime:
         return drawn.read_bytes()
-    path = folder / FIGURES_FOLDER / "update_audit.png"
-    plot_audit(records, path, boundaries(records))
-    return path.read_bytes()
+    buffer = io.BytesIO()
+    plot_audit(records, buffer, boundaries(records))
+    return buffer.getvalue()
 
 
 def _is_information(note: str) -> bool:
@@ -224,7 +224,8 @@ def _summary(facts: RunFacts, num_rows: int) -> str:
     if facts.intervals:
         sentences.append(f"Ranges are 95 % bootstrap intervals over its {facts.drawn}.")
     if facts.results.training_minutes is not None:
-        sentences.append(f"Trained in {duration(60 * facts.results.training_minutes)}.")
+        whole = f"; the whole run took {duration(60 * facts.results.minutes)}" if facts.results.minutes else ""
+        sentences.append(f"Trained in {duration(60 * facts.results.training_minutes)}{whole}.")
     sentences += [f"{name[:1].upper()}{name[1:]}: {value}." for name, value in facts.results.details.items()]
     return " ".join(sentences)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,64 @@ def read_schedule(folder: str | os.PathLike | None) -> dict[str, Any]:
     return {key: content[key] for key in ("freeze", "gradual_unfreezing", "frozen_mode")}
 
 
-def write_manifest(folder: str | os.PathLike) -> None:
-    """Write `files.json` beside the files of a checkpoint: name → size and hash. It comes last."""
+def states_of(folder: str | os.PathLike) -> dict[Path, int]:
+    """Return the files of a folder, but for the list of them, with the times of their last changes."""
+    paths = (path for path in sorted(Path(folder).rglob("*")) if path.is_file() and not path.is_symlink())
+    return {path: path.stat().st_mtime_ns for path in paths if path.name != MANIFEST_NAME}
+
+
+def write_manifest(folder: str | os.PathLike, before: Mapping[Path, int] | None = None) -> None:
+    """Write `files.json` beside the files of a checkpoint: name → size and hash. It comes last.
+
+    Args:
+        folder: of the checkpoint.
+        before: what lay there, see `states_of`, before the checkpoint was written: files of others.
+    """
     folder = Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
+    files = [path for path, time in states_of(folder).items() if (before or {}).get(path) != time]
     content = {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "blake2b": file_digest(path)}
         for path in files
     }
     write_whole(folder / MANIFEST_NAME, json.dumps(content, indent=1))
+
+
+def numbered_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
+    """Return what is called like the folder of a checkpoint, by steps."""
+    paths = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    return sorted((path for path in paths if path.name.rpartition("-")[2].isdigit()), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step after which a checkpoint was written."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def rotate_checkpoints(output_dir: str | os.PathLike, limit: int | None, best: str | None) -> None:
+    """Remove the oldest checkpoints beyond a limit, but neither the last nor the best; files of others stay there.
+
+    Trainer's own removes folders with all that lies in them. A checkpoint without a list of its files stays.
+    """
+    folders = [path for path in numbered_checkpoints(output_dir) if (path / MANIFEST_NAME).is_file()]
+    kept = {path.name for path in (*folders[-1:], *([Path(best)] if best else []))}
+    surplus = len(folders) - limit if limit and limit > 0 else 0
+    for folder in [path for path in folders if path.name not in kept][: max(0, surplus)]:
+        _remove_listed(folder)
+
+
+def _remove_listed(folder: Path) -> None:
+    """Remove the files that a checkpoint lists and nobody changed since, its list, and folders that are empty then."""
+    manifest = folder / MANIFEST_NAME
+    written = manifest.stat().st_mtime_ns
+    content = read_json(manifest, "Delete that checkpoint's folder.")
+    for path, time in states_of(folder).items():
+        facts = content.get(path.relative_to(folder).as_posix())
+        if facts and (time <= written or file_digest(path) == facts["blake2b"]):
+            path.unlink()
+    manifest.unlink()
+    for path in sorted((one for one in (folder, *folder.rglob("*")) if one.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def record_files(folder: str | os.PathLike) -> None:
@@ -92,8 +142,8 @@ def damaged_files(folder: str | os.PathLike) -> list[str]:
 
 def refuse_files_in_place(output_dir: str | os.PathLike) -> None:
     """Raise a ValueError for a file where training will make the folder of a checkpoint."""
-    for path in sorted(Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
-        if path.name.rpartition("-")[2].isdigit() and not path.is_dir():
+    for path in numbered_checkpoints(output_dir):
+        if not path.is_dir():
             raise ValueError(
                 f"Expected {str(path)!r} to be the folder of a checkpoint, or not to be there, found a file. Move it "
                 "elsewhere, or choose another output_dir."
@@ -102,12 +152,7 @@ def refuse_files_in_place(output_dir: str | os.PathLike) -> None:
 
 def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
     """Return the newest checkpoint that is whole, None if there is none; warns of newer ones that are damaged."""
-    numbered = [
-        (int(path.name.rpartition("-")[2]), path)
-        for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-        if path.name.rpartition("-")[2].isdigit() and path.is_dir()
-    ]
-    for _, path in sorted(numbered, reverse=True):
+    for path in filter(Path.is_dir, reversed(numbered_checkpoints(output_dir))):
         problems = damaged_files(path) or _damaged_best(path)
         if not problems:
             return str(path)
@@ -154,6 +199,6 @@ def _has_state(folder: Path) -> bool:
     if not state.is_file():
         return False
     try:
-        return TrainerState.load_from_json(str(state)).global_step == int(folder.name.rpartition("-")[2])
+        return TrainerState.load_from_json(str(state)).global_step == step_of(folder)
     except (ValueError, TypeError):
         return False

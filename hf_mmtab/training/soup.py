@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from .checkpoint_weights import load_weights
-from .checkpoints import damaged_files
+from .checkpoints import damaged_files, numbered_checkpoints, rotate_checkpoints, step_of
 from .trainer import MMTabTrainer
 
 CHECKPOINTS = 5  # the newest, with the one that the run ends with
@@ -73,10 +72,10 @@ def greedy_soup(trainer: MMTabTrainer, metric: str, greater_is_better: bool) -> 
         return torch.tensor([sign * found.get(f"eval_{metric}", undefined), -found["eval_loss"]])
 
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
-    kept = _step(Path(best)) if best else state.global_step
+    kept = step_of(Path(best)) if best else state.global_step
     logged = {row["step"]: sign * row[f"eval_{metric}"] for row in state.log_history if f"eval_{metric}" in row}
-    others = [one for one in _checkpoints(trainer, state.global_step) if _step(one) != kept]
-    others.sort(key=lambda one: (logged.get(_step(one), float("-inf")), _step(one)), reverse=True)
+    others = [one for one in _checkpoints(trainer, state.global_step) if step_of(one) != kept]
+    others.sort(key=lambda one: (logged.get(step_of(one), float("-inf")), step_of(one)), reverse=True)
     if not others:
         return None
     steps, mean = [kept], _copy(model)
@@ -87,7 +86,7 @@ def greedy_soup(trainer: MMTabTrainer, metric: str, greater_is_better: bool) -> 
         joined = {name: torch.lerp(mean[name], one, share) for name, one in _floats(model).items()}
         model.load_state_dict({**mean, **joined})
         if bool((found := scores()).ge(best_scores).all()):
-            steps, mean, best_scores = [*steps, _step(folder)], _copy(model), found
+            steps, mean, best_scores = [*steps, step_of(folder)], _copy(model), found
     model.load_state_dict(mean)
     return Soup(steps, len(others), metric, sign * before[0].item(), sign * best_scores[0].item())
 
@@ -109,13 +108,9 @@ def remove_surplus(trainer: MMTabTrainer, limit: int | None) -> None:
 
 def _checkpoints(trainer: MMTabTrainer, last_step: int) -> list[Path]:
     """Return the newest whole checkpoints with all weights in plain files."""
-    folders = Path(str(trainer.args.output_dir)).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    found = sorted((one for one in folders if _step(one) <= last_step), key=_step)[-CHECKPOINTS:]
+    folders = numbered_checkpoints(trainer.args.output_dir)
+    found = [one for one in folders if step_of(one) <= last_step][-CHECKPOINTS:]
     return [one for one in found if trainer.holds_plain_weights(str(one)) and not damaged_files(one)]
-
-
-def _step(folder: Path) -> int:
-    return int(folder.name.rpartition("-")[2])
 
 
 def _copy(model: torch.nn.Module) -> Weights:

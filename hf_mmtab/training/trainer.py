@@ -15,7 +15,15 @@ from .arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
 from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
-from .checkpoints import damaged_files, last_complete_checkpoint, read_schedule, refuse_files_in_place, write_manifest
+from .checkpoints import (
+    damaged_files,
+    last_complete_checkpoint,
+    read_schedule,
+    refuse_files_in_place,
+    rotate_checkpoints,
+    states_of,
+    write_manifest,
+)
 from .collapse import CollapseCallback
 from .ddp_reducer import ReducedParameters
 from .features.serving import FeatureTrainer
@@ -279,12 +287,19 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint, and last the list of its files, so that a damaged one is known."""
         folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        place = Path(self._get_output_dir(trial=kwargs.get("trial")))
         if self.args.should_save:
             self.before_checkpoint(folder)
-        super()._save_checkpoint(*args, **kwargs)
+        before, limit = states_of(place / folder), self.args.save_total_limit
+        self.args.save_total_limit = None  # Trainer would remove folders with files of others in them
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            write_manifest(Path(self._get_output_dir(trial=kwargs.get("trial"))) / folder)
+            write_manifest(place / folder, before)
+            rotate_checkpoints(place, limit, self.state.best_model_checkpoint)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save weights and processor."""

@@ -11,7 +11,7 @@ from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
 from .compared import ComparedRun
-from .inventory import announce, inventory_kept, write_inventory
+from .inventory import write_inventory
 from .own_files import refuse_foreign, remove_folder
 from .own_names import CACHE_FOLDER, COMPARISON_FILE
 from .walk import write_run_report
@@ -34,7 +34,6 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     own = next(iter(finished))
     results = finished[own][0]
     refuse_foreign(folder)  # its report and card are written anew
-    announce(root, "*")
     run.restore()
     split = results.split
     models: dict[str, list[ScoredRows]] = {}
@@ -66,9 +65,7 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     write_whole(root / COMPARISON_FILE, text + "\n")
     # The curve of a constant score tells nothing.
     others = {name: scored[0] for name, scored in models.items() if name not in (own, MAJORITY)}
-    refuse_foreign(folder)  # the report and the card of the first run are written anew
-    with inventory_kept(folder):
-        page = write_run_report(run, results, compared, others)
+    page = write_run_report(run, results, compared, others)
     remove_folder(root, CACHE_FOLDER)
     write_inventory(root)
     return f"\n{text}\n\nTable: {root / COMPARISON_FILE}\nModel, processor and card: {folder}\nReport: {page}"

@@ -10,7 +10,6 @@ from transformers.utils import logging
 from ...evaluation.run_results import RunResults
 from ...locking import LOCK_FILE, refuse_file
 from ...models.tabbert.plan_presets import resolve_plan
-from ...publishing import make_standalone
 from ...recipes import read_recipe, write_recipe
 from ...tasks import ImageTextTask
 from ...tasks.checkpoints import RECIPE_FILE
@@ -19,7 +18,8 @@ from ...training.parts import has_part
 from ...training.precision import go_on_as_before
 from ..console import say
 from ..push_to_hub import push_run
-from .inventory import INVENTORY_FILE, begin_inventory, inventory_kept, is_half_removed
+from ..standalone import make_standalone
+from .inventory import INVENTORY_FILE, begin_inventory, is_half_removed
 from .own_files import is_run, refuse_foreign, refuse_removal, remove_drafts, remove_folder, remove_run
 from .own_names import CACHE_FOLDER, COMPARISON_FILE, RUN_OF_SEVERAL, TABLE_FOLDER, is_draft
 from .reads import first_inside, paths_read, refuse_needed
@@ -258,8 +258,7 @@ def publish(recipe: Recipe) -> None:
     """
     training, folder = recipe.training, recipe.folder
     if recipe.run.standalone and training.process_index == 0:
-        with inventory_kept(folder):
-            make_standalone(folder)
+        make_standalone(folder)
     if training.push_to_hub and training.process_index == 0:
         address = push_run(
             folder,

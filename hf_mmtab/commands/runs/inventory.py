@@ -1,13 +1,15 @@
 """`.hf_mmtab.json`: the mark of a run, or an evaluation, in its folder, with the list of the files that it wrote.
 
-While a run goes on, the list has what was there at its start, and beside it the places where it may have written
-since: a run announces a place before it writes there for the first time.
+A file enters the list before it gets its name (`files_listed`). What is written otherwise, such as checkpoints and
+encoded rows, is the run's by its place while the run goes on: it announces the place before it writes there.
 """
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -15,10 +17,19 @@ from typing import Any
 
 from ...data.simulated_cards import is_replaceable
 from ...evaluation.run_results import RESULT_FILE, RunResults
-from ...files import PARTIAL_SUFFIX, write_whole
+from ...files import PARTIAL_SUFFIX, give_name, looked_at, write_whole
 from ...locking import LOCK_FILE
 from ...training.checkpoints import MANIFEST_NAME, file_digest
-from .own_names import CACHE_FOLDER, COMPARISON_FILE, RUN_OF_SEVERAL, TABLE_FOLDER, is_own_name, places_of_runs
+from .own_names import (
+    CACHE_FOLDER,
+    COMPARISON_FILE,
+    RECORDS,
+    RUN_OF_SEVERAL,
+    TABLE_FOLDER,
+    is_draft,
+    is_own_name,
+    places_of_runs,
+)
 
 INVENTORY_FILE = ".hf_mmtab.json"
 # Large or still growing: known by name and place alone.
@@ -30,12 +41,8 @@ _OF_TOKENIZER = re.compile(
     r"special_tokens_map\.json|added_tokens\.json"
 )
 
-TRAINING = (
-    *(TABLE_FOLDER, CACHE_FOLDER, "runs"),
-    *("freeze_schedule.json", "update_audit*", "precision.json", "tracking.json"),
-)
+TRAINING = (TABLE_FOLDER, CACHE_FOLDER, "runs", "update_audit*")
 EVALUATION = (RESULT_FILE, "predictions", "report")
-EVERYWHERE = ("*",)
 
 Files = dict[str, dict[str, Any]]  # name → size, time of the last change, hash
 
@@ -53,7 +60,7 @@ def has_evaluation(folder: Path) -> bool:
 def read_inventory(folder: Path) -> Files | None:
     """Return what a finished run wrote; None: the run is not finished, or of a version that listed nothing."""
     content = _read(folder)
-    return None if content.get("writing") else content.get("files")
+    return None if content.get("writing") or content.get("removing") else content.get("files")
 
 
 def begin_inventory(folder: Path, writing: Iterable[str] = TRAINING, **facts: Any) -> None:
@@ -64,21 +71,24 @@ def begin_inventory(folder: Path, writing: Iterable[str] = TRAINING, **facts: An
         writing: patterns of the names, in the folder, of what it writes from now on.
         facts: kept with the list.
     """
-    _write(folder, _listed(folder, own_names(folder)), writing=list(writing), **facts)
+    files = _listed(folder, own_names(folder), _read(folder).get("files") or {})
+    _write(folder, files, writing=list(writing), **facts)
 
 
 def announce(folder: Path, place: str) -> None:
-    """Note that a run will write to a further place in its folder.
+    """Note that a run will write to a further place in its folder; the checkpoint before it is listed.
 
     Raises:
         ValueError: if files of others lie there.
     """
-    content = _read(folder)
-    names = [name for name in foreign_names(folder, of_runs_inside=False) if _is_at(name, [place])]
-    if names:
+    content, foreign = _read(folder), set(foreign_names(folder, of_runs_inside=False))
+    if names := [name for name in sorted(foreign) if _is_at(name, [place])]:
         raise ValueError(foreign_sentence(folder, names))
-    writing = [*(content.get("writing") or TRAINING), place]
-    _write(folder, **{**content, "files": content.get("files"), "writing": list(dict.fromkeys(writing))})
+    files, writing = content.get("files") or {}, content.get("writing") or TRAINING
+    whole = [one for one in writing if one.startswith("checkpoint-")]
+    names = [name for name in _own_looking(folder) if _is_at(name, whole) and name not in foreign]
+    content["files"] = files | _listed(folder, names, files)
+    _write(folder, **{**content, "writing": [one for one in writing if one not in (*whole, place)] + [place]})
 
 
 def is_half_removed(folder: Path) -> bool:
@@ -86,17 +96,77 @@ def is_half_removed(folder: Path) -> bool:
     return bool(_read(folder).get("removing"))
 
 
-def write_inventory(folder: Path, foreign: Iterable[str] = (), writes: Iterable[str] | None = None) -> None:
-    """List the files that runs write, with sizes and hashes.
+def write_inventory(folder: Path) -> None:
+    """List the files of a run that is finished, but for its results, with sizes and hashes."""
+    content = _read(folder)
+    files = _listed(folder, own_names(folder), content.get("files") or {})
+    _write(folder, **{**content, "files": files, "writing": []})
+
+
+@contextmanager
+def files_listed(folder: Path, is_main_process: bool = True, refuse: bool = True) -> Iterator[None]:
+    """List the files that a block writes into the folder of a run, or of several, and replaces no others.
 
     Args:
-        folder: of a run that is finished, but for its results.
-        foreign: names that are others', see `foreign_names`.
-        writes: patterns of what is written at all; None: whatever is called as a run's.
+        folder: of this version's run; what is written into another one is not listed.
+        is_main_process: the other processes of a run list nothing.
+        refuse: whether a ValueError is raised where a file of others would be replaced; else it stays theirs.
     """
-    foreign = set(foreign)
-    names = [name for name in _own_looking(folder) if name not in foreign and (not writes or _is_at(name, writes))]
-    _write(folder, _listed(folder, names), **({"writes": list(writes)} if writes else {}))
+
+    def look(path: Path, source: Path | None) -> bool:
+        name = _name_in(folder, path)
+        if name is None:
+            return True
+        place, name = _run_of(folder, name)
+        content = _read(place)
+        if _always_own(name) or name in RECORDS or (content and _is_open(name, content)):
+            return True
+        files = content.get("files") or {}
+        if os.path.lexists(path):
+            if not _is_unchanged(place, name, content):
+                if refuse and source is not None:
+                    raise ValueError(foreign_sentence(place, [name]))
+                return source is not None
+            if source is not None:
+                path.unlink()  # killed here: it is written again, and is nobody else's
+        files.pop(name, None)
+        if content:
+            _write(place, **{**content, "files": files | ({name: _facts(name, source)} if source else {})})
+        return True
+
+    with looked_at(look) if is_main_process else nullcontext():
+        yield
+
+
+def _name_in(folder: Path, path: Path) -> str | None:
+    """Return what a file is called below a folder, however both are written; None: it lies elsewhere."""
+    for real in (os.path.realpath, os.path.abspath):  # the second: in a link in the folder that leads out of it
+        parent = Path(real(path.parent))
+        if parent.is_relative_to(real(folder)):
+            return (parent / path.name).relative_to(real(folder)).as_posix()
+    return None
+
+
+@contextmanager
+def moved_in(folder: Path, moves: bool = True) -> Iterator[Path]:
+    """Yield a folder to write to, whose files are moved into `folder` in the end, see `files_listed`.
+
+    Args:
+        folder: of a run.
+        moves: whether this process does so; of several that write there one does.
+    """
+    draft = folder / f".files{PARTIAL_SUFFIX}"
+    if moves:
+        shutil.rmtree(draft, ignore_errors=True)
+    yield draft
+    if moves:
+        for path in sorted(draft.rglob("*")):
+            target = folder / path.relative_to(draft)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                give_name(path, target)
+        shutil.rmtree(draft)
 
 
 def foreign_sentence(folder: Path, names: list[str], key: str = "output_dir") -> str:
@@ -106,23 +176,6 @@ def foreign_sentence(folder: Path, names: list[str], key: str = "output_dir") ->
         f"Expected {key} {str(folder)!r} to hold what a run wrote there, found files of others, or changed since, that "
         f"the run would replace: {shown}. Move them elsewhere, or choose another {key}."
     )
-
-
-@contextmanager
-def inventory_kept(folder: Path) -> Iterator[None]:
-    """List anew what a finished run consists of, after a block that writes some of it.
-
-    A process that is killed within the block leaves no list, so that what it wrote is nobody else's.
-    """
-    if read_inventory(folder) is None:
-        yield
-        return
-    foreign = foreign_names(folder)
-    begin_inventory(folder, EVERYWHERE)
-    try:
-        yield
-    finally:
-        write_inventory(folder, foreign)
 
 
 def own_names(folder: Path) -> list[str]:
@@ -143,7 +196,7 @@ def foreign_names(folder: Path, of_runs_inside: bool = True) -> list[str]:
         place, rest = _run_of(folder, name)
         if place != folder and not of_runs_inside:
             continue
-        if not _always_own(place, rest) and not _is_unchanged(place, rest, read(place)):
+        if not _always_own(rest) and not _is_unchanged(place, rest, read(place)):
             found.append(name)
     return found
 
@@ -153,7 +206,7 @@ def may_be_own(folder: Path, name: str) -> bool:
     place, rest = _run_of(folder, name)
     content = _read(place)
     listed = rest in (content.get("files") or ()) or (_is_open(rest, content) and _has_place(place, rest))
-    return is_own_name(name) and (listed or _always_own(place, rest))
+    return is_own_name(name) and (listed or _always_own(rest))
 
 
 def _own_looking(folder: Path) -> list[str]:
@@ -169,15 +222,18 @@ def _run_of(folder: Path, name: str) -> tuple[Path, str]:
     return (folder / first, rest) if own else (folder, name)
 
 
-def _always_own(folder: Path, name: str) -> bool:
-    """Whether a file is known without a list: by a name that is ours alone, or as results of a run."""
-    if name == RESULT_FILE:
-        try:
-            return RunResults.read(folder) is not None
-        except ValueError:
-            return False
+def has_results(folder: Path) -> bool:
+    """Whether a folder has results of a run, or an evaluation, that can be read."""
+    try:
+        return RunResults.read(folder) is not None
+    except ValueError:
+        return False
+
+
+def _always_own(name: str) -> bool:
+    """Whether a file is known without a list: by a name that is ours alone."""
     last = name.rpartition("/")[2]
-    return last.endswith(PARTIAL_SUFFIX) or last.startswith(LOCK_FILE) or last == INVENTORY_FILE
+    return is_draft(name) or last.startswith(LOCK_FILE) or last == INVENTORY_FILE
 
 
 def _has_place(folder: Path, name: str) -> bool:
@@ -206,8 +262,10 @@ def _is_unchanged(folder: Path, name: str, content: dict[str, Any]) -> bool:
     if _is_open(name, content):
         return _has_place(folder, name)
     path, facts = folder / name, (content.get("files") or {}).get(name)
-    if facts is None or path.is_symlink():
+    if path.is_symlink():
         return False
+    if facts is None:  # of an earlier version, whose list was written before the results
+        return name == RESULT_FILE and has_results(folder)
     state = path.stat()
     if _NOT_HASHED.fullmatch(name):
         return True
@@ -227,17 +285,19 @@ def _is_at(name: str, places: Iterable[str]) -> bool:
     return any(fnmatchcase(first, place) for place in places)
 
 
-def _listed(folder: Path, names: list[str]) -> Files:
-    mine = [name for name in names if _run_of(folder, name)[0] == folder]
-    return {name: _facts(folder, name) for name in mine if not _always_own(folder, name)}
+def _listed(folder: Path, names: list[str], known: Files) -> Files:
+    mine = [name for name in names if _run_of(folder, name)[0] == folder and not _always_own(name)]
+    return {name: _facts(name, folder / name, known.get(name)) for name in mine}
 
 
-def _facts(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
+def _facts(name: str, path: Path, known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a list says of a file that is called `name` in the folder of its run, or will be."""
     state = path.stat()
     facts = {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
     if _NOT_HASHED.fullmatch(name):
         return facts
+    if known is not None and facts.items() <= known.items():
+        return known
     return facts | {"blake2b": _digest_of_checkpoint(path) or file_digest(path)}
 
 

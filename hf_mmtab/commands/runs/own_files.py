@@ -6,18 +6,18 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ...evaluation.run_results import RESULT_FILE, RunResults
+from ...evaluation.run_results import RESULT_FILE
 from ...files import read_json
 from ...locking import LOCK_FILE
 from ...recipes import read_recipe
 from ...tasks.checkpoints import RECIPE_FILE
 from .inventory import (
-    EVERYWHERE,
     INVENTORY_FILE,
     begin_inventory,
     foreign_names,
     foreign_sentence,
     has_inventory,
+    has_results,
     own_names,
 )
 from .own_names import (
@@ -59,14 +59,7 @@ def _is_earlier_run(folder: Path) -> bool:
     kept = {folder / "freeze_schedule.json": "freeze", **dict.fromkeys(states, "global_step")}
     made = [folder / TABLE_FOLDER, *(folder / CACHE_FOLDER).glob("*-" + "[0-9a-f]" * 24)]
     rows = [*made[0].glob("rows/rows.json"), *made[0].glob("processor*/preprocessor_config.json")]
-    return bool(rows or made[1:] or _has_results(folder) or any(key in _content(f) for f, key in kept.items()))
-
-
-def _has_results(folder: Path) -> bool:
-    try:
-        return RunResults.read(folder) is not None
-    except ValueError:
-        return False
+    return bool(rows or made[1:] or has_results(folder) or any(key in _content(f) for f, key in kept.items()))
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -92,7 +85,7 @@ def remove_run(folder: Path, reads: Mapping[str, Path]) -> None:
     refuse_removal(folder, reads)
     own = own_names(folder)
     (folder / RESULT_FILE).unlink(missing_ok=True)
-    begin_inventory(folder, EVERYWHERE, removing=True)
+    begin_inventory(folder, (), removing=True)
     kept = _remove(folder, own)
     begin_inventory(folder)
     if kept:
@@ -138,7 +131,7 @@ def remove_drafts(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         name = path.relative_to(folder).as_posix()
         if path.is_dir() and not path.is_symlink():
-            if ROWS_DRAFT.fullmatch(name):
+            if ROWS_DRAFT.fullmatch(name) or is_draft(name):
                 _remove_empty(path)
         elif is_draft(name) or (ROWS_DRAFT.fullmatch(name.rpartition("/")[0]) and is_own_name(name)):
             path.unlink()

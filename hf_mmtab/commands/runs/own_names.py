@@ -46,7 +46,7 @@ _OWN = re.compile(
 )
 _FOLDER = re.compile(rf"checkpoint-\d+|ordering_\w+|report|predictions|runs|{TABLE_FOLDER}|{CACHE_FOLDER}")
 ROWS_DRAFT = re.compile(rf"{TABLE_FOLDER}/(rows\.\d+\.part|rows-[a-z0-9_]{{8}})")
-_DRAFT = re.compile(rf"(?:.*/)?\.[^/]+{re.escape(PARTIAL_SUFFIX)}")
+_DRAFT = re.compile(rf"(?:.*/)?\.[^/]+{re.escape(PARTIAL_SUFFIX)}(?:/.*)?")
 RUN_OF_SEVERAL = re.compile(r"\w+-seed\d+")
 
 
@@ -66,11 +66,11 @@ def places_of_runs(folder: Path) -> Iterator[Path]:
     """Yield what lies where runs write: in a folder, and in and below the folders that they make in it, in order."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         yield path
-        is_theirs = _FOLDER.fullmatch(path.name) or RUN_OF_SEVERAL.fullmatch(path.name)
+        is_theirs = any(kind.fullmatch(path.name) for kind in (_FOLDER, RUN_OF_SEVERAL, _DRAFT))
         if is_theirs and path.is_dir() and not path.is_symlink():
             yield from sorted(path.rglob("*"))
 
 
 def is_draft(name: str) -> bool:
-    """Whether a file is what a killed process left of a write (`hf_mmtab.files.whole_file`)."""
+    """Whether a file is what a killed process left of a write (`hf_mmtab.files.whole_file`), or a folder of such."""
     return _DRAFT.fullmatch(name) is not None

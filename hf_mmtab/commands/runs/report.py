@@ -15,7 +15,6 @@ from ...publishing.run_files import CARD_NAME, PAGE_NAME
 from ...reports import RunFacts, write_report
 from ...tasks.checkpoints import RECIPE_FILE
 from ..console import versions
-from .inventory import EVALUATION, write_inventory
 
 _REMEDY = "Delete that file: the report is written without it."
 PREDICTIONS_FOLDER, REPORT_FOLDER = "predictions", "report"
@@ -78,5 +77,4 @@ def finish_evaluation(folder: Path, results: RunResults, command: str, own: Mapp
     lines = [*closing_words(results), f"Report: {folder / REPORT_FOLDER / PAGE_NAME}"]
     results.summary = "\n".join(lines)
     write_report_and_card(common_facts(folder, results, command, own), folder)
-    write_inventory(folder, writes=EVALUATION)
     write_whole(folder / RESULT_FILE, results.to_json())

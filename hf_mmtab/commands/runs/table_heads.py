@@ -66,6 +66,7 @@ from .table_notes import (
     later_rows_note,
     leak_sentence,
     length_note,
+    missing_note,
     pretraining_note,
     score_note,
     warn_each,
@@ -134,7 +135,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.sampler = epoch_sampler(recipe.run, self.windows["train"], recipe.training.seed)
         self.leaks = {split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
-        self.notes += [*self.choices, *inputs_note(self.inputs), *freezing]
+        self.notes += [*missing_note(self.processor), *self.choices, *inputs_note(self.inputs), *freezing]
         if recipe.model.pretrained is not None:
             before = recipe_of(recipe.model.pretrained)
             self.notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from ...data.splits import DEFAULT_FRACTIONS
 from ...data.windows import WindowDataset
+from ...models.tabbert.processing_tabbert import TabBertProcessor
 from ...tasks import PreparedTable
 from ...tasks.table_heads import WITHOUT_ENCODER
 from ...tasks.table_labels import count_positive
@@ -17,6 +18,7 @@ from ..console import counted
 
 logger = logging.get_logger(__name__)
 
+OF_NUMBERS = ("numeric", "money")  # kinds of fields
 FAR_OFF = 5.0  # mean score over share of positives, or the reverse: no longer probabilities
 JUDGED_WORDS = {"last": "the last", "any": "any of them", "every": "every one"}
 LEAKS = " Leak: a model may remember these rows, so scores are too good. Choose split: time or entity."
@@ -38,6 +40,21 @@ def data_summary(table: PreparedTable) -> str:
         ends = np.array(rows.time_bounds).astype("M8[us]").astype("M8[D]")
         told += f", {ends[0]} to {ends[1]}"
     return told
+
+
+def missing_note(processor: TabBertProcessor) -> list[str]:
+    """Say which columns of numbers have cells without one, in the rows that the processor was fitted on."""
+    told, columns = processor.summary(), [str(processor.plan.source(field)) for field in processor.plan.fields]
+    found = zip(columns, told["kind"], told["missing"], strict=True)
+    shares = {column: share for column, kind, share in found if kind in OF_NUMBERS and share}
+    if not shares:
+        return []
+    counts = [f"{name} {round(share * processor.rows_fitted):,}" for name, share in shares.items()]
+    shown = ", ".join(counts[:5]) + (f" and {len(counts) - 5} more columns" if len(counts) > 5 else "")
+    return [
+        f"Cells without a number, empty or written as `missing` says (NaN, NA, null, …), count as missing: {shown} of "
+        f"{processor.rows_fitted:,} training rows."
+    ]
 
 
 def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_label: str) -> str:

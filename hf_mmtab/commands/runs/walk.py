@@ -22,14 +22,14 @@ from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
 from ...training.adapters import merged, with_lora
-from ...training.checkpoints import last_complete_checkpoint, record_files, refuse_files_in_place
+from ...training.checkpoints import TRAINER_STATE_NAME, last_complete_checkpoint, record_files, refuse_files_in_place
 from ...training.collapse import course_notes
 from ...training.soup import Soup
 from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import check_metric, publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
-from .inventory import announce, has_inventory, inventory_kept, read_inventory, write_inventory
+from .inventory import announce, files_listed, has_inventory, moved_in, read_inventory, write_inventory
 from .own_files import remove_folder
 from .own_names import CACHE_FOLDER
 from .recipe import Recipe
@@ -175,7 +175,7 @@ def execute(run: Run) -> RunResults:
         refuse_files_in_place(run.recipe.folder)
         if is_main_process:
             refuse_folder(run.recipe)
-        with lock_folder(run.recipe.folder, is_main_process):
+        with lock_folder(run.recipe.folder, is_main_process), files_listed(run.recipe.folder, is_main_process):
             return _execute(run)
 
 
@@ -232,10 +232,7 @@ def _execute(run: Run) -> RunResults:
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.average(trainer)
     run.calibrate(trainer)
-    if speaks:
-        announce(folder, "*")
-    trainer.save_model(_internal_call=True)  # `_internal_call`: no push before everything is written
-    trainer.save_state()
+    _save(trainer, folder, speaks)
     results = RunResults(
         **run.judge(trainer),
         data=recipe.data.data,
@@ -265,6 +262,16 @@ def _trainer(run: Run, model: Any) -> MMTabTrainer:
     )
     trainer.before_checkpoint = partial(announce, run.recipe.folder)
     return trainer
+
+
+def _save(trainer: MMTabTrainer, folder: Path, speaks: bool) -> None:
+    """Save model, processor and the state of the training."""
+    with moved_in(folder, moves=speaks) as draft:
+        trainer.accelerator.wait_for_everyone()
+        trainer.save_model(str(draft), _internal_call=True)  # `_internal_call`: no push before everything is written
+        if speaks:
+            trainer.state.save_to_json(str(draft / TRAINER_STATE_NAME))
+        trainer.accelerator.wait_for_everyone()
 
 
 def finish(run: Run, trainer: MMTabTrainer, results: RunResults) -> None:
@@ -309,7 +316,7 @@ def complete(run: Run, results: RunResults) -> None:
     if absent := [path.name for path in texts if not _is_whole(path)]:
         logger.info(f"{' and '.join(absent)} of {folder} is gone; it is written again.")
         try:
-            with damage_named(folder, run.recipe.shared), inventory_kept(folder):
+            with damage_named(folder, run.recipe.shared):
                 run.restore()
                 write_run_report(run, results, wanted=absent)
         except (OSError, ValueError) as error:  # the data of a finished run may be elsewhere by now

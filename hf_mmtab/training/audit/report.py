@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
@@ -44,12 +45,14 @@ _COLUMNS: tuple[tuple[str, dict[str, str], str], ...] = (
 )
 
 
-def plot_audit(records: list[dict[str, Any]], path: str | os.PathLike, boundaries: Sequence[int] = ()) -> None:
+def plot_audit(
+    records: list[dict[str, Any]], path: str | os.PathLike | BytesIO, boundaries: Sequence[int] = ()
+) -> None:
     """Draw part × step: frozen bands, relative change (log scale), gradient norm and learning rate.
 
     Args:
         records: of an audit file, see `read_records`; values that are NaN or infinite are gaps.
-        path: the PNG to write.
+        path: the PNG to write, or where its bytes go.
         boundaries: steps at which something freezes or thaws.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -75,7 +78,7 @@ def plot_audit(records: list[dict[str, Any]], path: str | os.PathLike, boundarie
     figure.legend(list(handles.values()), list(handles), fontsize=8, loc="upper left", ncols=2, frameon=False)
     figure.align_ylabels(axes[:, 0])
     figure.suptitle("Update audit: what each part did (blue band: frozen)", fontsize=11)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png")
 
 
 def _draw_panel(panel: Any, records: list[dict[str, Any]], curves: dict[str, str], empty: str) -> None:
