@@ -17,11 +17,11 @@ from ...metrics.names import label_names
 from ...tasks.checkpoints import load_head
 from ...tasks.saved_processor import open_processor
 from ..console import say
+from ..runs.shown_reasons import reasons_sentence, rows_to_explain, table_reasons
 from ..runs.table_notes import warn_each
 from ..scoring_flags import in_bf16
 from .blocks import EncodedTable, scored_table
 from .ray_scoring import score_on_ray
-from .reasons import reasons_sentence, rows_to_explain, table_reasons
 from .window_blocks import Level, WindowCut, current_device, judged_values, run_windows
 
 
