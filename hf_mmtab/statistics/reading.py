@@ -1,7 +1,5 @@
 """The columns of a data set whose rows were encoded."""
 
-import itertools
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -54,26 +52,15 @@ def read_columns(
     return found
 
 
-def read_parts(table: Any, old_labels: OldLabels | None = None) -> Iterator[tuple[slice, TableColumns]]:
-    """Yield the columns of a table piece by piece, and the rows that they are of: all at once, or shard by shard.
-
-    Args:
-        table: with `rows`, `processor`, and either shards that kept their values, or `dataset`.
-        old_labels: see `read_columns`.
-    """
-    rows, plan = table.rows, table.processor.plan
-    if not isinstance(rows, ShardedRows):
-        yield slice(0, len(rows)), read_columns(table.dataset, rows, plan, old_labels)
-        return
-    for number, (first, end) in enumerate(itertools.pairwise(rows.starts.tolist())):
-        shard = rows.shard(number)
-        values, time = shard.values, np.array(shard.time)
-        yield slice(first, end), columns_of(partial(column, values), plan, _histories(shard, plan), time, None)
-
-
-def is_in_shards(rows: EncodedRows) -> bool:
-    """Whether rows lie in several shards, so that no process sees those of all histories."""
-    return isinstance(rows, ShardedRows) and rows.num_shards > 1
+def shard_columns(
+    rows: ShardedRows, number: int, plan: ColumnPlan, old_labels: OldLabels | None = None
+) -> TableColumns:
+    """Return the columns of a shard that kept its values; see `read_columns`."""
+    shard = rows.shard(number)
+    found = columns_of(partial(column, shard.values), plan, _histories(shard, plan), np.array(shard.time), None)
+    if old_labels is not None:
+        found.labels = old_labels.of_rows(np.asarray(shard.labels))
+    return found
 
 
 def _named(array: pa.Array, feature: Any) -> pa.Array:
