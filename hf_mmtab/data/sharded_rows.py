@@ -154,14 +154,10 @@ class Shard(EncodedRows):
         """Columns of the rows as they were read, memory-mapped; only where `ShardedRows.has_values`."""
         return pa.Table.from_batches([_open(self._whole, self._beside[0])])
 
-    def of_all_histories(self, file: Path | None = None) -> dict[str, np.ndarray]:
-        """Return statistics of all histories, `(rows,)` each, by group and name, memory-mapped.
-
-        Args:
-            file: that holds them; None: that of the folder.
-        """
-        found = _open(self._whole, file or self._beside[1])
-        return {name: column.to_numpy() for name, column in zip(found.schema.names, found.columns, strict=True)}
+    @property
+    def of_all_histories(self) -> dict[str, np.ndarray]:
+        """Statistics of all histories, `(rows,)` each, by group and name, memory-mapped; only where they were made."""
+        return read_arrays(self._beside[1])
 
     @cached_property
     def entity_names(self) -> pl.DataFrame:  # type: ignore[override]
@@ -190,6 +186,13 @@ def _open(rows: ShardedRows, path: Path) -> pa.RecordBatch:
     except (pa.ArrowInvalid, OSError) as error:
         rows._refuse(path, "an Arrow file", str(error))
         raise
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of an Arrow file, memory-mapped."""
+    with pa.memory_map(str(path)) as file:
+        found = pa.ipc.open_file(file).get_batch(0)
+    return {name: column.to_numpy() for name, column in zip(found.schema.names, found.columns, strict=True)}
 
 
 def _labels(column: pa.Array) -> np.ndarray:

@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import pyarrow as pa
 
 from ..data.local_engine import LocalEngine
 from ..data.shard_files import write_batch
-from ..data.sharded_rows import ShardedRows
+from ..data.sharded_rows import ShardedRows, read_arrays
 from ..data.spilled_rows import append_rows, read_rows
 from ..models.tabbert.column_plan import ColumnPlan
 from .columns import MISSING, TableColumns
@@ -50,8 +51,9 @@ class OfAllHistories:
     A worker holds a block with the day before it, a shard, or the sums of all values of one category.
 
     Args:
-        rows: that kept their values.
-        plan: of their processor.
+        starts: `(shards + 1,)` rows before each shard, and in all.
+        times: gives the times of the rows of a shard, by its number.
+        columns: gives the columns of a shard.
         folder: that all processes see; replaced.
         groups: those of `OF_ALL` that are wanted.
         labels: what is a label, for the group of labels.
@@ -61,8 +63,9 @@ class OfAllHistories:
         most: number or label → the largest one.
     """
 
-    rows: ShardedRows
-    plan: ColumnPlan
+    starts: np.ndarray
+    times: Callable[[int], np.ndarray]
+    columns: Callable[[int], TableColumns]
     folder: Path
     groups: tuple[str, ...]
     labels: OldLabels | None = None
@@ -71,13 +74,21 @@ class OfAllHistories:
     categories: tuple[str, ...] = ()
     most: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls, rows: ShardedRows, plan: ColumnPlan, folder: Path, groups: tuple[str, ...], **more: Any
+    ) -> "OfAllHistories":
+        """Return the steps for rows that kept their values; `more`: `labels` and `crowded`."""
+        columns = partial(shard_columns, rows, plan=plan, old_labels=more.get("labels"))
+        return cls(rows.starts, partial(_times, rows), columns, folder, groups, **more)
+
     def run(self, engine: Any, files: Sequence[Path]) -> "OfAllHistories":
         """Go through the steps on an engine; write the statistics of each shard into its file."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        shards = range(self.rows.num_shards)
+        shards = range(len(self.starts) - 1)
         times = np.sort(np.concatenate(list(engine.map(self.sample, shards))))
-        blocks = -(-len(self.rows) // BLOCK_ROWS)
+        blocks = -(-int(self.starts[-1]) // BLOCK_ROWS)
         cuts = np.unique(times[len(times) * np.arange(1, blocks) // blocks])
         job = replace(self, cuts=tuple(cuts[cuts > times[0]].tolist()))
         met = list(engine.map(job.scatter, shards))
@@ -101,16 +112,16 @@ class OfAllHistories:
 
     def sample(self, shard: int) -> np.ndarray:
         """Return times at equal distances in a shard."""
-        return np.array(self.rows.shard(shard).time[:: -(-len(self.rows) // SAMPLED)])
+        return np.array(self.times(shard)[:: -(-int(self.starts[-1]) // SAMPLED)])
 
     def scatter(self, shard: int) -> tuple[dict[str, float], dict[str, set[int]]]:
         """Bring the rows of a shard into blocks; return the largest numbers, and some of the values of categories."""
-        columns = shard_columns(self.rows, shard, self.plan, self.labels)
+        columns = self.columns(shard)
         numbers = {NUMBER + name: values for name, values in comparable_numbers(columns).items()}
         numbers |= {LABEL + name: values for name, values in columns.labels.items()}
         codes = {name: _hashed(columns.values[name], own) for name, own in valued(columns).items()}
         few = {name: set(np.unique(own)[: MOST_STATE_VALUES + 2].tolist()) - {MISSING} for name, own in codes.items()}
-        rows = np.arange(*self.rows.starts[shard : shard + 2])
+        rows = np.arange(*self.starts[shard : shard + 2])
         table = pa.table(
             {ROW: rows, TIME: columns.time, **{VALUE + name: own for name, own in codes.items()}, **numbers}
         )
@@ -156,7 +167,7 @@ class OfAllHistories:
         return [np.isfinite(values).astype(np.int64), *self._grid(name).words(values)]
 
     def _grid(self, name: str) -> Grid:
-        return Grid.up_to(self.most[name], len(self.rows))
+        return Grid.up_to(self.most[name], int(self.starts[-1]))
 
     def _lag(self, group: str) -> int:
         return int(self.labels.lag * 1e6) if group == LABELS and self.labels is not None else 0
@@ -181,7 +192,7 @@ class OfAllHistories:
             for name, values in OF_ALL[group](view, view.numbers):
                 exact = group == USUAL or name in view.labels  # statistics of each history are made of it
                 made[f"{group}|{name}"] = values[kept].astype(np.float64 if exact else np.float32)
-        shard = np.searchsorted(self.rows.starts, made[ROW], side="right") - 1
+        shard = np.searchsorted(self.starts, made[ROW], side="right") - 1
         self._append(pa.table(made), shard, "shard", block)
 
     def _view(self, group: str, block: int) -> TableColumns:
@@ -250,7 +261,7 @@ class OfAllHistories:
         found = pa.concat_tables([read_rows(file) for file in some]).slice(0, None if files else 0)
         rows = found[ROW].to_numpy()
         order = np.argsort(rows)
-        assert np.array_equal(rows[order], np.arange(*self.rows.starts[shard : shard + 2]))
+        assert np.array_equal(rows[order], np.arange(*self.starts[shard : shard + 2]))
         arrays = [pa.array(column.to_numpy()[order]) for column in found.columns[1:]]
         write_batch(target, pa.RecordBatch.from_arrays(arrays, names=found.column_names[1:]))
 
@@ -276,15 +287,19 @@ def read_parts(
         if left and fitted is not None:
             logger.info(f"Statistics of all histories ({', '.join(left)}) of {len(rows):,} rows in shards")
             files = [Path(folder, f"{number:05}.arrow") for number in range(rows.num_shards)]
-            job = OfAllHistories(rows, plan, Path(folder, "steps"), tuple(left), old_labels, frozenset(fitted.crowded))
-            job.run(LocalEngine(), files)
+            more = {"labels": old_labels, "crowded": frozenset(fitted.crowded)}
+            OfAllHistories.of(rows, plan, Path(folder, "steps"), tuple(left), **more).run(LocalEngine(), files)
         for number, (first, end) in enumerate(pairwise(rows.starts.tolist())):
             found = shard_columns(rows, number, plan, old_labels)
             if set(groups) - set(left):
-                found.of_all |= rows.shard(number).of_all_histories()
+                found.of_all |= rows.shard(number).of_all_histories
             if left:
-                found.of_all |= rows.shard(number).of_all_histories(files[number])
+                found.of_all |= read_arrays(files[number])
             yield slice(first, end), found
+
+
+def _times(rows: ShardedRows, shard: int) -> np.ndarray:
+    return rows.shard(shard).time
 
 
 def _is_stored(rows: ShardedRows, group: str, fitted: RowStatistics) -> bool:

@@ -1,5 +1,7 @@
 """The columns of a data set whose rows were encoded."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,9 +13,10 @@ import pyarrow.compute as pc
 from ..data.encoded_rows import EncodedRows
 from ..data.histories import iter_tables
 from ..data.sharded_rows import ShardedRows
+from ..data.table_shards import TableShards
 from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.values import column
-from .columns import TableColumns, columns_of, value_codes
+from .columns import TableColumns, columns_of, columns_of_history, value_codes
 from .earlier import together
 from .old_labels import OldLabels
 
@@ -61,6 +64,25 @@ def shard_columns(
     if old_labels is not None:
         found.labels = old_labels.of_rows(np.asarray(shard.labels))
     return found
+
+
+def typed_columns(shards: TableShards, numbers: Sequence[int], offsets: np.ndarray, place: int) -> TableColumns:
+    """Return the columns of a shard of typed rows, without their histories; see `read_columns`.
+
+    Args:
+        shards: of the table.
+        numbers: of those that hold rows.
+        offsets: rows of the table before each piece.
+        place: of the shard among these.
+    """
+    rows, of_table = shards.typed_rows(numbers[place], offsets)
+    found = columns_of_history(rows, shards.plan)
+    return replace(found, histories={}, time=found.time if shards.plan.time is not None else of_table)
+
+
+def typed_times(shards: TableShards, numbers: Sequence[int], offsets: np.ndarray, place: int) -> np.ndarray:
+    """Return the times of a shard of typed rows, see `typed_columns`."""
+    return typed_columns(shards, numbers, offsets, place).time
 
 
 def _named(array: pa.Array, feature: Any) -> pa.Array:

@@ -36,6 +36,7 @@ class PreparedTable:
     Args:
         values: the typed rows that were encoded; None: rows were encoded before (`rows`), and only ids are known.
         ordered: how unexpected each row is in other orders, see `hf_mmtab.commands.tables.orderings`.
+        of_all: statistics of the rows of all histories, where these are some of them, see `TableColumns`.
     """
 
     rows: EncodedRows
@@ -43,6 +44,7 @@ class PreparedTable:
     skipped: list[BadRecord]
     values: datasets.Dataset | None
     ordered: dict[str, np.ndarray] = field(default_factory=dict)
+    of_all: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def dataset(self) -> datasets.Dataset:

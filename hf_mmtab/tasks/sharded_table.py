@@ -234,7 +234,7 @@ class _Job:
         rows, folder = ShardedRows(self.out), self.scratch / OF_ALL_FOLDER
         plan = TabBertProcessor.from_pretrained(self.out / PROCESSOR_FOLDER).plan
         files = [shard_files(self.out, number)[-1] for number in range(rows.num_shards)]
-        made = OfAllHistories(rows, plan, folder, (LATELY, USUAL)).run(engine, files)
+        made = OfAllHistories.of(rows, plan, folder, (LATELY, USUAL)).run(engine, files)
         shards = rows.facts["shards"]
         for shard, file in zip(shards, files, strict=True):
             shard["bytes"].append(file.stat().st_size)

@@ -151,6 +151,7 @@ def _column_parts(
 ) -> Iterator[tuple[slice, TableColumns]]:
     for rows, columns in read_parts(table, labels, fitted):
         columns.ordered = table.ordered  # rows in shards have none
+        columns.of_all |= table.of_all
         yield rows, columns
 
 

@@ -43,6 +43,7 @@ class EncodedTable:
         skipped: rows that could not be read.
         earlier: how many of the typed rows, the first ones, come from earlier calls (`--state`).
         ordered: how unexpected rows are in other orders.
+        of_all: statistics of the rows of all histories, where these are some of them, see `TableColumns`.
         of_table: number of each typed row in the table of which they are a part, `(rows,)`; None: they are all of it.
     """
 
@@ -52,6 +53,7 @@ class EncodedTable:
     skipped: list[BadRecord]
     earlier: int = 0
     ordered: dict[str, np.ndarray] = field(default_factory=dict)
+    of_all: dict[str, np.ndarray] = field(default_factory=dict)
     of_table: np.ndarray | None = None
 
     def new_rows(self, windows: WindowDataset, judged: JudgedRows) -> tuple[WindowDataset, JudgedRows]:
