@@ -4,6 +4,7 @@ With workers of Ray: tests/tasks/test_ray_engine.py.
 """
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -119,6 +120,11 @@ def test_statistics_of_each_history_and_of_all_are_read(tmp_path, table, plan, c
     assert any("everybody's mean" in name for name in names) == (chosen == ["auto"] and "entity" not in plan)
     found, expected = both(predict, model, table, tmp_path)
     expect_same_scores(found, expected)
+    (tmp_path / "statistics").mkdir()
+    tables = both(embed, model, table, tmp_path / "statistics", "--what", "statistics")
+    ours, theirs = (pq.read_table(one).sort_by("row").to_pandas() for one in tables)
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=False, rtol=1e-5)
+    assert ours.shape == (303, len(names) + len([*ours]) - sum(one.startswith("statistic: ") for one in ours))
 
 
 def test_old_labels_are_refused(tmp_path, table):

@@ -31,7 +31,7 @@ from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
 from ..outputs import draft_of
 from ..runs.own_names import TABLE_FOLDER
-from .blocks import EncodedTable, Scorer, scored_blocks
+from .blocks import EncodedTable, Scorer
 from .window_blocks import ALL_ROWS
 from .writer import table_writer
 
@@ -197,8 +197,8 @@ class _ShardScorer:
             table_writer(file, ".parquet") as write,
         ):
             table = self._encoded(place, number, Path(scratch))
-            for windows, judged, _ in scored_blocks(table, self.scorer, Path(scratch)):
-                write(pa.table(self.scorer.columns(table, windows, judged)))
+            for block, _ in self.scorer.tables(table, Path(scratch)):
+                write(block)
             with _renamed(_counts_file(self.shards, place)) as counts:
                 CountedIds.of(table.rows, self.processor).save(counts)
         return Counter(self.scorer.told)
