@@ -30,4 +30,9 @@ class PrepareArguments:
         "Keep the values of fields beside their ids, for statistics of the past (architecture boosted, fusion or auto, "
         "row_inputs: statistics). All histories with one value of the first entity column then lie in one file.",
     )
+    of_all_histories: bool = key(
+        False,
+        "Keep the values, and make the statistics that look at rows of all histories (groups lately, usual) on the "
+        "engine, beside the rows; otherwise training makes them in its own process. Also of rows that are there.",
+    )
     overwrite: bool = key(False, "Start anew in a folder that holds rows of another table, plan or split.")

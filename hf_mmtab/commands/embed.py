@@ -7,7 +7,7 @@ statistics of the past that a model (architecture boosted or fusion) reads of ea
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,16 @@ from ..data.windows import WindowDataset
 from ..evaluation.scored_rows import JudgedRows
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
+from ..tasks.saved_processor import open_processor
 from ..tasks.table_heads import HEADS, WITHOUT_ENCODER, beside_ids
 from .console import left_out, say, start_logging
 from .damaged_files import damage_named
-from .outputs import check_new_folder, check_output_file, draft_of
-from .runs.own_names import TABLE_FOLDER
+from .outputs import check_new_folder, check_output_file
 from .scoring_flags import add_engine, in_bf16, is_folder, scoring_parser
-from .tables.blocks import EncodedTable, encode_table, scored_table
+from .tables.blocks import EncodedTable, scored_table, window_tables
 from .tables.orderings import ordered_surprise
 from .tables.ray_scoring import score_on_ray
 from .tables.window_blocks import BLOCK_ROWS, WindowCut, current_device, judged_values, run_windows
-from .tables.writer import table_writer
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     with damage_named(options.checkpoint):
         if not is_table_checkpoint(options.checkpoint):
             raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
-        count, width, skipped = (write_statistics if options.what == "statistics" else embed)(options)
+        count, width, skipped = embed(options)
     what = "rows of statistics, each" if options.what == "statistics" else "embeddings"
     say(f"{count} {what} of {width} numbers in {options.out}{left_out(skipped)}")
 
@@ -93,6 +92,10 @@ class RowEmbedder:
     def _states(self, **inputs: torch.Tensor) -> torch.Tensor:
         return self.model.row_vectors(self.model.get_row_states(**inputs))  # (batch, rows, width)
 
+    def tables(self, table: EncodedTable, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
+        """Yield the output block by block."""
+        return window_tables(table, self, scratch)
+
     def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
         """Return keys and embeddings of the judged rows of some windows."""
         of_windows = self.options.level == "window"
@@ -112,51 +115,54 @@ class RowEmbedder:
         return columns | {"embedding": pa.FixedSizeListArray.from_arrays(flat, self.width)}
 
 
-def embed(options: argparse.Namespace) -> tuple[int, int, int]:
-    """Write the embeddings; return how many, their width, and how many rows of the input were left out.
+class StatisticsReader:
+    """The statistics of the past of each row; see `Scorer`.
+
+    Args:
+        options: of the command line.
 
     Raises:
-        ValueError: if the output is no Parquet file, or the checkpoint has no encoder.
+        ValueError: if the checkpoint has no statistics.
     """
-    _output(options)
-    embedder = RowEmbedder(options)
-    if options.engine == "ray":
-        found = score_on_ray(options, RowEmbedder)
-        return found.told["embeddings"], embedder.width, found.skipped
-    with scored_table(options, embedder) as table:
-        skipped = len(table.skipped)
-    return embedder.told["embeddings"], embedder.width, skipped
 
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.names: list[str] = (open_processor(options.checkpoint).statistics or {}).get("names", [])
+        self.width, self.told = len(self.names), Counter[str]()
 
-def write_statistics(options: argparse.Namespace) -> tuple[int, int, int]:
-    """Write the statistics of every row; return how many rows and statistics, and how many rows were left out.
-
-    Raises:
-        ValueError: if the output is no Parquet file, or the checkpoint has no statistics.
-    """
-    out = _output(options)
-    if options.engine == "ray":
-        raise ValueError("Expected --what states beside --engine ray, found statistics. Take --engine local.")
-    with draft_of(out) as draft, table_writer(draft / out.name, out.suffix) as write:
-        scratch = draft / TABLE_FOLDER
-        scratch.mkdir()
-        table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record)
+    def tables(self, table: EncodedTable, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
+        """Yield the output block by block."""
         table.ordered = ordered_surprise(table, scratch)
         values = beside_ids(table, statistics=True, times=False)["statistics"]
-        names = (table.processor.statistics or {})["names"]
         for first in range(0, len(values), BLOCK_ROWS):
             block = np.array(values[first : first + BLOCK_ROWS])
-            keys = table.keys(np.arange(first, first + len(block)))
-            write(pa.table({**keys, **{f"statistic: {n}": pa.array(c) for n, c in zip(names, block.T, strict=True)}}))
-    return len(values), len(names), len(table.skipped)
+            columns = table.keys(np.arange(first, first + len(block)))
+            columns |= {f"statistic: {n}": pa.array(c) for n, c in zip(self.names, block.T, strict=True)}
+            self.told["embeddings"] += len(block)
+            yield pa.table(columns), len(block)
 
 
-def _output(options: argparse.Namespace) -> Path:
+def embed(options: argparse.Namespace) -> tuple[int, int, int]:
+    """Write embeddings or statistics; return how many, their width, and how many rows of the input were left out.
+
+    Raises:
+        ValueError: if the output is no Parquet file, or the checkpoint has no encoder, or no statistics.
+    """
+    _check_output(options)
+    make = StatisticsReader if options.what == "statistics" else RowEmbedder
+    scorer = make(options)
+    if options.engine == "ray":
+        found = score_on_ray(options, make)
+        return found.told["embeddings"], scorer.width, found.skipped
+    with scored_table(options, scorer) as table:
+        skipped = len(table.skipped)
+    return scorer.told["embeddings"], scorer.width, skipped
+
+
+def _check_output(options: argparse.Namespace) -> None:
     out, inputs = Path(options.out), [options.input, options.checkpoint]
     if is_folder(options):
         check_new_folder(out, inputs)
-        return out
+        return
     if out.suffix != ".parquet":
         raise ValueError(f"Expected the output to end in .parquet, found {out.name!r}.")
     check_output_file(out, inputs)
-    return out

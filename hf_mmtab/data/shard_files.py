@@ -17,7 +17,7 @@ from .encoded_rows import FACTS_FILE, SPLITS, as_codes, id_layout
 
 SHARDS_FOLDER, PROCESSOR_FOLDER, PLAN_FILE = "shards", "processor", "column_plan.yaml"
 TIME, SPLIT, LABEL, ROW, START = "#time", "#split", "#label", "#row", "#start"
-_OWN = re.compile(r"\.?\d{5,}(\.entities|\.values)?\.arrow(" + re.escape(PARTIAL_SUFFIX) + ")?")
+_OWN = re.compile(r"\.?\d{5,}(\.entities|\.values|\.of-all)?\.arrow(" + re.escape(PARTIAL_SUFFIX) + ")?")
 _OWN_TOP = {FACTS_FILE, SHARDS_FOLDER, PROCESSOR_FOLDER, PLAN_FILE}
 
 
@@ -27,8 +27,9 @@ class ShardWriter:
 
     The folder holds `shards/00000.arrow` (one uncompressed record batch: a column of ids per field, then `#time`,
     `#split`, `#label`, `#row`), `shards/00000.entities.arrow` (one row per history: its names and `#start`, its first
-    row in the shard), `shards/00000.values.arrow` (the values of the rows, where they are kept), `processor/`,
-    `column_plan.yaml` and, written last, `rows.json`. Without `rows.json` the folder is unfinished.
+    row in the shard), `shards/00000.values.arrow` (the values of the rows, where they are kept),
+    `shards/00000.of-all.arrow` (statistics of all histories, where they were made), `processor/`, `column_plan.yaml`
+    and, written last, `rows.json`. Without `rows.json` the folder is unfinished.
 
     Args:
         folder: where to.
@@ -115,7 +116,7 @@ class ShardWriter:
             "entities": len(starts),
             "splits": np.bincount(split, minlength=len(SPLITS)).tolist(),
             "times": [int(time.min()), int(time.max())] if len(time) else None,
-            "bytes": [_write(file, one) for file, one in zip(files, batches, strict=False)],
+            "bytes": [write_batch(file, one) for file, one in zip(files, batches, strict=False)],
         }
 
     def finish(self, shards: Sequence[dict[str, Any]], facts: dict[str, Any], processor: Any) -> None:
@@ -146,7 +147,7 @@ class ShardWriter:
         processor.save_pretrained(self.folder / PROCESSOR_FOLDER)
         with whole_file(self.folder / PLAN_FILE) as partial:
             processor.plan.to_yaml(partial)
-        write_whole(self.folder / FACTS_FILE, json.dumps(facts | own, indent=1, ensure_ascii=False))
+        write_whole(self.folder / FACTS_FILE, facts_text(facts | own))
 
     def _codes(self, name: str, ids: pa.ChunkedArray) -> pa.Array:
         start, end = self.field_ranges[name]
@@ -171,10 +172,14 @@ class ShardWriter:
             )
 
 
-def shard_files(folder: Path, number: int) -> tuple[Path, Path, Path]:
-    """Return the files of a shard: its rows, its histories and, where they are kept, the rows' values."""
-    shards = folder / SHARDS_FOLDER
-    return shards / f"{number:05}.arrow", shards / f"{number:05}.entities.arrow", shards / f"{number:05}.values.arrow"
+def shard_files(folder: Path, number: int) -> list[Path]:
+    """Return the files of a shard: its rows, its histories and, where there are some, values and statistics of rows."""
+    return [folder / SHARDS_FOLDER / f"{number:05}{what}.arrow" for what in ("", ".entities", ".values", ".of-all")]
+
+
+def facts_text(facts: dict[str, Any]) -> str:
+    """Return what `rows.json` holds: the list of the shards, and what is known of them."""
+    return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
 def is_sharded(folder: Path) -> bool:
@@ -199,7 +204,7 @@ def _label_column(labels: np.ndarray, targets: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(labels.astype(np.float32).reshape(-1)), targets)
 
 
-def _write(path: Path, batch: pa.RecordBatch) -> int:
+def write_batch(path: Path, batch: pa.RecordBatch) -> int:
     """Write an Arrow file whole and return its bytes."""
     with whole_file(path) as partial:
         with pa.OSFile(str(partial), "wb") as out, pa.ipc.new_file(out, batch.schema) as writer:

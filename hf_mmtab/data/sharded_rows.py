@@ -75,7 +75,7 @@ class ShardedRows(EncodedRows):
     @property
     def has_values(self) -> bool:
         """Whether the values of the rows were kept beside their ids."""
-        return all(len(shard["bytes"]) == 3 for shard in self.facts["shards"])
+        return all(len(shard["bytes"]) >= 3 for shard in self.facts["shards"])
 
     @property
     def num_shards(self) -> int:
@@ -137,7 +137,7 @@ class Shard(EncodedRows):
     def __init__(self, rows: ShardedRows, number: int) -> None:
         for name in ("folder", "facts", "fields", "label_names", "fingerprint", "processor_fingerprint", "_bases"):
             setattr(self, name, getattr(rows, name))
-        path, entities_file, self._values_file = shard_files(rows.folder, number)
+        path, entities_file, *self._beside = shard_files(rows.folder, number)
         wanted = [*self.fields, TIME, SPLIT, *[LABEL] * (rows.labels is not None), *[ROW] * self.facts["reordered"]]
         table = _open(rows, path)
         if table.schema.names != wanted or table.num_rows != self.facts["shards"][number]["rows"]:
@@ -152,7 +152,12 @@ class Shard(EncodedRows):
     @cached_property
     def values(self) -> pa.Table:
         """Columns of the rows as they were read, memory-mapped; only where `ShardedRows.has_values`."""
-        return pa.Table.from_batches([_open(self._whole, self._values_file)])
+        return pa.Table.from_batches([_open(self._whole, self._beside[0])])
+
+    @property
+    def of_all_histories(self) -> dict[str, np.ndarray]:
+        """Statistics of all histories, `(rows,)` each, by group and name, memory-mapped; only where they were made."""
+        return read_arrays(self._beside[1])
 
     @cached_property
     def entity_names(self) -> pl.DataFrame:  # type: ignore[override]
@@ -181,6 +186,13 @@ def _open(rows: ShardedRows, path: Path) -> pa.RecordBatch:
     except (pa.ArrowInvalid, OSError) as error:
         rows._refuse(path, "an Arrow file", str(error))
         raise
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of an Arrow file, memory-mapped."""
+    with pa.memory_map(str(path)) as file:
+        found = pa.ipc.open_file(file).get_batch(0)
+    return {name: column.to_numpy() for name, column in zip(found.schema.names, found.columns, strict=True)}
 
 
 def _labels(column: pa.Array) -> np.ndarray:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from ..models.tabbert.column_plan import TIME_PARTS, ColumnPlan
 from ..models.tabbert.text_numbers import is_text
 from ..models.tabbert.values import categories, column, in_unit, microseconds, numbers, time_part
-from .earlier import Moments
+from .earlier import Grid, Moments
 from .old_labels import OldLabels
 
 MISSING = -1
@@ -42,6 +42,11 @@ class TableColumns:
         labels: name of the target → `(rows,)` float64, 1 and 0 for a class, NaN where unknown; see `OldLabels`.
         ordered: how unexpected rows are in other orders, `(rows,)` each; see `commands.tables.orderings`.
         label_lag: seconds after which a label is known; None: labels are no statistic.
+        of_all: "GROUP|NAME" → `(rows,)`, what was made of the rows of all histories, where these are some of them, see
+            `of_all_histories`; this and what follows is for rows in shards.
+        before: (category, number or target) → `(1 + words, rows)`, what rows that are not at hand add, see
+            `Earlier.mean`.
+        grids: number or target → how it is added up.
     """
 
     numbers: dict[str, np.ndarray]
@@ -59,6 +64,9 @@ class TableColumns:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     ordered: dict[str, np.ndarray] = field(default_factory=dict)
     label_lag: float | None = None
+    of_all: dict[str, np.ndarray] = field(default_factory=dict)
+    before: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -70,7 +78,7 @@ class TableColumns:
 
     def take(self, rows: np.ndarray) -> "TableColumns":
         """Return some of the rows."""
-        by_row = ("numbers", "categories", "histories", "numbered", "shares", "native", "labels", "ordered")
+        by_row = ("numbers", "categories", "histories", "numbered", "shares", "native", "labels", "ordered", "of_all")
         taken: dict[str, Any] = {
             name: {key: values[rows] for key, values in getattr(self, name).items()} for name in by_row
         }

@@ -4,6 +4,8 @@ Rows are given in the order in which they happened. "Before" is strict: a row ne
 says so, and no number here depends on a later row.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -102,40 +104,56 @@ class Earlier:
         """Return how many earlier rows there are, `(rows,)` int64; `stretch`: `rows` or `seconds`, as of `back`."""
         return self._unsorted(self.stop - self.back(**stretch))
 
-    def total(self, values: np.ndarray, inclusive: bool = False, **stretch: Any) -> np.ndarray:
-        """Return the sum over the earlier rows of a stretch, `(rows,)` float64; NaN counts as 0.
+    def total(
+        self,
+        values: np.ndarray,
+        inclusive: bool = False,
+        grid: "Grid | None" = None,
+        before: np.ndarray | None = None,
+        **stretch: Any,
+    ) -> np.ndarray:
+        """Return the sum over the earlier rows of a stretch, `(rows,)` float64; what is not finite counts as 0.
 
         Args:
             values: of each row.
             inclusive: add the row itself, beside the rows of the stretch.
+            grid: of the sums; None: that of the values.
+            before: `(words, rows)`, what rows that are not at hand add to each row's sum, as `Grid.words` writes it.
             stretch: `rows` or `seconds`, as of `back`.
         """
-        found = self._sum(values, self.back(**stretch), self.stop)
-        return found + np.nan_to_num(values.astype(np.float64)) if inclusive else found
+        found = self._sum(values, self.back(**stretch), self.stop, grid, before)
+        return found + np.where(np.isfinite(values), values, 0).astype(np.float64) if inclusive else found
 
-    def total_before(self, values: np.ndarray, seconds: float) -> np.ndarray:
-        """Return the sum over the rows of at least `seconds` ago, `(rows,)` float64; NaN counts as 0."""
-        return self._sum(values, self.first, self.back(seconds=seconds))
+    def total_before(
+        self, values: np.ndarray, seconds: float, grid: "Grid | None" = None, before: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the sum over the rows of at least `seconds` ago, `(rows,)` float64; see `total`."""
+        return self._sum(values, self.first, self.back(seconds=seconds), grid, before)
 
-    def _sum(self, values: np.ndarray, since: np.ndarray, until: np.ndarray) -> np.ndarray:
+    def _sum(
+        self, values: np.ndarray, since: np.ndarray, until: np.ndarray, grid: "Grid | None", before: np.ndarray | None
+    ) -> np.ndarray:
         """Sum from place `since` up to, not with, place `until` of each sorted row, `(rows,)`."""
-        sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values[self.order].astype(np.float64)))])
-        most = np.maximum(np.abs(sums[until]), np.abs(sums[since]))
-        return self._unsorted(without_rounding(sums[until] - sums[since], most))
+        grid = Grid.of(values) if grid is None else grid
+        sums = []
+        for number, words in enumerate(grid.words(values[self.order])):
+            running = np.concatenate([[0], np.cumsum(words)])
+            added = running[until] - running[since]
+            sums.append(added if before is None else added + before[number][self.order])
+        return self._unsorted(grid.numbers(sums))
 
-    def mean(self, values: np.ndarray, **settings: Any) -> np.ndarray:
+    def mean(self, values: np.ndarray, before: np.ndarray | None = None, **settings: Any) -> np.ndarray:
         """Return the mean over the rows that `total` adds up and that have a value, `(rows,)`; NaN where none has.
 
         Args:
             values: of each row.
+            before: `(1 + words, rows)`, how many values rows that are not at hand have, and their sum, see `total`.
             settings: of `total`.
         """
-        known = np.isfinite(values)
-        # Around the mean, differences of long sums stay exact to more digits.
-        centre = values[known].mean() if known.any() else 0.0
-        counts, sums = self.total(known, **settings), self.total(values - centre, **settings)
-        means = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0) + centre
-        return without_rounding(means, np.abs(centre))
+        grid, counted = settings.pop("grid", None), None if before is None else before[:1]
+        counts = self.total(np.isfinite(values), before=counted, **settings)
+        sums = self.total(values, before=None if before is None else before[1:], grid=grid, **settings)
+        return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
     def deviation(self, values: np.ndarray) -> np.ndarray:
         """Return the standard deviation (n - 1) of the earlier rows that have a value, `(rows,)`; NaN below two."""
@@ -152,6 +170,53 @@ class Earlier:
         place = self.stop - back
         ordered = values[self.order].astype(np.float64)
         return self._unsorted(np.where(place >= self.first, ordered[np.maximum(place, 0)], np.nan))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Whole multiples of a unit, as which numbers are added up: sums are exact, in any order and from any parts.
+
+    Sums of floating point numbers would differ in their last digits with the rows before and behind those that are
+    summed, and with the order of rows of the same time.
+
+    Args:
+        exponent: no number is as large as 2 to this power.
+        bits: of one word of a number; there are two. 0: numbers are counts, of one word.
+    """
+
+    exponent: int
+    bits: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Grid":
+        """Return the grid of the sums of some values; of what is True, counts."""
+        return cls(0, 0) if values.dtype == bool else cls.up_to(largest(values), len(values))
+
+    @classmethod
+    def up_to(cls, most: float, rows: int) -> "Grid":
+        """Return the grid of the sums of so many values that are at most `most`."""
+        return cls(int(np.frexp(most)[1]), 62 - rows.bit_length())
+
+    def words(self, values: np.ndarray) -> list[np.ndarray]:
+        """Return values as words, `(rows,)` int64 each; what is not finite as 0."""
+        if not self.bits:
+            return [values.astype(np.int64)]
+        scaled = np.ldexp(np.where(np.isfinite(values), values, 0.0), self.bits - self.exponent)
+        high = np.rint(scaled)
+        return [high.astype(np.int64), np.rint((scaled - high) * 2.0**self.bits).astype(np.int64)]
+
+    def numbers(self, words: Sequence[np.ndarray]) -> np.ndarray:
+        """Return sums of words as numbers, `(rows,)` float64; 0 where they are no more than rounding of the terms."""
+        if not self.bits:
+            return words[0].astype(np.float64)
+        found = words[0] + words[1] * 2.0**-self.bits
+        found[np.abs(found) <= 2.0 ** (self.bits - 52)] = 0.0
+        return np.ldexp(found, self.exponent - self.bits)
+
+
+def largest(values: np.ndarray) -> float:
+    """Return the largest finite value without its sign; 0 where none is finite."""
+    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
 
 
 def without_rounding(values: np.ndarray, terms: np.ndarray | float) -> np.ndarray:

@@ -5,8 +5,8 @@ training rows. Labels are no statistic unless it is said how long after its row 
 those of rows that are old enough are.
 """
 
-from collections.abc import Collection, Iterator
-from itertools import chain
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain, islice
 
 import numpy as np
 
@@ -21,9 +21,10 @@ MOST_COUNTED = 100
 # have, and how dense and how unlike in values and numbers its own history was; labels that are old enough to be known.
 OF_A_ROW = ("category", "row")
 OF_ORDERINGS = "orderings"  # how unexpected a row is among those of its merchant, its destination
-OF_THE_PAST = ("lately", "usual", "labels", "rhythm", "values", "numbers")
+LATELY, USUAL, LABELS = "lately", "usual", "labels"
+OF_THE_PAST = (LATELY, USUAL, LABELS, "rhythm", "values", "numbers")
 GROUPS = (*OF_A_ROW, OF_ORDERINGS, *OF_THE_PAST)
-OF_ALL_HISTORIES = (OF_ORDERINGS, "lately", "usual", "labels")
+OF_ALL_HISTORIES = (OF_ORDERINGS, LATELY, USUAL, LABELS)
 OF_ONE_HISTORY = tuple(group for group in GROUPS if group not in OF_ALL_HISTORIES)
 
 Feature = tuple[str, np.ndarray]
@@ -69,10 +70,15 @@ def history_features(columns: TableColumns, groups: Collection[str] = GROUPS) ->
     back = np.empty_like(chronological)
     back[chronological] = np.arange(len(back))
     view = columns.take(chronological)
-    numbers = _comparable_numbers(view)
-    for group, made in (("lately", _values_lately), ("usual", _number_residuals), ("labels", _old_labels)):
+    numbers = comparable_numbers(view)
+    of_all: dict[str, Iterator[Feature]] = {
+        LATELY: _of_all(LATELY, view, numbers),
+        USUAL: _number_residuals(view, numbers),
+        LABELS: _old_labels(view, numbers),
+    }
+    for group, made in of_all.items():
         if group in groups:
-            for name, values in made(view, numbers):
+            for name, values in made:
                 yield name, values[back]
     for history, codes in view.histories.items():
         prefix = f"{history}: " if history else ""
@@ -86,7 +92,7 @@ def history_features(columns: TableColumns, groups: Collection[str] = GROUPS) ->
             yield prefix + name, values[back]
 
 
-def _comparable_numbers(columns: TableColumns) -> dict[str, np.ndarray]:
+def comparable_numbers(columns: TableColumns) -> dict[str, np.ndarray]:
     """Numbers on the scale in which they are compared: amounts by their (signed) logarithm."""
     return {
         name: np.sign(values) * np.log1p(np.abs(values)) if name in columns.logarithmic else values
@@ -171,38 +177,54 @@ def _beyond(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return without_rounding(values - mean, 1e3 * np.abs(values))  # means come from long sums
 
 
+def valued(columns: TableColumns) -> dict[str, np.ndarray]:
+    """Return the categories of which rows with one value are compared: calendar parts are none."""
+    return {name: codes for name, codes in columns.categories.items() if name not in columns.periods}
+
+
+def _of_all(group: str, columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
+    """Yield what `OF_ALL` makes for a group, or, of rows in shards, what was made for all shards before."""
+    if columns.of_all:
+        named = ((name.removeprefix(f"{group}|"), name) for name in columns.of_all if name.startswith(f"{group}|"))
+        return ((title, columns.of_all[name]) for title, name in named)
+    return OF_ALL[group](columns, numbers)
+
+
 def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
     """For each number and category: against what all earlier rows of the value had, and against how far this history
     usually lies from that.
     """
-    for category, codes in columns.categories.items():
-        if category in columns.periods:
-            continue
+    pairs = [(category, name) for category in valued(columns) for name in numbers]
+    for (category, name), (title, residual) in zip(pairs, _of_all(USUAL, columns, numbers), strict=True):
+        yield title, residual
+        for history, group in columns.histories.items():
+            past = Earlier(group, columns.moments)
+            prefix = f"{history}: " if history else ""
+            yield f"{prefix}{name}: beyond its usual residual at {category}", _beyond(residual, past.mean(residual))
+
+
+def _everybody_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
+    """For each number and category: against what all earlier rows of the value had."""
+    for category, codes in valued(columns).items():
         anyone = Earlier(codes, columns.moments, ties=False)
         for name, values in numbers.items():
-            residual = _beyond(values, anyone.mean(values))
-            yield f"{name}: beyond everybody's mean at this {category}", residual
-            for history, group in columns.histories.items():
-                past = Earlier(group, columns.moments)
-                prefix = f"{history}: " if history else ""
-                yield (
-                    f"{prefix}{name}: beyond its usual residual at {category}",
-                    _beyond(residual, past.mean(residual)),
-                )
+            mean = anyone.mean(values, grid=columns.grids.get(name), before=columns.before.get((category, name)))
+            yield f"{name}: beyond everybody's mean at this {category}", _beyond(values, mean)
 
 
 def _values_lately(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
     """For each value: how many rows, and which mean of each number, all histories together had lately; against the
     usual.
     """
-    for category, codes in columns.categories.items():
-        if category in columns.periods or category in columns.crowded:
+    for category, codes in valued(columns).items():
+        if category in columns.crowded:
             continue
         anyone = Earlier(codes, columns.moments, ties=False)
         for stretch, length in STATE_SECONDS.items():
             yield f"rows of the last {stretch} at this {category}", anyone.count(seconds=length)
             for name, values in numbers.items():
-                yield (f"{name}: mean of the last {stretch} at this {category}", anyone.mean(values, seconds=length))
+                mean = anyone.mean(values, grid=columns.grids.get(name), seconds=length)
+                yield f"{name}: mean of the last {stretch} at this {category}", mean
 
 
 def _old_labels(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
@@ -212,18 +234,51 @@ def _old_labels(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterat
     """
     if columns.label_lag is None:
         return
-    everybody = Earlier(np.zeros(len(columns), dtype=np.int64), columns.moments)
+    of_all = _of_all(LABELS, columns, numbers)
     groups = {f"{history}: " if history else "": codes for history, codes in columns.histories.items()}
-    at_values = {f" at this {name}": c for name, c in columns.categories.items() if name not in columns.periods}
-    pasts = [(prefix, "", Earlier(codes, columns.moments)) for prefix, codes in groups.items()]
-    pasts += [("", suffix, Earlier(codes, columns.moments)) for suffix, codes in at_values.items()]
-    for target, values in columns.labels.items():
-        known = np.isfinite(values)
-        counted = everybody.total_before(known, columns.label_lag)
-        total = everybody.total_before(values, columns.label_lag)
+    pasts = {prefix: Earlier(codes, columns.moments) for prefix, codes in groups.items()}
+    for target in columns.labels:
+        _, usual = next(of_all)
+        for prefix, past in pasts.items():
+            yield from _known_labels(columns, target, usual, past, prefix=prefix)
+        yield from islice(of_all, 2 * len(valued(columns)))
+
+
+def _labels_at_values(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterator[Feature]:
+    """For each target: the mean of all known labels, and what is known at each value."""
+    assert columns.label_lag is not None
+    everybody = Earlier(np.zeros(len(columns), dtype=np.int64), columns.moments)
+    pasts = {name: Earlier(codes, columns.moments) for name, codes in valued(columns).items()}
+    for target in columns.labels:
+        total, counted = _old_totals(columns, target, everybody, EVERYBODY)
         usual = np.divide(total, counted, out=np.full(len(columns), np.nan), where=counted > 0)
-        for prefix, suffix, past in pasts:
-            count = past.total_before(known, columns.label_lag)
-            mean = (past.total_before(values, columns.label_lag) + usual) / (count + 1)
-            yield f"{prefix}{target}: known labels{suffix}", np.minimum(count, MOST_COUNTED)
-            yield f"{prefix}{target}: mean of known labels{suffix}", mean
+        yield target, usual
+        for category, past in pasts.items():
+            yield from _known_labels(columns, target, usual, past, category=category)
+
+
+def _known_labels(
+    columns: TableColumns, target: str, usual: np.ndarray, past: Earlier, prefix: str = "", category: str = ""
+) -> Iterator[Feature]:
+    """How many labels are known in a group, and their mean, drawn towards the usual one."""
+    total, count = _old_totals(columns, target, past, category)
+    suffix = f" at this {category}" if category else ""
+    yield f"{prefix}{target}: known labels{suffix}", np.minimum(count, MOST_COUNTED)
+    yield f"{prefix}{target}: mean of known labels{suffix}", (total + usual) / (count + 1)
+
+
+def _old_totals(columns: TableColumns, target: str, past: Earlier, category: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of the labels that are old enough, and how many there are, `(rows,)` each."""
+    assert columns.label_lag is not None
+    values, before = columns.labels[target], columns.before.get((category, target))
+    counted, words = (None, None) if before is None else (before[:1], before[1:])
+    total = past.total_before(values, columns.label_lag, columns.grids.get(target), words)
+    return total, past.total_before(np.isfinite(values), columns.label_lag, before=counted)
+
+
+EVERYBODY = ""  # the category of which all rows have one value
+OF_ALL: dict[str, Callable[[TableColumns, dict[str, np.ndarray]], Iterator[Feature]]] = {
+    LATELY: _values_lately,
+    USUAL: _everybody_residuals,
+    LABELS: _labels_at_values,
+}

@@ -80,6 +80,15 @@ class OldLabels:
             return {name: np.full(rows, np.nan) if a is None else _numbers(a, name) for name, a in found.items()}
         array = found[self.columns[0]]
         codes = np.full(rows, np.nan) if array is None else self._codes(array)
+        return self._of_classes(codes)
+
+    def of_rows(self, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what `read` does, of the labels of encoded rows: classes, or numbers `(rows, targets)`."""
+        if not self.classes:
+            return dict(zip(self.columns, labels.astype(np.float64).T, strict=True))
+        return self._of_classes(np.where(labels < 0, np.nan, labels))
+
+    def _of_classes(self, codes: np.ndarray) -> dict[str, np.ndarray]:
         told = list(enumerate(self.classes))[1 if len(self.classes) == 2 else 0 :]
         return {name: np.where(np.isnan(codes), np.nan, codes == code) for code, name in told}
 
@@ -109,7 +118,8 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
         return np.full(len(array), np.nan)
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         raise ValueError(f"Expected numbers in the label column {name!r}, found {array.type}.")
-    return array.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    # float32, as encoded rows hold labels: rows in shards then have the same statistics
+    return array.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float32).astype(np.float64)
 
 
 @cache

@@ -1,7 +1,7 @@
 """The columns of a data set whose rows were encoded."""
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from ..data.encoded_rows import EncodedRows
 from ..data.histories import iter_tables
 from ..data.sharded_rows import ShardedRows
+from ..data.table_shards import TableShards
 from ..models.tabbert.column_plan import ColumnPlan
 from ..models.tabbert.values import column
-from .columns import TableColumns, columns_of, value_codes
+from .columns import TableColumns, columns_of, columns_of_history, value_codes
 from .earlier import together
 from .old_labels import OldLabels
 
@@ -54,26 +55,34 @@ def read_columns(
     return found
 
 
-def read_parts(table: Any, old_labels: OldLabels | None = None) -> Iterator[tuple[slice, TableColumns]]:
-    """Yield the columns of a table piece by piece, and the rows that they are of: all at once, or shard by shard.
+def shard_columns(
+    rows: ShardedRows, number: int, plan: ColumnPlan, old_labels: OldLabels | None = None
+) -> TableColumns:
+    """Return the columns of a shard that kept its values; see `read_columns`."""
+    shard = rows.shard(number)
+    found = columns_of(partial(column, shard.values), plan, _histories(shard, plan), np.array(shard.time), None)
+    if old_labels is not None:
+        found.labels = old_labels.of_rows(np.asarray(shard.labels))
+    return found
+
+
+def typed_columns(shards: TableShards, numbers: Sequence[int], offsets: np.ndarray, place: int) -> TableColumns:
+    """Return the columns of a shard of typed rows, without their histories; see `read_columns`.
 
     Args:
-        table: with `rows`, `processor`, and either shards that kept their values, or `dataset`.
-        old_labels: see `read_columns`.
+        shards: of the table.
+        numbers: of those that hold rows.
+        offsets: rows of the table before each piece.
+        place: of the shard among these.
     """
-    rows, plan = table.rows, table.processor.plan
-    if not isinstance(rows, ShardedRows):
-        yield slice(0, len(rows)), read_columns(table.dataset, rows, plan, old_labels)
-        return
-    for number, (first, end) in enumerate(itertools.pairwise(rows.starts.tolist())):
-        shard = rows.shard(number)
-        values, time = shard.values, np.array(shard.time)
-        yield slice(first, end), columns_of(partial(column, values), plan, _histories(shard, plan), time, None)
+    rows, of_table = shards.typed_rows(numbers[place], offsets)
+    found = columns_of_history(rows, shards.plan)
+    return replace(found, histories={}, time=found.time if shards.plan.time is not None else of_table)
 
 
-def is_in_shards(rows: EncodedRows) -> bool:
-    """Whether rows lie in several shards, so that no process sees those of all histories."""
-    return isinstance(rows, ShardedRows) and rows.num_shards > 1
+def typed_times(shards: TableShards, numbers: Sequence[int], offsets: np.ndarray, place: int) -> np.ndarray:
+    """Return the times of a shard of typed rows, see `typed_columns`."""
+    return typed_columns(shards, numbers, offsets, place).time
 
 
 def _named(array: pa.Array, feature: Any) -> pa.Array:

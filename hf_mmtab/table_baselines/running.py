@@ -7,9 +7,9 @@ from transformers.utils import logging
 
 from ..data.windows import WindowDataset, has_label
 from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
-from ..statistics.features import GROUPS, OF_A_ROW, OF_ONE_HISTORY
+from ..statistics.features import GROUPS, OF_A_ROW
+from ..statistics.of_all_histories import read_parts
 from ..statistics.old_labels import OldLabels
-from ..statistics.reading import is_in_shards, read_parts
 from ..statistics.row_statistics import RowStatistics
 from ..tasks.table import PreparedTable
 from .amount import AmountTrees
@@ -102,12 +102,11 @@ class TableBaselines:
         if name not in self._features:
             training = np.zeros(len(self.rows), dtype=bool)
             training[self.judged["train"]] = True
-            chosen = OF_A_ROW if name == BOOSTED_ROWS else OF_ONE_HISTORY if is_in_shards(self.rows) else GROUPS
-            parts = ((columns, training[rows]) for rows, columns in read_parts(self.table, self.old_labels))
-            statistics = RowStatistics.fit_parts(parts, list(chosen), self.old_labels)
-            values = statistics.table_of_parts(
-                (columns, self._places_in(rows)) for rows, columns in read_parts(self.table, self.old_labels)
-            )
+            chosen = OF_A_ROW if name == BOOSTED_ROWS else GROUPS
+            known = ((columns, training[rows]) for rows, columns in read_parts(self.table, self.old_labels))
+            statistics = RowStatistics.fit_parts(known, list(chosen), self.old_labels)
+            parts = read_parts(self.table, self.old_labels, statistics)
+            values = statistics.table_of_parts((columns, self._places_in(rows)) for rows, columns in parts)
             self._features[name] = Features(statistics.names, values, list(range(statistics.categorical)))
         return self._features[name]
 

@@ -15,8 +15,9 @@ from ..arguments import TableDataArguments
 from ..data.encoded_rows import FACTS_FILE, EncodedRows
 from ..data.places import Place
 from ..data.records import BadRecord
-from ..data.shard_files import PROCESSOR_FOLDER, SHARDS_FOLDER, is_sharded
+from ..data.shard_files import PROCESSOR_FOLDER, SHARDS_FOLDER, facts_text, is_sharded
 from ..data.sharded_rows import ShardedRows, open_rows
+from ..files import read_json
 from ..models.tabbert import TabBertProcessor
 from ..models.tabbert.field_ids import IDS_MARK
 from .saved_processor import open_processor
@@ -35,6 +36,7 @@ class PreparedTable:
     Args:
         values: the typed rows that were encoded; None: rows were encoded before (`rows`), and only ids are known.
         ordered: how unexpected each row is in other orders, see `hf_mmtab.commands.tables.orderings`.
+        of_all: statistics of the rows of all histories, where these are some of them, see `TableColumns`.
     """
 
     rows: EncodedRows
@@ -42,6 +44,7 @@ class PreparedTable:
     skipped: list[BadRecord]
     values: datasets.Dataset | None
     ordered: dict[str, np.ndarray] = field(default_factory=dict)
+    of_all: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def dataset(self) -> datasets.Dataset:
@@ -53,8 +56,8 @@ class PreparedTable:
         if self.values is None:
             self.require_values()
             raise ValueError(
-                f"Expected a table, found rows in shards in {str(self.rows.folder)!r}, of which only statistics of "
-                "each history are made. Name the table itself (`data`, without `rows`)."
+                f"Expected a table, found rows in shards in {str(self.rows.folder)!r}, of which no other orderings are "
+                "made. Leave `orderings` out, or name the table itself (`data`, without `rows`)."
             )
         return self.values
 
@@ -168,9 +171,15 @@ def unplanned(processor: TabBertProcessor, arguments: TableDataArguments, needs_
 
 
 def rows_digest(folder: str) -> str | None:
-    """Return a hash of what is known of encoded rows; None if there are none."""
+    """Return a hash of what is known of encoded rows, statistics left out; None if there are none."""
     file = Path(folder) / FACTS_FILE
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else None
+    if not file.is_file():
+        return None
+    known, facts = file.read_bytes(), read_json(file, f"Delete {folder!r}.")
+    if facts.pop("of_all_histories", None):
+        facts["shards"] = [{**shard, "bytes": shard["bytes"][:-1]} for shard in facts["shards"]]
+        known = facts_text(facts).encode()
+    return hashlib.sha256(known).hexdigest()[:16]
 
 
 def refuse_encoded(root: Place) -> None:

@@ -21,7 +21,8 @@ from ..data.library_errors import no_rows
 from ..data.local_engine import LocalEngine
 from ..data.preparing import digest_of, require_columns, require_no_input, warn_repeated
 from ..data.records import BadRecords
-from ..data.shard_files import ShardWriter, is_sharded, shard_files
+from ..data.shard_files import ShardWriter, facts_text, is_sharded, shard_files
+from ..data.sharded_rows import ShardedRows
 from ..data.splits import Split
 from ..data.table import Table
 from ..data.table_shards import Division, TableShards, count_shards
@@ -29,6 +30,8 @@ from ..data.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
 from ..files import read_json, write_whole
 from ..locking import lock_folder, refuse_file
 from ..models.tabbert import TabBertProcessor
+from ..statistics.features import LATELY, USUAL
+from ..statistics.of_all_histories import OfAllHistories
 from . import get_task
 from .prepared_table import unplanned
 from .saved_processor import open_processor
@@ -38,7 +41,7 @@ from .table_entities import refuse_absent_entities
 logger = logging.get_logger(__name__)
 
 SCRATCH_SUFFIX = ".hf_mmtab-prepare"
-STATE_FILE = "state.json"
+STATE_FILE, OF_ALL_FOLDER = "state.json", "of-all"
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,21 @@ def prepare_shards(
     refuse_file(out, "rows")
     try:
         with lock_folder(scratch, True, "rows"):
-            job = _Job.begin(task, data, out, scratch, pretrained, needs_label, options.keep_values)
-            done = is_sharded(out) and read_json(out / FACTS_FILE, f"Delete {str(out)!r}.").get("key") == job.key
+            keep_values = options.keep_values or options.of_all_histories
+            job = _Job.begin(task, data, out, scratch, pretrained, needs_label, keep_values)
+            known = read_json(out / FACTS_FILE, f"Delete {str(out)!r}.") if is_sharded(out) else {}
+            done = known.get("key") == job.key
             if not done:
                 _refuse_other_rows(out, options.overwrite)
-                job.run(options)
+            made = not done or (options.of_all_histories and "of_all_histories" not in known)
+            if made:
+                job.run(options, done)
     except ValueError:  # of the input: there is nothing to go on from
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     shutil.rmtree(scratch, ignore_errors=True)
     facts = read_json(out / FACTS_FILE, f"Delete {str(out)!r}.")
-    return PreparedShards(out, facts, not done)
+    return PreparedShards(out, facts, made)
 
 
 def prepare_table(
@@ -106,6 +113,7 @@ def prepare_table(
     ray_address: str | None = None,
     shards: int | None = None,
     keep_values: bool = False,
+    of_all_histories: bool = False,
     overwrite: bool = False,
     pretrained: str | None = None,
     task: str = "table",
@@ -122,6 +130,7 @@ def prepare_table(
         ray_address: of a cluster to join; None: RAY_ADDRESS, else Ray is started on this machine.
         shards: files to cut the rows into; None: one for 128 MiB of the table.
         keep_values: keep the values of fields beside their ids, for statistics of the past.
+        of_all_histories: make the statistics that look at rows of all histories on the engine, too.
         overwrite: replace rows of another table, plan or split.
         pretrained: checkpoint whose processor encodes the rows.
         task: table, card_transactions or prsa.
@@ -140,7 +149,12 @@ def prepare_table(
     """
     arguments = TableDataArguments(task=task, data=str(data), **keys)
     options = PrepareArguments(
-        engine=engine, ray_address=ray_address, shards=shards, keep_values=keep_values, overwrite=overwrite
+        engine=engine,
+        ray_address=ray_address,
+        shards=shards,
+        keep_values=keep_values,
+        of_all_histories=of_all_histories,
+        overwrite=overwrite,
     )
     return prepare_shards(get_task(task, TableTask), arguments, out, options, pretrained)
 
@@ -200,16 +214,33 @@ class _Job:
         key += ["values"] * keep_values
         return cls(data, out, scratch, table, processor, label, split, digest_of(key), keep_values)
 
-    def run(self, options: PrepareArguments) -> None:
+    def run(self, options: PrepareArguments, encoded: bool) -> None:
+        """Go through the steps; rows that are encoded already lack statistics of all histories alone."""
         engine = _engine(options, self.scratch)
         try:
-            shards, pieces = self._shards(engine, options)
-            numbers = self._scatter(engine, shards, pieces)
-            self._encode(engine, shards, numbers, pieces)
+            if not encoded:
+                shards, pieces = self._shards(engine, options)
+                numbers = self._scatter(engine, shards, pieces)
+                self._encode(engine, shards, numbers, pieces)
+            if options.of_all_histories:
+                self._look_at_all(engine)
         finally:
             engine.close()
 
     # -- the steps
+
+    def _look_at_all(self, engine: Any) -> None:
+        """Make the statistics of all histories that need no labels, beside the rows."""
+        rows, folder = ShardedRows(self.out), self.scratch / OF_ALL_FOLDER
+        plan = TabBertProcessor.from_pretrained(self.out / PROCESSOR_FOLDER).plan
+        files = [shard_files(self.out, number)[-1] for number in range(rows.num_shards)]
+        made = OfAllHistories.of(rows, plan, folder, (LATELY, USUAL)).run(engine, files)
+        shards = rows.facts["shards"]
+        for shard, file in zip(shards, files, strict=True):
+            shard["bytes"].append(file.stat().st_size)
+        facts = {"groups": list(made.groups), "crowded": sorted(made.crowded or ())}
+        write_whole(self.out / FACTS_FILE, facts_text(rows.facts | {"of_all_histories": facts, "shards": shards}))
+        logger.info(f"Statistics of all histories ({', '.join(made.groups)}) of {len(rows):,} rows made")
 
     def _shards(self, engine: Any, options: PrepareArguments) -> tuple[TableShards, list[Any]]:
         """Return the shards to be, and the pieces of the table; what another job left on scratch goes."""

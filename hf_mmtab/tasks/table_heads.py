@@ -24,8 +24,8 @@ from ..models.tabbert import (
 )
 from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
 from ..statistics import OldLabels, RowStatistics, TableColumns, seconds_of
-from ..statistics.features import OF_ALL_HISTORIES, OF_ONE_HISTORY, OF_ORDERINGS
-from ..statistics.reading import is_in_shards, read_parts
+from ..statistics.features import OF_ORDERINGS
+from ..statistics.of_all_histories import read_parts
 from .prepared_table import PreparedTable
 
 logger = logging.get_logger(__name__)
@@ -110,11 +110,6 @@ def old_labels(data: TableDataArguments, arguments: TabBertHeadArguments, table:
     if arguments.label_lag is None:
         return None
     plan = table.processor.plan
-    if table.values is None:
-        raise ValueError(
-            f"Expected no label_lag beside rows that were encoded before, found {arguments.label_lag!r}: labels of all "
-            "histories would be statistics. Leave it out, or name the table itself (`data`, without `rows`)."
-        )
     if plan.time is None:
         raise ValueError(
             "Expected a time column beside label_lag, found none in the column plan. Name it with time_column, or "
@@ -145,28 +140,18 @@ def fit_statistics(
     training[judged_rows(train).row] = True
     chosen: Any = "auto" if arguments.statistics == [AUTO] else arguments.statistics
     orderings = (table.processor.statistics or {}).get("orderings", {})
-    in_shards = is_in_shards(table.rows)
-    if in_shards and chosen == "auto":
-        chosen = list(OF_ONE_HISTORY)
-        logger.warning(
-            f"Rows in several shards: statistics are those of each history alone ({', '.join(chosen)}). "
-            f"{', '.join(OF_ALL_HISTORIES)} look at rows of all histories and are left out."
-        )
     parts = ((columns, training[rows]) for rows, columns in _column_parts(table, labels))
     fitted = RowStatistics.fit_parts(parts, chosen, labels)
-    if in_shards and (others := [group for group in fitted.groups if group in OF_ALL_HISTORIES]):
-        raise ValueError(
-            f"Expected statistics of each history alone for rows in several shards, found those of "
-            f"{', '.join(others)}, which look at rows of all histories. Leave them out (`statistics: "
-            f"[{', '.join(OF_ONE_HISTORY)}]`), or name the table itself (`data`, without `rows`)."
-        )
     fitted.orderings = orderings if OF_ORDERINGS in fitted.groups else {}
     table.processor.statistics = fitted.to_dict()
 
 
-def _column_parts(table: Any, labels: OldLabels | None) -> Iterator[tuple[slice, TableColumns]]:
-    for rows, columns in read_parts(table, labels):
+def _column_parts(
+    table: Any, labels: OldLabels | None, fitted: RowStatistics | None = None
+) -> Iterator[tuple[slice, TableColumns]]:
+    for rows, columns in read_parts(table, labels, fitted):
         columns.ordered = table.ordered  # rows in shards have none
+        columns.of_all |= table.of_all
         yield rows, columns
 
 
@@ -189,7 +174,7 @@ def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray
                 "tabbert_statistics.json from the output_dir of the run that made the model."
             )
         fitted = RowStatistics.from_dict(table.processor.statistics)
-        parts = _column_parts(table, fitted.old_labels)
+        parts = _column_parts(table, fitted.old_labels, fitted)
         found["statistics"] = fitted.table_of_parts((columns, None) for _, columns in parts)
     return found
 

@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[300_000, 1_200_000])
     parser.add_argument("--engines", nargs="+", choices=["local", "ray"], default=["local", "ray"])
     parser.add_argument("--shards", type=int, help="default: one for 128 MiB of the table")
+    all_of_them = "also make the statistics that look at all histories, beside the rows with their values"
+    parser.add_argument("--of_all_histories", action="store_true", help=all_of_them)
     parser.add_argument("--workers", type=int, default=2, help="of Ray (2)")
     parser.add_argument("--object_store", type=float, help="GiB of Ray's object store (default: Ray's)")
     parser.add_argument("--folder", help="where to work (default: a temporary folder)")
@@ -156,7 +158,8 @@ def prepare(engine: str, table: str, options: argparse.Namespace) -> None:
         ray.init(address="local", include_dashboard=False, log_to_driver=False, **own)
     steps.mark("started")
     out = Path(table).with_name(f"{Path(table).name}-{engine}")
-    made = hf_mmtab.prepare_table(table, out, engine, shards=options.shards, task="card_transactions")  # type: ignore
+    keys: dict[str, Any] = {"shards": options.shards, "of_all_histories": options.of_all_histories}
+    made = hf_mmtab.prepare_table(table, out, engine, task="card_transactions", **keys)  # type: ignore[arg-type]
     steps.mark("finished")
     shutil.rmtree(out)
     sys.stdout.write(json.dumps({"shards": len(made.facts["shards"]), "steps": steps.times}))
@@ -183,6 +186,7 @@ def measure(engine: str, table: Path, rows: int, options: argparse.Namespace) ->
     command = [sys.executable, __file__, "--one", engine, str(table), "--workers", str(options.workers)]
     for name in ("shards", "object_store"):
         command += [f"--{name}", str(given)] if (given := getattr(options, name)) else []
+    command += ["--of_all_histories"] * options.of_all_histories
     root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:

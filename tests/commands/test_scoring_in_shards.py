@@ -4,6 +4,7 @@ With workers of Ray: tests/tasks/test_ray_engine.py.
 """
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +21,7 @@ from hf_mmtab.models.tabbert import TabBertBoostedForSequenceClassification, Tab
 from hf_mmtab.models.tabbert.modeling_tabbert_boosted import STATISTICS
 from hf_mmtab.statistics.features import OF_ONE_HISTORY
 from hf_mmtab.tasks import TableTask, get_task
-from hf_mmtab.tasks.table_heads import beside_ids, fit_statistics
+from hf_mmtab.tasks.table_heads import beside_ids, fit_statistics, old_labels
 
 
 class OneWorker(LocalEngine):
@@ -90,12 +91,13 @@ def test_embeddings_of_shards_are_those_of_the_table(tmp_path, table):
     expect_same_scores(found, expected, "embedding")
 
 
-def boosted(folder, data, statistics):
+def boosted(folder, data, statistics, lag=None):
     """Save boosted trees on statistics of a table."""
     lightgbm = pytest.importorskip("lightgbm")
     table = get_task("table", TableTask).prepare(data, folder / "run")
     train = windows(table.rows, "train", 6, 1, "last")
-    fit_statistics(TabBertHeadArguments(architecture="boosted", statistics=statistics), table, train)
+    arguments = TabBertHeadArguments(architecture="boosted", statistics=statistics, label_lag=lag)
+    fit_statistics(arguments, table, train, old_labels(data, arguments, table))
     values, fitted = beside_ids(table, True, False)["statistics"], table.processor.statistics
     known = table.rows.labels >= 0
     rows = lightgbm.Dataset(np.array(values[known]), table.rows.labels[known])
@@ -108,15 +110,26 @@ def boosted(folder, data, statistics):
     return str(folder / "model")
 
 
-@pytest.mark.parametrize("entity", ["who", ["who", "shop"]])
-def test_statistics_of_each_history_are_read_and_those_of_all_refused(tmp_path, table, entity):
-    fields = {"price": {"kind": "money"}, "gap": {"kind": "time_gap"}}
-    data = arguments(table, plan={**PLAN, "entity": entity, "fields": fields})
-    found, expected = both(predict, boosted(tmp_path, data, list(OF_ONE_HISTORY)), table, tmp_path)
-
+@pytest.mark.parametrize("chosen", [[*OF_ONE_HISTORY], ["auto"]], ids=["each history", "all histories"])
+@pytest.mark.parametrize("plan", [{}, {"entity": ["who", "shop"]}, {"time": None}], ids=["one", "two", "no time"])
+def test_statistics_of_each_history_and_of_all_are_read(tmp_path, table, plan, chosen):
+    fields = {"price": {"kind": "money"}, **({} if "entity" in plan else {"shop": {}})}
+    fields |= {} if "time" in plan else {"gap": {"kind": "time_gap"}}
+    model = boosted(tmp_path, arguments(table, plan={**PLAN, **plan, "fields": fields}), chosen)
+    names = TabBertConfig.from_pretrained(model).statistics
+    assert any("everybody's mean" in name for name in names) == (chosen == ["auto"] and "entity" not in plan)
+    found, expected = both(predict, model, table, tmp_path)
     expect_same_scores(found, expected)
-    model = boosted(tmp_path / "all", arguments(table), ["auto"])
-    with pytest.raises(ValueError, match=r"found one that reads statistics of all histories \(lately, usual\) in"):
+    (tmp_path / "statistics").mkdir()
+    tables = both(embed, model, table, tmp_path / "statistics", "--what", "statistics")
+    ours, theirs = (pq.read_table(one).sort_by("row").to_pandas() for one in tables)
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=False, rtol=1e-5)
+    assert ours.shape == (303, len(names) + len([*ours]) - sum(one.startswith("statistic: ") for one in ours))
+
+
+def test_old_labels_are_refused(tmp_path, table):
+    model = boosted(tmp_path, arguments(table), ["auto"], "9 hours")
+    with pytest.raises(ValueError, match=r"found one that reads statistics of the groups labels in .* without label_"):
         predict.main([model, "absent.csv", str(tmp_path / "more"), "--engine", "ray"])
 
 

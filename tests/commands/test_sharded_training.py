@@ -285,18 +285,23 @@ def test_rows_of_another_processor_than_the_checkpoints_are_refused(made, tmp_pa
 
 
 @pytest.mark.parametrize("architecture", ["boosted", pytest.param("fusion", marks=pytest.mark.slow)])
-def test_trees_on_one_shard_with_values_are_those_of_the_table(made, tmp_path, architecture):
+def test_trees_on_shards_with_values_are_those_of_the_table(made, tmp_path, architecture):
     pytest.importorskip("lightgbm")
     more = ["--architecture", architecture, "--row_inputs", "states", "--window_label", "last", "--num_train_epochs", 1]
+    more += ["--label_lag", "2 days"]
     table = run(made, finetune, tmp_path / "table", *more)
-    shard = run(made, finetune, tmp_path / "shard", *more, rows="one_with_values")
+    expected = pq.read_table(table / "predictions" / "test.parquet")
+    statistics = TabBertProcessor.from_pretrained(table).statistics
+    assert expected.num_rows > 50 and {"lately", "usual", "labels"} <= set(statistics["groups"])
+    several = ["nine_with_values"] if architecture == "boosted" else []  # windows of several shards come shuffled
+    for rows in ["one_with_values", *several]:
+        shards = run(made, finetune, tmp_path / rows, *more, rows=rows)
+        assert results_of(shards)["metrics"] == results_of(table)["metrics"]
+        assert pq.read_table(shards / "predictions" / "test.parquet").equals(expected)
+        assert TabBertProcessor.from_pretrained(shards).statistics == statistics
 
-    assert results_of(shard)["metrics"] == results_of(table)["metrics"]
-    found = [pq.read_table(one / "predictions" / "test.parquet") for one in (table, shard)]
-    assert found[0].equals(found[1]) and found[0].num_rows > 50
 
-
-def test_trees_on_shards_with_values_read_each_history_and_score_tables(made, tmp_path):
+def test_trees_on_shards_with_values_score_tables(made, tmp_path):
     pytest.importorskip("lightgbm")
     more = ["--architecture", "auto", "--pretrained", "null", "--window_label", "last", "--compare", "boosted_history"]
     folder = run(made, finetune, tmp_path / "run", *more, rows="nine_with_values")

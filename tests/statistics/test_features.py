@@ -1,14 +1,16 @@
 """Features of a row's past: against slow, obvious loops, and never from a later row."""
 
+import itertools
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from hf_mmtab.statistics import GROUPS, OldLabels, RowStatistics, TableColumns, seconds_of
-from hf_mmtab.statistics.earlier import Earlier, together
+from hf_mmtab.statistics.earlier import Earlier, Grid, together
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -74,6 +76,29 @@ def test_between_histories_rows_of_the_same_time_are_not_earlier():
     assert past.count().tolist() == [0, 1, 1, 3]
     assert past.count(seconds=1.5).tolist() == [0, 1, 1, 2]
     assert past.mean(np.array([1.0, 2, 3, 4])).tolist() == pytest.approx([np.nan, 1, 1, 2], nan_ok=True)
+
+
+def test_sums_are_exact_in_any_order_and_from_any_parts():
+    rng = np.random.default_rng(3)
+    values = np.round(rng.lognormal(3, 4, 5000), 2) * rng.choice([-1, 1], 5000)
+    values[::97], values[::89] = np.nan, np.inf
+    exact = [Fraction(0), *itertools.accumulate(map(Fraction, np.where(np.isfinite(values), values, 0).tolist()))]
+    grid, moment = Grid.of(values), np.zeros(5000, dtype=np.int64)
+    words = grid.words(values)
+    for order in (np.arange(5000), rng.permutation(5000)):
+        total = [word[order].sum() for word in words]
+        assert grid.numbers([np.array([one]) for one in total])[0] == float(exact[-1])
+    past = Earlier(moment, moment)
+    np.testing.assert_array_equal(past.total(values), [float(one) for one in exact[:-1]])
+    late = Earlier(moment[3000:], moment[3000:])
+    before = np.stack([np.full(2000, word[:3000].sum()) for word in words])
+    np.testing.assert_array_equal(late.total(values[3000:], grid=grid, before=before), past.total(values)[3000:])
+
+
+def test_what_rounding_leaves_of_a_sum_is_0():
+    past = Earlier(np.zeros(4, int), np.arange(4))
+    assert past.total(np.array([0.1, 0.2, -0.3, 5.0])).tolist() == [0, 0.1, 0.1 + 0.2, 0]
+    assert past.total(np.array([1.0, -1.0, 1e-9, 5.0])).tolist() == [0, 1, 0, 1e-9]
 
 
 def test_combined_codes_differ_where_any_code_does():

@@ -128,12 +128,26 @@ class Killer(threading.Thread):
 
 def test_workers_that_are_killed_change_nothing(cluster, tmp_path):
     data = arguments(cards(tmp_path, 60_000, 40), task="card_transactions", plan=None)
-    prepared(data, tmp_path / "local")
+    prepared(data, tmp_path / "local", of_all_histories=True)
     with Killer("ray::MapBatches", "ray::HashShuffle", "ray::<lambda>", "ray::_merge") as killed:
-        prepared(data, tmp_path / "ray", shards=6, engine="ray")
+        prepared(data, tmp_path / "ray", shards=6, engine="ray", of_all_histories=True)
 
     assert len(killed) >= 3, killed
     assert same(tmp_path / "ray", tmp_path / "local")
+    found, expected = (of_all_histories_in(tmp_path / one) for one in ("ray", "local"))
+    assert found.num_columns > 30 and found.equals(expected)
+
+
+def of_all_histories_in(folder):
+    """Return the statistics of all histories in the order of the table; NaN is null, which equals itself."""
+    shards = []
+    for file in sorted((folder / "shards").glob("?????.arrow")):
+        rows = pa.ipc.open_file(file).read_all().select(["#row"])
+        made = pa.ipc.open_file(file.with_suffix(".of-all.arrow")).read_all()
+        for name in made.column_names:
+            rows = rows.append_column(name, pa.array(made[name].to_numpy(), from_pandas=True))
+        shards.append(rows)
+    return pa.concat_tables(shards).sort_by("#row").combine_chunks()
 
 
 def test_scores_are_as_in_one_process_also_where_a_worker_is_killed(cluster, tmp_path, table, monkeypatch, capsys):

@@ -43,6 +43,7 @@ class EncodedTable:
         skipped: rows that could not be read.
         earlier: how many of the typed rows, the first ones, come from earlier calls (`--state`).
         ordered: how unexpected rows are in other orders.
+        of_all: statistics of the rows of all histories, where these are some of them, see `TableColumns`.
         of_table: number of each typed row in the table of which they are a part, `(rows,)`; None: they are all of it.
     """
 
@@ -52,6 +53,7 @@ class EncodedTable:
     skipped: list[BadRecord]
     earlier: int = 0
     ordered: dict[str, np.ndarray] = field(default_factory=dict)
+    of_all: dict[str, np.ndarray] = field(default_factory=dict)
     of_table: np.ndarray | None = None
 
     def new_rows(self, windows: WindowDataset, judged: JudgedRows) -> tuple[WindowDataset, JudgedRows]:
@@ -131,21 +133,38 @@ class Scorer(Protocol):
     """What a command writes of the rows of a table.
 
     Attributes:
-        model: that reads windows of rows; its processor must be the table's.
-        cut: how the rows are cut into windows.
         told: what was counted while rows were scored.
+    """
+
+    told: Counter[str]
+
+    def tables(self, table: EncodedTable, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
+        """Yield the output block by block, and how many rows of the table each block covers."""
+
+
+class WindowScorer(Protocol):
+    """A model that reads windows of rows.
+
+    Attributes:
+        model: its processor must be the table's.
+        cut: how the rows are cut into windows.
     """
 
     model: Any
     cut: WindowCut
-    told: Counter[str]
 
     def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
         """Return the output for the judged rows of some windows."""
 
 
+def window_tables(table: EncodedTable, scorer: WindowScorer, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
+    """Yield what a model says of a table, see `Scorer.tables`."""
+    for windows, judged, covered in scored_blocks(table, scorer, scratch):
+        yield pa.table(scorer.columns(table, windows, judged)), covered
+
+
 def scored_blocks(
-    table: EncodedTable, scorer: Scorer, scratch: Path
+    table: EncodedTable, scorer: WindowScorer, scratch: Path
 ) -> Iterator[tuple[WindowDataset, JudgedRows, int]]:
     """Yield the windows of a table block by block with all that the model reads, which rows they judge, and how many
     rows they cover.
@@ -188,8 +207,8 @@ def scored_table(options: argparse.Namespace, scorer: Scorer, spreadsheet_safe: 
             table_writer(draft / out.name, out.suffix, spreadsheet_safe) as write,
             progress_bar(total=len(table.rows), unit=" rows", desc="Scoring") as progress,
         ):
-            for windows, judged, covered in scored_blocks(table, scorer, scratch):
-                write(pa.table(scorer.columns(table, windows, judged)))
+            for block, covered in scorer.tables(table, scratch):
+                write(block)
                 progress.update(covered)
         yield table
     if state is not None:  # written after the output has appeared

@@ -2,6 +2,8 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from ..console import say
 from ..runs.shown_reasons import reasons_sentence, rows_to_explain, table_reasons
 from ..runs.table_notes import warn_each
 from ..scoring_flags import in_bf16
-from .blocks import EncodedTable, scored_table
+from .blocks import EncodedTable, scored_table, window_tables
 from .ray_scoring import score_on_ray
 from .window_blocks import Level, WindowCut, current_device, judged_values, run_windows
 
@@ -59,6 +61,10 @@ class RowScorer:
         self.model = model.to(self.device).eval()
         self.bf16 = in_bf16(options, model, self.device)
         self.options, self.told = options, Counter[str]()
+
+    def tables(self, table: EncodedTable, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
+        """Yield the output block by block."""
+        return window_tables(table, self, scratch)
 
     def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
         """Return keys, scores and reasons of the judged rows of some windows."""

@@ -21,14 +21,17 @@ from ...data.encoded_rows import CountedIds
 from ...data.image_text_loading import warn_about
 from ...data.library_errors import no_rows
 from ...data.preparing import prepare_rows, require_columns
+from ...data.sharded_rows import read_arrays
 from ...data.table_shards import TableShards, count_shards
-from ...statistics.features import OF_ALL_HISTORIES, OF_ONE_HISTORY
+from ...statistics.features import LATELY, OF_ALL_HISTORIES, USUAL
+from ...statistics.of_all_histories import OfAllHistories
+from ...statistics.reading import typed_columns, typed_times
 from ...tasks import TableTask, get_task
 from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
 from ..outputs import draft_of
 from ..runs.own_names import TABLE_FOLDER
-from .blocks import EncodedTable, Scorer, scored_blocks
+from .blocks import EncodedTable, Scorer
 from .window_blocks import ALL_ROWS
 from .writer import table_writer
 
@@ -72,7 +75,7 @@ def score_on_ray(
     if Path(options.checkpoint).exists():
         options.checkpoint = str(Path(options.checkpoint).resolve())  # workers have a working directory of their own
     processor, out = open_processor(options.checkpoint), Path(options.out)
-    _refuse_all_histories(processor.statistics, options.checkpoint)
+    groups = _groups_of_all(processor.statistics, options.checkpoint)
     with draft_of(out) as draft:
         scratch = draft / TABLE_FOLDER
         parts = draft / (PARTS if out.suffix else out.name)
@@ -81,6 +84,8 @@ def score_on_ray(
         engine = RayEngine(scratch, options.ray_address)
         try:
             shards, numbers, offsets, skipped = _scattered(engine, options, processor, scratch)
+            if groups:
+                _look_at_all(engine, processor, groups, shards, numbers, offsets)
             worker = partial(_ShardScorer, make, options, shards, offsets, parts)
             told: Counter[str] = Counter()
             for one in engine.map_with(worker, list(enumerate(numbers))):
@@ -99,13 +104,35 @@ def score_on_ray(
         return RayScores(told, ids, skipped)
 
 
-def _refuse_all_histories(statistics: dict[str, Any] | None, checkpoint: str) -> None:
-    if others := [group for group in (statistics or {}).get("groups", ()) if group in OF_ALL_HISTORIES]:
+def _groups_of_all(statistics: dict[str, Any] | None, checkpoint: str) -> tuple[str, ...]:
+    """Return the groups of statistics of all histories that a model reads.
+
+    Raises:
+        ValueError: if some of them need labels, or encoders of other orderings.
+    """
+    groups = tuple(group for group in (statistics or {}).get("groups", ()) if group in OF_ALL_HISTORIES)
+    if others := [group for group in groups if group not in (LATELY, USUAL)]:
         raise ValueError(
-            f"Expected a model that reads each history by itself for --engine ray, found one that reads statistics of "
-            f"all histories ({', '.join(others)}) in {checkpoint!r}. Score with --engine local, or fine-tune with "
-            f"`--statistics '[{', '.join(OF_ONE_HISTORY)}]'`."
+            f"Expected a model that reads neither old labels nor other orderings for --engine ray, found one that "
+            f"reads statistics of the groups {', '.join(others)} in {checkpoint!r}. Score with --engine local, or "
+            "fine-tune without label_lag and orderings."
         )
+    return groups
+
+
+def _look_at_all(
+    engine: Any, processor: Any, groups: tuple[str, ...], shards: TableShards, numbers: list[int], offsets: np.ndarray
+) -> None:
+    """Make statistics of all histories, a file for each shard."""
+    starts = np.cumsum([0, *(shards.facts(number).rows for number in numbers)])
+    columns, times = partial(typed_columns, shards, numbers, offsets), partial(typed_times, shards, numbers, offsets)
+    files = [_of_all_file(shards, place) for place in range(len(numbers))]
+    crowded = frozenset(processor.statistics["crowded"])
+    OfAllHistories(starts, times, columns, shards.folder / "of-all", groups, crowded=crowded).run(engine, files)
+
+
+def _of_all_file(shards: TableShards, place: int) -> Path:
+    return shards.folder / f"of-all-{place:06}.arrow"
 
 
 def _scattered(
@@ -169,20 +196,23 @@ class _ShardScorer:
             _renamed(self.parts / f"{place:05}.parquet") as file,
             table_writer(file, ".parquet") as write,
         ):
-            table = self._encoded(number, Path(scratch))
-            for windows, judged, _ in scored_blocks(table, self.scorer, Path(scratch)):
-                write(pa.table(self.scorer.columns(table, windows, judged)))
+            table = self._encoded(place, number, Path(scratch))
+            for block, _ in self.scorer.tables(table, Path(scratch)):
+                write(block)
             with _renamed(_counts_file(self.shards, place)) as counts:
                 CountedIds.of(table.rows, self.processor).save(counts)
         return Counter(self.scorer.told)
 
-    def _encoded(self, number: int, folder: Path) -> EncodedTable:
+    def _encoded(self, place: int, number: int, folder: Path) -> EncodedTable:
         typed, numbers = self.shards.typed_rows(number, self.offsets)
         dataset = datasets.Dataset(typed, fingerprint=f"shard-{number}")  # type: ignore[arg-type]
         rows = prepare_rows(dataset, self.processor, folder / "rows", ALL_ROWS, label=[])
         if self.processor.plan.time is None:
             rows.time = numbers  # rows come in the order of the whole table
-        return EncodedTable(rows, dataset, self.processor, [], of_table=numbers)
+        file, order = _of_all_file(self.shards, place), rows.row_numbers
+        made = read_arrays(file) if file.is_file() else {}
+        of_all = made if order is None else {name: values[np.array(order)] for name, values in made.items()}
+        return EncodedTable(rows, dataset, self.processor, [], of_table=numbers, of_all=of_all)
 
 
 def _counts_file(shards: TableShards, place: int) -> Path:
