@@ -1,6 +1,6 @@
 """Greedy soup (arXiv:2203.05482) of one run: the mean of its last checkpoints, as far as validation agrees."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,6 @@ class Soup:
             f"{', '.join(map(str, sorted(self.steps)))}); {values} → {self.after:.4f}. Each was taken because neither "
             "it nor the loss on validation became worse."
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for `results.json`."""
-        return asdict(self)
 
 
 def greedy_soup(trainer: MMTabTrainer, metric: str, greater_is_better: bool) -> Soup | None:

@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -241,7 +242,7 @@ def _execute(run: Run) -> RunResults:
         pretrained=recipe.model.pretrained,
         seed=training.seed,
         notes=run.notes,
-        soup=None if run.soup is None else run.soup.to_dict(),
+        soup=None if run.soup is None else asdict(run.soup),
         minutes=(time.time() - started) / 60,
         training_minutes=trained,
     )

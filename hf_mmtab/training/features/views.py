@@ -59,9 +59,7 @@ class FeatureView(Dataset):
 
 
 def _rows_of(dataset: Any, indices: list[int]) -> list[dict[str, Any]]:
-    if hasattr(dataset, "__getitems__"):
-        return dataset.__getitems__(indices)
-    return [dataset[index] for index in indices]
+    return dataset.__getitems__(indices) if hasattr(dataset, "__getitems__") else [dataset[index] for index in indices]
 
 
 class FeatureCollator:
@@ -86,8 +84,7 @@ class FeatureCollator:
         if not stored:
             return self.collator(rows)
         rows = [dict(row) for row in rows]
-        names = [spec["output"] for spec in stored]
-        features = {name: [torch.as_tensor(row.pop(name)) for row in rows] for name in names}
+        features = {one["output"]: [torch.as_tensor(row.pop(one["output"])) for row in rows] for one in stored}
         batch = self.collator(rows)
         for spec in stored:
             for name in spec["inputs"]:
