@@ -37,7 +37,14 @@ def make(folder):
 
 def finish(folder, scores, headline, drawn):
     results = RunResults(
-        "lstm", "t.csv", "test", metrics={"test": scores}, headline=headline, resampled_by=drawn, training_minutes=2.0
+        "lstm",
+        "t.csv",
+        "test",
+        metrics={"test": scores},
+        headline=headline,
+        resampled_by=drawn,
+        minutes=2.0,
+        training_minutes=1.5,
     )
     (folder / "results.json").write_text(results.to_json())
 
