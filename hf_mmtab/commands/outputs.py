@@ -22,7 +22,7 @@ MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
-    """Refuse an output that would replace an input, or lie among the files of a run or of an input folder.
+    """Refuse an output that would replace an input, a pipe or a device, or lie among the files of a run or an input.
 
     Args:
         out: file or folder that the command will write.
@@ -33,6 +33,8 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
     """
     target = Path(out)
     real = real_path(target)
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise ValueError(f"Expected a file or folder to write, found a pipe or device at {str(out)!r}. Name another.")
     for name in inputs:
         source = Path(name)
         if not source.exists():

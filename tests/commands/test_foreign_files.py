@@ -151,6 +151,15 @@ def test_only_a_file_of_embeddings_is_replaced_by_embeddings(tmp_path, columns, 
             check_output_file(tmp_path / "e.parquet", [])
 
 
+def test_a_pipe_is_not_replaced_by_an_output(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to("pipe.csv")
+    for name in ("pipe.csv", "link.csv"):
+        with pytest.raises(ValueError, match=r"found a pipe or device at .*\.csv'\. Name another"):
+            check_output_file(tmp_path / name, [], ["a", "b"])
+    assert (tmp_path / "pipe.csv").is_fifo()
+
+
 def test_only_a_table_of_cards_is_replaced_by_cards(tmp_path, capsys):
     out = tmp_path / "cards.csv"
     few = ["--users", "2", "--rows", "20", "--out", str(out)]
