@@ -59,6 +59,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     target = Path(path)
     make_folder(target.parent)
     partial = target.with_name(f".{target.name}{PARTIAL_SUFFIX}")
+    partial.unlink(missing_ok=True)  # a link would be followed
     try:
         yield partial
         give_name(partial, target)

@@ -168,7 +168,7 @@ def test_an_earlier_export_is_replaced_through_a_link_and_names_no_path(table, t
     export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
     (tmp_path / "link").symlink_to(tmp_path / "out")
     (tmp_path / ".out.hf_mmtab-draft" / "work" / "export").mkdir(parents=True)  # of a killed one
-    (tmp_path / ".out.hf_mmtab-draft" / ".lock").touch()
+    (tmp_path / ".out.hf_mmtab-draft" / ".hf_mmtab.lock").touch()
     export_checkpoint(str(tmp_path / "model"), tmp_path / "link", int8=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "model", "out"]
     for file in (tmp_path / "out").iterdir():
