@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from .data.places import refuse_address
 from .files import make_folder, write_whole
 
 LOCK_FILE = ".hf_mmtab.lock"  # beside it lies `.hf_mmtab.lock.owner` while a run goes on; nobody else's are called so
@@ -16,7 +17,8 @@ DRAFT_SUFFIX = ".hf_mmtab-draft"
 
 
 def refuse_file(folder: Path, key: str = "output_dir") -> None:
-    """Raise a ValueError if there is a file where a folder is wanted; `key` named it."""
+    """Raise a ValueError if there is a file, or an address on a store, where a folder is wanted; `key` named it."""
+    refuse_address(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected a folder as {key}, found a file at {str(folder)!r}. Choose another one.")
 

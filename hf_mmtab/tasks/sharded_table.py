@@ -84,9 +84,9 @@ def prepare_shards(
     Raises:
         ValueError: if the table does not fit the plan, has no row, a row is broken, or `out` holds something else.
     """
+    refuse_file(Path(out), "rows")
     out = Path(out).absolute()  # workers have a working directory of their own
     scratch = out.with_name(f".{out.name}{SCRATCH_SUFFIX}")
-    refuse_file(out, "rows")
     try:
         with lock_folder(scratch, True, "rows"):
             keep_values = options.keep_values or options.of_all_histories
