@@ -194,7 +194,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
             on += " and statistics"
         lines = [
             describe_windows(self.windows, recipe.data.seq_len, recipe.run.window_label),
-            f"{recipe.model.architecture} on {on}: {model.num_parameters():,} parameters",
+            "".join([f"{recipe.model.architecture} on {on}", *(f": {n} parameters" for n in self._weights(model))]),
             *([counted(len(statistics), "statistic of the past", "statistics of the past")] if statistics else []),
             *self.notes,
         ]
@@ -274,9 +274,13 @@ class HeadRun(ComparedRun[HeadRecipe]):
             "details": self._details(trainer.model),
         }
 
+    def _weights(self, model: Any) -> list[str]:
+        """Return how many parameters there are; nothing of trees, whose two of a calibration say nothing."""
+        return [] if self.recipe.model.architecture == "boosted" else [parameters(model.num_parameters())]
+
     def _details(self, model: Any) -> dict[str, str]:
         """Return what the head of the report says about the model."""
-        details = {"data": data_summary(self.table), "parameters": parameters(model.num_parameters())}
+        details = {"data": data_summary(self.table)} | {"parameters": count for count in self._weights(model)}
         details["window"] = f"{self.recipe.data.seq_len} rows"
         encoder = self.recipe.model.pretrained
         return details | ({"encoder": encoder} if encoder else {})
