@@ -194,7 +194,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
             on += " and statistics"
         lines = [
             describe_windows(self.windows, recipe.data.seq_len, recipe.run.window_label),
-            "".join([f"{recipe.model.architecture} on {on}", *(f": {n} parameters" for n in self._weights(model))]),
+            f"{recipe.model.architecture} on {on}"
+            + (f": {weights} parameters" if (weights := _weights(model)) else ""),
             *([counted(len(statistics), "statistic of the past", "statistics of the past")] if statistics else []),
             *self.notes,
         ]
@@ -274,13 +275,9 @@ class HeadRun(ComparedRun[HeadRecipe]):
             "details": self._details(trainer.model),
         }
 
-    def _weights(self, model: Any) -> list[str]:
-        """Return how many parameters there are; nothing of trees, whose two of a calibration say nothing."""
-        return [] if self.recipe.model.architecture == "boosted" else [parameters(model.num_parameters())]
-
     def _details(self, model: Any) -> dict[str, str]:
         """Return what the head of the report says about the model."""
-        details = {"data": data_summary(self.table)} | {"parameters": count for count in self._weights(model)}
+        details = {"data": data_summary(self.table)} | ({"parameters": weights} if (weights := _weights(model)) else {})
         details["window"] = f"{self.recipe.data.seq_len} rows"
         encoder = self.recipe.model.pretrained
         return details | ({"encoder": encoder} if encoder else {})
@@ -379,3 +376,8 @@ def check_baselines(recipe: HeadRecipe, table: PreparedTable) -> None:
             )
     if set(named) - {AMOUNT}:
         import_lightgbm()
+
+
+def _weights(model: Any) -> str | None:
+    """Return how many parameters a model has; None: nothing of it trains by gradients."""
+    return parameters(model.num_parameters()) if model.freezable_modules else None
