@@ -549,8 +549,196 @@ def test_orderings_that_cannot_be_are_refused(folder, by_shop, tmp_path):
         refused("boosted", f"{{by/shop: {by_shop}}}")
     with pytest.raises(FileNotFoundError, match="found no such folder"):
         refused("boosted", f"{{shop: {tmp_path / 'absent'}}}")
-    with pytest.raises(ValueError, match="Expected statistics among row_inputs beside orderings, found surprise"):
+    with pytest.raises(
+        ValueError, match="reads statistics beside orderings, found architecture lstm with row_inputs surprise"
+    ):
         refused("joint", f"{{shop: {by_shop}}}", "--row_inputs", "surprise", "--statistics", "auto")
+    for key, value in (("label_lag", "7 days"), ("statistics", "amount")):
+        with pytest.raises(
+            ValueError, match=f"reads statistics beside {key}, found architecture lstm with row_inputs su"
+        ):
+            refused("joint", "{}", "--row_inputs", "surprise", "--statistics", "auto", f"--{key}", value)
+    with pytest.raises(ValueError, match="Expected label_lag as a number above 0 and a unit"):
+        refused("--label_lag", "7 moons")
+    plan = {**PLAN, "time": None, "fields": {"shop": {}, "amount": {"kind": "numeric"}}}
+    with pytest.raises(ValueError, match="Expected a time column beside label_lag"):
+        refused("--label_lag", "7 days", "--plan", yaml.safe_dump(plan, default_flow_style=True))
+
+
+def notes_of(run):
+    return json.loads((run / "results.json").read_text())["notes"]
+
+
+def test_many_positive_labels_are_a_reason_to_thaw_and_the_console_says_how(folder, tmp_path, monkeypatch):
+    recipe = [str(folder / "joint.yaml"), "--row_inputs", "surprise", "--statistics", "auto", "--bootstrap", "0"]
+    for count in (10_000, 10):
+        monkeypatch.setattr(head_training, "MANY_POSITIVES", count)
+        main([*recipe, "--output_dir", str(tmp_path / str(count))])
+    said = "worth a trial to thaw it: freeze: {encoder: 2 epochs}, part_learning_rates: {encoder: 3.0e-03}."
+    assert [any(said in note for note in notes_of(tmp_path / name)) for name in ("10000", "10")] == [False, True]
+
+
+@pytest.mark.slow
+def test_a_thawed_encoder_learns_with_an_auxiliary_loss(folder, tmp_path):
+    recipe = [str(folder / "joint.yaml"), "--row_inputs", "surprise", "--statistics", "auto", "--bootstrap", "0"]
+    thaws = ["--freeze", "{encoder: 1 epoch}", "--num_train_epochs", "2"]
+    weights = {}
+    for name, own in {"with": ["--auxiliary_next_row", "5.0"], "without": []}.items():
+        main([*recipe, *thaws, *own, "--output_dir", str(tmp_path / name)])
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / name)
+        weights[name] = model.model.row_encoder.encoder.layer[0].output.dense.weight
+        assert model.config.auxiliary_next_row == (5.0 if own else 0.0)
+    assert not torch.allclose(weights["with"], weights["without"])
+    score = pipeline("tabular-sequence-classification", model=str(tmp_path / "with"))
+    table = polars.read_csv(folder / "payments.csv", try_parse_dates=True)
+    assert score(table.filter((polars.col("who") == "w3") & (polars.col("card") == 1)).sort("when"))["score"] > 0
+    assert not any("worth a trial" in note for note in notes_of(tmp_path / "with"))
+    auxiliary = [*recipe, "--output_dir", str(tmp_path / "refused"), "--auxiliary_next_row", "0.1"]
+    with pytest.raises(ValueError, match="Expected an encoder that thaws beside auxiliary_next_row"):
+        main(auxiliary)
+    with pytest.raises(
+        ValueError, match=r"own loss beside auxiliary_next_row, found loss: model and class_weights: \[1"
+    ):
+        main([*auxiliary, *thaws, "--class_weights", "[1.0, 2.0]"])
+    raw = {"architecture": "raw_lstm", "auxiliary_next_row": 0.1, "output_dir": str(tmp_path / "raw")}
+    with pytest.raises(ValueError, match="beside auxiliary_next_row, found architecture raw_lstm, which has none"):
+        main([write_recipe(tmp_path, "raw", data=str(folder / "payments.csv"), **raw)])
+
+
+@pytest.fixture(scope="module")
+def by_shop(folder):
+    """An encoder of the payments of each shop."""
+    out = folder / "by_shop"
+    sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "next_row": True, "bootstrap": None}
+    plan = {
+        **PLAN,
+        "entity": ["shop"],
+        "fields": {"when.gap": {"kind": "time_gap", "num_bins": 4}, "who": {}, "amount": {}},
+    }
+    data = str(folder / "payments.csv")
+    pretrain.main([write_recipe(folder, "by_shop", data=data, output_dir=str(out), **sizes | {"plan": plan})])
+    return out
+
+
+@pytest.fixture(scope="module", params=["boosted", "joint"])
+def ordered(request, folder, by_shop):
+    """A run that reads how unexpected rows are among those of their shop; its encoder is away afterwards."""
+    out = folder / f"ordered_{request.param}"
+    own = ["--orderings", f"{{shop: {by_shop}}}", "--statistics", "[orderings, rhythm]", "--output_dir", str(out)]
+    main([str(folder / f"{request.param}.yaml"), *own])
+    return out
+
+
+@pytest.mark.slow
+def test_another_ordering_travels_with_the_model_and_sees_no_later_row(ordered, folder, by_shop, tmp_path):
+    by_shop.rename(folder / "away")
+    try:
+        table = polars.read_csv(folder / "payments.csv")
+        whole = scored(ordered, table, tmp_path, "whole")
+        own = ScoredRows.load(ordered / "predictions" / "test.parquet")
+        rows = pq.read_table(ordered / "predictions" / "test.parquet")["row"].to_numpy()
+        np.testing.assert_allclose(whole[rows], own.scores, atol=1e-5)
+        eval_checkpoint.main(
+            [str(ordered), str(folder / "payments.csv"), "--out", str(tmp_path / "j"), "--bootstrap", "0"]
+        )
+        judged = ScoredRows.load(tmp_path / "j" / "predictions" / "test.parquet")
+        np.testing.assert_allclose(judged.scores, own.scores, atol=1e-5)
+        early = table.sort("when", maintain_order=True)[:800]
+        shuffled = table.sort("when", maintain_order=True)
+        np.testing.assert_allclose(
+            scored(ordered, early, tmp_path, "early"), scored(ordered, shuffled, tmp_path, "sorted")[:800], atol=1e-5
+        )
+        state = ("--state", str(tmp_path / "state"))
+        parts = [
+            scored(ordered, shuffled[:800], tmp_path, "a", *state),
+            scored(ordered, shuffled[800:], tmp_path, "b", *state),
+        ]
+        np.testing.assert_allclose(np.concatenate(parts), scored(ordered, shuffled, tmp_path, "c"), atol=1e-5)
+        embed.main([str(ordered), str(folder / "payments.csv"), str(tmp_path / "s.parquet"), "--what", "statistics"])
+        found = pq.read_table(tmp_path / "s.parquet")
+        parts = [found[f"statistic: shop: surprise of {field}"].to_numpy() for field in ("when.gap", "who", "amount")]
+        np.testing.assert_allclose(sum(parts), found["statistic: shop: surprise of all"].to_numpy(), rtol=1e-4)
+        assert all(part.std() > 0 for part in parts)
+        processor = TabBertProcessor.from_pretrained(ordered)
+        processor.save_pretrained(tmp_path / "copy")
+        assert TabBertProcessor.from_pretrained(tmp_path / "copy").orderings == {
+            "shop": str(tmp_path / "copy" / "ordering_shop")
+        }
+    finally:
+        (folder / "away").rename(by_shop)
+    with pytest.raises(ValueError, match=r"reads how unexpected rows are in other orderings \(shop\)"):
+        pipeline("tabular-sequence-classification", model=str(ordered))
+
+
+def test_the_surprise_of_another_ordering_is_that_of_its_encoder(folder, by_shop, tmp_path):
+    """Row by row: the loss of each cell from the rows of the same shop before it, in windows of 8."""
+    table = read_table_of(folder, tmp_path)
+    read_orderings(table, {"shop": str(by_shop)})
+    data = polars.read_csv(folder / "payments.csv", try_parse_dates=True).with_row_index("row")
+    processor = TabBertProcessor.from_pretrained(by_shop)
+    model = TabBertForMaskedLM.from_pretrained(by_shop).eval()
+    numbers = np.arange(len(data)) if table.rows.row_numbers is None else np.array(table.rows.row_numbers)
+    found = table.ordered["shop: surprise of who"]
+    start, _ = model.config.field_ranges[1]
+    for shop in SHOPS[:2]:
+        history = data.filter(polars.col("shop") == shop).sort("when", maintain_order=True)[:8]
+        ids = processor(history.drop("row").to_arrow(), return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            logits = model(ids).field_logits[1]
+        expected = torch.nn.functional.cross_entropy(logits[0], ids[0, :, 1] - start, reduction="none")
+        places = [int(np.flatnonzero(numbers == row)[0]) for row in history["row"]]
+        np.testing.assert_allclose(found[places], expected.numpy(), rtol=1e-4)
+
+
+def read_table_of(folder, tmp_path):
+    task = get_task("table", TableTask)
+    data = data_arguments(recipe_of(str(folder / "encoder")), task, str(folder / "payments.csv"), "raise")
+    return task.prepare(data, tmp_path / "table", str(folder / "encoder"))
+
+
+def test_the_encoder_of_an_ordering_is_a_file_of_the_run(folder, by_shop, tmp_path, capsys):
+    out = tmp_path / "run"
+    own = ["--orderings", f"{{shop: {by_shop}}}", "--statistics", "orderings", "--bootstrap", "0"]
+    command = [str(folder / "boosted.yaml"), "--output_dir", str(out)]
+    main([*command, *own])
+    push_to_hub.main([str(out), "me/run", "--dry_run"])
+    told = capsys.readouterr().out
+    assert "ordering_shop/model.safetensors" in told and "ordering_shop/preprocessor_config.json" in told
+    main([*command, "--bootstrap", "0", "--overwrite", "true"])
+    assert not (out / "ordering_shop").exists() and (out / "results.json").is_file()
+
+
+def test_orderings_that_cannot_be_are_refused(folder, by_shop, tmp_path):
+    def refused(name, orderings, *more):
+        main([str(folder / f"{name}.yaml"), "--output_dir", str(tmp_path / "no"), "--orderings", orderings, *more])
+
+    with pytest.raises(ValueError, match="Expected an encoder of the rows in another order"):
+        refused("boosted", f"{{same: {folder / 'encoder'}}}")
+    with pytest.raises(ValueError, match="Expected orderings as names of letters, digits and _"):
+        refused("boosted", f"{{by/shop: {by_shop}}}")
+    with pytest.raises(FileNotFoundError, match="found no such folder"):
+        refused("boosted", f"{{shop: {tmp_path / 'absent'}}}")
+    with pytest.raises(
+        ValueError, match="reads statistics beside orderings, found architecture lstm with row_inputs surprise"
+    ):
+        refused("joint", f"{{shop: {by_shop}}}", "--row_inputs", "surprise", "--statistics", "auto")
+    for key, value in (("label_lag", "7 days"), ("statistics", "amount")):
+        with pytest.raises(ValueError, match=f"reads statistics beside {key}, found architecture raw_lstm"):
+            refused(
+                "joint",
+                "{}",
+                "--row_inputs",
+                "auto",
+                "--statistics",
+                "auto",
+                "--architecture",
+                "raw_lstm",
+                f"--{key}",
+                value,
+            )
+    with pytest.raises(ValueError, match="Expected label_lag as a number above 0 and a unit"):
+        refused("joint", "{}", "--architecture", "raw_lstm", "--label_lag", "soon")
 
 
 def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers(folder):

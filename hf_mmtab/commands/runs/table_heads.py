@@ -49,7 +49,7 @@ from ...tasks.table_labels import (
 from ...training import MMTabTrainer
 from ...training.sampling import ImbalanceSampler
 from ..console import counted, parameters
-from ..tables.orderings import check_orderings_are_read, read_beside_of_saved, read_orderings
+from ..tables.orderings import check_statistics_are_read, read_beside_of_saved, read_orderings
 from .compared import ComparedRun
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
@@ -114,7 +114,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         undecided, statistics = choose_architecture(self), self.recipe.model.statistics
         check_trees(self.recipe, self.table)
         self.processor.statistics = None  # those of another head, which the encoder may have had
-        check_orderings_are_read(self)
+        check_statistics_are_read(self)
         self.inputs = choose_inputs(self)
         self.choices = take_boosted_if_better(self, statistics) if undecided else ()
         self.read_beside()

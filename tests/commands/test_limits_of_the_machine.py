@@ -1,4 +1,4 @@
-"""A disk that fills up: said as such by every writer, and the same command finishes when there is room."""
+"""What the machine cannot do: a disk that fills up, too little memory, names that are too long."""
 
 import resource
 from collections.abc import Callable, Iterator
@@ -61,6 +61,14 @@ def test_another_error_is_not_called_a_full_disk(capsys: pytest.CaptureFixture) 
     with pytest.raises(SystemExit):
         run(command, [])
     assert "make room" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(1 << 45,), (1 << 22, 1 << 23)])
+def test_too_little_memory_is_told(size: tuple[int, ...], capsys: pytest.CaptureFixture) -> None:
+    for make in (torch.empty, np.empty):
+        with pytest.raises(SystemExit):
+            run(lambda _, make=make: make(size), [])
+        assert "Expected memory for model and batch" in capsys.readouterr().err
 
 
 def test_a_name_too_long_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
