@@ -48,14 +48,19 @@ def main() -> None:
         sys.stdout.write(USAGE if name in ("-h", "--help") else f"hf-mmtab {__version__}\n")
         return
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name.replace("-", "_"), COMMANDS, n=1, cutoff=0.4)
-        meant = f" Did you mean {near[0]}?" if near else ""
+        known = {one.replace("-", "_"): one for one in (*COMMANDS, "--version", "--help")}
+        near = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.4)
+        meant = f" Did you mean {known[near[0]]}?" if near else ""
         given = f"Expected a command, found {name!r}.{meant}\n" if name else ""
         sys.stderr.write(given + USAGE)
         raise SystemExit(2)
     if name == "serve":
         import_module("hf_mmtab.commands.serve").main(sys.argv[2:])
         return
+    from hf_mmtab.commands.flags import PARSERS
+
+    if name in PARSERS:
+        PARSERS[name]().parse_args(sys.argv[2:])
     # torch and transformers are imported from here on
     import_module("hf_mmtab.api")  # registers both families
     from hf_mmtab.commands.console import run

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+_MODE = 0o666 & ~_UMASK  # of a new file; safetensors makes files that their owner alone may read
 PARTIAL_SUFFIX = ".hf_mmtab-partial"  # nobody else's files are called so
 
 # called with a path and the file that gets this name, which it may refuse by an error, or with a path and None where it
@@ -33,6 +36,7 @@ def give_name(source: Path, target: Path) -> None:
     """Flush a file to disk and rename it; one of this name is replaced."""
     with open(source, "rb+") as file:
         os.fsync(file.fileno())
+    os.chmod(source, _MODE)
     if look := _LOOK.get():
         look(target, source)
     os.replace(source, target)

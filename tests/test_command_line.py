@@ -1,13 +1,18 @@
 """`hf-mmtab` before a command runs: help, version, misspelt commands."""
 
+import inspect
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import hf_mmtab
 from hf_mmtab.__main__ import COMMANDS
+from hf_mmtab.commands.flags import CONVERTED, PARSERS, RESAMPLED
+from hf_mmtab.converting.to_ours import CONVERTERS
+from hf_mmtab.evaluation import row_evaluation
 
 ROOT = Path(hf_mmtab.__file__).parents[1]
 
@@ -28,7 +33,13 @@ def test_help_and_version_are_told_without_heavy_imports():
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"), [("finetun", "finetune"), ("eval-checkpoint", "eval_checkpoint"), ("pushtohub", "push_to_hub")]
+    ("given", "meant"),
+    [
+        ("finetun", "finetune"),
+        ("eval-checkpoint", "eval_checkpoint"),
+        ("pushtohub", "push_to_hub"),
+        ("version", "--version"),
+    ],
 )
 def test_a_misspelt_command_is_told_with_the_one_that_was_meant(given, meant):
     code, out, errors = hf_mmtab_says(given, "recipe.yaml")
@@ -42,12 +53,28 @@ def test_without_a_command_the_usage_is_an_error():
 
 def test_a_command_runs_with_the_classes_registered():
     code = (
-        "import sys; sys.argv = ['hf-mmtab', 'predict', '--help']; import hf_mmtab.__main__ as main\n"
+        "import sys; sys.argv = ['hf-mmtab', 'predict', 'absent', 'no', 'o.csv']; import hf_mmtab.__main__ as main\n"
         "assert 'torch' not in sys.modules\n"
-        "try:\n    main.main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "try:\n    main.main()\nexcept SystemExit as end:\n    assert end.code == 1\n"
         "from transformers import CONFIG_MAPPING; assert 'mmbt' in CONFIG_MAPPING\n"
         "import hf_mmtab; assert hf_mmtab.MMBTProcessor.__name__ == 'MMBTProcessor'"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert "usage: " in done.stdout
+    assert "absent" in done.stderr
+
+
+def test_help_and_mistakes_of_a_command_are_told_without_heavy_imports():
+    code, out, _ = hf_mmtab_says("predict", "--help")
+    assert code == 0 and "--explain" in out and "usage: hf-mmtab predict" in out
+    code, out, errors = hf_mmtab_says("eval_checkpoint", "run", "data")
+    assert (code, out) == (2, "") and "required: --out" in errors
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_a_parser_says_what_its_module_says(command):
+    assert PARSERS[command]().description == inspect.cleandoc(import_module(f"hf_mmtab.commands.{command}").__doc__)
+
+
+def test_choices_are_those_of_the_code():
+    assert set(CONVERTED) == set(CONVERTERS) and RESAMPLED == row_evaluation.RESAMPLED

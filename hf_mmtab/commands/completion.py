@@ -6,7 +6,6 @@ a folder of `fpath`. The next shell reads it.
 
 import argparse
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from typing import Any
 
 from ..__main__ import COMMANDS
@@ -14,23 +13,17 @@ from ..extras import import_extra
 from ..recipes import EVERYDAY_KEYS, field_types, shipped_recipes
 from ..training import MMTabTrainingArguments
 from .console import say
+from .flags import PARSERS, parse
 from .runs.recipe import HeadRecipe, ImageTextRecipe, PretrainingRecipe
 
 RECIPES: dict[str, tuple[Any, ...]] = {"pretrain": (PretrainingRecipe,), "finetune": (ImageTextRecipe, HeadRecipe)}
-SHELLS = ("bash", "zsh")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print the script of the shell that the command line names."""
-    options = _parser().parse_args(arguments)
+    options = parse("completion", arguments)
     shtab = import_extra("shtab", "completion", "completion")
     say(shtab.complete(whole_parser(), shell=options.shell))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf-mmtab completion", description=__doc__)
-    parser.add_argument("shell", choices=SHELLS)
-    return parser
 
 
 def whole_parser() -> argparse.ArgumentParser:
@@ -38,14 +31,13 @@ def whole_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hf-mmtab")
     commands = parser.add_subparsers()
     for name, text in COMMANDS.items():
-        module = import_module(f"hf_mmtab.commands.{name}")
         if name in RECIPES:
             own = commands.add_parser(name, help=text)
             own.add_argument("recipe", choices=sorted(shipped_recipes()))
             for key in _keys(RECIPES[name]):
                 own.add_argument(f"--{key}")
-        elif hasattr(module, "_parser"):
-            commands.add_parser(name, help=text, parents=[module._parser()], conflict_handler="resolve")
+        elif name in PARSERS:
+            commands.add_parser(name, help=text, parents=[PARSERS[name]()], conflict_handler="resolve")
         else:  # `serve` makes its parser of what its extra installs
             commands.add_parser(name, help=text)
     return parser

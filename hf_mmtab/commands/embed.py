@@ -25,8 +25,9 @@ from ..tasks.saved_processor import open_processor
 from ..tasks.table_heads import HEADS, WITHOUT_ENCODER, beside_ids
 from .console import left_out, say, start_logging
 from .damaged_files import damage_named
+from .flags import parse
 from .outputs import check_new_folder, check_output_file
-from .scoring_flags import add_engine, in_bf16, is_folder, scoring_parser
+from .scoring_flags import in_bf16, is_folder
 from .tables.blocks import EncodedTable, scored_table, window_tables
 from .tables.orderings import ordered_surprise
 from .tables.ray_scoring import score_on_ray
@@ -36,27 +37,13 @@ from .tables.window_blocks import BLOCK_ROWS, WindowCut, current_device, judged_
 def main(arguments: Sequence[str]) -> None:
     """Embed as the command line says."""
     start_logging()
-    options = _parser().parse_args(arguments)
+    options = parse("embed", arguments)
     with damage_named(options.checkpoint):
         if not is_table_checkpoint(options.checkpoint):
             raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
         count, width, skipped = embed(options)
     what = "rows of statistics, each" if options.what == "statistics" else "embeddings"
     say(f"{count} {what} of {width} numbers in {options.out}{left_out(skipped)}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = scoring_parser("embed", __doc__, 256)
-    parser.add_argument("input", help="CSV, TSV, Parquet or Arrow file, or a folder of them")
-    parser.add_argument("out", help="Parquet file to write")
-    add_engine(parser)
-    parser.add_argument(
-        "--what", choices=["states", "statistics"], default="states", help="of each row; default: states"
-    )
-    parser.add_argument("--level", choices=["row", "window"], default="row", help="default: row")
-    parser.add_argument("--seq_len", type=int, help="rows of a window; default: as trained")
-    parser.add_argument("--float16", action="store_true", help="half the bytes: embeddings in float16")
-    return parser
 
 
 class RowEmbedder:

@@ -15,7 +15,6 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from ..arguments import ImageTextDataArguments
 from ..evaluation.prediction_tables import write_split_predictions
-from ..evaluation.row_evaluation import RESAMPLED
 from ..evaluation.run_results import RunResults
 from ..locking import lock_folder
 from ..recipes import build
@@ -24,20 +23,19 @@ from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..training import MMTabTrainer
 from .console import rank, say, start_logging
 from .damaged_files import damage_named
+from .flags import COLUMNS, parse
 from .outputs import check_output_folder
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
 from .runs.inventory import EVALUATION, begin_inventory, files_listed
 from .runs.report import finish_evaluation, predictions_file
-from .scoring_flags import evaluation_arguments, scoring_parser
+from .scoring_flags import evaluation_arguments
 from .tables.evaluating import evaluate_table
-
-COLUMNS = ("image", "text", "text_pair", "label")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Evaluate a saved model as the command line says."""
     start_logging()
-    options = _parser().parse_args(arguments)
+    options = parse("eval_checkpoint", arguments)
     command = f"python -m hf_mmtab eval_checkpoint {shlex.join(arguments)}"
     check_output_folder(options.out, [options.data, options.checkpoint])
     out, is_main_process = Path(options.out), rank() == 0
@@ -51,22 +49,6 @@ def main(arguments: Sequence[str]) -> None:
         evaluate = evaluate_table if is_table_checkpoint(options.checkpoint) else evaluate_checkpoint
         results = evaluate(options, command)
     say(results.summary, bool(results.summary))  # empty on all processes but the first
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = scoring_parser("eval_checkpoint", __doc__, 32, COLUMNS)
-    parser.add_argument("data", help="folder or file of the data, sample:openclipart or simulated:cards")
-    parser.add_argument(
-        "--split", default="test", help="train, validation, test, …, or all records of a file; default: test"
-    )
-    parser.add_argument("--out", required=True, help="folder for metrics, predictions and report")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0: none")
-    drawn = "what the intervals of a table draw; default: auto"
-    parser.add_argument("--resample_by", choices=RESAMPLED, default="auto", help=drawn)
-    why = "the report shows no reasons for its errors and alerts (which need hf-mmtab[explain])"
-    parser.add_argument("--no_reasons", action="store_false", dest="reasons", help=why)
-    parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
-    return parser
 
 
 def load_checkpoint(name: str) -> tuple[Any, Any, dict[str, Any]]:
@@ -91,7 +73,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
     model, processor, recipe = load_checkpoint(options.checkpoint)
     config, split, folder = model.config, options.split, Path(options.out)
     task = get_task(options.task or recipe.get("task", "image_text"), ImageTextTask)
-    given = {f"{name}_column": getattr(options, f"{name}_column") for name in COLUMNS}
+    given = {f"{name}_column": getattr(options, f"{name}_column") for name in (*COLUMNS, "label")}
     values = {**recipe, **{key: value for key, value in given.items() if value is not None}}
     values |= {"task": task.name, "data": options.data, "max_rows": None}
     values["on_bad_record"] = options.on_bad_record

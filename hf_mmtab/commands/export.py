@@ -4,7 +4,6 @@ Batch and length are free. The file is run by onnxruntime at other sizes than it
 torch; a model that differs is not written.
 """
 
-import argparse
 import importlib.util
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from ..exporting.settings import is_pretrained
 from ..tasks.checkpoints import saved_config
 from .console import say, start_logging
 from .damaged_files import damage_named
+from .flags import parse
 from .outputs import check_output
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
         ModuleNotFoundError: if a package of the extra is absent.
     """
     start_logging()
-    options = _parser().parse_args(arguments)
+    options = parse("export", arguments)
     if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise ModuleNotFoundError(
             f"Expected the packages {', '.join(NEEDED)}, found no {', '.join(absent)}. Install them: "
@@ -39,11 +39,3 @@ def main(arguments: Sequence[str]) -> None:
     if is_pretrained(config):
         use = "its outputs are scores of masked cells: run model.onnx with onnxruntime"
     say("\n".join([*found, f"Written to {options.out}; {use}"]))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf-mmtab export", description=__doc__)
-    parser.add_argument("checkpoint", help="folder or Hub name of a model with its processor")
-    parser.add_argument("out", help="folder to write")
-    parser.add_argument("--int8", action="store_true", help="weights in 8 bits; the cost in scores is said")
-    return parser

@@ -7,7 +7,6 @@ columns that fields read: a category as it is, a number drawn within its bin. Th
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from ..tasks.checkpoints import saved_config
 from ..tasks.saved_processor import open_processor
 from .console import say, start_logging
 from .damaged_files import damage_named
+from .flags import parse
 from .outputs import check_output, draft_of
 from .tables.blocks import encode_table
 from .tables.window_blocks import current_device
@@ -32,7 +32,7 @@ from .tables.writer import check_suffix, table_writer
 def main(arguments: Sequence[str]) -> None:
     """Generate as the command line says."""
     start_logging()
-    options = _parser().parse_args(arguments)
+    options = parse("generate", arguments)
     out = Path(options.out)
     check_suffix(out)
     check_output(out, [options.checkpoint, *([options.condition] if options.condition else [])])
@@ -41,34 +41,6 @@ def main(arguments: Sequence[str]) -> None:
     with damage_named(options.checkpoint):
         histories = generate(options)
     say(f"{histories * options.rows:,} rows of {histories:,} histories in {options.out}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hf-mmtab generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint", help="folder or Hub name of a TabGPT with its processor")
-    parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")
-    parser.add_argument("--rows", type=int, default=10, help="new rows of each history (10)")
-    parser.add_argument("--condition", metavar="TABLE", help="file or folder whose histories go on")
-    parser.add_argument(
-        "--entities",
-        nargs="+",
-        metavar="NAME",
-        help="first entity column: which histories of TABLE go on (all); without TABLE names of new histories (new)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="below 1: likelier values more often")
-    parser.add_argument(
-        "--start",
-        type=datetime.fromisoformat,
-        default=datetime(2020, 1, 1),
-        help="new histories: the time before their first row (2020-01-01)",
-    )
-    parser.add_argument("--batch_size", type=int, default=64, help="histories at once (64)")
-    parser.add_argument("--task", help="which reader of TABLE; default: that of the checkpoint's recipe, else table")
-    parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
-    return parser
 
 
 def generate(options: argparse.Namespace) -> int:

@@ -29,19 +29,18 @@ from ..tasks.image_text import columns_beside
 from .console import counted, left_out, say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
+from .flags import COLUMNS, parse
 from .outputs import check_new_folder, check_output_file, check_state, draft_of
-from .scoring_flags import add_engine, in_bf16, is_folder, scoring_parser
+from .scoring_flags import in_bf16, is_folder
 from .tables.predicting import predict_table
 from .tables.window_blocks import current_device
 from .tables.writer import check_suffix, table_writer
-
-COLUMNS = ("image", "text", "text_pair")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Predict as the command line says."""
     start_logging()
-    options = _parser().parse_args(arguments)
+    options = parse("predict", arguments)
     inputs = [options.input, options.checkpoint]
     if is_folder(options):
         check_new_folder(options.out, inputs)
@@ -67,41 +66,6 @@ def _check_file(options: argparse.Namespace, inputs: Sequence[str]) -> None:
         with damage_named(options.checkpoint):
             labels = label_names(saved_config(options.checkpoint))
     check_output_file(options.out, inputs, labels)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = scoring_parser("predict", __doc__, 32, COLUMNS)
-    parser.add_argument(
-        "input",
-        help="of pictures and texts: JSONL, CSV or Parquet; of tables: CSV (.gz), Parquet or Arrow; a folder of them. "
-        "Labels are not needed",
-    )
-    parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")
-    add_engine(parser)
-    parser.add_argument(
-        "--spreadsheet_safe",
-        action="store_true",
-        help="CSV: put ' before each text that a spreadsheet would run as a formula (=, +, -, @); default: as it is",
-    )
-    parser.add_argument(
-        "--explain",
-        type=int,
-        default=0,
-        metavar="N",
-        help="add the N strongest reasons for each prediction, with what each adds to its log odds or number; of "
-        "tables with two classes for rows that are called positive (needs hf-mmtab[explain])",
-    )
-    parser.add_argument(
-        "--state",
-        help="tables: folder that keeps the rows of every call; the input is then new rows alone, and gets the scores "
-        "that the whole table would get",
-    )
-    parser.add_argument(
-        "--level",
-        choices=["row", "window"],
-        help="tables: a score for each row (with the rows before it), or for each window of rows; default: as trained",
-    )
-    return parser
 
 
 def predict(options: argparse.Namespace) -> tuple[int, int]:

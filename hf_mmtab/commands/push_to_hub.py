@@ -5,7 +5,6 @@ them). The files are listed with what of the data is in them; --dry_run stops th
 with their optimizer states, training arguments, logs, feature caches, and predictions.
 """
 
-import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -32,6 +31,7 @@ from ..publishing.run_files import CARD_NAME, RECIPE_FILE
 from ..recipes import read_recipe
 from .console import say
 from .damaged_files import damage_named, damaged_file
+from .flags import parse
 from .runs.inventory import INVENTORY_FILE
 from .standalone import make_standalone
 
@@ -42,30 +42,11 @@ RECIPE_KEYS = {"data", "output_dir"}  # that every run's recipe has
 
 def main(arguments: Sequence[str]) -> None:
     """Upload as the command line says."""
-    options = vars(_parser().parse_args(arguments))
+    options = vars(parse("push_to_hub", arguments))
     public, must_be_private = options.pop("public"), options.pop("private")
     if public and must_be_private:
         raise ValueError("Expected --public or --private, found both. The default is private.")
     say(push_run(**options, private=not public))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf-mmtab push_to_hub", description=__doc__)
-    parser.add_argument("checkpoint", help="folder of a run, or of one of its checkpoints")
-    parser.add_argument("repo_id", help="repository on the Hub: USER/NAME, or NAME for one of your own")
-    switches = {
-        "public": "create a public repository, or push to one that is public; without it the repository is private",
-        "private": "the default: an existing public one is refused",
-        "examples": "send the report with its examples: rows, texts and pictures of the data; default: without",
-        "standalone": "put the code of the model's classes into the folder and send it too: it then loads without this "
-        "package",
-        "dry_run": "list what would be sent, and stop",
-    }
-    for name, help in switches.items():
-        parser.add_argument(f"--{name}", action="store_true", help=help)
-    parser.add_argument("--revision", help="branch to commit to, created if need be; default: main")
-    parser.add_argument("--commit_message", help="default: Upload model and processor")
-    return parser
 
 
 def push_run(

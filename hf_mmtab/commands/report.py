@@ -4,7 +4,6 @@ The first run is the reference: each other one has its paired difference to it, 
 differ in `-seedN` alone are one model with several seeds.
 """
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from ..publishing.run_files import FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
 from ..reports import RunFacts, SplitPredictions, write_report
 from .console import say, start_logging, versions
 from .damaged_files import damage_named
+from .flags import parse
 from .outputs import check_output
 from .runs.report import predictions_file
 
@@ -33,7 +33,7 @@ OWN = {PAGE_NAME, PUBLIC_PAGE_NAME, FIGURES_FOLDER}
 def main(arguments: Sequence[str]) -> None:
     """Compare as the command line says."""
     start_logging()
-    options = _parser().parse_args(arguments)
+    options = parse("report", arguments)
     folder = Path(options.out)
     check_output(folder, options.runs)
     foreign = sorted({p.name for p in folder.iterdir()} - OWN) if folder.is_dir() else []
@@ -49,14 +49,6 @@ def main(arguments: Sequence[str]) -> None:
     with damage_named(*options.runs):
         facts = compared_runs([Path(run) for run in options.runs], options.bootstrap)
     say(f"Report: {write_report(facts, folder, examples=0)}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hf-mmtab report", description=__doc__)
-    parser.add_argument("runs", nargs="+", help="folders of finished runs")
-    parser.add_argument("--out", required=True, help="folder of the page")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for the intervals (1000); 0: none")
-    return parser
 
 
 def compared_runs(folders: Sequence[Path], bootstrap: int) -> RunFacts:

@@ -163,8 +163,27 @@ def table_input(given: Any) -> list[dict[str, Any]]:
         raise HTTPException(
             422, "Expected a history as a list of rows, the oldest first, each an object from column to value."
         )
+    for name, value in (cell for row in given for cell in row.items()):
+        _check_value(name, value)
     columns: dict[str, None] = dict.fromkeys(name for row in given for name in row)
     return [{name: row.get(name) for name in columns} for row in given]
+
+
+def _check_value(name: str, value: Any) -> None:
+    """Refuse what JSON can hold and neither a table nor a text: whole numbers beyond 64 bits, halves of characters.
+
+    Raises:
+        HTTPException: 422.
+    """
+    try:
+        f"{name}{value}".encode()
+        fits = not isinstance(value, int) or value.bit_length() < 64
+    except ValueError:
+        fits = False
+    if not fits:
+        raise HTTPException(
+            422, f"Expected text that UTF-8 can hold and numbers of 64 bits, found {value!r:.40} in {name!r:.40}."
+        )
 
 
 def pair_input(given: Any) -> dict[str, Any]:
@@ -176,6 +195,8 @@ def pair_input(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict) or set(given) - PAIR_KEYS:
         found = sorted(given) if isinstance(given, dict) else type(given).__name__
         raise HTTPException(422, f"Expected an object with {', '.join(sorted(PAIR_KEYS))}, found {found}.")
+    for name in given.keys() - {"image"}:
+        _check_value(name, given[name])
     image = given.get("image")
     try:
         decoded = None if image is None else base64.b64decode(image, validate=True)

@@ -83,6 +83,8 @@ def test_files_that_are_put_there_while_a_run_goes_on_are_named_and_kept(runs, m
         (runs / "new" / name).unlink()
     finetune(*GIVEN, "--overwrite", "true")
     assert are_mine(runs / "new", OTHERS) and foreign_names(runs / "new") == []
+    modes = {(runs / "new" / name).stat().st_mode & 0o777 for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1  # safetensors makes files that their owner alone may read
 
 
 @pytest.mark.parametrize(

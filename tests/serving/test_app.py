@@ -115,6 +115,8 @@ def test_histories_are_answered_and_bounded(histories):
         ({"input": {"text": "a", "file": "x"}}, "Expected an object with image"),
         ({"input": {"text": "a"}, "top_k": 0}, "Expected top_k"),
         ({"input": {"text": 7}}, "Expected text to be a str"),
+        ({"input": {"text": "\ud800"}}, "Expected text that UTF-8 can hold"),
+        ({"input": {"text": 2**64}}, "numbers of 64 bits, found 18446744073709551616 in 'text'"),
         ({"input": {"image": None}}, "Expected a column text"),
         ({"input": {"text": "a", "image": "/etc/hostname"}}, "as base64"),
         ({"input": {"text": "a", "image": {"path": "/etc/hostname"}}}, "as base64"),

@@ -217,8 +217,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
                 encoded = pad_texts(encoded, self.tokenizer.pad_token_id, length)
             data.update(encoded)
         if self.image_processor is not None:
-            pictures = pictures if pictures is not None else [None] * batch_size
-            pixels = [self.encode_pictures({"image": one}, **(images_kwargs or {})) for one in pictures]
+            shown = pictures or [None] * batch_size
+            pixels = [self.encode_pictures({"image": one}, **(images_kwargs or {})) for one in shown]
             data["pixel_values"] = stack_pictures([one["pixel_values"] for one in pixels])  # (batch, 3, H, W)
             data["image_mask"] = stack_masks([one["image_mask"] for one in pixels]).tolist()
             if return_tensors != "pt":
@@ -274,13 +274,15 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         return found if self.max_images > 1 else {name: values[0] for name, values in found.items()}
 
     def _encode_columns(self, columns: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Encode a batch of rows that is given as columns; what comes out are columns too."""
+        """Encode a batch of rows that is given as columns, or one row; what comes out are columns too, or one row."""
         known = [name for name in (*ROW_COLUMNS, *(self.columns or ())) if name in columns]
         if not {"text", "sentence1", *COLUMNS} & set(known):
             raise ValueError(
                 f"Expected columns of rows ({', '.join(ROW_COLUMNS)}), found {', '.join(columns) or 'none'}. Rename "
                 "yours; a Trainer that takes away columns before a transform needs remove_unused_columns=False."
             )
+        if any(isinstance(columns[name], str | int | float) for name in known):  # one row: `map` without `batched`
+            return self.encode_row({name: columns[name] for name in known})
         values = zip(*(columns[name] for name in known), strict=True)
         encoded = [self.encode_row(dict(zip(known, row, strict=True))) for row in values]
         return {name: [row[name] for row in encoded] for name in (encoded[0] if encoded else ())}
@@ -296,8 +298,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         lengths: list[int] = []
         for batch in rows.select_columns(columns).iter(batch_size=1000):
             pairs = batch.get("sentence2")
-            texts = batch["text"] if pairs is None else batch["sentence1"]
-            lengths += needed_lengths(self.tokenizer, texts, pairs)
+            lengths += needed_lengths(self.tokenizer, batch["text" if pairs is None else "sentence1"], pairs)
         return np.array(lengths, dtype=np.int64)
 
     @property

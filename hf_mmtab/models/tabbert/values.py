@@ -44,8 +44,8 @@ def as_table(rows: Any) -> pa.Table:
         single = [name for name, values in rows.items() if isinstance(values, str) or not hasattr(values, "__len__")]
         if single:
             raise TypeError(
-                f"Expected a list of values for each column, found {type(rows[single[0]]).__name__} in {single[0]!r}. "
-                "Put rows that are dicts into a list."
+                f"Expected a list of values for each column, found {type(rows[single[0]]).__name__} in {single[0]!r}, "
+                "as of one row. Pass a history as a list of such rows, and several histories as a list of such lists."
             )
         return pa.table(rows)
     if is_list_of_rows(rows):

@@ -122,7 +122,8 @@ def test_datasets_are_encoded_by_map_and_with_transform():
     collator = MMBTCollator(processor)
     expected = collator([processor.encode_row(row) for row in rows])
     mapped = rows.map(processor, batched=True, remove_columns=rows.column_names)
-    for given in (rows.with_transform(processor), mapped, mapped.with_format("torch")):
+    one_by_one = rows.map(processor, remove_columns=rows.column_names)
+    for given in (rows.with_transform(processor), mapped, one_by_one, mapped.with_format("torch")):
         batch = collator([given[i] for i in range(3)])
         assert batch.keys() == expected.keys()
         for name, value in expected.items():

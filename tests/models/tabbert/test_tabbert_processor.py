@@ -400,6 +400,8 @@ def test_ids_of_another_processor_are_refused_in_decoding():
 def test_rows_of_a_wrong_kind_are_refused():
     with pytest.raises(TypeError, match=r"Expected rows as a pyarrow Table .* found int"):
         TabBertProcessor(PLAN).fit([3])
+    with pytest.raises(TypeError, match=r"found str in 'y', as of one row\. Pass a history as a list of such rows"):
+        TabBertProcessor(PLAN).fit({"x": 7.0, "y": "only"} | {"x": [7.0]})
 
 
 def test_one_row_and_one_value_are_enough():
