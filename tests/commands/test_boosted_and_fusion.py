@@ -89,7 +89,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["boosted", "fusion", "joint"])
+@pytest.fixture(scope="module", params=["boosted", pytest.param("fusion", marks=pytest.mark.slow), "joint"])
 def run(request, folder):
     main([str(folder / f"{request.param}.yaml"), "--output_dir", str(folder / request.param)])
     return folder / request.param
@@ -160,6 +160,7 @@ def test_a_finished_run_writes_what_it_lost_again(run, folder, lost, caplog):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+@pytest.mark.parametrize("run", ["boosted", "joint"], indirect=True)
 def test_forked_workers_of_the_pipeline_give_the_answers_of_the_parent(run, folder):
     script = Path(__file__).with_name("forked_pipeline.py")
     done = subprocess.run(
@@ -218,7 +219,9 @@ def test_an_export_answers_as_the_pipeline_does(run, folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", CANDIDATES)
+@pytest.mark.parametrize(
+    "chosen", [pytest.param(one, marks=pytest.mark.nightly) if one == "sequence" else one for one in CANDIDATES]
+)
 def test_each_way_of_a_fusion_is_exported(chosen, folder, tmp_path):
     if not (folder / "fusion" / "results.json").exists():
         main([str(folder / "fusion.yaml"), "--output_dir", str(folder / "fusion")])
@@ -234,7 +237,9 @@ def test_each_way_of_a_fusion_is_exported(chosen, folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", OF_NUMBERS)
+@pytest.mark.parametrize(
+    "chosen", [one if one == "average" else pytest.param(one, marks=pytest.mark.nightly) for one in OF_NUMBERS]
+)
 def test_a_fusion_of_numbers_is_exported(chosen, folder, tmp_path):
     own = ["--label_columns", "heat", "--types", "{heat: float}", "--bootstrap", "0", "--window_label", "last"]
     out = folder / "fused_heat"
@@ -248,6 +253,7 @@ def test_a_fusion_of_numbers_is_exported(chosen, folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("run", ["boosted", "joint"], indirect=True)
 def test_predict_explains_the_rows_that_are_called_positive(run, folder, tmp_path, capsys):
     pytest.importorskip("captum")
     outputs = {}

@@ -71,7 +71,7 @@ def made(tmp_path_factory) -> Path:
     values = {**of_table, "plan": PLAN, "stride": 3, "mlm_probability": 0.3, **SIZES, **TRAINING, "next_row": True}
     (folder / "pretrain.yaml").write_text(yaml.safe_dump(values | {"output_dir": str(folder / "encoder")}))
     head = {"lstm_hidden_size": 8, "lstm_num_layers": 1, "window_label": "every", "bootstrap": 0, **TRAINING}
-    head |= {"pretrained": str(folder / "encoder"), "output_dir": str(folder / "head")}
+    head |= {"pretrained": str(folder / "encoder"), "output_dir": str(folder / "head"), "reasons": False}
     (folder / "finetune.yaml").write_text(yaml.safe_dump(of_table | head))
     pretrain.main([str(folder / "pretrain.yaml")])
     table = folder / "encoder" / "_table"
