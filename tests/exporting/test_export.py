@@ -83,8 +83,14 @@ def save_table_model(folder, table, kind, **settings):
     return model, processor
 
 
+# `tests/serving` exports what reads both; the tests below what pools.
+LIKE_OTHERS = ("both", "pooled")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.nightly) if kind in LIKE_OTHERS else kind for kind in HEADS]
+)
 def test_table_models_export_and_the_command_names_only_a_use_that_works(kind, table, tmp_path, capsys):
     save_table_model(tmp_path / "model", table, kind)
     shared = kind == "surprise"  # weights that several products share are quantised, too
