@@ -187,7 +187,7 @@ def test_a_kill_while_a_file_is_written_leaves_a_folder_that_the_same_command_fi
     assert not [path for path in made if path.endswith("partial")]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_process_that_dies_within_a_write_is_finished_by_the_same_command(runs):
     code = (
         "import os, sys; from pathlib import Path; import hf_mmtab.files as files; replace = os.replace\n"

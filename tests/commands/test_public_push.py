@@ -213,7 +213,7 @@ def test_fields_that_name_rows_or_entities_are_told(tmp_path):
     assert "is the entity column" in told[0] and "nearly as many values as there are rows (400)" in told[1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path):
     with HubServer() as hub:
         environment = {**os.environ, **hub.environment(tmp_path), "HF_MMTAB_TRACEBACK": ""}
