@@ -405,6 +405,7 @@ def notes_of(run):
     return json.loads((run / "results.json").read_text())["notes"]
 
 
+@pytest.mark.slow
 def test_many_positive_labels_are_a_reason_to_thaw_and_the_console_says_how(folder, tmp_path, monkeypatch):
     recipe = [str(folder / "joint.yaml"), "--row_inputs", "surprise", "--statistics", "auto", "--bootstrap", "0"]
     for count in (10_000, 10):
@@ -696,7 +697,7 @@ def test_auto_takes_the_head_that_suits_the_label(folder, tmp_path, recipe, more
         assert "log odds of yes: " in (tmp_path / "run" / "report" / "report.html").read_text()
 
 
-@pytest.mark.parametrize(("of_lstm", "expected"), [(1.0, "lstm"), (0.0, "boosted")])
+@pytest.mark.parametrize(("of_lstm", "expected"), [pytest.param(1.0, "lstm", marks=pytest.mark.slow), (0.0, "boosted")])
 def test_auto_takes_trees_or_the_lstm_for_many_classes_by_validation(folder, tmp_path, monkeypatch, of_lstm, expected):
     monkeypatch.setattr(head_choice, "best_on_validation", lambda run, inputs: ("macro_f1", True, of_lstm))
     label = ["--label_columns", "heat", "--window_label", "last"]
@@ -730,7 +731,7 @@ def test_a_class_that_hardly_occurs_is_told(folder, tmp_path, caplog):
     assert "The label has 3 classes, some of them hardly ever in training ('maybe' 1, 'no' " in caplog.text
 
 
-@pytest.mark.parametrize("level", ["last", "every"])
+@pytest.mark.parametrize("level", ["last", pytest.param("every", marks=pytest.mark.slow)])
 def test_numbers_are_predicted_by_the_mean_of_both_halves(folder, tmp_path, level):
     label = ["--label_columns", "heat", "--types", "{heat: float}", "--window_label", level]
     more = ["--row_inputs", "states", "--architecture", "auto", "--bootstrap", "0"]
