@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 PARTIAL_SUFFIX = ".hf_mmtab-partial"  # nobody else's files are called so
 
@@ -56,6 +59,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     target = Path(path)
     make_folder(target.parent)
     partial = target.with_name(f".{target.name}{PARTIAL_SUFFIX}")
+    partial.unlink(missing_ok=True)  # a link would be followed
     try:
         yield partial
         give_name(partial, target)
@@ -90,6 +94,20 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     """Write a text (UTF-8) or bytes as a whole file."""
     with whole_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_array(path: str | os.PathLike, array: np.ndarray, header: bool = False) -> None:
+    """Write the numbers of an array, with `header` as numpy's .npy.
+
+    `ndarray.tofile`, which `np.save` calls, says nothing of a disk that is full before the last of its buffers.
+
+    Raises:
+        OSError: if there is no room.
+    """
+    content = io.BytesIO()
+    if header:
+        np.save(content, array)
+    Path(path).write_bytes(content.getbuffer() if header else np.ascontiguousarray(array).data)
 
 
 def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:

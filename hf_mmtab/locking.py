@@ -9,14 +9,16 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .files import make_folder
+from .data.places import refuse_address
+from .files import make_folder, write_whole
 
-LOCK_FILE = ".lock"  # beside it lies `.lock.owner` while a run goes on
+LOCK_FILE = ".hf_mmtab.lock"  # beside it lies `.hf_mmtab.lock.owner` while a run goes on; nobody else's are called so
 DRAFT_SUFFIX = ".hf_mmtab-draft"
 
 
 def refuse_file(folder: Path, key: str = "output_dir") -> None:
-    """Raise a ValueError if there is a file where a folder is wanted; `key` named it."""
+    """Raise a ValueError if there is a file, or an address on a store, where a folder is wanted; `key` named it."""
+    refuse_address(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected a folder as {key}, found a file at {str(folder)!r}. Choose another one.")
 
@@ -32,6 +34,7 @@ def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") ->
 
     Raises:
         BlockingIOError: if another process holds the folder; names it.
+        ValueError: if a link lies where the lock would.
         OSError: if the system makes no folder there.
     """
     if not is_main_process:
@@ -40,9 +43,11 @@ def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") ->
     refuse_file(folder, key)
     make_folder(folder)
     file, owner = folder / LOCK_FILE, folder / f"{LOCK_FILE}.owner"
+    if file.is_symlink():
+        raise ValueError(f"Expected no link at {str(file)!r}, which this command locks. Remove it.")
     try:
         with FileLock(file, timeout=0):
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            write_whole(owner, f"process {os.getpid()} on {socket.gethostname()}")
             try:
                 yield
             finally:

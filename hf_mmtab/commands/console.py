@@ -1,8 +1,10 @@
 """What a command says to the person who started it, apart from the log."""
 
+import errno
 import logging
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -20,6 +22,13 @@ from ..progress import make_bars_plain
 # Of input or files, and so for a person: a configuration with an impossible value; a weights file that is damaged, or a
 # full disk (the last two of libraries that raise types of their own).
 FOR_A_PERSON = (ValueError, OSError, ImportError, StrictDataclassError, SafetensorError)
+# A full disk, as numpy, torch, safetensors and polars tell it, whose errors carry no number of the system.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SAYS_NO_ROOM = re.compile(
+    r"no space left|disk quota exceeded|file too large|\d+ requested and \d+ written|unexpected pos \d+ vs",
+    re.IGNORECASE,
+)
+_SAYS_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|Unable to allocate", re.IGNORECASE)
 REPORTED = ("hf-mmtab", "torch", "transformers", "datasets", "accelerate")
 
 
@@ -78,18 +87,45 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
     speaks = rank() == 0  # of several processes one is enough
     try:
         command(arguments)
-    except FOR_A_PERSON as error:
-        if os.environ.get("HF_MMTAB_TRACEBACK"):
+    except Exception as error:
+        of_machine = _of_machine(error)
+        if os.environ.get("HF_MMTAB_TRACEBACK") or not (of_machine or isinstance(error, FOR_A_PERSON)):
             raise
         cause = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
         if speaks:
             shown = "(HF_MMTAB_TRACEBACK=1 shows where in the code.)"
-            sys.stderr.write(f"\n{type(cause).__name__}: {cause}\n{shown}\n")
+            sys.stderr.write(f"\n{of_machine or f'{type(cause).__name__}: {cause}'}\n{shown}\n")
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
         if speaks:
             sys.stderr.write("\nInterrupted. The same command goes on, training from its last checkpoint.\n")
         raise SystemExit(130) from error
+
+
+def _of_machine(error: BaseException | None) -> str | None:
+    """Return what to say of a full disk, of too little memory, or of a name that is too long; None: it is none."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        number = getattr(error, "errno", None)
+        if number in _NO_ROOM or _SAYS_NO_ROOM.search(str(error)):
+            return (
+                "OSError: Expected room for what this command writes, found that the disk is full, or a limit on it is "
+                f"reached ({_first_line(error)}). What was finished is kept: make room and run the same command again."
+            )
+        if isinstance(error, MemoryError) or _SAYS_NO_MEMORY.search(str(error)):
+            return (
+                f"MemoryError: Expected memory for model and batch, found too little ({_first_line(error)}). Lower "
+                "per_device_train_batch_size, per_device_eval_batch_size or the sizes of the model."
+            )
+        if number == errno.ENAMETOOLONG:
+            return f"OSError: Expected names of files of at most 255 bytes, found a longer one ({error}). Shorten it."
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:300]
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..data.places import real_path
+from ..data.places import real_path, refuse_address
 from ..evaluation.run_results import RESULT_FILE, RunResults
 from ..locking import LOCK_FILE, draft_folder
 from ..tasks.checkpoints import RECIPE_FILE
@@ -31,6 +31,7 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
     Raises:
         ValueError: naming the clash, before any work.
     """
+    refuse_address(out)
     target = Path(out)
     real = real_path(target)
     if target.exists() and not (target.is_file() or target.is_dir()):

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ..files import read_json
+from ..files import read_json, write_array
 
 FACTS_FILE = "rows.json"
 ROWS_AT_ONCE = 1_000_000  # that are counted
@@ -221,16 +221,16 @@ class EncodedRows:
                 labels = labels[order] if labels is not None else None
                 row_numbers = order if row_numbers is None else row_numbers[order]
                 for i, (dtype, _) in enumerate(layout.values()):
-                    np.fromfile(draft / f"field{i}.bin", dtype=dtype)[order].tofile(draft / f"field{i}.bin")
+                    write_array(draft / f"field{i}.bin", np.fromfile(draft / f"field{i}.bin", dtype=dtype)[order])
             starts = np.flatnonzero(np.concatenate([[True], np.diff(entity) != 0])) if rows else entity
-            time.astype(np.int64).tofile(draft / "time.bin")
-            split.astype(np.uint8).tofile(draft / "split.bin")
-            starts.astype(np.int64).tofile(draft / "entity_starts.bin")
+            write_array(draft / "time.bin", time.astype(np.int64))
+            write_array(draft / "split.bin", split.astype(np.uint8))
+            write_array(draft / "entity_starts.bin", starts.astype(np.int64))
             entity_names.write_ipc(draft / "entities.arrow")
             if labels is not None:
-                labels.astype(np.float32 if labels.ndim > 1 else np.int16).tofile(draft / "labels.bin")
+                write_array(draft / "labels.bin", labels.astype(np.float32 if labels.ndim > 1 else np.int16))
             if row_numbers is not None:
-                row_numbers.astype(np.int64).tofile(draft / "row_numbers.bin")
+                write_array(draft / "row_numbers.bin", row_numbers.astype(np.int64))
             told = {
                 "fields": list(field_ranges),
                 "dtypes": [dtype for dtype, _ in layout.values()],

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
@@ -42,41 +44,59 @@ class RemotePath:
         """The folder that holds it."""
         return RemotePath(self.url.rstrip("/").rpartition("/")[0])
 
-    def _store(self) -> tuple[Any, str]:
+    @contextmanager
+    def _store(self) -> Iterator[tuple[Any, str]]:
+        """Yield the store and the path on it; the errors of its library, which are of many types, name the remedy."""
         try:
-            return fsspec.core.url_to_fs(self.url)
+            store = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise ValueError(f"Expected a store that fsspec can reach, found {self.url!r}: {error}") from error
+        try:
+            yield store
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise
+        except Exception as error:
+            found = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+            raise OSError(
+                f"Expected a store that answers at {self.url!r}, found {found}. Check address, network and "
+                "credentials, and run the same command again."
+            ) from error
 
     def open(self, mode: str = "rb") -> BinaryIO:
         """Open the file for reading bytes."""
-        store, path = self._store()
-        return store.open(path, mode)
+        with self._store() as (store, path):
+            return store.open(path, mode)
 
     def exists(self) -> bool:
         """Whether there is a file or folder of that name."""
-        store, path = self._store()
-        return store.exists(path)
+        with self._store() as (store, path):
+            return store.exists(path)
 
     def is_file(self) -> bool:
         """Whether it is a file."""
-        store, path = self._store()
-        return store.isfile(path)
+        with self._store() as (store, path):
+            return store.isfile(path)
 
     def files(self) -> list["RemotePath"]:
         """Return the files of this folder, by name."""
-        store, path = self._store()
-        found = store.ls(path, detail=True) if store.isdir(path) else []
+        with self._store() as (store, path):
+            found = store.ls(path, detail=True) if store.isdir(path) else []
         names = sorted(one["name"].rstrip("/").rpartition("/")[2] for one in found if one["type"] == "file")
         return [RemotePath(f"{self.url.rstrip('/')}/{name}") for name in names]
 
     def stat(self) -> FileStatus:
         """Return size and version of the file."""
-        store, path = self._store()
-        facts = store.info(path)
+        with self._store() as (store, path):
+            facts = store.info(path)
         version = [facts.get(key) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated", "blob_id")]
         digest = hashlib.sha256(repr(version).encode()).digest()
         return FileStatus(int(facts.get("size") or 0), int.from_bytes(digest[:7], "big"))
+
+
+def refuse_address(out: str | os.PathLike) -> None:
+    """Raise a ValueError if an output is an address on a store: outputs are written to this machine."""
+    if _PROTOCOL.match(re.sub(":/+", "://", str(out), count=1)):
+        raise ValueError(f"Expected an output on this machine, found the address {str(out)!r}. Give a path.")
 
 
 Place: TypeAlias = Path | RemotePath

@@ -17,10 +17,11 @@ NEARLY_ALL = 0.5  # values per row from which on a field looks like a name of th
 # Values of a field that never changes in an entity, from which on it looks like a name of the entity.
 STATIC_VALUES = 50
 
+_OF_RUN = "name of the data's file or folder; metrics, counts and dates of rows; names of labels and fields"
 _HELD = {
-    "README.md": "metrics, number and dates of rows, names of labels and fields, the recipe",
+    "README.md": f"{_OF_RUN}; the recipe",
     "recipe.yaml": "names of files and columns",
-    "results.json": "metrics; number and dates of rows; names of labels and fields",
+    "results.json": _OF_RUN,
     "freeze_schedule.json": "nothing",
     "tokenizer.json": "words that the tokenizer knows",
     "vocab.txt": "words that the tokenizer knows",
@@ -52,7 +53,7 @@ def describe_file(folder: Path, name: str, examples: bool = False) -> str:
         return "weights, learned from the data"
     if name.endswith("report.html"):
         rows = "ROWS, TEXTS AND PICTURES of the data (examples); " if examples else ""
-        return f"{rows}metrics, counts and dates; names of labels and fields"
+        return f"{rows}{_OF_RUN}"
     if name.endswith(".png"):
         return "metrics, counts and dates; names of labels and fields"
     is_code = name.endswith((".py", ".index.json"))

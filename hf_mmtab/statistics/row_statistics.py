@@ -180,7 +180,7 @@ class RowStatistics:
         rows = 0
         with tempfile.TemporaryFile() as file:
             for values in chain([first, second], made):
-                values.tofile(file)
+                file.write(np.ascontiguousarray(values).data)  # `tofile` keeps silent about a full disk
                 rows += len(values)
             file.flush()
             return np.memmap(file, np.float32, mode="r", shape=(rows, len(self.names)))
@@ -242,12 +242,12 @@ def _in_file(features: Iterable[Feature], rows: int) -> tuple[list[str], np.ndar
     with tempfile.TemporaryFile() as made, tempfile.TemporaryFile() as turned:
         for name, column in features:
             names.append(name)
-            column.astype(np.float32).tofile(made)
+            made.write(np.ascontiguousarray(column, dtype=np.float32).data)
         made.flush()
         if not (rows and names):
             return names, np.empty((rows, len(names)), dtype=np.float32)
         by_feature = np.memmap(made, np.float32, mode="r", shape=(len(names), rows))
         for first in range(0, rows, ROWS_AT_ONCE):
-            np.ascontiguousarray(by_feature[:, first : first + ROWS_AT_ONCE].T).tofile(turned)
+            turned.write(np.ascontiguousarray(by_feature[:, first : first + ROWS_AT_ONCE].T).data)
         turned.flush()
         return names, np.memmap(turned, np.float32, mode="r", shape=(rows, len(names)))

@@ -71,13 +71,13 @@ class BoostedTrees:
         """Return how many trees there are and what they use, as a sentence."""
         used = ", ".join(f"{feature} {share:.0%}" for feature, share in self.most_used())
         trees = "1 tree" if sum(self.rounds) == 1 else f"{sum(self.rounds)} trees"
-        return f"{trees} on {len(self.names)} numbers, seed {seed}; share of the gain: {used}."
+        return f"{trees} on {len(self.names)} numbers, seed {seed}; share of the gain: {used or 'nothing is used'}."
 
     def most_used(self, count: int = 10) -> list[tuple[str, float]]:
-        """Return the features by their share of the whole gain, the greatest first."""
+        """Return the features that are used by their share of the whole gain, the greatest first."""
         gains = sum(booster.feature_importance("gain") for booster in self.boosters)
-        order = np.argsort(-gains)[:count]
-        return [(self.names[i], float(gains[i] / max(gains.sum(), 1e-300))) for i in order]
+        order = [i for i in np.argsort(-gains)[:count] if gains[i] > 0]
+        return [(self.names[i], float(gains[i] / gains.sum())) for i in order]
 
 
 def fit_trees(

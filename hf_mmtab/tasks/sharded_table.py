@@ -27,7 +27,7 @@ from ..data.splits import Split
 from ..data.table import Table
 from ..data.table_shards import Division, TableShards, count_shards
 from ..data.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
-from ..files import read_json, write_whole
+from ..files import read_json, write_array, write_whole
 from ..locking import lock_folder, refuse_file
 from ..models.tabbert import TabBertProcessor
 from ..statistics.features import LATELY, USUAL
@@ -84,9 +84,9 @@ def prepare_shards(
     Raises:
         ValueError: if the table does not fit the plan, has no row, a row is broken, or `out` holds something else.
     """
+    refuse_file(Path(out), "rows")
     out = Path(out).absolute()  # workers have a working directory of their own
     scratch = out.with_name(f".{out.name}{SCRATCH_SUFFIX}")
-    refuse_file(out, "rows")
     try:
         with lock_folder(scratch, True, "rows"):
             keep_values = options.keep_values or options.of_all_histories
@@ -339,7 +339,7 @@ class _Job:
         self.split.check_training(int(rows[of_entity == 0].sum()), int(rows.sum()))
         ends = np.cumsum([len(one) for one in firsts])
         for number, part in zip(numbers, np.split(of_entity, ends[:-1]), strict=True):
-            np.save(shards.splits_file(number), part)
+            write_array(shards.splits_file(number), part, header=True)
 
     def _fitted(self, engine: Any, shards: TableShards, numbers: list[int], division: Division) -> TabBertProcessor:
         saved, processor = self.scratch / PROCESSOR_FOLDER, self.processor

@@ -149,8 +149,7 @@ class TableTask:
             if getattr(arguments, name) is not None
         }
         options |= plan_options(arguments, self.preset, pretrained)
-        saved = folder / PROCESSOR_FOLDER
-        options["used"] = used_columns(arguments, self.preset, str(saved) if saved.is_dir() else pretrained)
+        options["used"] = used_columns(arguments, self.preset, pretrained)
         root = str(self.data_root(arguments, folder))
         builder = self.builder(root, on_bad_record=arguments.on_bad_record, **options)
         if time := guessed_time(arguments, self.preset, pretrained, builder):  # no row may lack it

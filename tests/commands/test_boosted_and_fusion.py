@@ -556,8 +556,13 @@ def test_orderings_that_cannot_be_are_refused(folder, by_shop, tmp_path):
         refused("boosted", f"{{by/shop: {by_shop}}}")
     with pytest.raises(FileNotFoundError, match="found no such folder"):
         refused("boosted", f"{{shop: {tmp_path / 'absent'}}}")
-    with pytest.raises(ValueError, match="Expected statistics among row_inputs beside orderings, found surprise"):
-        refused("joint", f"{{shop: {by_shop}}}", "--row_inputs", "surprise", "--statistics", "auto")
+    for key, value in (("orderings", f"{{shop: {by_shop}}}"), ("label_lag", "7 days"), ("statistics", "amount")):
+        with pytest.raises(
+            ValueError, match=f"reads statistics beside {key}, found architecture lstm with row_inputs su"
+        ):
+            refused("joint", "{}", "--row_inputs", "surprise", "--statistics", "auto", f"--{key}", value)
+    with pytest.raises(ValueError, match="Expected label_lag as a number above 0 and a unit"):
+        refused("joint", "{}", "--row_inputs", "surprise", "--statistics", "auto", "--label_lag", "soon")
 
 
 def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers(folder):
@@ -776,7 +781,7 @@ def test_auto_is_the_lstm_where_lightgbm_is_absent(folder, tmp_path, monkeypatch
     more = ["--architecture", "auto", "--row_inputs", "states", "--bootstrap", "0"]
     main([str(folder / "fusion.yaml"), "--output_dir", str(tmp_path / "run"), *more])
     assert json.loads((tmp_path / "run" / "results.json").read_text())["architecture"] == "lstm"
-    assert "architecture: auto is lstm here" in caplog.text and "hf-mmtab[boosting]" in caplog.text
+    assert "architecture: auto is lstm here" in caplog.text and "pip install lightgbm" in caplog.text
 
 
 @pytest.fixture(scope="module")

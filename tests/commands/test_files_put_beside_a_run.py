@@ -15,6 +15,7 @@ from hf_mmtab.training import MMTabTrainer
 FOREIGN = (
     "vocab.json", "merges.txt", "comparison.md", "lstm-seed2/README.md", "checkpoint-123/config.json",
     "report/figures/fields.png", "predictions/test_hard.parquet", "statistics_trees_0.txt",
+    "runs/mine/events.out.tfevents.1.mine",  # nothing is reported to TensorBoard
 )  # fmt: skip
 OTHERS = ("notes.txt", "report/notes.txt", "checkpoint-123/notes.md", "predictions/mine.parquet")  # called otherwise
 GIVEN = ("pictures.yaml", "--output_dir", "new", "--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0",

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from filelock import FileLock
 from hf_mmtab.commands.outputs import check_output_file
 from hf_mmtab.commands.runs.own_files import remove_folder, remove_run
 from hf_mmtab.data.simulated_cards import main as make_card_table
+from hf_mmtab.locking import LOCK_FILE, lock_folder
 from hf_mmtab.training.checkpoints import last_complete_checkpoint, write_manifest
 
 FOREIGN = (
@@ -99,7 +101,7 @@ def test_several_runs_are_refused_beside_files_that_they_would_replace(runs, nam
 
 def test_several_runs_are_not_removed_while_another_process_works_on_them(runs):
     shutil.copytree(runs / "mmbt", runs / "root" / "mmbt-seed1")
-    with FileLock(runs / "root" / ".lock"), pytest.raises(BlockingIOError, match="is running there"):
+    with FileLock(runs / "root" / ".hf_mmtab.lock"), pytest.raises(BlockingIOError, match="is running there"):
         finetune("pictures.yaml", "--seeds", "1", "2", "--output_dir", "root", "--overwrite", "true")
     assert (runs / "root" / "mmbt-seed1" / "results.json").exists()
 
@@ -209,3 +211,25 @@ def test_a_damaged_file_is_named_where_the_report_is_written(runs, name, content
     (runs / "mmbt" / name).write_text(content)
     finetune("mmbt/recipe.yaml")
     assert f"Expected a JSON mapping in 'mmbt/{name}'" in caplog.text and "Delete that file" in caplog.text
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock.owner"])
+def test_somebody_elses_lock_stays(runs, name):
+    (runs / "new").mkdir()
+    (runs / "new" / name).write_text("mine")
+    with pytest.raises(ValueError, match="found other files"):
+        finetune("pictures.yaml", "--output_dir", "new")
+    with lock_folder(runs / "new", True):
+        pass
+    assert (runs / "new" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".hf_mmtab.lock", ".hf_mmtab.lock.owner", "..hf_mmtab.lock.owner.hf_mmtab-partial"])
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path, name):
+    (tmp_path / "theirs.txt").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "theirs.txt")
+    refused = pytest.raises(ValueError, match="Expected no link") if name == LOCK_FILE else nullcontext()
+    with refused, lock_folder(tmp_path / "run", True):
+        pass
+    assert (tmp_path / "theirs.txt").read_text() == "mine"

@@ -17,7 +17,7 @@ SAME = ("*.parquet", "config.json", "*processor*.json", "tabbert_values.json", "
 
 
 def files_of(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != ".lock.owner"}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != ".hf_mmtab.lock.owner"}
 
 
 def assert_same(run: Path, whole: Path) -> None:

@@ -238,7 +238,7 @@ def test_a_damaged_file_of_a_run_is_named_with_its_remedy(runs, file, content, m
 def test_a_second_start_in_the_same_folder_is_refused_while_the_first_runs(runs):
     (runs / "new").mkdir()
     with (
-        FileLock(runs / "new" / ".lock"),
+        FileLock(runs / "new" / ".hf_mmtab.lock"),
         pytest.raises(BlockingIOError, match="Wait for it, or choose another output_dir"),
     ):
         command("finetune", "pictures.yaml", "--output_dir", "new")

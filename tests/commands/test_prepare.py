@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from unittest.mock import Mock
 
 import pytest
 from prepared_tables import cards, rows_of
@@ -10,6 +11,7 @@ from prepared_tables import cards, rows_of
 import hf_mmtab
 from hf_mmtab.commands import prepare
 from hf_mmtab.commands.console import run
+from hf_mmtab.data.shard_files import ShardWriter
 
 RECIPE = "simulated_cards_next_row_pretrain"
 
@@ -113,3 +115,23 @@ def test_from_python(tmp_path, table):
     made = hf_mmtab.prepare_table(table, tmp_path / "rows", task="card_transactions", shards=2, split="entity")
 
     assert made.made and made.facts["split"]["kind"] == "entity" and made.facts["rows"] == 2_000
+
+
+def test_a_killed_start_with_a_guessed_plan_is_gone_on_from(tmp_path, capsys, monkeypatch):
+    lines = [f"a{i % 5},2024-01-{1 + i // 20:02} {i % 20:02}:00,{i},note {i}".encode() for i in range(400)]
+    lines[7] += b" caf\xe9"  # in a column that no plan reads: a bad row with every start
+    (tmp_path / "table.csv").write_bytes(b"\n".join([b"account,when,amount,note", *lines]) + b"\n")
+
+    def start(rows):
+        more = ("--plan", "null", "--entity_columns", "account", "--label_columns", "null", "--on_bad_record", "skip")
+        table = ("--data", str(tmp_path / "table.csv"), "--rows", str(tmp_path / rows), "--shards", "2")
+        prepare.main(["flights_next_row_pretrain", *table, *more])
+        return capsys.readouterr().out
+
+    whole = start("whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ShardWriter, "finish", Mock(side_effect=KeyboardInterrupt))
+        start("rows")
+    assert start("rows") == whole.replace("whole", "rows") and "1 bad row left out" in whole
+    assert (tmp_path / "rows" / "rows.json").read_bytes() == (tmp_path / "whole" / "rows.json").read_bytes()
+    assert "there already" in start("rows")

@@ -58,7 +58,7 @@ def test_a_run_lists_what_it_wrote_and_a_copy_of_it_is_told_by_the_hashes(runs):
     shutil.copytree(runs / "new", runs / "copy", copy_function=shutil.copyfile)  # with other times
     assert foreign_names(runs / "copy") == []
     remove_run(runs / "copy", {})
-    assert set(contents(runs / "copy")) == {"recipe.yaml", ".hf_mmtab.json", ".lock"}
+    assert set(contents(runs / "copy")) == {"recipe.yaml", ".hf_mmtab.json", ".hf_mmtab.lock"}
 
 
 FOREIGN = (

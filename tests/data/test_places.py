@@ -1,6 +1,7 @@
 """Tables on a store that fsspec reaches, and the pieces that files are read in."""
 
 import gzip
+from pathlib import Path
 
 import datasets
 import fsspec
@@ -8,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hf_mmtab.commands.outputs import check_output
 from hf_mmtab.data.places import RemotePath, place_of
 from hf_mmtab.data.records import BadRecords
 from hf_mmtab.data.table import Table
+from hf_mmtab.locking import refuse_file
 
 TABLE = pa.table({"who": [f"w{i % 3}" for i in range(10)], "n": list(range(10))})
 
@@ -83,6 +86,32 @@ def test_an_empty_store_is_named(store):
         Table("memory://bucket")
     with pytest.raises(ValueError, match="Expected a store that fsspec can reach, found 'nostore://x'"):
         Table("nostore://x")
+
+
+@pytest.mark.parametrize("method", ["info", "ls", "exists", "isfile", "open"])
+def test_a_store_that_does_not_answer_is_named(store, monkeypatch, method):
+    class EndpointConnectionError(Exception):  # as botocore's, which is no OSError
+        pass
+
+    def no_answer(*args, **kwargs):
+        raise EndpointConnectionError("Could not connect\nat all")
+
+    put(store, "/bucket/one.csv", b"n\n1\n")
+    monkeypatch.setattr(type(store), method, no_answer)
+    place = RemotePath("memory://bucket" if method == "ls" else "memory://bucket/one.csv")
+    asked = {"info": place.stat, "ls": place.files, "exists": place.exists, "isfile": place.is_file, "open": place.open}
+    with pytest.raises(
+        OSError, match=r"answers at 'memory://bucket.*EndpointConnectionError: Could not connect. Check"
+    ):
+        asked[method]()
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/out", Path("s3://bucket/out"), "hf://datasets/a/b.parquet"])
+def test_an_address_is_no_output(out):
+    with pytest.raises(ValueError, match="Expected an output on this machine"):
+        check_output(out, [])
+    with pytest.raises(ValueError, match="Expected an output on this machine"):
+        refuse_file(Path(out))
 
 
 def test_row_groups_are_read_apart_with_the_numbers_of_their_rows(tmp_path):

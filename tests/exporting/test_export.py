@@ -153,7 +153,7 @@ def test_an_earlier_export_is_replaced_through_a_link_by_quantised_weights_whose
     whole = (tmp_path / "out" / "model.onnx").stat().st_size
     (tmp_path / "link").symlink_to(tmp_path / "out")
     (tmp_path / ".out.hf_mmtab-draft" / "work" / "export").mkdir(parents=True)  # of a killed one
-    (tmp_path / ".out.hf_mmtab-draft" / ".lock").touch()
+    (tmp_path / ".out.hf_mmtab-draft" / ".hf_mmtab.lock").touch()
     said = export_checkpoint(str(tmp_path / "model"), tmp_path / "link", int8=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "model", "out"]
     for file in (tmp_path / "out").iterdir():  # and names no path

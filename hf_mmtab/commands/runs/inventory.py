@@ -41,7 +41,8 @@ _OF_TOKENIZER = re.compile(
     r"special_tokens_map\.json|added_tokens\.json"
 )
 
-TRAINING = (TABLE_FOLDER, CACHE_FOLDER, "runs", "update_audit*")
+TRAINING = (TABLE_FOLDER, CACHE_FOLDER, "update_audit*")
+TENSORBOARD = "runs"  # transformers' own place for it
 EVALUATION = (RESULT_FILE, "predictions", "report")
 
 Files = dict[str, dict[str, Any]]  # name → size, time of the last change, hash

@@ -21,7 +21,7 @@ _MODEL = (
 )
 _RUN = (
     r"results\.json|README\.md|update_audit\.(jsonl|txt|png)|update_audit[\w.]*\.(part|tmp)|comparison\.md|"
-    r"\.lock(\.owner)?|precision\.json|tracking\.json|"
+    r"precision\.json|tracking\.json|"
     rf"report/report(_public)?\.html|report/figures/({'|'.join(FIGURE_NAMES)})\.png|"
     rf"predictions/({'|'.join(SPLIT_ORDER)})\.parquet|runs/[^/]+/events\.out\.tfevents[^/]*"
 )

@@ -49,7 +49,7 @@ from ...tasks.table_labels import (
 from ...training import MMTabTrainer
 from ...training.sampling import ImbalanceSampler
 from ..console import counted, parameters
-from ..tables.orderings import check_orderings_are_read, read_beside_of_saved, read_orderings
+from ..tables.orderings import check_statistics_are_read, read_beside_of_saved, read_orderings
 from .compared import ComparedRun
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
@@ -114,7 +114,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         undecided, statistics = choose_architecture(self), self.recipe.model.statistics
         check_trees(self.recipe, self.table)
         self.processor.statistics = None  # those of another head, which the encoder may have had
-        check_orderings_are_read(self)
+        check_statistics_are_read(self)
         self.inputs = choose_inputs(self)
         self.choices = take_boosted_if_better(self, statistics) if undecided else ()
         self.read_beside()
@@ -194,7 +194,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
             on += " and statistics"
         lines = [
             describe_windows(self.windows, recipe.data.seq_len, recipe.run.window_label),
-            f"{recipe.model.architecture} on {on}: {model.num_parameters():,} parameters",
+            f"{recipe.model.architecture} on {on}"
+            + (f": {weights} parameters" if (weights := _weights(model)) else ""),
             *([counted(len(statistics), "statistic of the past", "statistics of the past")] if statistics else []),
             *self.notes,
         ]
@@ -276,7 +277,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     def _details(self, model: Any) -> dict[str, str]:
         """Return what the head of the report says about the model."""
-        details = {"data": data_summary(self.table), "parameters": parameters(model.num_parameters())}
+        details = {"data": data_summary(self.table)} | ({"parameters": weights} if (weights := _weights(model)) else {})
         details["window"] = f"{self.recipe.data.seq_len} rows"
         encoder = self.recipe.model.pretrained
         return details | ({"encoder": encoder} if encoder else {})
@@ -375,3 +376,8 @@ def check_baselines(recipe: HeadRecipe, table: PreparedTable) -> None:
             )
     if set(named) - {AMOUNT}:
         import_lightgbm()
+
+
+def _weights(model: Any) -> str | None:
+    """Return how many parameters a model has; None: nothing of it trains by gradients."""
+    return parameters(model.num_parameters()) if model.freezable_modules else None

@@ -30,7 +30,7 @@ from ...training.tracking import send_report
 from ..console import say
 from ..damaged_files import damage_named, damaged_file
 from .folder import check_metric, publish, refuse_folder, resume_or_refuse, select_by, warn_if_data_changed
-from .inventory import announce, files_listed, has_inventory, moved_in, read_inventory, write_inventory
+from .inventory import TENSORBOARD, announce, files_listed, has_inventory, moved_in, read_inventory, write_inventory
 from .own_files import remove_folder
 from .own_names import CACHE_FOLDER
 from .recipe import Recipe
@@ -220,6 +220,8 @@ def _execute(run: Run) -> RunResults:
         say(description, speaks)
     if recipe.model.lora is not None:
         model = with_lora(model, recipe.model.lora)
+    if speaks and "tensorboard" in training.report_to:
+        announce(folder, TENSORBOARD)
     trainer = _trainer(run, model)
     run.adjust(trainer)
     checkpoint = last_complete_checkpoint(folder)

@@ -13,6 +13,7 @@ from transformers import AutoConfig
 from ...data.preparing import prepare_rows
 from ...models.tabbert import TabBertPooledForSequenceClassification
 from ...models.tabbert.modeling_tabbert_surprise import SCALE
+from ...statistics import seconds_of
 from ...tasks.checkpoints import recipe_of
 from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import AUTO, beside_ids, reads_statistics
@@ -55,13 +56,19 @@ def check_orderings(orderings: dict[str, Any], plan: Any) -> dict[str, int]:
     return found
 
 
-def check_orderings_are_read(run: Any) -> None:
-    """Raise a ValueError if a run names orderings and its head does not read statistics, which they are part of."""
+def check_statistics_are_read(run: Any) -> None:
+    """Raise a ValueError if a run says which statistics there are, or of what, and its head reads none."""
     model = run.recipe.model
-    if model.orderings and run.is_reference and not reads_statistics(model) and model.row_inputs != [AUTO]:
+    if model.label_lag is not None:
+        seconds_of(model.label_lag)
+    given = [name for name in ("orderings", "label_lag") if getattr(model, name)]
+    given += ["statistics"] * (model.statistics != [AUTO])
+    may_read = reads_statistics(model) or (model.row_inputs == [AUTO] and model.architecture != "raw_lstm")
+    if given and run.is_reference and not may_read:
         raise ValueError(
-            f"Expected statistics among row_inputs beside orderings, found {', '.join(model.row_inputs)}. Add them, or "
-            "leave orderings out."
+            f"Expected a head that reads statistics beside {' and '.join(given)}, found architecture "
+            f"{model.architecture} with row_inputs {', '.join(model.row_inputs)}. Add statistics to row_inputs, or "
+            f"leave {' and '.join(given)} out."
         )
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,15 @@ class FieldPlan:
         }
 
 
+def refuse_repeated_columns(entity: Iterable[str], label: Iterable[str]) -> None:
+    """Raise a ValueError if a column is twice among entity and label columns: a label is never an input."""
+    if twice := sorted(name for name, n in Counter((*entity, *label)).items() if n > 1):
+        raise ValueError(
+            f"Expected entity and label columns that are all different, found {twice} more than once. Correct "
+            "entity_columns and label_columns."
+        )
+
+
 @dataclass(frozen=True)
 class ColumnPlan:
     """The whole table: who the rows belong to, their order, the label, and the fields in the order of the
@@ -140,6 +150,7 @@ class ColumnPlan:
             raise ValueError("A column plan needs at least one field, found none.")
         if twice := sorted(name for name, n in Counter(f.name for f in self.fields).items() if n > 1):
             raise ValueError(f"Expected different names of fields, found {twice} more than once.")
+        refuse_repeated_columns(self.entity, self.label)
         if self.order not in ("time", "file"):
             raise ValueError(f"order must be 'time' or 'file', got {self.order!r}.")
         if self.time_unit not in (None, *TIME_UNITS):

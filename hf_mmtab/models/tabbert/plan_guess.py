@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from transformers.utils import logging
 
-from .column_plan import ColumnPlan, FieldPlan
+from .column_plan import ColumnPlan, FieldPlan, refuse_repeated_columns
 from .values import PER_SECOND
 
 logger = logging.get_logger(__name__)
@@ -41,10 +41,11 @@ def infer_plan(
         label: columns to predict, never an input.
 
     Raises:
-        ValueError: if a named column is absent, or a few times of another unit are among numbers.
+        ValueError: if a named column is absent or named twice, or a few times of another unit are among numbers.
     """
     entity = [entity] if isinstance(entity, str) else list(entity or [])
     label = [label] if isinstance(label, str) else list(label or [])
+    refuse_repeated_columns(entity, label)
     time = only_time(sample.schema, label) if time is None else time
     absent = [c for c in [*entity, *([time] if time else []), *label] if c not in sample.columns]
     if absent:

@@ -21,7 +21,7 @@ def import_lightgbm() -> Any:
     except ImportError as error:
         raise ImportError(
             "Expected the package lightgbm for boosted trees (architecture boosted or fusion, baselines boosted_rows "
-            'and boosted_history), found none. Install it with `pip install "hf-mmtab[boosting]"`, or leave them out.'
+            "and boosted_history), found none. Install it: `pip install lightgbm` (extra `boosting`)."
         ) from error
     return lightgbm
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...files import read_json
+from ...files import read_json, write_array
 
 META_NAME, INDEX_NAME, KEYS_NAME, PIECES_NAME = "meta.json", "index.npy", "keys.json", "pieces.json"
 # Names of stores, and of those being written: nothing else is deleted.
@@ -131,7 +131,9 @@ class StoreWriter:
     def close(self) -> None:
         """Finish this process's share."""
         self.file.close()
-        np.save(self.folder / f"share-{self.rank}.npy", np.array(self.entries, dtype=np.int64).reshape(-1, 4))
+        write_array(
+            self.folder / f"share-{self.rank}.npy", np.array(self.entries, dtype=np.int64).reshape(-1, 4), header=True
+        )
         if self.meta:
             (self.folder / f"share-{self.rank}.json").write_text(json.dumps(self.meta), encoding="utf-8")
 
@@ -144,7 +146,7 @@ def finish_store(folder: Path, final: Path, rows: int) -> None:
     index[entries[:, 0]] = entries[:, 1:]
     if len(entries) != rows:
         raise ValueError(f"Expected features of {rows} rows, found {len(entries)}")
-    np.save(folder / INDEX_NAME, index)
+    write_array(folder / INDEX_NAME, index, header=True)
     metas = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("share-*.json"))]
     if any(meta != metas[0] for meta in metas):
         raise ValueError(f"Processes computed features of different shapes: {metas}")

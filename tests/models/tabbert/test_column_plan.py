@@ -111,3 +111,12 @@ def test_a_plan_file_that_is_broken_or_says_a_field_twice_is_told_with_its_line(
     (tmp_path / "plan.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
         ColumnPlan.from_yaml(tmp_path / "plan.yaml")
+
+
+@pytest.mark.parametrize(("entity", "label"), [(["a", "a"], []), (["a"], ["a"]), ([], ["b", "b"])])
+def test_a_column_is_once_among_entity_and_label(entity, label):
+    sample = pl.DataFrame({"a": ["x", "y", "x", "y"], "b": [0, 1, 0, 1], "c": [1.5, 2.5, 3.5, 4.5]})
+    with pytest.raises(ValueError, match="Expected entity and label columns that are all different"):
+        infer_plan(sample, entity, label=label)
+    with pytest.raises(ValueError, match="Expected entity and label columns that are all different"):
+        ColumnPlan((FieldPlan("c", kind="numeric"),), tuple(entity), label=tuple(label))

@@ -1,0 +1,77 @@
+"""What the machine cannot do: a disk that fills up, too little memory, names that are too long."""
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hf_mmtab.commands.console import run
+from hf_mmtab.files import write_array, write_whole
+
+NUMBERS = np.arange(4_000)  # 32,000 bytes
+LIMIT = 1 << 14
+TABLE = pl.DataFrame({"amount": np.random.default_rng(0).normal(size=20_000)})
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "bytes": lambda path: write_whole(path, NUMBERS.tobytes()),
+    "array": lambda path: write_array(path, NUMBERS),
+    "array with header": lambda path: write_array(path, NUMBERS, header=True),
+    "safetensors": lambda path: save_file({"a": torch.from_numpy(NUMBERS)}, path),
+    "torch": lambda path: torch.save(torch.from_numpy(NUMBERS), path),
+    "ipc": lambda path: TABLE.write_ipc(path),
+    "parquet": lambda path: TABLE.write_parquet(path),
+    "csv": lambda path: TABLE.write_csv(path),
+    "arrow": lambda path: pq.write_table(TABLE.to_arrow(), path),
+}
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let this process write no larger file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_is_told(writer: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped, files_of_at_most(LIMIT):
+        run(lambda _: WRITERS[writer](tmp_path / "file.bin"), [])
+    assert stopped.value.code == 1
+    assert "make room and run the same command again" in capsys.readouterr().err
+
+
+def test_another_error_is_not_called_a_full_disk(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(RuntimeError, match="size"):
+        run(lambda _: torch.zeros(2) @ torch.zeros(3), [])
+
+    def command(_: object) -> None:
+        raise ValueError("Expected 3 columns, found 2.")
+
+    with pytest.raises(SystemExit):
+        run(command, [])
+    assert "make room" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(1 << 45,), (1 << 22, 1 << 23)])
+def test_too_little_memory_is_told(size: tuple[int, ...], capsys: pytest.CaptureFixture) -> None:
+    for make in (torch.empty, np.empty):
+        with pytest.raises(SystemExit):
+            run(lambda _, make=make: make(size), [])
+        assert "Expected memory for model and batch" in capsys.readouterr().err
+
+
+def test_a_name_too_long_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        run(lambda _: (tmp_path / ("x" * 300)).mkdir(), [])
+    assert "at most 255 bytes" in capsys.readouterr().err
