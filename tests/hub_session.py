@@ -179,7 +179,6 @@ def test_a_baseline_and_its_processor_come_back_by_name_bit_for_bit(run_folder):
     )
 
 
-@pytest.mark.slow
 def test_a_text_only_processor_comes_back_without_pictures(run_folder):
     config = MMBTBaselineConfig(text_config=TEXT_CONFIGS["bert"](), num_labels=3)
     model = MMBTBaselineForClassification(config)
@@ -214,7 +213,6 @@ def test_tabbert_and_its_processor_come_back_by_name_bit_for_bit(run_folder):
     assert torch.equal(logits(loaded, batch), logits(model, processor(HISTORIES, return_tensors="pt")))
 
 
-@pytest.mark.slow
 def test_transformers_own_push_to_hub_serves_as_well():
     processor, config = tabbert()
     model = TabBertForMaskedLM(config)
@@ -247,7 +245,6 @@ def test_backbones_of_a_new_model_load_by_name():
     assert logits(model, processor(images=PICTURE, text="a red cat")).shape == (1, 4)
 
 
-@pytest.mark.slow
 def test_another_branch_is_loaded_by_its_name(run_folder):
     model, processor = MMBTForClassification(tiny_config()), mmbt_processor()
     run = run_folder(model, processor)
@@ -283,7 +280,6 @@ def test_a_refused_token_is_told_with_the_remedy(run_folder):
         push_run(run, "acme/refused", token=EXPIRED_TOKEN)
 
 
-@pytest.mark.slow
 def test_weights_in_several_files_are_all_uploaded(run_folder):
     processor, model = mmbt_processor(), MMBTForClassification(tiny_config())
     run = run_folder(model, processor)
@@ -294,7 +290,6 @@ def test_weights_in_several_files_are_all_uploaded(run_folder):
     assert_same_weights(AutoModelForSequenceClassification.from_pretrained("acme/sharded"), model)
 
 
-@pytest.mark.slow
 def test_the_trainer_pushes_a_model_that_comes_back(tmp_path):
     from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments  # the quick tests do without
 
@@ -384,7 +379,6 @@ sys.stdout.write(json.dumps(answers))
 """
 
 
-@pytest.mark.slow
 def test_code_travels_to_a_process_without_the_package(tmp_path, monkeypatch):
     carried = [
         (MMBTConfig, "AutoConfig"),

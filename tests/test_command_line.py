@@ -51,6 +51,7 @@ def test_without_a_command_the_usage_is_an_error():
     assert code == 2 and errors.startswith("usage: hf-mmtab COMMAND")
 
 
+@pytest.mark.slow
 def test_a_command_runs_with_the_classes_registered():
     code = (
         "import sys; sys.argv = ['hf-mmtab', 'predict', 'absent', 'no', 'o.csv']; import hf_mmtab.__main__ as main\n"

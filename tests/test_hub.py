@@ -18,8 +18,9 @@ TESTS = Path(__file__).resolve().parent
 SESSION = TESTS / "hub_session.py"
 
 
-def run_session(tmp_path: Path, marks: str) -> None:
-    """Run the tests of `hub_session.py` that have these marks; their own failures are shown."""
+@pytest.mark.slow
+def test_everything_goes_to_a_hub_and_comes_back(tmp_path):
+    """Run `hub_session.py`; its own failures are shown."""
     with HubServer() as hub:
         hub.repositories["acme/not-yours"] = Repository(private=True)
         hub.repositories["acme/gated"] = Repository(gated=True)
@@ -29,20 +30,10 @@ def run_session(tmp_path: Path, marks: str) -> None:
             "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS / "models" / "mmbt")]),
             "OMP_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", "-m", marks, str(SESSION)]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", str(SESSION)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=TESTS.parent)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert hub.repositories["acme/not-yours"].files() == {}
-
-
-@pytest.mark.slow
-def test_models_and_processors_go_to_a_hub_and_come_back(tmp_path):
-    run_session(tmp_path, "not slow")
-
-
-@pytest.mark.slow
-def test_trainer_branches_shards_and_code_go_to_a_hub_and_come_back(tmp_path):
-    run_session(tmp_path, "slow")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from hf_mmtab.commands import eval_checkpoint
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.reports import RunFacts, SplitPredictions, write_report
+from hf_mmtab.reports import page as page_module
 from hf_mmtab.reports.reasons import EXPLAINED, add_reasons, highest_alerts
 
 SINGLE = "single_label_classification"
@@ -63,6 +64,7 @@ def test_reasons_take_a_bounded_time_and_a_page_without_captum_says_so(tmp_path)
 def test_an_evaluation_tells_the_reasons_unless_they_are_switched_off(fixtures, tmp_path, monkeypatch, run, data):
     given = [str(fixtures / "runs_0_1" / run), str(fixtures / "runs_0_1" / data), "--bootstrap", "0", "--no_ablation"]
     monkeypatch.chdir(fixtures / "runs_0_1")
+    monkeypatch.setattr(page_module, "_draw", lambda *_: {})  # takes the most time
     pages = []
     for name, more in (("with", []), ("without", ["--no_reasons"])):
         eval_checkpoint.main([*given, "--out", str(tmp_path / name), *more])

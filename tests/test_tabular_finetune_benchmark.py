@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "benchmark.py"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # it starts itself for each variant
 def test_reference_and_ours_have_the_same_loss_with_the_same_weights():
     sizes = ["--windows", "40", "--epochs", "2", "--hidden", "96", "--layers", "1", "--reference-steps", "1"]
     command = [sys.executable, str(SCRIPT), "tabular-finetune", *sizes]

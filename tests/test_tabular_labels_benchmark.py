@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import numpy as np
 import polars
 import pytest
 from PIL import Image
+
+from hf_mmtab.commands import pretrain
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -36,7 +38,7 @@ def test_table_and_picture_have_mean_spread_and_gaps(benchmark, tmp_path):
 
 
 @pytest.mark.slow
-def test_three_models_learn_from_two_shares_and_are_not_trained_twice(tmp_path):
+def test_three_models_learn_from_two_shares_and_are_not_trained_twice(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     when = polars.datetime_range(polars.datetime(2024, 1, 1), polars.datetime(2024, 3, 1), "1h", eager=True)
     table = polars.DataFrame({"when": when, "who": rng.integers(0, 60, len(when)), "x": rng.integers(0, 9, len(when))})
@@ -48,17 +50,20 @@ def test_three_models_learn_from_two_shares_and_are_not_trained_twice(tmp_path):
         "plan: {entity: who, time: when, label: bad, fields: {x: {kind: numeric}}}\n"
     )
     (tmp_path / "fine.yaml").write_text(f"{common}output_dir: {tmp_path / 'no'}\nwindow_label: every\n")
-    pretrain = [sys.executable, "-m", "hf_mmtab", "pretrain", str(tmp_path / "pre.yaml")]
-    subprocess.run(pretrain, check=True, capture_output=True, timeout=600)
-    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "tabular-labels", str(tmp_path / "fine.yaml")]
-    command += ["--pretrained", str(tmp_path / "pre"), "--out", str(tmp_path / "out"), "--shares", "0.3", "1"]
-    command += ["--row_inputs", "surprise"]
-    first = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert first.returncode == 0, first.stderr[-3000:]
-    assert [line.split("|")[1].strip() for line in first.stdout.splitlines()[2:]] == ["30%", "100%"]
+    pretrain.main([str(tmp_path / "pre.yaml")])
+    capsys.readouterr()
+    arguments = ["tabular-labels", str(tmp_path / "fine.yaml"), "--pretrained", str(tmp_path / "pre")]
+    arguments += ["--out", str(tmp_path / "out"), "--shares", "0.3", "1", "--row_inputs", "surprise"]
+    arguments += ["--reasons", "false"]
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the script adds its own folder
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+    script = runpy.run_path(str(SCRIPTS / "benchmark.py"))
+    script["main"]()
+    first = capsys.readouterr().out
+    assert [line.split("|")[1].strip() for line in first.splitlines()[2:]] == ["30%", "100%"]
     shown = json.loads((tmp_path / "out" / "boosted_1_1" / "results.json").read_text())["metrics"]["test"]
-    assert f"{shown['average_precision']:.3f}" in first.stdout.splitlines()[-1]
+    assert f"{shown['average_precision']:.3f}" in first.splitlines()[-1]
     before = (tmp_path / "out" / "raw_lstm_1_1" / "results.json").stat().st_mtime_ns
-    again = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert again.stdout == first.stdout
+    script["main"]()
+    assert capsys.readouterr().out == first
     assert (tmp_path / "out" / "raw_lstm_1_1" / "results.json").stat().st_mtime_ns == before

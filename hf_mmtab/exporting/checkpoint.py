@@ -73,6 +73,7 @@ def export_checkpoint(checkpoint: str, out: str | Path, int8: bool = False) -> l
     alone = trees is not None and trees["place"] == ALONE
     if int8 and alone:
         raise ValueError(f"Expected a network to quantise in {checkpoint!r}, found trees alone. Leave --int8 out.")
+    of_others = of_one_history(processor) if "statistics" in settings.get("reads", []) else []
     with draft_folder(out) as draft:
         folder = draft / "export"
         folder.mkdir()
@@ -83,7 +84,7 @@ def export_checkpoint(checkpoint: str, out: str | Path, int8: bool = False) -> l
         if trees is not None:
             save_trees(model.boosters[trees["name"]], trees["name"], folder)
             found.append(f"{counted_trees(trees)} in LightGBM's own format: services need `lightgbm`")
-        found += of_one_history(processor) if "statistics" in settings.get("reads", []) else []
+        found += of_others
         write_settings(folder, settings)
         if isinstance(processor, MMBTProcessor) and not int8:
             found.append(compare_examples(model, processor, folder))

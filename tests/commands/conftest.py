@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizer, ResNetConfig, ResNetModel, ViTImageProcessor
 
 from hf_mmtab.commands import finetune
+from hf_mmtab.training import callbacks
 
 # One white pixel.
 PNG = base64.b64decode(
@@ -22,22 +23,25 @@ PNG = base64.b64decode(
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sea", "land", "a", "the", "old", "new"]
 
 
-@pytest.fixture(autouse=True)
-def _blank_figures():
-    """Figures are built but not rendered, which is half of the time of a tiny run.
+def save_blank(_, file, *args, **options) -> None:
+    if hasattr(file, "write"):
+        file.write(PNG)
+    else:
+        Path(file).write_bytes(PNG)
 
-    The runs of session fixtures start before this fixture, and render theirs; so do the tests of the report.
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
+    """Figures are built but not rendered, which is half of the time of a tiny run, in fixtures too; that of the audit
+    is not built either. The tests of the report and of the audit draw theirs.
     """
-
-    def save(figure, file, **options) -> None:
-        if hasattr(file, "write"):
-            file.write(PNG)
-        else:
-            Path(file).write_bytes(PNG)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", save)
-        yield
+        patch.setattr(Figure, "savefig", save_blank)
+        patch.setattr(callbacks, "plot_audit", save_blank)
+        return (yield)
+
+
+pytest_runtest_call = pytest_runtest_setup
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +106,7 @@ def finished_pictures(tmp_path_factory, tiny_text, tiny_image, pictures) -> Path
     """The folder of a finished run of one epoch on pictures and texts, which tests only read."""
     folder = tmp_path_factory.mktemp("finished-pictures")
     recipe = write_recipe(folder, tiny_text, tiny_image, pictures)
-    finetune.main([str(recipe), "--num_train_epochs", "1"])
+    finetune.main([str(recipe), "--num_train_epochs", "1", "--reasons", "true"])
     return folder / "run"
 
 
@@ -127,6 +131,7 @@ def write_recipe(folder: Path, tiny_text: str, tiny_image: str, pictures: Path) 
         "report_to": "none",
         "bootstrap": 20,
         "ablation": False,
+        "reasons": False,
         "seed": 1,
     }
     path = folder / "recipe.yaml"

@@ -89,7 +89,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["boosted", "fusion", "joint"])
+@pytest.fixture(scope="module", params=["boosted", pytest.param("fusion", marks=pytest.mark.slow), "joint"])
 def run(request, folder):
     main([str(folder / f"{request.param}.yaml"), "--output_dir", str(folder / request.param)])
     return folder / request.param
@@ -160,6 +160,7 @@ def test_a_finished_run_writes_what_it_lost_again(run, folder, lost, caplog):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+@pytest.mark.parametrize("run", ["boosted", "joint"], indirect=True)
 def test_forked_workers_of_the_pipeline_give_the_answers_of_the_parent(run, folder):
     script = Path(__file__).with_name("forked_pipeline.py")
     done = subprocess.run(
@@ -218,7 +219,9 @@ def test_an_export_answers_as_the_pipeline_does(run, folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", CANDIDATES)
+@pytest.mark.parametrize(
+    "chosen", [pytest.param(one, marks=pytest.mark.nightly) if one == "sequence" else one for one in CANDIDATES]
+)
 def test_each_way_of_a_fusion_is_exported(chosen, folder, tmp_path):
     if not (folder / "fusion" / "results.json").exists():
         main([str(folder / "fusion.yaml"), "--output_dir", str(folder / "fusion")])
@@ -234,7 +237,9 @@ def test_each_way_of_a_fusion_is_exported(chosen, folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", OF_NUMBERS)
+@pytest.mark.parametrize(
+    "chosen", [one if one == "average" else pytest.param(one, marks=pytest.mark.nightly) for one in OF_NUMBERS]
+)
 def test_a_fusion_of_numbers_is_exported(chosen, folder, tmp_path):
     own = ["--label_columns", "heat", "--types", "{heat: float}", "--bootstrap", "0", "--window_label", "last"]
     out = folder / "fused_heat"
@@ -248,6 +253,7 @@ def test_a_fusion_of_numbers_is_exported(chosen, folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("run", ["boosted", "joint"], indirect=True)
 def test_predict_explains_the_rows_that_are_called_positive(run, folder, tmp_path, capsys):
     pytest.importorskip("captum")
     outputs = {}
@@ -399,6 +405,7 @@ def notes_of(run):
     return json.loads((run / "results.json").read_text())["notes"]
 
 
+@pytest.mark.slow
 def test_many_positive_labels_are_a_reason_to_thaw_and_the_console_says_how(folder, tmp_path, monkeypatch):
     recipe = [str(folder / "joint.yaml"), "--row_inputs", "surprise", "--statistics", "auto", "--bootstrap", "0"]
     for count in (10_000, 10):
@@ -695,7 +702,7 @@ def test_auto_takes_the_head_that_suits_the_label(folder, tmp_path, recipe, more
         assert "log odds of yes: " in (tmp_path / "run" / "report" / "report.html").read_text()
 
 
-@pytest.mark.parametrize(("of_lstm", "expected"), [(1.0, "lstm"), (0.0, "boosted")])
+@pytest.mark.parametrize(("of_lstm", "expected"), [pytest.param(1.0, "lstm", marks=pytest.mark.slow), (0.0, "boosted")])
 def test_auto_takes_trees_or_the_lstm_for_many_classes_by_validation(folder, tmp_path, monkeypatch, of_lstm, expected):
     monkeypatch.setattr(head_choice, "best_on_validation", lambda run, inputs: ("macro_f1", True, of_lstm))
     label = ["--label_columns", "heat", "--window_label", "last"]
@@ -729,7 +736,7 @@ def test_a_class_that_hardly_occurs_is_told(folder, tmp_path, caplog):
     assert "The label has 3 classes, some of them hardly ever in training ('maybe' 1, 'no' " in caplog.text
 
 
-@pytest.mark.parametrize("level", ["last", "every"])
+@pytest.mark.parametrize("level", ["last", pytest.param("every", marks=pytest.mark.slow)])
 def test_numbers_are_predicted_by_the_mean_of_both_halves(folder, tmp_path, level):
     label = ["--label_columns", "heat", "--types", "{heat: float}", "--window_label", level]
     more = ["--row_inputs", "states", "--architecture", "auto", "--bootstrap", "0"]

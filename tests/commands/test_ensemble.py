@@ -23,6 +23,7 @@ def probabilities(file, names):
     return np.stack([table[f"probability_{name}"].to_numpy() for name in names], axis=1)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_trained_chosen_and_saved_and_used_as_any_model(recipe, tmp_path, pictures, monkeypatch, capsys):
     seen, chosen = {}, ensemble.select_greedily
 

@@ -107,6 +107,7 @@ def test_frozen_pictures_are_computed_once_for_all_runs_and_evaluations(recipe, 
 
     monkeypatch.setattr(FeatureCache, "_fill", counted)
     frozen = ["--freeze", "{image_encoder: forever}", "--num_train_epochs", "1", "--bootstrap", "0"]
+    frozen += ["--reasons", "true"]
     compared = ["--architecture", "mmbt", "--compare", "img", "concatbert", "--ablation", "true"]
     main([str(recipe), *frozen, *compared])
     root, rows = tmp_path / "run", [len(Path(path).read_text().splitlines()) for path in splits_of(recipe)]

@@ -92,7 +92,7 @@ def encoder(tmp_path_factory, payments) -> str:
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory, payments, encoder) -> Path:
     values = {"task": "table", "data": str(payments), "pretrained": encoder, "seq_len": 6}
-    values |= TRAINING | {"num_train_epochs": 2, "bootstrap": 50, "lstm_hidden_size": 8}
+    values |= TRAINING | {"num_train_epochs": 2, "bootstrap": 50, "lstm_hidden_size": 8, "reasons": False}
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path
@@ -102,7 +102,7 @@ def recipe(tmp_path_factory, payments, encoder) -> Path:
 def finished(tmp_path_factory, recipe) -> Path:
     """The folder of a finished run with positives repeated, which tests only read."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    main([str(recipe), "--output_dir", str(run), "--upsample_positives", "0.4"])
+    main([str(recipe), "--output_dir", str(run), "--upsample_positives", "0.4", "--reasons", "true"])
     return run
 
 
@@ -272,7 +272,7 @@ def test_two_processes_train_and_judge_as_one(recipe, tmp_path):
     np.testing.assert_allclose(one.scores, two.scores, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_compare_models_and_read_the_finished_runs_again(recipe, tmp_path):
     several = ["--compare", "raw_lstm", "amount", "--num_train_epochs", "1", "--bootstrap", "0"]
     several += ["--output_dir", str(tmp_path / "runs")]
@@ -325,7 +325,7 @@ def test_stored_states_give_the_weights_and_scores_of_recomputing(recipe, tmp_pa
 
     monkeypatch.setattr(TabBertModel, "forward", counted)
     for name, arguments in runs.items():
-        main([str(recipe), "--output_dir", str(tmp_path / name), "--reasons", "false", *arguments])
+        main([str(recipe), "--output_dir", str(tmp_path / name), *arguments])
     assert calls["stored"] < calls["anew"] / 2
     assert largest_difference(tmp_path / "stored", tmp_path / "anew") < 1e-6
     assert 0 < largest_difference(tmp_path / "stored", tmp_path / "half") < 2e-2
@@ -667,7 +667,7 @@ def test_what_is_wrong_in_a_recipe_does_not_block_the_folder_for_the_corrected_o
         ([], KeyboardInterrupt, "^$"),
     ]
     pretrained = str(Path(encoder).parent / "recipe.yaml")
-    common = [str(recipe), "--reasons", "false", "--bootstrap", "0"]
+    common = [str(recipe), "--bootstrap", "0"]
     for command, arguments in ((pretrain.main, [pretrained]), (main, common), (main, [*common, "--compare", "mlp"])):
         begun.clear()
         for wrong, error, message in mistakes:
@@ -714,7 +714,7 @@ def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(recipe, e
     values |= {"next_row": True, "output_dir": str(tmp_path / "encoder")}
     (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     pretrain.main([str(tmp_path / "encoder.yaml")])
-    common = [str(recipe), "--pretrained", str(tmp_path / "encoder"), "--bootstrap", "0", "--reasons", "false"]
+    common = [str(recipe), "--pretrained", str(tmp_path / "encoder"), "--bootstrap", "0"]
     encoded, forward = [], TabBertModel.forward
 
     def counted(self, input_ids, **named):

@@ -14,6 +14,7 @@ pytest.importorskip("peft")
 LORA = ["--lora", "{r: 2}", "--freeze", "{text_encoder: 1 epoch}"]
 
 
+@pytest.mark.slow
 def test_a_run_with_adapters_ends_in_a_plain_model_that_resumes_bit_equal(recipe, tmp_path, monkeypatch):
     main([str(recipe), "--output_dir", str(tmp_path / "whole"), *LORA])
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole")

@@ -15,6 +15,7 @@ from filelock import FileLock
 from hf_mmtab import files
 from hf_mmtab.commands.runs.own_files import is_run
 from hf_mmtab.evaluation.run_results import RunResults
+from hf_mmtab.training import MMTabTrainer
 
 
 def command(name: str, *arguments: str) -> None:
@@ -25,7 +26,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-SHORT = ("--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0")
+SHORT = ("--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0", "--reasons", "false")
 
 
 @pytest.mark.parametrize(
@@ -161,11 +162,7 @@ class Killed(BaseException):
 
 
 # test_killed_runs.py kills within a checkpoint, the report and results.json, and at every write among the slow tests.
-WRITTEN = (
-    "recipe.yaml", "test.parquet", "README.md",
-    *(pytest.param(name, marks=pytest.mark.slow)
-      for name in ("freeze_schedule.json", "files.json", "validation.parquet", "report.html", "results.json")),
-)  # fmt: skip
+WRITTEN = ["test.parquet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("recipe.yaml", "README.md"))]
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -190,13 +187,12 @@ def test_a_kill_while_a_file_is_written_leaves_a_folder_that_the_same_command_fi
     assert not [path for path in made if path.endswith("partial")]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["README.md", "results.json", "recipe.yaml"])
-def test_a_process_that_dies_within_a_write_is_finished_by_the_same_command(runs, name):
+@pytest.mark.nightly
+def test_a_process_that_dies_within_a_write_is_finished_by_the_same_command(runs):
     code = (
         "import os, sys; from pathlib import Path; import hf_mmtab.files as files; replace = os.replace\n"
         "def die(a, b):\n"
-        f"    if Path(b).name == {name!r}: os._exit(9)\n"
+        "    if Path(b).name == 'results.json': os._exit(9)\n"
         "    replace(a, b)\n"
         "files.os.replace = die\n"
         "from hf_mmtab.commands.finetune import main; main(sys.argv[1:])"
@@ -250,11 +246,14 @@ def test_a_second_start_in_the_same_folder_is_refused_while_the_first_runs(runs)
     assert RunResults.read(runs / "new") is not None
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "changed"])
-def test_a_run_goes_on_from_the_last_whole_checkpoint(runs, caplog, monkeypatch, damage):
-    from hf_mmtab.training import MMTabTrainer
+LONGER = ("pictures.yaml", "--ablation", "false", "--bootstrap", "0", "--reasons", "false", "--output_dir")
 
-    arguments = ["pictures.yaml", "--output_dir", "new", "--ablation", "false", "--bootstrap", "0"]
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, fixtures) -> Path:
+    """A run that ended, `whole`, and `new`, which was killed after its second checkpoint."""
+    folder = tmp_path_factory.mktemp("killed") / "runs"
+    shutil.copytree(fixtures / "runs_0_1", folder)
     step = MMTabTrainer.training_step
 
     def stop(trainer, *args, **kwargs):
@@ -262,10 +261,19 @@ def test_a_run_goes_on_from_the_last_whole_checkpoint(runs, caplog, monkeypatch,
             raise Killed
         return step(trainer, *args, **kwargs)
 
-    monkeypatch.setattr(MMTabTrainer, "training_step", stop)
-    with pytest.raises(Killed):
-        command("finetune", *arguments)
-    monkeypatch.setattr(MMTabTrainer, "training_step", step)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        command("finetune", *LONGER, "whole")
+        patch.setattr(MMTabTrainer, "training_step", stop)
+        with pytest.raises(Killed):
+            command("finetune", *LONGER, "new")
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "changed"])
+def test_a_run_goes_on_from_the_last_whole_checkpoint(killed, tmp_path, caplog, monkeypatch, damage):
+    runs = shutil.copytree(killed, tmp_path / "runs")
+    monkeypatch.chdir(runs)
     last = runs / "new" / "checkpoint-4"
     if damage == "gone":
         (last / "optimizer.pt").unlink()
@@ -273,9 +281,8 @@ def test_a_run_goes_on_from_the_last_whole_checkpoint(runs, caplog, monkeypatch,
         file = last / "model.safetensors"
         content = file.read_bytes()
         file.write_bytes(content[:-100] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
-    command("finetune", *arguments)
+    command("finetune", *LONGER, "new")
     assert "checkpoint-4 is passed over: it is damaged" in caplog.text
     assert "Resuming from new/checkpoint-2" in caplog.text.replace(os.sep, "/")
-    command("finetune", "pictures.yaml", "--output_dir", "whole", *arguments[3:])
     ours, whole = (json.loads((runs / name / "results.json").read_text()) for name in ("new", "whole"))
     assert ours["metrics"] == whole["metrics"]

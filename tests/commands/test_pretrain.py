@@ -573,7 +573,7 @@ def test_unknown_keys_of_simulate_are_named(recipe, tmp_path):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_evaluate_as_one(recipe, tmp_path):
     still = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--per_device_eval_batch_size", "4"]
     main([str(recipe), *still, "--output_dir", str(tmp_path / "one")])

@@ -140,6 +140,7 @@ PRIVATE = ("acme/encoder", "acme/head", "acme/mmbt", "acme/later", "acme/again",
 SHOWN = ("acme/shown", "acme/shown-pictures")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRIVATE)
 def test_no_row_picture_or_path_arrives(pushed, name):
     repositories, _, root = pushed
@@ -159,6 +160,7 @@ def test_no_row_picture_or_path_arrives(pushed, name):
         assert picture.read_bytes() not in files.values()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWN)
 def test_examples_arrive_where_they_are_asked_for_without_paths(pushed, name):
     repositories, said, root = pushed
@@ -168,6 +170,7 @@ def test_examples_arrive_where_they_are_asked_for_without_paths(pushed, name):
     assert "ROWS, TEXTS AND PICTURES of the data" in said
 
 
+@pytest.mark.slow
 def test_only_files_of_the_list_arrive(pushed):
     repositories, _, _ = pushed
     for name in (*PRIVATE, *SHOWN):
@@ -178,12 +181,14 @@ def test_only_files_of_the_list_arrive(pushed):
     assert {"last-checkpoint/optimizer.pt", "last-checkpoint/trainer_state.json"} <= kept
 
 
+@pytest.mark.slow
 def test_repositories_are_private_unless_told(pushed):
     repositories, said, _ = pushed
     assert [name for name, one in repositories.items() if not one.private] == ["acme/pictures"]
     assert "To acme/again (private" in said and "To acme/pictures (PUBLIC" in said
 
 
+@pytest.mark.slow
 def test_what_goes_is_listed_with_what_it_holds(pushed):
     _, said, _ = pushed
     assert "VALUES as they stand in the data, of shop (3)" in said
@@ -191,6 +196,7 @@ def test_what_goes_is_listed_with_what_it_holds(pushed):
     assert "weights, learned from the data" in said
 
 
+@pytest.mark.slow
 def test_the_card_names_the_model_of_the_hub_and_still_says_how_to_repeat(pushed):
     repositories, _, _ = pushed
     card = repositories["acme/again"].files()["README.md"].decode()
@@ -213,7 +219,7 @@ def test_fields_that_name_rows_or_entities_are_told(tmp_path):
     assert "is the entity column" in told[0] and "nearly as many values as there are rows (400)" in told[1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path):
     with HubServer() as hub:
         environment = {**os.environ, **hub.environment(tmp_path), "HF_MMTAB_TRACEBACK": ""}

@@ -134,7 +134,7 @@ def test_one_picture_a_row_is_refused_where_rows_have_several(recipe, shop, fini
     predict.main([str(finished_pictures), str(single), str(tmp_path / "single.parquet")])  # a list of none is none
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_ensemble_reads_several_pictures_as_its_members_do(recipe, shop, tmp_path):
     given = ["--architecture", "ensemble", "--ensemble_members", "[mmbt, concatbert]", "--num_train_epochs", "2"]
     main([str(recipe), "--data", str(shop), *given])

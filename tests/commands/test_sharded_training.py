@@ -71,7 +71,7 @@ def made(tmp_path_factory) -> Path:
     values = {**of_table, "plan": PLAN, "stride": 3, "mlm_probability": 0.3, **SIZES, **TRAINING, "next_row": True}
     (folder / "pretrain.yaml").write_text(yaml.safe_dump(values | {"output_dir": str(folder / "encoder")}))
     head = {"lstm_hidden_size": 8, "lstm_num_layers": 1, "window_label": "every", "bootstrap": 0, **TRAINING}
-    head |= {"pretrained": str(folder / "encoder"), "output_dir": str(folder / "head")}
+    head |= {"pretrained": str(folder / "encoder"), "output_dir": str(folder / "head"), "reasons": False}
     (folder / "finetune.yaml").write_text(yaml.safe_dump(of_table | head))
     pretrain.main([str(folder / "pretrain.yaml")])
     table = folder / "encoder" / "_table"
@@ -106,7 +106,7 @@ def results_of(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
-@pytest.mark.parametrize("rows", ["one", "encoder/_table/rows"])
+@pytest.mark.parametrize("rows", ["one", pytest.param("encoder/_table/rows", marks=pytest.mark.slow)])
 def test_pretraining_on_one_shard_is_pretraining_on_the_table(made, tmp_path, rows):
     folder = run(made, pretrain, tmp_path / "run", rows=rows)
 
@@ -171,10 +171,10 @@ def test_a_head_on_one_shard_is_the_head_on_the_table(made, tmp_path, label):
     assert "garage" in page  # histories behind the worst errors, from ids
 
 
-SLOW_INPUTS = [pytest.param(name, marks=pytest.mark.slow) for name in ("surprise", "both")]
+SLOW_INPUTS = [pytest.param(name, marks=pytest.mark.slow) for name in ("windowed_surprise", "surprise", "both")]
 
 
-@pytest.mark.parametrize("inputs", ["states", "windowed_surprise", *SLOW_INPUTS])
+@pytest.mark.parametrize("inputs", ["states", *SLOW_INPUTS])
 def test_a_head_on_several_shards_scores_as_on_the_table(made, tmp_path, inputs):
     more = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--row_inputs", inputs, "--save_strategy", "no"]
     more += ["--load_best_model_at_end", "false"]
@@ -210,6 +210,7 @@ def test_inputs_that_need_no_values_are_chosen_among(made, tmp_path):
     assert set(results_of(folder)["row_inputs"]["validation"]) == {"states", "surprise", "both"}
 
 
+@pytest.mark.slow
 def test_drift_compares_with_the_rows_in_shards(made, tmp_path):
     folder = run(made, pretrain, tmp_path / "run", "--num_train_epochs", "1", rows="nine")
     page = tmp_path / "drift.html"

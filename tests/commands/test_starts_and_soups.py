@@ -55,6 +55,7 @@ def test_mean_pooling_is_saved_and_a_run_that_goes_on_keeps_it(recipe, tmp_path,
     assert results_of(run)["metrics"] == before
 
 
+@pytest.mark.slow
 def test_a_run_whose_pooling_was_chosen_goes_on_with_it(recipe, tmp_path, monkeypatch):
     plain = LinearStarter._probe
     losses = iter([2.0, 1.0, 3.0])  # cls, mean, aligned

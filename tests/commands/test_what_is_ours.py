@@ -21,7 +21,7 @@ from hf_mmtab.publishing import make_standalone
 from hf_mmtab.publishing.public_files import _rename_model
 from hf_mmtab.training import MMTabTrainer
 
-SHORT = ("--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0")
+SHORT = ("--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0", "--reasons", "false")
 
 
 def command(name: str, *arguments: str) -> None:
@@ -358,23 +358,30 @@ def test_a_run_with_its_code_beside_it_is_still_the_runs(runs):
     assert foreign_names(runs / "new") == []
 
 
-@pytest.fixture
-def interrupted(runs, monkeypatch) -> Path:
-    """A run of this version that was killed after its first checkpoint, before the second."""
+@pytest.fixture(scope="module")
+def killed(made) -> Path:
+    """A run of this version, beside those of `made`, that was killed after its first checkpoint, before the second."""
     told: list[str] = []
 
-    def killed(folder: Path, place: str) -> None:
+    def dies_at_the_second(folder: Path, place: str) -> None:
         told.append(place)
         if len(told) == 2:
             raise KeyboardInterrupt
         inventory.announce(folder, place)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(walk, "announce", killed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        patch.setattr(walk, "announce", dies_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             command("finetune", "pictures.yaml", "--output_dir", "half", *SHORT, "--save_steps", "1", *EVERY_STEP)
-    assert (runs / "half" / "checkpoint-1" / "model.safetensors").exists()
-    return runs / "half"
+    half = (made / "half").rename(made.parent / "half")
+    assert (half / "checkpoint-1" / "model.safetensors").exists()
+    return half
+
+
+@pytest.fixture
+def interrupted(killed, runs) -> Path:
+    return shutil.copytree(killed, runs / "half")
 
 
 EVERY_STEP = ("--save_strategy", "steps", "--eval_strategy", "steps", "--eval_steps", "1", "--save_total_limit", "2")

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ViTConf
 
 from hf_mmtab import MMBTForClassification, MMBTProcessor, TabBertConfig, TabBertProcessor
 from hf_mmtab.models.mmbt import MMBTImageProcessor
-from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertLstmForSequenceClassification
+from hf_mmtab.models.tabbert import TabBertLstmForSequenceClassification
 from hf_mmtab.models.tabbert.modeling_tabbert_boosted import STATISTICS, TabBertBoostedForSequenceClassification
 from hf_mmtab.statistics import RowStatistics, columns_of_history
 
@@ -37,7 +37,7 @@ def _spread(model: torch.nn.Module) -> None:
             torch.nn.init.normal_(weight, std=0.3)  # so that examples differ
 
 
-def save_table(folder: Path, masked: bool = False, **settings) -> str:
+def save_table(folder: Path, **settings) -> str:
     """Save a TabBERT that reads surprise and states, and its processor; returns the folder."""
     plan = {
         "entity": "who",
@@ -54,9 +54,9 @@ def save_table(folder: Path, masked: bool = False, **settings) -> str:
     torch.manual_seed(0)
     sizes = {"hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 1, "intermediate_size": 32}
     sizes |= {"field_hidden_size": 8, "field_num_heads": 2, "seq_len": 6}
-    head = {} if masked else {"next_row": True, "row_inputs": "both", "threshold": 0.4}
+    head = {"next_row": True, "row_inputs": "both", "threshold": 0.4}
     config = TabBertConfig(**processor.config_kwargs(), **sizes, **head, **settings)
-    model = (TabBertForMaskedLM if masked else TabBertLstmForSequenceClassification)(config).eval()
+    model = TabBertLstmForSequenceClassification(config).eval()
     _spread(model)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -63,7 +63,7 @@ def trained(folder, family, resume=None, epochs=3, **changes):
     build, part = FAMILIES[family]
     model = build()
     rows = pictures() if family == "mmbt" else histories(model)
-    options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True, "audit_plot": False}
     options |= {"freeze": {part: "1 epoch"}, "learning_rate": 1e-2, "report_to": "none", "disable_tqdm": True}
     args = MMTabTrainingArguments(
         str(folder), num_train_epochs=epochs, per_device_train_batch_size=8, **(options | changes)

@@ -15,19 +15,13 @@ import suites
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def suite():
+@pytest.mark.slow
+def test_our_classes_pass_transformers_tests():
     pytest.importorskip("parameterized")
     if (reason := suites.fetch()) is not None:
         pytest.skip(f"needs transformers' source distribution: {reason}")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("file", ["models.py", "processors.py"])
-def test_our_classes_pass_transformers_tests(file, suite):
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "--tb=short", "-p", "no:warnings"]
-    run = subprocess.run(
-        [*command, str(HERE / file)], env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
-        timeout=1800,
-    )  # fmt: skip
+    command += [str(HERE / "models.py"), str(HERE / "processors.py")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert run.returncode == 0, run.stdout[-8000:]

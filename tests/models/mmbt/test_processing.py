@@ -1,10 +1,7 @@
 """MMBTProcessor: texts, pairs, pictures, missing ones, presets, other tokenizers, saving."""
 
-import os
 import pickle
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -328,32 +325,3 @@ def test_the_processor_is_found_by_the_config_class(tmp_path: Path):
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
     assert PROCESSOR_MAPPING[MMBTConfig] is MMBTProcessor
-
-
-@pytest.mark.slow
-def test_the_processor_travels_with_a_checkpoint(tmp_path: Path):
-    """Saved with its code, it loads where this package is not installed, if the user trusts it."""
-    code = """
-import sys
-from transformers import AutoProcessor
-sys.modules["hf_mmtab"] = None
-processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
-print(type(processor).__module__, processor(text="a red cat")["input_ids"].tolist())
-"""
-    for kind, auto_class in ((MMBTProcessor, "AutoProcessor"), (MMBTImageProcessor, "AutoImageProcessor")):
-        kind.register_for_auto_class(auto_class)
-    try:
-        MMBTProcessor(MMBTImageProcessor(), bert_tokenizer()).save_pretrained(tmp_path / "checkpoint")
-    finally:
-        MMBTProcessor._stands_alone, MMBTImageProcessor._auto_class = False, None
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
-    ran = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "checkpoint")],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith("transformers_modules.") and ran.stdout.endswith("[[5, 6, 7]]\n")

@@ -274,12 +274,9 @@ def test_local_folders_are_not_written_to_the_configuration(saved_parts, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("make", "batch"), [(tiny_mmbt, tiny_batch()), (lambda: tiny_baseline("concatbow"), plain_batch())]
-)
-def test_a_checkpoint_carries_its_code(make, batch, tmp_path, monkeypatch):
-    """Loaded by `trust_remote_code` in a process that cannot import the package."""
-    model = make()
+def test_a_checkpoint_carries_its_code(tmp_path, monkeypatch):
+    """Loaded by `trust_remote_code` in a process that cannot import the package; other models: `hub_session.py`."""
+    model, batch = tiny_baseline("concatbow"), plain_batch()
     for part, auto in ((type(model.config), "AutoConfig"), (type(model), "AutoModelForSequenceClassification")):
         monkeypatch.setattr(type(model.config), "_stands_alone", False)  # forgotten afterwards
         part.register_for_auto_class(auto)
