@@ -43,8 +43,8 @@ def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") ->
     refuse_file(folder, key)
     make_folder(folder)
     file, owner = folder / LOCK_FILE, folder / f"{LOCK_FILE}.owner"
-    if file.is_symlink():
-        raise ValueError(f"Expected no link at {str(file)!r}, which this command locks. Remove it.")
+    if file.is_symlink() or (file.exists() and file.stat().st_size):
+        raise ValueError(f"Expected an empty file or none at {str(file)!r}, to lock, found a link or a file. Move it.")
     try:
         with FileLock(file, timeout=0):
             write_whole(owner, f"process {os.getpid()} on {socket.gethostname()}")

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     recipe = searched(recipe, run_type)
     written_for = read_recipe(arguments[0]).get("architecture", architectures[0])
     if written_for == ENSEMBLE:
-        written_for = architectures[1]
+        written_for = next(name for name in architectures if name != ENSEMBLE)
     seeds = list(dict.fromkeys(recipe.run.seeds or [recipe.training.seed]))
     speaks = recipe.training.process_index == 0
     if len(seeds) == len(architectures) == 1 and set(recipe.run.compare) <= {recipe.model.architecture}:

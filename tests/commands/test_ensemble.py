@@ -11,6 +11,7 @@ from hf_mmtab.commands import eval_checkpoint, predict
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs import ensemble
 from hf_mmtab.evaluation.combining import Selection
+from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.metrics.names import label_names
 from hf_mmtab.training.trainer import MMTabTrainer
 
@@ -103,6 +104,12 @@ def test_members_that_cannot_be_are_refused_before_any_training(recipe, members)
         ValueError, match=r"Expected ensemble_members to name some of mmbt, img, bert, concatbert, found"
     ):
         main([str(recipe), "--architecture", "ensemble", "--ensemble_members", values])
+
+
+def test_the_recipe_of_an_ensemble_trains_one_of_its_members(recipe, tmp_path):
+    recipe.write_text(recipe.read_text() + "architecture: ensemble\nensemble_members: [mmbt, bert]\n")
+    main([str(recipe), "--architecture", "bert", "--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0"])
+    assert RunResults.read(tmp_path / "run").architecture == "bert"
 
 
 @pytest.mark.slow
