@@ -89,7 +89,7 @@ def architectures_of(recipe: ImageTextRecipe | HeadRecipe, run_type: type[ImageT
     """
     own = recipe.model.architecture
     members = []
-    if isinstance(recipe, ImageTextRecipe) and own == ENSEMBLE:
+    if isinstance(recipe, ImageTextRecipe) and ENSEMBLE in (own, *recipe.run.compare):
         members = EnsembleRun.members_of(recipe)
     named = dict.fromkeys([own, *members, *recipe.run.compare])
     trained = [name for name in named if name == own or name not in run_type.baselines]

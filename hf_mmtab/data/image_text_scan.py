@@ -149,7 +149,14 @@ def _columns_of(source: Source, config: ImageTextConfig) -> Columns:
             "them, or correct number_columns and category_columns."
         )
     asked = (config.image_column, config.text_column, config.text_pair_column, config.label_column)
-    return find_columns(names, repr(str(source.path)), *asked)
+    columns = find_columns(names, repr(str(source.path)), *asked)
+    if columns.label is not None and columns.label in (columns.image, columns.text, columns.text_pair, *beside):
+        raise ValueError(
+            f"Expected a label that the model does not read, found column {columns.label!r} of {str(source.path)!r} both "
+            "as label and as input. Name others: label_column, image_column, text_column, number_columns, "
+            "category_columns."
+        )
+    return columns
 
 
 def _class_names(source: Source, label: str | None) -> list[str]:

@@ -8,8 +8,10 @@ import pytest
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from hf_mmtab.commands import eval_checkpoint, predict
-from hf_mmtab.commands.finetune import main
+from hf_mmtab.commands.finetune import architectures_of, main
 from hf_mmtab.commands.runs import ensemble
+from hf_mmtab.commands.runs.image_text import ImageTextRun
+from hf_mmtab.commands.runs.recipe import ImageTextRecipe
 from hf_mmtab.evaluation.combining import Selection
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.metrics.names import label_names
@@ -110,6 +112,11 @@ def test_the_recipe_of_an_ensemble_trains_one_of_its_members(recipe, tmp_path):
     recipe.write_text(recipe.read_text() + "architecture: ensemble\nensemble_members: [mmbt, bert]\n")
     main([str(recipe), "--architecture", "bert", "--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0"])
     assert RunResults.read(tmp_path / "run").architecture == "bert"
+
+
+def test_an_ensemble_that_is_compared_has_its_members_trained(recipe):
+    kind = ImageTextRecipe.read([str(recipe), "--compare", "ensemble", "--ensemble_members", "img", "bert"], "finetune")
+    assert architectures_of(kind, ImageTextRun) == ["mmbt", "img", "bert", "ensemble"]
 
 
 @pytest.mark.slow

@@ -103,6 +103,18 @@ def test_several_labels_become_a_list(folder, tmp_path):
     assert train[0]["labels"] == [1, 0] and train[6]["labels"] == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"label_column": "text"}, {"label_column": "img"}, {"number_columns": ["label"]}, {"category_columns": ["label"]}],
+)
+def test_a_label_is_never_an_input(folder, tmp_path, options):
+    write_jsonl(folder / "train.jsonl", rows_of())
+    with pytest.raises(
+        ValueError, match=r"Expected a label that the model does not read, found column '\w+' of .*train"
+    ):
+        build(folder, tmp_path, **options)
+
+
 def test_a_separator_splits_labels_of_csv(folder, tmp_path):
     lines = ["text,img,label", "one,img/0.png,a|b", "two,,b", "three,img/1.png,a"]
     (folder / "train.csv").write_text("\n".join(lines), encoding="utf-8")
