@@ -152,8 +152,8 @@ def _columns_of(source: Source, config: ImageTextConfig) -> Columns:
     columns = find_columns(names, repr(str(source.path)), *asked)
     if columns.label is not None and columns.label in (columns.image, columns.text, columns.text_pair, *beside):
         raise ValueError(
-            f"Expected a label that the model does not read, found column {columns.label!r} of {str(source.path)!r} both "
-            "as label and as input. Name others: label_column, image_column, text_column, number_columns, "
+            f"Expected a label that the model does not read, found column {columns.label!r} of {str(source.path)!r} "
+            "both as label and as input. Name others: label_column, image_column, text_column, number_columns, "
             "category_columns."
         )
     return columns

@@ -210,7 +210,7 @@ def test_without_lightgbm_the_message_says_how_to_install_it(dataset, table, mon
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ImportError, match=r'pip install "hf-mmtab\[boosting\]"'):
+    with pytest.raises(ImportError, match="pip install lightgbm"):
         run_baseline("boosted_rows", table, dataset, windows_of(table, "last"))
 
 
