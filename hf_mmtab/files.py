@@ -87,9 +87,10 @@ def make_folder(folder: Path) -> None:
 
 
 def _no_place(path: Path, error: OSError) -> OSError:
-    place = next(one for one in (path, *path.parents) if one.exists())
+    place = next(one for one in (path, *path.parents) if os.path.lexists(one))
+    reason = error.strerror if place.exists() else "a link that leads nowhere"
     return OSError(
-        f"Expected a place where files can be made, found that {str(place)!r} takes none ({error.strerror}). "
+        f"Expected a place where files can be made, found that {str(place)!r} takes none ({reason}). "
         "Choose another one."
     )
 

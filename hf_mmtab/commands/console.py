@@ -117,6 +117,11 @@ def _of_machine(error: BaseException | None) -> str | None:
                 f"MemoryError: Expected memory for model and batch, found too little ({_first_line(error)}). Lower "
                 "per_device_train_batch_size, per_device_eval_batch_size or the sizes of the model."
             )
+        if number == errno.EACCES and isinstance(error, OSError):
+            return (
+                f"PermissionError: Expected a place that this user may read and write, found {str(error.filename)!r}, "
+                "which refuses it. Choose another one, or change its rights (HF_HOME says where caches are)."
+            )
         if number == errno.ENAMETOOLONG:
             return f"OSError: Expected names of files of at most 255 bytes, found a longer one ({error}). Shorten it."
         seen.append(error)

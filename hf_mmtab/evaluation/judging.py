@@ -61,7 +61,7 @@ def judge_splits(
 def _count(scored: ScoredRows) -> dict[str, int]:
     rows = scored.labelled
     assert rows.labels is not None
-    counts = {"rows": len(rows)}
+    counts = {"rows": len(rows)} | ({"without_label": len(scored) - len(rows)} if len(scored) > len(rows) else {})
     return counts | ({"positives": int((rows.labels == 1).sum())} if rows.scores.ndim == 1 else {})
 
 
@@ -71,6 +71,8 @@ def closing_words(results: RunResults) -> list[str]:
     metrics, intervals = results.metrics[split], results.intervals.get(split, {})
     counts = results.judged[split]
     positive = f", {counts['positives']:,} positive" if "positives" in counts else ""
+    if "without_label" in counts:
+        positive += f"; {counts['without_label']:,} more without a label"
     lines = [f"\nResults on {split} ({counts['rows']:,} rows{positive}), {results.minutes:.1f} minutes:"]
     for name in results.headline:
         if name in metrics:

@@ -1,5 +1,6 @@
 """What the machine cannot do: a disk that fills up, too little memory, names that are too long."""
 
+import errno
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from hf_mmtab.commands.console import run
-from hf_mmtab.files import write_array, write_whole
+from hf_mmtab.files import make_folder, write_array, write_whole
 
 NUMBERS = np.arange(4_000)  # 32,000 bytes
 LIMIT = 1 << 14
@@ -75,3 +76,15 @@ def test_a_name_too_long_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) 
     with pytest.raises(SystemExit):
         run(lambda _: (tmp_path / ("x" * 300)).mkdir(), [])
     assert "at most 255 bytes" in capsys.readouterr().err
+
+
+def test_a_place_that_refuses_is_told_with_a_remedy(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def refused(_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/root/.cache")
+
+    with pytest.raises(SystemExit):
+        run(refused, [])
+    assert "found '/root/.cache', which refuses it" in capsys.readouterr().err
+    (tmp_path / "link").symlink_to(tmp_path / "absent" / "place")
+    with pytest.raises(OSError, match=r"link' takes none \(a link that leads nowhere\)"):
+        make_folder(tmp_path / "link")

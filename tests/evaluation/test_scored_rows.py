@@ -11,8 +11,10 @@ from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import windows
 from hf_mmtab.data.window_index import WindowIndex
 from hf_mmtab.data.windows import WindowDataset
+from hf_mmtab.evaluation.judging import closing_words, judge_splits
+from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.evaluation.scored_rows import ScoredRows, judged_rows, scored_rows
-from hf_mmtab.models.tabbert import TabBertProcessor
+from hf_mmtab.models.tabbert import TabBertConfig, TabBertProcessor
 
 START = datetime.datetime(2020, 1, 1)
 
@@ -149,3 +151,15 @@ def test_wrong_shapes_and_broken_numbers_are_named(rows):
         _ = scored_rows(
             WindowDataset(rows, index_of((7, 1, 0)), "last"), np.zeros((1, 2)), "single_label_classification"
         ).labelled
+
+
+def test_rows_without_a_label_are_counted(rows):
+    found = WindowDataset(rows, index_of((5, 3, 0)), "every")
+    scored = scored_rows(found, np.zeros((1, 3, 2)), "single_label_classification")
+    config = TabBertConfig(problem_type="single_label_classification", id2label={0: "no", 1: "yes"}, threshold=0.5)
+    judged = judge_splits({"test": scored}, config, "test", 0, "row")
+    assert judged["judged"] == {"test": {"rows": 2, "without_label": 1, "positives": 1}}
+    assert (
+        "(2 rows, 1 positive; 1 more without a label)"
+        in closing_words(RunResults(**judged, data="x", architecture="lstm"))[0]
+    )
