@@ -43,6 +43,7 @@ elif not _is_command_line() and not _is_for_serving():
 
 def __getattr__(name: str) -> Any:
     """Find what the command line or a service has not imported yet."""
-    if name.startswith("__"):
+    if name.startswith("__") and name != "__all__":
         raise AttributeError(name)
-    return getattr(import_module(".api", __name__), name)
+    api = import_module(".api", __name__)
+    return [one for one in vars(api) if one[0] != "_"] if name == "__all__" else getattr(api, name)

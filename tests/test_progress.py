@@ -7,7 +7,7 @@ import datasets.utils
 import pytest
 
 from hf_mmtab import progress
-from hf_mmtab.commands import completion
+from hf_mmtab.commands import completion, flags
 from hf_mmtab.progress import make_bars_plain, progress_bar
 
 
@@ -53,7 +53,7 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     assert "\r" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", flags.SHELLS)
 def test_completion_knows_commands_recipes_and_keys(shell, capsys):
     pytest.importorskip("shtab")
     completion.main([shell])

@@ -8,8 +8,11 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
+from transformers.utils import logging
 
 from .public_files import PublicFile
+
+logger = logging.get_logger(__name__)
 
 
 @contextmanager
@@ -84,8 +87,10 @@ def create_repository(api: HfApi, repo_id: str, private: bool, folder: str | Pat
     """
     with hub_errors(folder, repo_id):
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        is_public = private and not api.model_info(repo_id).private
-    if is_public:
+        is_private = bool(api.model_info(repo_id).private)
+    if is_private and not private:
+        logger.warning(f"{repo_id!r} exists and is private: it stays so. Its settings on the Hub make it public.")
+    if private and not is_private:
         raise ValueError(
             f"Expected {repo_id!r} to be private, found that it exists and is public. Nothing was uploaded. To publish "
             "there, say so: --public, or `hub_private_repo: false` in a recipe. Otherwise choose another name, or make "

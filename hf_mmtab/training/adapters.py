@@ -1,11 +1,13 @@
 """LoRA by the peft library (extra `lora`): small matrices train beside frozen weights and are merged into them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 from transformers.trainer_utils import _is_peft_model
 
 from ..extras import import_extra
+from .parts import find_part, plain_name
 
 
 def with_lora(model: Any, settings: dict[str, Any]) -> Any:
@@ -33,6 +35,18 @@ def with_lora(model: Any, settings: dict[str, Any]) -> Any:
             f"Expected `lora` to hold settings of peft's LoraConfig that fit {type(model).__name__}, found {settings}: "
             f"{error}"
         ) from error
+
+
+def refuse_frozen_adapters(model: nn.Module, freeze: Mapping[str, Any]) -> None:
+    """Raise a ValueError if every adapter lies in a part that a schedule freezes for the whole run."""
+    parts = [part for part, until in freeze.items() if until is True or str(until).strip().lower() == "forever"]
+    paths = tuple(f"{path}." for part in parts for path in find_part(model, part))
+    adapters = [plain_name(name) for name, _ in model.named_parameters() if "lora_" in name]
+    if adapters and all(name.startswith(paths) for name in adapters):
+        raise ValueError(
+            f"Expected a part that trains for the adapters of `lora`, found all of them in {', '.join(parts)}, which "
+            "freeze keeps as it is for the whole run. Let it thaw (`freeze: {PART: 1 epoch}`, or 0), or leave lora out."
+        )
 
 
 def new_parts(model: Any) -> list[str]:

@@ -107,7 +107,7 @@ def part_layers(model: nn.Module, paths: tuple[str, ...]) -> list[tuple[tuple[st
 
 
 def partition_parameters(model: nn.Module, parts: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    """Give every parameter of the model to exactly one part.
+    """Give every parameter that the model computes with to exactly one part.
 
     A parameter inside several named parts goes to the one with the longest path. What no named part covers is
     grouped by the outermost module that contains none of them, and carries that module's path as its name.
@@ -122,6 +122,8 @@ def partition_parameters(model: nn.Module, parts: dict[str, tuple[str, ...]]) ->
     partition: dict[str, list[str]] = {part: [] for part in parts}
     for full_name, _ in model.named_parameters():
         name = plain_name(full_name)
+        if ".original_module." in name:  # PEFT keeps it aside, and trains a copy of it
+            continue
         owner = owner_by_path(name, parts, getattr(model, "base_model_prefix", "") or "")
         partition.setdefault(owner, []).append(name)
     return {part: names for part, names in partition.items() if names}

@@ -228,7 +228,8 @@ def leave_draft(out: Path) -> Path:
     """What a killed `predict` leaves beside its output, and a file of somebody else among it."""
     draft = out.with_name(f".{out.name}.hf_mmtab-draft")
     (draft / "work" / "_table" / "rows.17.part").mkdir(parents=True)
-    for name in (".hf_mmtab.lock", f"work/{out.name}", "work/_table/rows.17.part/time.bin"):
+    (draft / ".hf_mmtab.lock").touch()
+    for name in (f"work/{out.name}", "work/_table/rows.17.part/time.bin"):
         (draft / name).write_bytes(b"half")
     return draft
 

@@ -14,7 +14,8 @@ from hf_mmtab import (
     TabBertLstmForSequenceClassification,
     TabBertProcessor,
 )
-from hf_mmtab.training.adapters import merged, with_lora
+from hf_mmtab.training.adapters import merged, refuse_frozen_adapters, with_lora
+from hf_mmtab.training.parts import freezable_modules
 
 peft = pytest.importorskip("peft")
 
@@ -85,6 +86,10 @@ def test_adapters_train_after_the_thaw_and_the_frozen_weights_never_move(tmp_pat
     before = {name: value.clone() for name, value in FAMILIES[family][0]().state_dict().items()}
     trainer, part = trained(tmp_path, family, load_best_model_at_end=False), FAMILIES[family][1]
     assert f"{part} has trained since step 4" in trainer.audit.explain(part)
+    computed = {id(p) for names in trainer.audit.parts.values() for p in names}
+    copies = [p for name, p in trainer.model.named_parameters() if ".modules_to_save." in name]
+    aside = [p for name, p in trainer.model.named_parameters() if ".original_module." in name]
+    assert copies and all(id(p) in computed for p in copies) and not any(id(p) in computed for p in aside)
     if family == "mmbt":
         assert "frozen by peft: it has no adapter" in trainer.audit.explain("image_encoder")
     plain = {
@@ -116,6 +121,18 @@ def test_a_resumed_run_of_adapters_ends_as_one_without_a_stop(tmp_path):
     )
     for (name, one), (_, other) in zip(whole.model.named_parameters(), resumed.model.named_parameters(), strict=True):
         assert torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_of_frozen_parts_alone_are_refused(family):
+    build, part = FAMILIES[family]
+    model = with_lora(
+        build(), {"r": 2, "target_modules": rf".*{freezable_modules(build())[part]}\..*(query|key|value).*"}
+    )
+    refuse_frozen_adapters(model, {part: "1 epoch"})
+    for until in ("forever", True):
+        with pytest.raises(ValueError, match=f"Expected a part that trains for the adapters .* all of them in {part}"):
+            refuse_frozen_adapters(model, {part: until})
 
 
 def test_settings_that_peft_does_not_know_are_told():

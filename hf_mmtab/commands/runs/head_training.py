@@ -13,7 +13,7 @@ MANY_POSITIVES = 10_000  # from which a thawed encoder is worth a trial: see mod
 
 
 def choose_freezing(run: Any, model: Any) -> list[str]:
-    """Keep a pretrained encoder frozen unless the recipe says when it thaws; share its outputs between runs.
+    """Keep a pretrained encoder frozen unless the recipe thaws or adapts it; share its outputs between runs.
 
     Args:
         run: a `HeadRun`; the training arguments of its recipe are changed.
@@ -27,7 +27,7 @@ def choose_freezing(run: Any, model: Any) -> list[str]:
     """
     recipe, training = run.recipe, run.recipe.training
     told = []
-    if training.freeze is None and "encoder" in model.freezable_modules:
+    if training.freeze is None and recipe.model.lora is None and "encoder" in model.freezable_modules:
         training.freeze = {"encoder": "forever"}
         labels = run.windows["train"]
         positive = int(labels.class_counts()[:, 1].sum()) if len(labels.rows.label_names) == 2 else 0

@@ -22,7 +22,7 @@ from ...publishing.local_paths import LocalPaths, hub_names
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
-from ...training.adapters import merged, with_lora
+from ...training.adapters import merged, refuse_frozen_adapters, with_lora
 from ...training.checkpoints import TRAINER_STATE_NAME, last_complete_checkpoint, record_files, refuse_files_in_place
 from ...training.collapse import course_notes
 from ...training.soup import Soup
@@ -220,6 +220,7 @@ def _execute(run: Run) -> RunResults:
         say(description, speaks)
     if recipe.model.lora is not None:
         model = with_lora(model, recipe.model.lora)
+        refuse_frozen_adapters(model, training.mapping("freeze"))
     if speaks and "tensorboard" in training.report_to:
         announce(folder, TENSORBOARD)
     trainer = _trainer(run, model)
