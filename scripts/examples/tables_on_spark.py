@@ -5,6 +5,7 @@ from its training rows, the parts are merged as a tree, and the ids are the same
 """
 
 import datetime
+import os
 import pickle
 import sys
 
@@ -16,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from hf_mmtab import TabBertProcessor
 
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, with its packages
 PLAN = {"entity": "account", "time": "at", "fields": {"amount": {"kind": "numeric"}, "gap": {"kind": "time_gap"}}}
 path = sys.argv[1] if len(sys.argv) > 1 else "payments.parquet"
 if len(sys.argv) == 1:  # a small table to try it on
