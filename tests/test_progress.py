@@ -67,8 +67,15 @@ def test_the_script_of_bash_completes(tmp_path, capsys):
     pytest.importorskip("shtab")
     completion.main(["bash"])
     (tmp_path / "script").write_text(capsys.readouterr().out)
-    asked = "source ./script; COMP_WORDS=(hf-mmtab finetune openc); COMP_CWORD=2; "
-    asked += 'f=$(complete -p hf-mmtab | sed "s/.*-F //; s/ .*//"); '
-    asked += '$f hf-mmtab openc finetune; echo "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.split() == ["openclipart"], done.stderr
+    for words, expected in {
+        "finetune openc": ["openclipart"],
+        "pretrain simulated_cards_f": [],
+        "finetune openclipart --on_bad_record s": ["skip"],
+        "finetune openclipart --allow_empty_text t": ["true"],
+    }.items():
+        *before, word = words.split()
+        asked = f"source ./script; COMP_WORDS=(hf-mmtab {words}); COMP_CWORD={len(before) + 1}; "
+        asked += 'f=$(complete -p hf-mmtab | sed "s/.*-F //; s/ .*//"); '
+        asked += f'$f hf-mmtab {word} {before[-1]}; echo "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout.split() == expected, (words, done.stderr)

@@ -5,8 +5,9 @@ a folder of `fpath`. The next shell reads it.
 """
 
 import argparse
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from ..__main__ import COMMANDS
 from ..extras import import_extra
@@ -33,9 +34,10 @@ def whole_parser() -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         if name in RECIPES:
             own = commands.add_parser(name, help=text)
-            own.add_argument("recipe", choices=sorted(shipped_recipes()))
-            for key in _keys(RECIPES[name]):
-                own.add_argument(f"--{key}")
+            recipes = [one for one in sorted(shipped_recipes()) if one.endswith("pretrain") == (name == "pretrain")]
+            own.add_argument("recipe", choices=recipes)
+            for key, values in _keys(RECIPES[name]).items():
+                own.add_argument(f"--{key}", choices=values)
         elif name in PARSERS:
             commands.add_parser(name, help=text, parents=[PARSERS[name]()], conflict_handler="resolve")
         else:  # `serve` makes its parser of what its extra installs
@@ -43,7 +45,24 @@ def whole_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _keys(recipes: Iterable[Any]) -> list[str]:
-    """Return the keys of recipes, of transformers' own those that a recipe usually has."""
-    keys = {key for recipe in recipes for kind in recipe.types for key in field_types(kind)}
-    return sorted(keys - set(field_types(MMTabTrainingArguments)) | EVERYDAY_KEYS)
+def _keys(recipes: Iterable[Any]) -> dict[str, list[str] | None]:
+    """Return the keys of recipes, of transformers' own those that a recipe usually has, with the values they take."""
+    found: dict[str, list[Any]] = defaultdict(list)
+    for key, annotation in (pair for one in recipes for kind in one.types for pair in field_types(kind).items()):
+        found[key].append(_values(annotation))
+    rare = set(field_types(MMTabTrainingArguments)) - EVERYDAY_KEYS
+    return {
+        key: sorted(set().union(*values)) if all(values) else None
+        for key, values in sorted(found.items())
+        if key not in rare
+    }
+
+
+def _values(annotation: Any) -> list[str]:
+    """Return the words that a value may be; none: any value."""
+    if annotation is bool:
+        return ["true", "false"]
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    parts = [_values(part) for part in get_args(annotation) if part is not type(None)]
+    return [value for part in parts for value in part] if all(parts) else []
