@@ -50,13 +50,18 @@ def refuse_frozen_adapters(model: nn.Module, freeze: Mapping[str, Any]) -> None:
 
 
 def new_parts(model: Any) -> list[str]:
-    """Return the names of the modules that start from nothing: the head, and the projection of MMBT."""
+    """Return the names of the modules that train whole: the head, and the projection and the text's pooler of MMBT.
+
+    The pooler is learned for the task: sentence models come with one that they never used, far from a low-rank change.
+    """
     heads = [
         name
         for name, child in model.named_children()
         if name != model.base_model_prefix and any(True for _ in child.parameters())
     ]
-    return heads + ["image_projection"] * any(name.endswith(".image_projection") for name, _ in model.named_modules())
+    names = [name for name, _ in model.named_modules()]
+    own = ("image_projection", "text_model.pooler", "model.pooler")  # the last: of a text model without one
+    return heads + [one for one in own if any(name == one or name.endswith(f".{one}") for name in names)]
 
 
 def merged(model: Any) -> Any:
