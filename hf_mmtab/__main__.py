@@ -59,7 +59,7 @@ def main() -> None:
         return
     from hf_mmtab.commands.flags import PARSERS
 
-    if name in PARSERS:
+    if name in PARSERS:  # help and mistakes end here; the command parses again
         PARSERS[name]().parse_args(sys.argv[2:])
     # torch and transformers are imported from here on
     import_module("hf_mmtab.api")  # registers both families

@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 
-_UMASK = os.umask(0o077)
-os.umask(_UMASK)
-_MODE = 0o666 & ~_UMASK  # of a new file; safetensors makes files that their owner alone may read
 PARTIAL_SUFFIX = ".hf_mmtab-partial"  # nobody else's files are called so
 
 # called with a path and the file that gets this name, which it may refuse by an error, or with a path and None where it
@@ -36,10 +33,17 @@ def give_name(source: Path, target: Path) -> None:
     """Flush a file to disk and rename it; one of this name is replaced."""
     with open(source, "rb+") as file:
         os.fsync(file.fileno())
-    os.chmod(source, _MODE)
+    os.chmod(source, _mode())
     if look := _LOOK.get():
         look(target, source)
     os.replace(source, target)
+
+
+def _mode() -> int:
+    """Return the rights of a new file as this process wants them now; safetensors gives them to the owner alone."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def remove_file(path: Path) -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import datasets.utils
 import huggingface_hub.utils
+import polars as pl
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
@@ -22,6 +23,8 @@ from ..progress import make_bars_plain
 # Of input or files, and so for a person: a configuration with an impossible value; a weights file that is damaged, or a
 # full disk (the last two of libraries that raise types of their own).
 FOR_A_PERSON = (ValueError, OSError, ImportError, StrictDataclassError, SafetensorError)
+# What tells of a full disk or of too little memory: torch's and polars' own types, beside those above.
+OF_MACHINE = (MemoryError, RuntimeError, pl.exceptions.PolarsError)
 # A full disk, as numpy, torch, safetensors and polars tell it, whose errors carry no number of the system.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SAYS_NO_ROOM = re.compile(
@@ -87,7 +90,7 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
     speaks = rank() == 0  # of several processes one is enough
     try:
         command(arguments)
-    except Exception as error:
+    except (*FOR_A_PERSON, *OF_MACHINE) as error:
         of_machine = _of_machine(error)
         if os.environ.get("HF_MMTAB_TRACEBACK") or not (of_machine or isinstance(error, FOR_A_PERSON)):
             raise
@@ -102,30 +105,35 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
         raise SystemExit(130) from error
 
 
-def _of_machine(error: BaseException | None) -> str | None:
-    """Return what to say of a full disk, of too little memory, or of a name that is too long; None: it is none."""
+def _of_machine(error: BaseException) -> str | None:
+    """Return what to say of a full disk or too little memory, also behind another error, of a place that refuses, or of
+    a name that is too long; None: it is none of them.
+    """
+    number = getattr(error, "errno", None)
+    if number == errno.EACCES and isinstance(error, OSError):
+        return (
+            f"PermissionError: Expected a place that this user may read and write, found {str(error.filename)!r}, "
+            "which refuses it. Choose another one, or change its rights (HF_HOME says where caches are)."
+        )
+    if number == errno.ENAMETOOLONG:
+        return f"OSError: Expected names of files of at most 255 bytes, found a longer one ({error}). Shorten it."
     seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        number = getattr(error, "errno", None)
-        if number in _NO_ROOM or _SAYS_NO_ROOM.search(str(error)):
+    behind: BaseException | None = error
+    while behind is not None and behind not in seen:
+        # An error of ours about bad input may quote any words.
+        said = "" if isinstance(behind, ValueError) else str(behind)
+        if getattr(behind, "errno", None) in _NO_ROOM or _SAYS_NO_ROOM.search(said):
             return (
                 "OSError: Expected room for what this command writes, found that the disk is full, or a limit on it is "
-                f"reached ({_first_line(error)}). What was finished is kept: make room and run the same command again."
+                f"reached ({_first_line(behind)}). What was finished is kept: make room and run the same command again."
             )
-        if isinstance(error, MemoryError) or _SAYS_NO_MEMORY.search(str(error)):
+        if isinstance(behind, MemoryError) or _SAYS_NO_MEMORY.search(said):
             return (
-                f"MemoryError: Expected memory for model and batch, found too little ({_first_line(error)}). Lower "
+                f"MemoryError: Expected memory for model and batch, found too little ({_first_line(behind)}). Lower "
                 "per_device_train_batch_size, per_device_eval_batch_size or the sizes of the model."
             )
-        if number == errno.EACCES and isinstance(error, OSError):
-            return (
-                f"PermissionError: Expected a place that this user may read and write, found {str(error.filename)!r}, "
-                "which refuses it. Choose another one, or change its rights (HF_HOME says where caches are)."
-            )
-        if number == errno.ENAMETOOLONG:
-            return f"OSError: Expected names of files of at most 255 bytes, found a longer one ({error}). Shorten it."
-        seen.append(error)
-        error = error.__cause__ or error.__context__
+        seen.append(behind)
+        behind = behind.__cause__ or (None if behind.__suppress_context__ else behind.__context__)
     return None
 
 

@@ -11,7 +11,7 @@ from .parts import find_part, plain_name
 
 
 def with_lora(model: Any, settings: dict[str, Any]) -> Any:
-    """Wrap a model with LoRA adapters; its head and other new parts train as a whole.
+    """Wrap a model with LoRA adapters; its head and some other parts train as a whole, see `whole_parts`.
 
     Args:
         model: of this package.
@@ -26,7 +26,7 @@ def with_lora(model: Any, settings: dict[str, Any]) -> Any:
         ValueError: if peft knows no such setting, or no such module.
     """
     peft = import_extra("peft", "`lora`", "lora")
-    whole = new_parts(model)
+    whole = whole_parts(model)
     defaults = {"target_modules": "all-linear", "modules_to_save": whole, "exclude_modules": whole}
     try:
         return peft.get_peft_model(model, peft.LoraConfig(**{**defaults, **settings}))
@@ -49,7 +49,7 @@ def refuse_frozen_adapters(model: nn.Module, freeze: Mapping[str, Any]) -> None:
         )
 
 
-def new_parts(model: Any) -> list[str]:
+def whole_parts(model: Any) -> list[str]:
     """Return the names of the modules that train whole: the head, and the projection and the text's pooler of MMBT.
 
     The pooler is learned for the task: sentence models come with one that they never used, far from a low-rank change.

@@ -1,6 +1,7 @@
 """What the machine cannot do: a disk that fills up, too little memory, names that are too long."""
 
 import errno
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,11 +81,35 @@ def test_a_name_too_long_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) 
 
 def test_a_place_that_refuses_is_told_with_a_remedy(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     def refused(_: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", "/root/.cache")
+        raise PermissionError(errno.EACCES, "Permission denied", "a/cache")
 
     with pytest.raises(SystemExit):
         run(refused, [])
-    assert "found '/root/.cache', which refuses it" in capsys.readouterr().err
+    assert "found 'a/cache', which refuses it" in capsys.readouterr().err
     (tmp_path / "link").symlink_to(tmp_path / "absent" / "place")
     with pytest.raises(OSError, match=r"link' takes none \(a link that leads nowhere\)"):
         make_folder(tmp_path / "link")
+
+
+def test_an_error_of_ours_is_told_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def command(_: object) -> None:
+        raise ValueError("Expected a number, found 'no space left, out of memory'.")
+
+    def better(_: object) -> None:
+        raise OSError("Expected a place where files can be made.") from PermissionError(errno.EACCES, "no", "a")
+
+    for one, told in ((command, "ValueError: Expected a number"), (better, "OSError: Expected a place where")):
+        with pytest.raises(SystemExit):
+            run(one, [])
+        assert told in capsys.readouterr().err
+
+
+def test_a_file_has_the_rights_that_the_process_asks_for_now(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_whole(tmp_path / "mine", "a")
+        os.umask(0o022)
+        write_whole(tmp_path / "ours", "a")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("mine", "ours")] == [0o600, 0o644]
