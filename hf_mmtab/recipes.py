@@ -53,9 +53,10 @@ def find_recipe(name: str | Path) -> Path:
     known = shipped_recipes()
     if path.stem in known and path.parent in (Path(), Path("scripts/recipes")):
         return known[path.stem]
+    near = difflib.get_close_matches(path.stem, known, n=1)
     raise FileNotFoundError(
         f"Expected a recipe file or the name of a shipped recipe ({', '.join(sorted(known))}), found {str(name)!r}. "
-        "Write the path of your YAML file, or one of these names."
+        + (f"Did you mean {near[0]}?" if near else "Write the path of your YAML file, or one of these names.")
     )
 
 

@@ -241,3 +241,9 @@ def test_a_person_sees_the_message_and_not_the_traceback(tmp_path, monkeypatch, 
 def test_the_command_of_a_variant_names_each_option_once():
     words = ["python", "-m", "hf_mmtab", "finetune", "R", "--seed", "1", "--output_dir=x", "--compare", "a", "b"]
     assert without_options(words, {"seed", "output_dir"}) == [*words[:5], "--compare", "a", "b"]
+
+
+def test_a_misspelt_name_of_a_recipe_gets_the_nearest_one():
+    """As commands and keys do; the names alone are many to read through."""
+    with pytest.raises(FileNotFoundError, match=r"found 'openclpart'\. Did you mean openclipart\?"):
+        find_recipe("openclpart")
