@@ -8,6 +8,7 @@ install where the package is absent. Or the code of the classes lies there itsel
 import ast
 import inspect
 import os
+import sys
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -88,31 +89,44 @@ def place_of(kind: type) -> str:
 def code_of(kinds: Iterable[type]) -> dict[str, str]:
     """Return file name → source of the modules of classes and of all that they import from this package."""
     copied: dict[Path, str] = {}
+    libraries: dict[Path, set[str]] = {}
     for kind in kinds:
-        _copy(Path(inspect.getfile(kind)), copied)
+        _copy(Path(inspect.getfile(kind)), copied, libraries)
     sources = {f"{PREFIX}{file.name}": source for file, source in copied.items()}
     assert len(sources) == len(copied), f"two modules of one name: {sorted(copied)}"
     return sources
 
 
-def _copy(file: Path, copied: dict[Path, str]) -> None:
+def _copy(file: Path, copied: dict[Path, str], libraries: dict[Path, set[str]]) -> set[str]:
     """Add a module, and those that it imports by relative imports, to the flat copy.
+
+    Transformers looks for absent libraries in the one file that it opens: each names those of the files behind it too.
 
     Args:
         file: of the module.
         copied: module of this package → its source in the copy.
+        libraries: module → the libraries that it and those behind it import at their top.
+
+    Returns:
+        The libraries of this module.
     """
     if file in copied:
-        return
+        return libraries[file]
     source = file.read_text(encoding="utf-8")
     lines = source.splitlines(keepends=True)
-    copied[file] = source
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    tops = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    tops |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level}
+    own = {name.partition(".")[0] for name in tops} - sys.stdlib_module_names
+    copied[file], libraries[file] = "", set(own)
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             assert node.module is not None, f"{file} imports a folder"
             imported = file.parents[node.level - 1].joinpath(*node.module.split("."))
             written = "." * node.level + node.module
             flat = f".{PREFIX}{imported.name}"
             lines[node.lineno - 1] = lines[node.lineno - 1].replace(f"from {written} ", f"from {flat} ", 1)
-            _copy(imported.with_suffix(".py"), copied)
-    copied[file] = "".join(lines)
+            libraries[file] |= _copy(imported.with_suffix(".py"), copied, libraries)
+    more = [f"import {name}  # noqa: E402, F401\n" for name in sorted(libraries[file] - own)]
+    copied[file] = "".join([*lines, *more])
+    return libraries[file]

@@ -21,6 +21,7 @@ from transformers import (
     ViTImageProcessor,
     pipeline,
 )
+from transformers.dynamic_module_utils import get_imports
 
 from hf_mmtab import (
     MMBTConfig,
@@ -155,6 +156,14 @@ def test_a_standalone_checkpoint_loads_here_as_before_and_can_be_saved_again(sta
         model.save_pretrained(tmp_path / task)
         expected = pipeline(task, model=folder, device="cpu", trust_remote_code=True)(example)
         assert pipeline(task, model=str(tmp_path / task), device="cpu")(example) == expected
+
+
+def test_each_file_that_transformers_opens_names_all_libraries(standalone):
+    """Transformers looks for absent ones in that file alone, not in those that it imports."""
+    opened = ["processing_tabbert", "tables", "modeling_tabbert_windows"]
+    named = [set(get_imports(f"{standalone[1]}/hf_mmtab_{name}.py")) for name in opened]
+    assert [{"polars", "pyarrow"} & one for one in named] == [{"polars", "pyarrow"}] * 2 + [set()]
+    assert "torchvision" in get_imports(f"{standalone[0]}/hf_mmtab_image_text.py")
 
 
 def test_a_folder_without_a_model_cannot_stand_alone(tmp_path):
