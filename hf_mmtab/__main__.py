@@ -62,7 +62,14 @@ def main() -> None:
     if name in PARSERS:  # help and mistakes end here; the command parses again
         PARSERS[name]().parse_args(sys.argv[2:])
     # torch and transformers are imported from here on
-    import_module("hf_mmtab.api")  # registers both families
+    try:
+        import_module("hf_mmtab.api")  # registers both families
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"Expected the packages that hf-mmtab needs, found no {error.name}: `hf-mmtab serve` alone works without. "
+            "Install them: pip install hf-mmtab\n"
+        )
+        raise SystemExit(1) from error
     from hf_mmtab.commands.console import run
 
     run(import_module(f"hf_mmtab.commands.{name}").main, sys.argv[2:])

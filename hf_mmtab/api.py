@@ -2,6 +2,7 @@
 
 from .commands.standalone import make_standalone
 from .data.card_transactions import CardTransactions
+from .data.encoded import EncodedDataset
 from .data.image_text import ImageText
 from .data.original_tasks import MMIMDB, VSNLI, Food101
 from .data.prsa import PRSA

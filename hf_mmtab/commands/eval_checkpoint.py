@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForSequenceClassification, AutoProcessor
+from transformers import AutoProcessor
 
 from ..arguments import ImageTextDataArguments
 from ..evaluation.prediction_tables import write_split_predictions
@@ -19,7 +19,7 @@ from ..evaluation.run_results import RunResults
 from ..locking import lock_folder
 from ..recipes import build
 from ..tasks import ImageTextTask, get_task, place_convolutions
-from ..tasks.checkpoints import is_table_checkpoint, recipe_of
+from ..tasks.checkpoints import is_table_checkpoint, load_classifier, recipe_of
 from ..training import MMTabTrainer
 from .console import rank, say, start_logging
 from .damaged_files import damage_named
@@ -57,7 +57,7 @@ def load_checkpoint(name: str) -> tuple[Any, Any, dict[str, Any]]:
     Raises:
         ValueError: if the folder holds no processor of ours.
     """
-    model = AutoModelForSequenceClassification.from_pretrained(name)
+    model = load_classifier(name)
     processor = AutoProcessor.from_pretrained(name)
     if not hasattr(processor, "encode_row"):
         raise ValueError(

@@ -20,6 +20,7 @@ from ..models.tabbert.processing_tabbert import TabBertProcessor
 from ..publishing import (
     PublicFile,
     create_repository,
+    full_name,
     listing,
     model_files,
     public_files,
@@ -64,7 +65,7 @@ def push_run(
 
     Args:
         checkpoint: folder with a model and its processor.
-        repo_id: created if there is none.
+        repo_id: USER/NAME, or NAME for one of your own; created if there is none.
         private: whether the repository must be private; False: a new one is public.
         revision: branch, created from main if there is none.
         commit_message: of the commit.
@@ -89,6 +90,9 @@ def push_run(
                 "Expected you to be logged in to the Hub, found no token. Run `hf auth login`, or set HF_TOKEN to a "
                 "token with write access. What would be sent: --dry_run."
             )
+        api = HfApi(token=token, library_name="hf_mmtab")
+        if not dry_run:
+            repo_id = full_name(api, repo_id, folder)
         with _copy(folder) if standalone and dry_run else nullcontext(folder) as source:
             if standalone:
                 make_standalone(source)
@@ -96,7 +100,6 @@ def push_run(
             tell_what_is_sent(source, files, repo_id, private)
     if dry_run:
         return "Nothing was sent (--dry_run)."
-    api = HfApi(token=token, library_name="hf_mmtab")
     repo_id = create_repository(api, repo_id, private, folder)
     message = commit_message or "Upload model and processor"
     return str(upload(files, repo_id, folder, api=api, message=message, revision=revision).commit_url)
@@ -117,7 +120,9 @@ def _copy(folder: Path) -> Iterator[Path]:
 def tell_what_is_sent(folder: Path, files: Sequence[PublicFile], repo_id: str, private: bool) -> None:
     """List the files with their sizes and what of the data is in them; warn where that may name somebody."""
     if CARD_NAME not in [file.name for file in files]:
-        logger.warning(f"{folder} has no {CARD_NAME}: the model page will be empty.")
+        logger.warning(
+            f"{folder} has no {CARD_NAME}: the model page will be empty. `MMTabTrainer.create_model_card()` writes one."
+        )
     mine = "private, for you alone or your organisation; --public opens it"
     head = f"To {repo_id} ({mine if private else 'PUBLIC, for everyone'}) go these files"
     say(f"{head}; behind each stands what of the data is in it:\n{listing(files)}")

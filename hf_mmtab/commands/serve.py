@@ -6,8 +6,9 @@ one entity as a list of objects, the oldest first. `GET /health` says that the s
 
 import argparse
 import importlib.util
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from ..serving import Predictor
@@ -27,15 +28,41 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="hf-mmtab serve", description=__doc__)
     parser.add_argument("folder", help="written by `hf-mmtab export`")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--threads", type=int, default=0, help="of onnxruntime; default: as many as there are cores")
+    parser.add_argument("--port", type=_whole(1, 65535), default=8000)
+    parser.add_argument(
+        "--threads", type=_whole(0), default=0, help="of onnxruntime; default: as many as there are cores"
+    )
     for one in fields(Limits):
-        parser.add_argument(f"--{one.name}", type=int, default=one.default, help=f"default: {one.default:,}")
+        parser.add_argument(f"--{one.name}", type=_whole(1), default=one.default, help=f"default: {one.default:,}")
     options = vars(parser.parse_args(arguments))
     limits = Limits(**{one.name: options[one.name] for one in fields(Limits)})
     try:
         predictor = Predictor(options["folder"], options["threads"])
-    except (ValueError, OSError) as error:
+        _check_free(options["host"], options["port"])
+    except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         raise SystemExit(1) from error
     uvicorn.run(make_app(predictor, limits), host=options["host"], port=options["port"])
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a reader of an option that takes whole numbers from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {least}{'' if most is None else f' to {most}'}, found {text!r}"
+            )
+        return int(text)
+
+    return read
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise an OSError if nothing can listen there; uvicorn would end without a sentence."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise OSError(
+            f"Expected a free port at {host}:{port}, found {error.strerror or error}. Choose another: --port, --host."
+        ) from error

@@ -1,6 +1,7 @@
 """Anybody's pictures and texts: a folder (or file) of JSON lines, CSV or Parquet -> typed splits."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -62,6 +63,8 @@ class ImageText(CheckedBuilder):
             root = Path("in_memory")
         else:
             root = real_path(data_root)
+            if type(self) is ImageText:  # what the rows are called, also on a card; a layout has its name
+                kwargs.setdefault("dataset_name", re.sub(r"[^\w.-]+", "-", root.stem)[:60].strip("-.") or None)
             self._sources = self.sources_in(root, kwargs.get("splits"))
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: without a hash of the files, a row

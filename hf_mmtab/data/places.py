@@ -104,6 +104,11 @@ Place: TypeAlias = Path | RemotePath
 
 def place_of(data: Any) -> Place:
     """Return where a table lies: a URL with a protocol of fsspec stays one, `file://` and anything else is a path."""
+    if not isinstance(data, str | os.PathLike):
+        raise TypeError(
+            f"Expected the path of a file or folder, found {type(data).__name__}. Write a table to a file first "
+            "(`frame.write_parquet(path)`); a TabBertProcessor takes it as it is."
+        )
     text = str(data)
     if text.startswith("file://"):
         return real_path(text.removeprefix("file://"))

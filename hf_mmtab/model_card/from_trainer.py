@@ -71,6 +71,7 @@ def _facts(trainer: Any, folder: Path, name: str) -> RunFacts:
     masked = any(one.endswith("ForMaskedLM") for one in [type(trainer.model).__name__])
     problem = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
     seconds = next((one["train_runtime"] for one in reversed(logged) if "train_runtime" in one), None)
+    rows = len(trainer.train_dataset) if hasattr(trainer.train_dataset, "__len__") else None
     audit = folder / "update_audit.jsonl"
     timeline = read_json(folder / "freeze_schedule.json", "Delete it: the card is written without it.")
     return RunFacts(
@@ -82,6 +83,7 @@ def _facts(trainer: Any, folder: Path, name: str) -> RunFacts:
             "",
             SPLIT,
             metrics={SPLIT: metrics} if metrics else {},
+            details={} if rows is None else {"data": f"{rows:,} training examples"},
             training_minutes=None if seconds is None else seconds / 60,
         ),
         main_metric=wanted if wanted in metrics else None,
@@ -101,7 +103,7 @@ def _starts(config: Any) -> list[str | None]:
 
 def _name_of(rows: Any) -> str | None:
     """Return what `datasets` calls the training rows."""
-    info = getattr(rows, "info", None)
+    info = getattr(getattr(rows, "rows", rows), "info", None)  # of an EncodedDataset, those that it encodes
     return getattr(info, "dataset_name", None) or getattr(info, "builder_name", None)
 
 

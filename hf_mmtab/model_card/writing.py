@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def write_model_card(
     license_basis: str | None = None,
     model_id: str | None = None,
     base_models: Sequence[str] = (),
+    starts: Sequence[str] = (),
     datasets: Sequence[str] = (),
     data_name: str | None = None,
     language: str | Sequence[str] | None = None,
@@ -60,7 +61,8 @@ def write_model_card(
         license: Hub identifier of the licence, e.g. "apache-2.0"; None: the card says that none is chosen.
         license_basis: why it is this one, or none.
         model_id: name for the code examples; default: the folder's name.
-        base_models: Hub names (or packages) that the weights started from.
+        base_models: Hub names that the weights started from.
+        starts: all that they started from, in Markdown; default: `base_models`.
         datasets: Hub names of the data.
         data_name: what the data is called in the results; default: the first of `datasets`, else the title.
         language: of the texts.
@@ -88,14 +90,14 @@ def write_model_card(
     family = FAMILIES[model_type]
     model_id = model_id or folder.resolve().name
     header = card_header(facts, family, license, base_models, datasets, data_name, language, tags)
-    splits = split_table(facts)
+    splits, recipe = split_table(facts), yaml.safe_load(facts.recipe or "{}")
     text = _environment().get_template("model_card.md.jinja").render(
         header=header.to_yaml(),
         facts=facts,
         family=family,
         model_id=model_id,
         config=defaultdict(lambda: None, config),
-        base_models=base_models,
+        starts=starts or [code(name) for name in base_models],
         data=data,
         intended_use=intended_use,
         limits=[*_limits(facts), *limits],
@@ -103,8 +105,8 @@ def write_model_card(
         has_intervals=any(splits["has_intervals"].values()),
         comparison=comparison_rows(facts),
         audit=audit_rows(read_records(facts.audit_path)) if facts.audit_path else [],
-        usage=usage_code(config, model_id, task=yaml.safe_load(facts.recipe or "{}").get("task")),
-        differences=collect_differences(family) if differences is None else differences,
+        usage=usage_code(config, model_id, task=recipe.get("task")),
+        differences=collect_differences(family, _foreign(config, recipe)) if differences is None else differences,
         license=license,
         license_basis=license_basis,
         predict=f"python -m hf_mmtab predict {shlex.quote(model_id)} "
@@ -183,7 +185,7 @@ def card_header(
         library_name="transformers",
         pipeline_tag=None if task == "other" else task,
         tags=["hf_mmtab", family, *tags],
-        metrics=[str(facts.main_metric)] if results else None,
+        metrics=[results[0].metric_type.partition(" of ")[0]] if results else None,
         model_name=" ".join(facts.title.split()) if results else None,
         eval_results=results or None,
     )
@@ -207,17 +209,29 @@ def _limits(facts: RunFacts) -> list[str]:
     return limits
 
 
-def collect_differences(family: str) -> list[str]:
+def _foreign(config: dict[str, Any], recipe: dict[str, Any]) -> set[str]:
+    """Return the modules of a family that have no part in a model of this configuration."""
+    concerns = {
+        "modeling_tabgpt": config["model_type"] == "tabgpt2",
+        "plan_presets": recipe.get("task") in ("card_transactions", "prsa"),
+        "modeling_baselines": config["model_type"] != "mmbt",
+        "beside_columns": config.get("number_columns") or config.get("category_columns"),
+    }
+    return {module for module, has_part in concerns.items() if not has_part}
+
+
+def collect_differences(family: str, without: Collection[str] = ()) -> list[str]:
     """The `NOTE[DIFF]` comments in the package's code of one family and of training, as sentences.
 
     Args:
         family: "mmbt" or "tabbert".
+        without: modules that are passed over.
     """
     package = Path(__file__).parent.parent
     found = []
     for folder in (package / "models" / family, package / "training"):
         for path in sorted(folder.glob("*.py")):
-            found += _notes(path.read_text(encoding="utf-8").splitlines())
+            found += [] if path.stem in without else _notes(path.read_text(encoding="utf-8").splitlines())
     return found
 
 

@@ -15,6 +15,12 @@ from .travelling import is_of_package
 logger = logging.get_logger(__name__)
 
 _SIZES = ("_size", "_sizes", "_embeddings", "_channels", "_segments", "_labels", "_dim")
+ADAPTER_FILE = "adapter_config.json"
+ADAPTERS_ALONE = (
+    "adapters of peft without the model that they belong to. Merge them into it, and save its processor beside: "
+    "`peft.PeftModel.from_pretrained(model, ADAPTERS).merge_and_unload().save_pretrained(FOLDER)`. The folder of a run "
+    "with `lora` holds the merged model, its checkpoints the adapters."
+)
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -71,6 +77,8 @@ class CheckedLoadingMixin:
         if kwargs.get("config") is None:
             kind = PreTrainedConfig.get_config_dict(name, **where_from)[0].get("model_type")
             expected = cls.config_class.model_type  # type: ignore[attr-defined]
+            if kind is None and cached_file(name, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False):
+                raise ValueError(f"Expected a checkpoint of {expected!r} in {name}, found {ADAPTERS_ALONE}")
             if kind != expected:
                 raise ValueError(
                     f"Expected a checkpoint of model_type {expected!r} in {name}, found {kind!r}. To start from other "

@@ -3,7 +3,7 @@
 # The base class declares its parts as None and its steps with no parameters of their own.
 # mypy: disable-error-code="override"
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -63,6 +63,12 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
             raise ValueError(f"Expected an MMBTProcessor, found {type(self.processor).__name__}. Pass the model's own.")
         self.collator = MMBTCollator(self.processor)
         self.tokenizer = RightPadding(self.collator.pad_token_id)
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Judge one example, a list of them, or as they are asked for those of a `datasets.Dataset` or an iterator."""
+        if isinstance(inputs, Iterator) or (hasattr(inputs, "column_names") and hasattr(inputs, "__iter__")):
+            inputs = (row for row in inputs)
+        return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, top_k: TopK = DECIDED, **others: Any) -> tuple[dict, dict, dict]:
         download = {DOWNLOAD[name]: others.pop(name) for name in DOWNLOAD if name in others}

@@ -131,6 +131,21 @@ class LocalPaths:
         return _PATH.sub(lambda match: file_name(match[0]), text)
 
 
+def started_from(models: Sequence[str | None], paths: LocalPaths) -> list[str]:
+    """Return what a card calls the models that a recipe starts from; a folder is not named, whoever it is about.
+
+    Args:
+        models: as recipes name them; None: there is none.
+        paths: of the run.
+    """
+    told = []
+    for model in filter(None, models):
+        package = HUB_NAMES.get(model.removeprefix(PREFIX)) if model.startswith(PREFIX) else None
+        is_public = ":" in model or paths.value("text_model", model) == model
+        told.append(f"`{package or model}`" if is_public else "a local checkpoint")
+    return list(dict.fromkeys(told))
+
+
 def hub_names(models: Sequence[str | None], paths: LocalPaths) -> list[str]:
     """Return the names on the Hub of models that a recipe starts from; folders and weights of torchvision have none.
 

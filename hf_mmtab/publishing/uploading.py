@@ -73,6 +73,18 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__
 
 
+def full_name(api: HfApi, repo_id: str, folder: str | Path) -> str:
+    """Return USER/NAME of a repository, whose user is that of the token where only NAME is given.
+
+    Args:
+        api: with the token.
+        repo_id: USER/NAME or NAME.
+        folder: of the run, for messages.
+    """
+    with hub_errors(folder, repo_id):
+        return repo_id if "/" in repo_id else api.get_full_repo_name(repo_id)
+
+
 def create_repository(api: HfApi, repo_id: str, private: bool, folder: str | Path) -> str:
     """Create a repository unless there is one; returns its full name.
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def parse(body: bytes, reads_tables: bool, limits: Limits) -> dict[str, Any]:
         HTTPException: 422 for what is no request, 413 for too many inputs or rows.
     """
     try:
-        asked = json.loads(body)
+        asked = json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise HTTPException(422, f"Expected JSON, found {error}.") from error
     if not isinstance(asked, dict) or ("input" in asked) == ("inputs" in asked) or set(asked) - KEYS:
@@ -151,6 +152,15 @@ def parse(body: bytes, reads_tables: bool, limits: Limits) -> dict[str, Any]:
     if reads_tables and (rows := sum(map(len, inputs))) > limits.max_rows:
         raise HTTPException(413, f"Expected at most {limits.max_rows:,} rows, found {rows:,}. Send shorter histories.")
     return {"inputs": inputs, "several": several, "rows": asked.get("rows", "last"), "top_k": top_k}
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"the number {text}, which JSON has not; null stands for a missing one")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def table_input(given: Any) -> list[dict[str, Any]]:

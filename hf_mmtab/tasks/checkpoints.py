@@ -6,12 +6,14 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from ..arguments import PlanArguments, TableDataArguments
 from ..models.tabbert import TabBertConfig, TabGPT2Config
 from ..recipes import build, read_recipe
 from .table import TableTask
+
+logger = logging.get_logger(__name__)
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -97,4 +99,16 @@ def load_head(name: str) -> Any:
             f"Expected a fine-tuned TabBERT in {name!r}, found {', '.join(architectures) or 'no architecture'}. "
             "Fine-tune it first: `python -m hf_mmtab finetune RECIPE.yaml --pretrained ...`."
         )
-    return AutoModelForSequenceClassification.from_pretrained(name, dtype="float32")
+    return load_classifier(name)
+
+
+def load_classifier(name: str) -> Any:
+    """Load a classifier or regression of either family in float32, whose configuration says what its labels are."""
+    model = AutoModelForSequenceClassification.from_pretrained(name, dtype="float32")
+    if model.config.problem_type is None:  # of an earlier version's Trainer, which did not say it
+        model.config.problem_type = "single_label_classification"
+        logger.warning(
+            f"The configuration in {name!r} names no problem_type: each row is taken to have one of "
+            f"{model.config.num_labels} labels. Write it into config.json if that is wrong."
+        )
+    return model

@@ -28,9 +28,14 @@ def with_lora(model: Any, settings: dict[str, Any]) -> Any:
     peft = import_extra("peft", "`lora`", "lora")
     whole = whole_parts(model)
     defaults = {"target_modules": "all-linear", "modules_to_save": whole, "exclude_modules": whole}
+    known = [name for name, _ in model.named_modules()]
     try:
-        return peft.get_peft_model(model, peft.LoraConfig(**{**defaults, **settings}))
-    except (TypeError, ValueError) as error:
+        config = peft.LoraConfig(**{**defaults, **settings})
+        for one in config.modules_to_save or ():
+            if not any(name == one or name.endswith(f".{one}") for name in known):
+                raise ValueError(f"there is no module {one!r} to save.")
+        return peft.get_peft_model(model, config)
+    except (TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
         raise ValueError(
             f"Expected `lora` to hold settings of peft's LoraConfig that fit {type(model).__name__}, found {settings}: "
             f"{error}"

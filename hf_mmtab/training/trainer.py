@@ -171,7 +171,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
             raise ValueError(
                 f"Expected encoded rows for {type(self._plain_model()).__name__}, found the columns "
                 f"{', '.join(dataset.column_names)}. Encode them first, as with `dataset.map(processor, batched=True)` "
-                "or `EncodedDataset`; if the data_collator encodes rows, set remove_unused_columns=False."
+                "or `EncodedDataset`. If a transform (`with_transform(processor)`) or the data_collator encodes them, "
+                "set remove_unused_columns=False in the training arguments."
             )
         return kept
 

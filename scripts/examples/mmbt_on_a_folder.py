@@ -8,7 +8,15 @@ import argparse
 
 from transformers import pipeline
 
-from hf_mmtab import ImageText, MMBTCollator, MMBTForClassification, MMBTProcessor, MMTabTrainer, MMTabTrainingArguments
+from hf_mmtab import (
+    EncodedDataset,
+    ImageText,
+    MMBTCollator,
+    MMBTForClassification,
+    MMBTProcessor,
+    MMTabTrainer,
+    MMTabTrainingArguments,
+)
 from hf_mmtab.data.image_text_files import sample_path
 from hf_mmtab.pretrained_packages import resolve_checkpoint
 
@@ -32,7 +40,8 @@ def main() -> None:
     model = MMBTForClassification.from_text_image_pretrained(
         TEXT, IMAGE, num_labels=len(names), id2label=dict(enumerate(names)), num_image_embeds=3
     )
-    rows = {name: split.with_transform(processor) for name, split in splits.items()}
+    # Encoded when asked for; what the frozen image encoder makes of a picture is computed once and kept.
+    rows = {name: EncodedDataset(split, processor.encode_row) for name, split in splits.items()}
 
     arguments = MMTabTrainingArguments(
         options.out,

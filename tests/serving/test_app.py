@@ -111,6 +111,8 @@ def test_histories_are_answered_and_bounded(histories):
         (b"[" * 100_000, "Expected JSON"),
         ([1], "Expected an object"),
         ({"input": {"text": "a"}, "path": "x"}, "Expected an object"),
+        (b'{"input": {"text": NaN}}', "the number NaN, which JSON has not"),
+        (b'{"input": {"text": 1e400}}', "the number 1e400, which JSON has not"),
         ({"inputs": []}, "Expected a list of at least one input"),
         ({"input": {"text": "a", "file": "x"}}, "Expected an object with image"),
         ({"input": {"text": "a"}, "top_k": 0}, "Expected top_k"),
@@ -177,3 +179,18 @@ def test_a_folder_without_an_export_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         serve.main([str(tmp_path)])
     assert "Expected an export in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--port", "99999"], ["--batch_size", "0"], ["--max_waiting", "-1"], ["--threads", "-3"]]
+)
+def test_limits_that_no_service_could_keep_are_refused(options, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        serve.main([str(tmp_path), *options])
+    assert ended.value.code == 2 and "expected a whole number from" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_in_a_sentence(pairs, capsys):
+    with running(pairs) as port, pytest.raises(SystemExit) as ended:
+        serve.main([str(pairs), "--port", str(port)])
+    assert ended.value.code == 1 and f"Expected a free port at 127.0.0.1:{port}, found" in capsys.readouterr().err

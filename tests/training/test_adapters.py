@@ -14,6 +14,7 @@ from hf_mmtab import (
     TabBertLstmForSequenceClassification,
     TabBertProcessor,
 )
+from hf_mmtab.commands.predict import main as predict
 from hf_mmtab.training.adapters import merged, refuse_frozen_adapters, with_lora
 from hf_mmtab.training.parts import freezable_modules
 
@@ -135,8 +136,28 @@ def test_adapters_of_frozen_parts_alone_are_refused(family):
             refuse_frozen_adapters(model, {part: until})
 
 
-def test_settings_that_peft_does_not_know_are_told():
+@pytest.mark.parametrize(
+    "settings",
+    [{"rank": 8}, {"task_type": "CAUSAL_LM"}, {"modules_to_save": ["nosuch"]}, {"bias": "nope"}, {"rank_pattern": 5}],
+)
+def test_settings_that_do_not_fit_are_told(settings):
     with pytest.raises(ValueError, match=r"Expected `lora` to hold settings of peft's LoraConfig"):
-        with_lora(mmbt(), {"rank": 8})
+        with_lora(mmbt(), settings)
+
+
+def test_a_part_that_holds_others_is_explained_with_all_of_them(tmp_path):
+    trainer = trained(tmp_path, "tabbert", load_best_model_at_end=False, freeze={"encoder": "1 epoch"})
+    told = trainer.audit.explain("encoder")
+    assert "row_encoder has trained since step 4" in told
+    assert "The rest of encoder has not moved" in told and ". encoder has" not in told
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_of_adapters_alone_is_told_with_what_to_do(tmp_path, family):
+    with_lora(FAMILIES[family][0](), {"r": 2}).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"found adapters of peft without the model .*merge_and_unload"):
+        type(FAMILIES[family][0]()).from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"found adapters of peft without the model .*merge_and_unload"):
+        predict([str(tmp_path), "rows.csv", str(tmp_path.parent / "out.csv")])
     with pytest.raises(ValueError, match=r"that fit MMBTForClassification"):
         with_lora(mmbt(), {"target_modules": ["nowhere"]})

@@ -201,6 +201,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         return {
             **results,
             "architecture": recipe.model.architecture,
+            "details": {"data": ", ".join(f"{len(one):,} {name}" for name, one in self.splits.items()) + " rows"},
             "inputs": list(task.modalities(self.splits["train"])),
             "skipped": self.skipped,
         }

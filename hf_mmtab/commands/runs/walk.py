@@ -18,7 +18,7 @@ from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
 from ...locking import lock_folder
 from ...publishing.licences import hub_data_set, known_licence
-from ...publishing.local_paths import LocalPaths, hub_names
+from ...publishing.local_paths import LocalPaths, hub_names, started_from
 from ...publishing.run_files import CARD_NAME
 from ...reports.page import PAGE_NAME
 from ...training import MMTabTrainer
@@ -157,6 +157,7 @@ class Run(ABC, Generic[AnyRecipe]):
             "data_name": data.rpartition(":")[2],
             "datasets": hub_data_set(self.recipe.data.data),
             "base_models": hub_names(starts, paths),
+            "starts": started_from(starts, paths),
         }
 
 

@@ -9,17 +9,17 @@ def classification_loss(config: PreTrainedConfig, logits: torch.Tensor, labels: 
     """Cross entropy for one label, binary cross entropy with `config.pos_weight` for several; mean reduction.
 
     Args:
-        config: `problem_type`, or the dtype of the labels where it is None, says which of the two.
+        config: `problem_type` says which of the two; None is set by the dtype of the labels, as transformers does it.
         logits: shape `(batch, num_labels)`.
         labels: `(batch,)` integers, or `(batch, num_labels)` of 0 and 1.
 
     Raises:
         ValueError: if the labels' shape does not fit the problem type.
     """
-    problem_type = config.problem_type
-    if problem_type is None:
+    if config.problem_type is None:  # kept, and saved with the model: whoever judges its scores needs it
         several = labels.dim() == 2 and labels.is_floating_point()
-        problem_type = "multi_label_classification" if several else "single_label_classification"
+        config.problem_type = "multi_label_classification" if several else "single_label_classification"
+    problem_type = config.problem_type
     expected = logits.shape if problem_type == "multi_label_classification" else logits.shape[:1]
     if labels.shape != expected:
         raise ValueError(

@@ -69,6 +69,8 @@ class MMBTCollator:
                 None.
         """
         batch: dict[str, torch.Tensor] = {}
+        if not rows:
+            raise ValueError("Expected at least one row to collate, found none. Is the data set empty?")
         if {"image", "text", "sentence1"} & set(rows[0]) and not {"input_ids", "pixel_values"} & set(rows[0]):
             raise ValueError(
                 f"Expected encoded rows with input_ids or pixel_values, found {', '.join(rows[0])}. "

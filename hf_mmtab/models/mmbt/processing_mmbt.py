@@ -22,7 +22,7 @@ from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcess
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
 from .pretrained_parts import refuse_package_name
 from .several_pictures import COLUMNS, as_pictures, pictures_of, stack_masks, stack_pictures
-from .text_encoding_mmbt import as_list, encode_texts, needed_lengths, pad_texts, texts_of
+from .text_encoding_mmbt import as_list, columns_of_frame, encode_texts, needed_lengths, pad_texts, texts_of
 
 TORCHVISION_PREFIX = "torchvision:"
 DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len
@@ -169,8 +169,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         Args:
             images: one picture or a list (see `read_image` for the kinds), with a list inside it for an example of
                 several; None, or None inside a list: missing. Or a batch of rows as `datasets.Dataset.map` and
-                `with_transform` pass it, a mapping of columns to lists: each row is encoded as `encode_row` does,
-                without padding, for `MMBTCollator`.
+                `with_transform` pass it, a mapping of columns to lists, or a polars or pandas frame: each row is
+                encoded as `encode_row` does, without padding, for `MMBTCollator`.
             text, text_pair: one text or a list; `text_pair` for pairs of sentences.
             return_tensors: "pt", "np", or None for lists.
             padding: to the longest text of the batch, to `max_length`, or not at all (lists only).
@@ -190,6 +190,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             ValueError: if the inputs have different lengths, a text is no string, or a picture cannot be
                 read.
         """
+        images = columns_of_frame(images)
         if isinstance(images, Mapping) and not {"bytes", "path"} & set(images):
             return BatchFeature(self._encode_columns(images))
         grouped = {"padding": padding, "max_length": max_length, "truncation": truncation, **(text_kwargs or {})}

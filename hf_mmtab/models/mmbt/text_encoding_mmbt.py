@@ -124,3 +124,11 @@ def as_list(value: Any, name: str) -> list[Any] | None:
     if isinstance(value, Sequence):
         return list(value)
     raise ValueError(f"Expected {name} to be a str or a list of str, found {type(value).__name__}.")
+
+
+def columns_of_frame(rows: Any) -> Any:
+    """Return the columns of a polars (lazy too) or pandas frame as lists; anything else as it is."""
+    if hasattr(rows, "lazy"):
+        rows = rows.lazy().collect()
+        return {name: rows[name].to_list() for name in rows.columns}
+    return rows.to_dict("list") if hasattr(rows, "iloc") else rows

@@ -98,6 +98,11 @@ class TabBertCollator:
         Raises:
             ValueError: if a window has another number of fields, or more rows than `pad_to_rows`.
         """
+        if lacking := [e for e in examples if "input_ids" not in e]:
+            raise ValueError(
+                f"Expected encoded windows with input_ids, found {', '.join(map(str, lacking[0]))}. Encode them first: "
+                "`processor(history)`, or `processor.encode` and windows of its rows."
+            )
         windows = [torch.as_tensor(np.asarray(e["input_ids"]), dtype=torch.long) for e in examples]
         fields = len(self._start)
         for window in windows:

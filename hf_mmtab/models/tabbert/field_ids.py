@@ -5,7 +5,7 @@ NumPy, pyarrow and polars alone: a service encodes rows without transformers.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,14 @@ from .field import Field
 from .field_kinds import make_fields
 from .fitting import TabBertStatistics, arrays_of, for_each_field, join_arrays, new_history, read_batch
 from .text_numbers import is_text
+from .values import is_list_of_rows
 
 VALUES_NAME = "tabbert_values.json"  # text vocabularies, in the order of ids
 ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, counts
 SEP_FIELD = "[SEP]"
 IDS_MARK = b"hf_mmtab"  # in the metadata of encoded tables, which Parquet and Arrow files keep
 BATCH_ROWS = 262_144
+WHOLE = (pa.Table, pa.RecordBatch, pl.DataFrame, pl.LazyFrame, Mapping)  # of rows: one batch
 TIMES = r"^(\d{4}-\d\d-\d\d|(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{6,9}Z?)$"  # as Arrow writes them
 
 
@@ -244,7 +246,7 @@ def _batches(rows: Any) -> Iterator[Any]:
     # A datasets.Dataset, read batch by batch.
     if hasattr(rows, "with_format") and hasattr(rows, "features"):
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
-    elif isinstance(rows, pa.Table | pa.RecordBatch | pl.DataFrame | dict) or hasattr(rows, "iloc"):
+    elif isinstance(rows, WHOLE) or hasattr(rows, "iloc") or is_list_of_rows(rows):
         yield rows
     else:
         yield from rows

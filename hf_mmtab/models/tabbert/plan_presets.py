@@ -1,5 +1,6 @@
 """Column plans with a name: those of the card and PRSA tables, ours and the paper's, each a YAML file in `plans`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def resolve_plan(plan: "str | Path | dict[str, Any] | ColumnPlan") -> ColumnPlan
         return plan
     if isinstance(plan, dict):
         return ColumnPlan.from_dict(plan)
+    if not isinstance(plan, str | os.PathLike):
+        raise TypeError(f"Expected a column plan: a name, a YAML file, a dict or a ColumnPlan, found {plan!r:.80}.")
     known = {file.stem: file for file in sorted(PLANS.glob("*.yaml"))}
     file = known.get(str(plan), Path(plan))
     if file.is_file():

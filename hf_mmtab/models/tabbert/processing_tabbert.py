@@ -24,7 +24,7 @@ from .field_ids import ARRAYS_NAME, BATCH_ROWS, SEP_FIELD, VALUES_NAME, FieldIds
 from .fitting import TabBertStatistics, without_uncovered
 from .ordering_files import copy_orderings, find_orderings
 from .plan_presets import resolve_plan
-from .values import as_table
+from .values import as_table, is_list_of_rows
 
 logger = logging.get_logger(__name__)
 
@@ -186,7 +186,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
     def __call__(
         self, rows: Any, max_rows: int | None = None, return_tensors: str | None = None, **kwargs: Any
     ) -> BatchFeature:
-        """Encode one history (a table) or several (a list of tables) for a model, padded to the longest.
+        """Encode one history (a table, see `as_table`) or several (a list of them) for a model, padded to the longest.
 
         Args:
             rows: each table holds the rows of one entity in the order of time; the last `max_rows` rows count.
@@ -197,7 +197,8 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         Raises:
             ValueError: if a table holds the rows of several entities, or a row after a later one.
         """
-        tables = [as_table(one) for one in (rows if isinstance(rows, list | tuple) else [rows])]
+        several = isinstance(rows, list | tuple) and not is_list_of_rows(rows)
+        tables = [as_table(one) for one in (rows if several else [rows])]
         windows = []
         for number, table in enumerate(tables):
             check_history(table, self.plan, number if len(tables) > 1 else None)

@@ -180,19 +180,24 @@ class AuditAnswers:
         Raises:
             ValueError: if there is no such part or module.
         """
-        if part in self.parts:
-            return self._explain_part(part)
         if not has_part(self.model, part):
+            if part in self.parts:  # a parameter outside all modules
+                return self._explain_part(part)
             raise ValueError(
                 f"Unknown part {part!r}. The audit knows: {', '.join(self.parts)}. "
                 "A module path or a pattern of paths works too."
             )
         paths = find_part(self.model, part)
+        covered = {
+            owner: [any(name.startswith(f"{path}.") for path in paths) for name in names]
+            for owner, names in self.names.items()
+        }
+        whole = [owner for owner, inside in covered.items() if all(inside)]
         sentences = []
-        for owner, names in self.names.items():
-            inside = [any(name.startswith(f"{path}.") for path in paths) for name in names]
-            if all(inside):
-                sentences.append(self._explain_part(owner))
+        for owner, inside in covered.items():
+            if owner in whole:  # parts within a part are listed by themselves, it holds the rest
+                label = f"The rest of {part}" if owner == part and len(whole) > 1 else owner
+                sentences.append(self._explain_part(owner, label))
             elif any(inside):
                 sentences.append(self._explain_piece(part, owner, inside))
         return " ".join(sentences) or f"{part} has no parameters."
@@ -210,17 +215,18 @@ class AuditAnswers:
         by = f"{short_change(moved)} of its norm in {steps} optimizer steps"
         return f"{label} has moved by {by}, as a piece of {part}. {self._explain_part(part)}"
 
-    def _explain_part(self, part: str) -> str:
+    def _explain_part(self, part: str, label: str | None = None) -> str:
+        label = label or part
         status, position = self.position.statuses[part], self.position
         if status.change_since_start == 0:
             if position.step == 0 and not position.micro_batches:
-                return f"{part}: no optimizer step has been made yet."
+                return f"{label}: no optimizer step has been made yet."
             if self._taken_back(status):
-                return f"{part} is as it was at the start: {self.reason(part)}."
-            return f"{part} has not moved in {position.step} optimizer steps: {self.reason(part)}."
+                return f"{label} is as it was at the start: {self.reason(part)}."
+            return f"{label} has not moved in {position.step} optimizer steps: {self.reason(part)}."
         first = status.trains_since if status.trains_since is not None else 0
         again = status.change == 0 and self.reason(part).startswith("frozen again")
-        since = f"{part} trained from step {first} on" if again else f"{part} has trained since step {first}"
+        since = f"{label} trained from step {first} on" if again else f"{label} has trained since step {first}"
         if 0 < status.trainable_share < 1 and not status.frozen:
             since += f" ({status.trainable_share:.0%} of its weights now)"
         notes = "".join(f"; {note}" for note in self.notes(part))

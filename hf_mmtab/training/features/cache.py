@@ -93,7 +93,8 @@ class FeatureCache:
                 self._without_fingerprint.add(id(dataset))
                 self.show(
                     f"Feature cache off for {', '.join(parts)}: {type(dataset).__name__} has no `fingerprint`, which "
-                    "says whether rows are the same as those of stored features"
+                    "says whether rows are the same as those of stored features. Give the rows as "
+                    "EncodedDataset(rows, processor.encode_row), or set feature_cache=False"
                 )
             return
         ready = []

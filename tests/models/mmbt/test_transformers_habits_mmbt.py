@@ -1,11 +1,20 @@
 """What a user of transformers does out of habit: keywords, tuples, outputs, groups of processor settings."""
 
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from PIL import Image
 from transformers import BertConfig, BertTokenizer, ResNetConfig, ViTImageProcessor
 
-from hf_mmtab import MMBTBaselineConfig, MMBTBaselineForClassification, MMBTConfig, MMBTForClassification, MMBTProcessor
+from hf_mmtab import (
+    MMBTBaselineConfig,
+    MMBTBaselineForClassification,
+    MMBTCollator,
+    MMBTConfig,
+    MMBTForClassification,
+    MMBTProcessor,
+)
 from hf_mmtab.models.mmbt import MMBTModel
 
 TEXT = BertConfig(
@@ -76,3 +85,29 @@ def test_processor_takes_settings_in_groups(tmp_path):
     assert raw.max() == 200 and processor(picture, text)["pixel_values"].max() < 2
     with pytest.raises(TypeError, match="found \\['stride'\\]"):
         processor(picture, text, text_kwargs={"stride": 2})
+
+
+@pytest.fixture
+def reader(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]))
+    return MMBTProcessor(None, BertTokenizer(str(tmp_path / "vocab.txt")), max_length=4)
+
+
+def test_frames_are_batches_of_rows_too(reader):
+    columns = {"text": ["a b", "c"]}
+    expected = reader(columns)["input_ids"]
+    for rows in (pl.DataFrame(columns), pl.LazyFrame(columns), pd.DataFrame(columns)):
+        assert reader(rows)["input_ids"] == expected
+
+
+def test_a_batch_of_nothing_is_told(reader):
+    with pytest.raises(ValueError, match="Expected at least one row to collate"):
+        MMBTCollator(reader)([])
+
+
+@pytest.mark.parametrize(("labels", "kind"), [([1, 0], "single_label"), ([[1.0, 0.0], [1.0, 1.0]], "multi_label")])
+def test_the_kind_of_labels_that_a_model_learned_from_is_saved_with_it(labels, kind, tmp_path):
+    model = models()["bert"]
+    model(input_ids=torch.tensor([[2, 5, 3], [2, 6, 3]]), labels=torch.tensor(labels))
+    model.save_pretrained(tmp_path)
+    assert MMBTBaselineConfig.from_pretrained(tmp_path).problem_type == f"{kind}_classification"

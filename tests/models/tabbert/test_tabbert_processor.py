@@ -13,6 +13,7 @@ import torch
 from transformers import AutoFeatureExtractor, AutoProcessor
 
 import hf_mmtab  # noqa: F401 registers with the Auto classes
+from hf_mmtab import TabBertCollator, Table
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.models.tabbert.configuration_tabbert import TabBertConfig
 from hf_mmtab.models.tabbert.fitting import TabBertStatistics
@@ -513,3 +514,24 @@ def test_a_guessed_plan_reads_durations_times_of_day_and_columns_that_are_now_an
     assert words["open.hour"][:3] == ["0", "1", "2"] and words["note"][:2] == ["ok", "[MISSING]"]
     assert words["took"][0].startswith("[0, ") and words["took"][-1] == "[MISSING]"
     assert float(words["took"][38].split(", ")[1].rstrip("]")) == 90 * 38
+
+
+def test_one_history_is_a_list_of_its_rows_in_fitting_and_encoding():
+    columns = {"who": [1, 1, 1], "shop": ["a", "b", "a"]}
+    rows = pl.DataFrame(columns).to_dicts()
+    plan = {"entity": "who", "fields": {"shop": {}}}
+    expected = TabBertProcessor(plan).fit(columns)
+    for given in (rows, pl.LazyFrame(columns), pl.DataFrame(columns)):
+        assert TabBertProcessor(plan).fit(given).fingerprint == expected.fingerprint
+        assert expected(given)["input_ids"].tolist() == expected(columns)["input_ids"].tolist()
+    assert expected([rows, rows[:1]])["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_what_is_no_plan_and_no_window_is_told():
+    with pytest.raises(TypeError, match="Expected a column plan: a name, a YAML file, a dict or a ColumnPlan, found 5"):
+        TabBertProcessor(5)
+    with pytest.raises(TypeError, match="Expected the path of a file or folder, found DataFrame"):
+        Table(pl.DataFrame({"a": [1]}))
+    processor = TabBertProcessor({"fields": {"shop": {}}}).fit({"shop": ["a", "b"]})
+    with pytest.raises(ValueError, match="Expected encoded windows with input_ids, found shop"):
+        TabBertCollator(processor)([{"shop": "a"}])
