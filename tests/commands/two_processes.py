@@ -4,6 +4,7 @@ The ranks are forks of one process that has imported the package and used nothin
 in each. What launchers do is for the tests that start `accelerate launch`.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -34,6 +35,7 @@ def main() -> None:
     """Fork the ranks; where one fails, the other is ended and the exit status is 1."""
     from hf_mmtab.commands import finetune, pretrain  # noqa: F401
 
+    gc.freeze()  # else a training collects what the imports made
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}

@@ -83,8 +83,9 @@ def save_table_model(folder, table, kind, **settings):
     return model, processor
 
 
-# `tests/serving` exports what reads both; the tests below what pools.
-LIKE_OTHERS = ("both", "pooled")
+# `tests/serving` exports what reads both, `tests/commands/test_boosted_and_fusion.py` a trained head that reads
+# statistics beside surprise; the masked model is pooled's encoder with more behind it.
+LIKE_OTHERS = ("both", "pooled", "statistics")
 
 
 @pytest.mark.slow

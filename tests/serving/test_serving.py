@@ -60,14 +60,8 @@ def test_serving_imports_neither_torch_nor_transformers():
     assert imported("import importlib; importlib.import_module('hf_mmtab.serving.app')") == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "asked",
-    [
-        "from hf_mmtab import MMBTConfig",
-        pytest.param("import hf_mmtab.models.tabbert, hf_mmtab.api", marks=pytest.mark.nightly),
-    ],
-)
+@pytest.mark.nightly  # as after a command's start, in `tests/test_command_line.py`
+@pytest.mark.parametrize("asked", ["from hf_mmtab import MMBTConfig", "import hf_mmtab.models.tabbert, hf_mmtab.api"])
 def test_the_auto_classes_are_registered_as_soon_as_anything_else_is_asked_for(asked):
     known = "from transformers import AutoConfig\nassert AutoConfig.for_model('tabbert').model_type == 'tabbert'"
     assert imported(f"import hf_mmtab.serving\n{asked}\n{known}") == ["torch", "transformers", "datasets"]
