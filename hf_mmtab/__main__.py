@@ -1,6 +1,7 @@
 """`python -m hf_mmtab COMMAND …`: what the scripts do, without the checkout."""
 
 import difflib
+import gc
 import sys
 from importlib import import_module
 
@@ -61,11 +62,15 @@ def main() -> None:
 
     if name in PARSERS:  # help and mistakes end here; the command parses again
         PARSERS[name]().parse_args(sys.argv[2:])
-    # torch and transformers are imported from here on
+    # torch and transformers are imported from here on, and what they make stays: no collection looks through it
+    gc.disable()
     import_module("hf_mmtab.api")  # registers both families
     from hf_mmtab.commands.console import run
 
-    run(import_module(f"hf_mmtab.commands.{name}").main, sys.argv[2:])
+    command = import_module(f"hf_mmtab.commands.{name}").main
+    gc.freeze()
+    gc.enable()
+    run(command, sys.argv[2:])
 
 
 if __name__ == "__main__":
