@@ -33,9 +33,11 @@ def run_on_two_processes(*commands: tuple) -> str:
 
 def main() -> None:
     """Fork the ranks; where one fails, the other is ended and the exit status is 1."""
+    gc.disable()  # what the imports make stays
     from hf_mmtab.commands import finetune, pretrain  # noqa: F401
 
-    gc.freeze()  # else a training collects what the imports made
+    gc.freeze()
+    gc.enable()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}

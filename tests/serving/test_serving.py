@@ -25,13 +25,13 @@ class Bar:
 sys.meta_path.insert(0, Bar())
 from hf_mmtab.serving import Predictor
 folder, given = sys.argv[1:]
-answer = Predictor(folder).many(json.loads(given), rows=RULE, top_k=None)
-print(json.dumps(answer))
+print(json.dumps([Predictor(folder).many(json.loads(given), rows=rows, top_k=None) for rows in RULES]))
 """
 
 
-def answers_alone(folder, given, rows="last"):
-    code = ALONE.replace("RULE", repr(rows))
+def answers_alone(folder, given, *rules):
+    """Return the answers by each rule of rows."""
+    code = ALONE.replace("RULES", repr(rules))
     done = subprocess.run([sys.executable, "-c", code, str(folder), json.dumps(given)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -74,9 +74,9 @@ def test_a_table_model_answers_alone_as_the_pipeline_does(level, tmp_path):
     export_checkpoint(model, tmp_path / "out")
     judge = pipeline("tabular-sequence-classification", model=model)
     histories = [HISTORY, HISTORY[:1], HISTORY[3:20]]
-    for rows in ("last", "every"):
-        expected = judge([as_table(one) for one in histories], rows=rows, top_k=None)
-        assert_same(answers_alone(tmp_path / "out", histories, rows), expected)
+    rules = ("last", "every")
+    for rows, found in zip(rules, answers_alone(tmp_path / "out", histories, *rules), strict=True):
+        assert_same(found, judge([as_table(one) for one in histories], rows=rows, top_k=None))
     served = Predictor(tmp_path / "out")
     assert_same(served(HISTORY), judge(HISTORY))
     for given, options, message in (
@@ -96,7 +96,7 @@ def test_boosted_trees_answer_alone_as_the_pipeline_does(tmp_path):
     judge = pipeline("tabular-sequence-classification", model=model)
     histories = [HISTORY, HISTORY[:1], HISTORY[3:20]]
     expected = judge([as_table(one) for one in histories], rows="every", top_k=None)
-    assert_same(answers_alone(tmp_path / "out", histories, "every"), expected)
+    assert_same(answers_alone(tmp_path / "out", histories, "every")[0], expected)
     assert len({round(one["score"], 3) for row in expected[0] for one in row}) > 10
     (tmp_path / "out" / "statistics_trees_0.txt").write_text("tree\n")
     with pytest.raises(ValueError, match=r"Expected boosted trees in .* found a damaged file"):
@@ -117,7 +117,7 @@ def test_a_picture_model_answers_alone_as_the_pipeline_does(legacy, tmp_path):
         coarse.save(paths[-1])
     texts = ["the old sea", "", "a land unknown of in the sea " * 9, "new"]
     examples = [{"image": path, "text": text} for path, text in zip([*paths, None], texts, strict=True)]
-    assert_same(answers_alone(tmp_path / "out", examples), judge(examples, top_k=None))
+    assert_same(answers_alone(tmp_path / "out", examples, "last")[0], judge(examples, top_k=None))
     served = Predictor(tmp_path / "out")
     assert_same(served(image=Image.open(paths[0]), text=texts[0]), judge(examples[0]))
 
