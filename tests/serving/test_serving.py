@@ -69,15 +69,19 @@ def test_the_auto_classes_are_registered_as_soon_as_anything_else_is_asked_for(a
 
 @pytest.mark.slow
 @pytest.mark.parametrize("level", ["window", "row"])
-def test_a_table_model_answers_alone_as_the_pipeline_does(level, tmp_path):
-    model = save_table(tmp_path / "model", label_level=level)
-    export_checkpoint(model, tmp_path / "out")
+def test_a_table_model_answers_alone_as_the_pipeline_does(level, exported, tmp_path):
+    if level == "window":
+        folder = exported("table")
+    else:
+        folder = tmp_path
+        export_checkpoint(save_table(folder / "model", label_level=level), folder / "out")
+    model = str(folder / "model")
     judge = pipeline("tabular-sequence-classification", model=model)
     histories = [HISTORY, HISTORY[:1], HISTORY[3:20]]
     rules = ("last", "every")
-    for rows, found in zip(rules, answers_alone(tmp_path / "out", histories, *rules), strict=True):
+    for rows, found in zip(rules, answers_alone(folder / "out", histories, *rules), strict=True):
         assert_same(found, judge([as_table(one) for one in histories], rows=rows, top_k=None))
-    served = Predictor(tmp_path / "out")
+    served = Predictor(folder / "out")
     assert_same(served(HISTORY), judge(HISTORY))
     for given, options, message in (
         ([{"amount": 1.0}], {}, "Expected columns"),
@@ -105,9 +109,13 @@ def test_boosted_trees_answer_alone_as_the_pipeline_does(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_picture_model_answers_alone_as_the_pipeline_does(legacy, tmp_path):
-    model = save_pairs(tmp_path, legacy)
-    export_checkpoint(model, tmp_path / "out")
+def test_a_picture_model_answers_alone_as_the_pipeline_does(legacy, exported, tmp_path):
+    if legacy:
+        folder = tmp_path
+        export_checkpoint(save_pairs(folder, legacy), folder / "out")
+    else:
+        folder = exported("pairs")
+    model = str(folder / "model")
     judge = pipeline("image-text-classification", model=model)
     rng = np.random.default_rng(0)
     paths = []
@@ -117,8 +125,8 @@ def test_a_picture_model_answers_alone_as_the_pipeline_does(legacy, tmp_path):
         coarse.save(paths[-1])
     texts = ["the old sea", "", "a land unknown of in the sea " * 9, "new"]
     examples = [{"image": path, "text": text} for path, text in zip([*paths, None], texts, strict=True)]
-    assert_same(answers_alone(tmp_path / "out", examples, "last")[0], judge(examples, top_k=None))
-    served = Predictor(tmp_path / "out")
+    assert_same(answers_alone(folder / "out", examples, "last")[0], judge(examples, top_k=None))
+    served = Predictor(folder / "out")
     assert_same(served(image=Image.open(paths[0]), text=texts[0]), judge(examples[0]))
 
 
