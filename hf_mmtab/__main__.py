@@ -1,6 +1,7 @@
 """`python -m hf_mmtab COMMAND …`: what the scripts do, without the checkout."""
 
 import difflib
+import gc
 import sys
 from importlib import import_module
 
@@ -61,7 +62,8 @@ def main() -> None:
 
     if name in PARSERS:  # help and mistakes end here; the command parses again
         PARSERS[name]().parse_args(sys.argv[2:])
-    # torch and transformers are imported from here on
+    # torch and transformers are imported from here on, and what they make stays: no collection looks through it
+    gc.disable()
     try:
         import_module("hf_mmtab.api")  # registers both families
     except ModuleNotFoundError as error:
@@ -72,7 +74,10 @@ def main() -> None:
         raise SystemExit(1) from error
     from hf_mmtab.commands.console import run
 
-    run(import_module(f"hf_mmtab.commands.{name}").main, sys.argv[2:])
+    command = import_module(f"hf_mmtab.commands.{name}").main
+    gc.freeze()
+    gc.enable()
+    run(command, sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_three_models_learn_from_two_shares_and_are_not_trained_twice(tmp_path, 
         "num_attention_heads: 2\nintermediate_size: 16\nfield_hidden_size: 8\nfield_num_heads: 2\n"
         "plan: {entity: who, time: when, label: bad, fields: {x: {kind: numeric}}}\n"
     )
-    (tmp_path / "fine.yaml").write_text(f"{common}output_dir: {tmp_path / 'no'}\nwindow_label: every\n")
+    (tmp_path / "fine.yaml").write_text(f"{common}output_dir: {tmp_path / 'no'}\nwindow_label: every\nbootstrap: 20\n")
     pretrain.main([str(tmp_path / "pre.yaml")])
     capsys.readouterr()
     arguments = ["tabular-labels", str(tmp_path / "fine.yaml"), "--pretrained", str(tmp_path / "pre")]

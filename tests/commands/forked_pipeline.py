@@ -1,6 +1,6 @@
 """Judge histories in a worker that was forked after the engines ran: run by `test_boosted_and_fusion.py`.
 
-Usage: python forked_pipeline.py RUN TABLE.csv
+Usage: python forked_pipeline.py TABLE.csv RUN ...
 """
 
 import sys
@@ -11,13 +11,17 @@ from transformers import pipeline
 import hf_mmtab  # noqa: F401
 
 
-def main():
+def main(path, *runs):
     """Compare the answers of a forked worker with those of the parent, in every form that a history may have."""
-    table = pl.read_csv(sys.argv[2], try_parse_dates=True)
+    table = pl.read_csv(path, try_parse_dates=True)
     histories = [
         history.sort("when") for _, history in table.group_by("who", "card", maintain_order=True)
     ]  # the threads of polars run, and a fork leaves them behind
-    score = pipeline("tabular-sequence-classification", model=sys.argv[1], device="cpu")
+    for run in runs:
+        compare(pipeline("tabular-sequence-classification", model=run, device="cpu"), histories)
+
+
+def compare(score, histories):
     expected = [score(one) for one in histories[:6]]
     for convert in (pl.DataFrame.clone, pl.DataFrame.to_arrow, lambda one: one.to_dict(as_series=False)):
         assert list(score([convert(one) for one in histories[:6]], num_workers=1)) == expected
@@ -30,4 +34,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -265,7 +265,7 @@ def test_the_default_split_spelt_out_is_no_other_one_and_another_spelling_of_a_p
 def test_two_processes_train_and_judge_as_one(recipe, tmp_path):
     still = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--upsample_positives", "0.4"]
     main([str(recipe), *still, "--output_dir", str(tmp_path / "one")])
-    said = run_on_two_processes("finetune", recipe, *still, "--output_dir", tmp_path / "two")
+    said = run_on_two_processes(("scripts/finetune.py", recipe, *still, "--output_dir", tmp_path / "two"))
     assert said.count("Results on test") == 1
     one, two = (ScoredRows.load(tmp_path / n / "predictions" / "test.parquet") for n in ("one", "two"))
     np.testing.assert_array_equal(one.rows, two.rows)
@@ -276,14 +276,14 @@ def test_two_processes_train_and_judge_as_one(recipe, tmp_path):
 def test_two_processes_compare_models_and_read_the_finished_runs_again(recipe, tmp_path):
     several = ["--compare", "raw_lstm", "amount", "--num_train_epochs", "1", "--bootstrap", "0"]
     several += ["--output_dir", str(tmp_path / "runs")]
-    said = run_on_two_processes("finetune", recipe, *several)
+    said = run_on_two_processes(("scripts/finetune.py", recipe, *several))
     table = (tmp_path / "runs" / "comparison.md").read_text()
     assert said.count(table) == 1
     names = [line.split("|")[1].strip() for line in table.splitlines()[2:] if line.startswith("|")]
     assert names == ["lstm", "raw_lstm", "amount", "majority"]
     page = tmp_path / "runs" / "lstm-seed1" / "report" / "report.html"
     page.unlink()
-    assert run_on_two_processes("finetune", recipe, *several).count(table) == 1
+    assert run_on_two_processes(("scripts/finetune.py", recipe, *several)).count(table) == 1
     assert page.is_file()
 
 

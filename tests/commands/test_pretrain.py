@@ -577,7 +577,7 @@ def test_unknown_keys_of_simulate_are_named(recipe, tmp_path):
 def test_two_processes_evaluate_as_one(recipe, tmp_path):
     still = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--per_device_eval_batch_size", "4"]
     main([str(recipe), *still, "--output_dir", str(tmp_path / "one")])
-    said = run_on_two_processes("pretrain", recipe, *still, "--output_dir", tmp_path / "two")
+    said = run_on_two_processes(("scripts/pretrain.py", recipe, *still, "--output_dir", tmp_path / "two"))
     assert said.count("Masked cells of test") == 1
     one, two = results_of(tmp_path / "one"), results_of(tmp_path / "two")
     for split in ("validation", "test"):

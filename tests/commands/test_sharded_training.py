@@ -1,10 +1,7 @@
 """Training on rows in shards: as on the table itself, each window once, resumed within an epoch; what is refused."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -218,16 +215,32 @@ def test_drift_compares_with_the_rows_in_shards(made, tmp_path):
     assert "rows of payments.csv" in page.read_text()
 
 
+STILL = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--dataloader_num_workers", "2"]
+
+
+@pytest.fixture(scope="module")
+def two_processes(made, tmp_path_factory) -> Path:
+    """What two processes with two workers each wrote: the windows that they saw, and a run."""
+    folder = tmp_path_factory.mktemp("two")
+    run_on_two_processes(
+        ("tests/commands/windows_seen.py", made / "nine", folder),
+        (
+            "scripts/pretrain.py",
+            made / "pretrain.yaml",
+            "--rows",
+            made / "nine",
+            "--output_dir",
+            folder / "run",
+            *STILL,
+        ),
+    )
+    return folder
+
+
 @pytest.mark.slow
-def test_two_processes_with_two_workers_each_read_every_window_once(made, tmp_path):
+def test_two_processes_with_two_workers_each_read_every_window_once(made, two_processes):
     rows = EncodedRows(made / "encoder" / "_table" / "rows")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launch, str(Path(__file__).with_name("windows_seen.py")), str(made / "nine"), str(tmp_path)],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
+    seen = [json.loads((two_processes / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
     wanted = windows(rows, "train", seq_len=3, stride=1).index.start.tolist()
     for epoch in (0, 1):
         both = [*seen[0][epoch], *seen[1][epoch]]
@@ -239,14 +252,10 @@ def test_two_processes_with_two_workers_each_read_every_window_once(made, tmp_pa
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_judge_shards_as_one_does(made, tmp_path):
-    still = ["--learning_rate", "0.0", "--num_train_epochs", "1", "--dataloader_num_workers", "2"]
-    one = run(made, pretrain, tmp_path / "one", *still, rows="nine")
-    two = tmp_path / "two"
-    more = ["--rows", made / "nine", "--output_dir", two, *still]
-    run_on_two_processes("pretrain", made / "pretrain.yaml", *more)
+def test_two_processes_train_and_judge_shards_as_one_does(made, two_processes, tmp_path):
+    one = run(made, pretrain, tmp_path / "one", *STILL, rows="nine")
     for split in ("validation", "test"):
-        ours, theirs = results_of(two), results_of(one)
+        ours, theirs = results_of(two_processes / "run"), results_of(one)
         assert ours["metrics"][split] == pytest.approx(theirs["metrics"][split], abs=1e-5)
         assert [s["cells"] for s in ours["fields"][split]] == [s["cells"] for s in theirs["fields"][split]]
 

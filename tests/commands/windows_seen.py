@@ -1,4 +1,4 @@
-"""Run by `torchrun`: each process writes the first rows of the windows that its loaders hand out in an epoch."""
+"""Run on two processes: each process writes the first rows of the windows that its loaders hand out in an epoch."""
 
 import json
 import sys

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import uvicorn
-from exported_models import HISTORY, save_pairs, save_table
+from exported_models import HISTORY
 from PIL import Image
 
 from hf_mmtab.commands import serve
-from hf_mmtab.exporting import export_checkpoint
 from hf_mmtab.serving import Predictor
 from hf_mmtab.serving.app import Limits, make_app
 
@@ -49,17 +48,13 @@ def ask(port: int, body: object, path: str = "/predict") -> tuple[int, dict]:
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory) -> Predictor:
-    folder = tmp_path_factory.mktemp("pairs")
-    export_checkpoint(save_pairs(folder), folder / "out")
-    return Predictor(folder / "out")
+def pairs(exported) -> Predictor:
+    return Predictor(exported("pairs") / "out")
 
 
 @pytest.fixture(scope="module")
-def histories(tmp_path_factory) -> Predictor:
-    folder = tmp_path_factory.mktemp("histories")
-    export_checkpoint(save_table(folder / "model"), folder / "out")
-    return Predictor(folder / "out")
+def histories(exported) -> Predictor:
+    return Predictor(exported("table") / "out")
 
 
 def picture(seed: int) -> bytes:

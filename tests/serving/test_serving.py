@@ -25,13 +25,13 @@ class Bar:
 sys.meta_path.insert(0, Bar())
 from hf_mmtab.serving import Predictor
 folder, given = sys.argv[1:]
-answer = Predictor(folder).many(json.loads(given), rows=RULE, top_k=None)
-print(json.dumps(answer))
+print(json.dumps([Predictor(folder).many(json.loads(given), rows=rows, top_k=None) for rows in RULES]))
 """
 
 
-def answers_alone(folder, given, rows="last"):
-    code = ALONE.replace("RULE", repr(rows))
+def answers_alone(folder, given, *rules):
+    """Return the answers by each rule of rows."""
+    code = ALONE.replace("RULES", repr(rules))
     done = subprocess.run([sys.executable, "-c", code, str(folder), json.dumps(given)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -60,14 +60,8 @@ def test_serving_imports_neither_torch_nor_transformers():
     assert imported("import importlib; importlib.import_module('hf_mmtab.serving.app')") == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "asked",
-    [
-        "from hf_mmtab import MMBTConfig",
-        pytest.param("import hf_mmtab.models.tabbert, hf_mmtab.api", marks=pytest.mark.nightly),
-    ],
-)
+@pytest.mark.nightly  # as after a command's start, in `tests/test_command_line.py`
+@pytest.mark.parametrize("asked", ["from hf_mmtab import MMBTConfig", "import hf_mmtab.models.tabbert, hf_mmtab.api"])
 def test_the_auto_classes_are_registered_as_soon_as_anything_else_is_asked_for(asked):
     known = "from transformers import AutoConfig\nassert AutoConfig.for_model('tabbert').model_type == 'tabbert'"
     assert imported(f"import hf_mmtab.serving\n{asked}\n{known}") == ["torch", "transformers", "datasets"]
@@ -75,15 +69,19 @@ def test_the_auto_classes_are_registered_as_soon_as_anything_else_is_asked_for(a
 
 @pytest.mark.slow
 @pytest.mark.parametrize("level", ["window", "row"])
-def test_a_table_model_answers_alone_as_the_pipeline_does(level, tmp_path):
-    model = save_table(tmp_path / "model", label_level=level)
-    export_checkpoint(model, tmp_path / "out")
+def test_a_table_model_answers_alone_as_the_pipeline_does(level, exported, tmp_path):
+    if level == "window":
+        folder = exported("table")
+    else:
+        folder = tmp_path
+        export_checkpoint(save_table(folder / "model", label_level=level), folder / "out")
+    model = str(folder / "model")
     judge = pipeline("tabular-sequence-classification", model=model)
     histories = [HISTORY, HISTORY[:1], HISTORY[3:20]]
-    for rows in ("last", "every"):
-        expected = judge([as_table(one) for one in histories], rows=rows, top_k=None)
-        assert_same(answers_alone(tmp_path / "out", histories, rows), expected)
-    served = Predictor(tmp_path / "out")
+    rules = ("last", "every")
+    for rows, found in zip(rules, answers_alone(folder / "out", histories, *rules), strict=True):
+        assert_same(found, judge([as_table(one) for one in histories], rows=rows, top_k=None))
+    served = Predictor(folder / "out")
     assert_same(served(HISTORY), judge(HISTORY))
     for given, options, message in (
         ([{"amount": 1.0}], {}, "Expected columns"),
@@ -102,7 +100,7 @@ def test_boosted_trees_answer_alone_as_the_pipeline_does(tmp_path):
     judge = pipeline("tabular-sequence-classification", model=model)
     histories = [HISTORY, HISTORY[:1], HISTORY[3:20]]
     expected = judge([as_table(one) for one in histories], rows="every", top_k=None)
-    assert_same(answers_alone(tmp_path / "out", histories, "every"), expected)
+    assert_same(answers_alone(tmp_path / "out", histories, "every")[0], expected)
     assert len({round(one["score"], 3) for row in expected[0] for one in row}) > 10
     (tmp_path / "out" / "statistics_trees_0.txt").write_text("tree\n")
     with pytest.raises(ValueError, match=r"Expected boosted trees in .* found a damaged file"):
@@ -111,9 +109,13 @@ def test_boosted_trees_answer_alone_as_the_pipeline_does(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_picture_model_answers_alone_as_the_pipeline_does(legacy, tmp_path):
-    model = save_pairs(tmp_path, legacy)
-    export_checkpoint(model, tmp_path / "out")
+def test_a_picture_model_answers_alone_as_the_pipeline_does(legacy, exported, tmp_path):
+    if legacy:
+        folder = tmp_path
+        export_checkpoint(save_pairs(folder, legacy), folder / "out")
+    else:
+        folder = exported("pairs")
+    model = str(folder / "model")
     judge = pipeline("image-text-classification", model=model)
     rng = np.random.default_rng(0)
     paths = []
@@ -123,8 +125,8 @@ def test_a_picture_model_answers_alone_as_the_pipeline_does(legacy, tmp_path):
         coarse.save(paths[-1])
     texts = ["the old sea", "", "a land unknown of in the sea " * 9, "new"]
     examples = [{"image": path, "text": text} for path, text in zip([*paths, None], texts, strict=True)]
-    assert_same(answers_alone(tmp_path / "out", examples), judge(examples, top_k=None))
-    served = Predictor(tmp_path / "out")
+    assert_same(answers_alone(folder / "out", examples, "last")[0], judge(examples, top_k=None))
+    served = Predictor(folder / "out")
     assert_same(served(image=Image.open(paths[0]), text=texts[0]), judge(examples[0]))
 
 

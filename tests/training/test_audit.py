@@ -1,7 +1,8 @@
 """The update audit names the reason when a part does not move; each reason is planted here."""
 
-import subprocess
+import runpy
 import sys
+import warnings
 
 import pytest
 import torch
@@ -466,12 +467,14 @@ def test_corrupt_checkpoint_is_an_error_without_a_traceback(tmp_path, capsys, na
     assert f"{name} cannot be read as weights: it is cut off, or not a checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_comparison_runs_as_a_module(run_folder):
-    command = [sys.executable, "-m", "hf_mmtab.training.audit"]
+def test_comparison_runs_as_a_module(run_folder, monkeypatch, capfd):
     paths = [str(run_folder / "checkpoint-8"), str(run_folder / "checkpoint-16")]
-    done = subprocess.run([*command, *paths], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("Moved: classifier") and not done.stderr.strip()
+    monkeypatch.setattr(sys, "argv", ["audit", *paths])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # of a module that its package imports
+        runpy.run_module("hf_mmtab.training.audit", run_name="__main__", alter_sys=True)
+    out, err = capfd.readouterr()
+    assert out.startswith("Moved: classifier") and not err.strip()
 
 
 def test_layers_that_thaw_one_by_one_are_told_apart(tmp_path):

@@ -148,18 +148,26 @@ def test_nothing_to_resume_is_an_error(tmp_path):
         run(tmp_path, "linear", resume=True)
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Runs that signal 9 ended: before an optimizer step, and while a checkpoint was written."""
+    folder = tmp_path_factory.mktemp("killed")
+    scenario = {"name": "run", "settings": {**SETTINGS, **VARIANTS["plateau"]}, "model": MODEL}
+    faults = [{"kill": 18}, {"kill_while_saving": 16}]
+    scenarios = [{**scenario, **fault, "folder": str(folder / next(iter(fault)))} for fault in faults]
+    (folder / "scenarios.json").write_text(json.dumps(scenarios))
+    command = [sys.executable, str(Path(__file__).with_name("run_toy.py")), str(folder / "scenarios.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [{"kill": 18}, {"kill_while_saving": 16}])
-def test_run_killed_with_signal_9_resumes_to_the_same_weights(tmp_path, fault):
-    settings = {**SETTINGS, **VARIANTS["plateau"]}
-    scenario = {"name": "run", "folder": str(tmp_path / "cut"), "settings": settings, "model": MODEL, **fault}
-    (tmp_path / "scenario.json").write_text(json.dumps([scenario]))
-    command = [sys.executable, str(Path(__file__).with_name("run_toy.py")), str(tmp_path / "scenario.json")]
-    killed = subprocess.run(command, capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr
-    expected = 16 if "kill" in fault else 12
-    assert last_complete_checkpoint(tmp_path / "cut").endswith(f"checkpoint-{expected}")
-    resumed = run(tmp_path / "cut", "plateau", resume=True)
+@pytest.mark.parametrize(("fault", "expected"), [("kill", 16), ("kill_while_saving", 12)])
+def test_run_killed_with_signal_9_resumes_to_the_same_weights(killed, tmp_path, fault, expected):
+    assert (killed / f"{fault}.exit").read_text() == "-9"
+    assert last_complete_checkpoint(killed / fault).endswith(f"checkpoint-{expected}")
+    resumed = run(killed / fault, "plateau", resume=True)
     assert_same_run(run(tmp_path / "whole", "plateau"), resumed)
 
 

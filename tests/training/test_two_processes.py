@@ -37,6 +37,9 @@ SCENARIOS = {
     "cached": {"settings": {"freeze": {"image_encoder": "2 epochs"}, "feature_cache": True}},
     "bf16": {"settings": {"freeze": TWO_THAWS, "bf16": True}},
 }
+# FSDP2 through accelerate's own preparation. On a machine without accelerators accelerate falls back to DDP, so
+# `ShardedTrainer` asks for it; writing checkpoints in this way needs an accelerator and is not covered.
+SHARDED = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": "ToyLayer"}}
 COMMON = {"train_sampling_strategy": "sequential", "num_train_epochs": 3, "learning_rate": 1e-3}
 
 
@@ -45,9 +48,10 @@ def settings_of(name, per_device):
     return {**settings, "per_device_train_batch_size": per_device}
 
 
-def launch(path, scenarios, launcher=("torch.distributed.run", "--nproc_per_node=2", "--master_port=29571")):
-    path.mkdir(exist_ok=True)
+def launch(path, scenarios):
+    """Run scenarios one after another in two processes, which accelerate starts; `tests/commands` uses torchrun too."""
     (path / "scenarios.json").write_text(json.dumps(scenarios))
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=29572"]
     script = str(Path(__file__).with_name("run_toy.py"))
     command = [sys.executable, "-m", *launcher, script, str(path / "scenarios.json")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
@@ -77,6 +81,9 @@ def two_processes(tmp_path_factory):
         {**again, "name": f"resumed-{step}", "resume": str(path / "saving" / f"checkpoint-{step}")}
         for step in (6, 12, 18)
     ]
+    scenarios.append(
+        {"name": "sharded", "folder": str(path / "sharded"), "settings": {**settings_of("thaws", 2), **SHARDED}}
+    )
     launch(path, scenarios)
     return path
 
@@ -131,22 +138,8 @@ def test_features_are_shared_between_processes(two_processes):
     assert [fact["image_calls"] for fact in facts] == [1 + 2 + 8] * 2
 
 
-def test_accelerate_launches_two_processes(tmp_path):
-    scenario = {"name": "run", "folder": str(tmp_path), "settings": settings_of("thaws", 2)}
-    launcher = ("accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=29572")
-    launch(tmp_path, [scenario], launcher)
-    (first, second), _ = results(tmp_path, "run")
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    assert largest_difference(train_in_one_process(tmp_path / "one", "thaws"), first) < 1e-6
-
-
-def test_sharded_training_equals_one_process(tmp_path):
-    # FSDP2 through accelerate's own preparation. On a machine without accelerators accelerate falls back to DDP, so
-    # `ShardedTrainer` asks for it; writing checkpoints in this way needs an accelerator and is not covered.
-    settings = {**settings_of("thaws", 2), "fsdp": True}
-    settings["fsdp_config"] = {"version": 2, "transformer_layer_cls_to_wrap": "ToyLayer"}
-    launch(tmp_path, [{"name": "run", "folder": str(tmp_path), "settings": settings}])
-    (first, second), facts = results(tmp_path, "run")
+def test_sharded_training_equals_one_process(two_processes, tmp_path):
+    (first, second), facts = results(two_processes / "sharded", "sharded")
     assert facts[0]["sharded"]
     assert all(torch.equal(first[key], second[key]) for key in first)
-    assert largest_difference(train_in_one_process(tmp_path / "one", "thaws"), first) < 1e-6
+    assert largest_difference(train_in_one_process(tmp_path, "thaws"), first) < 1e-6

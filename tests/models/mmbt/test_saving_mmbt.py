@@ -273,9 +273,9 @@ def test_local_folders_are_not_written_to_the_configuration(saved_parts, tmp_pat
     assert str(tmp_path) not in (tmp_path / "m" / "config.json").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_checkpoint_carries_its_code(tmp_path, monkeypatch):
-    """Loaded by `trust_remote_code` in a process that cannot import the package; other models: `hub_session.py`."""
+    """Loaded by `trust_remote_code` in a process that cannot import the package; others: `hub_session.py`, in CI."""
     model, batch = tiny_baseline("concatbow"), plain_batch()
     for part, auto in ((type(model.config), "AutoConfig"), (type(model), "AutoModelForSequenceClassification")):
         monkeypatch.setattr(type(model.config), "_stands_alone", False)  # forgotten afterwards
