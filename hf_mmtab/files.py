@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import hashlib
 import io
 import json
 import os
@@ -140,3 +141,12 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
         reason = str(error) if path.is_dir() or path.stat().st_size else "an empty file"
         raise ValueError(f"Expected a JSON mapping in {str(path)!r}, found {reason}. {remedy}") from error
     return content
+
+
+def file_digest(path: Path) -> str:
+    """Return the hash of a file as lists of files have it."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -72,6 +72,10 @@ def test_the_script_of_bash_completes(tmp_path, capsys):
         "pretrain simulated_cards_f": [],
         "finetune openclipart --on_bad_record s": ["skip"],
         "finetune openclipart --allow_empty_text t": ["true"],
+        "finetune openclipart --prec": ["--precision"],
+        "finetune openclipart --architecture concat": ["concatbert", "concatbow"],
+        "finetune openclipart --eval_strategy e": ["epoch"],
+        "finetune openclipart --task mm": ["mmimdb"],
     }.items():
         *before, word = words.split()
         asked = f"source ./script; COMP_WORDS=(hf-mmtab {words}); COMP_CWORD={len(before) + 1}; "

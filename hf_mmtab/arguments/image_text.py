@@ -1,7 +1,7 @@
 """Recipe keys of pictures with texts: MMBT and its baselines."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from huggingface_hub.dataclasses import strict
 
@@ -9,7 +9,8 @@ from ..typed_values import key
 from .common import DataArguments, FinetuningArguments, ModelArguments
 
 ENSEMBLE = "ensemble"
-IMAGE_TEXT_ARCHITECTURES = ("mmbt", "bow", "img", "bert", "concatbow", "concatbert", ENSEMBLE)
+Architecture = Literal["mmbt", "bow", "img", "bert", "concatbow", "concatbert", "ensemble"]
+IMAGE_TEXT_ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 
 
 @strict
@@ -45,10 +46,8 @@ class ImageTextDataArguments(DataArguments, ImageTextColumns):
 class MMBTModelArguments(ModelArguments):
     """MMBT or one of its baselines."""
 
-    architecture: str = key(
-        "mmbt",
-        f"One of {', '.join(IMAGE_TEXT_ARCHITECTURES)}. ensemble: `ensemble_members` and a linear probe, averaged as "
-        "validation likes it best.",
+    architecture: Architecture = key(
+        "mmbt", "ensemble: `ensemble_members` and a linear probe, averaged as validation likes it best."
     )
     text_model: str | None = key("google-bert/bert-base-uncased", "Hub name, folder or package:NAME.")
     image_model: str | None = key(

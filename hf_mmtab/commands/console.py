@@ -110,7 +110,7 @@ def _of_machine(error: BaseException) -> str | None:
     a name that is too long; None: it is none of them.
     """
     number = getattr(error, "errno", None)
-    if number == errno.EACCES and isinstance(error, OSError):
+    if number in (errno.EACCES, errno.EROFS) and isinstance(error, OSError):
         return (
             f"PermissionError: Expected a place that this user may read and write, found {str(error.filename)!r}, "
             "which refuses it. Choose another one, or change its rights (HF_HOME says where caches are)."

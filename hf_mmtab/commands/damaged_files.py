@@ -19,6 +19,7 @@ from ..models.checked_loading import ADAPTER_FILE, ADAPTERS_ALONE
 from ..models.tabbert.boosted_trees import trees_file
 from ..models.tabbert.modeling_tabbert_boosted import STATISTICS
 from ..publishing.run_files import REPORT_FOLDER
+from ..serving.export_files import SETTINGS_NAME
 from ..tasks.checkpoints import RECIPE_FILE
 from ..training.checkpoint_weights import weight_files
 from .runs.inventory import has_inventory, may_be_own, read_inventory
@@ -143,6 +144,11 @@ def absent_file(folder: Path, settings: bool = False) -> str | None:
     """
     if (folder / ADAPTER_FILE).is_file() and not (folder / "config.json").is_file():
         return f"Expected a saved model in {str(folder)!r}, found {ADAPTERS_ALONE}"
+    if (folder / SETTINGS_NAME).is_file() and not (folder / "config.json").is_file():
+        return (
+            f"Expected a saved model in {str(folder)!r}, found an export of one, which `hf-mmtab serve` and "
+            "`hf_mmtab.serving.Predictor` take. Name the folder that it was exported from."
+        )
     names = [name for name in read_inventory(folder) or () if _OF_MODEL.fullmatch(name)]
     if not has_inventory(folder) and any(_OF_MODEL.fullmatch(path.name) for path in folder.iterdir()):
         config = folder / "config.json"

@@ -5,12 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..files import write_whole
-from ..serving.predictor import SETTINGS_NAME
+from ..files import file_digest, write_whole
+from ..serving.export_files import FILES, SETTINGS, SETTINGS_NAME
 
-FILES = "files"  # in the settings: what the export wrote
-# Of every export; another serving.json is somebody else's.
-SETTINGS = {"family", "labels", "config", "pad_token_id", "text", "image"}
 # What exports wrote that did not list their files.
 _EARLIER = re.compile(
     r"model\.onnx(\.data)?|processor_config\.json|preprocessor_config\.json|tokenizer(_config)?\.json|"
@@ -20,8 +17,9 @@ _EARLIER = re.compile(
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Write `serving.json`, the last file of an export, with the names of the others."""
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """Write `serving.json`, the last file of an export, with the names and digests of the others."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
     content = json.dumps({**settings, FILES: files}, indent=2, ensure_ascii=False)
     write_whole(folder / SETTINGS_NAME, content + "\n")
 

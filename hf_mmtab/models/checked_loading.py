@@ -103,8 +103,9 @@ class CheckedLoadingMixin:
                 )
             raise ValueError(
                 f"Loading {where}: {len(missing)} keys are missing from the checkpoint and would be random: "
-                f"{_shown(missing)}. Pass allow_missing_keys=True to initialise them anew, as for a new head, or put "
-                f"one on pretrained weights with {cls._builder}."
+                f"{_shown(missing)}. {'It holds a ' + saved_as[0] + ': ' if saved_as else ''}train a head on it with "
+                f"`hf-mmtab finetune`, or in Python put one on it with {cls._builder}, or pass allow_missing_keys=True "
+                "to initialise them anew."
             )
         if foreign and not allow_unexpected_keys:
             raise ValueError(

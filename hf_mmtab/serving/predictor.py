@@ -11,13 +11,13 @@ import numpy as np
 from ..models.tabbert.values import is_list_of_rows
 from ..statistics.columns import columns_of_history, moments
 from ..statistics.row_statistics import RowStatistics
+from .export_files import AGAIN, read_settings
 from .history_windows import ROWS, history_windows, read_history
 from .inputs import Inputs, PictureAndText, SavedFields
 from .named_scores import DECIDED, TopK, answers
 from .trees import ALONE, SavedTrees
 
 MODEL_NAME = "model.onnx"
-SETTINGS_NAME = "serving.json"  # labels, thresholds, windows, how pictures and texts are read
 STATISTICS_NAME = "tabbert_statistics.json"
 FILLINGS = {"statistics": np.nan, "times": 2**62}  # of rows that pad a window
 
@@ -33,7 +33,8 @@ class Predictor:
         threads: of onnxruntime; 0: as many as there are cores.
 
     Raises:
-        ValueError: if the folder holds no export, or one without labels (a pretrained model).
+        ValueError: if the folder holds no export, one without labels (a pretrained model), or one whose files are not
+            as they were written.
 
     Example:
 
@@ -50,8 +51,7 @@ class Predictor:
 
     def __init__(self, folder: str | Path, threads: int = 0) -> None:
         folder = Path(folder)
-        _require(folder, SETTINGS_NAME)
-        settings = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
+        settings = read_settings(folder)
         if settings["labels"] is None:
             raise ValueError(
                 f"Expected a model with labels in {str(folder)!r}, found a pretrained one, whose outputs are scores of "
@@ -199,14 +199,8 @@ def open_session(folder: Path, threads: int) -> Any:
     """
     import onnxruntime
 
-    _require(folder, MODEL_NAME)
+    if not (folder / MODEL_NAME).is_file():
+        raise ValueError(f"Expected an export in {str(folder)!r}, found no {MODEL_NAME}. {AGAIN}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(str(folder / MODEL_NAME), options, providers=["CPUExecutionProvider"])
-
-
-def _require(folder: Path, name: str) -> None:
-    if not (folder / name).is_file():
-        raise ValueError(
-            f"Expected an export in {str(folder)!r}, found no {name}. Write one: `hf-mmtab export CHECKPOINT OUT`."
-        )

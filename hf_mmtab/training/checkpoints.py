@@ -1,6 +1,5 @@
 """The freeze schedule as saved with a run, and which checkpoint of a killed run can be trusted."""
 
-import hashlib
 import json
 import os
 import zipfile
@@ -13,7 +12,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ..files import read_json, write_whole
+from ..files import file_digest, read_json, write_whole
 from .freezing import FreezePlan, FreezeSchedule
 
 SCHEDULE_NAME = "freeze_schedule.json"
@@ -183,15 +182,6 @@ def _cut_files(folder: Path) -> list[str]:
         if file.suffix in (".pt", ".pth") and not zipfile.is_zipfile(file):
             problems.append(f"{file.name} is cut off")
     return problems
-
-
-def file_digest(path: Path) -> str:
-    """Return the hash of a file as lists of files have it."""
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _has_state(folder: Path) -> bool:

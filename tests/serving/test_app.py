@@ -185,7 +185,7 @@ def test_limits_that_no_service_could_keep_are_refused(options, tmp_path, capsys
     assert ended.value.code == 2 and "expected a whole number from" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(pairs, capsys):
+def test_a_port_that_is_taken_is_told_in_a_sentence(exported, pairs, capsys):
     with running(pairs) as port, pytest.raises(SystemExit) as ended:
-        serve.main([str(pairs), "--port", str(port)])
+        serve.main([str(exported("pairs") / "out"), "--port", str(port)])
     assert ended.value.code == 1 and f"Expected a free port at 127.0.0.1:{port}, found" in capsys.readouterr().err

@@ -1,15 +1,19 @@
 """`hf_mmtab.serving` answers as the pipelines do, where torch and transformers cannot be imported."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from exported_models import HISTORY, save_boosted, save_pairs, save_table
 from PIL import Image
 from transformers import pipeline
 
+from hf_mmtab import TabBertProcessor
 from hf_mmtab.exporting import export_checkpoint
 from hf_mmtab.models.tabbert.values import as_table
 from hf_mmtab.serving import Predictor
@@ -103,7 +107,7 @@ def test_boosted_trees_answer_alone_as_the_pipeline_does(tmp_path):
     assert_same(answers_alone(tmp_path / "out", histories, "every")[0], expected)
     assert len({round(one["score"], 3) for row in expected[0] for one in row}) > 10
     (tmp_path / "out" / "statistics_trees_0.txt").write_text("tree\n")
-    with pytest.raises(ValueError, match=r"Expected boosted trees in .* found a damaged file"):
+    with pytest.raises(ValueError, match=r"found another statistics_trees_0\.txt, or a damaged one"):
         Predictor(tmp_path / "out")
 
 
@@ -128,6 +132,39 @@ def test_a_picture_model_answers_alone_as_the_pipeline_does(legacy, exported, tm
     assert_same(answers_alone(folder / "out", examples, "last")[0], judge(examples, top_k=None))
     served = Predictor(folder / "out")
     assert_same(served(image=Image.open(paths[0]), text=texts[0]), judge(examples[0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("model.onnx", lambda content: content[:-100], "found another model.onnx, or a damaged one"),
+        ("tokenizer.json", None, "found no tokenizer.json"),
+        ("processor_config.json", lambda content: b"{}", "found another processor_config.json"),
+        ("serving.json", lambda content: content[:20], "Expected the settings of an export in"),
+        ("serving.json", lambda content: b"{}", "found JSON of something else"),
+    ],
+)
+@pytest.mark.slow
+def test_an_export_whose_files_are_not_as_they_were_written_is_refused(exported, tmp_path, name, change, said):
+    folder = Path(shutil.copytree(exported("pairs") / "out", tmp_path / "out"))
+    if change is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+    with pytest.raises(ValueError, match=rf"{said}.*hf-mmtab export CHECKPOINT OUT"):
+        Predictor(folder)
+
+
+@pytest.mark.slow
+def test_a_processor_of_other_rows_is_refused(exported, tmp_path):
+    folder = Path(shutil.copytree(exported("table") / "out", tmp_path / "out"))
+    processor = TabBertProcessor.from_pretrained(folder)
+    rows = pl.DataFrame(HISTORY[:7]).with_columns(pl.col("when").str.to_datetime())
+    other = TabBertProcessor(processor.plan).fit(rows)
+    assert other.fingerprint != processor.fingerprint
+    other.save_pretrained(folder)
+    with pytest.raises(ValueError, match="as they were written, found another"):
+        Predictor(folder)
 
 
 def test_a_folder_without_an_export_is_refused(tmp_path):

@@ -17,9 +17,9 @@ from typing import Any
 
 from ...data.simulated_cards import is_replaceable
 from ...evaluation.run_results import RESULT_FILE, RunResults
-from ...files import PARTIAL_SUFFIX, give_name, looked_at, write_whole
+from ...files import PARTIAL_SUFFIX, file_digest, give_name, looked_at, write_whole
 from ...locking import LOCK_FILE
-from ...training.checkpoints import MANIFEST_NAME, file_digest
+from ...training.checkpoints import MANIFEST_NAME
 from .own_names import (
     CACHE_FOLDER,
     COMPARISON_FILE,
