@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..models.tabbert.boosted_trees import is_binary
+
 
 def tree_reasons(
     model: Any, name: str, numbers: torch.Tensor, names: Sequence[str], judged: int, label: int
@@ -23,8 +25,9 @@ def tree_reasons(
     boosters = model.boosters[name]
     given = numbers.detach().float().cpu().numpy()[None]
     found = [booster.predict(given, pred_contrib=True).reshape(-1, len(names) + 1) for booster in boosters]
-    outputs = np.concatenate(found)  # (outputs, numbers + 1), the last one what the score starts from
-    two = model.config.num_labels == 2 and model.config.problem_type != "regression"
+    two = is_binary(model.config)
+    # (outputs, numbers + 1), the last one what the score starts from; of two classes trees are averaged
+    outputs = np.mean(found, axis=0) if two else np.concatenate(found)
     added, bias = outputs[0 if two else label], _bias(model)
     sign = -1.0 if two and label == 0 else 1.0
     start = sign * added[-1] + (bias[label] - bias[1 - label] if two else bias[label])

@@ -53,4 +53,5 @@ class SavedTrees:
         return scores + self.bias
 
     def _scores(self, numbers: np.ndarray) -> np.ndarray:
-        return raw_scores(self.boosters, numbers.reshape(-1, numbers.shape[-1])).reshape(*numbers.shape[:-1], -1)
+        scores = raw_scores(self.boosters, numbers.reshape(-1, numbers.shape[-1]), self.binary)
+        return scores.reshape(*numbers.shape[:-1], -1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 from transformers.utils import logging
 
 from ..models.tabbert.tree_files import import_lightgbm
@@ -27,6 +28,10 @@ PARAMETERS = {
     "deterministic": True,
     "force_row_wise": True,
 }
+# Of few positive rows those of validation say little of when to stop, and 31 leaves fit single ones: a second booster
+# of smaller trees, stopped by log loss, errs otherwise, and the mean of both is near the better one.
+FEW_POSITIVES = 5_000
+SMALLER = {"num_leaves": 8, "metric": "binary_logloss"}
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,10 @@ class Features:
 
 @dataclass
 class BoostedTrees:
-    """A fitted model: one booster, or one a target.
+    """A fitted model.
 
     Attributes:
-        boosters: LightGBM's.
+        boosters: LightGBM's: of two classes those whose log odds are averaged, else one, or one a target.
         names: of the features.
         rounds: trees of each booster.
     """
@@ -64,8 +69,15 @@ class BoostedTrees:
 
     def predict(self, features: Features) -> np.ndarray:
         """Return probabilities `(rows,)` of class 1, `(rows, classes)`, or values `(rows, targets)`."""
+        objective = self.boosters[0].params["objective"]
+        if objective == "binary":
+            return expit(self.log_odds(features))
         found = [booster.predict(features.values) for booster in self.boosters]
-        return np.stack(found, axis=1) if self.boosters[0].params["objective"] == "regression" else found[0]
+        return np.stack(found, axis=1) if objective == "regression" else found[0]
+
+    def log_odds(self, features: Features) -> np.ndarray:
+        """Return log odds `(rows,)` of class 1, of two classes."""
+        return np.mean([booster.predict(features.values, raw_score=True) for booster in self.boosters], axis=0)
 
     def summary(self, seed: int) -> str:
         """Return how many trees there are and what they use, as a sentence."""
@@ -83,7 +95,7 @@ class BoostedTrees:
 def fit_trees(
     train: Features,
     labels: np.ndarray,
-    validation: tuple[Features, np.ndarray] | int,
+    validation: tuple[Features, np.ndarray] | Sequence[int],
     num_classes: int,
     seed: int = 0,
     threads: int | None = None,
@@ -95,7 +107,8 @@ def fit_trees(
         train: of rows with a label.
         labels: `(rows,)` classes, or `(rows, targets)` floats, NaN unknown.
         validation: rows with a label, and their labels: trees stop by average precision (two classes), log loss or
-            squared error. A number: so many trees, whatever validation says.
+            squared error. With two classes and few positive rows a second booster of smaller trees stops by log loss.
+            Numbers: so many trees of each booster, whatever validation says.
         num_classes: 0 for numbers.
         seed: of the sampling of rows and features.
         threads: None: all cores.
@@ -107,6 +120,7 @@ def fit_trees(
     """
     lightgbm = import_lightgbm()
     settings: dict[str, Any] = {**PARAMETERS, "seed": seed, "num_threads": threads or 0}
+    fits: list[tuple[np.ndarray, dict[str, Any]]]  # a booster each: its targets, and settings of its own
     if num_classes:
         met = np.unique(labels)
         if len(met) < 2:
@@ -114,28 +128,35 @@ def fit_trees(
                 f"Expected training rows of at least two classes, found only class {met.tolist()} in {len(labels)} "
                 "rows. Choose other split_fractions, or a label that varies."
             )
-        several = num_classes > 2
-        settings["objective"] = "multiclass" if several else "binary"
-        settings["metric"] = "multi_logloss"
-        if not several:
-            settings["metric"] = "binary_logloss" if isinstance(validation, int) else _binary_metric(validation[1])
-        if several:
-            settings["num_class"] = num_classes
-        targets: Sequence[np.ndarray] = [labels]
+        if num_classes > 2:
+            settings |= {"objective": "multiclass", "metric": "multi_logloss", "num_class": num_classes}
+            fits = [(labels, {})]
+        else:
+            settings |= {"objective": "binary", "metric": "binary_logloss"}
+            if isinstance(validation, tuple):
+                settings["metric"] = _binary_metric(validation[1])
+                several = (labels == 1).sum() < FEW_POSITIVES
+            else:
+                several = len(validation) > 1
+            fits = [(labels, {}), (labels, SMALLER)] if several else [(labels, {})]
     else:
         settings |= {"objective": "regression", "metric": "l2"}
-        targets = list(labels.T.copy())
-    boosters = []
-    for target, own in enumerate(targets):
-        known = np.isfinite(own)
-        data = _dataset(lightgbm, train, own, known, None, weights)
-        more: dict[str, Any] = {"num_boost_round": validation}
-        if not isinstance(validation, int):
-            judged = validation[1].T[target] if validation[1].ndim > 1 else validation[1]
-            stops = _dataset(lightgbm, validation[0], judged, np.isfinite(judged), data)
+        fits = [(target, {}) for target in labels.T.copy()]
+    boosters: list[Any] = []
+    data = stops = None
+    for number, (own, changes) in enumerate(fits):
+        if number == 0 or own is not labels:  # boosters of the same targets share the data
+            data = _dataset(lightgbm, train, own, np.isfinite(own), None, weights)
+            if isinstance(validation, tuple):
+                judged = validation[1].T[number] if validation[1].ndim > 1 else validation[1]
+                stops = _dataset(lightgbm, validation[0], judged, np.isfinite(judged), data)
+        more: dict[str, Any] = {}
+        if isinstance(validation, tuple):
             patience = lightgbm.early_stopping(PATIENCE, verbose=False)
             more = {"num_boost_round": ROUNDS, "valid_sets": [stops], "callbacks": [patience]}
-        boosters.append(lightgbm.train(settings, data, **more))
+        else:
+            more = {"num_boost_round": validation[number]}
+        boosters.append(lightgbm.train({**settings, **changes}, data, **more))
     grown = [booster.best_iteration or booster.num_trees() for booster in boosters]
     return BoostedTrees(boosters, train.names, grown)
 

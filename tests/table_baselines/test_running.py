@@ -15,8 +15,9 @@ from hf_mmtab.evaluation.scored_rows import judged_rows, scored_rows
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.statistics import RowStatistics
 from hf_mmtab.statistics.reading import read_columns
-from hf_mmtab.table_baselines import BASELINES, TableBaselines, running
+from hf_mmtab.table_baselines import BASELINES, TableBaselines, boosting, running
 from hf_mmtab.table_baselines.amount import AmountTrees
+from hf_mmtab.table_baselines.boosting import Features, fit_trees
 
 START = datetime.datetime(2021, 3, 1)
 PLAN = {
@@ -199,6 +200,26 @@ def test_more_than_two_classes_and_several_targets_have_a_column_each(tmp_path):
     table = prepared(numbers, tmp_path / "numbers", PLAN | {"label": ["x", "y"]})
     found = run_baseline("boosted_history", table, numbers, windows_of(table, "every"), threads=1)["test"]
     assert found.scores.shape == found.labels.shape == (len(found), 2)
+
+
+def test_of_few_positive_rows_two_boosters_of_other_shapes_are_averaged(monkeypatch):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(600, 4)).astype(np.float32)
+    features = Features(["a", "b", "c", "d"], values, [])
+    labels = (values[:, 0] + values[:, 1] * values[:, 2] > 1).astype(np.int64)
+    stops = features.select(np.arange(400, 600)), labels[400:]
+    train = features.select(np.arange(400)), labels[:400]
+    both = fit_trees(*train, stops, 2)
+    leaves = [max(tree["num_leaves"] for tree in one.dump_model()["tree_info"]) for one in both.boosters]
+    assert len(leaves) == 2 and leaves[1] <= 8 < leaves[0]
+    odds = [one.predict(values, raw_score=True) for one in both.boosters]
+    np.testing.assert_allclose(both.log_odds(features), (odds[0] + odds[1]) / 2)
+    again = fit_trees(*train, both.rounds, 2)  # as a fusion fits them on a part of the rows
+    np.testing.assert_allclose(again.predict(features), both.predict(features))
+    monkeypatch.setattr(boosting, "FEW_POSITIVES", 0)
+    one = fit_trees(*train, stops, 2)
+    assert len(one.boosters) == 1
+    np.testing.assert_allclose(one.log_odds(features), odds[0])
 
 
 def test_without_lightgbm_the_message_says_how_to_install_it(dataset, table, monkeypatch):

@@ -101,7 +101,7 @@ def fuse(run: Any, trainer: Any) -> None:
     inputs = {split: judged_inputs(trainer, run.windows[split]) for split in ("train", "validation")}
     rows, numbers, labels = _known(run, *inputs["train"])
     times, seed = np.array(run.table.rows.time[rows]), run.recipe.training.seed
-    rounds = model.boosters[STATISTICS][0].num_trees()
+    rounds = [booster.num_trees() for booster in model.boosters[STATISTICS]]
     scored, halves, extras = [], [], []
     for begin, end in rolling(times, run.recipe.model.fusion_folds):
         before, after = times < begin, (times >= begin) & (times < end)
@@ -112,7 +112,7 @@ def fuse(run: Any, trainer: Any) -> None:
         boosted = fit_trees(features.select(rows[before]), labels[before], rounds, 2, seed)
         places = np.flatnonzero(after)
         odds = own[places]
-        trees_odds = boosted.boosters[0].predict(features.select(rows[places]).values, raw_score=True)
+        trees_odds = boosted.log_odds(features.select(rows[places]))
         scored.append(places)
         halves.append(np.stack([odds, trees_odds], axis=1))
         extras.append(np.concatenate([odds[:, None], numbers[places, 1:]], axis=1))

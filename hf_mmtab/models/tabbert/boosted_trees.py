@@ -14,7 +14,8 @@ from .tree_files import raw_scores, read_trees, save_trees, trees_file
 class BoostedTreesMixin:
     """Goes before a model: saves and loads its trees as text beside the weights; nothing of them is pickled.
 
-    `config.trees` tells how many boosters each name has; several are those of several regression targets.
+    `config.trees` tells how many boosters each name has: of two classes those whose log odds are averaged, of a
+    regression one for each target.
     """
 
     config: Any
@@ -39,7 +40,7 @@ class BoostedTreesMixin:
             raise ValueError(
                 f"Expected fitted trees {name!r} in the model, found none. Fine-tune it, or load a saved one."
             )
-        return raw_scores(boosters, numbers)
+        return raw_scores(boosters, numbers, is_binary(self.config))
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, with a text file for each booster."""
@@ -67,3 +68,8 @@ class BoostedTreesMixin:
             files = {one: cached_file(pretrained_model_name_or_path, one, **hub) for one in names}
             model.set_trees(name, [read_trees(str(file), hashes.get(one)) for one, file in files.items()])
         return loaded
+
+
+def is_binary(config: Any) -> bool:
+    """Whether the label is one of two classes."""
+    return config.problem_type != "regression" and config.num_labels == 2

@@ -8,7 +8,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
-from .boosted_trees import BoostedTreesMixin
+from .boosted_trees import BoostedTreesMixin, is_binary
 from .configuration_tabbert import TabBertConfig
 from .head_settings import OF_SURPRISE
 from .modeling_tabbert_lstm import TabBertLstmForSequenceClassification, num_outputs
@@ -124,11 +124,6 @@ class TabBertFusionForSequenceClassification(BoostedTreesMixin, TabBertLstmForSe
             both = normal_scores(both, both.new_tensor(fusion["quantiles"]))
         *weights, bias = fusion["weights"][name]
         return both @ both.new_tensor(weights) + bias
-
-
-def is_binary(config: TabBertConfig) -> bool:
-    """Whether the label is one of two classes."""
-    return config.problem_type != "regression" and config.num_labels == 2
 
 
 def at_judged(rows: torch.Tensor, attention_mask: torch.Tensor, config: TabBertConfig) -> torch.Tensor:

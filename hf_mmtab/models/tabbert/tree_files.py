@@ -65,12 +65,13 @@ def read_trees(file: str, sha256: str | None = None) -> Any:
         ) from error
 
 
-def raw_scores(boosters: Sequence[Any], numbers: np.ndarray) -> np.ndarray:
+def raw_scores(boosters: Sequence[Any], numbers: np.ndarray, is_binary: bool) -> np.ndarray:
     """Return log odds of class 1, scores of classes, or values, `(rows, outputs)` float32.
 
     Args:
-        boosters: one for each target, or one for all classes.
+        boosters: of two classes those whose log odds are averaged; else one for each target, or one for all classes.
         numbers: `(rows, numbers)` float32, NaN where missing.
+        is_binary: whether there are two classes.
     """
-    found = [booster.predict(numbers, raw_score=True) for booster in boosters]
-    return np.concatenate([one.reshape(len(numbers), -1) for one in found], axis=1).astype(np.float32)
+    scores = [booster.predict(numbers, raw_score=True).reshape(len(numbers), -1) for booster in boosters]
+    return (np.mean(scores, axis=0) if is_binary else np.concatenate(scores, axis=1)).astype(np.float32)
