@@ -42,8 +42,8 @@ def rows_of(*lengths: int, column: str = "text") -> datasets.Dataset:
 def test_the_length_that_99_of_100_texts_need(lengths, positions, start, chosen, cut):
     found = choose_max_length(processor_of(), rows_of(*lengths), model_of(positions, start))
     assert (found.max_length, found.cut) == (chosen, pytest.approx(cut))
-    share = f"{cut:.1%}" if cut else "none"
-    assert f"up to {chosen} word pieces" in str(found) and f"; {share} of the training texts" in str(found)
+    told = f"{cut:.1%} of the training texts are longer" if cut else "no text is longer"
+    assert f"up to {chosen} word pieces" in str(found) and f"; {told}" in str(found)
     assert "Set max_length" in str(found)
 
 

@@ -28,7 +28,7 @@ from .outputs import check_output
 from .runs.own_files import TABLE_FOLDER
 from .runs.report import predictions_file
 from .tables.blocks import encode_table
-from .tables.scores import positive_scores
+from .tables.scores import positive_scores, refuse_other_scores
 
 MARK = '<meta name="generator" content="hf_mmtab drift">'
 
@@ -73,9 +73,11 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
             pairs = field_pairs(table.rows, own, table.processor)
         else:
             notes = drift_notes(fields, table.rows, table.processor, "rows of this table")
+        if options.scores:
+            plan = table.processor.plan
+            fields.insert(0, _scores(options))
+            refuse_other_scores(Path(options.scores), table.rows, plan.time, Path(options.input).name)
         rows, fitted, skipped = len(table.rows), table.processor.rows_fitted, len(table.skipped)
-    if options.scores:
-        fields.insert(0, _scores(options))
     summary = f"{rows:,} rows of {Path(options.input).name}, against the {fitted:,} rows of training."
     if skipped:
         summary += f" {counted(skipped, 'bad record is', 'bad records are')} left out."
@@ -103,4 +105,5 @@ def _scores(options: argparse.Namespace) -> FieldDrift:
             f"Expected the predictions of the run's own test rows in {str(own)!r}, found none. Name the output_dir of "
             "the run that made the model, or leave --scores out."
         )
-    return score_drift(*(positive_scores(Path(path)) for path in (own, options.scores)))
+    theirs = positive_scores(Path(options.scores))  # first: a message names the file that was given
+    return score_drift(positive_scores(own), theirs)

@@ -49,13 +49,20 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
         plan: of the processor.
         windows: that the model read.
         scored: the rows that are shown, all judged in `windows`.
+        label: columns that the model predicts; None: the plan's.
     """
 
     def __init__(
-        self, dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan, windows: WindowDataset, scored: ScoredRows
+        self,
+        dataset: datasets.Dataset,
+        rows: EncodedRows,
+        plan: ColumnPlan,
+        windows: WindowDataset,
+        scored: ScoredRows,
+        label: Sequence[str] | None = None,
     ) -> None:
         fields = [str(plan.source(one)) for one in plan.fields]
-        label = [name for name in plan.label if name in dataset.column_names]
+        label = [name for name in (plan.label if label is None else label) if name in dataset.column_names]
         wanted = dict.fromkeys([*([plan.time] if plan.time else []), *label, *fields])
         self.columns = [name for name in wanted if name in dataset.column_names]
         self.labels = set(label)
@@ -118,10 +125,18 @@ class HistoriesOfIds(DecodedHistories):
         rows, windows, scored: see `DecodedHistories`.
     """
 
-    def __init__(self, processor: Any, rows: EncodedRows, windows: WindowDataset, scored: ScoredRows) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        rows: EncodedRows,
+        windows: WindowDataset,
+        scored: ScoredRows,
+        label: Sequence[str] | None = None,
+    ) -> None:
         plan: ColumnPlan = processor.plan
-        label, time = list(plan.label), [plan.time] if plan.time else []
+        label, time = list(plan.label if label is None else label), [plan.time] if plan.time else []
         fields = [name for name in processor.fields if name != SEP_FIELD]
+        self.label = label
         self.columns = list(dict.fromkeys([*time, *label, *fields]))
         self.labels, self.told, self.processor = set(label), len(label) + len(time), processor
         self._locate(rows, windows, scored)
@@ -134,7 +149,7 @@ class HistoriesOfIds(DecodedHistories):
             cells[plan.time] = (times if plan.time_unit == "number" else times.astype("M8[us]")).tolist()
         if self.rows.labels is not None:
             labels = np.array(self.rows.labels[shown]).reshape(len(shown), -1)
-            for name, column in zip(plan.label, labels.T.tolist(), strict=True):
+            for name, column in zip(self.label, labels.T.tolist(), strict=True):
                 cells[name] = [names[code] if code >= 0 else None for code in column] if names else column
         return cells
 

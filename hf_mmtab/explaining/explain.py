@@ -33,7 +33,8 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
         label: name or number of the label; None: the predicted one (of a regression the first target).
 
     Returns:
-        The score (log odds of the label, or the value of a target) and a reason for each piece, which sum to its change
+        The score (log odds of the label, the value of a target, of trees for several classes the label's own score) and
+        a reason for each piece, which sum to its change
         from the empty input within 1 % (`error` says by how much they miss it); of tables also the change without each
         earlier row. `print` it. The model is explained in evaluation mode, whatever mode it is in.
 

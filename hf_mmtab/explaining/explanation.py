@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-VALUE_OF = "value of "  # how the score of a number is named
+VALUE_OF, ODDS_OF = "value of ", "log odds of "  # how the score of a number, and of a label, is named
 LEAST_SHOWN = 5e-4  # of a change of the score
 COMPLETE = 0.01  # reasons may miss the change of the score by this share of it
 
@@ -75,6 +75,8 @@ class Explanation:
             rises = "rises" if change > 0 else "falls"
             if abs(change) >= LEAST_SHOWN:
                 lines.append(f"Without the row {row_place(row)} the score {rises} by {abs(change):.3f}.")
+        if self.explains.startswith(ODDS_OF) and min(self.score, self.baseline) > 0:
+            lines.append("An empty input gets this label too: reasons tell what moves the score from there.")
         if self.error > COMPLETE:
             lines.append(f"The reasons miss the change of the score by {self.error:.0%}: they are rough.")
         head = f"{self.explains}: {self.score:.3f} ({self.baseline:.3f} for an empty input)"

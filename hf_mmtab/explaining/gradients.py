@@ -1,4 +1,4 @@
-"""Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) by Captum, with as many steps as it takes."""
+"""Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) by Captum, finer where the score is steep."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from ..extras import import_extra
-from .explanation import COMPLETE, VALUE_OF
+from .explanation import COMPLETE, ODDS_OF, VALUE_OF
 
-STEPS = (32, 128, 512, 1024)  # tried in turn until they are complete
+STEPS = 32  # on each piece of the way from the baseline to the input
+MOST_PIECES = 64
 LEAST_CHANGE = 0.1  # a smaller change of the score than this counts as this, in the units of the score
-STEPS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,16 @@ class Attributed:
         """By how much the attributions miss the change of the score, as a share of it."""
         total = sum(float(part.sum()) for part in self.parts.values())
         return relative_error(total, self.score - self.baseline)
+
+
+@dataclass(eq=False)
+class _Piece:
+    """Integrated gradients of a piece of the way, and by how much they miss the change of the score there."""
+
+    low: float
+    high: float
+    parts: list[torch.Tensor]
+    missed: float
 
 
 @contextmanager
@@ -73,19 +83,34 @@ def integrated_gradients(
     """
     attr, names = import_captum(), list(inputs)
     method = attr.IntegratedGradients(lambda *parts: function(dict(zip(names, parts, strict=True))))
-    with torch.no_grad():
-        score, baseline = float(function(inputs)), float(function(baselines))
-    found = Attributed({}, score, baseline)
-    given = tuple(inputs[name].detach() for name in names)
-    for steps in STEPS if names else ():
-        gradients = method.attribute(
-            given, tuple(baselines[name].detach() for name in names), n_steps=steps, internal_batch_size=STEPS_AT_ONCE
-        )
-        parts = {name: one[0].detach() for name, one in zip(names, gradients, strict=True)}
-        found = Attributed(parts, score, baseline)
-        if found.error <= COMPLETE:
+    starts, ends = ([given[name].detach() for name in names] for given in (baselines, inputs))
+
+    def point(share: float) -> tuple[torch.Tensor, ...]:
+        return tuple(start + share * (end - start) for start, end in zip(starts, ends, strict=True))
+
+    @torch.no_grad()
+    def score_at(share: float) -> float:
+        return float(function(dict(zip(names, point(share), strict=True)) if names else inputs))
+
+    def piece(low: float, high: float) -> _Piece:
+        gradients = method.attribute(point(high), point(low), n_steps=STEPS, internal_batch_size=STEPS)
+        parts = [one[0].detach() for one in gradients]
+        missed = sum(float(part.sum()) for part in parts) - (score_at(high) - score_at(low))
+        return _Piece(low, high, parts, missed)
+
+    score, baseline = score_at(1.0), score_at(0.0)
+    if not names:
+        return Attributed({}, score, baseline)
+    pieces = [piece(0.0, 1.0)]
+    while abs(sum(one.missed for one in pieces)) > COMPLETE / 2 * max(abs(score - baseline), LEAST_CHANGE):
+        if len(pieces) == MOST_PIECES:
             break
-    return found
+        worst = max(pieces, key=lambda one: abs(one.missed))
+        middle = (worst.low + worst.high) / 2
+        pieces.remove(worst)
+        pieces += [piece(worst.low, middle), piece(middle, worst.high)]
+    parts = [torch.stack(several).sum(dim=0) for several in zip(*(one.parts for one in pieces), strict=True)]
+    return Attributed(dict(zip(names, parts, strict=True)), score, baseline)
 
 
 def log_odds(logits: torch.Tensor, label: int, problem_type: str | None) -> torch.Tensor:
@@ -99,7 +124,7 @@ def log_odds(logits: torch.Tensor, label: int, problem_type: str | None) -> torc
 def explained_name(config: Any, label: int) -> str:
     """Return what the score is, in words."""
     name = config.id2label[label]
-    return f"{VALUE_OF}{name}" if config.problem_type == "regression" else f"log odds of {name}"
+    return f"{VALUE_OF}{name}" if config.problem_type == "regression" else f"{ODDS_OF}{name}"
 
 
 def chosen_label(config: Any, logits: torch.Tensor, label: str | int | None) -> int:

@@ -41,7 +41,9 @@ def explain_window(
     with torch.no_grad():
         logits = _at(model(**inputs).logits, judged)
     number = chosen_label(model.config, logits[0], label)
-    score = float(log_odds(logits, number, model.config.problem_type))
+    by_scores = bool(model.config.trees) and model.config.num_labels > 2  # trees add up to each class's own score
+    problem_type = "multi_label_classification" if by_scores else model.config.problem_type
+    score = float(log_odds(logits, number, problem_type))
     found, baseline = _explain(model, processor, inputs, judged, number)
     told = texts(processor, inputs["input_ids"][0], cells)
     numbers = inputs["statistics"][0] if "statistics" in inputs else None
@@ -51,7 +53,7 @@ def explain_window(
     )
     error = relative_error(sum(found.values()), score - baseline)
     return Explanation(
-        explained_name(model.config, number),
+        f"score of {model.config.id2label[number]}" if by_scores else explained_name(model.config, number),
         score,
         baseline,
         reasons,

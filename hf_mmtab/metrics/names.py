@@ -64,23 +64,41 @@ MEANINGS = {
     "r2": "share of the target's variance that is explained; a constant has 0.",
     "masked_loss": "mean -log of the probability of a cell's true value, in nats; smaller is better.",
     "threshold": "the probability from which a row is called positive, chosen on validation.",
+    "positive_rate": "share of the rows that are true ones.",
+    "mean_score": "mean of the predicted probabilities; far from the share of positives the model is not calibrated.",
 }
-COMMON = {
-    "95 % interval": "where the number lies in 95 % of samples drawn anew from these rows (bootstrap).",
-    "paired difference": "both models on the same drawn rows, so that what is hard for both does not count.",
-    "[UNK]": "a value that training never had, or too rarely; all of them look the same to the model.",
+# What a page shows → its words with their meanings.
+WORDS = {
+    "interval": {
+        "95 % interval": "where the number lies in 95 % of samples drawn anew from these rows (bootstrap).",
+        "paired difference": "both models on the same drawn rows, so that what is hard for both does not count.",
+    },
+    "table": {
+        "history": "the rows of one account, machine or place in the order of time.",
+        "window": "the part of a history that the model reads at once: the judged row and those before it.",
+        "[UNK]": "a value that training never had, or too rarely; all of them look the same to the model.",
+    },
+    "episodes": {"episode": "positive rows of one history that lie close together, such as one theft of a card."},
+    "reasons": {
+        "log odds": "log of p / (1 - p) of the probability p: 0 is one half, +1 and -1 are 73 % and 27 %.",
+        "reason": "what a piece of the input adds to the log odds (or value), compared with an input without it.",
+    },
+    "audit": {
+        "moved since start": "length of the change of a part's weights, as a share of their length at the start.",
+        "gradient norm": "length of the gradient of a part at the last record; none: nothing reached it.",
+    },
 }
 
 
-def glossary(metrics: Iterable[str], has_intervals: bool, has_tables: bool) -> dict[str, str]:
+def glossary(metrics: Iterable[str], **shows: bool) -> dict[str, str]:
     """Return the words of a report with their meanings.
 
     Args:
         metrics: that it shows.
-        has_intervals: whether it shows intervals or differences.
-        has_tables: whether its rows are those of a table.
+        shows: what else it shows: keys of `WORDS`.
     """
     bases = dict.fromkeys(metric.partition("/")[0] for metric in metrics)
     found = {metric_name(base): MEANINGS[base] for base in bases if base in MEANINGS}
-    wanted = [*(list(COMMON)[:2] if has_intervals else []), *(["[UNK]"] if has_tables else [])]
-    return found | {word: COMMON[word] for word in wanted}
+    for what, words in WORDS.items():
+        found |= words if shows.get(what) else {}
+    return found

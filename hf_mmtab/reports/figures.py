@@ -8,7 +8,7 @@ import numpy as np
 from ..evaluation.episodes import episodes
 from ..metrics import per_class_table
 from .facts import RunFacts, SplitPredictions
-from .plots_alerts import alerts_a_day, episode_sentences, episodes_found
+from .plots_alerts import alert_sentence, alerts_a_day, episode_sentences, episodes_found
 from .plots_classes import (
     binary_precision_recall,
     confused_pairs,
@@ -30,6 +30,7 @@ class ResultFigures:
     confused_pairs: list[dict[str, Any]] = field(default_factory=list)
     num_wrong: int | None = None
     episodes: list[str] = field(default_factory=list)  # sentences
+    alerts: str = ""  # in words
 
 
 def result_figures(facts: RunFacts) -> ResultFigures:
@@ -80,8 +81,9 @@ def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredict
     if predictions.times is not None:
         over_time = ("Mean score and observed share over time", score_over_time)
         found.figures["score_over_time"] = (*over_time, predictions.times, labels, scores, positive)
-        what = ("Alerts a day against what they find", alerts_a_day, predictions.times, labels, scores)
-        found.figures["alerts"] = (*what, facts.binary_cut, positive, predictions.amounts)
+        alerts: Any = (predictions.times, labels, scores, facts.binary_cut, positive, predictions.amounts)
+        found.figures["alerts"] = ("Alerts a day against what they find", alerts_a_day, *alerts)
+        found.alerts = alert_sentence(*alerts)
         if predictions.groups is not None and facts.results.window_label != "any":  # which judges no single rows
             _add_episodes(found, predictions, scores >= facts.binary_cut, positive)
 

@@ -169,7 +169,12 @@ def _render(
         notes=[note for note in facts.results.notes if note not in told],
         warnings=warnings,
         glossary=glossary(
-            [row["metric"] for row in splits["rows"]], bool(facts.intervals), facts.results.window_label is not None
+            [row["metric"] for row in splits["rows"]],
+            interval=bool(facts.intervals),
+            table=facts.results.window_label is not None,
+            audit=bool(records),
+            reasons=any(one.reasons for one in [*shown["examples"], *shown["alerts"]]),
+            episodes=bool(results.episodes),
         ),
         most_shown=FEW_HISTORIES if any(one.history for one in examples) else len(examples),
         most_explained=EXPLAINED if len(examples) > EXPLAINED and any(one.reasons for one in examples) else 0,
@@ -179,6 +184,7 @@ def _render(
         classes=class_rows(facts),
         confused=results.confused_pairs,
         episodes=results.episodes,
+        alerts_in_words=results.alerts,
         **shown,
         summary=_summary(facts, num_rows),
         num_wrong=results.num_wrong,
@@ -235,6 +241,9 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")  # + 0.0: never −0.000
 
 
+LEAST = 5e-6  # below it a number is 0
+
+
 def number(value: float | None, like: float | None = None) -> str:
     """A metric for a table: about three digits that matter, thousands separated, a dash for what is not defined.
 
@@ -244,6 +253,7 @@ def number(value: float | None, like: float | None = None) -> str:
     """
     if value is None or value != value:
         return "–"
+    value = 0 * value if abs(value) < LEAST else value  # never -0.00000
     size = abs(value if like is None else like)
     if isinstance(value, int) or size >= 1000:
         return f"{value:,.0f}"

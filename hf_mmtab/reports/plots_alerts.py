@@ -39,6 +39,26 @@ def alert_curves(
     return {name: curve[last] for name, curve in (curves | {"scores": scores[order]}).items()}
 
 
+def alert_sentence(
+    times: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    positive: str,
+    amounts: np.ndarray | None = None,
+) -> str:
+    """Return what the alerts at the threshold are and find, in words; empty without one, or without a positive."""
+    curves = alert_curves(times, labels, scores, amounts)
+    if curves is None or not (curves["scores"] >= threshold).any():
+        return ""
+    at = {name: float(curve[curves["scores"] >= threshold][-1]) for name, curve in curves.items()}
+    money = f" and {at['money']:.0%} of their money" if "money" in at else ""
+    return (
+        f"At the threshold there are {at['alerts']:.2g} alerts a day, {at['precision']:.0%} of them right; they find "
+        f"{at['recall']:.0%} of the rows of {positive}{money}."
+    )
+
+
 @styled
 def alerts_a_day(
     times: np.ndarray,

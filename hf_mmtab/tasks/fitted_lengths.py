@@ -30,11 +30,11 @@ class TextLength:
     limit: int
 
     def __str__(self) -> str:
-        share = f"{self.cut:.1%}" if self.cut else "none"
+        cut = f"{self.cut:.1%} of the training texts are longer and are cut there" if self.cut else "no text is longer"
         why = ", all that the text model takes" if self.max_length == self.limit else ""
         return (
-            f"max_length: auto: texts are read up to {self.max_length} word pieces{why}; {share} of the training texts "
-            "are longer and are cut there. Set max_length to a number for another length."
+            f"max_length: auto: texts are read up to {self.max_length} word pieces{why}; {cut}. Set max_length to a "
+            "number for another length."
         )
 
 

@@ -37,6 +37,7 @@ class PreparedTable:
         values: the typed rows that were encoded; None: rows were encoded before (`rows`), and only ids are known.
         ordered: how unexpected each row is in other orders, see `hf_mmtab.commands.tables.orderings`.
         of_all: statistics of the rows of all histories, where these are some of them, see `TableColumns`.
+        label: columns of the label; None: those of the processor's plan.
     """
 
     rows: EncodedRows
@@ -45,6 +46,12 @@ class PreparedTable:
     values: datasets.Dataset | None
     ordered: dict[str, np.ndarray] = field(default_factory=dict)
     of_all: dict[str, np.ndarray] = field(default_factory=dict)
+    label: list[str] | None = None
+
+    @property
+    def label_columns(self) -> list[str]:
+        """Columns of the label."""
+        return list(self.processor.plan.label) if self.label is None else self.label
 
     @property
     def dataset(self) -> datasets.Dataset:
@@ -118,7 +125,9 @@ def open_encoded(arguments: TableDataArguments, pretrained: str | None, needs_la
     split = rows.facts["split"]
     arguments.split, arguments.split_seed = split["kind"], split["seed"]
     arguments.split_fractions = list(split["fractions"])
-    return PreparedTable(rows, processor, [BadRecord(**one) for one in rows.facts.get("skipped", [])], None)
+    skipped = [BadRecord(**one) for one in rows.facts.get("skipped", [])]
+    label = rows.facts.get("recipe", {}).get("label_columns") or list(processor.plan.label)
+    return PreparedTable(rows, processor, skipped, None, label=label)
 
 
 def _refuse_other_rows(

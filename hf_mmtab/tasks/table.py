@@ -115,7 +115,7 @@ class TableTask:
             draft = saved.with_name(f"{PROCESSOR_FOLDER}.part")
             processor.save_pretrained(draft)
             os.replace(draft, saved)
-        return PreparedTable(rows, processor, skipped, dataset)
+        return PreparedTable(rows, processor, skipped, dataset, label=label)
 
     def read(
         self, arguments: TableDataArguments, folder: Path, pretrained: str | None = None

@@ -295,7 +295,7 @@ def test_an_architecture_of_the_command_line_leaves_out_what_it_lacks(recipe, tm
     [
         (["--learning_rat", "1"], "found 'learning_rat' in the command line. Did you mean 'learning_rate'"),
         (["--learning_rate", "fast"], "Expected a number for --learning_rate, found 'fast'"),
-        (["--architecture", "vilbert"], "Expected architecture and compare to name some of mmbt, bow, .*found vilbert"),
+        (["--architecture", "vilbert"], "Expected one of mmbt, bow, .* for --architecture, found 'vilbert'"),
         (["--compare", "[bow, img]"], "Architecture 'bow' needs 'glove_path' in the recipe"),
         (["--metric_for_best_model", "rouge"], "Expected metric_for_best_model to be loss or one of .*found 'rouge'"),
         (["--label_smoothing_factor", "2"], "label_smoothing_factor must be at least 0 and below 1"),

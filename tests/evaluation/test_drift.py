@@ -144,3 +144,16 @@ def test_wrong_files_are_told(checkpoint, tmp_path):
         polars.DataFrame({"score": [0.1]}).write_parquet(checkpoint / "predictions" / "test.parquet")
         drift.main([*given, str(tmp_path / "p.html"), "--scores", str(tmp_path / "scores.jsonl")])
     assert not (tmp_path / "p.html").exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_scores_of_another_table_are_refused(checkpoint, tmp_path, suffix):
+    (checkpoint / "predictions").mkdir(exist_ok=True)
+    polars.DataFrame({"score": [0.1, 0.2]}).write_parquet(checkpoint / "predictions" / "test.parquet")
+    table, scores = rows(1, count=300), tmp_path / f"scores{suffix}"
+    table.write_parquet(tmp_path / "new.parquet")
+    predict.main([str(checkpoint), str(tmp_path / "new.parquet"), str(scores)])
+    for other, said in ((rows(2, count=300), "another at in row"), (table.head(100), "row 299 of 100")):
+        with pytest.raises(ValueError, match=f"found those of another table in .*: {said}"):
+            written(checkpoint, other, tmp_path, "--scores", str(scores))
+    assert "score" in written(checkpoint, table, tmp_path, "--scores", str(scores))

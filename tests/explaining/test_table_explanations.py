@@ -6,6 +6,8 @@ import torch
 
 from hf_mmtab import TabBertConfig, TabBertProcessor
 from hf_mmtab.explaining import explain
+from hf_mmtab.explaining.explanation import COMPLETE
+from hf_mmtab.explaining.gradients import integrated_gradients
 from hf_mmtab.explaining.tables import explain_window
 from hf_mmtab.explaining.trees import tree_reasons
 from hf_mmtab.models.tabbert import (
@@ -208,3 +210,26 @@ def test_reasons_of_a_fusion_of_numbers_sum_to_its_value(chosen, label, table):
     assert found.score == pytest.approx(float(model(**inputs).logits[0, label]), abs=1e-4)
     added = [one.attribution for one in found.reasons]  # by halves that may pull in opposite directions
     assert found.baseline + sum(added) == pytest.approx(found.score, abs=0.01 * sum(map(abs, added)))
+
+
+def test_a_steep_score_is_followed_until_the_reasons_add_up():
+    """A step at a place that no even grid meets: 32 steps over the whole way miss its height."""
+
+    def score(parts):
+        return (400.0 * (parts["x"].sum(dim=1) - 0.377)).tanh() * 3
+
+    found = integrated_gradients(score, {"x": torch.tensor([[0.9, 0.1]])}, {"x": torch.zeros(1, 2)})
+    assert found.error <= COMPLETE and found.score - found.baseline == pytest.approx(6.0)
+    torch.testing.assert_close(found.parts["x"], torch.tensor([5.4, 0.6]), atol=0.06, rtol=0)
+
+
+def test_reasons_of_trees_for_several_classes_add_up_to_what_is_explained(table):
+    rng = np.random.default_rng(1)
+    numbers = rng.normal(size=(300, 4)).astype(np.float32)
+    labels = (numbers[:, 2] > 0).astype(int) + (numbers[:, 0] > 1)
+    names = ["rows before", "amount: mean", "shop: new", "gap"]
+    model, processor = build(table, TabBertBoostedForSequenceClassification, statistics=names, num_labels=3)
+    model.set_trees("statistics", [trees(numbers, labels, objective="multiclass", num_class=3)])
+    inputs = dict(processor(first(table, 6), return_tensors="pt")) | {"statistics": torch.from_numpy(numbers[None, :6])}
+    told = explain_window(model, processor, inputs)
+    assert told.error <= COMPLETE and told.explains.startswith("score of ")

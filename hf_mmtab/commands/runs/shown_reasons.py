@@ -75,7 +75,7 @@ def _told(explanation: Explanation) -> list[str]:
     """Return what the score is, and the strongest reasons for and against it."""
     strongest = sorted(explanation.reasons, key=lambda reason: -abs(reason.attribution))[:REASONS]
     told = [f"{one} {_added(one.attribution)}" for one in strongest if one.attribution]
-    return [f"{explanation.explains}: {told[0]}", *told[1:]] if told else []
+    return [f"{explanation.explains}:", *told] if told else []
 
 
 def _added(value: float) -> str:

@@ -58,7 +58,7 @@ def table_facts(
     wide = config.problem_type == "single_label_classification" and config.num_labels > 2
     main_metric = "macro_f1" if wide else headline(config.problem_type, config.num_labels)[0]
     has_encoder = not {HEADS[name].__name__ for name in WITHOUT_ENCODER} & set(config.architectures or [])
-    predicted = config.id2label.values() if config.problem_type == "regression" else table.processor.plan.label
+    predicted = config.id2label.values() if config.problem_type == "regression" else table.label_columns
     rows = f"windows of up to {results.seq_len} rows" if results.seq_len else "windows"
     judged = _JUDGED[results.window_label or "last"]
     main_others = {name: other.labelled.probabilities for name, other in (others or {}).items()}
@@ -82,10 +82,10 @@ def _predictions(
 ) -> SplitPredictions:
     known, plan, rows = scored.labelled, table.processor.plan, table.rows
     if table.values is None:
-        histories: DecodedHistories = HistoriesOfIds(table.processor, rows, windows, known)
+        histories: DecodedHistories = HistoriesOfIds(table.processor, rows, windows, known, table.label_columns)
         explained = None  # reasons are told with the values as they were read
     else:
-        histories = DecodedHistories(table.values, rows, plan, windows, known)
+        histories = DecodedHistories(table.values, rows, plan, windows, known, table.label_columns)
     return SplitPredictions(
         known.probabilities,
         known.labels,
