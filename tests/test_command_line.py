@@ -10,7 +10,7 @@ import pytest
 
 import hf_mmtab
 from hf_mmtab.__main__ import COMMANDS
-from hf_mmtab.commands.flags import CONVERTED, PARSERS, RESAMPLED
+from hf_mmtab.commands.flags import CONVERTED, PARSERS, RESAMPLED, parse
 from hf_mmtab.converting.to_ours import CONVERTERS
 from hf_mmtab.evaluation import row_evaluation
 
@@ -79,3 +79,22 @@ def test_a_parser_says_what_its_module_says(command):
 
 def test_choices_are_those_of_the_code():
     assert set(CONVERTED) == set(CONVERTERS) and RESAMPLED == row_evaluation.RESAMPLED
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "said"),
+    [
+        ("generate", ["--batch_size", "0"], "expected a whole number from 1, found '0'"),
+        ("generate", ["--seed", "-1"], "expected a whole number from 0, found '-1'"),
+        ("generate", ["--start", "tomorrow"], "expected a time without a zone, such as 2020-01-31"),
+        ("generate", ["--start", "2024-05-01T10:00:00+02:00"], "expected a time without a zone"),
+        ("predict", ["--explain", "-1"], "expected a whole number from 0, found '-1'"),
+        ("embed", ["--seq_len", "1.5"], "expected a whole number from 1, found '1.5'"),
+        ("report", ["--bootstrap", "-1"], "expected a whole number from 0, found '-1'"),
+        ("demo", ["--port", "70000"], "expected a whole number from 1 to 65535"),
+    ],
+)
+def test_numbers_that_no_command_could_follow_are_refused(command, options, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(command, ["a", "b", *(["c"] if command in ("predict", "embed") else []), *options])
+    assert ended.value.code == 2 and said in capsys.readouterr().err

@@ -16,7 +16,7 @@ from ..data.encoded_rows import EncodedRows
 from ..data.sharded_rows import open_rows
 from ..evaluation.drift import FieldDrift, drift_notes, field_drift, score_drift
 from ..evaluation.generated_pairs import FieldPair, field_pairs
-from ..evaluation.generated_rows import generated_notes
+from ..evaluation.generated_rows import WARNING, generated_notes
 from ..files import write_whole
 from ..reports.drift_page import drift_page
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
@@ -67,9 +67,13 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
         table = encode_table(options.checkpoint, options.input, Path(folder), options.task, options.on_bad_record)
         fields = field_drift(table.rows, table.processor)
         pairs: list[FieldPair] = []
+        warnings: list[str] = []
         if options.generated:
             own = _own_rows(options.checkpoint)
             notes = generated_notes(table.rows, own)
+            say("\n".join(notes))
+            warnings = [note for note in notes if note.startswith(WARNING)]
+            notes = notes[len(warnings) :]
             pairs = field_pairs(table.rows, own, table.processor)
         else:
             notes = drift_notes(fields, table.rows, table.processor, "rows of this table")
@@ -83,7 +87,7 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
         summary += f" {counted(skipped, 'bad record is', 'bad records are')} left out."
     name = Path(options.input).name
     title = f"Is {name} like the training rows?" if options.generated else f"Has {name} moved?"
-    write_whole(Path(options.out).resolve(), drift_page(title, fields, summary, notes, __version__, pairs))
+    write_whole(Path(options.out).resolve(), drift_page(title, fields, summary, notes, __version__, pairs, warnings))
     return [one.field for one in fields if one.moved], skipped
 
 

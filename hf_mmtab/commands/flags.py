@@ -1,7 +1,14 @@
 """The options of commands without a recipe, parsed before torch is imported: help and mistakes come at once."""
 
 import ast
-from argparse import ArgumentParser, BooleanOptionalAction, HelpFormatter, Namespace, RawDescriptionHelpFormatter
+from argparse import (
+    ArgumentParser,
+    ArgumentTypeError,
+    BooleanOptionalAction,
+    HelpFormatter,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.util import find_spec
@@ -11,6 +18,32 @@ COLUMNS = ("image", "text", "text_pair")  # of pictures with texts, each named b
 CONVERTED = ("mmbt", "mmbt_transformers4", "tabformer", "lstm")
 RESAMPLED = ("auto", "entity", "day", "row")
 SHELLS = ("bash", "zsh")
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a reader of an option that takes whole numbers from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise ArgumentTypeError(
+                f"expected a whole number from {least}{'' if most is None else f' to {most}'}, found {text!r}"
+            )
+        return int(text)
+
+    return read
+
+
+def _moment(text: str) -> datetime:
+    """Return a time that is written as tables have it, in local hours."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is not None:
+        raise ArgumentTypeError(
+            f"expected a time without a zone, such as 2020-01-31 or 2020-01-31T10:30:00, found {text!r}"
+        )
+    return found
 
 
 def parse(command: str, arguments: Sequence[str]) -> Namespace:
@@ -33,7 +66,7 @@ def _scoring(command: str, batch_size: int, columns: Sequence[str] = ()) -> Argu
     parser.add_argument("--task", help="which reader; default: that of the checkpoint's recipe")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise", help="default: raise")
     help_batch = f"rows or windows at a time, on each device; default: {batch_size}"
-    parser.add_argument("--batch_size", type=int, default=batch_size, help=help_batch)
+    parser.add_argument("--batch_size", type=whole_number(1), default=batch_size, help=help_batch)
     # Float32, since scores in bfloat16 differ in the third digit: they would depend on the machine that judges, and not
     # repeat those of the run's report.
     formats = "number format of the computation; auto: bf16 where it is faster here, with scores that differ in the "
@@ -44,7 +77,7 @@ def _scoring(command: str, batch_size: int, columns: Sequence[str] = ()) -> Argu
     for name in columns:
         parser.add_argument(f"--{name}_column", help="default: as the recipe says, else found by its name")
     if columns:
-        parser.add_argument("--num_workers", type=int, default=0, help="processes that decode pictures (0)")
+        parser.add_argument("--num_workers", type=whole_number(0), default=0, help="processes that decode pictures (0)")
         empty = "keep records without a text"
         parser.add_argument("--allow_empty_text", action="store_true", help=empty)
     return parser
@@ -78,10 +111,10 @@ def _convert_checkpoint() -> ArgumentParser:
     mmbt.add_argument("--task_type", help="multilabel or classification")
     mmbt.add_argument("--labels", nargs="+", help="names in the order of outputs, or a file of one a line")
     mmbt.add_argument("--tokenizer", help="folder or Hub name, in place of the run's vocabulary")
-    mmbt.add_argument("--num_image_embeds", type=int)
+    mmbt.add_argument("--num_image_embeds", type=whole_number(1))
     mmbt.add_argument("--img_embed_pool_type", choices=["avg", "max"])
-    mmbt.add_argument("--max_seq_len", type=int)
-    mmbt.add_argument("--num_attention_heads", type=int, help="of a BERT that is neither base nor large")
+    mmbt.add_argument("--max_seq_len", type=whole_number(1))
+    mmbt.add_argument("--num_attention_heads", type=whole_number(1), help="of a BERT that is neither base nor large")
     table = parser.add_argument_group("tabformer, lstm")
     table.add_argument("--config", type=Path, help="config.json of the pretraining, or its folder")
     table.add_argument("--vocab", type=Path, help="vocab.nb, vocab_token2id.bin; mmbt: vocab.txt, GloVe")
@@ -95,7 +128,7 @@ def _demo() -> ArgumentParser:
     parser.add_argument("checkpoint", help="folder or Hub name of a fine-tuned model with its processor")
     parser.add_argument("--examples", help="of tables: file with histories to choose from, as training read them")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
-    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--port", type=whole_number(1, 65535), default=7860)
     return parser
 
 
@@ -120,7 +153,7 @@ def _embed() -> ArgumentParser:
         "--what", choices=["states", "statistics"], default="states", help="of each row; default: states"
     )
     parser.add_argument("--level", choices=["row", "window"], default="row", help="default: row")
-    parser.add_argument("--seq_len", type=int, help="rows of a window; default: as trained")
+    parser.add_argument("--seq_len", type=whole_number(1), help="rows of a window; default: as trained")
     parser.add_argument("--float16", action="store_true", help="half the bytes: embeddings in float16")
     return parser
 
@@ -132,7 +165,7 @@ def _eval_checkpoint() -> ArgumentParser:
         "--split", default="test", help="train, validation, test, …, or all records of a file; default: test"
     )
     parser.add_argument("--out", required=True, help="folder for metrics, predictions and report")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0: none")
+    parser.add_argument("--bootstrap", type=whole_number(0), default=1000, help="resamples of the intervals; 0: none")
     drawn = "what the intervals of a table draw; default: auto"
     parser.add_argument("--resample_by", choices=RESAMPLED, default="auto", help=drawn)
     why = "the report shows no reasons for its errors and alerts (which need hf-mmtab[explain])"
@@ -153,7 +186,7 @@ def _generate() -> ArgumentParser:
     parser = _new("generate", RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub name of a TabGPT with its processor")
     parser.add_argument("out", help="file to write: .parquet, .jsonl or .csv")
-    parser.add_argument("--rows", type=int, default=10, help="new rows of each history (10)")
+    parser.add_argument("--rows", type=whole_number(1), default=10, help="new rows of each history (10)")
     parser.add_argument("--condition", metavar="TABLE", help="file or folder whose histories go on")
     parser.add_argument(
         "--entities",
@@ -161,15 +194,10 @@ def _generate() -> ArgumentParser:
         metavar="NAME",
         help="first entity column: which histories of TABLE go on (all); without TABLE names of new histories (new)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of what is drawn (0)")
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1: likelier values more often")
-    parser.add_argument(
-        "--start",
-        type=datetime.fromisoformat,
-        default=datetime(2020, 1, 1),
-        help="new histories: the time before their first row (2020-01-01)",
-    )
-    parser.add_argument("--batch_size", type=int, default=64, help="histories at once (64)")
+    parser.add_argument("--start", type=_moment, help="new histories: the time before their first row (2020-01-01)")
+    parser.add_argument("--batch_size", type=whole_number(1), default=64, help="histories at once (64)")
     parser.add_argument("--task", help="which reader of TABLE; default: that of the checkpoint's recipe, else table")
     parser.add_argument("--on_bad_record", choices=["raise", "skip"], default="raise")
     return parser
@@ -191,7 +219,7 @@ def _predict() -> ArgumentParser:
     )
     parser.add_argument(
         "--explain",
-        type=int,
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="add the N strongest reasons for each prediction, with what each adds to its log odds or number; of "
@@ -233,7 +261,9 @@ def _report() -> ArgumentParser:
     parser = _new("report")
     parser.add_argument("runs", nargs="+", help="folders of finished runs")
     parser.add_argument("--out", required=True, help="folder of the page")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for the intervals (1000); 0: none")
+    parser.add_argument(
+        "--bootstrap", type=whole_number(0), default=1000, help="resamples for the intervals (1000); 0: none"
+    )
     return parser
 
 

@@ -28,6 +28,8 @@ from .tables.blocks import encode_table
 from .tables.window_blocks import current_device
 from .tables.writer import check_suffix, table_writer
 
+START = "2020-01-01"  # before the first row of new histories
+
 
 def main(arguments: Sequence[str]) -> None:
     """Generate as the command line says."""
@@ -36,6 +38,15 @@ def main(arguments: Sequence[str]) -> None:
     out = Path(options.out)
     check_suffix(out)
     check_output(out, [options.checkpoint, *([options.condition] if options.condition else [])])
+    if options.start is not None and options.condition:
+        raise ValueError(
+            "Expected --start for new histories alone, found it beside --condition. Leave one of them out."
+        )
+    if len(set(options.entities or ())) != len(options.entities or ()):
+        raise ValueError(
+            f"Expected each name of --entities once, found {' '.join(options.entities)}: two histories would be taken "
+            "for one. Take other names."
+        )
     if out.exists():
         raise ValueError(f"Expected a new file to write, found {options.out!r}. Choose another name.")
     with damage_named(options.checkpoint):
@@ -114,7 +125,7 @@ def _past(options: argparse.Namespace, config: TabGPT2Config, folder: Path) -> P
 
 def _no_past(options: argparse.Namespace, processor: TabBertProcessor) -> Past:
     names = pa.array(options.entities or ["new"])
-    last = np.full(len(names), np.datetime64(options.start, "us").astype(np.int64))
+    last = np.full(len(names), np.datetime64(options.start or START, "us").astype(np.int64))
     none = np.empty((0, len(processor.fields)), dtype=np.int64)
     return Past(
         dict.fromkeys(processor.plan.entity, names),

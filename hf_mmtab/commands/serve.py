@@ -8,10 +8,11 @@ import argparse
 import importlib.util
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 
 from ..serving import Predictor
+from .flags import whole_number
 
 NEEDED = ("fastapi", "uvicorn", "onnxruntime")
 
@@ -28,12 +29,14 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="hf-mmtab serve", description=__doc__)
     parser.add_argument("folder", help="written by `hf-mmtab export`")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
-    parser.add_argument("--port", type=_whole(1, 65535), default=8000)
+    parser.add_argument("--port", type=whole_number(1, 65535), default=8000)
     parser.add_argument(
-        "--threads", type=_whole(0), default=0, help="of onnxruntime; default: as many as there are cores"
+        "--threads", type=whole_number(0), default=0, help="of onnxruntime; default: as many as there are cores"
     )
     for one in fields(Limits):
-        parser.add_argument(f"--{one.name}", type=_whole(1), default=one.default, help=f"default: {one.default:,}")
+        parser.add_argument(
+            f"--{one.name}", type=whole_number(1), default=one.default, help=f"default: {one.default:,}"
+        )
     options = vars(parser.parse_args(arguments))
     limits = Limits(**{one.name: options[one.name] for one in fields(Limits)})
     try:
@@ -43,19 +46,6 @@ def main(arguments: Sequence[str]) -> None:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         raise SystemExit(1) from error
     uvicorn.run(make_app(predictor, limits), host=options["host"], port=options["port"])
-
-
-def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return a reader of an option that takes whole numbers from `least` to `most`."""
-
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number from {least}{'' if most is None else f' to {most}'}, found {text!r}"
-            )
-        return int(text)
-
-    return read
 
 
 def _check_free(host: str, port: int) -> None:

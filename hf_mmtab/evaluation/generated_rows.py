@@ -10,6 +10,8 @@ from ..data.encoded_rows import SPLITS, EncodedRows
 
 MOST_ROWS, MOST_TRAINING = 2_000, 50_000  # that are compared, evenly spread
 LEAST_ROWS, BLOCKS = 50, 50
+WARNING = "Do not hand these rows out: the model has learned training rows by heart."
+CLEARLY = 0.2  # by which share of the test rows' number that of generated ones must differ
 
 
 def generated_notes(generated: EncodedRows, own: EncodedRows) -> list[str]:
@@ -35,13 +37,35 @@ def generated_notes(generated: EncodedRows, own: EncodedRows) -> list[str]:
     known = own.take(_spread(train, MOST_TRAINING))
     near_made, near_real = (nearest(rows, known) for rows in (generated.take(made), own.take(real)))
     return [
+        *learned_by_heart(near_made, near_real),
         f"A classifier (boosted trees on a row and the row before) tells generated rows from the run's test rows with "
         f"AUC {auc:.3f}, and the run's training rows with {shift:.3f}; 0.5 is not at all, 1 always.",
         f"From the nearest of {len(known):,} training rows, generated rows differ in {near_made.mean():.2f} of "
         f"{known.shape[1]} cells on average, test rows in {near_real.mean():.2f}; {np.mean(near_made == 0):.1%} and "
-        f"{np.mean(near_real == 0):.1%} are copies. Nearer than test rows would be a sign of training rows that were "
-        "learned by heart.",
+        f"{np.mean(near_real == 0):.1%} are copies.",
     ]
+
+
+def learned_by_heart(generated: np.ndarray, real: np.ndarray) -> list[str]:
+    """Return a warning if generated rows are clearly nearer to training rows than test rows are; else nothing.
+
+    Args:
+        generated, real: `(rows,)`, in how many cells the nearest training row differs.
+    """
+    told = []
+    copies = (generated == 0).astype(float), (real == 0).astype(float)
+    if _clearly_above(-generated, -real):
+        told.append(f"they differ from the nearest in {generated.mean():.2f} cells, test rows in {real.mean():.2f}")
+    if _clearly_above(*copies):
+        told.append(f"{copies[0].mean():.1%} of them are copies, of test rows {copies[1].mean():.1%}")
+    if not told:
+        return []
+    return [f"{WARNING} {'; '.join(told).capitalize()}. Train for fewer epochs, or on more rows."]
+
+
+def _clearly_above(values: np.ndarray, others: np.ndarray) -> bool:
+    by, spread = values.mean() - others.mean(), np.sqrt(values.var() / len(values) + others.var() / len(others))
+    return bool(by > max(CLEARLY * abs(others.mean()), 3 * spread, 0.01))
 
 
 def told_apart(real: np.ndarray, generated: np.ndarray) -> float:

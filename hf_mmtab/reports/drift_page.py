@@ -23,6 +23,7 @@ def drift_page(
     notes: Sequence[str],
     version: str,
     pairs: Sequence[FieldPair] = (),
+    warnings: Sequence[str] = (),
 ) -> str:
     """Return the page.
 
@@ -33,6 +34,7 @@ def drift_page(
         notes: what a reader must know.
         version: of this package.
         pairs: of fields, see `field_pairs`; the first ones are drawn.
+        warnings: what stands above all else.
     """
     pictures = []
     for pair in pairs[:DRAWN]:
@@ -48,6 +50,7 @@ def drift_page(
         fields=fields,
         summary=summary,
         notes=notes,
+        warnings=warnings,
         pairs=pairs,
         pictures=pictures,
         groups=GROUPS,

@@ -157,6 +157,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         if self.is_world_process_zero():
             logger.info(self.choice.sentence)
             trackers = trackers_of(self.callback_handler.callbacks)
+            if self.args.run_name is None:  # else MLflow draws one, with a seed the same in every run
+                self.args.run_name = Path(self.args.output_dir).name
             continue_runs(self.args.output_dir, bool(resume_from_checkpoint), trackers)
             if resume_from_checkpoint:
                 warn_if_changed(resume_from_checkpoint, self.choice)
