@@ -99,7 +99,13 @@ def _said(gradio: Any, judge: Callable[..., Any]) -> Callable[..., Any]:
 def _outputs(gradio: Any) -> list[Any]:
     with gradio.Column():
         label = gradio.Label(label="Prediction", num_top_classes=5)
-        reasons = gradio.Dataframe(headers=["reason", "adds to the score"], label="Why", interactive=False)
+        reasons = gradio.Dataframe(
+            headers=["reason", "adds to the score"],
+            label="Why",
+            interactive=False,
+            column_widths=["70%", "30%"],
+            wrap=True,
+        )
         told = gradio.Markdown()
     return [label, reasons, told]
 
@@ -127,6 +133,8 @@ def _table_page(gradio: Any, model: Any, processor: Any, examples: str | None) -
 
     def judge(rows: Any, without: float) -> tuple[Any, Any, Any]:
         history = polars.from_pandas(rows)
+        if without not in range(len(history) + 1):
+            raise ValueError(f"Expected a row from 1 to {len(history)}, or 0 for all of them, found {without}.")
         if without:
             history = history.with_row_index("_n").filter(polars.col("_n") != int(without) - 1).drop("_n")
         history = _typed(history, histories)
@@ -138,7 +146,9 @@ def _table_page(gradio: Any, model: Any, processor: Any, examples: str | None) -
             first = next(iter(histories), None)
             chosen = gradio.Dropdown(list(histories), label="History", value=first, visible=bool(histories))
             shown = None if first is None else show(first)
-            rows = gradio.Dataframe(shown, headers=columns, label="Rows, the oldest first", interactive=True)
+            rows = gradio.Dataframe(
+                shown, headers=columns, label="Rows, the oldest first", interactive=True, show_row_numbers=True
+            )
             without = gradio.Number(0, label="without row (1 is the first; 0: all rows)", precision=0)
             button = gradio.Button("Judge the last row", variant="primary")
         outputs = _outputs(gradio)

@@ -50,6 +50,7 @@ def model(table):
 
 def test_the_page_answers_as_the_pipeline_with_and_without_a_row(model, table):
     from gradio_client import Client
+    from gradio_client.exceptions import AppError
 
     page = make_demo(model, examples=str(table))
     _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, server_port=None)
@@ -70,6 +71,9 @@ def test_the_page_answers_as_the_pipeline_with_and_without_a_row(model, table):
             for one in expected:
                 assert found[one["label"]] == pytest.approx(one["score"], abs=1e-5)
             assert told.startswith("log odds of ") and len(reasons["data"]) == 8
+        for without in (99, -1):
+            with pytest.raises(AppError, match=f"Expected a row from 1 to 6, or 0 for all of them, found {without}"):
+                client.predict(given, without, api_name="/judge")
     finally:
         page.close()
 
