@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,30 +10,50 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small tensors gain nothing from threads
+os.environ.setdefault("POLARS_MAX_THREADS", "1")  # nor do small tables
 
 SHARED = Path(os.environ.get("HF_MMTAB_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
+# Half a minute and more each where slow tests run, and late in the order of names: a process would end with one alone.
+LONGEST = (
+    "test_transformers_suites.py", "test_two_processes.py", "test_ray_engine.py", "test_example_scripts.py",
+    "test_modeling_tabbert.py", "test_export.py",
+)  # fmt: skip
+
 os.fsync = lambda file: None  # no test loses power; a tiny run waits for the disk some fifty times
+
+
+class KeptImports:
+    """Takes out of garbage collection what is left by one that was long: modules that a test imported, mostly."""
+
+    LONG = 0.05  # seconds of CPU: some hundred thousand objects
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        if info["generation"] == 2 and phase == "start":
+            self.began = time.process_time()
+        elif info["generation"] == 2 and time.process_time() - self.began > self.LONG:
+            gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
     """Import without garbage collection, a fifth of the time of it, and take what the imports made out of it: each
-    training starts with one, half a second long.
+    training starts with one, half a second long. What a test makes is small, and those of each training take it away.
     """
     gc.disable()
     collected = yield
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+    gc.callbacks.append(KeptImports())
     gc.enable()
     return collected
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that the two processes end with short ones, together."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """The longest files come first, so that the two processes end with short ones, together."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def _shared_folder(name: str) -> Path:

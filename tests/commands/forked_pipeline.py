@@ -3,12 +3,18 @@
 Usage: python forked_pipeline.py TABLE.csv RUN ...
 """
 
+import gc
 import sys
 
-import polars as pl
-from transformers import pipeline
+gc.disable()  # what the imports make stays
 
-import hf_mmtab  # noqa: F401
+import polars as pl  # noqa: E402
+from transformers import pipeline  # noqa: E402
+
+import hf_mmtab  # noqa: E402, F401
+
+gc.freeze()
+gc.enable()
 
 
 def main(path, *runs):

@@ -54,6 +54,9 @@ TRAINING = {
 }
 
 
+TWO_EPOCHS = ["--num_train_epochs", "2"]  # where the second one differs from the first
+
+
 def lines_of(histories: int, first: int = 0) -> list[str]:
     """Rows of payments in any shop; what comes after a visit to the garage is odd."""
     rng = np.random.default_rng(first)
@@ -92,7 +95,7 @@ def encoder(tmp_path_factory, payments) -> str:
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory, payments, encoder) -> Path:
     values = {"task": "table", "data": str(payments), "pretrained": encoder, "seq_len": 6}
-    values |= TRAINING | {"num_train_epochs": 2, "bootstrap": 50, "lstm_hidden_size": 8, "reasons": False}
+    values |= TRAINING | {"num_train_epochs": 1, "bootstrap": 50, "lstm_hidden_size": 8, "reasons": False}
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path
@@ -102,7 +105,7 @@ def recipe(tmp_path_factory, payments, encoder) -> Path:
 def finished(tmp_path_factory, recipe) -> Path:
     """The folder of a finished run with positives repeated, which tests only read."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    main([str(recipe), "--output_dir", str(run), "--upsample_positives", "0.4", "--reasons", "true"])
+    main([str(recipe), "--output_dir", str(run), "--upsample_positives", "0.4", "--reasons", "true", *TWO_EPOCHS])
     return run
 
 
@@ -180,7 +183,7 @@ def test_every_row_of_a_split_is_judged_once_by_the_window_that_ends_with_it(fin
 def test_probabilities_are_brought_back_to_the_share_of_positives(finished, recipe, tmp_path):
     results = results_of(finished)
     assert "was brought back to the" in results["notes"][-1] and "as if it were 39.96%" in results["notes"][-1]
-    still = ["--upsample_positives", "0.4", "--correct_prior", "false"]
+    still = ["--upsample_positives", "0.4", "--correct_prior", "false", *TWO_EPOCHS]
     main([str(recipe), "--output_dir", str(tmp_path / "as-trained"), *still])
     corrected, trained = weights_of(finished), weights_of(tmp_path / "as-trained")
     train = load_windows(recipe, finished, "train").window_labels()
@@ -303,7 +306,7 @@ def test_a_head_learns_what_only_the_row_before_tells(recipe, tmp_path):
 
 def test_a_head_may_end_as_the_mean_of_its_last_checkpoints(recipe, tmp_path):
     run = tmp_path / "run"
-    main([str(recipe), "--output_dir", str(run), "--soup", "true", "--save_total_limit", "1"])
+    main([str(recipe), "--output_dir", str(run), "--soup", "true", "--save_total_limit", "1", *TWO_EPOCHS])
     results = results_of(run)
     soup = results["soup"]
     assert soup["tried"] == 1 and soup["metric"] == "average_precision" and soup["after"] >= soup["before"]
@@ -325,7 +328,7 @@ def test_stored_states_give_the_weights_and_scores_of_recomputing(recipe, tmp_pa
 
     monkeypatch.setattr(TabBertModel, "forward", counted)
     for name, arguments in runs.items():
-        main([str(recipe), "--output_dir", str(tmp_path / name), *arguments])
+        main([str(recipe), "--output_dir", str(tmp_path / name), *TWO_EPOCHS, *arguments])
     assert calls["stored"] < calls["anew"] / 2
     assert largest_difference(tmp_path / "stored", tmp_path / "anew") < 1e-6
     assert 0 < largest_difference(tmp_path / "stored", tmp_path / "half") < 2e-2
