@@ -19,7 +19,7 @@ from hf_mmtab.metrics import Interval, PairedDifference, bootstrap_interval, sco
 from hf_mmtab.reports import RunFacts, SplitPredictions, write_report
 from hf_mmtab.reports.examples import thumbnail, worst_errors
 from hf_mmtab.reports.page import duration, number, quantity, signed
-from hf_mmtab.reports.plots_alerts import alert_curves
+from hf_mmtab.reports.plots_alerts import alert_curves, alert_sentence
 from hf_mmtab.reports.plots_classes import binary_precision_recall, confused_pairs, confusion_counts
 from hf_mmtab.reports.plots_models import comparison_plot
 from hf_mmtab.reports.plots_scores import (
@@ -561,3 +561,18 @@ def test_no_page_is_wider_than_its_window(width, tmp_path):
     found = re.search(r'data-width="(\d+) of (\d+)"', shown)
     assert found is not None
     assert int(found[1]) <= int(found[2])
+
+
+def test_alerts_at_the_threshold_are_told_in_words():
+    times = np.array(["2024-01-01", "2024-01-01", "2024-01-02", "2024-01-02"], dtype="datetime64[s]")
+    labels, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.3, 0.1])
+    amounts = np.array([30.0, 5.0, 10.0, 1.0])
+    told = alert_sentence(times, labels, scores, 0.5, "fraud", amounts)
+    expected = "The threshold makes 1 alert a day, 50% right; together they find 50% of the rows of fraud"
+    assert told == f"{expected} and 75% of their money."
+    assert alert_sentence(times, labels, scores, 0.95, "fraud") == ""  # no alert
+    assert alert_sentence(times, 0 * labels, scores, 0.5, "fraud") == ""  # nothing to find
+
+
+def test_a_number_that_is_nearly_0_has_no_sign():
+    assert number(-1e-9) == "0.000" and number(-0.5) == "-0.500"

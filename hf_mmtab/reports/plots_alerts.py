@@ -54,8 +54,8 @@ def alert_sentence(
     at = {name: float(curve[curves["scores"] >= threshold][-1]) for name, curve in curves.items()}
     money = f" and {at['money']:.0%} of their money" if "money" in at else ""
     return (
-        f"At the threshold there are {at['alerts']:.2g} alerts a day, {at['precision']:.0%} of them right; they find "
-        f"{at['recall']:.0%} of the rows of {positive}{money}."
+        f"The threshold makes {at['alerts']:.2g} alert{'' if at['alerts'] == 1 else 's'} a day, {at['precision']:.0%} "
+        f"right; together they find {at['recall']:.0%} of the rows of {positive}{money}."
     )
 
 

@@ -279,6 +279,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         """Return what the head of the report says about the model."""
         details = {"data": data_summary(self.table)} | ({"parameters": weights} if (weights := _weights(model)) else {})
         details["window"] = f"{self.recipe.data.seq_len} rows"
+        details["windows"] = ", ".join(f"{len(cut):,} {split}" for split, cut in self.windows.items())
         encoder = self.recipe.model.pretrained
         return details | ({"encoder": encoder} if encoder else {})
 
