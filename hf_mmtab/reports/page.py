@@ -253,7 +253,7 @@ def number(value: float | None, like: float | None = None) -> str:
     """
     if value is None or value != value:
         return "–"
-    value = 0 * value if abs(value) < LEAST else value  # never -0.00000
+    value = 0.0 if 0 < abs(value) < LEAST else value  # never -0.00000
     size = abs(value if like is None else like)
     if isinstance(value, int) or size >= 1000:
         return f"{value:,.0f}"
