@@ -15,6 +15,7 @@ from .column_plan import ColumnPlan
 from .entity_history import EntityHistory
 from .field import Batch, Field
 from .field_kinds import TimePartField, make_fields
+from .text_numbers import is_text
 from .values import as_table, column, in_unit
 
 logger = logging.getLogger(__name__)
@@ -140,6 +141,12 @@ def read_batch(plan: ColumnPlan, rows: Any, history: EntityHistory | None) -> Ba
         raise ValueError(
             f"Expected columns {absent}, found {table.column_names}. Rename the table's columns, read it "
             "with the builder of training (as `CardTransactions`), or edit the plan."
+        )
+    if plan.reads_gaps and is_text(table.schema.field(str(plan.time)).type):
+        raise ValueError(
+            f"Expected timestamps, dates or numbers in the time column {plan.time!r}, found text, such as "
+            f"{column(table, str(plan.time))[0]}. Parse it first: `pandas.to_datetime(...)`, or in polars "
+            "`str.to_datetime()`."
         )
     if plan.time_unit is not None and plan.time in needed:
         moments = in_unit(column(table, plan.time), plan.time_unit)

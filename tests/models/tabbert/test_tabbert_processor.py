@@ -535,3 +535,10 @@ def test_what_is_no_plan_and_no_window_is_told():
     processor = TabBertProcessor({"fields": {"shop": {}}}).fit({"shop": ["a", "b"]})
     with pytest.raises(ValueError, match="Expected encoded windows with input_ids, found shop"):
         TabBertCollator(processor)([{"shop": "a"}])
+
+
+def test_times_as_text_are_told_with_their_column_and_what_to_do():
+    plan = {"entity": "who", "time": "when", "fields": {"when.gap": {"kind": "time_gap", "num_bins": 2}}}
+    rows = {"who": [1, 1, 1], "when": ["2024-01-01 10:00", "2024-01-02 10:00", "2024-01-02 11:00"]}
+    with pytest.raises(ValueError, match=r"in the time column 'when', found text, such as 2024-01-01 10:00\. Parse it"):
+        TabBertProcessor(plan).fit(rows)
