@@ -20,7 +20,7 @@ from ..models.tabbert.drawn_rows import draw_rows
 from ..progress import progress_bar
 from ..tasks.checkpoints import saved_config
 from ..tasks.saved_processor import open_processor
-from .console import say, start_logging
+from .console import counted, say, start_logging
 from .damaged_files import damage_named
 from .flags import parse
 from .outputs import check_output, draft_of
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str]) -> None:
         raise ValueError(f"Expected a new file to write, found {options.out!r}. Choose another name.")
     with damage_named(options.checkpoint):
         histories = generate(options)
-    say(f"{histories * options.rows:,} rows of {histories:,} histories in {options.out}")
+    told = counted(histories, "history", "histories")
+    say(f"{counted(histories * options.rows, 'row', 'rows')} of {told} in {options.out}")
 
 
 def generate(options: argparse.Namespace) -> int:

@@ -168,8 +168,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
 
         Args:
             images: one picture or a list (see `read_image` for the kinds), with a list inside it for an example of
-                several; None, or None inside a list: missing. Or a batch of rows as `datasets.Dataset.map` passes it, or a
-                frame of polars or pandas: each row is encoded as `encode_row` does, without padding.
+                several; None, or None inside a list: missing. Or a batch of rows as `Dataset.map` passes it, or
+                a frame of polars or pandas: each row is encoded as `encode_row` does, without padding.
             text, text_pair: one text or a list; `text_pair` for pairs of sentences.
             return_tensors: "pt", "np", or None for lists.
             padding: to the longest text of the batch, to `max_length`, or not at all (lists only).

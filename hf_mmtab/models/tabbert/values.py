@@ -55,7 +55,7 @@ def as_table(rows: Any) -> pa.Table:
             raise ValueError(f"Expected one type of values in each column of the rows: {error}.") from error
     if hasattr(rows, "with_format") and hasattr(rows, "features"):  # a datasets.Dataset
         return rows.with_format("arrow")[:]
-    if hasattr(rows, "iloc"):
+    if hasattr(rows, "iloc") and hasattr(rows, "columns"):  # pandas, not one of its columns
         return pa.Table.from_pandas(rows, preserve_index=False)
     raise TypeError(
         "Expected rows as a pyarrow Table or RecordBatch, a polars or pandas DataFrame, a datasets.Dataset"

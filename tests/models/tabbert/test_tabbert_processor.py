@@ -533,6 +533,8 @@ def test_what_is_no_plan_and_no_window_is_told():
     with pytest.raises(TypeError, match="Expected the path of a file or folder, found DataFrame"):
         Table(pl.DataFrame({"a": [1]}))
     processor = TabBertProcessor({"fields": {"shop": {}}}).fit({"shop": ["a", "b"]})
+    with pytest.raises(TypeError, match=r"Expected rows as a pyarrow Table .*, found Series"):
+        processor.encode(pl.Series("shop", ["a"]).to_pandas())
     with pytest.raises(ValueError, match="Expected encoded windows with input_ids, found shop"):
         TabBertCollator(processor)([{"shop": "a"}])
 
