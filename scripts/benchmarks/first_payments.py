@@ -14,9 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
-import lightgbm
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
+from transformers import AutoModelForSequenceClassification
 
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.encoded_rows import SPLITS, EncodedRows
@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> None:
     names = (processor.statistics or {})["names"]
     test = np.flatnonzero(np.asarray(rows.split) == SPLITS.index("test"))
     values = np.array(beside_ids(table, statistics=True, times=False)["statistics"][test])
-    booster = lightgbm.Booster(model_file=str(folder / "statistics_trees_0.txt"))
-    scores = np.asarray(booster.predict(values, raw_score=True))
+    boosters = AutoModelForSequenceClassification.from_pretrained(folder).boosters["statistics"]  # averaged
+    scores = np.mean([one.predict(values, raw_score=True) for one in boosters], axis=0)
     fraud, first = (np.isin(test, found) for found in first_frauds(rows))
     others = np.sort(scores[~fraud])
     above = len(others) - np.searchsorted(others, scores[first], side="right")
@@ -70,8 +70,11 @@ def main(argv: list[str] | None = None) -> None:
     say(f"first payments alone {average_precision_score(first[kept], scores[kept]):.3f}\n")
     say(f"honest payments above each first payment: {', '.join(map(str, np.sort(above)))}\n\n")
     usual = np.random.default_rng(0).choice(len(test), min(3000, len(test)), replace=False)
-    shares = [np.asarray(booster.predict(values[chosen], pred_contrib=True))[:, :-1] for chosen in (first, usual)]
-    more = shares[0].mean(axis=0) - shares[1].mean(axis=0)
+    added = [
+        np.mean([one.predict(values[chosen], pred_contrib=True)[:, :-1].mean(axis=0) for one in boosters], axis=0)
+        for chosen in (first, usual)
+    ]
+    more = added[0] - added[1]
     say("| adds log odds, mean | statistic | ROC-AUC, first payments against honest ones |\n|---:|---|---:|\n")
     for place in np.argsort(-more)[: options.count]:
         say(f"| {more[place]:+.2f} | {names[place]} | {_auc(first[kept], values[kept, place])} |\n")
