@@ -296,12 +296,19 @@ def test_a_finished_run_is_read_and_another_recipe_is_refused(recipe, tmp_path):
     assert weights.stat().st_mtime_ns != written
 
 
-@pytest.mark.parametrize(("stop", "checkpoint"), [(4, 3), (7, 6)], ids=["within an epoch", "after an epoch"])
-def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch, stop, checkpoint):
-    steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "3", "--save_steps", "3"]
-    steps += ["--dropout", "0.1", "--per_device_train_batch_size", "12"]
-    main([str(recipe), *steps, "--output_dir", str(tmp_path / "whole")])
+STEPS = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "3", "--save_steps", "3"]
+STEPS += ["--dropout", "0.1", "--per_device_train_batch_size", "12"]
 
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, table) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    main([str(recipe.__wrapped__(folder, table)), *STEPS])
+    return folder / "run"
+
+
+@pytest.mark.parametrize(("stop", "checkpoint"), [(4, 3), (7, 6)], ids=["within an epoch", "after an epoch"])
+def test_an_interrupted_run_resumes_to_the_same_weights(recipe, uninterrupted, tmp_path, monkeypatch, stop, checkpoint):
     class Interrupted(MMTabTrainer):
         def training_step(self, *args, **kwargs):
             if self.state.global_step >= stop:
@@ -310,16 +317,16 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkey
 
     monkeypatch.setattr(PretrainingRun, "trainer_type", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        main([str(recipe), *steps])
+        main([str(recipe), *STEPS])
     run = tmp_path / "run"
     assert (run / f"checkpoint-{checkpoint}").is_dir() and not (run / "results.json").exists()
     rows = (run / "_table" / "rows" / "rows.json").stat().st_mtime_ns
     monkeypatch.undo()
-    main([str(recipe), *steps])
+    main([str(recipe), *STEPS])
     assert (run / "_table" / "rows" / "rows.json").stat().st_mtime_ns == rows  # encoded once
-    whole, resumed = weights_of(tmp_path / "whole"), weights_of(run)
+    whole, resumed = weights_of(uninterrupted), weights_of(run)
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
-    assert results_of(run)["metrics"] == results_of(tmp_path / "whole")["metrics"]
+    assert results_of(run)["metrics"] == results_of(uninterrupted)["metrics"]
 
 
 def test_a_table_that_changed_under_an_interrupted_run_is_told(recipe, table, tmp_path, monkeypatch, caplog):
