@@ -241,6 +241,12 @@ def test_a_card_names_all_that_a_model_started_from_and_the_metric_that_it_has(f
     assert data.base_model == ["me/text"] and data.metrics == [data.eval_results[0].metric_type]
 
 
+def test_a_card_is_written_where_the_model_is_not(facts, tmp_path):
+    """As Trainer's `create_model_card` does in an output_dir whose model was saved elsewhere."""
+    path = write_model_card(facts, tmp_path, config={"model_type": "tabgpt2", "architectures": ["TabGPT2LMHeadModel"]})
+    assert "TabGPT (Padhi et al. 2021)" in path.read_text(encoding="utf-8")
+
+
 def test_a_tabular_card_cites_its_paper_and_names_its_task(facts, tmp_path):
     folder = saved_config(tmp_path / "fraud", {"model_type": "tabbert"})
     path = write_model_card(facts, folder, model_id="me/fraud")

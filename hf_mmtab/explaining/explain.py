@@ -58,8 +58,14 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
             f"Expected a model with a head, found {type(model).__name__}, which gives no scores. Load it with "
             "`AutoModelForSequenceClassification.from_pretrained`."
         )
+    reads_tables = hasattr(model, "in_units")  # every head on TabBERT
+    if hasattr(processor, "plan") != reads_tables or not (reads_tables or hasattr(processor, "encode_row")):
+        raise ValueError(
+            f"Expected the processor that the {type(model).__name__} was trained with, found "
+            f"{type(processor).__name__}. Load it from the model's folder: `AutoProcessor.from_pretrained(folder)`."
+        )
     with evaluating(model):
-        if hasattr(processor, "plan"):
+        if reads_tables:
             return _explain_history(model, processor, example, label)
         return _explain_pair(model, processor, example, label)
 

@@ -138,6 +138,6 @@ def chosen_label(config: Any, logits: torch.Tensor, label: str | int | None) -> 
     known = {str(name): int(number) for number, name in config.id2label.items()}
     if isinstance(label, str) and label in known:
         return known[label]
-    if isinstance(label, int) and label in known.values():
+    if isinstance(label, int) and not isinstance(label, bool) and label in known.values():
         return label
     raise ValueError(f"Expected a label of the model ({', '.join(known)}), found {label!r}.")

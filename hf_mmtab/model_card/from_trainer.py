@@ -54,6 +54,7 @@ def write_trainer_card(
         data_name=next(iter([*_listed(dataset), *datasets]), _name_of(trainer.train_dataset)),
         language=language,
         tags=_listed(tags),
+        config=config.to_dict() | {"architectures": config.architectures or [type(trainer.model).__name__]},
     )
     card = ModelCard.load(folder / CARD_NAME)
     card.text = f"\n{TRAINER_CARD}\n{card.text}"

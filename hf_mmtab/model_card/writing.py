@@ -52,6 +52,7 @@ def write_model_card(
     limits: Sequence[str] = (),
     differences: Sequence[str] | None = None,
     tags: Sequence[str] = (),
+    config: dict[str, Any] | None = None,
 ) -> Path:
     """Write `README.md` beside a saved model.
 
@@ -71,6 +72,7 @@ def write_model_card(
         limits: further limits, beside those that follow from the facts.
         differences: from the original method; default: the `NOTE[DIFF]` comments of the code that made the model.
         tags: further tags.
+        config: of the model; None: that in the folder.
 
     Returns:
         The path of `README.md`.
@@ -80,7 +82,7 @@ def write_model_card(
         ValueError: if its `model_type` is not one of this package.
     """
     folder = Path(model_dir)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = config or json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model_type = config.get("model_type")
     if model_type not in FAMILIES:
         raise ValueError(

@@ -11,7 +11,6 @@ look-alikes alone: test rows at a merchant where the holder never was, in a city
 import argparse
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -21,6 +20,7 @@ from transformers import AutoModelForSequenceClassification
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.encoded_rows import SPLITS, EncodedRows
 from hf_mmtab.models.tabbert import TabBertProcessor
+from hf_mmtab.tasks import PreparedTable
 from hf_mmtab.tasks.table_heads import beside_ids
 
 HOUR = 3_600_000_000  # microseconds
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     rows, processor = EncodedRows(folder / "_table" / "rows"), TabBertProcessor.from_pretrained(folder)
     builder = CardTransactions(str(folder / "_table" / "cards.csv"))
     builder.download_and_prepare()
-    table = SimpleNamespace(rows=rows, dataset=builder.as_dataset(split="train"), processor=processor, ordered={})
+    table = PreparedTable(rows, processor, [], builder.as_dataset(split="train"))
     names = (processor.statistics or {})["names"]
     test = np.flatnonzero(np.asarray(rows.split) == SPLITS.index("test"))
     values = np.array(beside_ids(table, statistics=True, times=False)["statistics"][test])

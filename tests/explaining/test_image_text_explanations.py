@@ -12,7 +12,7 @@ from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ResNetConfig, ResNetModel, ViTImageProcessorPil
 
-from hf_mmtab import MMBTForClassification, MMBTProcessor
+from hf_mmtab import MMBTForClassification, MMBTProcessor, TabBertProcessor
 from hf_mmtab.commands import predict
 from hf_mmtab.explaining import explain
 from hf_mmtab.explaining.image_text import word_pieces
@@ -63,6 +63,13 @@ def build(parts, kind="mmbt", several=False, **settings):
     model = make(given[0], given[1], vectors, **labels).eval()
     words = text if kind in ("bow", "bert", "concatbert") else None
     return model, MMBTProcessor.from_text_image_pretrained(words, given[1], leading_cls=kind != "mmbt")
+
+
+def test_the_processor_of_another_family_is_refused(parts):
+    model, _ = build(parts)
+    for other in (None, TabBertProcessor({"fields": {"a": {}}})):
+        with pytest.raises(ValueError, match="Expected the processor that the MMBTForClassification was trained with"):
+            explain(model, other, EXAMPLE)
 
 
 def test_a_model_without_a_head_is_refused(parts):
