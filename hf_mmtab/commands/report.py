@@ -60,6 +60,8 @@ def compared_runs(folders: Sequence[Path], bootstrap: int) -> RunFacts:
     models: dict[str, list[ScoredRows]] = {}
     thresholds: dict[str, list[Any]] = {}
     minutes: dict[str, list[float]] = {}
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError(f"Expected each run once, found {' '.join(map(str, folders))}: it would count as two seeds.")
     first, config = _finished(folders[0])
     for folder in folders:
         results, own = _finished(folder)

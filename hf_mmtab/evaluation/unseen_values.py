@@ -37,14 +37,44 @@ def unseen_values(
         processor: fitted on the training rows.
         places: the rows to count, as `EncodedRows.share_of` takes them; all by default.
     """
+    return _more_often(rows, processor, processor.unknown_ids(), processor.unknown_shares(), places)
+
+
+def _more_often(
+    rows: EncodedRows | CountedIds,
+    processor: Any,
+    ids: Sequence[int],
+    shares: Sequence[float],
+    places: np.ndarray | slice | str,
+) -> list[UnseenValues]:
+    """Return the fields whose id of `ids` is more frequent than its share in training, the greatest change first."""
     found = []
-    columns = zip(processor.fields, processor.unknown_ids(), processor.unknown_shares(), strict=True)
-    for number, (name, unknown, training) in enumerate(columns):
-        if number < len(processor.plan.fields):
-            here = rows.share_of(number, unknown, places)
-            if here > training + MORE:
-                found.append(UnseenValues(name, training, here))
+    for number, field in enumerate(processor.plan.fields):
+        here = rows.share_of(number, ids[number], places)
+        if here > shares[number] + MORE:
+            found.append(UnseenValues(field.name, shares[number], here))
     return sorted(found, key=lambda one: one.training - one.here)
+
+
+def missing_cells_note(rows: EncodedRows, processor: Any, places: np.ndarray | slice | str, what: str) -> list[str]:
+    """Say which fields are [MISSING] more often than in the rows that a processor was fitted on.
+
+    The time since the row before is left out: the first row of a history has none.
+
+    Args:
+        rows, processor, places: see `unseen_values`.
+        what: the rows, as in "test rows".
+    """
+    gaps = {one.name for one in processor.plan.fields if one.kind == "time_gap"}
+    found = _more_often(rows, processor, processor.missing_ids(), processor.missing_shares(), places)
+    told = [f"{one.field} {one.here:.1%} (there {one.training:.1%})" for one in found if one.field not in gaps]
+    if not told:
+        return []
+    more = f" and {len(told) - NAMED} more fields" if len(told) > NAMED else ""
+    return [
+        f"Cells are missing in the {what} more often than in the rows that the processor was fitted on: "
+        f"{', '.join(told[:NAMED])}{more}. An encoder that met few of them knows little of such rows."
+    ]
 
 
 def unseen_note(found: Sequence[UnseenValues], what: str) -> list[str]:

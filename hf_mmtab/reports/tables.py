@@ -80,6 +80,7 @@ def comparison_rows(facts: RunFacts) -> dict[str, Any]:
     metrics.sort(key=lambda m: m != facts.main_metric)
     rows: list[dict[str, Any]] = []
     seeds: list[int] = []
+    own = next((model.name for model in facts.comparison if model.is_own), "this run")
     for model in facts.comparison:
         cells = []
         for m in metrics:
@@ -89,6 +90,7 @@ def comparison_rows(facts: RunFacts) -> dict[str, Any]:
         difference: PairedDifference | None = model.differences.get(str(facts.main_metric))
         seeds.append(max((len(v) for v in model.scores.values()), default=0))
         words = "" if difference is None else in_words(difference, str(facts.main_metric))
+        words = f"{own} {words}" if words in ("better", "worse") else words  # it stands in the other model's line
         line = {"model": model, "cells": cells, "difference": difference, "words": words, "seeds": seeds[-1]}
         rows.append(line)
     shows = {
@@ -96,7 +98,6 @@ def comparison_rows(facts: RunFacts) -> dict[str, Any]:
         "seconds": any(model.seconds is not None for model in facts.comparison),
         "seeds": max(seeds) > 1,
     }
-    own = next((model.name for model in facts.comparison if model.is_own), "this run")
     sentences = lead_sentences(facts.comparison, str(facts.main_metric)) if shows["difference"] else []
     return {"metrics": metrics, "rows": rows, "shows": shows, "own": own, "sentences": sentences}
 

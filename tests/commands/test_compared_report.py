@@ -88,6 +88,8 @@ def test_runs_of_pictures_are_read_from_their_prediction_tables(tmp_path):
 
 def test_what_cannot_be_compared_is_told(tmp_path):
     table_run(tmp_path / "a", 0.1)
+    with pytest.raises(ValueError, match=r"Expected each run once, found .*a .*a: it would count as two seeds"):
+        compared_runs([tmp_path / "a", tmp_path / "a"], 50)
     table_run(tmp_path / "rows", 0.1, rows=range(100, 300))
     table_run(tmp_path / "labels", 0.1, names=("ok", "fraud"))
     with pytest.raises(ValueError, match="Expected rows to be judged on the 200 rows of a, found 200 rows, 100"):

@@ -17,7 +17,7 @@ from hf_mmtab.data.shifted_windows import shifted
 from hf_mmtab.data.splits import Split, leak_check, windows
 from hf_mmtab.evaluation.cell_baselines import guess_masked_cells, most_frequent_ids
 from hf_mmtab.evaluation.scored_rows import judged_rows, labels_of
-from hf_mmtab.evaluation.unseen_values import unseen_values
+from hf_mmtab.evaluation.unseen_values import missing_cells_note, unseen_values
 from hf_mmtab.models.tabbert.collating_tabbert import TabBertCollator
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 from hf_mmtab.training.sampling import ImbalanceSampler
@@ -72,6 +72,8 @@ def test_counts_over_all_rows_are_the_same(whole, sharded, processor):
     for places in ("test", slice(None), np.array([3, 41, 150])):
         assert unseen_values(sharded, processor, places) == unseen_values(whole, processor, places)
     assert unseen_values(whole, processor, "test")  # there is something to compare
+    told = missing_cells_note(whole, processor, "test", "test rows")
+    assert told == missing_cells_note(sharded, processor, "test", "test rows")
     unknown = [-1] * len(processor.fields)
     found = [most_frequent_ids(rows, processor.field_ranges, unknown) for rows in (whole, sharded)]
     assert (found[0] == found[1]).all()

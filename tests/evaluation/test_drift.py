@@ -13,6 +13,7 @@ from hf_mmtab.commands import drift, predict
 from hf_mmtab.data.preparing import prepare_rows
 from hf_mmtab.data.splits import Split
 from hf_mmtab.evaluation.drift import FAR, MOVED, drift_notes, field_drift, score_drift, stability_index
+from hf_mmtab.evaluation.unseen_values import missing_cells_note
 from hf_mmtab.models.tabbert import TabBertPooledForSequenceClassification
 
 PLAN = {
@@ -157,3 +158,17 @@ def test_scores_of_another_table_are_refused(checkpoint, tmp_path, suffix):
         with pytest.raises(ValueError, match=f"found those of another table in .*: {said}"):
             written(checkpoint, other, tmp_path, "--scores", str(scores))
     assert "score" in written(checkpoint, table, tmp_path, "--scores", str(scores))
+
+
+def test_cells_that_are_missing_more_often_than_in_training_are_told(tmp_path):
+    processor = TabBertProcessor(PLAN).fit(rows(0))  # a fiftieth of the shops is missing
+    empty = polars.int_range(polars.len()) % 5 == 0
+    fewer = rows(1).with_columns(polars.when(empty).then(None).otherwise("amount").alias("amount"))
+    whole = Split("time", (1.0, 0.0, 0.0))
+    encoded = [
+        prepare_rows(datasets.Dataset.from_polars(table), processor, tmp_path / name, whole, label=[])
+        for name, table in {"same": rows(2), "fewer": fewer}.items()
+    ]
+    assert missing_cells_note(encoded[0], processor, slice(None), "test rows") == []
+    (told,) = missing_cells_note(encoded[1], processor, slice(None), "test rows")
+    assert "in the test rows more often" in told and "amount 20.0% (there 0.0%)." in told and "shop" not in told

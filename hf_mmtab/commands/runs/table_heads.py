@@ -16,7 +16,7 @@ from ...evaluation.judging import judge_splits
 from ...evaluation.row_evaluation import choose_threshold
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored_rows
-from ...evaluation.unseen_values import unseen_note, unseen_values
+from ...evaluation.unseen_values import missing_cells_note, unseen_note, unseen_values
 from ...metrics import metric_names, possible_metric_names, scores_for
 from ...metrics.for_trainer import first_of
 from ...models.tabbert.collating_tabbert import TabBertCollator
@@ -260,7 +260,9 @@ class HeadRun(ComparedRun[HeadRecipe]):
         judged = np.unique(judged_rows(self.windows["test"]).row)
         unseen = unseen_values(self.table.rows, self.processor, judged)
         self.notes += score_note(results["metrics"]["test"], bool(unseen))
-        self.notes += (told := unseen_note(unseen, "test rows"))
+        told = unseen_note(unseen, "test rows")
+        told += missing_cells_note(self.table.rows, self.processor, judged, "test rows")
+        self.notes += told
         warn_each(told)
         return {
             **results,

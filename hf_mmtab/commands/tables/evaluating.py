@@ -14,7 +14,7 @@ from ...data.windows import IGNORED, WindowDataset, WindowLabel
 from ...evaluation.judging import judge_splits
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import judged_rows
-from ...evaluation.unseen_values import unseen_note, unseen_values
+from ...evaluation.unseen_values import missing_cells_note, unseen_note, unseen_values
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
@@ -56,7 +56,9 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
         scored = {split: predict_windows(trainer, windows, config)}
         judged = np.unique(judged_rows(windows).row)
         unseen = unseen_values(table.rows, table.processor, judged)
-        notes += (told := unseen_note(unseen, "judged rows"))
+        told = unseen_note(unseen, "judged rows")
+        told += missing_cells_note(table.rows, table.processor, judged, "judged rows")
+        notes += told
         warn_each(told)
         results = RunResults(
             **judge_splits(scored, config, split, options.bootstrap, options.resample_by),

@@ -210,6 +210,16 @@ class FieldIds:
         self._require_fitted()
         return [f.unknown_share(self.rows_fitted) for f in self._fitted] + [0.0] * self.plan.sep_column
 
+    def missing_ids(self) -> list[int]:
+        """Return the id of a missing value of each field."""
+        self._require_fitted()
+        return [f.missing_id for f in self._fitted]
+
+    def missing_shares(self) -> list[float]:
+        """Return the share of [MISSING] among the training rows of each field."""
+        self._require_fitted()
+        return [f.missing_rate for f in self._fitted]
+
     def typed_columns(self) -> list[str]:
         """Return the columns whose categories were learned as dates or times, or may have been before they were hashed.
 
