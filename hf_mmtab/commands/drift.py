@@ -8,15 +8,20 @@ they are nearer to its training rows, and which pairs of fields go together as t
 
 import argparse
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from .. import __version__
 from ..data.encoded_rows import EncodedRows
 from ..data.sharded_rows import open_rows
+from ..evaluation.decoded_histories import as_text
 from ..evaluation.drift import FieldDrift, drift_notes, field_drift, score_drift
 from ..evaluation.generated_pairs import FieldPair, field_pairs
 from ..evaluation.generated_rows import WARNING, generated_notes
+from ..evaluation.unseen_values import unseen_values
 from ..files import write_whole
 from ..reports.drift_page import drift_page
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
@@ -27,9 +32,10 @@ from .flags import parse
 from .outputs import check_output
 from .runs.own_files import TABLE_FOLDER
 from .runs.report import predictions_file
-from .tables.blocks import encode_table
+from .tables.blocks import EncodedTable, encode_table
 from .tables.scores import positive_scores, refuse_other_scores
 
+MOST_READ, MOST_NAMED = 100_000, 5  # rows that are looked through for new values, and values of a field that are told
 MARK = '<meta name="generator" content="hf_mmtab drift">'
 
 
@@ -76,7 +82,7 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
             notes = notes[len(warnings) :]
             pairs = field_pairs(table.rows, own, table.processor)
         else:
-            notes = drift_notes(fields, table.rows, table.processor, "rows of this table")
+            notes = drift_notes(fields, table.rows, table.processor, "rows of this table") + _new_values(table)
         if options.scores:
             plan = table.processor.plan
             fields.insert(0, _scores(options))
@@ -89,6 +95,22 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
     title = f"Is {name} like the training rows?" if options.generated else f"Has {name} moved?"
     write_whole(Path(options.out).resolve(), drift_page(title, fields, summary, notes, __version__, pairs, warnings))
     return [one.field for one in fields if one.moved], skipped
+
+
+def _new_values(table: EncodedTable) -> list[str]:
+    """Say which values of categories training never had, where they are more than they were in training."""
+    rows, processor, plan = table.rows, table.processor, table.processor.plan
+    places = {one.name: number for number, one in enumerate(plan.fields) if one.kind == "categorical"}
+    names = [one.field for one in unseen_values(rows, processor) if one.field in places]
+    read = np.arange(min(len(rows), MOST_READ))
+    ids, numbers = rows.take(read), read if rows.row_numbers is None else np.array(rows.row_numbers[read])
+    told = []
+    for name in names:
+        column = str(plan.source(plan.fields[places[name]]))
+        unknown = numbers[ids[:, places[name]] == processor.unknown_ids()[places[name]]]
+        values = Counter(map(as_text, table.dataset.select_columns([column])[unknown.tolist()][column]))
+        told.append(f"{name} {', '.join(f'{value} ({count:,})' for value, count in values.most_common(MOST_NAMED))}")
+    return [f"New values in the first {len(read):,} rows, the most frequent ones: {'; '.join(told)}."] if told else []
 
 
 def _own_rows(checkpoint: str) -> EncodedRows:

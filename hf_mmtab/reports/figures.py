@@ -51,7 +51,8 @@ def _single_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigur
     decided = facts.decisions(predictions)
     counts = confusion_counts(labels, decided, len(facts.id2label))
     found = ResultFigures(num_wrong=int((decided != labels).sum()))
-    matrix = ("True class against predicted class", confusion_matrix, counts, facts.id2label)
+    right = f"True class against predicted class; {int(counts.trace()):,} of {int(counts.sum()):,} rows are right"
+    matrix = (right, confusion_matrix, counts, facts.id2label)
     found.figures["confusion"] = matrix
     if facts.is_binary:
         _add_binary(found, facts, predictions)
@@ -72,9 +73,18 @@ def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredict
     labels, scores, positive = predictions.labels, predictions.probabilities[:, 1], facts.id2label[1]
     if 0 < labels.sum() < len(labels):
         others = {name: other[:, 1] for name, other in predictions.others.items()}
-        curve = ("Precision over recall", binary_precision_recall, labels, scores, facts.binary_cut, others)
+        rank = facts.scores.get("average_precision", float("nan"))
+        curve = (
+            f"Precision over recall; average precision {rank:.3f}",
+            binary_precision_recall,
+            labels,
+            scores,
+            facts.binary_cut,
+            others,
+        )
         found.figures["precision_recall"] = curve
-        histogram = ("Scores of both classes", score_histogram)
+        classes = [f"{facts.id2label[one]} (mean {scores[labels == one].mean():.3f})" for one in (0, 1)]
+        histogram = (f"Scores of the rows of {' and '.join(classes)}", score_histogram)
         found.figures["scores"] = (*histogram, labels, scores, facts.binary_cut, facts.id2label)
     axes = (f"predicted probability of {positive}", f"observed share of {positive}")
     found.figures["calibration"] = (CALIBRATION, calibration, scores, labels, *axes)
@@ -82,8 +92,8 @@ def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredict
         over_time = ("Mean score and observed share over time", score_over_time)
         found.figures["score_over_time"] = (*over_time, predictions.times, labels, scores, positive)
         alerts: Any = (predictions.times, labels, scores, facts.binary_cut, positive, predictions.amounts)
-        found.figures["alerts"] = ("Alerts a day against what they find", alerts_a_day, *alerts)
         found.alerts = alert_sentence(*alerts)
+        found.figures["alerts"] = (f"Alerts a day against what they find. {found.alerts}", alerts_a_day, *alerts)
         if predictions.groups is not None and facts.results.window_label != "any":  # which judges no single rows
             _add_episodes(found, predictions, scores >= facts.binary_cut, positive)
 

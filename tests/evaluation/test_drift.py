@@ -172,3 +172,11 @@ def test_cells_that_are_missing_more_often_than_in_training_are_told(tmp_path):
     assert missing_cells_note(encoded[0], processor, slice(None), "test rows") == []
     (told,) = missing_cells_note(encoded[1], processor, slice(None), "test rows")
     assert "in the test rows more often" in told and "amount 20.0% (there 0.0%)." in told and "shop" not in told
+
+
+def test_new_values_of_a_category_are_named(checkpoint, tmp_path):
+    page = written(checkpoint, rows(1, shops=("a", "b", "vape", "zoo"), count=400), tmp_path)
+    assert "New values in the first 400 rows, the most frequent ones: shop " in page
+    told = page.partition("the most frequent ones: shop ")[2].partition(".")[0]
+    assert sorted(one.split(" (")[0] for one in told.split(", ")) == ["vape", "zoo"]
+    assert "New values" not in written(checkpoint, rows(2, count=400), tmp_path)
