@@ -361,7 +361,7 @@ def test_calling_gives_padded_tensors_of_histories():
         ({"shop": None}, r"Expected columns \['shop'\], found \['who', 'when', 'price'\]"),
         ({"price": ["1", "2", "three", "4", "5"]}, "'price': expected numbers or amounts, found 'three' in row 2"),
         ({"price": [[1]] * 5}, "Expected single values in column 'price', found list"),
-        ({"when": ["now"] * 5}, "Expected timestamps, dates or numbers as time, found string"),
+        ({"when": ["now"] * 5}, "dates or numbers in the time column 'when', found text, such as now"),
         ({"when": [MIDNIGHT, None, MIDNIGHT, None, MIDNIGHT]}, r"'when' orders the rows and is missing in 2 rows"),
         ({"who": [1, 1, None, 2, 2]}, r"'who' names the entity and is missing in 1 rows of a batch .first: row 2"),
         ({"price": [None] * 5}, "'price': no number to fit bins on, all 5 rows are missing or infinite"),
