@@ -567,11 +567,10 @@ def test_alerts_at_the_threshold_are_told_in_words():
     times = np.array(["2024-01-01", "2024-01-01", "2024-01-02", "2024-01-02"], dtype="datetime64[s]")
     labels, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.3, 0.1])
     amounts = np.array([30.0, 5.0, 10.0, 1.0])
-    told = alert_sentence(times, labels, scores, 0.5, "fraud", amounts)
+    told = alert_sentence(alert_curves(times, labels, scores, amounts), 0.5, "fraud")
     expected = "The threshold makes 1 alert a day, 50% right; together they find 50% of the rows of fraud"
     assert told == f"{expected} and 75% of their money."
-    assert alert_sentence(times, labels, scores, 0.95, "fraud") == ""  # no alert
-    assert alert_sentence(times, 0 * labels, scores, 0.5, "fraud") == ""  # nothing to find
+    assert alert_sentence(alert_curves(times, labels, scores), 0.95, "fraud") == ""  # no alert
 
 
 def test_a_number_that_is_nearly_0_has_no_sign():

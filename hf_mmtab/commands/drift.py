@@ -84,9 +84,8 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
         else:
             notes = drift_notes(fields, table.rows, table.processor, "rows of this table") + _new_values(table)
         if options.scores:
-            plan = table.processor.plan
             fields.insert(0, _scores(options))
-            refuse_other_scores(Path(options.scores), table.rows, plan.time, Path(options.input).name)
+            refuse_other_scores(Path(options.scores), table, Path(options.input).name)
         rows, fitted, skipped = len(table.rows), table.processor.rows_fitted, len(table.skipped)
     summary = f"{rows:,} rows of {Path(options.input).name}, against the {fitted:,} rows of training."
     if skipped:
@@ -102,6 +101,8 @@ def _new_values(table: EncodedTable) -> list[str]:
     rows, processor, plan = table.rows, table.processor, table.processor.plan
     places = {one.name: number for number, one in enumerate(plan.fields) if one.kind == "categorical"}
     names = [one.field for one in unseen_values(rows, processor) if one.field in places]
+    if not names:
+        return []
     read = np.arange(min(len(rows), MOST_READ))
     ids, numbers = rows.take(read), read if rows.row_numbers is None else np.array(rows.row_numbers[read])
     told = []
@@ -110,7 +111,7 @@ def _new_values(table: EncodedTable) -> list[str]:
         unknown = numbers[ids[:, places[name]] == processor.unknown_ids()[places[name]]]
         values = Counter(map(as_text, table.dataset.select_columns([column])[unknown.tolist()][column]))
         told.append(f"{name} {', '.join(f'{value} ({count:,})' for value, count in values.most_common(MOST_NAMED))}")
-    return [f"New values in the first {len(read):,} rows, the most frequent ones: {'; '.join(told)}."] if told else []
+    return [f"New values in the first {len(read):,} rows, the most frequent ones: {'; '.join(told)}."]
 
 
 def _own_rows(checkpoint: str) -> EncodedRows:

@@ -34,9 +34,9 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
 
     Returns:
         The score (log odds of the label, the value of a target, of trees for several classes the label's own score) and
-        a reason for each piece, which sum to its change
-        from the empty input within 1 % (`error` says by how much they miss it); of tables also the change without each
-        earlier row. `print` it. The model is explained in evaluation mode, whatever mode it is in.
+        a reason for each piece, which sum to its change from the empty input within 1 % (`error` says by how much they
+        miss it); of tables also the change without each earlier row. `print` it. The model is explained in evaluation
+        mode, whatever mode it is in.
 
     Raises:
         ImportError: without Captum.

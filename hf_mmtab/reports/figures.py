@@ -8,7 +8,7 @@ import numpy as np
 from ..evaluation.episodes import episodes
 from ..metrics import per_class_table
 from .facts import RunFacts, SplitPredictions
-from .plots_alerts import alert_sentence, alerts_a_day, episode_sentences, episodes_found
+from .plots_alerts import alert_curves, alert_sentence, alerts_a_day, episode_sentences, episodes_found
 from .plots_classes import (
     binary_precision_recall,
     confused_pairs,
@@ -91,9 +91,11 @@ def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredict
     if predictions.times is not None:
         over_time = ("Mean score and observed share over time", score_over_time)
         found.figures["score_over_time"] = (*over_time, predictions.times, labels, scores, positive)
-        alerts: Any = (predictions.times, labels, scores, facts.binary_cut, positive, predictions.amounts)
-        found.alerts = alert_sentence(*alerts)
-        found.figures["alerts"] = (f"Alerts a day against what they find. {found.alerts}", alerts_a_day, *alerts)
+        curves = alert_curves(predictions.times, labels, scores, predictions.amounts)
+        if curves is not None:
+            found.alerts = alert_sentence(curves, facts.binary_cut, positive)
+            alt = f"Alerts a day against what they find. {found.alerts}"
+            found.figures["alerts"] = (alt, alerts_a_day, curves, facts.binary_cut, positive)
         if predictions.groups is not None and facts.results.window_label != "any":  # which judges no single rows
             _add_episodes(found, predictions, scores >= facts.binary_cut, positive)
 

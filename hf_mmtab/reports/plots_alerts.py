@@ -39,17 +39,15 @@ def alert_curves(
     return {name: curve[last] for name, curve in (curves | {"scores": scores[order]}).items()}
 
 
-def alert_sentence(
-    times: np.ndarray,
-    labels: np.ndarray,
-    scores: np.ndarray,
-    threshold: float,
-    positive: str,
-    amounts: np.ndarray | None = None,
-) -> str:
-    """Return what the alerts at the threshold are and find, in words; empty without one, or without a positive."""
-    curves = alert_curves(times, labels, scores, amounts)
-    if curves is None or not (curves["scores"] >= threshold).any():
+def alert_sentence(curves: dict[str, np.ndarray], threshold: float, positive: str) -> str:
+    """Return what the alerts at the threshold are and find, in words; empty without one.
+
+    Args:
+        curves: see `alert_curves`.
+        threshold: from which score on a row is an alert.
+        positive: name of class 1.
+    """
+    if not (curves["scores"] >= threshold).any():
         return ""
     at = {name: float(curve[curves["scores"] >= threshold][-1]) for name, curve in curves.items()}
     money = f" and {at['money']:.0%} of their money" if "money" in at else ""
@@ -60,18 +58,8 @@ def alert_sentence(
 
 
 @styled
-def alerts_a_day(
-    times: np.ndarray,
-    labels: np.ndarray,
-    scores: np.ndarray,
-    threshold: float,
-    positive: str,
-    amounts: np.ndarray | None = None,
-) -> Figure | None:
+def alerts_a_day(curves: dict[str, np.ndarray], threshold: float, positive: str) -> Figure:
     """Precision and recall (of rows, and of money where there are amounts) over alerts a day."""
-    curves = alert_curves(times, labels, scores, amounts)
-    if curves is None:
-        return None
     figure = new_figure(3.2)
     axes = figure.add_subplot()
     looks = (

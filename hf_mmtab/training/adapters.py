@@ -35,7 +35,7 @@ def with_lora(model: Any, settings: dict[str, Any]) -> Any:
             if not any(name == one or name.endswith(f".{one}") for name in known):
                 raise ValueError(f"there is no module {one!r} to save.")
         return peft.get_peft_model(model, config)
-    except (TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:  # peft's, of wrong settings
         raise ValueError(
             f"Expected `lora` to hold settings of peft's LoraConfig that fit {type(model).__name__}, found {settings}: "
             f"{error}"

@@ -180,3 +180,23 @@ def test_new_values_of_a_category_are_named(checkpoint, tmp_path):
     told = page.partition("the most frequent ones: shop ")[2].partition(".")[0]
     assert sorted(one.split(" (")[0] for one in told.split(", ")) == ["vape", "zoo"]
     assert "New values" not in written(checkpoint, rows(2, count=400), tmp_path)
+
+
+@pytest.mark.parametrize("time", ["seconds", "numbers"])
+def test_scores_of_this_table_are_taken_whatever_its_times_are(tmp_path, time):
+    moments = polars.col("at").dt.epoch("s") if time == "seconds" else polars.int_range(polars.len()) / 7
+    table = rows(1, count=200).with_columns(moments.alias("at")).sort("who", "at")
+    plan = {"entity": "who", "time": "at", "fields": {"shop": {}}, **({"time_unit": "s"} if time == "seconds" else {})}
+    processor = TabBertProcessor(plan).fit(table)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
+    config = TabBertConfig(**processor.config_kwargs(), **sizes, field_hidden_size=8, field_num_heads=2, seq_len=8)
+    TabBertPooledForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "predictions").mkdir()
+    polars.DataFrame({"score": [0.1, 0.2]}).write_parquet(tmp_path / "model" / "predictions" / "test.parquet")
+    table.write_parquet(tmp_path / "new.parquet")
+    predict.main([str(tmp_path / "model"), str(tmp_path / "new.parquet"), str(tmp_path / "scores.csv")])
+    assert "score" in written(tmp_path / "model", table, tmp_path, "--scores", str(tmp_path / "scores.csv"))
+    with pytest.raises(ValueError, match="found those of another table"):
+        later = table.with_columns(polars.col("at") + 1)
+        written(tmp_path / "model", later, tmp_path, "--scores", str(tmp_path / "scores.csv"))

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ...data.encoded_rows import EncodedRows
+from .blocks import EncodedTable
 
+ROUNDED = 2e-6  # numbers as times are written in whole millionths
 READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".parquet": pl.read_parquet,
     ".jsonl": pl.read_ndjson,
@@ -33,28 +34,33 @@ def positive_scores(path: Path) -> np.ndarray:
     return scores
 
 
-def refuse_other_scores(path: Path, rows: EncodedRows, time: str | None, name: str) -> None:
+def refuse_other_scores(path: Path, table: EncodedTable, name: str) -> None:
     """Raise a ValueError unless predictions are of the rows of a table, as far as row numbers and times tell.
 
     Args:
         path: of the predictions.
-        rows: of the table, encoded.
-        time: name of its time column.
+        table: encoded, with its typed rows.
         name: of the table, for the message.
     """
-    table = _read(path)
-    if "row" not in table.columns:
+    scores, rows, time = _read(path), table.rows, table.processor.plan.time
+    if "row" not in scores.columns:
         return
-    numbers = table["row"].cast(pl.Int64, strict=False).drop_nulls().to_numpy()
-    found = f"row {int(numbers.max()):,} of {len(rows):,}" if len(numbers) and numbers.max() >= len(rows) else None
-    if found is None and time in table.columns:
-        by_number = np.empty(len(rows), dtype=np.int64)
-        by_number[np.arange(len(rows)) if rows.row_numbers is None else np.array(rows.row_numbers)] = rows.time
-        read = table[time]
-        read = read.str.to_datetime(strict=False) if read.dtype == pl.String else read
-        theirs = read.cast(pl.Datetime("us") if read.dtype.is_temporal() else pl.Int64, strict=False).cast(pl.Int64)
-        if (other := theirs.is_not_null().to_numpy() & (theirs.fill_null(0).to_numpy() != by_number[numbers])).any():
-            found = f"another {time} in row {int(numbers[other.argmax()]):,}"
+    scores = scores.filter(pl.col("row").is_not_null())
+    numbers = scores["row"].cast(pl.Int64).to_numpy()
+    found = None
+    if len(numbers) and numbers.max() >= len(rows):
+        found = f"row {int(numbers.max()):,} of {len(rows):,}"
+    elif time in scores.columns:
+        own, theirs = pl.Series(table.dataset[numbers.tolist()][time]), scores[time]
+        if not own.dtype.is_numeric():  # the same moments, however they are written
+            by_number = np.empty(len(rows), dtype=np.int64)
+            by_number[np.arange(len(rows)) if rows.row_numbers is None else np.array(rows.row_numbers)] = rows.time
+            own = pl.Series(by_number[numbers])
+            theirs = theirs.str.to_datetime(strict=False) if theirs.dtype == pl.String else theirs
+            theirs = theirs.cast(pl.Datetime("us"), strict=False).cast(pl.Int64)
+        apart = (own.cast(pl.Float64) - theirs.cast(pl.Float64, strict=False)).abs()
+        if (other := (apart > ROUNDED).fill_null(False)).any():
+            found = f"another {time} in row {int(numbers[other.arg_max()]):,}"
     if found is not None:
         raise ValueError(
             f"Expected the scores that `predict` wrote for {name}, found those of another table in {str(path)!r}: "
