@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .data.places import refuse_address
+from .data.reading.places import refuse_address
 from .files import make_folder, write_whole
 
 LOCK_FILE = ".hf_mmtab.lock"  # beside it lies `.hf_mmtab.lock.owner` while a run goes on; nobody else's are called so

@@ -20,7 +20,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import TrainingArguments
 
 from .files import write_whole
-from .models.tabbert.strict_yaml import read_mapping
+from .models.tabbert.processing.strict_yaml import read_mapping
 from .typed_values import typed_value
 
 _RECIPES_OF_CHECKOUT = Path(__file__).resolve().parents[1] / "scripts" / "recipes"

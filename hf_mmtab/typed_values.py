@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from .models.tabbert.strict_yaml import load_strict
+from .models.tabbert.processing.strict_yaml import load_strict
 
 LARGEST = 2**63
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

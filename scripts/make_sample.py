@@ -15,7 +15,7 @@ from pathlib import Path
 import datasets
 
 from hf_mmtab.data.image_text import ImageText
-from hf_mmtab.data.stratified import stratified_split
+from hf_mmtab.data.pictures.stratified import stratified_split
 
 logger = logging.getLogger(__name__)
 

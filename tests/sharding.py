@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from hf_mmtab.data.encoded_rows import EncodedRows
-from hf_mmtab.data.shard_files import ShardWriter
-from hf_mmtab.data.sharded_rows import ShardedRows
+from hf_mmtab.data.windows.encoded_rows import EncodedRows
+from hf_mmtab.data.windows.shard_files import ShardWriter
+from hf_mmtab.data.windows.sharded_rows import ShardedRows
 
 
 def ranges_of(processor) -> dict[str, list[int]]:

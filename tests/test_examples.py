@@ -27,7 +27,7 @@ from hf_mmtab import (
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.encoded import EncodedDataset
 from hf_mmtab.models.mmbt import torchvision_weights
-from hf_mmtab.models.tabbert.plan_presets import resolve_plan
+from hf_mmtab.models.tabbert.processing.plan_presets import resolve_plan
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(hf_mmtab.__file__).parent

@@ -20,10 +20,10 @@ from hf_mmtab.converting.original_files import read_args, read_encoders, read_vo
 from hf_mmtab.converting.pickles import read_pickle
 from hf_mmtab.converting.stand_ins import RefusedFileError
 from hf_mmtab.converting.torch_files import read_state_dict, read_torch_file
-from hf_mmtab.data.cell_types import guess_types
-from hf_mmtab.data.csv_text import read_text_blocks
-from hf_mmtab.data.records import BadRecords
-from hf_mmtab.models.tabbert.column_plan import ColumnPlan
+from hf_mmtab.data.reading.cell_types import guess_types
+from hf_mmtab.data.reading.csv_text import read_text_blocks
+from hf_mmtab.data.reading.records import BadRecords
+from hf_mmtab.models.tabbert.processing.column_plan import ColumnPlan
 from hf_mmtab.recipes import field_types, parse_recipe
 from hf_mmtab.typed_values import typed_value
 

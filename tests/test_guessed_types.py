@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from hf_mmtab.arguments import TableDataArguments
-from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.data.reading.records import BadRecordError
 from hf_mmtab.data.table import Table
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.models.tabbert.plan_guess import infer_plan
+from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan
 from hf_mmtab.tasks.guessed_plan import doubts
 from hf_mmtab.tasks.table import TableTask
 from hf_mmtab.tasks.table_reading import plan_options

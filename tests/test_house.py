@@ -77,3 +77,19 @@ def test_no_import_points_backwards(folder):
     assert files_of(folder)
     for file in files_of(folder):
         assert not [m for m in imported_modules(file) if m.split(".")[0] in UPPER[folder]], file
+
+
+ROOMS = {  # of `data`, and what the files of each must not import: files are read, cut into windows, written as shards
+    "reading": ("pictures", "windows", "shards"),
+    "pictures": ("windows", "shards"),
+    "windows": ("pictures", "shards"),
+    "shards": ("pictures",),
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_rooms_of_data_follow_one_another(room):
+    assert files_of(f"data/{room}")
+    later = tuple(f"data.{other}" for other in ROOMS[room])
+    for file in files_of(f"data/{room}"):
+        assert not [module for module in imported_modules(file) if module.startswith(later)], file

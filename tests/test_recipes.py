@@ -15,7 +15,7 @@ from hf_mmtab.commands.finetune import load_recipe
 from hf_mmtab.commands.runs.recipe import ImageTextRecipe, without_options
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.models.tabbert.plan_presets import resolve_plan
+from hf_mmtab.models.tabbert.processing.plan_presets import resolve_plan
 from hf_mmtab.recipes import check_keys, find_recipe, parse_recipe, read_recipe, recipe_folders, write_recipe
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from hf_mmtab.commands.finetune import main
-from hf_mmtab.data.preparing import prepare_rows
+from hf_mmtab.data.shards.preparing import prepare_rows
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.models.tabbert.column_plan import ColumnPlan
+from hf_mmtab.models.tabbert.processing.column_plan import ColumnPlan
 from hf_mmtab.tasks.table_labels import ClassShares, share_of_labels, start_bias
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from hf_mmtab.arguments import TableDataArguments
-from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.data.reading.records import BadRecordError
 from hf_mmtab.data.table import Table
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.tasks.table import TableTask

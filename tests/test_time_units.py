@@ -10,7 +10,7 @@ import pytest
 from hf_mmtab.arguments import TableDataArguments
 from hf_mmtab.data.table import Table
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.models.tabbert.plan_guess import infer_plan, time_unit
+from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan, time_unit
 from hf_mmtab.serving.history_windows import segments_of
 from hf_mmtab.tasks.guessed_plan import describe_guess
 from hf_mmtab.tasks.table import TableTask

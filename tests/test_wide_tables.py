@@ -9,7 +9,7 @@ import pytest
 
 from hf_mmtab.arguments import TableDataArguments
 from hf_mmtab.data.table import Table
-from hf_mmtab.models.tabbert.plan_guess import infer_plan
+from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan
 from hf_mmtab.tasks.table import TableTask
 
 COLUMNS = 4000

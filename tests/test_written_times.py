@@ -10,10 +10,10 @@ import pyarrow.parquet
 import pytest
 
 from hf_mmtab.arguments import TableDataArguments
-from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.data.reading.records import BadRecordError
 from hf_mmtab.data.table import Table
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.models.tabbert.plan_guess import infer_plan
+from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan
 from hf_mmtab.serving.history_windows import read_history
 from hf_mmtab.tasks.table import TableTask
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..data.encoded_rows import EncodedRows
-from ..data.sharded_rows import open_rows
+from ..data.windows.encoded_rows import EncodedRows
+from ..data.windows.sharded_rows import open_rows
 from ..evaluation.decoded_histories import as_text
 from ..evaluation.drift import FieldDrift, drift_notes, field_drift, score_drift
 from ..evaluation.generated_pairs import FieldPair, field_pairs

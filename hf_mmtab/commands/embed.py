@@ -16,8 +16,8 @@ import pyarrow as pa
 import torch
 from transformers import AutoConfig
 
-from ..data.window_index import DEFAULT_SEQ_LEN
-from ..data.windows import WindowDataset
+from ..data.windows.cutting import WindowDataset
+from ..data.windows.window_index import DEFAULT_SEQ_LEN
 from ..evaluation.scored_rows import JudgedRows
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of

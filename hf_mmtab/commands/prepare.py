@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import PrepareArguments, TableDataArguments
-from ..data.encoded_rows import SPLITS
+from ..data.windows.encoded_rows import SPLITS
 from ..recipes import build, check_keys, field_types, help_text, read_overrides, read_recipe
 from ..tasks import TableTask, get_task
 from ..tasks.sharded_table import PreparedShards, prepare_shards

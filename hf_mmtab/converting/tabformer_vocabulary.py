@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ..models.tabbert.column_plan import ORIGINAL_SPECIAL_TOKENS
-from ..models.tabbert.field import Field
-from ..models.tabbert.field_kinds import make_fields
-from ..models.tabbert.plan_presets import resolve_plan
+from ..models.tabbert.processing.column_plan import ORIGINAL_SPECIAL_TOKENS
+from ..models.tabbert.processing.field import Field
+from ..models.tabbert.processing.field_kinds import make_fields
+from ..models.tabbert.processing.plan_presets import resolve_plan
 from ..models.tabbert.processing_tabbert import TabBertProcessor
 
 SPECIAL_FIELD, LABEL_FIELD = "SPECIAL", "Is Fraud?"

@@ -4,11 +4,11 @@ import datasets
 import polars as pl
 import pyarrow as pa
 
-from .cell_types import moment
-from .places import Place
+from .reading.cell_types import moment
+from .reading.places import Place
+from .reading.table_cells import TableCells
+from .reading.table_files import is_csv
 from .table import Table
-from .table_cells import TableCells
-from .table_files import is_csv
 
 COLUMNS = {
     "User": pl.Int32(),

@@ -11,15 +11,15 @@ import datasets
 import pyarrow as pa
 from transformers.utils import logging
 
-from .image_text_config import ImageTextConfig
-from .image_text_files import ALL, Source, Splits, digest_of, find_sources, sources_of
-from .image_text_scan import ImageTextScan, own_name, scan
-from .image_text_types import as_types
-from .image_text_values import label_values, picture_values, text_value
-from .library_errors import CheckedBuilder, plain_errors
-from .pictures import picture_problems
-from .places import real_path
-from .records import BadRecord, BadRecords
+from .pictures.config import ImageTextConfig
+from .pictures.files import ALL, Source, Splits, digest_of, find_sources, sources_of
+from .pictures.opening import picture_problems
+from .pictures.scan import ImageTextScan, own_name, scan
+from .pictures.types import as_types
+from .pictures.values import label_values, picture_values, text_value
+from .reading.library_errors import CheckedBuilder, plain_errors
+from .reading.places import real_path
+from .reading.records import BadRecord, BadRecords
 
 logger = logging.get_logger(__name__)
 

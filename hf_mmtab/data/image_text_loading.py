@@ -8,9 +8,9 @@ import datasets
 from transformers.utils import logging
 
 from .image_text import ImageText
-from .image_text_files import find_sources
-from .places import real_path
-from .records import BadRecord
+from .pictures.files import find_sources
+from .reading.places import real_path
+from .reading.records import BadRecord
 
 logger = logging.get_logger(__name__)
 

@@ -4,10 +4,10 @@ import datasets
 import polars as pl
 import pyarrow as pa
 
-from .cell_types import moment
-from .places import Place
+from .reading.cell_types import moment
+from .reading.places import Place
+from .reading.table_cells import TableCells
 from .table import Table
-from .table_cells import TableCells
 
 NUMBERS = ("PM2.5", "PM10", "SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN", "WSPM")
 COLUMNS = {

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers.utils import logging
 
-from .cell_types import (
+from .reading.cell_types import (
     GUESSED_INT,
     guess_mostly_times,
     guess_time,
@@ -21,13 +21,13 @@ from .cell_types import (
     named_type,
     without_missing,
 )
-from .csv_text import BLOCK_BYTES, TextBlock
-from .library_errors import CheckedBuilder, plain_errors
-from .places import Place, place_of
-from .records import BadRecords, OnBadRecord, files_digest, shorten
-from .table_cells import TableCells
-from .table_files import Piece, is_csv, pieces_of, read_blocks, table_files
-from .written_times import is_text, like_dates, written_dates
+from .reading.csv_text import BLOCK_BYTES, TextBlock
+from .reading.library_errors import CheckedBuilder, plain_errors
+from .reading.places import Place, place_of
+from .reading.records import BadRecords, OnBadRecord, files_digest, shorten
+from .reading.table_cells import TableCells
+from .reading.table_files import Piece, is_csv, pieces_of, read_blocks, table_files
+from .reading.written_times import is_text, like_dates, written_dates
 
 logger = logging.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class TableConfig(datasets.BuilderConfig):
 class Table(CheckedBuilder):
     """A table of events over time; one split, `train`, with the rows in the order of the files.
 
-    Rows, columns, classes, missing values and licence: those of the input. `hf_mmtab.data.splits` cuts it.
+    Rows, columns, classes, missing values and licence: those of the input. `hf_mmtab.data.windows.splits` cuts it.
 
     Example:
         >>> builder = Table("payments.csv", types={"booked_at": "%Y-%m-%d %H:%M", "account": "string"})

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.encoded_rows import EncodedRows
-from ..data.windows import IGNORED, WindowDataset
+from ..data.windows.cutting import IGNORED, WindowDataset
+from ..data.windows.encoded_rows import EncodedRows
 
 WINDOWS_PER_BATCH = 1024
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..data.encoded_rows import EncodedRows
-from ..data.windows import WindowDataset
+from ..data.windows.cutting import WindowDataset
+from ..data.windows.encoded_rows import EncodedRows
 from ..models.tabbert import TabBertForMaskedLM, TabBertProcessor, TabGPT2LMHeadModel
 from ..models.tabbert.collating_tabbert import IGNORED, TabBertCollator
-from ..models.tabbert.field_ids import SEP_FIELD
+from ..models.tabbert.processing.field_ids import SEP_FIELD
 from .decoded_histories import HistoryTable, as_text
 
 MOST_WINDOWS = 256  # windows that are searched, evenly spread

@@ -7,10 +7,10 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ..data.encoded_rows import EncodedRows
-from ..data.windows import WindowDataset
-from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.field_ids import SEP_FIELD
+from ..data.windows.cutting import WindowDataset
+from ..data.windows.encoded_rows import EncodedRows
+from ..models.tabbert.processing.column_plan import ColumnPlan
+from ..models.tabbert.processing.field_ids import SEP_FIELD
 from .scored_rows import ScoredRows, judged_rows
 
 MOST_ROWS = 10  # of a window: those before the judged one, the judged one, and one after it if it was read

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2
 
-from ..data.encoded_rows import CountedIds, EncodedRows
+from ..data.windows.encoded_rows import CountedIds, EncodedRows
 from .unseen_values import unseen_note, unseen_values
 
 MOVED, FAR = 0.1, 0.25  # population stability index, by the usual rule of credit scoring

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.encoded_rows import SPLITS, EncodedRows
+from ..data.windows.encoded_rows import SPLITS, EncodedRows
 from .drift import value_groups
 
 MOST_ROWS = 20_000  # of either kind

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 
-from ..data.encoded_rows import SPLITS, EncodedRows
+from ..data.windows.encoded_rows import SPLITS, EncodedRows
 
 MOST_ROWS, MOST_TRAINING = 2_000, 50_000  # that are compared, evenly spread
 LEAST_ROWS, BLOCKS = 50, 50

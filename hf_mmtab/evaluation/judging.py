@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.windows import IGNORED
+from ..data.windows.cutting import IGNORED
 from ..metrics.names import metric_name
 from .row_evaluation import ResampleBy, evaluate_rows, headline
 from .run_results import RunResults

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ..data.records import BadRecord
+from ..data.reading.records import BadRecord
 from ..metrics import Interval
 from .ablation import AblationRow
 from .cell_baselines import FieldScore
@@ -40,7 +40,7 @@ class RunResults:
         seq_len: rows of a window.
         window_label: which rows a window is judged on.
         windows: split → number of windows.
-        leaks: split → what it shares with training, see `hf_mmtab.data.splits.leak_check`.
+        leaks: split → what it shares with training, see `hf_mmtab.data.windows.splits.leak_check`.
         unseen: fields that are [UNK] more often in the main split than in training.
         row_inputs: what the head reads of a row, where validation chose it: `chosen`, `metric`, `validation`.
         notes: what a reader of the numbers must know.

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..data.encoded_rows import EncodedRows
-from ..data.windows import WindowDataset, WindowLabel, has_label
+from ..data.windows.cutting import WindowDataset, WindowLabel, has_label
+from ..data.windows.encoded_rows import EncodedRows
 from ..files import whole_file
 from ..metrics import probabilities_from_logits
 from ..metrics.decisions import check_problem_type

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..evaluation.decoded_histories import as_text
 from ..models.mmbt.text_encoding_mmbt import texts_of
-from ..models.tabbert.column_plan import ColumnPlan
+from ..models.tabbert.processing.column_plan import ColumnPlan
 from ..pipelines.image_text import ImageTextClassificationPipeline, as_row
 from ..pipelines.tables import TabularSequenceClassificationPipeline
 from ..serving.history_windows import read_history

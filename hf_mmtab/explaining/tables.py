@@ -7,7 +7,7 @@ import torch
 
 from ..models.tabbert.modeling_tabbert_boosted import FUSED, STATISTICS, normal_scores
 from ..models.tabbert.modeling_tabbert_surprise import LAGS, surprise_names, windowed_names
-from ..models.tabbert.quantiles import elapsed_text
+from ..models.tabbert.processing.quantiles import elapsed_text
 from .explanation import Explanation, Reason
 from .gradients import Attributed, chosen_label, explained_name, integrated_gradients, log_odds, relative_error
 from .trees import tree_reasons

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from ..data.picture_addresses import fetch_picture, is_address
+from ..data.pictures.addresses import fetch_picture, is_address
 from ..models.mmbt.collating_mmbt import MMBTCollator
 from ..serving.named_scores import DECIDED, TopK, answers
 from .answers import RightPadding, SavedWithProcessor, refuse_unknown

@@ -12,7 +12,7 @@ from transformers import AutoProcessor
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
-from ..models.tabbert.values import as_table, is_list_of_rows
+from ..models.tabbert.processing.values import as_table, is_list_of_rows
 from ..serving.history_windows import ROWS, history_windows, read_history
 from ..serving.named_scores import DECIDED, TopK, answers
 from ..statistics.columns import columns_of_history, moments

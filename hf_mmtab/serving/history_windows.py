@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..data.window_index import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
-from ..data.written_times import wall_clock
-from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.text_numbers import is_text
-from ..models.tabbert.values import as_table, column, in_unit, microseconds
+from ..data.reading.written_times import wall_clock
+from ..data.windows.window_index import DEFAULT_SEQ_LEN, WindowIndex, cut_growing, cut_windows
+from ..models.tabbert.processing.column_plan import ColumnPlan
+from ..models.tabbert.processing.text_numbers import is_text
+from ..models.tabbert.processing.values import as_table, column, in_unit, microseconds
 
 ROWS = ("last", "every")  # which rows of a history are judged
 

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 
 from ..models.mmbt.image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
 from ..models.mmbt.text_encoding_mmbt import encode_texts, texts_of
-from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.entity_history import check_history
-from ..models.tabbert.field_ids import ARRAYS_NAME, VALUES_NAME, FieldIds
+from ..models.tabbert.processing.column_plan import ColumnPlan
+from ..models.tabbert.processing.entity_history import check_history
+from ..models.tabbert.processing.field_ids import ARRAYS_NAME, VALUES_NAME, FieldIds
 from .resizing import resize_as_torch
 
 TOKENIZER_NAME = "tokenizer.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..models.tabbert.values import is_list_of_rows
+from ..models.tabbert.processing.values import is_list_of_rows
 from ..statistics.columns import columns_of_history, moments
 from ..statistics.row_statistics import RowStatistics
 from .export_files import AGAIN, read_settings

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..models.tabbert.column_plan import TIME_PARTS, ColumnPlan
-from ..models.tabbert.text_numbers import is_text
-from ..models.tabbert.values import categories, column, in_unit, microseconds, numbers, time_part
+from ..models.tabbert.processing.column_plan import TIME_PARTS, ColumnPlan
+from ..models.tabbert.processing.text_numbers import is_text
+from ..models.tabbert.processing.values import categories, column, in_unit, microseconds, numbers, time_part
 from .earlier import Grid, Moments
 from .old_labels import OldLabels
 

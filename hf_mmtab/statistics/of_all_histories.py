@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..data.local_engine import LocalEngine
-from ..data.shard_files import write_batch
-from ..data.sharded_rows import ShardedRows, read_arrays
-from ..data.spilled_rows import append_rows, read_rows
-from ..models.tabbert.column_plan import ColumnPlan
+from ..data.shards.local_engine import LocalEngine
+from ..data.shards.spilled_rows import append_rows, read_rows
+from ..data.windows.shard_files import write_batch
+from ..data.windows.sharded_rows import ShardedRows, read_arrays
+from ..models.tabbert.processing.column_plan import ColumnPlan
 from .columns import MISSING, TableColumns
 from .earlier import Grid, largest
 from .features import EVERYBODY, LABELS, LATELY, OF_ALL, STATE_SECONDS, USUAL, comparable_numbers, valued

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..data.encoded_rows import EncodedRows
-from ..data.histories import iter_tables
-from ..data.sharded_rows import ShardedRows
-from ..data.table_shards import TableShards
-from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.values import column
+from ..data.shards.writing import TableShards
+from ..data.windows.encoded_rows import EncodedRows
+from ..data.windows.histories import iter_tables
+from ..data.windows.sharded_rows import ShardedRows
+from ..models.tabbert.processing.column_plan import ColumnPlan
+from ..models.tabbert.processing.values import column
 from .columns import TableColumns, columns_of, columns_of_history, value_codes
 from .earlier import together
 from .old_labels import OldLabels

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from ..models.tabbert.quantiles import bin_edges
+from ..models.tabbert.processing.quantiles import bin_edges
 
 # HistGradientBoosting has 255 bins of equally many rows, too few for a tail: ranks by finer ones are given to it.
 BINS, TAIL_ROWS = 200, 10

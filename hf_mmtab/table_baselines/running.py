@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from transformers.utils import logging
 
-from ..data.windows import WindowDataset, has_label
+from ..data.windows.cutting import WindowDataset, has_label
 from ..evaluation.scored_rows import ScoredRows, judged_rows, scores_of_rows
 from ..statistics.features import GROUPS, OF_A_ROW
 from ..statistics.of_all_histories import read_parts

@@ -6,10 +6,10 @@ from typing import Any
 import polars as pl
 from transformers.utils import logging
 
-from ..data.cell_types import time_type
-from ..data.records import shorten
-from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.plan_guess import checked_time_unit
+from ..data.reading.cell_types import time_type
+from ..data.reading.records import shorten
+from ..models.tabbert.processing.column_plan import ColumnPlan
+from ..models.tabbert.processing.plan_guess import checked_time_unit
 
 logger = logging.get_logger(__name__)
 

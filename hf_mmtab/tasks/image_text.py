@@ -14,10 +14,10 @@ from transformers.utils import logging
 from ..arguments import ENSEMBLE, ImageTextColumns, ImageTextDataArguments, MMBTModelArguments
 from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
-from ..data.image_text_files import data_files, sample_path, split_of
 from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
-from ..data.places import real_path
-from ..data.records import BadRecords, files_digest
+from ..data.pictures.files import data_files, sample_path, split_of
+from ..data.reading.places import real_path
+from ..data.reading.records import BadRecords, files_digest
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
 from ..models.mmbt.beside_columns import fit_columns

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..arguments import TableDataArguments
-from ..data.encoded_rows import FACTS_FILE, EncodedRows
-from ..data.places import Place
-from ..data.records import BadRecord
-from ..data.shard_files import PROCESSOR_FOLDER, SHARDS_FOLDER, facts_text, is_sharded
-from ..data.sharded_rows import ShardedRows, open_rows
+from ..data.reading.places import Place
+from ..data.reading.records import BadRecord
+from ..data.windows.encoded_rows import FACTS_FILE, EncodedRows
+from ..data.windows.shard_files import PROCESSOR_FOLDER, SHARDS_FOLDER, facts_text, is_sharded
+from ..data.windows.sharded_rows import ShardedRows, open_rows
 from ..files import read_json
 from ..models.tabbert import TabBertProcessor
-from ..models.tabbert.field_ids import IDS_MARK
+from ..models.tabbert.processing.field_ids import IDS_MARK
 from .saved_processor import open_processor
 
 # Recipe keys that say what the rows are; who trains on encoded rows may repeat them, but not change them.

@@ -14,19 +14,19 @@ import pyarrow as pa
 from transformers.utils import logging
 
 from ..arguments import PrepareArguments, TableDataArguments
-from ..data.encoded_rows import FACTS_FILE
 from ..data.image_text_loading import warn_about
-from ..data.label_columns import LabelColumns
-from ..data.library_errors import no_rows
-from ..data.local_engine import LocalEngine
-from ..data.preparing import digest_of, require_columns, require_no_input, warn_repeated
-from ..data.records import BadRecords
-from ..data.shard_files import ShardWriter, facts_text, is_sharded, shard_files
-from ..data.sharded_rows import ShardedRows
-from ..data.splits import Split
+from ..data.reading.library_errors import no_rows
+from ..data.reading.records import BadRecords
+from ..data.shards.local_engine import LocalEngine
+from ..data.shards.preparing import digest_of, require_columns, require_no_input, warn_repeated
+from ..data.shards.writing import Division, TableShards, count_shards
 from ..data.table import Table
-from ..data.table_shards import Division, TableShards, count_shards
-from ..data.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
+from ..data.windows.encoded_rows import FACTS_FILE
+from ..data.windows.label_columns import LabelColumns
+from ..data.windows.shard_files import ShardWriter, facts_text, is_sharded, shard_files
+from ..data.windows.sharded_rows import ShardedRows
+from ..data.windows.splits import Split
+from ..data.windows.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
 from ..files import read_json, write_array, write_whole
 from ..locking import lock_folder, refuse_file
 from ..models.tabbert import TabBertProcessor
@@ -384,7 +384,7 @@ def _merged(one: TimeCounts, later: TimeCounts) -> TimeCounts:
 def _engine(options: PrepareArguments, scratch: Path) -> Any:
     if options.engine == "local":
         return LocalEngine()
-    from ..data.ray_engine import RayEngine
+    from ..data.shards.ray_engine import RayEngine
 
     return RayEngine(scratch, options.ray_address)
 

@@ -13,23 +13,23 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers.utils import logging
 
 from ..arguments import PretrainingArguments, TabBertModelArguments, TableDataArguments
-from ..data.encoded_rows import EncodedRows
 from ..data.image_text_loading import warn_about
-from ..data.library_errors import no_rows
-from ..data.places import Place, place_of
-from ..data.preparing import prepare_rows
-from ..data.records import BadRecord, files_digest
+from ..data.reading.library_errors import no_rows
+from ..data.reading.places import Place, place_of
+from ..data.reading.records import BadRecord, files_digest
+from ..data.reading.table_files import table_files
+from ..data.shards.preparing import prepare_rows
 from ..data.simulated_cards import write_csv
 from ..data.simulated_world import World
-from ..data.splits import Split, windows
 from ..data.table import Table
-from ..data.table_files import table_files
-from ..data.windows import WindowDataset, WindowLabel
+from ..data.windows.cutting import WindowDataset, WindowLabel
+from ..data.windows.encoded_rows import EncodedRows
+from ..data.windows.splits import Split, windows
 from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor, TabGPT2Config, TabGPT2LMHeadModel
 from ..models.tabbert.collating_tabbert import TabBertCollator
-from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.plan_guess import infer_plan
-from ..models.tabbert.plan_presets import resolve_plan
+from ..models.tabbert.processing.column_plan import ColumnPlan
+from ..models.tabbert.processing.plan_guess import infer_plan
+from ..models.tabbert.processing.plan_presets import resolve_plan
 from ..typed_values import typed_value
 from .guessed_plan import describe_guess, doubts, with_time_unit
 from .prepared_table import PreparedTable, open_encoded, refuse_encoded, rows_digest, unplanned
@@ -260,7 +260,7 @@ class TableTask:
         label: WindowLabel | None = None,
         judges: bool | None = None,
     ) -> WindowDataset:
-        """Return the windows of one split; `judges` as in `hf_mmtab.data.splits.windows`.
+        """Return the windows of one split; `judges` as in `hf_mmtab.data.windows.splits.windows`.
 
         Raises:
             ValueError: if there are none.

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..models.tabbert.column_plan import ColumnPlan
+from ..models.tabbert.processing.column_plan import ColumnPlan
 
 
 def keep_entities(dataset: datasets.Dataset, plan: ColumnPlan, entities: list[str]) -> datasets.Dataset:

@@ -10,8 +10,8 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from ..arguments import TabBertHeadArguments, TableDataArguments
-from ..data.encoded_rows import EncodedRows
-from ..data.windows import WindowDataset
+from ..data.windows.cutting import WindowDataset
+from ..data.windows.encoded_rows import EncodedRows
 from ..evaluation.scored_rows import judged_rows
 from ..models.tabbert import (
     TabBertBoostedForSequenceClassification,

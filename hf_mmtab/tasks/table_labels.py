@@ -9,8 +9,8 @@ import torch
 from transformers.utils import logging
 
 from ..arguments import TableRunArguments
-from ..data.encoded_rows import SPLITS, EncodedRows
-from ..data.windows import IGNORED, WindowDataset
+from ..data.windows.cutting import IGNORED, WindowDataset
+from ..data.windows.encoded_rows import SPLITS, EncodedRows
 from ..metrics.priors import effective_prior, prior_log_ratios
 from ..training.sampling import ImbalanceSampler
 

@@ -7,9 +7,9 @@ import polars as pl
 from ..arguments import TableDataArguments
 from ..data.table import Table
 from ..models.tabbert import TabBertProcessor
-from ..models.tabbert.column_plan import ColumnPlan
-from ..models.tabbert.plan_guess import only_time
-from ..models.tabbert.plan_presets import resolve_plan
+from ..models.tabbert.processing.column_plan import ColumnPlan
+from ..models.tabbert.processing.plan_guess import only_time
+from ..models.tabbert.processing.plan_presets import resolve_plan
 
 
 def plan_options(arguments: TableDataArguments, preset: str | None, pretrained: str | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from transformers import AutoModelForSequenceClassification
 
 from hf_mmtab.data.card_transactions import CardTransactions
-from hf_mmtab.data.encoded_rows import SPLITS, EncodedRows
+from hf_mmtab.data.windows.encoded_rows import SPLITS, EncodedRows
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.tasks import PreparedTable
 from hf_mmtab.tasks.table_heads import beside_ids

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from transformers import get_cosine_schedule_with_warmup
 
 from hf_mmtab.arguments import TableDataArguments
-from hf_mmtab.data.windows import WindowDataset
+from hf_mmtab.data.windows.cutting import WindowDataset
 from hf_mmtab.models.tabbert import TabBertConfig, TabBertLstmForSequenceClassification, TabBertModel
 from hf_mmtab.models.tabbert.collating_tabbert import TabBertCollator
 from hf_mmtab.models.tabbert.modeling_tabbert_losses import rmse_one_hot

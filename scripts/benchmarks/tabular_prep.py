@@ -42,8 +42,8 @@ def prepare(csv: Path, folder: Path, plan: str, split: str) -> dict:
     import datasets
 
     from hf_mmtab.data.card_transactions import CardTransactions
-    from hf_mmtab.data.preparing import prepare_rows
-    from hf_mmtab.data.splits import windows
+    from hf_mmtab.data.shards.preparing import prepare_rows
+    from hf_mmtab.data.windows.splits import windows
     from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
     datasets.disable_progress_bars()

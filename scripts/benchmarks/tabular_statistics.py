@@ -28,7 +28,7 @@ def measure(csv: Path, folder: Path) -> dict:
     import numpy as np
 
     from hf_mmtab.data.card_transactions import CardTransactions
-    from hf_mmtab.data.preparing import prepare_rows
+    from hf_mmtab.data.shards.preparing import prepare_rows
     from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
     from hf_mmtab.statistics import RowStatistics
     from hf_mmtab.statistics.reading import read_columns

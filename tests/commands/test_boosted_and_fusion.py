@@ -24,7 +24,7 @@ from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs import head_choice, head_inputs, head_training
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
 from hf_mmtab.commands.tables.orderings import read_orderings
-from hf_mmtab.data.encoded_rows import EncodedRows
+from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.exporting import export_checkpoint
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertProcessor

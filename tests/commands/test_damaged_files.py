@@ -14,7 +14,7 @@ from hf_mmtab.commands import damaged_files as damaged_files_of_runs
 from hf_mmtab.commands.damaged_files import damage_named, damaged_file
 from hf_mmtab.commands.outputs import check_output_folder, draft_of
 from hf_mmtab.commands.runs.inventory import begin_inventory, write_inventory
-from hf_mmtab.data.encoded_rows import EncodedRows
+from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.locking import lock_folder
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.training.checkpoints import MANIFEST_NAME, damaged_files, last_complete_checkpoint

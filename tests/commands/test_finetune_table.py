@@ -22,7 +22,7 @@ from hf_mmtab.commands.runs.table_heads import HeadRun
 from hf_mmtab.commands.runs.table_notes import length_note, pretraining_note, score_note
 from hf_mmtab.commands.tables.evaluating import seen_note
 from hf_mmtab.commands.tables.window_blocks import WindowCut
-from hf_mmtab.data.encoded_rows import EncodedRows
+from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.metrics import tune_thresholds
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertModel, TabBertProcessor

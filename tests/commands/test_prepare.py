@@ -11,7 +11,7 @@ from prepared_tables import cards, rows_of
 import hf_mmtab
 from hf_mmtab.commands import prepare
 from hf_mmtab.commands.console import run
-from hf_mmtab.data.shard_files import ShardWriter
+from hf_mmtab.data.windows.shard_files import ShardWriter
 
 RECIPE = "simulated_cards_next_row_pretrain"
 

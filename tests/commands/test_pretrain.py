@@ -21,9 +21,9 @@ from two_processes import run_on_two_processes
 from hf_mmtab.commands import drift, generate
 from hf_mmtab.commands.pretrain import load_recipe, main
 from hf_mmtab.commands.runs.pretraining import PretrainingRun
-from hf_mmtab.data.encoded_rows import EncodedRows
+from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertProcessor
-from hf_mmtab.models.tabbert.plan_guess import infer_plan
+from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan
 from hf_mmtab.tasks.guessed_plan import doubts
 from hf_mmtab.training import MMTabTrainer
 

@@ -14,9 +14,9 @@ from untrained_heads import EVERY, expect_same_scores, untrained_head
 
 from hf_mmtab.arguments import TabBertHeadArguments
 from hf_mmtab.commands import embed, predict
-from hf_mmtab.data.local_engine import LocalEngine
-from hf_mmtab.data.records import BadRecordError
-from hf_mmtab.data.splits import windows
+from hf_mmtab.data.reading.records import BadRecordError
+from hf_mmtab.data.shards.local_engine import LocalEngine
+from hf_mmtab.data.windows.splits import windows
 from hf_mmtab.models.tabbert import TabBertBoostedForSequenceClassification, TabBertConfig, TabBertForMaskedLM
 from hf_mmtab.models.tabbert.modeling_tabbert_boosted import STATISTICS
 from hf_mmtab.statistics.features import OF_ONE_HISTORY
@@ -39,7 +39,7 @@ class OneWorker(LocalEngine):
 
 @pytest.fixture(autouse=True)
 def one_worker(monkeypatch):
-    ray_engine = pytest.importorskip("hf_mmtab.data.ray_engine")
+    ray_engine = pytest.importorskip("hf_mmtab.data.shards.ray_engine")
     monkeypatch.setattr(ray_engine, "RayEngine", OneWorker)
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor, pipe
 from hf_mmtab.commands import eval_checkpoint, export, predict
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.data.image_text import ImageText
-from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.data.reading.records import BadRecordError
 from hf_mmtab.demo import make_demo
 from hf_mmtab.explaining import explain
 

@@ -18,8 +18,8 @@ from two_processes import run_on_two_processes
 
 from hf_mmtab.commands import drift, finetune, predict, pretrain
 from hf_mmtab.commands.runs.pretraining import PretrainingRun
-from hf_mmtab.data.encoded_rows import EncodedRows
-from hf_mmtab.data.splits import windows
+from hf_mmtab.data.windows.encoded_rows import EncodedRows
+from hf_mmtab.data.windows.splits import windows
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.training import MMTabTrainer
 

@@ -10,7 +10,7 @@ import pytest
 
 from hf_mmtab.commands.console import left_out
 from hf_mmtab.commands.runs.inventory import write_inventory
-from hf_mmtab.data.histories import times_of
+from hf_mmtab.data.windows.histories import times_of
 from hf_mmtab.table_baselines.boosting import BoostedTrees
 from hf_mmtab.training import MMTabTrainingArguments
 

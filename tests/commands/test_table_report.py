@@ -9,8 +9,8 @@ import pytest
 
 from hf_mmtab.commands.runs.report import common_facts, write_report_and_card
 from hf_mmtab.commands.runs.table_facts import table_facts
-from hf_mmtab.data.preparing import prepare_rows
-from hf_mmtab.data.splits import windows
+from hf_mmtab.data.shards.preparing import prepare_rows
+from hf_mmtab.data.windows.splits import windows
 from hf_mmtab.evaluation.comparison import compare_scored
 from hf_mmtab.evaluation.decoded_histories import DecodedHistories, as_probability, as_text
 from hf_mmtab.evaluation.judging import judge_splits

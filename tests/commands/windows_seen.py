@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from hf_mmtab.data.shard_sampling import shard_sampler
-from hf_mmtab.data.sharded_rows import ShardedRows
-from hf_mmtab.data.splits import windows
+from hf_mmtab.data.windows.shard_sampling import shard_sampler
+from hf_mmtab.data.windows.sharded_rows import ShardedRows
+from hf_mmtab.data.windows.splits import windows
 from hf_mmtab.training import MMTabTrainer, MMTabTrainingArguments
 
 

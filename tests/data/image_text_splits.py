@@ -1,8 +1,8 @@
 """Build the splits of pictures and texts as the commands do."""
 
 from hf_mmtab.data.image_text import ImageText
-from hf_mmtab.data.image_text_files import sample_path
 from hf_mmtab.data.image_text_loading import SAMPLE_PREFIX
+from hf_mmtab.data.pictures.files import sample_path
 
 
 def load_image_text(data, cache_dir=None, **options):

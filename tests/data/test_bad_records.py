@@ -10,10 +10,10 @@ import pytest
 from image_text_splits import load_image_text
 from PIL import Image
 
-from hf_mmtab.data import pictures
 from hf_mmtab.data.image_text import ImageText
 from hf_mmtab.data.image_text_loading import read_image_text
-from hf_mmtab.data.records import BadRecord, BadRecordError
+from hf_mmtab.data.pictures import opening as pictures
+from hf_mmtab.data.reading.records import BadRecord, BadRecordError
 from hf_mmtab.models.mmbt import image_reading_mmbt
 
 SKIP_HINT = " To leave such records out and list them, set on_bad_record to skip."

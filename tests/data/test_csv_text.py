@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from image_text_splits import load_image_text
 
-from hf_mmtab.data.csv_text import read_text_blocks
 from hf_mmtab.data.image_text_loading import read_image_text
-from hf_mmtab.data.record_files import iter_records
-from hf_mmtab.data.records import BadRecordError, BadRecords
+from hf_mmtab.data.reading.csv_text import read_text_blocks
+from hf_mmtab.data.reading.record_files import iter_records
+from hf_mmtab.data.reading.records import BadRecordError, BadRecords
 from hf_mmtab.data.table import Table
 
 BLOCKS = (1, 3, 7, 64, 2**24)

@@ -9,9 +9,9 @@ import shutil
 import polars as pl
 import pytest
 
-from hf_mmtab.data.image_text_files import find_sources
+from hf_mmtab.data.pictures.files import find_sources
+from hf_mmtab.data.reading.table_files import table_files
 from hf_mmtab.data.table import Table
-from hf_mmtab.data.table_files import table_files
 
 ROWS = b"who,x\na,1\nb,2\n"
 

@@ -9,8 +9,8 @@ from image_text_splits import load_image_text
 from PIL import Image
 
 from hf_mmtab.data.image_text import ImageText
-from hf_mmtab.data.image_text_columns import find_columns
 from hf_mmtab.data.image_text_loading import read_image_text
+from hf_mmtab.data.pictures.columns import find_columns
 
 LABELS = ["cat", "dog", "ant"]
 

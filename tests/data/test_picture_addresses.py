@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from hf_mmtab.data import picture_addresses
-from hf_mmtab.data.picture_addresses import AddressError, fetch_picture, is_public
+from hf_mmtab.data.pictures import addresses as picture_addresses
+from hf_mmtab.data.pictures.addresses import AddressError, fetch_picture, is_public
 
 
 def _png() -> bytes:

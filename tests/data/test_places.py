@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_mmtab.commands.outputs import check_output
-from hf_mmtab.data.places import RemotePath, place_of
-from hf_mmtab.data.records import BadRecords
+from hf_mmtab.data.reading.places import RemotePath, place_of
+from hf_mmtab.data.reading.records import BadRecords
 from hf_mmtab.data.table import Table
 from hf_mmtab.locking import refuse_file
 

@@ -9,12 +9,12 @@ from sharding import in_shards
 from test_windows_and_splits import PLAN, _events
 from torch.utils.data import DataLoader
 
-from hf_mmtab.data import sharded_rows
-from hf_mmtab.data.preparing import prepare_rows
-from hf_mmtab.data.shard_sampling import ShardSampler
-from hf_mmtab.data.sharded_rows import KEPT, ShardedRows
-from hf_mmtab.data.shifted_windows import shifted
-from hf_mmtab.data.splits import Split, leak_check, windows
+from hf_mmtab.data.shards.preparing import prepare_rows
+from hf_mmtab.data.windows import sharded_rows
+from hf_mmtab.data.windows.shard_sampling import ShardSampler
+from hf_mmtab.data.windows.sharded_rows import KEPT, ShardedRows
+from hf_mmtab.data.windows.shifted_windows import shifted
+from hf_mmtab.data.windows.splits import Split, leak_check, windows
 from hf_mmtab.evaluation.cell_baselines import guess_masked_cells, most_frequent_ids
 from hf_mmtab.evaluation.scored_rows import judged_rows, labels_of
 from hf_mmtab.evaluation.unseen_values import missing_cells_note, unseen_values

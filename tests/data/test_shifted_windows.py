@@ -5,9 +5,9 @@ import pytest
 from test_windows_and_splits import PLAN, _events
 from torch.utils.data import DataLoader
 
-from hf_mmtab.data.preparing import prepare_rows
-from hf_mmtab.data.shifted_windows import ShiftedWindows
-from hf_mmtab.data.splits import Split, windows
+from hf_mmtab.data.shards.preparing import prepare_rows
+from hf_mmtab.data.windows.shifted_windows import ShiftedWindows
+from hf_mmtab.data.windows.splits import Split, windows
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
 LENGTHS = (24 * 40, 30, 5, 24)  # rows of the histories

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_mmtab.data.stratified import rarest_label, stratified_split
+from hf_mmtab.data.pictures.stratified import rarest_label, stratified_split
 
 
 def test_each_part_keeps_the_shares():

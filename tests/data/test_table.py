@@ -11,7 +11,7 @@ import pytest
 
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.prsa import PRSA
-from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.data.reading.records import BadRecordError
 from hf_mmtab.data.table import Table
 
 HEADER = "id,when,price,note\n"

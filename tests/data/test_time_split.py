@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_mmtab.data.splits import Split
-from hf_mmtab.data.time_split import HIGHEST, LOWEST, TimeCounts, fit_time_split, split_at
+from hf_mmtab.data.windows.splits import Split
+from hf_mmtab.data.windows.time_split import HIGHEST, LOWEST, TimeCounts, fit_time_split, split_at
 
 MOMENTS = st.one_of(
     st.integers(0, 5),

@@ -8,8 +8,8 @@ from PIL import Image
 
 from hf_mmtab.data.image_text import ImageText
 from hf_mmtab.data.image_text_loading import read_image_text
-from hf_mmtab.data.record_files import iter_records
-from hf_mmtab.data.records import BadRecordError, BadRecords
+from hf_mmtab.data.reading.record_files import iter_records
+from hf_mmtab.data.reading.records import BadRecordError, BadRecords
 from hf_mmtab.data.table import Table
 from hf_mmtab.models.tabbert import TabBertProcessor
 

@@ -11,16 +11,16 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from hf_mmtab.commands.tables.window_blocks import WindowCut
-from hf_mmtab.data import preparing
 from hf_mmtab.data.card_transactions import CardTransactions
-from hf_mmtab.data.encoded_rows import SPLITS, EncodedRows
-from hf_mmtab.data.histories import iter_tables, read_histories
-from hf_mmtab.data.preparing import prepare_rows, read_labels
+from hf_mmtab.data.shards import preparing
+from hf_mmtab.data.shards.preparing import prepare_rows, read_labels
 from hf_mmtab.data.simulated_cards import write_csv
 from hf_mmtab.data.simulated_world import World
-from hf_mmtab.data.splits import Split, leak_check, windows
-from hf_mmtab.data.window_index import cut_growing, cut_windows
-from hf_mmtab.data.windows import WindowDataset
+from hf_mmtab.data.windows.cutting import WindowDataset
+from hf_mmtab.data.windows.encoded_rows import SPLITS, EncodedRows
+from hf_mmtab.data.windows.histories import iter_tables, read_histories
+from hf_mmtab.data.windows.splits import Split, leak_check, windows
+from hf_mmtab.data.windows.window_index import cut_growing, cut_windows
 from hf_mmtab.evaluation.scored_rows import judged_rows
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
@@ -212,7 +212,7 @@ def test_order_is_established_whatever_the_order_of_the_file(plan_order, tmp_pat
 
 
 def test_rows_out_of_order_are_sorted_and_counted(tmp_path, caplog, monkeypatch):
-    import hf_mmtab.data.histories as histories
+    import hf_mmtab.data.windows.histories as histories
 
     said = []
     monkeypatch.setattr(histories.logger, "warning", said.append)

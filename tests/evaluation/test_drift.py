@@ -10,8 +10,8 @@ import torch
 
 from hf_mmtab import TabBertConfig, TabBertProcessor
 from hf_mmtab.commands import drift, predict
-from hf_mmtab.data.preparing import prepare_rows
-from hf_mmtab.data.splits import Split
+from hf_mmtab.data.shards.preparing import prepare_rows
+from hf_mmtab.data.windows.splits import Split
 from hf_mmtab.evaluation.drift import FAR, MOVED, drift_notes, field_drift, score_drift, stability_index
 from hf_mmtab.evaluation.unseen_values import missing_cells_note
 from hf_mmtab.models.tabbert import TabBertPooledForSequenceClassification

@@ -5,7 +5,7 @@ import polars
 import pytest
 
 from hf_mmtab import TabBertProcessor
-from hf_mmtab.data.encoded_rows import SPLITS
+from hf_mmtab.data.windows.encoded_rows import SPLITS
 from hf_mmtab.evaluation.generated_pairs import OTHERS, field_pairs, mutual_information
 from hf_mmtab.reports.drift_page import DRAWN, drift_page
 

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hf_mmtab.data.preparing import prepare_rows
-from hf_mmtab.data.splits import windows
-from hf_mmtab.data.window_index import WindowIndex
-from hf_mmtab.data.windows import WindowDataset
+from hf_mmtab.data.shards.preparing import prepare_rows
+from hf_mmtab.data.windows.cutting import WindowDataset
+from hf_mmtab.data.windows.splits import windows
+from hf_mmtab.data.windows.window_index import WindowIndex
 from hf_mmtab.evaluation.judging import closing_words, judge_splits
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.evaluation.scored_rows import ScoredRows, judged_rows, scored_rows

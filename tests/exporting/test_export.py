@@ -24,7 +24,7 @@ from hf_mmtab.models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from hf_mmtab.models.tabbert.modeling_tabbert_lstm import TabBertLstm
-from hf_mmtab.models.tabbert.values import as_table
+from hf_mmtab.models.tabbert.processing.values import as_table
 from hf_mmtab.serving import Predictor
 from hf_mmtab.statistics import RowStatistics, columns_of_history
 

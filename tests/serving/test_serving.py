@@ -15,7 +15,7 @@ from transformers import pipeline
 
 from hf_mmtab import TabBertProcessor
 from hf_mmtab.exporting import export_checkpoint
-from hf_mmtab.models.tabbert.values import as_table
+from hf_mmtab.models.tabbert.processing.values import as_table
 from hf_mmtab.serving import Predictor
 
 # Runs where the heavy packages cannot be imported; prints the answers as JSON.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from hf_mmtab.data.preparing import prepare_rows
-from hf_mmtab.data.splits import windows
+from hf_mmtab.data.shards.preparing import prepare_rows
+from hf_mmtab.data.windows.splits import windows
 from hf_mmtab.evaluation.scored_rows import judged_rows, scored_rows
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.statistics import RowStatistics

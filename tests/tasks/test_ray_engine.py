@@ -13,7 +13,7 @@ from prepared_tables import PLAN, arguments, cards, events, expect_rows_of_one_m
 from untrained_heads import expect_same_scores, untrained_head
 
 from hf_mmtab.commands import predict
-from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.data.reading.records import BadRecordError
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'hf-mmtab[ray]'")
 pytestmark = pytest.mark.slow  # a cluster of two workers starts in some twenty seconds
@@ -60,7 +60,7 @@ def test_cards_are_as_in_one_process_also_on_other_numbers_of_shards(cluster, tm
 
 
 def test_rows_in_any_order_in_pieces_of_a_file_are_as_in_one_process(cluster, tmp_path, table, monkeypatch):
-    monkeypatch.setattr("hf_mmtab.data.ray_engine.RayEngine.piece_rows", 60)  # seven pieces
+    monkeypatch.setattr("hf_mmtab.data.shards.ray_engine.RayEngine.piece_rows", 60)  # seven pieces
     plan = {"entity": "who", "fields": {"shop": {}, "price": {"kind": "numeric"}}}  # numbers of rows are the time
     data = arguments(table, entities=["w1", "w3", "w5"], plan=plan)  # others: test_sharded_table.py, in one process
     prepared(data, tmp_path / "local", keep_values=True)
@@ -151,8 +151,8 @@ def of_all_histories_in(folder):
 
 
 def test_scores_are_as_in_one_process_also_where_a_worker_is_killed(cluster, tmp_path, table, monkeypatch, capsys):
-    monkeypatch.setattr("hf_mmtab.data.ray_engine.RayEngine.piece_rows", 60)
-    monkeypatch.setattr("hf_mmtab.data.table_shards.SHARD_BYTES", 2_000)  # a dozen shards
+    monkeypatch.setattr("hf_mmtab.data.shards.ray_engine.RayEngine.piece_rows", 60)
+    monkeypatch.setattr("hf_mmtab.data.shards.writing.SHARD_BYTES", 2_000)  # a dozen shards
     model = untrained_head(tmp_path, arguments(table))
     predict.main([model, str(table), str(tmp_path / "local.parquet")])
     with Killer("ray::MapWorker", most=1) as killed:

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prepared_tables import PLAN, arguments, cards, events, expect_rows_of_one_machine, prepared, rows_of
 
-from hf_mmtab.data.records import BadRecordError
+from hf_mmtab.data.reading.records import BadRecordError
+from hf_mmtab.data.shards.writing import TableShards, shard_of
 from hf_mmtab.data.table import Table
-from hf_mmtab.data.table_shards import TableShards, shard_of
 from hf_mmtab.tasks import get_task
 from hf_mmtab.tasks.table import TableTask
 

@@ -10,7 +10,7 @@ import pytest
 from prepared_tables import PLAN, arguments, events, prepared
 
 from hf_mmtab.arguments import TabBertHeadArguments, TableDataArguments
-from hf_mmtab.data.splits import windows
+from hf_mmtab.data.windows.splits import windows
 from hf_mmtab.statistics import of_all_histories, row_statistics
 from hf_mmtab.statistics.features import OF_ALL, OF_ONE_HISTORY
 from hf_mmtab.table_baselines import TableBaselines

@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from ...evaluation.run_results import RunResults
 from ...locking import LOCK_FILE, refuse_file
-from ...models.tabbert.plan_presets import resolve_plan
+from ...models.tabbert.processing.plan_presets import resolve_plan
 from ...recipes import read_recipe, write_recipe
 from ...tasks import ImageTextTask
 from ...tasks.checkpoints import RECIPE_FILE

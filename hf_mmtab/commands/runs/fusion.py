@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from transformers.utils import logging
 
-from ...data.encoded_rows import EncodedRows
-from ...data.windows import IGNORED, WindowDataset
+from ...data.windows.cutting import IGNORED, WindowDataset
+from ...data.windows.encoded_rows import EncodedRows
 from ...evaluation.scored_rows import judged_rows
 from ...models.tabbert.modeling_tabbert_boosted import CANDIDATES, FUSED, OF_NUMBERS, STATISTICS
 from ...models.tabbert.modeling_tabbert_numbers import normal_quantiles, normal_scores

@@ -8,7 +8,7 @@ from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
 from ...files import write_whole
-from ...models.tabbert.column_plan import ColumnPlan
+from ...models.tabbert.processing.column_plan import ColumnPlan
 from ...tasks.table_heads import AUTO, WITHOUT_ENCODER
 from ...training.checkpoints import last_complete_checkpoint
 from .own_names import TABLE_FOLDER

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from ...arguments import IMAGE_TEXT_ARCHITECTURES
-from ...data.records import BadRecord
+from ...data.reading.records import BadRecord
 from ...evaluation.ablation import AblationRow, ablation_table
 from ...evaluation.judging import DESCRIPTION, MAJORITY, judge_splits
 from ...evaluation.prediction_tables import gold_labels, read_probabilities, write_split_predictions

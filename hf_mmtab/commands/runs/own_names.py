@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...data.image_text_files import SPLIT_ORDER
+from ...data.pictures.files import SPLIT_ORDER
 from ...files import PARTIAL_SUFFIX
 from ...publishing.run_files import FIGURE_NAMES
 

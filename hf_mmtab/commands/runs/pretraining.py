@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from ...data.shard_sampling import shard_sampler
-from ...data.shifted_windows import shifted
-from ...data.splits import leak_check
-from ...data.windows import WindowDataset
+from ...data.windows.cutting import WindowDataset
+from ...data.windows.shard_sampling import shard_sampler
+from ...data.windows.shifted_windows import shifted
+from ...data.windows.splits import leak_check
 from ...evaluation.cell_baselines import FieldScore, field_scores, field_table, guess_masked_cells, most_frequent_ids
 from ...evaluation.cell_errors import surest_cell_errors
 from ...evaluation.run_results import RunResults
@@ -19,7 +19,7 @@ from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...files import whole_file
 from ...metrics.masked_cells import MaskedCellMetrics
 from ...models.tabbert import TabBertForMaskedLM, TabBertProcessor, TabGPT2Config, TabGPT2LMHeadModel
-from ...models.tabbert.column_plan import ColumnPlan
+from ...models.tabbert.processing.column_plan import ColumnPlan
 from ...reports.facts import MASKED_LM
 from ...tasks import PreparedTable
 from ...tasks.saved_processor import PROCESSOR_FILE

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
-from ...data.windows import WindowDataset
+from ...data.windows.cutting import WindowDataset
 from ...evaluation.decoded_histories import DecodedHistories
 from ...evaluation.scored_rows import JudgedRows
 from ...explaining.explain import cells_as_read, explain

@@ -8,14 +8,14 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ...data.windows import WindowDataset
+from ...data.windows.cutting import WindowDataset
 from ...evaluation.decoded_histories import DecodedHistories, HistoriesOfIds
 from ...evaluation.judging import DESCRIPTION, MAJORITY
 from ...evaluation.row_evaluation import headline
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
-from ...models.tabbert.column_plan import ColumnPlan
-from ...models.tabbert.values import column, numbers
+from ...models.tabbert.processing.column_plan import ColumnPlan
+from ...models.tabbert.processing.values import column, numbers
 from ...reports import SplitPredictions
 from ...table_baselines import DESCRIPTIONS
 from ...tasks import PreparedTable

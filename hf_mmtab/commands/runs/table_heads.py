@@ -9,9 +9,9 @@ import numpy as np
 from transformers import AutoConfig, EvalPrediction
 from transformers.utils import logging
 
-from ...data.shard_sampling import shard_sampler
-from ...data.splits import leak_check
-from ...data.windows import WindowDataset
+from ...data.windows.cutting import WindowDataset
+from ...data.windows.shard_sampling import shard_sampler
+from ...data.windows.splits import leak_check
 from ...evaluation.judging import judge_splits
 from ...evaluation.row_evaluation import choose_threshold
 from ...evaluation.run_results import RunResults

@@ -8,8 +8,8 @@ import numpy as np
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from ...data.splits import DEFAULT_FRACTIONS
-from ...data.windows import WindowDataset
+from ...data.windows.cutting import WindowDataset
+from ...data.windows.splits import DEFAULT_FRACTIONS
 from ...models.tabbert.processing_tabbert import TabBertProcessor
 from ...tasks import PreparedTable
 from ...tasks.table_heads import WITHOUT_ENCODER

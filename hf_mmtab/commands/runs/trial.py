@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from ...data.windows import WindowDataset
+from ...data.windows.cutting import WindowDataset
 from ...tasks.table_labels import epoch_sampler
 from ...training import MMTabTrainer
 from .own_names import CACHE_FOLDER

@@ -12,11 +12,11 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from ...data.encoded_rows import EncodedRows
-from ...data.histories import MICROSECONDS
-from ...data.preparing import prepare_rows
-from ...data.records import BadRecord
-from ...data.windows import WindowDataset
+from ...data.reading.records import BadRecord
+from ...data.shards.preparing import prepare_rows
+from ...data.windows.cutting import WindowDataset
+from ...data.windows.encoded_rows import EncodedRows
+from ...data.windows.histories import MICROSECONDS
 from ...evaluation.scored_rows import JudgedRows
 from ...models.tabbert import TabBertProcessor
 from ...progress import progress_bar

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...data.splits import SPLITS, leak_check
-from ...data.window_index import DEFAULT_SEQ_LEN
-from ...data.windows import IGNORED, WindowDataset, WindowLabel
+from ...data.windows.cutting import IGNORED, WindowDataset, WindowLabel
+from ...data.windows.splits import SPLITS, leak_check
+from ...data.windows.window_index import DEFAULT_SEQ_LEN
 from ...evaluation.judging import judge_splits
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import judged_rows

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig
 
-from ...data.preparing import prepare_rows
+from ...data.shards.preparing import prepare_rows
 from ...models.tabbert import TabBertPooledForSequenceClassification
 from ...models.tabbert.modeling_tabbert_surprise import SCALE
 from ...statistics import seconds_of

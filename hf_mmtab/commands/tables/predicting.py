@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...data.encoded_rows import CountedIds, EncodedRows
-from ...data.window_index import DEFAULT_SEQ_LEN
-from ...data.windows import WindowDataset
+from ...data.windows.cutting import WindowDataset
+from ...data.windows.encoded_rows import CountedIds, EncodedRows
+from ...data.windows.window_index import DEFAULT_SEQ_LEN
 from ...evaluation.drift import drift_notes, field_drift
 from ...evaluation.scored_rows import JudgedRows
 from ...metrics import decide, probabilities_from_logits

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...data.encoded_rows import CountedIds
 from ...data.image_text_loading import warn_about
-from ...data.library_errors import no_rows
-from ...data.preparing import prepare_rows, require_columns
-from ...data.sharded_rows import read_arrays
-from ...data.table_shards import TableShards, count_shards
+from ...data.reading.library_errors import no_rows
+from ...data.shards.preparing import prepare_rows, require_columns
+from ...data.shards.writing import TableShards, count_shards
+from ...data.windows.encoded_rows import CountedIds
+from ...data.windows.sharded_rows import read_arrays
 from ...statistics.features import LATELY, OF_ALL_HISTORIES, USUAL
 from ...statistics.of_all_histories import OfAllHistories
 from ...statistics.reading import typed_columns, typed_times
@@ -70,7 +70,7 @@ def score_on_ray(
         ImportError: if Ray is not installed.
         ValueError: if the table does not fit the model, or the model reads what rows of other histories tell.
     """
-    from ...data.ray_engine import RayEngine
+    from ...data.shards.ray_engine import RayEngine
 
     if Path(options.checkpoint).exists():
         options.checkpoint = str(Path(options.checkpoint).resolve())  # workers have a working directory of their own

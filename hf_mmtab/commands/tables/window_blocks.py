@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ...data.encoded_rows import EncodedRows
-from ...data.splits import Split
-from ...data.window_index import cut_growing, cut_windows
-from ...data.windows import WindowDataset
+from ...data.windows.cutting import WindowDataset
+from ...data.windows.encoded_rows import EncodedRows
+from ...data.windows.splits import Split
+from ...data.windows.window_index import cut_growing, cut_windows
 from ...evaluation.scored_rows import JudgedRows, judged_rows
 from ...models.tabbert import TabBertProcessor
 from ...models.tabbert.collating_tabbert import MODEL_INPUTS, TabBertCollator

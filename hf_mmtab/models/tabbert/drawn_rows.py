@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .field_kinds import BinnedField, TimePartField
-from .values import time_part
+from .processing.field_kinds import BinnedField, TimePartField
+from .processing.values import time_part
 
 TRIES = 256  # times within one bin of gaps, of which the one that fits the calendar's fields best is taken
 HOURS = np.arange(1.0, 366 * 24 + 1) * 3600  # seconds; where no gap is known, the next hour that fits

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.utils import cached_file
 
-from .field_ids import ARRAYS_NAME, VALUES_NAME
+from .processing.field_ids import ARRAYS_NAME, VALUES_NAME
 
 FOLDER = "ordering_{}"
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json", VALUES_NAME, ARRAYS_NAME)

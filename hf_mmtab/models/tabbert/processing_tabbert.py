@@ -17,14 +17,14 @@ from transformers.utils import FEATURE_EXTRACTOR_NAME, cached_file, logging
 
 from ..checked_loading import HUB_OPTIONS
 from ..travelling import TravellingMixin
-from .column_plan import ColumnPlan
-from .entity_history import EntityHistory, check_history
-from .field import Field
-from .field_ids import ARRAYS_NAME, BATCH_ROWS, SEP_FIELD, VALUES_NAME, FieldIds
-from .fitting import TabBertStatistics, without_uncovered
 from .ordering_files import copy_orderings, find_orderings
-from .plan_presets import resolve_plan
-from .values import as_table, is_list_of_rows
+from .processing.column_plan import ColumnPlan
+from .processing.entity_history import EntityHistory, check_history
+from .processing.field import Field
+from .processing.field_ids import ARRAYS_NAME, BATCH_ROWS, SEP_FIELD, VALUES_NAME, FieldIds
+from .processing.fitting import TabBertStatistics, without_uncovered
+from .processing.plan_presets import resolve_plan
+from .processing.values import as_table, is_list_of_rows
 
 logger = logging.get_logger(__name__)
 

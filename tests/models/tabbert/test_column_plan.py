@@ -5,9 +5,9 @@ import datetime
 import polars as pl
 import pytest
 
-from hf_mmtab.models.tabbert.column_plan import ColumnPlan, FieldPlan
-from hf_mmtab.models.tabbert.plan_guess import infer_plan
-from hf_mmtab.models.tabbert.plan_presets import resolve_plan
+from hf_mmtab.models.tabbert.processing.column_plan import ColumnPlan, FieldPlan
+from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan
+from hf_mmtab.models.tabbert.processing.plan_presets import resolve_plan
 
 
 @pytest.mark.parametrize("plan", [resolve_plan(name) for name in ("card", "paper_card", "prsa", "paper_prsa")])

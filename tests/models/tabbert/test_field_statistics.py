@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_mmtab.models.tabbert.category_counts import CategoryCounts
+from hf_mmtab.models.tabbert.processing.category_counts import CategoryCounts
+from hf_mmtab.models.tabbert.processing.quantiles import QuantileSketch, bin_edges, count_edges_below
+from hf_mmtab.models.tabbert.processing.text_numbers import parse_money
+from hf_mmtab.models.tabbert.processing.values import stable_hash
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
-from hf_mmtab.models.tabbert.quantiles import QuantileSketch, bin_edges, count_edges_below
-from hf_mmtab.models.tabbert.text_numbers import parse_money
-from hf_mmtab.models.tabbert.values import stable_hash
 
 
 def _sketch(parts, limit):

@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from hf_mmtab.data.card_transactions import CardTransactions
-from hf_mmtab.data.preparing import prepare_rows
-from hf_mmtab.data.splits import Split, windows
-from hf_mmtab.models.tabbert.plan_presets import resolve_plan
+from hf_mmtab.data.shards.preparing import prepare_rows
+from hf_mmtab.data.windows.splits import Split, windows
+from hf_mmtab.models.tabbert.processing.plan_presets import resolve_plan
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
 VARIANTS = ["stride5", "stride10", "seq4_stride3", "bins4", "skip_user", "gpt2", "nrows500", "users_0_4"]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pytest
 
-from hf_mmtab.models.tabbert.fitting import TabBertStatistics
+from hf_mmtab.models.tabbert.processing.fitting import TabBertStatistics
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
 TYPES = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hf_mmtab.models.tabbert.collating_tabbert import TabBertCollator, counted_uniforms
-from hf_mmtab.models.tabbert.column_plan import ColumnPlan
+from hf_mmtab.models.tabbert.processing.column_plan import ColumnPlan
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
 
 ROWS = {

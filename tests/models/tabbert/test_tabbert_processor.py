@@ -16,10 +16,10 @@ import hf_mmtab  # noqa: F401 registers with the Auto classes
 from hf_mmtab import TabBertCollator, Table
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.models.tabbert.configuration_tabbert import TabBertConfig
-from hf_mmtab.models.tabbert.fitting import TabBertStatistics
-from hf_mmtab.models.tabbert.plan_guess import infer_plan
+from hf_mmtab.models.tabbert.processing.fitting import TabBertStatistics
+from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan
+from hf_mmtab.models.tabbert.processing.quantiles import elapsed_text, number_text
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
-from hf_mmtab.models.tabbert.quantiles import elapsed_text, number_text
 
 MIDNIGHT = datetime.datetime(2024, 2, 28, 23, 0)  # a Wednesday in a leap year
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..light import LIGHT
-from .table_shards import SHARD, TableShards
+from ...light import LIGHT
+from .writing import SHARD, TableShards
 
 PIECE_ROWS = 1_000_000  # of a Parquet file that one task reads
 FAN_IN = 4  # parts that one task merges

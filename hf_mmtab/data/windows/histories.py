@@ -12,9 +12,9 @@ import polars as pl
 import pyarrow as pa
 from transformers.utils import logging
 
-from .cell_types import time_type
-from .records import shorten
-from .written_times import wall_clock
+from ..reading.cell_types import time_type
+from ..reading.records import shorten
+from ..reading.written_times import wall_clock
 
 logger = logging.get_logger(__name__)
 

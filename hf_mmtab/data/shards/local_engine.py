@@ -5,7 +5,7 @@ from functools import reduce
 from typing import Any
 
 from .spilled_rows import RowScatter, read_rows
-from .table_shards import SHARD, TableShards
+from .writing import SHARD, TableShards
 
 
 class LocalEngine:

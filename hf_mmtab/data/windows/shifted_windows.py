@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from .cutting import WindowDataset
 from .sharded_windows import ShardedWindows
 from .splits import segments
 from .window_index import WindowIndex
-from .windows import WindowDataset
 
 
 class ShiftedWindows(WindowDataset):
@@ -24,7 +24,7 @@ class ShiftedWindows(WindowDataset):
     Args:
         windows: of training, without labels.
         stride: rows between them.
-        max_gap: see `hf_mmtab.data.splits.windows`.
+        max_gap: see `hf_mmtab.data.windows.splits.windows`.
         seed: of the shifts, one number or several.
         epoch: a number that processes share, of windows that move with others; None: of its own.
     """

@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from transformers.utils import logging
 
+from .cutting import WindowDataset, WindowLabel
 from .encoded_rows import SPLITS, EncodedRows
 from .sharded_rows import ShardedRows
 from .sharded_windows import ShardedWindows
 from .time_split import split_at, split_places
 from .window_index import WindowIndex, cut_growing, cut_windows
-from .windows import WindowDataset, WindowLabel
 
 logger = logging.get_logger(__name__)
 

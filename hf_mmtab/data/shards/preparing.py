@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from transformers.utils import logging
 
-from .encoded_rows import FACTS_FILE, EncodedRows
-from .histories import in_order, iter_tables, read_histories
-from .label_columns import LabelColumns
-from .repeated_rows import count_repeated
-from .splits import Split
+from ..windows.encoded_rows import FACTS_FILE, EncodedRows
+from ..windows.histories import in_order, iter_tables, read_histories
+from ..windows.label_columns import LabelColumns
+from ..windows.repeated_rows import count_repeated
+from ..windows.splits import Split
 
 logger = logging.get_logger(__name__)
 

@@ -16,16 +16,16 @@ import polars as pl
 import pyarrow as pa
 from transformers.utils import logging
 
-from ..files import write_whole
-from .histories import BATCH_ROWS, EntityIndex, refuse_missing_entity, times_of
-from .label_columns import LabelColumns
-from .records import BadRecord, BadRecords
-from .repeated_rows import FACTOR, rows_alike
-from .shard_files import ShardWriter
+from ...files import write_whole
+from ..reading.records import BadRecord, BadRecords
+from ..reading.table_files import Piece, is_csv
+from ..table import Table
+from ..windows.histories import BATCH_ROWS, EntityIndex, refuse_missing_entity, times_of
+from ..windows.label_columns import LabelColumns
+from ..windows.repeated_rows import FACTOR, rows_alike
+from ..windows.shard_files import ShardWriter
+from ..windows.time_split import TimeCounts, split_at
 from .spilled_rows import append_rows, read_rows
-from .table import Table
-from .table_files import Piece, is_csv
-from .time_split import TimeCounts, split_at
 
 logger = logging.get_logger(__name__)
 

@@ -104,7 +104,7 @@ def column(table: pa.Table, name: str) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_timestamp(array.type) and array.type.tz is not None:
-        array = pc.local_timestamp(array)  # as it is written, see `hf_mmtab.data.written_times`
+        array = pc.local_timestamp(array)  # as it is written, see `hf_mmtab.data.reading.written_times`
     return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
 
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
-from .csv_text import read_header
-from .folder_files import files_in, refuse_twice
-from .library_errors import plain_errors
-from .record_files import SUFFIXES, file_suffix, iter_records
-from .records import BadRecords, OnBadRecord
-from .text_files import separator_of
+from ..reading.csv_text import read_header
+from ..reading.folder_files import files_in, refuse_twice
+from ..reading.library_errors import plain_errors
+from ..reading.record_files import SUFFIXES, file_suffix, iter_records
+from ..reading.records import BadRecords, OnBadRecord
+from ..reading.text_files import separator_of
 
 logger = logging.get_logger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ..files import read_json, write_array
+from ...files import read_json, write_array
 
 FACTS_FILE = "rows.json"
 ROWS_AT_ONCE = 1_000_000  # that are counted

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from .cutting import WindowDataset, WindowLabel
 from .encoded_rows import EncodedRows
 from .sharded_rows import KEPT, ShardedRows
 from .window_index import WindowIndex
-from .windows import WindowDataset, WindowLabel
 
 
 class ShardedWindows(WindowDataset):

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import datasets
 
-from .image_text_columns import AUTO
-from .image_text_files import Splits
-from .pictures import CheckImages
-from .records import OnBadRecord
+from ..reading.records import OnBadRecord
+from .columns import AUTO
+from .files import Splits
+from .opening import CheckImages
 
 
 @dataclass

@@ -13,14 +13,14 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from .image_text_columns import Columns, find_columns
-from .image_text_config import ImageTextConfig
-from .image_text_files import ALL, Source
-from .image_text_types import note_type, type_of, type_of_texts
-from .image_text_values import ValueProblem, check_number, label_values, order_labels, picture_values, text_value
-from .record_files import file_suffix
-from .records import BadRecord, BadRecords, shorten
+from ..reading.record_files import file_suffix
+from ..reading.records import BadRecord, BadRecords, shorten
+from .columns import Columns, find_columns
+from .config import ImageTextConfig
+from .files import ALL, Source
 from .stratified import rarest_label, stratified_split
+from .types import note_type, type_of, type_of_texts
+from .values import ValueProblem, check_number, label_values, order_labels, picture_values, text_value
 
 RESERVED = ("image", "images", "text", "sentence1", "sentence2", "label", "labels")
 HEAD = 1000  # records whose keys are taken for all columns of a file without a schema

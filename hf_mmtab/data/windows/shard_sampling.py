@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from .cutting import WindowDataset
 from .sharded_rows import MIXED
 from .sharded_windows import ShardedWindows
-from .windows import WindowDataset
 
 AT_ONCE = 65_536  # numbers that become Python's at once
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ..files import PARTIAL_SUFFIX, whole_file, write_whole
+from ...files import PARTIAL_SUFFIX, whole_file, write_whole
 from .encoded_rows import FACTS_FILE, SPLITS, as_codes, id_layout
 
 SHARDS_FOLDER, PROCESSOR_FOLDER, PLAN_FILE = "shards", "processor", "column_plan.yaml"

@@ -1,0 +1,1 @@
+"""Pictures with texts: which files and columns, checked in one pass, split and loaded."""

@@ -1,0 +1,1 @@
+"""How cells become ids: the column plan, what each kind of field learns, and the ids of a history."""
