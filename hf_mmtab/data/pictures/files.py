@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
+from ..reading.arrow_types import with_known_types
 from ..reading.csv_text import read_header
 from ..reading.folder_files import files_in, refuse_twice
 from ..reading.library_errors import plain_errors
@@ -50,7 +51,9 @@ class Source:
             names = read_header(self.path, separator_of(self.path))
             return pa.schema([(name, pa.string()) for name in names])
         with plain_errors(self.path):
-            return pq.read_schema(self.path) if suffix == ".parquet" else None
+            if suffix != ".parquet":
+                return None
+            return with_known_types(pq.read_schema(self.path).empty_table(), self.path).schema
 
     def records(self, bad: BadRecords, skip_columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (line or row from 1, record)."""

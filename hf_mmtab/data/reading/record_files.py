@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .arrow_types import with_known_types
 from .csv_text import read_text_blocks
 from .library_errors import plain_errors
 from .records import BadRecord, BadRecords, shorten
@@ -138,5 +140,6 @@ def _iter_parquet(path: Path, bad: BadRecords, skip_columns: Sequence[str]) -> I
         number = 0
         for batch in parquet_batches(file, path, 256, columns=columns):
             bad.rows_read += batch.num_rows
+            batch = with_known_types(pa.table(batch), path).combine_chunks()
             yield from records_of(batch, str(path), number, bad)
             number += batch.num_rows

@@ -89,8 +89,12 @@ def check_names(names: Sequence[str], path: Place) -> None:
     """Check the column names of a file.
 
     Raises:
-        ValueError: if a name is there twice.
+        ValueError: if a name is there twice, or holds a NUL character.
     """
+    if cut := next((name for name in names if "\0" in name), None):
+        raise ValueError(
+            f"Expected column names without NUL characters, found {shorten(cut)} in {str(path)!r}. Rename the column."
+        )
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"Expected different column names, found {twice} twice in {str(path)!r}. Rename one of them.")
 

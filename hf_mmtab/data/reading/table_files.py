@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
+from .arrow_types import with_known_types
 from .csv_text import TextBlock, read_header, read_text_blocks
 from .folder_files import files_below, files_in, refuse_twice
 from .places import Place, RemotePath
@@ -139,6 +140,7 @@ def read_blocks(
         return
     for done, table in _arrow_tables(path, groups):
         check_names(table.column_names, path)
+        table = with_known_types(table, path)
         bad.rows_read += table.num_rows
         kept, numbers = without_broken_texts(with_plain_texts(table, keeps_bytes), str(path), done, bad)
         yield TextBlock(_without_categories(kept), numbers)

@@ -49,7 +49,7 @@ def without_broken_texts(table: pa.Table, file: str, first_row: int, bad: BadRec
     return table.filter(pa.array(kept)), numbers[kept]
 
 
-def records_of(batch: pa.RecordBatch, file: str, first_row: int, bad: BadRecords) -> list[tuple[int, dict]]:
+def records_of(batch: pa.Table, file: str, first_row: int, bad: BadRecords) -> list[tuple[int, dict]]:
     """Return the records of a batch with their numbers in the file, from 1; those with a broken text go to `bad`.
 
     Args are those of `without_broken_texts`.
@@ -64,7 +64,7 @@ def records_of(batch: pa.RecordBatch, file: str, first_row: int, bad: BadRecords
         ]
 
 
-def _record(row: pa.RecordBatch, file: str, number: int, bad: BadRecords) -> dict[str, Any] | None:
+def _record(row: pa.Table, file: str, number: int, bad: BadRecords) -> dict[str, Any] | None:
     record = {}
     for name, column in zip(row.schema.names, row.columns, strict=True):
         try:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from transformers.utils import logging
 
 from ..windows.encoded_rows import FACTS_FILE, EncodedRows
-from ..windows.histories import in_order, iter_tables, read_histories
+from ..windows.histories import CODE, in_order, iter_tables, read_histories
 from ..windows.label_columns import LabelColumns
 from ..windows.repeated_rows import count_repeated
 from ..windows.splits import Split
@@ -105,7 +105,7 @@ def prepare_rows(
             found.entity,
             found.time,
             rows_split,
-            found.names.drop("#code", strict=False),
+            found.names.drop(CODE, strict=False),
             labels,
             names,
             order,

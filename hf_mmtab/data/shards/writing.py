@@ -20,10 +20,10 @@ from ...files import write_whole
 from ..reading.records import BadRecord, BadRecords
 from ..reading.table_files import Piece, is_csv
 from ..table import Table
-from ..windows.histories import BATCH_ROWS, EntityIndex, refuse_missing_entity, times_of
+from ..windows.histories import BATCH_ROWS, CODE, EntityIndex, check_entity, times_of
 from ..windows.label_columns import LabelColumns
 from ..windows.repeated_rows import FACTOR, rows_alike
-from ..windows.shard_files import ShardWriter
+from ..windows.shard_files import LABEL, SPLIT, START, ShardWriter
 from ..windows.time_split import TimeCounts, split_at
 from .spilled_rows import append_rows, read_rows
 
@@ -32,6 +32,7 @@ logger = logging.get_logger(__name__)
 SHARD_BYTES = 2**27  # of the table
 COMPRESSION = 4  # of Parquet and gzip files, about
 SHARD, ROW, TIME, REST = "#shard", "#row", "#time", "#rest"
+OWN_NAMES = (SHARD, ROW, TIME, REST, SPLIT, LABEL, START, CODE)  # of columns in shards
 PIECE_BITS = 40  # of a row's number until all pieces are counted: the piece, then the row in it
 
 
@@ -145,6 +146,11 @@ class TableShards:
 
     def _columns(self, rows: pa.Table, read: int) -> pa.Table:
         plan, names = self.plan, dict.fromkeys([*self.plan.columns, *self.label])
+        if ours := [name for name in names if name in OWN_NAMES]:
+            raise ValueError(
+                f"Expected other columns than shards have themselves ({', '.join(OWN_NAMES)}), "
+                f"found {', '.join(ours)}. Rename the column, or take its field out of the plan."
+            )
         kept = rows.select(list(names))
         if plan.time is not None:
             times = times_of(rows[plan.time], plan.time, read, plan.time_unit)
@@ -155,7 +161,7 @@ class TableShards:
                 kept = kept.append_column(REST, hashes.to_arrow())
         keys = [pl.Series(name, pl.from_arrow(rows[name])) for name in plan.entity]
         for key in keys:
-            refuse_missing_entity(key, read)
+            check_entity(key, read)
         keys = keys[:1] if self.with_values else keys
         return kept.append_column(SHARD, pa.array(shard_of(keys, rows.num_rows, self.count)))
 
@@ -196,7 +202,7 @@ class TableShards:
         if has_time:
             counts = TimeCounts()
             counts.add(times)
-        names = index.names.drop("#code", strict=False)
+        names = index.names.drop(CODE, strict=False)
         facts = ShardFacts(rows.num_rows, starts, names, firsts, backward, counts, labels)
         self._write(f"shard-{number:06}", facts)
         return facts
@@ -360,6 +366,7 @@ def shard_of(keys: Sequence[pl.Series], rows: int, count: int) -> np.ndarray:
     """
     mixed = np.zeros(rows, dtype=np.uint64)
     for key in keys:
+        key = key.to_physical() if key.dtype == pl.Duration else key
         whole = key.dtype.is_integer() and key.dtype != pl.UInt64
         values = key.cast(pl.Int64).to_numpy() if whole else key.cast(pl.String).to_numpy().astype(object)
         # hashes of polars are not promised to be the same on another machine; these are

@@ -19,6 +19,7 @@ from ..reading.written_times import wall_clock
 logger = logging.get_logger(__name__)
 
 BATCH_ROWS = 262_144
+CODE = "#code"  # column of an entity's number
 RELEASED_BYTES = 2**26
 MICROSECONDS = {"s": 10**6, "ms": 10**3, "us": 1, "number": 10**6}
 
@@ -182,6 +183,8 @@ class EntityIndex:
     """
 
     def __init__(self, entity: list[str]) -> None:
+        if CODE in entity:
+            raise ValueError(f"Expected entity columns other than {CODE!r}, found {entity}. Rename the column.")
         self.entity = entity
         self.names = pl.DataFrame()
 
@@ -202,23 +205,28 @@ class EntityIndex:
         changes[0] = True
         for name in self.entity:
             values = keys[name]
-            refuse_missing_entity(values, done)
+            check_entity(values, done)
             changes[1:] |= (values.slice(1) != values.slice(0, len(values) - 1)).to_numpy()
         starts = np.flatnonzero(changes)
         runs = keys[starts]
         if self.names.is_empty():
-            self.names = runs.clear().with_columns(pl.lit(0, dtype=pl.Int32).alias("#code"))
+            self.names = runs.clear().with_columns(pl.lit(0, dtype=pl.Int32).alias(CODE))
         found = runs.join(self.names, on=self.entity, how="left", maintain_order="left")
-        if found["#code"].null_count():
-            fresh = found.filter(pl.col("#code").is_null()).select(self.entity).unique(maintain_order=True)
+        if found[CODE].null_count():
+            fresh = found.filter(pl.col(CODE).is_null()).select(self.entity).unique(maintain_order=True)
             numbers = pl.int_range(pl.len(), dtype=pl.Int32) + len(self.names)
-            self.names = pl.concat([self.names, fresh.with_columns(numbers.alias("#code").cast(pl.Int32))])
+            self.names = pl.concat([self.names, fresh.with_columns(numbers.alias(CODE).cast(pl.Int32))])
             found = runs.join(self.names, on=self.entity, how="left", maintain_order="left")
-        return np.repeat(found["#code"].to_numpy(), np.diff(np.append(starts, len(keys))))
+        return np.repeat(found[CODE].to_numpy(), np.diff(np.append(starts, len(keys))))
 
 
-def refuse_missing_entity(values: pl.Series, done: int) -> None:
-    """Raise a ValueError if an entity column has no value in a row of a batch; `done` rows came before it."""
+def check_entity(values: pl.Series, done: int) -> None:
+    """Raise a ValueError if an entity column has no value in a row of a batch, or several; `done` rows came before."""
+    if values.dtype.is_nested():
+        raise ValueError(
+            f"Expected single values in column {values.name!r}, which names the entity, found {values.dtype}. Name "
+            "another column."
+        )
     if values.null_count():
         at = done + int(values.is_null().arg_true()[0])
         raise ValueError(
@@ -252,6 +260,8 @@ def times_of(column: pa.ChunkedArray, name: str, done: int, unit: str | None) ->
     if pa.types.is_timestamp(kind):
         column, unit = column.cast(pa.int64()), kind.unit
     if pa.types.is_integer(column.type):
+        if pa.types.is_uint64(column.type):
+            _check_size(column.to_numpy(), 1, name)
         raw = column.cast(pa.int64()).to_numpy()
         if unit == "ns":
             return raw // 1000

@@ -22,6 +22,9 @@ class LabelColumns:
     Args:
         features: types of the table's columns.
         columns: at least one.
+
+    Raises:
+        ValueError: if a column holds lists or structs.
     """
 
     def __init__(self, features: datasets.Features, columns: Sequence[str]) -> None:
@@ -29,6 +32,11 @@ class LabelColumns:
         kind = features[self.columns[0]] if len(self.columns) == 1 else None
         self._given = list(kind.names) if isinstance(kind, datasets.ClassLabel) else None
         types = {name: features.arrow_schema.field(name).type for name in self.columns}
+        if several := [name for name, one in types.items() if pa.types.is_nested(one)]:
+            raise ValueError(
+                f"Expected single values in the label column {several[0]!r}, found {types[several[0]]}. Name another "
+                "column, or split this one."
+            )
         self._type: Any = types[self.columns[0]]
         may_be_classes = len(self.columns) == 1 and self._given is None and not pa.types.is_floating(self._type)
         self._values: set | None = set() if may_be_classes else None
