@@ -96,12 +96,8 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
         table_writer(draft / out.name, out.suffix, options.spreadsheet_safe) as write,
     ):
         for piece in batches(len(rows)):
-            loader = DataLoader(
-                Subset(encoded, piece),
-                batch_size=options.batch_size,
-                collate_fn=collator,
-                num_workers=options.num_workers,
-            )
+            read = {"batch_size": options.batch_size, "num_workers": options.num_workers}
+            loader = DataLoader(Subset(encoded, piece), collate_fn=collator, **read)
             logits = []
             for batch in loader:
                 batch.pop("labels", None)

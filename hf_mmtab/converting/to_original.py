@@ -57,11 +57,8 @@ def _revert_mmbt(source: Path, destination: Path) -> str:
     several = config.problem_type == "multi_label_classification"
     flags = [f"--model {kind}", f"--task_type {'multilabel' if several else 'classification'}"]
     if config.image_config is not None:
-        flags += [
-            f"--num_image_embeds {config.num_image_embeds}",
-            f"--img_embed_pool_type {config.image_pooling}",
-            f"--img_hidden_sz {config.image_hidden_size}",
-        ]
+        flags.append(f"--num_image_embeds {config.num_image_embeds} --img_embed_pool_type {config.image_pooling}")
+        flags.append(f"--img_hidden_sz {config.image_hidden_size}")
     if config.text_config is not None:
         flags.append(f"--hidden_sz {config.text_config.hidden_size}")
     labels = ", ".join(config.id2label[index] for index in range(config.num_labels))

@@ -17,11 +17,8 @@ from ..typed_values import typed_value
 
 MAPPINGS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "activation_checkpointing_kwargs")
 PLATEAU = "reduce_lr_on_plateau"  # its settings are keys of their own
-_IS_THERE = {
-    "azure_ml": "azureml",
-    "comet_ml": "comet",
-    "flyte": "flytekit",
-}  # trackers that transformers' checks rename
+# Trackers → what transformers' checks call them.
+_IS_THERE = {"azure_ml": "azureml", "comet_ml": "comet", "flyte": "flytekit"}
 
 
 def check_values(args: TrainingArguments) -> None:
@@ -90,10 +87,8 @@ def _check_reports(given: Any) -> None:
     for name in [given] if isinstance(given, str) else given or []:
         if name not in ("all", "none", *INTEGRATION_TO_CALLBACK):
             raise _wrong("report_to", f"none, all, or some of {', '.join(sorted(INTEGRATION_TO_CALLBACK))}", name)
-        if (
-            name not in ("all", "none")
-            and not getattr(integration_utils, f"is_{_IS_THERE.get(name, name)}_available")()
-        ):
+        check = f"is_{_IS_THERE.get(name, name)}_available"
+        if name not in ("all", "none") and not getattr(integration_utils, check)():
             raise ImportError(
                 f"Expected installed trackers in report_to, found that {name} is not installed or not set up here. "
                 "Install its package, or take it out: `--report_to none`."

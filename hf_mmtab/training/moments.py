@@ -93,18 +93,14 @@ def window_steps(window: tuple[Moment, Moment], steps_per_epoch: int, total_step
     """
     start, end = (moment.to_step(steps_per_epoch, total_steps) for moment in window)
     if start > end:
-        raise ValueError(
-            _freezes_nothing(f"{window[0]} to {window[1]}")
-            + f" In this run it goes from step {start:g} to step {end:g}."
-        )
+        told = _freezes_nothing(f"{window[0]} to {window[1]}")
+        raise ValueError(f"{told} In this run it goes from step {start:g} to step {end:g}.")
     return start, end
 
 
 def _freezes_nothing(stretch: Any) -> str:
-    return (
-        f"{stretch!r} freezes nothing: a stretch must end after it begins, as in '2 epochs to 4 epochs' "
-        "or 'from 2 epochs'."
-    )
+    right = "'2 epochs to 4 epochs' or 'from 2 epochs'"
+    return f"{stretch!r} freezes nothing: a stretch must end after it begins, as in {right}."
 
 
 def join_windows(windows: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
