@@ -88,9 +88,12 @@ def test_choices_are_those_of_the_code():
         ("generate", ["--seed", "-1"], "expected a whole number from 0, found '-1'"),
         ("generate", ["--start", "tomorrow"], "expected a time without a zone, such as 2020-01-31"),
         ("generate", ["--start", "2024-05-01T10:00:00+02:00"], "expected a time without a zone"),
-        ("predict", ["--explain", "-1"], "expected a whole number from 0, found '-1'"),
+        ("predict", ["--explain", "-1"], "expected a whole number from 0 to 1000, found '-1'"),
         ("embed", ["--seq_len", "1.5"], "expected a whole number from 1, found '1.5'"),
         ("report", ["--bootstrap", "-1"], "expected a whole number from 0, found '-1'"),
+        ("predict", ["--batch_size", "9" * 30], "expected a whole number from 1 to 2147483647, found '999"),
+        ("predict", ["--num_workers", "100000"], "expected a whole number from 0 to 512, found '100000'"),
+        ("predict", ["--explain", "9" * 9], "expected a whole number from 0 to 1000"),
         ("demo", ["--port", "70000"], "expected a whole number from 1 to 65535"),
     ],
 )

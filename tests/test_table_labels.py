@@ -1,16 +1,18 @@
 """What training must know of the labels: how often it meets each class."""
 
 import logging
+from decimal import Decimal
 
 import datasets
 import numpy as np
 import polars
+import pyarrow as pa
 import pytest
 import torch
 from torch import nn
 
 from hf_mmtab.commands.finetune import main
-from hf_mmtab.data.shards.preparing import prepare_rows
+from hf_mmtab.data.shards.preparing import prepare_rows, read_labels
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.models.tabbert.processing.column_plan import ColumnPlan
 from hf_mmtab.tasks.table_labels import ClassShares, share_of_labels, start_bias
@@ -86,3 +88,43 @@ def test_a_run_learns_from_the_share_and_is_judged_on_all(tmp_path, caplog, monk
     main([str(tmp_path / "r.yaml"), "--label_share", "0.2"])
     missing = next(record.message for record in caplog.records if record.message.startswith("Labels are missing"))
     assert " train" in missing and "test" not in missing
+
+
+def labels_of(values, kind=None, **options):
+    table = datasets.Dataset(pa.table({"late": pa.array(values, kind)}))
+    return read_labels(table, ["late"], **options)
+
+
+def test_zero_and_one_as_floats_are_classes_as_pandas_writes_them_beside_missing_labels(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    codes, names = labels_of([0.0, 1.0, None, float("nan"), 1.0])
+    assert (codes.tolist(), names) == ([0, 1, -100, -100, 1], ["0", "1"])
+    assert "'late' are 0.0 and 1.0 alone: they are read as two classes" in caplog.text
+    assert "`types: {late: float}`" in caplog.text
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0, 0.5], [0.0, 0.0, None], [1.0, 2.0], [0.0, 1.0, 2.0]])
+def test_other_floats_are_numbers(values):
+    codes, names = labels_of(values, pa.float64())
+    assert names == []
+    np.testing.assert_array_equal(codes[:, 0], np.array(values, dtype=np.float32))
+
+
+def test_zero_and_one_are_numbers_where_the_recipe_says_float(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    codes, names = labels_of([0.0, 1.0], numbers=["late"])
+    assert (codes.tolist(), names, caplog.text) == ([[0.0], [1.0]], [], "")
+
+
+def test_decimals_are_numbers_and_an_empty_text_is_no_label():
+    codes, names = labels_of([Decimal("0.25"), Decimal("2.50"), None], pa.decimal128(10, 2))
+    np.testing.assert_array_equal(codes[:, 0], np.array([0.25, 2.5, np.nan], dtype=np.float32))
+    assert names == []
+    codes, names = labels_of(["no", "", "yes", None])
+    assert (codes.tolist(), names) == ([0, -100, 1, -100], ["no", "yes"])
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), 1e300])
+def test_a_label_beyond_float32_is_refused_before_any_training(value):
+    with pytest.raises(ValueError, match=r"up to 3.4e38 in the label column 'late', found .* \(in 2 rows\). Correct"):
+        labels_of([0.5, value, value, 2.0])

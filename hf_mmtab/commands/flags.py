@@ -18,16 +18,18 @@ COLUMNS = ("image", "text", "text_pair")  # of pictures with texts, each named b
 CONVERTED = ("mmbt", "mmbt_transformers4", "tabformer", "lstm")
 RESAMPLED = ("auto", "entity", "day", "row")
 SHELLS = ("bash", "zsh")
+MOST = 2**31 - 1
+MOST_WORKERS, MOST_REASONS = 512, 1000
 
 
-def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+def whole_number(least: int, most: int = MOST) -> Callable[[str], int]:
     """Return a reader of an option that takes whole numbers from `least` to `most`."""
 
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
-            raise ArgumentTypeError(
-                f"expected a whole number from {least}{'' if most is None else f' to {most}'}, found {text!r}"
-            )
+        is_large = text.isdecimal() and (len(text) > 20 or int(text) > most)
+        if not text.isdecimal() or is_large or int(text) < least:
+            limit = f" to {most}" if most != MOST or is_large else ""
+            raise ArgumentTypeError(f"expected a whole number from {least}{limit}, found {text[:40]!r}")
         return int(text)
 
     return read
@@ -77,7 +79,8 @@ def _scoring(command: str, batch_size: int, columns: Sequence[str] = ()) -> Argu
     for name in columns:
         parser.add_argument(f"--{name}_column", help="default: as the recipe says, else found by its name")
     if columns:
-        parser.add_argument("--num_workers", type=whole_number(0), default=0, help="processes that decode pictures (0)")
+        workers = whole_number(0, MOST_WORKERS)
+        parser.add_argument("--num_workers", type=workers, default=0, help="processes that decode pictures (0)")
         empty = "keep records without a text"
         parser.add_argument("--allow_empty_text", action="store_true", help=empty)
     return parser
@@ -219,7 +222,7 @@ def _predict() -> ArgumentParser:
     )
     parser.add_argument(
         "--explain",
-        type=whole_number(0),
+        type=whole_number(0, MOST_REASONS),
         default=0,
         metavar="N",
         help="add the N strongest reasons for each prediction, with what each adds to its log odds or number; of "

@@ -263,6 +263,11 @@ class Table(CheckedBuilder):
             ) from error
 
     @property
+    def number_columns(self) -> list[str]:
+        """Columns that `types` calls numbers with a fraction."""
+        return [name for name, kind in (self.config.types or {}).items() if kind in ("float", "decimal_comma")]
+
+    @property
     def month_first(self) -> list[str]:
         """Columns whose dates begin with the month: as a cell shows, or as `month_first` said."""
         return self._cells.month_first

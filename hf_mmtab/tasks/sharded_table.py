@@ -281,6 +281,8 @@ class _Job:
         into = "1 shard" if len(numbers) == 1 else f"{len(numbers):,} shards"
         logger.info(f"{rows:,} rows read into {into} by engine {engine.name}")
         labels = shards.look_over(numbers, rows)
+        if labels is not None:
+            labels.tell()
         division = self._divide(engine, shards, numbers, offsets)
         processor = self._fitted(engine, shards, numbers, division)
         logger.info(f"Processor fitted on {processor.rows_fitted:,} rows: {processor.vocab_size:,} ids")

@@ -105,7 +105,8 @@ class TableTask:
         fractions = cast(Any, tuple(arguments.split_fractions) or None)
         split = Split(arguments.split, fractions, arguments.split_seed)
         before = EncodedRows(folder / ROWS_FOLDER).fingerprint if (folder / ROWS_FOLDER).is_dir() else None
-        rows = prepare_rows(dataset, processor, folder / ROWS_FOLDER, split, label)
+        numbers = [name for name in builder.number_columns if name in label]
+        rows = prepare_rows(dataset, processor, folder / ROWS_FOLDER, split, label, numbers)
         if saved.is_dir() and before is not None and rows.fingerprint != before:
             logger.warning(
                 f"The table's files were changed or moved since this run began: {len(rows)} rows are encoded anew with "

@@ -162,7 +162,7 @@ def prepare(engine: str, table: str, options: argparse.Namespace) -> None:
     made = hf_mmtab.prepare_table(table, out, engine, task="card_transactions", **keys)  # type: ignore[arg-type]
     steps.mark("finished")
     shutil.rmtree(out)
-    sys.stdout.write(json.dumps({"shards": len(made.facts["shards"]), "steps": steps.times}))
+    sys.stdout.write("\n" + json.dumps({"shards": len(made.facts["shards"]), "steps": steps.times}))
 
 
 class Steps(logging.Handler):
@@ -198,7 +198,7 @@ def measure(engine: str, table: Path, rows: int, options: argparse.Namespace) ->
         out.seek(0), errors.seek(0)
         if process.returncode:
             raise RuntimeError(f"Preparing {rows} rows by engine {engine} failed:\n{errors.read()}")
-        found = json.loads(out.read())
+        found = json.loads(out.read().splitlines()[-1])  # Ray may have written lines before
     begin, end = found["steps"][0][1], found["steps"][-1][1]
     size = sum(file.stat().st_size for file in table.iterdir())
     used = tree.totals()

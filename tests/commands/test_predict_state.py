@@ -1,11 +1,14 @@
 """The rows that `predict --state` keeps: whose they are, and that none is taken twice."""
 
 from datetime import datetime
+from types import SimpleNamespace
 
 import datasets
 import pytest
 
+from hf_mmtab.commands.tables.blocks import scored_table
 from hf_mmtab.commands.tables.state import STATE_FILE, with_history, write_state
+from hf_mmtab.locking import lock_folder
 
 COLUMNS = ["who", "at", "amount"]
 
@@ -55,3 +58,40 @@ def test_a_state_is_written_through_a_link(tmp_path):
     (tmp_path / "state" / STATE_FILE).symlink_to(tmp_path / "elsewhere.parquet")
     write_state(tmp_path / "state", table_of([1.0]), "mine")
     assert (tmp_path / "state" / STATE_FILE).is_symlink() and (tmp_path / "elsewhere.parquet").stat().st_size
+
+
+def test_whole_amounts_at_first_bind_no_later_ones(tmp_path):
+    earlier = table_of([5, 7]).cast_column("amount", datasets.Value("int64"))
+    write_state(tmp_path, earlier, "mine")
+    both, _ = with_history(table_of([28.73], first=5), tmp_path, COLUMNS, "mine", "at")
+    assert both["amount"][:] == [5.0, 7.0, 5.0, 7.0, 28.73, 28.73]
+    write_state(tmp_path, both, "mine")
+    more, _ = with_history(table_of([3], first=6), tmp_path, COLUMNS, "mine", "at")
+    assert more["amount"][-1] == 3.0
+
+
+def test_whole_times_are_not_taken_for_floats_whose_unit_is_another(tmp_path):
+    write_state(tmp_path, datasets.Dataset.from_dict({"who": ["a"], "at": [1_000_000]}), "mine")
+    with pytest.raises(ValueError, match="columns and types"):
+        with_history(datasets.Dataset.from_dict({"who": ["a"], "at": [2.5]}), tmp_path, ["who", "at"], "mine", "at")
+
+
+def test_007_is_not_taken_for_account_7(tmp_path):
+    write_state(tmp_path, datasets.Dataset.from_dict({"who": [7, 8], "amount": [1.0, 2.0]}), "mine")
+    texts = datasets.Dataset.from_dict({"who": ["8", "007"], "amount": [3.0, 4.0]})
+    with pytest.raises(ValueError, match="column 'who' holds whole numbers, and now texts such as '007'"):
+        with_history(texts, tmp_path, ["who", "amount"], "mine", None)
+    both, _ = with_history(texts.select([0]), tmp_path, ["who", "amount"], "mine", None)
+    assert both["who"][:] == [7, 8, 8]
+
+
+def test_two_calls_at_once_on_one_state_are_refused(tmp_path):
+    scorer = SimpleNamespace(tables=lambda *_: pytest.fail("it scored"), told={})
+    given = {"checkpoint": "none", "input": "none", "task": None, "on_bad_record": "raise"}
+    options = SimpleNamespace(out=str(tmp_path / "out.csv"), state=str(tmp_path / "state"), **given)
+    with (
+        lock_folder(tmp_path / "state", True, "--state"),
+        pytest.raises(BlockingIOError, match=r"for this run alone.*choose another --state"),
+        scored_table(options, scorer),
+    ):
+        pytest.fail("it went on")

@@ -44,12 +44,12 @@ def real_places(path: Path) -> Iterator[Path]:
     folders, seen = [top], {top}
     while folders:
         folder = folders.pop()
-        if not folder.is_dir():
+        if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):  # of the latter nothing can be read
             continue
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_symlink():
-                    place = Path(entry.path).resolve()
+                    place = Path(os.path.realpath(entry.path))  # `resolve` fails on links in a circle
                     yield place
                 elif entry.is_dir():
                     place = Path(entry.path)

@@ -3,7 +3,7 @@
 import argparse
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from ...data.windows.cutting import WindowDataset
 from ...data.windows.encoded_rows import EncodedRows
 from ...data.windows.histories import MICROSECONDS
 from ...evaluation.scored_rows import JudgedRows
+from ...locking import lock_folder
 from ...models.tabbert import TabBertProcessor
 from ...progress import progress_bar
 from ...tasks import TableTask, get_task
@@ -197,19 +198,21 @@ def scored_table(options: argparse.Namespace, scorer: Scorer, spreadsheet_safe: 
         scorer: of the rows.
         spreadsheet_safe: see `table_writer`.
     """
-    out = Path(options.out)
-    with draft_of(out) as draft:
-        scratch = draft / TABLE_FOLDER
-        scratch.mkdir()
-        state = getattr(options, "state", None)
-        table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record, state)
-        with (
-            table_writer(draft / out.name, out.suffix, spreadsheet_safe) as write,
-            progress_bar(total=len(table.rows), unit=" rows", desc="Scoring") as progress,
-        ):
-            for block, covered in scorer.tables(table, scratch):
-                write(block)
-                progress.update(covered)
-        yield table
-    if state is not None:  # written after the output has appeared
-        write_state(Path(state), table.dataset, table.processor.fingerprint)
+    out, state = Path(options.out), getattr(options, "state", None)
+    with ExitStack() as held:
+        if state is not None:
+            held.enter_context(lock_folder(Path(state), True, "--state"))
+        with draft_of(out) as draft:
+            scratch = draft / TABLE_FOLDER
+            scratch.mkdir()
+            table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record, state)
+            with (
+                table_writer(draft / out.name, out.suffix, spreadsheet_safe) as write,
+                progress_bar(total=len(table.rows), unit=" rows", desc="Scoring") as progress,
+            ):
+                for block, covered in scorer.tables(table, scratch):
+                    write(block)
+                    progress.update(covered)
+            yield table
+        if state is not None:  # written after the output has appeared
+            write_state(Path(state), table.dataset, table.processor.fingerprint)

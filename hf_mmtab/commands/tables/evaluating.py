@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ...data.windows.cutting import IGNORED, WindowDataset, WindowLabel
 from ...data.windows.splits import SPLITS, leak_check
@@ -145,6 +146,11 @@ def number_labels(table: PreparedTable, config: Any) -> None:
     rows, known = table.rows, list(config.id2label.values())
     assert rows.labels is not None
     if config.problem_type == "regression":
+        values = pl.Series(rows.label_names, dtype=pl.String).cast(pl.Float32, strict=False)
+        if len(known) == 1 and len(values) and not values.null_count():  # few different numbers are read as classes
+            codes = np.array(rows.labels)
+            rows.labels = np.where(codes >= 0, values.to_numpy()[np.maximum(codes, 0)], np.float32(np.nan))[:, None]
+            rows.label_names = []
         targets = rows.labels.shape[1] if rows.labels.ndim > 1 else 0
         if targets != len(known):
             raise ValueError(

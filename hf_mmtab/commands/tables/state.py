@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
@@ -58,8 +59,11 @@ def with_history(
     earlier = datasets.Dataset(table.replace_schema_metadata(None))
     for name in optional:
         kept, earlier = _filled(kept, name, earlier), _filled(earlier, name, kept)
+    earlier = _widened(earlier, kept, time)
     try:
-        rows = kept.select_columns(earlier.column_names).cast(earlier.features)
+        rows = kept.select_columns(earlier.column_names)
+        _refuse_padded(rows, earlier)
+        rows = rows.cast(earlier.features)
     except (ValueError, TypeError, pa.ArrowInvalid) as error:
         raise ValueError(
             f"Expected new rows with the columns and types of those in {str(file)!r}, found others ({error}). Give "
@@ -67,6 +71,32 @@ def with_history(
         ) from error
     _refuse_known(rows, earlier, folder, time)
     return datasets.concatenate_datasets([earlier, rows]), len(earlier)
+
+
+def _widened(earlier: datasets.Dataset, new: datasets.Dataset, time: str | None) -> datasets.Dataset:
+    """Return earlier rows whose whole numbers are floats where the new ones are, as in a table of both together.
+
+    Whole times stay: their unit is another than that of floats.
+    """
+    features, kinds = earlier.features.copy(), {one.name: one.type for one in new.features.arrow_schema}
+    for field in earlier.features.arrow_schema:
+        is_float = pa.types.is_floating(kinds.get(field.name, pa.null()))
+        if field.name != time and pa.types.is_integer(field.type) and is_float:
+            features[field.name] = datasets.Value("float64")
+    return earlier.cast(features) if features != earlier.features else earlier
+
+
+def _refuse_padded(rows: datasets.Dataset, earlier: datasets.Dataset) -> None:
+    """Raise a ValueError if a column of text would become another: `007` is not 7."""
+    for field in earlier.features.arrow_schema:
+        cells = rows.data.column(field.name)
+        if not (pa.types.is_integer(field.type) and pa.types.is_string(cells.type)):
+            continue
+        odd = pc.filter(cells, pc.not_equal(cells.cast(field.type).cast(pa.string()), cells))
+        if len(odd):
+            raise ValueError(
+                f"column {field.name!r} holds whole numbers, and now texts such as {odd[0].as_py()!r}, which are others"
+            )
 
 
 def _refuse_known(rows: datasets.Dataset, earlier: datasets.Dataset, folder: Path, time: str | None) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +47,7 @@ def prepare_rows(
     folder: str | Path,
     split: Split | str = "time",
     label: Sequence[str] | None = None,
+    number_labels: Collection[str] = (),
 ) -> EncodedRows:
     """Order the rows, split them, fit the processor on the training rows, encode all and write them to
     `folder`.
@@ -61,6 +62,7 @@ def prepare_rows(
         folder: created; what was there is replaced.
         split: a `Split` or its kind.
         label: columns of the labels; None: the plan's. Empty: rows without labels.
+        number_labels: those of them that are numbers, and no classes, whatever their values are.
 
     Raises:
         ValueError: if a column of the plan is absent, a label is a field too, an entity or
@@ -71,6 +73,8 @@ def prepare_rows(
     key = [dataset._fingerprint, plan.to_dict(), split.kind, split.shares, split.seed]
     if label is not None and list(label) != list(plan.label):
         key.append(list(label))
+    if number_labels:
+        key.append({"numbers": sorted(number_labels)})
     label = list(plan.label if label is None else label)
     require_no_input(plan, label)
     if processor.is_fitted and (ready := _ready(Path(folder), key, processor.fingerprint)) is not None:
@@ -89,7 +93,7 @@ def prepare_rows(
         rows_split = split.rows(found.entity, found.time)
         if not processor.is_fitted:
             processor.fit(_chosen(iter_tables(dataset, plan.columns), rows_split == 0))
-        labels, names = read_labels(dataset, label) if _has_all(dataset, label) else (None, [])
+        labels, names = read_labels(dataset, label, number_labels) if _has_all(dataset, label) else (None, [])
         bounds = zip(processor.fields, processor.field_ranges, processor.unknown_ids(), strict=True)
         facts = {
             "fingerprint": digest_of([*key, processor.fingerprint]),
@@ -180,14 +184,17 @@ def _has_all(dataset: datasets.Dataset, label: list[str]) -> bool:
     return bool(label) and not absent
 
 
-def read_labels(dataset: datasets.Dataset, label: list[str]) -> tuple[np.ndarray, list[str]]:
+def read_labels(
+    dataset: datasets.Dataset, label: list[str], numbers: Collection[str] = ()
+) -> tuple[np.ndarray, list[str]]:
     """Return the labels of all rows and the names of the classes, see `LabelColumns`.
 
     Raises:
         ValueError: if a column among several is not numeric.
     """
-    labels = LabelColumns(dataset.features, label)
+    labels = LabelColumns(dataset.features, label, numbers)
     for table in iter_tables(dataset, label):
         labels.see(table)
+    labels.tell()
     empty = labels.codes(dataset.features.arrow_schema.empty_table().select(label))
     return np.concatenate([empty, *(labels.codes(table) for table in iter_tables(dataset, label))]), labels.names

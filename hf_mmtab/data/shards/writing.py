@@ -211,7 +211,7 @@ class TableShards:
         """Return the label columns before any row was seen."""
         features = self.table.info.features
         assert features is not None
-        return LabelColumns(features, self.label)
+        return LabelColumns(features, self.label, self.table.number_columns)
 
     def recount(self, number: int, spans: Sequence[tuple[int, int]]) -> list[TimeCounts]:
         """Count the times of a shard within spans, see `fit_time_split`."""
