@@ -1,6 +1,7 @@
 """A table as ids, with the processor that made them: encoded by the run itself, or by `hf-mmtab prepare` before."""
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,10 @@ def open_encoded(arguments: TableDataArguments, pretrained: str | None, needs_la
             "with `hf-mmtab prepare RECIPE.yaml`, and name the folder that it wrote."
         )
     rows = open_rows(folder)
-    processor = TabBertProcessor.from_pretrained((folder if is_sharded(folder) else folder.parent) / PROCESSOR_FOLDER)
+    beside = (folder if is_sharded(folder) else folder.parent) / PROCESSOR_FOLDER
+    if not beside.is_dir():
+        raise ValueError(f"Expected the processor of the rows in {str(beside)!r}, found no such folder. {rows.remedy}")
+    processor = TabBertProcessor.from_pretrained(beside)
     if processor.fingerprint != rows.processor_fingerprint:
         raise ValueError(
             f"Expected the processor {rows.processor_fingerprint} beside the rows in {str(folder)!r}, found "
@@ -130,15 +134,21 @@ def open_encoded(arguments: TableDataArguments, pretrained: str | None, needs_la
     return PreparedTable(rows, processor, skipped, None, label=label)
 
 
+def described(arguments: TableDataArguments) -> dict[str, Any]:
+    """Return what a recipe says of its rows, key → value, where that is not the default."""
+    defaults = TableDataArguments(task=arguments.task, data="-")
+    given = {key: getattr(arguments, key) for key in DESCRIBING}
+    return {key: value for key, value in given.items() if value != getattr(defaults, key)}
+
+
 def _refuse_other_rows(
     arguments: TableDataArguments, facts: Mapping[str, Any], processor: TabBertProcessor, folder: str
 ) -> None:
     """Raise a ValueError if a recipe describes other rows than those of a folder."""
-    defaults = TableDataArguments(task=arguments.task, data="-")
-    given = {key: getattr(arguments, key) for key in DESCRIBING}
-    given = {key: value for key, value in given.items() if value != getattr(defaults, key)}
+    given = described(arguments)
     if arguments.data == arguments.rows:
         del given["data"]
+    defaults = TableDataArguments(task=arguments.task, data="-")
     plan, split = processor.plan, facts["split"]
     theirs: dict[str, Any] = {key: getattr(defaults, key) for key in DESCRIBING} if "recipe" in facts else {}
     theirs |= facts.get("recipe", {})
@@ -186,7 +196,9 @@ def rows_digest(folder: str) -> str | None:
         return None
     known, facts = file.read_bytes(), read_json(file, f"Delete {folder!r}.")
     if facts.pop("of_all_histories", None):
-        facts["shards"] = [{**shard, "bytes": shard["bytes"][:-1]} for shard in facts["shards"]]
+        for shard, name in itertools.product(facts["shards"], ("bytes", "digests")):
+            if name in shard:
+                shard[name] = shard[name][:-1]
         known = facts_text(facts).encode()
     return hashlib.sha256(known).hexdigest()[:16]
 

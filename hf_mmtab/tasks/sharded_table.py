@@ -27,13 +27,13 @@ from ..data.windows.shard_files import ShardWriter, facts_text, is_sharded, shar
 from ..data.windows.sharded_rows import ShardedRows
 from ..data.windows.splits import Split
 from ..data.windows.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
-from ..files import read_json, write_array, write_whole
+from ..files import file_digest, read_json, write_array, write_whole
 from ..locking import lock_folder, refuse_file
 from ..models.tabbert import TabBertProcessor
 from ..statistics.features import LATELY, USUAL
 from ..statistics.of_all_histories import OfAllHistories
 from . import get_task
-from .prepared_table import unplanned
+from .prepared_table import described, unplanned
 from .saved_processor import open_processor
 from .table import PROCESSOR_FOLDER, SIMULATED_CARDS, TableTask
 from .table_entities import refuse_absent_entities
@@ -148,14 +148,8 @@ def prepare_table(
     ```
     """
     arguments = TableDataArguments(task=task, data=str(data), **keys)
-    options = PrepareArguments(
-        engine=engine,
-        ray_address=ray_address,
-        shards=shards,
-        keep_values=keep_values,
-        of_all_histories=of_all_histories,
-        overwrite=overwrite,
-    )
+    where: dict[str, Any] = {"engine": engine, "ray_address": ray_address, "shards": shards, "overwrite": overwrite}
+    options = PrepareArguments(**where, keep_values=keep_values, of_all_histories=of_all_histories)
     return prepare_shards(get_task(task, TableTask), arguments, out, options, pretrained)
 
 
@@ -238,6 +232,7 @@ class _Job:
         shards = rows.facts["shards"]
         for shard, file in zip(shards, files, strict=True):
             shard["bytes"].append(file.stat().st_size)
+            shard.setdefault("digests", [None] * (len(shard["bytes"]) - 1)).append(file_digest(file))
         facts = {"groups": list(made.groups), "crowded": sorted(made.crowded or ())}
         write_whole(self.out / FACTS_FILE, facts_text(rows.facts | {"of_all_histories": facts, "shards": shards}))
         logger.info(f"Statistics of all histories ({', '.join(made.groups)}) of {len(rows):,} rows made")
@@ -304,6 +299,7 @@ class _Job:
             "left_out": len(skipped),
             "skipped": [asdict(record) for record in skipped[:100]],
             "engine": engine.name,
+            "recipe": described(self.data),
         }
         writer.finish(told, facts, processor)
 

@@ -16,7 +16,7 @@ from sharding import in_shards
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 from two_processes import run_on_two_processes
 
-from hf_mmtab.commands import drift, finetune, predict, pretrain
+from hf_mmtab.commands import drift, finetune, predict, prepare, pretrain
 from hf_mmtab.commands.runs.pretraining import PretrainingRun
 from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.data.windows.splits import windows
@@ -275,14 +275,20 @@ def test_a_recipe_of_other_rows_is_refused(made, tmp_path, more, message):
 
 def test_what_prepare_recorded_is_compared_key_by_key(made, tmp_path):
     folder = tmp_path / "rows"
-    shutil.copytree(made / "nine", folder)
-    facts = json.loads((folder / "rows.json").read_text())
-    recorded = {"data": "elsewhere/payments.csv", "plan": PLAN}
-    (folder / "rows.json").write_text(json.dumps(facts | {"recipe": recorded}))
+    prepare.main([str(made / "pretrain.yaml"), "--rows", str(folder), "--shards", "3"])
+    recorded = json.loads((folder / "rows.json").read_text())["recipe"]
+    assert recorded["data"] and recorded["plan"] == PLAN
     run(made, pretrain, tmp_path / "run", "--num_train_epochs", "1", "--rows", folder)
-    for more in (["--data", "other.csv"], ["--max_rows", "5"], ["--num_bins", "3"]):
+    others = (
+        ["--data", "other.csv"], ["--max_rows", "5"], ["--num_bins", "3"], ["--entities", "a1"],
+        ["--plan_edits", "{shop: null}"],
+    )  # fmt: skip
+    for more in others:
         with pytest.raises(ValueError, match=rf"{more[0][2:]} .*\), found {more[0][2:]} .*or prepare the table with"):
             run(made, pretrain, tmp_path / "refused", *more, "--rows", folder)
+    shutil.rmtree(folder / "processor")
+    with pytest.raises(ValueError, match=r"Expected the processor of the rows in .*processor', found no such folder"):
+        run(made, pretrain, tmp_path / "refused", "--rows", folder)
 
 
 def test_rows_of_another_processor_than_the_checkpoints_are_refused(made, tmp_path):

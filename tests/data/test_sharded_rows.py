@@ -1,5 +1,6 @@
 """Rows in shards are the rows of one machine: the same ids, windows, labels and order, read shard by shard."""
 
+import json
 import pickle
 
 import numpy as np
@@ -214,9 +215,28 @@ def _overwrite(path):
     path.write_bytes(b"x" * path.stat().st_size)
 
 
+def _flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _swap(path):
+    other = path.with_name(path.name.replace("00003", "00004"))
+    first, second = path.read_bytes(), other.read_bytes()
+    path.write_bytes(second)
+    other.write_bytes(first)
+
+
 @pytest.mark.parametrize(
     ("damage", "found"),
-    [(_cut_off, r"bytes in .* found \d"), (lambda path: path.unlink(), "found 0"), (_overwrite, "Arrow file")],
+    [
+        (_cut_off, r"bytes in .* found \d"),
+        (lambda path: path.unlink(), "found 0"),
+        (_overwrite, "content with the hash"),
+        (_flip_a_bit, "content with the hash"),
+        (_swap, "bytes|content with the hash"),
+    ],
 )
 @pytest.mark.parametrize("name", ["00003.arrow", "00003.entities.arrow"])
 def test_a_damaged_shard_is_named_with_what_to_do(tmp_path, whole, processor, damage, found, name):
@@ -229,6 +249,28 @@ def test_a_damaged_shard_is_named_with_what_to_do(tmp_path, whole, processor, da
     assert str(folder / "shards" / name) in str(refused.value)
     assert "Copy it anew from where it was made, or: delete the folder" in str(refused.value)
     assert "`hf-mmtab prepare` encodes the table anew" in str(refused.value)
+
+
+def test_shards_of_before_hashes_are_read_and_a_file_that_is_none_is_named(tmp_path, whole, processor):
+    folder = tmp_path / "rows"
+    in_shards(whole, processor, folder, cuts_of(whole))
+    facts = json.loads((folder / "rows.json").read_text())
+    for shard in facts["shards"]:
+        del shard["digests"]
+    (folder / "rows.json").write_text(json.dumps(facts))
+    assert len(windows(ShardedRows(folder), "train"))
+    _overwrite(folder / "shards" / "00003.arrow")
+    with pytest.raises(ValueError, match=r"Expected an Arrow file in .*00003.arrow"):
+        len(windows(ShardedRows(folder), "train"))
+
+
+def test_a_list_of_shards_that_lacks_what_it_must_say_is_refused(tmp_path, whole, processor):
+    folder = tmp_path / "rows"
+    in_shards(whole, processor, folder, cuts_of(whole))
+    facts = json.loads((folder / "rows.json").read_text())
+    (folder / "rows.json").write_text(json.dumps(facts | {"shards": [{}]}))
+    with pytest.raises(ValueError, match=r"Expected rows, entities, times and bytes of each shard in .*rows.json"):
+        ShardedRows(folder)
 
 
 @pytest.mark.parametrize("label", ["last", "every"])

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ...files import PARTIAL_SUFFIX, whole_file, write_whole
+from ...files import PARTIAL_SUFFIX, file_digest, whole_file, write_whole
 from .encoded_rows import FACTS_FILE, SPLITS, as_codes, id_layout
 
 SHARDS_FOLDER, PROCESSOR_FOLDER, PLAN_FILE = "shards", "processor", "column_plan.yaml"
@@ -110,13 +110,15 @@ class ShardWriter:
             chunks = [column.combine_chunks() for column in values.columns]
             batches.append(pa.RecordBatch.from_arrays(chunks, names=values.column_names))
         files = shard_files(self.folder, number)
+        written = [write_batch(file, one) for file, one in zip(files, batches, strict=False)]
         return {
             "file": files[0].name,
             "rows": len(time),
             "entities": len(starts),
             "splits": np.bincount(split, minlength=len(SPLITS)).tolist(),
             "times": [int(time.min()), int(time.max())] if len(time) else None,
-            "bytes": [write_batch(file, one) for file, one in zip(files, batches, strict=False)],
+            "bytes": [size for size, _ in written],
+            "digests": [digest for _, digest in written],
         }
 
     def finish(self, shards: Sequence[dict[str, Any]], facts: dict[str, Any], processor: Any) -> None:
@@ -204,9 +206,9 @@ def _label_column(labels: np.ndarray, targets: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(labels.astype(np.float32).reshape(-1)), targets)
 
 
-def write_batch(path: Path, batch: pa.RecordBatch) -> int:
-    """Write an Arrow file whole and return its bytes."""
+def write_batch(path: Path, batch: pa.RecordBatch) -> tuple[int, str]:
+    """Write an Arrow file whole and return its bytes and hash."""
     with whole_file(path) as partial:
         with pa.OSFile(str(partial), "wb") as out, pa.ipc.new_file(out, batch.schema) as writer:
             writer.write_batch(batch)
-        return partial.stat().st_size
+        return partial.stat().st_size, file_digest(partial)

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from .encoded_rows import EncodedRows
+from ...files import file_digest
+from .encoded_rows import FACTS_FILE, EncodedRows
 from .joined_arrays import JoinedArray
 from .shard_files import LABEL, ROW, SPLIT, START, TIME, is_sharded, shard_files
 
@@ -35,7 +36,11 @@ class ShardedRows(EncodedRows):
 
     def __init__(self, folder: str | Path) -> None:
         rows = self._read_facts(folder, "`hf-mmtab prepare` encodes the table anew")
+        for shard in self.facts["shards"]:
+            if not isinstance(shard, dict) or {"rows", "entities", "times", "bytes"} - set(shard):
+                self._refuse(self.folder / FACTS_FILE, "rows, entities, times and bytes of each shard", f"{shard}")
         self.starts = np.cumsum([0, *(shard["rows"] for shard in self.facts["shards"])])
+        self._checked: set[Path] = set()  # files whose hash was looked at
         self._opened: OrderedDict[int, Shard] = OrderedDict()
         self._given: np.ndarray | None = None  # labels in place of those of the files
         if rows != self.starts[-1]:
@@ -71,6 +76,24 @@ class ShardedRows(EncodedRows):
             f"Expected {expected} in {str(path)!r}, found {found}: the file is damaged. Copy it anew from where it was "
             f"made, or: {self.remedy[0].lower()}{self.remedy[1:]}"
         )
+
+    def open(self, number: int, kind: int) -> pa.RecordBatch:
+        """Return the rows of a file of a shard, memory-mapped; `kind` is its place in `shard_files`.
+
+        Raises:
+            ValueError: if it is damaged; at its first opening by a process all of it is looked at.
+        """
+        path = shard_files(self.folder, number)[kind]
+        wanted = self.facts["shards"][number].get("digests", [None] * (kind + 1))[kind]
+        if wanted is not None and path not in self._checked and (found := file_digest(path)) != wanted:
+            self._refuse(path, f"content with the hash {wanted}", found)
+        self._checked.add(path)
+        try:
+            with pa.memory_map(str(path)) as file:  # what was mapped stays so; the handle is given back
+                return pa.ipc.open_file(file).get_batch(0)
+        except (pa.ArrowInvalid, OSError) as error:
+            self._refuse(path, "an Arrow file", str(error))
+            raise
 
     @property
     def has_values(self) -> bool:
@@ -137,27 +160,27 @@ class Shard(EncodedRows):
     def __init__(self, rows: ShardedRows, number: int) -> None:
         for name in ("folder", "facts", "fields", "label_names", "fingerprint", "processor_fingerprint", "_bases"):
             setattr(self, name, getattr(rows, name))
-        path, entities_file, *self._beside = shard_files(rows.folder, number)
         wanted = [*self.fields, TIME, SPLIT, *[LABEL] * (rows.labels is not None), *[ROW] * self.facts["reordered"]]
-        table = _open(rows, path)
+        table = rows.open(number, 0)
         if table.schema.names != wanted or table.num_rows != self.facts["shards"][number]["rows"]:
-            rows._refuse(path, f"columns {', '.join(wanted)}", f"{', '.join(table.schema.names)}")
+            path, found = shard_files(rows.folder, number)[0], ", ".join(table.schema.names)
+            rows._refuse(path, f"columns {', '.join(wanted)}", found)
         arrays = [column.to_numpy(zero_copy_only=True) for column in table.columns[: len(self.fields) + 2]]
         self.columns, (self.time, self.split) = arrays[:-2], arrays[-2:]
         self.labels = _labels(table.column(len(self.fields) + 2)) if rows.labels is not None else None
         self.row_numbers = table.columns[-1].to_numpy() if self.facts["reordered"] else None
-        self._entities, self._whole = _open(rows, entities_file), rows
+        self._entities, self._whole, self._number = rows.open(number, 1), rows, number
         self.entity_starts = self._entities.column(self._entities.num_columns - 1).to_numpy(zero_copy_only=True)
 
     @cached_property
     def values(self) -> pa.Table:
         """Columns of the rows as they were read, memory-mapped; only where `ShardedRows.has_values`."""
-        return pa.Table.from_batches([_open(self._whole, self._beside[0])])
+        return pa.Table.from_batches([self._whole.open(self._number, 2)])
 
     @property
     def of_all_histories(self) -> dict[str, np.ndarray]:
         """Statistics of all histories, `(rows,)` each, by group and name, memory-mapped; only where they were made."""
-        return read_arrays(self._beside[1])
+        return arrays_of(self._whole.open(self._number, 3))
 
     @cached_property
     def entity_names(self) -> pl.DataFrame:  # type: ignore[override]
@@ -179,20 +202,15 @@ def open_rows(folder: str | Path) -> EncodedRows:
     return ShardedRows(folder) if is_sharded(Path(folder)) else EncodedRows(folder)
 
 
-def _open(rows: ShardedRows, path: Path) -> pa.RecordBatch:
-    try:
-        with pa.memory_map(str(path)) as file:  # what was mapped stays so; the handle is given back
-            return pa.ipc.open_file(file).get_batch(0)
-    except (pa.ArrowInvalid, OSError) as error:
-        rows._refuse(path, "an Arrow file", str(error))
-        raise
-
-
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the columns of an Arrow file, memory-mapped."""
     with pa.memory_map(str(path)) as file:
-        found = pa.ipc.open_file(file).get_batch(0)
-    return {name: column.to_numpy() for name, column in zip(found.schema.names, found.columns, strict=True)}
+        return arrays_of(pa.ipc.open_file(file).get_batch(0))
+
+
+def arrays_of(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+    """Return the columns of a batch by name."""
+    return {name: column.to_numpy() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
 
 
 def _labels(column: pa.Array) -> np.ndarray:
