@@ -22,6 +22,7 @@ from .reading.cell_types import (
     without_missing,
 )
 from .reading.csv_text import BLOCK_BYTES, TextBlock
+from .reading.joint_types import joint_types, with_types
 from .reading.library_errors import CheckedBuilder, plain_errors
 from .reading.places import Place, place_of
 from .reading.records import BadRecords, OnBadRecord, files_digest, shorten
@@ -110,6 +111,12 @@ class Table(CheckedBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         first = self._files[0]
+        self._types: dict[str, pa.DataType] = {}
+        if len(self._files) > 1 and not is_csv(first):
+            told = self.config.types or {}
+            self._types = joint_types(
+                self._files, lambda name: self._is_read(name) and name not in told, self._keeps_bytes
+            )
         sample_bytes = max(2**20, self.config.infer_rows * 200)
         with_bad_rows = BadRecords("skip")  # a row that is left out decides no type
         sample = next(self._blocks(first, with_bad_rows, block_bytes=sample_bytes)).table.slice(
@@ -184,20 +191,24 @@ class Table(CheckedBuilder):
 
     def _blocks(self, path: Place, bad: BadRecords, **csv_options: Any) -> Iterator[TextBlock]:
         """Yield the rows of a file, without the row numbers that pandas writes."""
-        config = self.config
-        named = {*(config.types or {}), *(config.roles or {}), *config.required, *config.used}
         csv_options["missing"] = ["", *self._missing]
-
-        def keeps_bytes(name: str) -> bool:  # where a plan says what is read; else any column may become a field
-            return bool(config.used) and name not in named
-
-        for block in read_blocks(path, bad, config.separator, keeps_bytes=keeps_bytes, **csv_options):
+        for block in read_blocks(path, bad, self.config.separator, keeps_bytes=self._keeps_bytes, **csv_options):
             names = block.table.column_names
-            dropped = [name for name in names if not name or (name in INDEX_COLUMNS and name not in named)]
+            dropped = [name for name in names if not name or (name in INDEX_COLUMNS and name not in self._named)]
             if dropped:
                 _tell_unnamed(block.table, dropped, path)
-                block = TextBlock(block.table.drop_columns(dropped), block.lines)
+            if dropped or self._types:
+                block = TextBlock(with_types(block.table.drop_columns(dropped), self._types, path), block.lines)
             yield block
+
+    @property
+    def _named(self) -> set[str]:
+        config = self.config
+        return {*(config.types or {}), *(config.roles or {}), *config.required, *config.used}
+
+    def _keeps_bytes(self, name: str) -> bool:
+        """Whether a column stays bytes: a plan says what is read, and it is none of it."""
+        return bool(self.config.used) and name not in self._named
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         return [datasets.SplitGenerator(datasets.Split.TRAIN, gen_kwargs={"files": self._files})]

@@ -95,3 +95,24 @@ def test_two_calls_at_once_on_one_state_are_refused(tmp_path):
         scored_table(options, scorer),
     ):
         pytest.fail("it went on")
+
+
+def test_labels_that_another_heads_state_or_the_new_rows_lack_are_told_as_unknown(tmp_path, caplog):
+    plain, labelled = table_of([1.0, 2.0]), table_of([3.0], first=4).add_column("fraud", [0, 1])
+    write_state(tmp_path, plain, "mine")
+    both, _ = with_history(labelled, tmp_path, COLUMNS, "mine", "at", ["fraud"])
+    assert both["fraud"][:] == [None] * 4 + [0, 1]
+    assert "The 4 rows in" in caplog.text and "have no column 'fraud', whose earlier values the model" in caplog.text
+    write_state(tmp_path, both, "mine")
+    caplog.clear()
+    more, _ = with_history(table_of([5.0], first=6), tmp_path, COLUMNS, "mine", "at", ["fraud"])
+    assert more["fraud"][:] == [None] * 4 + [0, 1, None, None]
+    assert "The 2 new rows have no column 'fraud'" in caplog.text
+
+
+def test_a_head_that_reads_no_labels_keeps_those_of_the_state(tmp_path):
+    write_state(tmp_path, table_of([1.0]).add_column("fraud", [0, 1]), "mine")
+    both, _ = with_history(table_of([2.0], first=3), tmp_path, COLUMNS, "mine", "at")
+    assert both["fraud"][:] == [0, 1, None, None]
+    labelled = table_of([2.0], first=3).add_column("fraud", [1, 1])
+    assert with_history(labelled, tmp_path, COLUMNS, "mine", "at")[0]["fraud"][:] == [0, 1, 1, 1]

@@ -41,6 +41,7 @@ def with_history(
     """
     file = folder / STATE_FILE
     kept = new.select_columns([name for name in dict.fromkeys([*columns, *optional]) if name in new.column_names])
+    _tell_unknown(kept, optional, f"The {len(kept):,} new rows have")
     if not file.is_file():
         return kept, 0
     try:
@@ -57,7 +58,10 @@ def with_history(
             f"{owner or 'no processor'}. Use a folder for each model."
         )
     earlier = datasets.Dataset(table.replace_schema_metadata(None))
-    for name in optional:
+    _tell_unknown(earlier, optional, f"The {len(earlier):,} rows in {str(folder)!r} have")
+    others = [name for name in earlier.column_names if name not in (*columns, *optional)]  # that other heads read
+    kept = new.select_columns([*kept.column_names, *(name for name in others if name in new.column_names)])
+    for name in (*optional, *others):
         kept, earlier = _filled(kept, name, earlier), _filled(earlier, name, kept)
     earlier = _widened(earlier, kept, time)
     try:
@@ -71,6 +75,14 @@ def with_history(
         ) from error
     _refuse_known(rows, earlier, folder, time)
     return datasets.concatenate_datasets([earlier, rows]), len(earlier)
+
+
+def _tell_unknown(rows: datasets.Dataset, optional: Collection[str], whose: str) -> None:
+    if absent := [name for name in optional if name not in rows.column_names]:
+        logger.warning(
+            f"{whose} no column {', '.join(map(repr, absent))}, whose earlier values the model reads: it takes all of "
+            "them as unknown."
+        )
 
 
 def _widened(earlier: datasets.Dataset, new: datasets.Dataset, time: str | None) -> datasets.Dataset:

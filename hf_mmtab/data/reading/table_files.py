@@ -139,11 +139,25 @@ def read_blocks(
             yield TextBlock(pa.table(columns), np.arange(0))
         return
     for done, table in _arrow_tables(path, groups):
-        check_names(table.column_names, path)
-        table = with_known_types(table, path)
         bad.rows_read += table.num_rows
-        kept, numbers = without_broken_texts(with_plain_texts(table, keeps_bytes), str(path), done, bad)
+        kept, numbers = without_broken_texts(_known(table, path, keeps_bytes), str(path), done, bad)
         yield TextBlock(_without_categories(kept), numbers)
+
+
+def schema_of(path: Place, keeps_bytes: Callable[[str], bool] = lambda name: False) -> pa.Schema:
+    """Return the columns of a Parquet or Arrow file with the types that `read_blocks` gives them.
+
+    Raises:
+        ValueError: naming a file that cannot be read.
+    """
+    with _readable(path), _opened(path) as source:
+        schema = pq.read_schema(source) if _is_parquet(path) else _ipc_reader(source).schema
+    return _without_categories(_known(schema.empty_table(), path, keeps_bytes)).schema
+
+
+def _known(table: pa.Table, path: Place, keeps_bytes: Callable[[str], bool]) -> pa.Table:
+    check_names(table.column_names, path)
+    return with_plain_texts(with_known_types(table, path), keeps_bytes)
 
 
 def _arrow_tables(path: Place, groups: tuple[int, int] | None) -> Iterator[tuple[int, pa.Table]]:
@@ -194,19 +208,24 @@ def _parquet_tables(path: Place, groups: tuple[int, int] | None) -> tuple[int, I
 
 def _ipc_tables(path: Place) -> Iterator[pa.Table]:
     with _opened(path) as source:
-        try:
-            reader: Any = pa.ipc.open_stream(source)
-            batches: Any = reader
-        except pa.ArrowInvalid:
-            source.seek(0)
-            reader = pa.ipc.open_file(source)
-            batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+        reader = _ipc_reader(source)
+        is_file = hasattr(reader, "num_record_batches")
+        batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else reader
         empty = True
         for batch in batches:
             empty = False
             yield pa.Table.from_batches([batch])
         if empty:
             yield reader.schema.empty_table()
+
+
+def _ipc_reader(source: Any) -> Any:
+    """Return a reader of an Arrow stream, or of an Arrow file."""
+    try:
+        return pa.ipc.open_stream(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_file(source)
 
 
 def _without_categories(table: pa.Table) -> pa.Table:

@@ -21,6 +21,8 @@ logger = logging.get_logger(__name__)
 BATCH_ROWS = 262_144
 CODE = "#code"  # column of an entity's number
 RELEASED_BYTES = 2**26
+YEAR_1980, YEAR_2100 = 315_532_800, 4_102_444_800  # seconds since 1970
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 MICROSECONDS = {"s": 10**6, "ms": 10**3, "us": 1, "number": 10**6}
 
 
@@ -263,6 +265,7 @@ def times_of(column: pa.ChunkedArray, name: str, done: int, unit: str | None) ->
         if pa.types.is_uint64(column.type):
             _check_size(column.to_numpy(), 1, name)
         raw = column.cast(pa.int64()).to_numpy()
+        _check_unit(raw, unit, name)
         if unit == "ns":
             return raw // 1000
         factor = MICROSECONDS[unit or "us"]
@@ -270,7 +273,8 @@ def times_of(column: pa.ChunkedArray, name: str, done: int, unit: str | None) ->
             _check_size(raw, factor, name)
         return raw * factor
     if pa.types.is_floating(kind):
-        raw, scale = column.to_numpy(), 1e-3 if unit == "ns" else float(MICROSECONDS[unit or "s"])
+        _check_unit(raw := column.to_numpy(), unit, name)
+        scale = 1e-3 if unit == "ns" else float(MICROSECONDS[unit or "s"])
         _check_size(raw, scale, name)
         return np.rint(raw * scale).astype(np.int64)
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
@@ -291,6 +295,20 @@ def _first_odd(name: str, column: pa.ChunkedArray) -> tuple[int, str]:
     odd = pl.lit(True) if kind is None else kind.values.is_null()
     place = int(cells.to_frame().select(odd).to_series().arg_max() or 0)
     return place, cells[place]
+
+
+def _check_unit(raw: np.ndarray, unit: str | None, name: str) -> None:
+    """Raise a ValueError if a time beyond the year 2100 would lie before it in another unit: ms among seconds."""
+    if unit not in PER_SECOND:
+        return
+    beyond = raw[raw >= YEAR_2100 * PER_SECOND[unit]]
+    for other, factor in PER_SECOND.items():
+        odd = beyond[(beyond >= YEAR_1980 * factor) & (beyond < YEAR_2100 * factor)]
+        if len(odd):
+            raise ValueError(
+                f"Column {name!r} orders the rows: expected times as numbers of one unit, {unit}, found {odd[0]}, "
+                f"which would lie after the year 2100 and is one in {other}. Write all in one unit."
+            )
 
 
 def _check_size(raw: np.ndarray, factor: float, name: str) -> None:

@@ -1,0 +1,79 @@
+"""A folder of Parquet files: one type for each column, whichever file is read first."""
+
+import itertools
+import re
+from datetime import date, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hf_mmtab.data.table import Table
+from hf_mmtab.data.windows.histories import times_of
+
+WHOLE, FRACTION = pa.array([1, 2]), pa.array([0.5, 1.5])
+TEXT, MOMENT = pa.array(["007", "8"]), pa.array([datetime(2024, 1, 1, 5)] * 2, pa.timestamp("us"))
+WIDENED = {
+    "whole numbers and fractions": (WHOLE, FRACTION, pa.float64()),
+    "small and large whole numbers": (WHOLE.cast(pa.int8()), pa.array([300, 70_000]), pa.int64()),
+    "no value at first": (pa.nulls(2), FRACTION, pa.float64()),
+    "seconds and nanoseconds": (MOMENT.cast(pa.timestamp("s")), MOMENT.cast(pa.timestamp("ns")), pa.timestamp("ns")),
+    "days and moments": (pa.array([date(2024, 1, 1)] * 2), MOMENT, pa.timestamp("us")),
+    "categories and texts": (TEXT.dictionary_encode(), TEXT, pa.string()),
+    "bytes and texts": (TEXT.cast(pa.binary()), TEXT, pa.string()),
+}
+APART = {
+    "numbers and texts": (WHOLE, TEXT),
+    "moments and numbers": (MOMENT, WHOLE),
+    "moments and texts": (MOMENT, TEXT),
+    "yes/no and numbers": (pa.array([True, False]), WHOLE),
+    "with and without a zone": (MOMENT, MOMENT.cast(pa.timestamp("us", "UTC"))),
+}
+
+
+def read(folder, columns, **options):
+    folder.mkdir()
+    for name, column in zip("ab", columns, strict=True):
+        pq.write_table(pa.table({"odd": column, "row": pa.array([name] * len(column))}), folder / f"{name}.parquet")
+    builder = Table(folder, cache_dir=str(folder / "cache"), **options)
+    builder.download_and_prepare()
+    return builder.as_dataset(split="train")
+
+
+@pytest.mark.parametrize(("name", "turned"), itertools.product(WIDENED, (False, True)))
+def test_the_wider_type_holds_the_values_of_both_files(tmp_path, name, turned):
+    first, second, kind = WIDENED[name]
+    columns = (second, first) if turned else (first, second)
+    rows = read(tmp_path / "folder", columns)
+    assert rows.features.arrow_schema.field("odd").type in (kind, pa.large_string() if kind == pa.string() else kind)
+    wanted = [value for column in columns for value in column.cast(kind).to_pylist()]
+    assert rows["odd"][:] == wanted or rows.data.column("odd").cast(kind).to_pylist() == wanted
+
+
+@pytest.mark.parametrize(("name", "turned"), itertools.product(APART, (False, True)))
+def test_what_no_type_holds_is_refused_in_any_order_naming_column_and_files(tmp_path, name, turned):
+    first, second = APART[name]
+    with pytest.raises(ValueError, match=r"one type in column 'odd' of all files, found .*a.parquet' and .*b.parquet'"):
+        read(tmp_path / "folder", (second, first) if turned else (first, second))
+
+
+def test_a_type_that_is_told_or_a_column_that_no_plan_reads_is_left_alone(tmp_path):
+    rows = read(tmp_path / "told", (WHOLE, TEXT), types={"odd": "string"})
+    assert rows["odd"][:] == ["1", "2", "007", "8"]
+    assert len(read(tmp_path / "unread", (WHOLE, pa.array(["7", "8"])), used=("row",))) == 4
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_a_time_in_another_unit_than_the_others_is_refused(unit):
+    factor = {"s": 1, "ms": 10**3, "us": 10**6}[unit]
+    good = 1_700_000_000 * factor
+    assert len(times_of(pa.chunked_array([[good, good + 1]]), "at", 0, unit)) == 2
+    for column in (np.array([good, good * 1000]), np.array([good, good * 1000], dtype=np.float64)):
+        with pytest.raises(ValueError, match=re.escape(f"of one unit, {unit}, found {column[1]}, which would")):
+            times_of(pa.chunked_array([column]), "at", 0, unit)
+
+
+def test_plain_numbers_are_times_of_any_size():
+    numbers = pa.chunked_array([[0, 1_700_000_000_000]])
+    assert times_of(numbers, "at", 0, "number").tolist() == [0, 1_700_000_000_000 * 10**6]
