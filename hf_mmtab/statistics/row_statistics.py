@@ -105,6 +105,10 @@ class RowStatistics:
         found.numbered = [name for name in numbered[0] if all(name in names for names in numbered)]
         known = list(found._probe(few))
         kept = known if chosen == "auto" else _matching(known, [chosen] if isinstance(chosen, str) else chosen)
+        if not kept and not isinstance(chosen, str) and not chosen:
+            raise ValueError(
+                "Expected names, patterns or groups of statistics, or auto, found an empty list. Take `statistics` out."
+            )
         if not kept:
             raise ValueError(
                 "Expected fields to make statistics of, found no number, category or calendar part in the column plan. "

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from transformers import set_seed
 from transformers.utils import logging
 
+from ...arguments import DataArguments, FinetuningArguments, ImageTextColumns
 from ...extras import import_extra
 from ...files import read_json, write_whole
 from ...recipes import check_keys, field_types
@@ -22,6 +23,14 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 SUFFIX = ".search.json"  # of a file beside output_dir: what was tried, and what it gave
 WIDE = 10.0  # a range whose ends differ by more than this factor is searched on a logarithmic scale
+# Keys by whose values trials would read other rows, be judged otherwise, or write elsewhere.
+NOT_SEARCHED = {
+    *field_types(DataArguments), *field_types(ImageTextColumns), *field_types(FinetuningArguments),
+    "types", "separator", "missing", "rows", "simulate", "entities", "split", "split_fractions", "entity_columns",
+    "time_column", "label_columns", "label_share", "window_label", "eval_stride", "problem_type", "recipe_rows",
+    "ensemble_members", "ablation", "resample_by", "output_dir", "seed", "data_seed", "metric_for_best_model",
+    "greater_is_better", "load_best_model_at_end", "resume_from_checkpoint", "push_to_hub", "report_to", "audit_plot",
+}  # fmt: skip
 WITHOUT_GRADIENTS = ("boosted", "fusion", "auto", "ensemble")
 
 
@@ -75,6 +84,11 @@ def _check(recipe: Recipe, space: Mapping[str, Any]) -> None:
         )
     check_keys(space, {name for kind in recipe.types for name in field_types(kind)}, "search")
     for key, wanted in space.items():
+        if key in NOT_SEARCHED - {"soup"}:
+            raise ValueError(
+                f"Expected keys of the model and its training in `search`, found {key}: with other values of it trials "
+                "would not be comparable. Take it out."
+            )
         if not isinstance(wanted, list) or len(wanted) < 2:
             raise ValueError(f"Expected search.{key} to be [lowest, highest] or a list of choices, found {wanted!r}.")
         for value in wanted:

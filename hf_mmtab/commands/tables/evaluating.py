@@ -159,7 +159,7 @@ def number_labels(table: PreparedTable, config: Any) -> None:
             )
         return
     if not rows.label_names or (unknown := [name for name in rows.label_names if name not in known]):
-        found = ", ".join(unknown) if rows.label_names else "numbers"
+        found = ", ".join(unknown) if rows.label_names else "numbers" if rows.labels.ndim > 1 else "no label in any row"
         raise ValueError(
             f"Expected labels that the model knows ({', '.join(known)}), found {found}. Rename or remove these rows."
         )

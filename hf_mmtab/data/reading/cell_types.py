@@ -76,7 +76,11 @@ def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str, is_time: 
     if wanted == GUESSED_INT:
         padded = pl.col(name).str.contains(ZERO_PADDED)
         values = pl.when(~padded).then(cast_text(name, pl.Int64()))
-        return CellType(values, "a value of type int64 without leading zeros", as_text)
+        remedy = (
+            f"Correct the cell, or say what the column holds: `types: {{{name}: float}}` (numbers), `types: {{{name}: "
+            "string}` (texts)."
+        )
+        return CellType(values, "a value of type int64 without leading zeros", remedy)
     if isinstance(wanted, str):
         values = pl.col(name).cast(pl.String).str.strptime(pl.Datetime("us"), wanted, strict=False)
         return CellType(values, f"a time as {wanted!r}", "Correct the cell, or the format in `types`.")

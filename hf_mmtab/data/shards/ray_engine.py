@@ -54,6 +54,14 @@ class RayEngine:
                     f"Expected a Ray cluster at {known!r}, found none ({error}). Start one (`ray start --head`), "
                     "correct --ray_address, or leave it out: one is then started on this machine."
                 ) from error
+            except Exception as error:
+                if type(error) is not Exception:  # Ray raises bare ones where its processes do not come up
+                    raise
+                raise OSError(
+                    f"Expected Ray to start on this machine, found that it did not ({error}). Leave it more memory and "
+                    "cores, or start it by hand (`ray start --head`) and give --ray_address auto. --engine local needs "
+                    "no Ray."
+                ) from error
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.shuffle_input_batch_bytes = SHUFFLED_BYTES  # a worker holds about twice as much; Ray's 1 GiB is 1.9 GiB
