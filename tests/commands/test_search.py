@@ -107,9 +107,7 @@ def test_foreign_files_are_refused_before_anything_is_tried(recipe, tmp_path, mo
     assert not (tmp_path / "mine.search.json").exists()
 
 
-@pytest.mark.parametrize(
-    "key", ["output_dir", "data", "label_columns", "overwrite", "seed", "split_fractions", "compare"]
-)
+@pytest.mark.parametrize("key", ["output_dir", "data", "label_columns", "overwrite", "seed", "split", "compare"])
 def test_keys_that_make_trials_incomparable_are_refused_before_any_training(recipe, tmp_path, key):
     loaded = load_recipe([recipe, "--output_dir", str(tmp_path), "--search", json.dumps({key: ["a", "b"]})])
     with pytest.raises(ValueError, match=f"Expected keys of the model and its training in `search`, found {key}"):

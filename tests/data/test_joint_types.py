@@ -26,7 +26,6 @@ WIDENED = {
 APART = {
     "numbers and texts": (WHOLE, TEXT),
     "moments and numbers": (MOMENT, WHOLE),
-    "moments and texts": (MOMENT, TEXT),
     "yes/no and numbers": (pa.array([True, False]), WHOLE),
     "with and without a zone": (MOMENT, MOMENT.cast(pa.timestamp("us", "UTC"))),
 }
@@ -56,6 +55,18 @@ def test_what_no_type_holds_is_refused_in_any_order_naming_column_and_files(tmp_
     first, second = APART[name]
     with pytest.raises(ValueError, match=r"one type in column 'odd' of all files, found .*a.parquet' and .*b.parquet'"):
         read(tmp_path / "folder", (second, first) if turned else (first, second))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_times_may_be_texts_in_one_file(tmp_path, turned):
+    texts = MOMENT.cast(pa.string())
+    rows = read(tmp_path / "folder", (texts, MOMENT) if turned else (MOMENT, texts))
+    assert rows["odd"][:] == MOMENT.to_pylist() * 2
+
+
+def test_words_after_times_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"types of the first file, 'a.parquet', found other ones .*b.parquet"):
+        read(tmp_path / "words", (MOMENT, pa.array(["soon", "late"])))
 
 
 def test_a_type_that_is_told_or_a_column_that_no_plan_reads_is_left_alone(tmp_path):

@@ -489,9 +489,7 @@ def test_columns_of_other_types_in_a_later_file_are_told(tmp_path):
     folder.mkdir()
     pl.DataFrame({"a": [1, 2]}).write_parquet(folder / "a.parquet")
     pl.DataFrame({"a": ["x", "y"]}).write_parquet(folder / "b.parquet")
-    with pytest.raises(
-        ValueError, match=r"type in column 'a' of all files, found int64 in '.*a.parquet' and string in"
-    ):
+    with pytest.raises(ValueError, match=r"type in column 'a' of all files, found int64 in .* and string in"):
         _read(Table, folder, tmp_path)
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from .places import Place
 from .table_files import schema_of
+from .written_times import is_text
 
 FOOTERS = 16  # read at once: on a store each is a request
 
@@ -26,8 +27,8 @@ def joint_types(
         keeps_bytes: see `read_blocks`.
 
     Raises:
-        ValueError: if a column is one thing in one file and another in another (numbers and texts or times), of which
-            none can be read as the other.
+        ValueError: if a column is one thing in one file and another in another (numbers and texts, numbers and
+            times), of which none can be read as the other.
     """
     with ThreadPoolExecutor(FOOTERS) as pool:
         schemas = [*pool.map(lambda file: schema_of(file, keeps_bytes), files)]
@@ -58,7 +59,7 @@ def with_types(table: pa.Table, types: Mapping[str, pa.DataType], path: Place) -
     """
     for place, field in enumerate(table.schema):
         wanted = types.get(field.name, field.type)
-        if wanted == field.type or (_has_zone(wanted) and _has_zone(field.type)):
+        if wanted == field.type or _are_times(wanted, field.type):
             continue
         try:
             column = table.column(place).cast(wanted)
@@ -73,9 +74,9 @@ def with_types(table: pa.Table, types: Mapping[str, pa.DataType], path: Place) -
 
 def _wider(one: Any, other: Any) -> Any:
     """Return a type that holds what two types hold; None: there is none."""
-    kinds = [pa.timestamp("us") if pa.types.is_date(kind) else kind for kind in (one, other)]
-    if all(map(_has_zone, kinds)):  # hours are read file by file
+    if _are_times(one, other):
         return one
+    kinds = [pa.timestamp("us") if pa.types.is_date(kind) else kind for kind in (one, other)]
     if all(pa.types.is_date(kind) for kind in (one, other)):
         return pa.date32()
     try:
@@ -85,5 +86,8 @@ def _wider(one: Any, other: Any) -> Any:
         return None
 
 
-def _has_zone(kind: Any) -> bool:
-    return pa.types.is_timestamp(kind) and kind.tz is not None
+def _are_times(one: Any, other: Any) -> bool:
+    """Whether two types are read file by file: times of different zones, and times beside texts that are some."""
+    kinds = (one, other)
+    zones = all(pa.types.is_timestamp(kind) and kind.tz is not None for kind in kinds)
+    return zones or (any(map(pa.types.is_temporal, kinds)) and any(map(is_text, kinds)))
