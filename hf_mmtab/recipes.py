@@ -7,6 +7,7 @@ A recipe's keys are the fields of the dataclasses that a command takes (`ImageTe
 import copy
 import dataclasses
 import difflib
+import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,11 @@ from .files import write_whole
 from .models.tabbert.processing.strict_yaml import read_mapping
 from .typed_values import typed_value
 
+# Keys of a recipe that name what a run reads; of others a text may be called like a folder and mean something else.
+READ_KEYS = (
+    "data", "rows", "plan", "plan_edits", "pretrained", "text_model", "image_model", "glove_path", "deepspeed",
+    "fsdp_config", "accelerator_config", "resume_from_checkpoint", "orderings",
+)  # fmt: skip
 _RECIPES_OF_CHECKOUT = Path(__file__).resolve().parents[1] / "scripts" / "recipes"
 
 
@@ -138,7 +144,7 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
     for dtype in dataclass_types:
         types = field_types(dtype)
         given = {
-            name: typed_value(copy.deepcopy(values[name]), annotation, name)
+            name: typed_value(_at_home(name, copy.deepcopy(values[name])), annotation, name)
             for name, annotation in types.items()
             if values.get(name) is not None
         }
@@ -159,6 +165,18 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
                 "recipe."
             ) from error
     return tuple(built)
+
+
+def _at_home(name: str, value: Any) -> Any:
+    """Return the value of a key; paths that begin at `~` lead to the home folder."""
+    if name not in READ_KEYS:
+        return value
+    if isinstance(value, dict):
+        return {key: _at_home(name, one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_at_home(name, one) for one in value]
+    is_path = isinstance(value, str) and value.partition("/")[0] == "~"
+    return os.path.expanduser(value) if is_path else value
 
 
 def _check_not_empty(field: dataclasses.Field, value: Any) -> None:

@@ -81,6 +81,15 @@ def test_choices_are_those_of_the_code():
     assert set(CONVERTED) == set(CONVERTERS) and RESAMPLED == row_evaluation.RESAMPLED
 
 
+def test_the_home_folder_is_followed_where_no_shell_did_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    options = parse("eval_checkpoint", ["~/model", "data.csv", "--out=~/runs/a", "--label_column=~odd"])
+    assert (options.checkpoint, options.out, options.label_column) == ("/home/ann/model", "/home/ann/runs/a", "~odd")
+    assert parse("report", ["~/a", "b", "--out", "~"]).runs == ["/home/ann/a", "b"]
+    converted = parse("convert_checkpoint", ["mmbt", "~/old.pt", "new"])
+    assert (converted.src, converted.dst) == (Path("/home/ann/old.pt"), Path("new"))
+
+
 @pytest.mark.parametrize(
     ("command", "options", "said"),
     [

@@ -10,13 +10,14 @@ import yaml
 from transformers import TrainingArguments
 
 from hf_mmtab.__main__ import main as command_line
+from hf_mmtab.arguments import TabBertHeadArguments, TableDataArguments
 from hf_mmtab.commands import pretrain
 from hf_mmtab.commands.finetune import load_recipe
 from hf_mmtab.commands.runs.recipe import ImageTextRecipe, without_options
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.models.tabbert.processing.plan_presets import resolve_plan
-from hf_mmtab.recipes import check_keys, find_recipe, parse_recipe, read_recipe, recipe_folders, write_recipe
+from hf_mmtab.recipes import build, check_keys, find_recipe, parse_recipe, read_recipe, recipe_folders, write_recipe
 
 
 @dataclass
@@ -247,3 +248,11 @@ def test_a_misspelt_name_of_a_recipe_gets_the_nearest_one():
     """As commands and keys do; the names alone are many to read through."""
     with pytest.raises(FileNotFoundError, match=r"found 'openclpart'\. Did you mean openclipart\?"):
         find_recipe("openclpart")
+
+
+def test_paths_of_a_recipe_begin_at_the_home_folder_and_other_texts_do_not(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    values = {"data": "~/payments.csv", "separator": "~", "orderings": {"merchant": "~/encoder"}, "pretrained": "~/old"}
+    data, head = build([TableDataArguments, TabBertHeadArguments], {"task": "table", **values})
+    assert (data.data, data.separator) == ("/home/ann/payments.csv", "~")
+    assert (head.pretrained, head.orderings) == ("/home/ann/old", {"merchant": "/home/ann/encoder"})

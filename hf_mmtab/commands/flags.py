@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 COLUMNS = ("image", "text", "text_pair")  # of pictures with texts, each named by a flag
 CONVERTED = ("mmbt", "mmbt_transformers4", "tabformer", "lstm")
@@ -49,8 +50,17 @@ def _moment(text: str) -> datetime:
 
 
 def parse(command: str, arguments: Sequence[str]) -> Namespace:
-    """Return the options of a command; help and mistakes end the process as argparse has it."""
-    return PARSERS[command]().parse_args(arguments)
+    """Return the options of a command, `~` followed; help and mistakes end the process as argparse has it."""
+    options = PARSERS[command]().parse_args(arguments)
+    for name, value in vars(options).items():
+        setattr(options, name, [*map(_at_home, value)] if isinstance(value, list) else _at_home(value))
+    return options
+
+
+def _at_home(value: Any) -> Any:
+    """Return the path that begins at `~` (a shell leaves that of `--out=~/runs` as it is), or the value as it is."""
+    is_path = isinstance(value, str | Path) and str(value).partition("/")[0] == "~"
+    return type(value)(Path(value).expanduser()) if is_path else value
 
 
 def _new(command: str, formatter: type[HelpFormatter] = HelpFormatter) -> ArgumentParser:

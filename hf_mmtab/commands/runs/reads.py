@@ -5,11 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# Keys of a recipe that name what a run reads; of others a text may be called like a folder and mean something else.
-READ_KEYS = (
-    "data", "rows", "plan", "plan_edits", "pretrained", "text_model", "image_model", "glove_path", "deepspeed",
-    "fsdp_config", "accelerator_config", "resume_from_checkpoint", "orderings",
-)  # fmt: skip
+from ...recipes import READ_KEYS
 
 
 def paths_read(values: Mapping[str, Any]) -> dict[str, Path]:
