@@ -59,7 +59,11 @@ class TravellingMixin:
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
         """Save as transformers does, with the names of the classes, and the file that imports them or their code."""
         folder = Path(save_directory)
-        if self._auto_class is None and not folder.is_file():
+        if folder.is_file():
+            raise ValueError(
+                f"Expected a folder to save in, found a file at {str(save_directory)!r}. Choose another name."
+            )
+        if self._auto_class is None:
             before = getattr(self, "auto_map", None) or {}
             copied = {auto: where for auto, where in before.items() if PREFIX not in str(where)}
             self.auto_map, files = self.auto_classes(), {f"{LOADER_NAME}.py": LOADER}

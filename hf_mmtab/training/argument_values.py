@@ -42,6 +42,9 @@ def check_values(args: TrainingArguments) -> None:
     for name in ("adam_beta1", "adam_beta2"):
         if not 0 <= float(getattr(args, name)) < 1:
             raise _wrong(name, "a number from 0 to below 1", getattr(args, name))
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+        if not isinstance(getattr(args, name), int) or getattr(args, name) < 1:
+            raise _wrong(name, "a whole number from 1 on", getattr(args, name))
     _check_accelerator(args.accelerator_config)
     _check_compiler(args)
     _check_reports(args.report_to)

@@ -15,6 +15,7 @@ from ..typed_values import key
 from .argument_values import check_values
 from .freezing import FreezeSchedule
 from .moments import Moment
+from .parts import check_names
 
 # Fields that map parts to values.
 PART_ARGUMENTS = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
@@ -167,6 +168,7 @@ class MMTabTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and not isinstance(value, dict):
                 raise ValueError(f"{name} must map parts to values, e.g. {{'text_encoder': ...}}, got {value!r}")
+            check_names(name, self.mapping(name))
         FreezeSchedule(self.mapping("freeze"), self.mapping("gradual_unfreezing"), self.frozen_mode)  # checks them
         for part, moment in self.mapping("thaw_warmup").items():
             if Moment.parse(moment).unit == "forever":

@@ -139,8 +139,18 @@ def damaged_files(folder: str | os.PathLike) -> list[str]:
     return problems
 
 
+def refuse_file(output_dir: str | os.PathLike | None) -> None:
+    """Raise a ValueError for a file where training will make its folder, or a folder above it."""
+    if output_dir is None:  # not known before the training
+        return
+    for path in (Path(output_dir), *Path(output_dir).parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"Expected a folder as output_dir, found a file at {str(path)!r}. Choose another one.")
+
+
 def refuse_files_in_place(output_dir: str | os.PathLike) -> None:
-    """Raise a ValueError for a file where training will make the folder of a checkpoint."""
+    """Raise a ValueError for a file where training will make its folder or that of a checkpoint."""
+    refuse_file(output_dir)
     for path in numbered_checkpoints(output_dir):
         if not path.is_dir():
             raise ValueError(

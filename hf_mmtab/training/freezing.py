@@ -12,7 +12,7 @@ from transformers.trainer_utils import _is_peft_model
 
 from .adapters import frozen_statistics
 from .moments import Moment, join_windows, parse_windows, window_steps
-from .parts import find_part, part_layers, plain_name
+from .parts import check_names, find_part, part_layers, plain_name
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class FreezeSchedule:
     def __post_init__(self):
         if self.mode not in ("eval", "train"):
             raise ValueError(f"frozen_mode must be 'eval' or 'train', got {self.mode!r}")
+        for argument in ("freeze", "gradual_unfreezing"):
+            check_names(argument, getattr(self, argument))
         for value in self.freeze.values():
             parse_windows(value)
         for part, interval in self.gradual_unfreezing.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 
@@ -15,6 +16,15 @@ def plain_name(name: str) -> str:
     """Return a parameter or module name without the pieces that wrappers (compile, checkpointing, PEFT) insert."""
     name = name.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "")
     return name.removeprefix("base_model.model.")
+
+
+def check_names(argument: str, parts: Mapping[Any, Any]) -> None:
+    """Raise a ValueError if a mapping of parts has keys that name none, such as numbers."""
+    if wrong := [part for part in parts if not isinstance(part, str) or not part]:
+        raise ValueError(
+            f"Expected names of parts as keys of {argument}, such as 'text_encoder' or 'encoder.layer.5', found "
+            f"{wrong[0]!r}. Write the name as text."
+        )
 
 
 def find_part(model: nn.Module, part: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from .checkpoints import (
     damaged_files,
     last_complete_checkpoint,
     read_schedule,
+    refuse_file,
     refuse_files_in_place,
     rotate_checkpoints,
     states_of,
@@ -88,6 +89,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         freeze, gradual = args.mapping("freeze"), args.mapping("gradual_unfreezing")
         schedule = FreezeSchedule(freeze, gradual, args.frozen_mode)
         self.choice = settle(model, args)
+        refuse_file(args.output_dir)
         self.train_sampler = train_sampler
         super().__init__(model, args, *trainer_options, **kwargs)
         # Trainer reads the special tokens of every processor; one of pictures alone has no tokenizer.
@@ -120,7 +122,15 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
 
     @property
     def audit(self) -> UpdateAudit | None:
-        """The audit of the last run, None before it, with `audit: false`, and on processes that do not write."""
+        """The audit of the last run, None on processes that do not write.
+
+        Raises:
+            ValueError: before training, and with `audit: false`.
+        """
+        if self.auditing.audit is None and not self.args.audit:
+            raise ValueError("Expected audit: true for an audit, found audit: false. Leave it out and train again.")
+        if self.auditing.audit is None and self.plan is None:
+            raise ValueError("Expected a run to audit, found none yet. Call `trainer.train()` before `trainer.audit`.")
         return self.auditing.audit
 
     @property
@@ -143,7 +153,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; `resume_from_checkpoint=True` takes the last checkpoint that was written completely."""
-        refuse_files_in_place(str(self.args.output_dir))
+        refuse_files_in_place(self.args.output_dir)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
@@ -164,6 +174,25 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
                 warn_if_changed(resume_from_checkpoint, self.choice)
                 logger.info(f"Resuming from {resume_from_checkpoint}")
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def get_train_dataloader(self) -> Any:
+        """Return the loader of the train set.
+
+        Raises:
+            ValueError: if it has no row, or no whole batch where others are dropped.
+        """
+        rows, batch = _length(self.train_dataset), self.args.train_batch_size
+        if rows == 0:
+            raise ValueError("Expected rows in train_dataset, found none. Pass the rows to train on.")
+        loader = super().get_train_dataloader()
+        if _length(loader) == 0:
+            told = f"{rows} rows" if rows is not None else "fewer rows"
+            raise ValueError(
+                f"Expected a whole batch of {batch} rows for each of {self.args.world_size} processes, found {told} to "
+                "train on: dataloader_drop_last leaves nothing. Lower per_device_train_batch_size, or leave "
+                "dataloader_drop_last out."
+            )
+        return loader
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         """Refuse rows of which the model would get nothing but labels."""
@@ -247,8 +276,9 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         """Make one forward and backward pass; a loss that is not finite makes the audit look for the part."""
         loss = super().training_step(*args, **kwargs)
         # With this filter Trainer reads the loss anyway; without it, reading would stall the device.
-        if self.audit is not None and self.args.logging_nan_inf_filter and not torch.isfinite(loss):
-            self.audit.look_closely(self.state.global_step)
+        audit = self.auditing.audit
+        if audit is not None and self.args.logging_nan_inf_filter and not torch.isfinite(loss):
+            audit.look_closely(self.state.global_step)
         return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -316,8 +346,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         if self.args.should_save and self.plan is not None:
             self.freezing.save(output_dir)
             write_choice(output_dir, self.choice)
-        if self.audit is not None:
-            self.audit.save(output_dir, self.args.process_index)
+        if self.auditing.audit is not None:
+            self.auditing.audit.save(output_dir, self.args.process_index)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Load the weights to resume from, complete and under the model's own names."""

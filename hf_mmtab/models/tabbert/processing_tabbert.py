@@ -22,8 +22,9 @@ from .processing.column_plan import ColumnPlan
 from .processing.entity_history import EntityHistory, check_history
 from .processing.field import Field
 from .processing.field_ids import ARRAYS_NAME, BATCH_ROWS, SEP_FIELD, VALUES_NAME, FieldIds
-from .processing.fitting import TabBertStatistics, without_uncovered
+from .processing.fitting import TabBertStatistics, require_statistics, without_uncovered
 from .processing.plan_presets import resolve_plan
+from .processing.refused_rows import whole_numbers
 from .processing.values import as_table, is_list_of_rows
 
 logger = logging.get_logger(__name__)
@@ -81,10 +82,15 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         A calendar field that the plan keeps only if it is `covered`, and is not, is left out of the processor's plan.
 
         Raises:
+            TypeError: if `statistics` are not what `fit_part` gives.
             ValueError: if there were no rows, or a binned field met no number.
         """
+        require_statistics(statistics, "finish(statistics)")
         if statistics.plan != self.plan:
-            raise ValueError("Expected statistics of this processor's column plan, found those of another plan.")
+            raise ValueError(
+                "Expected statistics of this processor's column plan, found those of another plan. Fit the parts with "
+                "this processor's `fit_part`, or finish them with the processor whose plan they have."
+            )
         if statistics.rows == 0:
             raise ValueError("Expected at least one row to fit on, found none. Is the training split empty?")
         self.plan, fields = without_uncovered(self.plan, statistics.fields)
@@ -172,12 +178,20 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         """
         self._require_fitted()
         if isinstance(input_ids, pa.Table):
+            if absent := sorted(set(self.fields) - set(input_ids.column_names)):
+                raise ValueError(
+                    f"Expected a table as `encode` gives it, with the columns {self.fields}, found none of "
+                    f"{', '.join(absent)}. Decode what this processor encoded."
+                )
             ids = np.stack([input_ids[name].to_numpy() for name in self.fields], axis=1)
         else:
-            ids = np.asarray(input_ids)
+            ids = whole_numbers(input_ids)
             ids = ids[0] if ids.ndim == 3 and len(ids) == 1 else ids
         if ids.ndim != 2 or ids.shape[1] != len(self.fields):
-            raise ValueError(f"Expected ids of shape (rows, {len(self.fields)}), found {tuple(ids.shape)}.")
+            raise ValueError(
+                f"Expected ids of shape (rows, {len(self.fields)}), found {tuple(ids.shape)}. Pass `input_ids`, of one "
+                "window at a time."
+            )
         words = {f.plan.name: f.decode(ids[:, i], self.plan.special_tokens, digits) for i, f in enumerate(self._fitted)}
         if self.plan.sep_column:
             words[SEP_FIELD] = [self.plan.special_tokens[i] for i in ids[:, -1]]
@@ -190,6 +204,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
 
         Args:
             rows: each table holds the rows of one entity in the order of time; the last `max_rows` rows count.
+            max_rows: 1 or more; None: all.
 
         Returns:
             `input_ids (batch, rows, fields)` and `attention_mask (batch, rows)`, 1 = a real row.
@@ -197,6 +212,8 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         Raises:
             ValueError: if a table holds the rows of several entities, or a row after a later one.
         """
+        if max_rows is not None and not (isinstance(max_rows, int | np.integer) and max_rows > 0):
+            raise ValueError(f"Expected max_rows from 1 on, or None for all rows, found {max_rows!r}. Correct it.")
         several = isinstance(rows, list | tuple) and not is_list_of_rows(rows)
         tables = [as_table(one) for one in (rows if several else [rows])]
         windows = []

@@ -5,6 +5,7 @@ NumPy, pyarrow and polars alone: a service encodes rows without transformers.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,7 +27,8 @@ ARRAYS_NAME = "tabbert_arrays.safetensors"  # number vocabularies, bin edges, co
 SEP_FIELD = "[SEP]"
 IDS_MARK = b"hf_mmtab"  # in the metadata of encoded tables, which Parquet and Arrow files keep
 BATCH_ROWS = 262_144
-WHOLE = (pa.Table, pa.RecordBatch, pl.DataFrame, pl.LazyFrame, Mapping)  # of rows: one batch
+# of rows: one batch, or what is refused as such
+WHOLE = (pa.Table, pa.RecordBatch, pl.DataFrame, pl.LazyFrame, Mapping, str, bytes, os.PathLike, np.ndarray)
 TIMES = r"^(\d{4}-\d\d-\d\d|(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d{6,9}Z?)$"  # as Arrow writes them
 
 
@@ -63,10 +65,13 @@ class FieldIds:
             columns.append(pa.array(np.full(batch.table.num_rows, self.sep_token_id, dtype=np.uint16)))
         return pa.table(dict(zip(self.fields, columns, strict=True)), metadata={IDS_MARK: b"ids"})
 
-    def encode_batches(self, rows: Iterable[Any]) -> Iterator[pa.Table]:
-        """Encode batch after batch of one table, carrying each entity's last time from batch to batch."""
+    def encode_batches(self, rows: Any) -> Iterator[pa.Table]:
+        """Encode batch after batch of one table, carrying each entity's last time from batch to batch.
+
+        A table, a data set or a list of rows is taken for one batch, or cut into several.
+        """
         history = self.new_history()
-        for batch in rows:
+        for batch in _batches(rows):
             yield self.encode(batch, history)
 
     def new_history(self) -> EntityHistory | None:
@@ -256,7 +261,7 @@ def _batches(rows: Any) -> Iterator[Any]:
     # A datasets.Dataset, read batch by batch.
     if hasattr(rows, "with_format") and hasattr(rows, "features"):
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
-    elif isinstance(rows, WHOLE) or hasattr(rows, "iloc") or is_list_of_rows(rows):
-        yield rows
+    elif isinstance(rows, WHOLE) or hasattr(rows, "iloc") or is_list_of_rows(rows) or not isinstance(rows, Iterable):
+        yield rows  # what is no table is refused where it is read
     else:
         yield from rows

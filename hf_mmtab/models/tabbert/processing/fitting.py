@@ -15,6 +15,7 @@ from .column_plan import ColumnPlan
 from .entity_history import EntityHistory
 from .field import Batch, Field
 from .field_kinds import TimePartField, make_fields
+from .refused_rows import refuse_doubled
 from .text_numbers import is_text
 from .values import as_table, column, in_unit
 
@@ -52,8 +53,13 @@ class TabBertStatistics:
         """Add the part that follows this one; returns self.
 
         Raises:
-            ValueError: if the plans differ, or an entity's rows in `later` begin before they end here.
+            TypeError: if `later` is no such part.
+            ValueError: if the plans differ, `later` is this part itself, or an entity's rows in it begin before they
+                end here.
         """
+        require_statistics(later, "merge(later)")
+        if later is self:
+            raise ValueError("Expected another part to merge, found this one: rows would count twice. Merge others.")
         if later.plan != self.plan:
             raise ValueError("Expected parts fitted with the same column plan, found two different plans.")
         self.rows += later.rows
@@ -102,6 +108,16 @@ class TabBertStatistics:
         return part
 
 
+def require_statistics(given: Any, method: str) -> None:
+    """Raise a TypeError unless something is what `fit_part` gives."""
+    if not isinstance(given, TabBertStatistics):
+        raise TypeError(
+            f"Expected what `fit_part(rows)` gives (TabBertStatistics) in {method}, found {type(given).__name__}. Fit "
+            "each part with `part = processor.fit_part(rows)`, merge them with `part.merge(later_part)`, and give the "
+            "result to `processor.finish(part)`."
+        )
+
+
 def without_uncovered(plan: ColumnPlan, fields: list[Field]) -> tuple[ColumnPlan, list[Field]]:
     """Leave out the calendar fields that the plan keeps only if training goes through their whole cycle.
 
@@ -131,8 +147,13 @@ def read_batch(plan: ColumnPlan, rows: Any, history: EntityHistory | None) -> Ba
     """Return rows as a table that has the columns of the plan's fields, with the time between rows.
 
     Raises:
-        ValueError: if a column is absent.
+        TypeError: if `rows` is no table, or `history` none that `new_history` gave.
+        ValueError: if a column is absent, or there twice.
     """
+    if history is not None and not isinstance(history, EntityHistory):
+        raise TypeError(
+            f"Expected what `new_history()` gives as history, found {type(history).__name__}. Pass that, or None."
+        )
     table = as_table(rows)
     needed = plan.columns if plan.reads_gaps else [str(plan.source(field)) for field in plan.fields]
     names = frozenset(table.column_names)
@@ -142,6 +163,7 @@ def read_batch(plan: ColumnPlan, rows: Any, history: EntityHistory | None) -> Ba
             f"Expected columns {absent}, found {table.column_names}. Rename the table's columns, read it "
             "with the builder of training (as `CardTransactions`), or edit the plan."
         )
+    refuse_doubled(name for name in table.column_names if name in needed)
     if plan.reads_gaps and is_text(table.schema.field(str(plan.time)).type):
         raise ValueError(
             f"Expected timestamps, dates or numbers in the time column {plan.time!r}, found text, such as "

@@ -4,7 +4,8 @@
 # waits for ever. Encoding therefore reads and computes with pyarrow and NumPy only.
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .refused_rows import mixed_cells, no_table, refuse_doubled, refuse_tables
 from .text_numbers import empty_as_missing, is_text, parse_money
 
 PROCESS = os.getpid()  # that loaded this module: another number means a fork
+COLUMNS = (list, tuple, np.ndarray, pa.Array, pa.ChunkedArray, pl.Series)  # and a Series of pandas
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
@@ -38,8 +41,12 @@ def as_table(rows: Any) -> pa.Table:
     if isinstance(rows, pl.DataFrame):
         # column by column: `DataFrame.to_arrow` may wait for polars' threads, which a forked process has not
         oldest = pl.CompatLevel.oldest()
-        return pa.table({one.name: one.to_arrow(compat_level=oldest) for one in rows})
+        columns = {  # Python objects lie there as addresses
+            one.name: one.to_list() if one.dtype == pl.Object else one.to_arrow(compat_level=oldest) for one in rows
+        }
+        return _table_of(pa.table, columns, columns)
     if isinstance(rows, Mapping):  # of `datasets.Dataset.map` too
+        refuse_tables(rows)
         rows = dict(rows)
         single = [name for name, values in rows.items() if isinstance(values, str) or not hasattr(values, "__len__")]
         if single:
@@ -47,20 +54,24 @@ def as_table(rows: Any) -> pa.Table:
                 f"Expected a list of values for each column, found {type(rows[single[0]]).__name__} in {single[0]!r}, "
                 "as of one row. Pass a history as a list of such rows, and several histories as a list of such lists."
             )
-        return pa.table(rows)
+        return _table_of(pa.table, rows, rows)
     if is_list_of_rows(rows):
-        try:
-            return pa.Table.from_pylist([dict(row) for row in rows])
-        except pa.ArrowException as error:
-            raise ValueError(f"Expected one type of values in each column of the rows: {error}.") from error
+        names = dict.fromkeys(name for row in rows for name in row)
+        return _table_of(pa.table, columns := {name: [row.get(name) for row in rows] for name in names}, columns)
     if hasattr(rows, "with_format") and hasattr(rows, "features"):  # a datasets.Dataset
         return rows.with_format("arrow")[:]
     if hasattr(rows, "iloc") and hasattr(rows, "columns"):  # pandas, not one of its columns
-        return pa.Table.from_pandas(rows, preserve_index=False)
-    raise TypeError(
-        "Expected rows as a pyarrow Table or RecordBatch, a polars or pandas DataFrame, a datasets.Dataset"
-        f", a list of rows that are dicts or a mapping of columns to lists, found {type(rows).__name__}."
-    )
+        refuse_doubled(rows.columns)
+        return _table_of(partial(pa.Table.from_pandas, preserve_index=False), rows, rows)
+    raise no_table(rows)
+
+
+def _table_of(make: Callable[[Any], pa.Table], given: Any, columns: Mapping[Any, Any]) -> pa.Table:
+    """Return `make(given)`; cells that pyarrow does not take are told with their column."""
+    try:
+        return make(given)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise mixed_cells(columns, error) from error
 
 
 def is_list_of_rows(rows: Any) -> bool:
@@ -69,7 +80,7 @@ def is_list_of_rows(rows: Any) -> bool:
         isinstance(rows, list)
         and bool(rows)
         and all(isinstance(row, Mapping) for row in rows)
-        and not any(isinstance(value, list | tuple | np.ndarray) for value in rows[0].values())
+        and not any(isinstance(value, COLUMNS) or hasattr(value, "iloc") for value in rows[0].values())
     )
 
 
