@@ -82,7 +82,7 @@ def test_a_run_learns_from_the_share_and_is_judged_on_all(tmp_path, caplog, monk
     )
     with pytest.raises(ValueError, match="Expected no label_lag beside label_share"):
         main([str(tmp_path / "r.yaml"), "--label_share", "0.2", "--label_lag", "1 day"])
-    with pytest.raises(ValueError, match="label_share must be above 0 and at most 1, got 2"):
+    with pytest.raises(ValueError, match="Expected label_share above 0 and at most 1, found 2"):
         main([str(tmp_path / "r.yaml"), "--label_share", "2.0"])
     monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
     main([str(tmp_path / "r.yaml"), "--label_share", "0.2"])

@@ -113,11 +113,8 @@ class TableRunArguments(FinetuningArguments, UnknownArguments):
     )
 
     def __post_init__(self) -> None:
-        if self.upsample_positives is not None and not 0 < self.upsample_positives < 1:
-            raise ValueError(
-                f"upsample_positives must be between 0 and 1, the share of positives in an epoch, got "
-                f"{self.upsample_positives}."
-            )
-        for name in ("negatives_per_epoch", "label_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}.")
+        for name, is_whole in {"upsample_positives": False, "negatives_per_epoch": True, "label_share": True}.items():
+            share = getattr(self, name)
+            if share is not None and not (0 < share < 1 or (is_whole and share == 1)):
+                limit = "at most 1" if is_whole else "below 1"
+                raise ValueError(f"Expected {name} above 0 and {limit}, found {share}. Correct it.")

@@ -49,10 +49,8 @@ def check_values(args: TrainingArguments) -> None:
     _check_compiler(args)
     _check_reports(args.report_to)
     if args.deepspeed and not is_deepspeed_available():
-        raise ImportError(
-            "Expected the package deepspeed for `deepspeed`, found none. Install it: `pip install deepspeed`, or take "
-            "the key out: `--deepspeed null`."
-        )
+        remedy = "Install it: `pip install deepspeed`, or take the key out: `--deepspeed null`."
+        raise ImportError(f"Expected the package deepspeed for `deepspeed`, found none. {remedy}")
     if isinstance(args.optim_args, str):
         for pair in args.optim_args.replace(" ", "").split(","):
             if pair.count("=") != 1 or "" in pair.split("="):
@@ -61,17 +59,16 @@ def check_values(args: TrainingArguments) -> None:
 
 
 def _check_accelerator(given: Any) -> None:
-    if isinstance(given, str | os.PathLike) and not str(given).lstrip().startswith("{"):
-        if not Path(given).is_file():
-            raise _wrong("accelerator_config", "a mapping, or a JSON file that exists", given)
-    elif isinstance(given, Mapping):
+    if isinstance(given, Mapping):
         types = get_type_hints(AcceleratorConfig)
         for name, value in given.items():
             if name not in types:
                 raise _wrong("accelerator_config", f"keys among {', '.join(types)}", name)
             if value is not None:
                 typed_value(value, types[name], f"accelerator_config.{name}")
-    elif given is not None and not isinstance(given, AcceleratorConfig):
+        return
+    is_json = isinstance(given, str | os.PathLike) and (str(given).lstrip().startswith("{") or Path(given).is_file())
+    if not is_json and not isinstance(given, AcceleratorConfig | None):
         raise _wrong("accelerator_config", "a mapping, or a JSON file that exists", given)
 
 
