@@ -89,9 +89,14 @@ def draft_folder(out: Path) -> Iterator[Path]:
                 _start_anew(work)
     finally:
         if locked:
-            with suppress(OSError):  # files of others stay, or the next process is there already
-                (folder / LOCK_FILE).unlink(missing_ok=True)
-                folder.rmdir()
+            remove_lock(folder)
+
+
+def remove_lock(folder: Path) -> None:
+    """Remove the lock that this process held, and its folder if there is nothing else in it."""
+    with suppress(OSError):  # files of others stay, or the next process is there already
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _start_anew(work: Path) -> None:
