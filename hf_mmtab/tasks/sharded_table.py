@@ -28,7 +28,7 @@ from ..data.windows.sharded_rows import ShardedRows
 from ..data.windows.splits import Split
 from ..data.windows.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
 from ..files import read_json, write_array, write_whole
-from ..locking import LOCK_FILE, lock_folder, refuse_file, remove_lock
+from ..locking import refuse_file, scratch_folder
 from ..models.tabbert import TabBertProcessor
 from ..statistics.features import LATELY, USUAL
 from ..statistics.of_all_histories import OfAllHistories
@@ -87,28 +87,17 @@ def prepare_shards(
     refuse_file(Path(out), "rows")
     out = Path(out).absolute()  # workers have a working directory of their own
     scratch = out.with_name(f".{out.name}{SCRATCH_SUFFIX}")
-    locked = is_of_this_start = False  # what lies on scratch
-    try:
-        with lock_folder(scratch, True, "rows folder"):
-            locked, is_of_this_start = True, not (scratch / STATE_FILE).exists()
-            keep_values = options.keep_values or options.of_all_histories
-            job = _Job.begin(task, data, out, scratch, pretrained, needs_label, keep_values)
-            known = read_json(out / FACTS_FILE, f"Delete {str(out)!r}.") if is_sharded(out) else {}
-            done = known.get("key") == job.key
-            if not done:
-                _refuse_other_rows(out, options.overwrite)
-            made = not done or (options.of_all_histories and "of_all_histories" not in known)
-            if made:
-                is_of_this_start = True
-                job.run(options, done)
-    except ValueError:  # of the input: there is nothing to go on from, but what an earlier start left
-        if is_of_this_start:
-            shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    finally:
-        if locked and all(path.name == LOCK_FILE for path in scratch.glob("*")):
-            remove_lock(scratch)
-    shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_folder(scratch, STATE_FILE, "rows folder") as take_over:
+        keep_values = options.keep_values or options.of_all_histories
+        job = _Job.begin(task, data, out, scratch, pretrained, needs_label, keep_values)
+        known = read_json(out / FACTS_FILE, f"Delete {str(out)!r}.") if is_sharded(out) else {}
+        done = known.get("key") == job.key
+        if not done:
+            _refuse_other_rows(out, options.overwrite)
+        made = not done or (options.of_all_histories and "of_all_histories" not in known)
+        if made:
+            take_over()
+            job.run(options, done)
     facts = read_json(out / FACTS_FILE, f"Delete {str(out)!r}.")
     return PreparedShards(out, facts, made)
 
