@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -89,9 +89,49 @@ def draft_folder(out: Path) -> Iterator[Path]:
                 _start_anew(work)
     finally:
         if locked:
-            with suppress(OSError):  # files of others stay, or the next process is there already
-                (folder / LOCK_FILE).unlink(missing_ok=True)
-                folder.rmdir()
+            _remove_lock(folder)
+
+
+@contextmanager
+def scratch_folder(folder: Path, state_file: str, key: str) -> Iterator[Callable[[], None]]:
+    """Hold a folder from which an interrupted start goes on; it goes when the block ends without an error.
+
+    A ValueError, of the input, leaves nothing to go on from: all that this start wrote goes. Other errors leave it. The
+    folder goes, too, if there is nothing in it but the lock.
+
+    Args:
+        folder: made if needed.
+        state_file: lies there once a start may be gone on from.
+        key: what names the folder, see `lock_folder`.
+
+    Yields:
+        To be called when what an earlier start left there is gone on from or replaced, and is this start's own.
+    """
+    locked = is_own = False
+
+    def take_over() -> None:
+        nonlocal is_own
+        is_own = True
+
+    try:
+        with lock_folder(folder, True, key):
+            locked, is_own = True, not (folder / state_file).exists()
+            yield take_over
+    except ValueError:
+        if is_own:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        if locked and all(path.name == LOCK_FILE for path in folder.glob("*")):
+            _remove_lock(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_lock(folder: Path) -> None:
+    """Remove the lock that this process held, and its folder if there is nothing else in it."""
+    with suppress(OSError):  # files of others stay, or the next process is there already
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _start_anew(work: Path) -> None:

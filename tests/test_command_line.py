@@ -12,6 +12,7 @@ import hf_mmtab
 from hf_mmtab.__main__ import COMMANDS
 from hf_mmtab.commands.flags import CONVERTED, PARSERS, RESAMPLED, parse
 from hf_mmtab.converting.to_ours import CONVERTERS
+from hf_mmtab.data.simulated_cards import main as make_card_table
 from hf_mmtab.evaluation import row_evaluation
 
 ROOT = Path(hf_mmtab.__file__).parents[1]
@@ -95,6 +96,10 @@ def test_the_home_folder_is_followed_where_no_shell_did_it(monkeypatch):
     [
         ("generate", ["--batch_size", "0"], "expected a whole number from 1, found '0'"),
         ("generate", ["--seed", "-1"], "expected a whole number from 0, found '-1'"),
+        *[
+            ("generate", ["--temperature", text], f"expected a finite number above 0, found '{text}'")
+            for text in ("inf", "nan", "0", "-1", "1e999", "warm", "")
+        ],
         ("generate", ["--start", "tomorrow"], "expected a time without a zone, such as 2020-01-31"),
         ("generate", ["--start", "2024-05-01T10:00:00+02:00"], "expected a time without a zone"),
         ("predict", ["--explain", "-1"], "expected a whole number from 0 to 1000, found '-1'"),
@@ -110,3 +115,19 @@ def test_numbers_that_no_command_could_follow_are_refused(command, options, said
     with pytest.raises(SystemExit) as ended:
         parse(command, ["a", "b", *(["c"] if command in ("predict", "embed") else []), *options])
     assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--fraud-rate", "nan"], "fraud_rate must be between 0 and 0.2, got nan"),
+        (["--fraud-rate", "inf"], "fraud_rate must be between 0 and 0.2, got inf"),
+        (["--users", "0"], "users must be between 1 and rows=100000, got 0"),
+        (["--seed", "-1"], "expected non-negative integer"),
+        (["--rows", "9" * 20], "too large"),
+    ],
+)
+def test_numbers_that_no_table_of_cards_has_are_refused(tmp_path, options, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        make_card_table([*options, "--out", str(tmp_path / "cards.csv")])
+    assert ended.value.code == 2 and said in capsys.readouterr().err and not (tmp_path / "cards.csv").exists()

@@ -1,6 +1,7 @@
 """The options of commands without a recipe, parsed before torch is imported: help and mistakes come at once."""
 
 import ast
+import math
 from argparse import (
     ArgumentParser,
     ArgumentTypeError,
@@ -32,6 +33,21 @@ def whole_number(least: int, most: int = MOST) -> Callable[[str], int]:
             limit = f" to {most}" if most != MOST or is_large else ""
             raise ArgumentTypeError(f"expected a whole number from {least}{limit}, found {text[:40]!r}")
         return int(text)
+
+    return read
+
+
+def number_above(least: float) -> Callable[[str], float]:
+    """Return a reader of an option that takes finite numbers above `least`."""
+
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not least < found < math.inf:
+            raise ArgumentTypeError(f"expected a finite number above {least:g}, found {text[:40]!r}")
+        return found
 
     return read
 
@@ -208,7 +224,7 @@ def _generate() -> ArgumentParser:
         help="first entity column: which histories of TABLE go on (all); without TABLE names of new histories (new)",
     )
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of what is drawn (0)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="below 1: likelier values more often")
+    parser.add_argument("--temperature", type=number_above(0), default=1.0, help="below 1: likelier values more often")
     parser.add_argument("--start", type=_moment, help="new histories: the time before their first row (2020-01-01)")
     parser.add_argument("--batch_size", type=whole_number(1), default=64, help="histories at once (64)")
     parser.add_argument("--task", help="which reader of TABLE; default: that of the checkpoint's recipe, else table")

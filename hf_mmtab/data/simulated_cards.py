@@ -269,7 +269,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--world", type=int, choices=VERSIONS, default=1, help="version of the habits (see World)")
     parser.add_argument("--out", required=True, help="CSV file to write, - for standard output")
     arguments = parser.parse_args(argv)
-    world = World(arguments.users, arguments.rows, arguments.fraud_rate, arguments.seed, arguments.world)
+    try:
+        world = World(arguments.users, arguments.rows, arguments.fraud_rate, arguments.seed, arguments.world)
+    except (ValueError, OverflowError) as error:
+        parser.error(f"{error} Correct the options.")
     if arguments.out == "-":
         rows, frauds = write_csv(world, sys.stdout)
     else:

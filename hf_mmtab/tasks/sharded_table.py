@@ -28,8 +28,9 @@ from ..data.windows.sharded_rows import ShardedRows
 from ..data.windows.splits import Split
 from ..data.windows.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
 from ..files import file_digest, read_json, write_array, write_whole
-from ..locking import lock_folder, refuse_file
+from ..locking import refuse_file, scratch_folder
 from ..models.tabbert import TabBertProcessor
+from ..recipes import build, check_keys, field_types
 from ..statistics.features import LATELY, USUAL
 from ..statistics.of_all_histories import OfAllHistories
 from . import get_task
@@ -87,21 +88,17 @@ def prepare_shards(
     refuse_file(Path(out), "rows")
     out = Path(out).absolute()  # workers have a working directory of their own
     scratch = out.with_name(f".{out.name}{SCRATCH_SUFFIX}")
-    try:
-        with lock_folder(scratch, True, "rows"):
-            keep_values = options.keep_values or options.of_all_histories
-            job = _Job.begin(task, data, out, scratch, pretrained, needs_label, keep_values)
-            known = read_json(out / FACTS_FILE, f"Delete {str(out)!r}.") if is_sharded(out) else {}
-            done = known.get("key") == job.key
-            if not done:
-                _refuse_other_rows(out, options.overwrite)
-            made = not done or (options.of_all_histories and "of_all_histories" not in known)
-            if made:
-                job.run(options, done)
-    except ValueError:  # of the input: there is nothing to go on from
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_folder(scratch, STATE_FILE, "rows folder") as take_over:
+        keep_values = options.keep_values or options.of_all_histories
+        job = _Job.begin(task, data, out, scratch, pretrained, needs_label, keep_values)
+        known = read_json(out / FACTS_FILE, f"Delete {str(out)!r}.") if is_sharded(out) else {}
+        done = known.get("key") == job.key
+        if not done:
+            _refuse_other_rows(out, options.overwrite)
+        made = not done or (options.of_all_histories and "of_all_histories" not in known)
+        if made:
+            take_over()
+            job.run(options, done)
     facts = read_json(out / FACTS_FILE, f"Delete {str(out)!r}.")
     return PreparedShards(out, facts, made)
 
@@ -137,7 +134,8 @@ def prepare_table(
         keys: keys of a recipe that say how the table is read, planned and split, such as `entity_columns`.
 
     Raises:
-        ValueError: if the table does not fit the plan, has no row, a row is broken, or `out` holds something else.
+        ValueError: if the table does not fit the plan, has no row, a row is broken, `out` holds something else, or an
+            argument or key has a value that none can have.
 
     Example:
 
@@ -147,9 +145,10 @@ def prepare_table(
     hf_mmtab.prepare_table("payments.csv", "rows", entity_columns=["account"])  # engine="ray" on a cluster
     ```
     """
-    arguments = TableDataArguments(task=task, data=str(data), **keys)
-    where: dict[str, Any] = {"engine": engine, "ray_address": ray_address, "shards": shards, "overwrite": overwrite}
-    options = PrepareArguments(**where, keep_values=keep_values, of_all_histories=of_all_histories)
+    check_keys(keys, set(field_types(TableDataArguments)), "prepare_table")
+    where = {"engine": engine, "ray_address": ray_address, "shards": shards, "overwrite": overwrite}
+    how = {"keep_values": keep_values, "of_all_histories": of_all_histories, "task": task, "data": str(data)}
+    arguments, options = build([TableDataArguments, PrepareArguments], {**keys, **where, **how})
     return prepare_shards(get_task(task, TableTask), arguments, out, options, pretrained)
 
 

@@ -241,6 +241,7 @@ def _number(value: object, what: str, most: float) -> float:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise ValueError(f"{what} must be a number, got {value!r}") from None
-    if not 0.0 < number <= most:
-        raise ValueError(f"{what} must be above 0 and at most {most:g}, got {number:g}")
+    if not 0.0 < number <= most or math.isinf(number):
+        limit = "finite" if math.isinf(most) else f"at most {most:g}"
+        raise ValueError(f"{what} must be above 0 and {limit}, got {number:g}")
     return number

@@ -135,7 +135,6 @@ def test_what_cannot_be_is_told(run, tmp_path):
             "--entities",
             "nobody",
         ],
-        "Expected rows and temperature above 0, found .* 0": ["--temperature", "0"],
         "Expected each name of --entities once, found n1 n1": ["--entities", "n1", "n1"],
         "Expected --start for new histories alone": ["--condition", table, "--start", "2020-01-01"],
     }

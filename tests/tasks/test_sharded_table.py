@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prepared_tables import PLAN, arguments, cards, events, expect_rows_of_one_machine, prepared, rows_of
 
+from hf_mmtab import prepare_table
 from hf_mmtab.data.reading.records import BadRecordError
 from hf_mmtab.data.shards.writing import TableShards, shard_of
 from hf_mmtab.data.table import Table
@@ -248,3 +249,18 @@ def test_the_shard_of_a_history_is_the_same_on_every_machine_and_in_every_block(
     assert shard_of([], 3, 1).tolist() == [0, 0, 0]
     spread = np.bincount(shard_of([pl.Series(range(100_000))], 100_000, 50))
     assert spread.min() > 1800 and spread.max() < 2200
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"shards": 0}, "shards"),
+        ({"entity_columns": "account", "max_rows": "5 rows"}, "max_rows"),
+        ({"engine": "spark"}, "engine"),
+        ({"entity_colums": ["account"]}, "Did you mean 'entity_columns'"),
+    ],
+)
+def test_arguments_from_python_are_checked_as_those_of_a_recipe(tmp_path, keys, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_table("payments.csv", tmp_path / "rows", **keys)
+    assert not list(tmp_path.iterdir())

@@ -58,6 +58,14 @@ def test_yaml_command_line_and_python_say_the_same():
         ({"audit_steps": 0}, "audit_steps and audit_samples must be at least 1"),
         ({"freeze": "text_encoder"}, "freeze must map parts to values"),
         ({"part_learning_rates": {"a": "fast"}}, "part_learning_rates of 'a' must be a number, got 'fast'"),
+        (
+            {"part_learning_rates": {"a": float("inf")}},
+            "part_learning_rates of 'a' must be above 0 and finite, got inf",
+        ),
+        (
+            {"part_learning_rates": {"a": float("nan")}},
+            "part_learning_rates of 'a' must be above 0 and finite, got nan",
+        ),
         ({"layerwise_lr_decay": {"a": 1.5}}, "layerwise_lr_decay of 'a' must be above 0 and at most 1, got 1.5"),
         ({"early_stopping_patience": 2}, "early_stopping_patience needs an evaluation to watch"),
         (

@@ -90,7 +90,7 @@ def format_of(name: str, cells: pl.Series, month_first: bool) -> str | None:
         tell = logger.info if dates.format.startswith("%d.") else logger.warning  # 03.04.2024 has one reading
         tell(
             f"Dates of column {name!r}, such as {dates.example!r}, are read with the {order} first: {why}. If the "
-            f"{other} comes first: `types: {{{name}: '{swapped}'}}`."
+            f"{other} comes first: `types: {{{name}: '{swapped}'}}` in a recipe, or write days as 2024-12-31."
         )
     elif dates.month_first:
         logger.info(f"Dates of column {name!r} are read with the month first, as {proof!r} shows.")

@@ -1,5 +1,6 @@
 """Rows from a TabGPT, cell by cell: each drawn among its own field's ids, given what stands before it."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +63,9 @@ class DrawnCells(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return scores `(batch, vocab)`, -inf but for one id of each sequence."""
-        chances = (self.fields(input_ids, scores).double() / self.temperature).softmax(dim=-1).cumsum(dim=-1)
+        allowed = self.fields(input_ids, scores).double()
+        allowed -= allowed.max(dim=-1, keepdim=True).values  # else a temperature near 0 makes them infinite
+        chances = (allowed / self.temperature).softmax(dim=-1).cumsum(dim=-1)
         threshold = self.uniforms[:, input_ids.shape[1] - self.prompt, None] * chances[:, -1:]
         drawn = torch.searchsorted(chances, threshold, right=True)  # (batch, 1)
         if self.fixed is not None:
@@ -92,7 +95,7 @@ def generate_rows(
         past: for each history its past rows, oldest first, ids of shape `(rows of it, fields)`; none is allowed.
         rows: new ones of each history.
         seed: of the random numbers. The same seed, model and past give the same rows, in batches of any size.
-        temperature: above 0; below 1 the likelier values are drawn more often.
+        temperature: above 0, finite; below 1 the likelier values are drawn more often.
         forbidden: ids that no cell gets, such as the [UNK] of each field.
         fixed: shape `(histories, fields)`: the id that a column always gets, -1 where it is drawn.
         numbers: of the histories, `past` by `past`, which choose their random numbers; default 0, 1, 2, …
@@ -101,11 +104,11 @@ def generate_rows(
         Ids of shape `(histories, rows, fields)`, on the CPU.
 
     Raises:
-        ValueError: if rows or temperature are not above 0, or the past does not fit the columns.
+        ValueError: if rows or temperature are not above 0 and finite, or the past does not fit the columns.
     """
     config, count = model.config, len(past)
-    if rows < 1 or not temperature > 0:
-        raise ValueError(f"Expected rows and temperature above 0, found {rows} and {temperature}.")
+    if rows < 1 or not 0 < temperature < math.inf:
+        raise ValueError(f"Expected rows above 0, and a finite temperature above 0, found {rows} and {temperature}.")
     width, device = config.num_fields, model.device
     known = [torch.as_tensor(one).long().cpu() for one in past]
     if wrong := [tuple(one.shape) for one in known if one.dim() != 2 or one.shape[1] != width]:

@@ -139,13 +139,25 @@ def test_generate_of_transformers_stays_in_the_fields_too(small):
     assert all(made[:, i].ge(a).all() and made[:, i].lt(b).all() for i, (a, b) in enumerate(RANGES))
 
 
+def test_the_smallest_and_the_largest_temperatures_draw_too(small):
+    likeliest = small.generate_rows([random_rows(1)], rows=4, temperature=1e-6)
+    assert torch.equal(small.generate_rows([random_rows(1)], rows=4, temperature=5e-324), likeliest)
+    for temperature in (1e-300, 1e300, 1.7e308):
+        found = small.generate_rows([random_rows(1)], rows=4, temperature=temperature)[0]
+        assert all(found[:, i].ge(a).all() and found[:, i].lt(b).all() for i, (a, b) in enumerate(RANGES))
+
+
 def test_what_does_not_fit_is_refused(small):
     with pytest.raises(ValueError, match=r"at most 6 rows, 3 fields\), found \(1, 7, 3\). Cut shorter"):
         small(random_rows(7)[None])
     with pytest.raises(ValueError, match="Expected labels beside rows"):
         small(torch.ones(1, 4, dtype=torch.long), labels=torch.ones(1, 4, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"Expected rows and temperature above 0, found 0 and 1\.0"):
+    told = "Expected rows above 0, and a finite temperature above 0, found "
+    with pytest.raises(ValueError, match=f"{told}0 and 1"):
         small.generate_rows([random_rows(1)], rows=0)
+    for temperature in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"{told}1 and {temperature}"):
+            small.generate_rows([random_rows(1)], rows=1, temperature=temperature)
     with pytest.raises(ValueError, match=r"Expected past rows of shape \(rows, 3\), found \(1, 2\)"):
         small.generate_rows([random_rows(1)[:, :2]], rows=1)
     with pytest.raises(ValueError, match="ids that column 'city' may get, found all of them forbidden"):
