@@ -105,7 +105,8 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
                     logits.append(model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu())
                 progress.update(len(logits[-1]))
             probabilities = probabilities_from_logits(torch.cat(logits).numpy(), model.config.problem_type)
-            table = prediction_table(rows.select(piece), probabilities, model.config, found.own_columns)
+            more = reason_columns([], options.explain) if options.explain else ()
+            table = prediction_table(rows.select(piece), probabilities, model.config, found.own_columns, more)
             if options.explain:
                 reasons = (_explained(model, processor, rows[i], collator([encoded[i]])) for i in piece)
                 for name, column in reason_columns([*reasons], options.explain).items():

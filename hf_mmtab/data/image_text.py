@@ -14,7 +14,7 @@ from transformers.utils import logging
 from .pictures.config import ImageTextConfig
 from .pictures.files import ALL, Source, Splits, digest_of, find_sources, sources_of
 from .pictures.opening import picture_problems
-from .pictures.scan import ImageTextScan, own_name, scan
+from .pictures.scan import ImageTextScan, scan
 from .pictures.types import as_types
 from .pictures.values import label_values, picture_values, text_value
 from .reading.library_errors import CheckedBuilder, plain_errors
@@ -78,7 +78,7 @@ class ImageText(CheckedBuilder):
         """Columns of the built rows that the input has itself, pictures left out → their names there."""
         texts = next(iter(self._scan.columns.values())).text_features
         kept = {name: name for name, column in texts.items() if name == column}
-        return kept | {own_name(name): name for name in self._scan.own_types}
+        return kept | {own: name for name, own in self._scan.own_names.items()}
 
     @classmethod
     def sources_in(cls, root: Path, splits: Splits | None = None) -> list[Source]:
@@ -161,7 +161,7 @@ class ImageText(CheckedBuilder):
         several = self._scan.several_pictures
         values: dict[str, list[Any]] = {"images": pictures} if several else {"image": [one for (one,) in pictures]}
         for name, kind in self._scan.own_types.items():
-            values[own_name(name)] = as_types([record.get(name) for _, _, record in records], kind)
+            values[self._scan.own_names[name]] = as_types([record.get(name) for _, _, record in records], kind)
         columns = [self._scan.columns[source.path] for source, _, _ in records]
         for name in next(iter(self._scan.columns.values())).text_features:
             values[name] = [

@@ -1,6 +1,6 @@
 """Predictions beside the columns of the rows that they are about, as tables and on disk."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..data.encoded import holds_pictures
+from ..data.reading.records import free_names
 from ..files import whole_file
 from ..metrics import decide
 from ..metrics.names import label_names
@@ -19,7 +20,11 @@ _ROWS_PER_WRITE = 1024
 
 
 def prediction_table(
-    rows: datasets.Dataset, probabilities: np.ndarray, config: Any, columns: Mapping[str, str]
+    rows: datasets.Dataset,
+    probabilities: np.ndarray,
+    config: Any,
+    columns: Mapping[str, str],
+    more: Collection[str] = (),
 ) -> pa.Table:
     """Put predictions beside the rows' own columns.
 
@@ -28,6 +33,7 @@ def prediction_table(
         probabilities: `(rows, num_labels)`.
         config: names the labels, and holds the thresholds.
         columns: of `rows`, to keep → their names in the table.
+        more: names of columns that will be put beside these.
 
     Returns:
         A table with these columns, `prediction` (a name, or a list of names for several labels), and
@@ -37,11 +43,9 @@ def prediction_table(
     names = label_names(config)
     decided = decide(probabilities, config.problem_type, getattr(config, "thresholds", None))
     own = rows.select_columns(list(columns)).with_format("arrow")[:] if columns else pa.table({})
-    given = {"prediction", "probability", *(f"probability_{name}" for name in names)}
-    table: dict[str, Any] = {
-        f"input_{columns[name]}" if columns[name] in given else columns[name]: own.column(name)
-        for name in own.column_names
-    }
+    given = {"prediction", "probability", *(f"probability_{name}" for name in names), *more}
+    free = free_names(list(columns.values()), given)
+    table: dict[str, Any] = {free[columns[name]]: own.column(name) for name in own.column_names}
     if decided.ndim == 1:
         table["prediction"] = pa.array([names[index] for index in decided])
         table["probability"] = pa.array(probabilities[np.arange(len(decided)), decided].astype(np.float32))

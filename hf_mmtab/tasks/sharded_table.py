@@ -186,7 +186,8 @@ class _Job:
         keep_values: bool,
     ) -> "_Job":
         theirs = None if pretrained is None else unplanned(open_processor(pretrained), data, needs_label)
-        table = task.builder_of(data, scratch, pretrained)
+        folder = scratch / f".cards-{digest_of(data.simulate)}" if data.data == SIMULATED_CARDS else scratch
+        table = task.builder_of(data, folder, pretrained)
         processor = theirs if theirs is not None else task.new_processor(data, table, partial(_sample, table))
         plan, features = processor.plan, table.info.features
         assert features is not None
@@ -245,7 +246,7 @@ class _Job:
         state = json.loads(json.dumps(state))
         if read_json(self.scratch / STATE_FILE, f"Delete {str(self.scratch)!r}.") != state:
             for path in self.scratch.iterdir():
-                if not path.name.startswith(".") and path.name != "cards.csv":
+                if not path.name.startswith("."):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             write_whole(self.scratch / STATE_FILE, json.dumps(state))
         entities = tuple(self.data.entities)

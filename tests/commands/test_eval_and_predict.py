@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -86,6 +87,23 @@ def test_predictions_keep_the_inputs_columns_under_their_names_whatever_these_ar
     assert [(row["image"], row["title"], row["label"]) for row in rows] == [
         (one["img"], one["text"], "mine") for one in lines
     ]
+
+
+def test_predictions_of_predictions_lose_no_column(run, pictures, tmp_path):
+    pytest.importorskip("captum")
+    lines = [json.loads(line) for line in (pictures / "test.jsonl").read_text().splitlines()][:2]
+    own = {"prediction": "a", "input_prediction": "b", "label": "c", "input_label": "d", "reason_1": "e"}
+    source, outs = pictures / "own.jsonl", [tmp_path / "one.parquet", tmp_path / "two.parquet"]
+    source.write_text("".join(json.dumps({"img": one["img"], "text": one["text"], **own}) + "\n" for one in lines))
+    for out in outs:
+        predict.main([str(run), str(source), str(out), "--explain", "1"])
+        source = pictures / "again.parquet"
+        shutil.copy(out, source)
+    kept = {"input_input_prediction": "a", "input_prediction": "b", "label": "c", "input_label": "d"}
+    first, second = (pq.read_table(out).to_pylist()[0] for out in outs)
+    assert first.items() >= (kept | {"input_reason_1": "e"}).items()
+    assert {*kept.values(), "e", str(first["prediction"]), str(first["reason_1"])} <= set(map(str, second.values()))
+    assert len(second) > len(first)
 
 
 def test_an_output_of_an_unknown_kind_is_refused_before_any_work(run, pictures, tmp_path):

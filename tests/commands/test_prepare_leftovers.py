@@ -85,3 +85,18 @@ def test_files_of_others_in_place_of_the_lock_stay(tmp_path, table):
     with pytest.raises(ValueError, match="Expected an empty file or none"):
         _prepare()
     assert (scratch / ".hf_mmtab.lock").read_text() == "mine"
+
+
+def test_a_second_start_with_other_simulated_cards_simulates_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ["simulated_cards_next_row_pretrain", "--shards", "2", "--rows"]
+    few, many = (["--simulate", f"{{users: 4, rows: {rows}, seed: 1}}"] for rows in (400, 700))
+    prepare.main([*common, "direct", *many])
+    monkeypatch.setattr(ShardWriter, "write", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        prepare.main([*common, "rows", *few])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    prepare.main([*common, "rows", *many])
+    direct, again = ((tmp_path / name / "shards" / "00000.arrow").read_bytes() for name in ("direct", "rows"))
+    assert direct == again

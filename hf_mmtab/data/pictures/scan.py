@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from ..reading.record_files import file_suffix
-from ..reading.records import BadRecord, BadRecords, shorten
+from ..reading.records import BadRecord, BadRecords, free_names, shorten
 from .columns import Columns, find_columns
 from .config import ImageTextConfig
 from .files import ALL, Source
 from .stratified import rarest_label, stratified_split
 from .types import note_type, type_of, type_of_texts
-from .values import ValueProblem, check_number, label_values, order_labels, picture_values, text_value
+from .values import ValueProblem, check_category, check_number, label_values, order_labels, picture_values, text_value
 
 RESERVED = ("image", "images", "text", "sentence1", "sentence2", "label", "labels")
 HEAD = 1000  # records whose keys are taken for all columns of a file without a schema
@@ -59,13 +59,13 @@ class ImageTextScan:
             one = datasets.ClassLabel(names=self.label_names)
             features["labels" if self.several else "label"] = datasets.List(one) if self.several else one
         own = datasets.Features.from_arrow_schema(pa.schema(list(self.own_types.items())))
-        features.update({own_name(name): own[name] for name in own})
+        features.update({self.own_names[name]: own[name] for name in own})
         return datasets.Features(features)
 
-
-def own_name(name: str) -> str:
-    """Return the name under which an input's own column is kept: never one that the processor reads."""
-    return f"input_{name}" if name in RESERVED else name
+    @property
+    def own_names(self) -> dict[str, str]:
+        """An input's own columns → the names under which they are kept: never one that the processor reads."""
+        return free_names(list(self.own_types), RESERVED)
 
 
 def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> ImageTextScan:
@@ -220,6 +220,8 @@ def _problem(
                 raise ValueProblem("a text", remedy)
         for column in config.number_columns:
             check_number(record.get(column))
+        for column in config.category_columns:
+            check_category(record.get(column))
     except ValueProblem as error:
         return _bad(path, line, column, record, error)
     return None

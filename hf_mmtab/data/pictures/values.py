@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+LARGEST = 3.4028234663852886e38  # of float32
+
 
 class ValueProblem(ValueError):
     """What is wrong with one value: what was expected and what to do about it."""
@@ -55,11 +57,19 @@ def check_number(value: Any) -> None:
     """Raise a ValueProblem unless a cell is a number, as one or as text, or empty."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return
+    remedy = "Correct it, leave it empty, or name the column in category_columns."
     try:
-        float(value)
+        number = float(str(value).replace("_", "?") if isinstance(value, str) else value)
     except (TypeError, ValueError):
-        remedy = "Correct it, leave it empty, or name the column in category_columns."
         raise ValueProblem("a number, as number_columns says", remedy) from None
+    if abs(number) > LARGEST:
+        raise ValueProblem("a number of at most 3.4e38, as number_columns says", remedy)
+
+
+def check_category(value: Any) -> None:
+    """Raise a ValueProblem unless a cell is a single value."""
+    if isinstance(value, list | tuple | dict):
+        raise ValueProblem("a single value, as category_columns says", "Write a text, or leave the column out.")
 
 
 def label_values(value: Any, separator: str | None, names: Sequence[str] | None) -> tuple[list[str], bool]:

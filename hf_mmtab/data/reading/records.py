@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -97,6 +97,19 @@ def check_names(names: Sequence[str], path: Place) -> None:
         )
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"Expected different column names, found {twice} twice in {str(path)!r}. Rename one of them.")
+
+
+def free_names(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """Return for each column a name that is not taken, `input_NAME` where its own is, and no two alike."""
+    used = {*taken, *names}
+    found = {}
+    for name in names:
+        free = name
+        while free in taken or (free != name and free in used):
+            free = f"input_{free}"
+        used.add(free)
+        found[name] = free
+    return found
 
 
 def files_digest(files: Sequence[Place]) -> str:

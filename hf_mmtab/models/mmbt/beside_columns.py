@@ -15,6 +15,7 @@ SPREAD = math.sqrt(3)  # places between -SPREAD and SPREAD have deviation 1
 MOST_CATEGORIES = 1000
 MISSING, UNKNOWN = 0, 1  # ids of every column of categories; its values follow
 UNKNOWN_PROBABILITY = 0.01  # of a training category to be read as unknown, so that [UNKNOWN] is trained
+LARGEST = float(np.finfo(np.float32).max)
 WIDTH = 64  # of the network that reads one number
 
 Columns = dict[str, dict[str, list]]  # column → {"quantiles": numbers} or {"values": texts, the most frequent first}
@@ -86,17 +87,21 @@ def _number(cell: Any, column: str) -> float | None:
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         return None
     try:
-        value = float(cell)
+        value = float(cell.replace("_", "?") if isinstance(cell, str) else cell)  # 1_000 is a number in Python alone
     except (TypeError, ValueError):
+        value = math.inf
+    if abs(value) > LARGEST:
         raise ValueError(
-            f"Expected numbers in the column {column!r}, found {cell!r:.80}. Correct it, leave it empty, or name the "
-            "column in category_columns."
-        ) from None
+            f"Expected numbers up to 3.4e38 in the column {column!r}, found {cell!r:.80}. Correct it, leave it empty, "
+            "or name the column in category_columns."
+        )
     return None if math.isnan(value) else value
 
 
 def _category(cell: Any) -> str:
     """Return a cell as text, empty where it is missing; a whole number has no decimals."""
+    if isinstance(cell, list | tuple | Mapping):
+        raise ValueError(f"Expected single values in a column of categories, found {cell!r:.80}. Write a text.")
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()

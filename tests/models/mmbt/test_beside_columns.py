@@ -1,5 +1,7 @@
 """Columns of numbers and categories beside picture and text."""
 
+import math
+
 import datasets
 import numpy as np
 import pytest
@@ -61,8 +63,16 @@ def test_columns_are_read_in_the_order_of_their_names_which_saving_keeps():
 
 
 def test_cells_and_columns_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match=r"Expected numbers in the column 'price', found 'cheap'. .*category_columns"):
+    with pytest.raises(
+        ValueError, match=r"Expected numbers .* in the column 'price', found 'cheap'. .*category_columns"
+    ):
         encode_columns(COLUMNS, {"price": "cheap", "brand": "a"})
+    for cell in (math.inf, -math.inf, "inf", 1e308, "1_000"):
+        with pytest.raises(ValueError, match=r"Expected numbers up to 3.4e38 in the column 'price'"):
+            encode_columns(COLUMNS, {"price": cell, "brand": "a"})
+    for cell in (["a"], {"a": 1}):
+        with pytest.raises(ValueError, match="Expected single values in a column of categories"):
+            encode_columns(COLUMNS, {"price": 1.0, "brand": cell})
     with pytest.raises(ValueError, match=r"Expected the columns price, brand \(None .*found no brand"):
         encode_columns(COLUMNS, {"price": 1})
     rows = datasets.Dataset.from_dict({"price": [1.0], "empty": [""]})
