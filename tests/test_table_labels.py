@@ -128,3 +128,12 @@ def test_decimals_are_numbers_and_an_empty_text_is_no_label():
 def test_a_label_beyond_float32_is_refused_before_any_training(value):
     with pytest.raises(ValueError, match=r"up to 3.4e38 in the label column 'late', found .* \(in 2 rows\). Correct"):
         labels_of([0.5, value, value, 2.0])
+
+
+def test_labels_that_differ_by_spaces_or_case_only_are_told(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    assert labels_of(["yes", "Yes ", "no"])[1] == ["Yes ", "no", "yes"]
+    assert "upper and lower case only are classes of their own: 'Yes ', 'yes'. Write them alike" in caplog.text
+    caplog.clear()
+    labels_of(["yes", "no"])
+    assert not caplog.text

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..reading.record_files import file_suffix
-from ..reading.records import BadRecord, BadRecords, free_names, shorten
+from ..reading.records import BadRecord, BadRecords, free_names, shorten, tell_alike
 from .columns import Columns, find_columns
 from .config import ImageTextConfig
 from .files import ALL, Source
@@ -259,6 +259,7 @@ def _finish_labels(
     """Decide on the label names and their order, and on one or several labels."""
     numbers = found.number_names[sources[0].path]
     found.label_names = config.label_names or numbers or order_labels(counts, config.label_order)
+    tell_alike(found.label_names)
     if config.multi_label is not None:
         found.several = config.multi_label
     if not counts:

@@ -6,7 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from transformers.utils import logging
+
 from .places import Place
+
+logger = logging.get_logger(__name__)
 
 OnBadRecord = Literal["raise", "skip"]
 
@@ -110,6 +114,19 @@ def free_names(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
         used.add(free)
         found[name] = free
     return found
+
+
+def tell_alike(labels: Sequence[str]) -> None:
+    """Warn of labels that differ by spaces or upper and lower case only: they are classes of their own."""
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        groups.setdefault(" ".join(label.split()).casefold(), []).append(label)
+    if alike := [", ".join(map(repr, group)) for group in groups.values() if len(group) > 1]:
+        told = "; ".join(alike[:5]) + (f" and {len(alike) - 5} more" if len(alike) > 5 else "")
+        logger.warning(
+            f"Labels that differ by spaces or upper and lower case only are classes of their own: {told}. Write them "
+            "alike if they are the same."
+        )
 
 
 def files_digest(files: Sequence[Place]) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers.utils import logging
 
+from ..reading.records import tell_alike
 from .encoded_rows import IGNORED
 
 logger = logging.get_logger(__name__)
@@ -97,7 +98,8 @@ class LabelColumns:
         return 0 if self.is_classes else len(self.columns)
 
     def tell(self) -> None:
-        """Say that numbers are read as classes."""
+        """Say that numbers are read as classes, and which classes are named alike."""
+        tell_alike(self.names)
         if self.are_zero_and_one:
             logger.warning(
                 f"The labels in column {self.columns[0]!r} are 0.0 and 1.0 alone: they are read as two classes, 0 and "

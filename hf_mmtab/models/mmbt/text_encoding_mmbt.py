@@ -127,8 +127,10 @@ def as_list(value: Any, name: str) -> list[Any] | None:
 
 
 def columns_of_frame(rows: Any) -> Any:
-    """Return the columns of a polars (lazy too) or pandas frame as lists; anything else as it is."""
+    """Return the columns of a polars (lazy too) or pandas frame as lists, missing cells None; else what it is."""
     if hasattr(rows, "lazy"):
         rows = rows.lazy().collect()
         return {name: rows[name].to_list() for name in rows.columns}
-    return rows.to_dict("list") if hasattr(rows, "iloc") else rows
+    if not hasattr(rows, "iloc"):
+        return rows
+    return rows.astype(object).where(rows.notna(), None).to_dict("list")  # pandas' own mark is a number, NaN
