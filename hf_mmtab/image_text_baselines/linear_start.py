@@ -10,12 +10,23 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 from ..data.encoded import EncodedDataset
+from ..models.mmbt.configuration_baselines import MMBTBaselineConfig
 from ..models.mmbt.picture_and_text_parts import PictureAndTextParts
 from ..training import MMTabTrainer
 from .frozen_linear import read_pictures
 from .logistic import Fitted, Split, fit_logistic, standardiser
 
+BASELINE = MMBTBaselineConfig.model_type
 _PENALTIES = tuple(np.logspace(2, 6, 9).tolist())  # of scikit-learn's Ridge, on standardised features
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A logistic regression as a linear layer, and its log loss on validation."""
+
+    loss: float
+    weights: np.ndarray
+    biases: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class LinearStart:
 
     pooling: str
     tried: dict[str, float]
-    probe: Fitted
+    probe: Probe
     is_classifier: bool
     is_aligned: bool
 
@@ -91,13 +102,37 @@ class LinearStarter:
             else:
                 projection.load_state_dict(before)
         if with_classifier:
-            _copy_linear(self.model.get_submodule(self.classifier), *probe.as_linear())
+            _copy_linear(self.model.get_submodule(self.classifier), probe.weights, probe.biases)
         losses = {name: one.loss for name, one in tried.items()}
         return LinearStart(pooling, losses, probe, with_classifier, is_aligned)
 
-    def _probe(self) -> Fitted:
-        """Fit a logistic regression on what the classifier reads."""
-        train, validation = (Split(self._read(one), self.labels[one]) for one in ("train", "validation"))
+    def _probe(self) -> Probe:
+        """Fit a logistic regression on what the classifier reads.
+
+        Of a classifier that reads regions one after another, one on the mean of the regions is tried too: it has a
+        third of the weights, and is a linear layer of the regions as well.
+        """
+        read = {one: self._read(one) for one in ("train", "validation")}
+        config, width = self.model.config, read["train"].shape[1]
+        regions, size = getattr(config, "num_image_embeds", 1), getattr(config, "image_hidden_size", None) or 0
+        before = width - regions * size  # of the text
+        fitted = self._fit(read)
+        if config.model_type != BASELINE or config.image_config is None or config.hidden_sizes or regions == 1:
+            return Probe(fitted.loss, *fitted.as_linear())
+        averaged = {
+            one: np.hstack([found[:, :before], found[:, before:].reshape(-1, regions, size).mean(axis=1)])
+            for one, found in read.items()
+        }
+        mean = self._fit(averaged)
+        if fitted.loss <= mean.loss:
+            return Probe(fitted.loss, *fitted.as_linear())
+        weights, biases = mean.as_linear()
+        return Probe(
+            mean.loss, np.hstack([weights[:, :before], np.tile(weights[:, before:] / regions, regions)]), biases
+        )
+
+    def _fit(self, features: Mapping[str, np.ndarray]) -> Fitted:
+        train, validation = (Split(features[one], self.labels[one]) for one in ("train", "validation"))
         return fit_logistic(train, validation, self.model.config.num_labels)
 
     def _read(self, split: str) -> np.ndarray:

@@ -29,7 +29,8 @@ def test_a_model_that_starts_from_a_probe_predicts_what_the_probe_does(recipe, a
         chosen = plain(self, *arguments)
         logits = self.trainer.predict(self.encoded["validation"]).predictions
         seen["model"] = torch.softmax(torch.as_tensor(logits), dim=-1).numpy()
-        seen["probe"] = chosen.probe.predict(self._read("validation"))
+        scores = self._read("validation") @ chosen.probe.weights.T + chosen.probe.biases
+        seen["probe"] = torch.softmax(torch.as_tensor(scores), dim=-1).numpy()
         seen["tried"] = chosen.tried
         return chosen
 
