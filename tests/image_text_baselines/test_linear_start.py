@@ -33,7 +33,5 @@ def test_the_mean_of_the_regions_serves_where_validation_likes_it_better(monkeyp
     assert np.allclose(of_regions, of_regions[:, :1])
     regions = read["validation"][:, TEXT:].reshape(-1, REGIONS, SIZE)
     averaged = np.hstack([read["validation"][:, :TEXT], regions.mean(axis=1)])
-        [read["validation"][:, :TEXT], read["validation"][:, TEXT:].reshape(-1, REGIONS, SIZE).mean(1)]
-    )
     summed = np.hstack([probe.weights[:, :TEXT], of_regions.sum(axis=1)])
     assert np.allclose(read["validation"] @ probe.weights.T, averaged @ summed.T)

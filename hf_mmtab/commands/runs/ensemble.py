@@ -61,6 +61,7 @@ class EnsembleRun(ImageTextRun):
     def prepare(self) -> Any:
         """Read the splits, fit the linear probe, and join it with the finished members as validation likes it best."""
         recipe = self.recipe
+        recipe.run.recipe_rows = None  # of epochs, and there are none
         probe = super().prepare()
         splits = {name: self.splits[name] for name in ("train", "validation")}
         encoded = {name: recipe.task.encode(rows, self.processor) for name, rows in splits.items()}
