@@ -1,7 +1,7 @@
 """Pretrained text and image models, loaded whole, for a model that is composed of them."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
@@ -100,7 +100,12 @@ def start_segment_table(
 
     Returns:
         The entry of the state dict that changes, or nothing.
+
+    Raises:
+        ValueError: if `start` is neither.
     """
+    if start not in get_args(SegmentStart):
+        raise ValueError(f"Expected segment_start to be one of {[*get_args(SegmentStart)]}, found {start!r}.")
     rows = getattr(text_model.config, "type_vocab_size", 0) or 0
     if rows < 2 or (rows >= num_segments and start == "pretrained"):
         return {}
