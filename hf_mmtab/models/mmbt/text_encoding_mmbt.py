@@ -117,6 +117,20 @@ def texts_of(row: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:
     )
 
 
+def require_text(example: Mapping[str, Any]) -> None:
+    """Refuse an example of a pipeline or a service that holds no text, for a model that reads one.
+
+    Raises:
+        ValueError: names the keys that were found.
+    """
+    if "text" not in example and not {"sentence1", "sentence2"} <= set(example):
+        found = ", ".join(repr(name) for name in example) or "none"
+        raise ValueError(
+            'Expected the text under `text` ("" for no text), or a pair under `text` and `text_pair`, found the keys '
+            f"{found:.200}. Add it to the mapping, or rename its key."
+        )
+
+
 def as_list(value: Any, name: str) -> list[Any] | None:
     """Return one text or several as a list."""
     if value is None or isinstance(value, str):
