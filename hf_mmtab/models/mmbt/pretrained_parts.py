@@ -1,5 +1,7 @@
 """Pretrained text and image models, loaded whole, for a model that is composed of them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,6 +16,7 @@ logger = logging.get_logger(__name__)
 
 SegmentStart = Literal["pretrained", "first"]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spm.model")
+IMAGE_FILES = ("preprocessor_config.json",)
 
 
 def refuse_package_name(name_or_path: str) -> None:
@@ -65,6 +68,26 @@ def _load_whole(name_or_path: str, config: PreTrainedConfig) -> PreTrainedModel:
     if new:
         logger.warning(f"{name_or_path} has no pooler: a new one is trained from random weights ({new}).")
     return model
+
+
+@contextmanager
+def other_part_named(name_or_path: str, wanted: Literal["tokenizer", "image processor"]) -> Iterator[None]:
+    """Say so where a part cannot be loaded since the checkpoint holds the other one alone: text and image swapped.
+
+    Raises:
+        ValueError: in place of transformers' own error, which speaks of formats of tokenizers.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        files = {"tokenizer": TOKENIZER_FILES, "image processor": IMAGE_FILES}
+        held = [part for part, names in files.items() if any(_has_file(name_or_path, one) for one in names)]
+        if not held or wanted in held:
+            raise
+        raise ValueError(
+            f"Expected {wanted} files in {name_or_path!r}, found {held[0]} files alone. Pass the text checkpoint "
+            "first and the image checkpoint second, or both by name (text=..., image=...)."
+        ) from error
 
 
 def special_token_ids(name_or_path: str, text_config: PreTrainedConfig) -> dict[str, int]:

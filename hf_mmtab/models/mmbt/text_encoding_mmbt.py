@@ -129,20 +129,3 @@ def require_text(example: Mapping[str, Any]) -> None:
             'Expected the text under `text` ("" for no text), or a pair under `text` and `text_pair`, found the keys '
             f"{found:.200}. Add it to the mapping, or rename its key."
         )
-
-
-def as_list(value: Any, name: str) -> list[Any] | None:
-    """Return one text or several as a list."""
-    if value is None or isinstance(value, str):
-        return None if value is None else [value]
-    if isinstance(value, Sequence):
-        return list(value)
-    raise ValueError(f"Expected {name} to be a str or a list of str, found {type(value).__name__}.")
-
-
-def columns_of_frame(rows: Any) -> Any:
-    """Return the columns of a polars (lazy too) or pandas frame as lists; anything else as it is."""
-    if hasattr(rows, "lazy"):
-        rows = rows.lazy().collect()
-        return {name: rows[name].to_list() for name in rows.columns}
-    return rows.to_dict("list") if hasattr(rows, "iloc") else rows
