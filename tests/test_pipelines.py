@@ -231,7 +231,10 @@ def test_a_saved_pipeline_comes_back(mmbt, tmp_path):
     ("example", "message"),
     [
         ("the sea", r'Expected a mapping such as \{"image": "fork.png", .*found str'),
-        ({"image": None}, "text"),
+        ({"image": None}, "Expected the text under `text` .*, found the keys 'image'. Add it to the mapping"),
+        ({}, "Expected the text under `text` .*, found the keys none"),
+        ({"image": None, "txt": "sea"}, "Expected the text under `text` .*, found the keys 'image', 'txt'"),
+        ({"image": None, "sentence2": "sea"}, "Expected the text under `text` .*, found the keys 'image', 'sentence2'"),
         ({"photo": "a.png", "text": "sea"}, r"Expected the picture under `image` .*found 'photo'"),
         ({"image": "nowhere.png", "text": "sea"}, "Expected a picture file, found nothing at .*nowhere.png"),
         ({"image": None, "text": 7}, "Expected text to be a str, found 7"),

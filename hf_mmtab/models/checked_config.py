@@ -12,10 +12,12 @@ MOST_UNITS = 10_000_000
 
 
 def refuse_absurd_labels(values: dict[str, Any]) -> None:
-    """Refuse more labels than there can be: transformers makes up a name for each."""
-    labels = values.get("num_labels") or 0
-    if not isinstance(labels, int) or labels > MOST_LABELS:
-        raise ValueError(f"Expected num_labels of at most {MOST_LABELS}, found {labels!r}.")
+    """Refuse no labels, and more than there can be: transformers makes up a name for each."""
+    labels = values.get("num_labels")
+    if labels is None:
+        return
+    if not isinstance(labels, int) or isinstance(labels, bool) or not 1 <= labels <= MOST_LABELS:
+        raise ValueError(f"Expected num_labels of at least 1 and at most {MOST_LABELS}, found {labels!r}.")
 
 
 def refuse_absurd_depths(*configs: Any) -> None:

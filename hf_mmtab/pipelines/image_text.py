@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from ..data.pictures.addresses import fetch_picture, is_address
 from ..models.mmbt.collating_mmbt import MMBTCollator
-from ..serving.named_scores import DECIDED, TopK, answers
+from ..models.mmbt.text_encoding_mmbt import require_text
+from ..serving.named_scores import DECIDED, TopK, answers, check_top_k
 from .answers import RightPadding, SavedWithProcessor, refuse_unknown
 
 KEYS = {"image", "images", "text", "text_pair", "sentence1", "sentence2", "label", "labels", "id"}  # of an example
@@ -73,11 +74,14 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
     def _sanitize_parameters(self, top_k: TopK = DECIDED, **others: Any) -> tuple[dict, dict, dict]:
         download = {DOWNLOAD[name]: others.pop(name) for name in DOWNLOAD if name in others}
         refuse_unknown(others, DOWNLOAD)
+        check_top_k(top_k)
         return download, {}, {} if top_k == DECIDED else {"top_k": top_k}
 
     def preprocess(self, example: Any, **download: Any) -> dict[str, torch.Tensor]:
         """Encode one example as a batch of one."""
         row = as_row(example, **download)
+        if self.processor.tokenizer is not None:
+            require_text(row)
         if "sentence2" in row and getattr(self.model.config, "num_segments", 3) < 3:
             raise ValueError(
                 "Expected one text, found a pair, but the model was trained on single texts (num_segments 2 in its "

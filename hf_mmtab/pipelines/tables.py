@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from ..models.tabbert.processing.values import as_table, is_list_of_rows
 from ..serving.history_windows import ROWS, history_windows, read_history
-from ..serving.named_scores import DECIDED, TopK, answers
+from ..serving.named_scores import DECIDED, TopK, answers, check_top_k
 from ..statistics.columns import columns_of_history, moments
 from ..statistics.features import OF_ALL_HISTORIES
 from ..statistics.row_statistics import RowStatistics
@@ -91,6 +91,7 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         self, top_k: TopK = DECIDED, rows: str | None = None, **unknown: Any
     ) -> tuple[dict, dict, dict]:
         refuse_unknown(unknown, ["rows"])
+        check_top_k(top_k)
         if rows not in (None, *ROWS):
             raise ValueError(f'Expected rows to be "last" or "every", found {rows!r}.')
         chosen = {} if rows is None else {"rows": rows}

@@ -14,7 +14,7 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Request
 
 from .inputs import Inputs
-from .named_scores import DECIDED
+from .named_scores import DECIDED, check_top_k
 from .predictor import Predictor
 
 KEYS = {"input", "inputs", "rows", "top_k"}  # of a request
@@ -146,8 +146,10 @@ def parse(body: bytes, reads_tables: bool, limits: Limits) -> dict[str, Any]:
             413, f"Expected at most {limits.max_inputs} inputs, found {len(inputs)}. Send several requests."
         )
     top_k = asked.get("top_k", DECIDED)
-    if not (top_k in (None, DECIDED) or (isinstance(top_k, int) and not isinstance(top_k, bool) and top_k > 0)):
-        raise HTTPException(422, f'Expected top_k to be a positive number, null or "decided", found {top_k!r:.40}.')
+    try:
+        check_top_k(top_k)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
     inputs = [table_input(one) if reads_tables else pair_input(one) for one in inputs]
     if reads_tables and (rows := sum(map(len, inputs))) > limits.max_rows:
         raise HTTPException(413, f"Expected at most {limits.max_rows:,} rows, found {rows:,}. Send shorter histories.")

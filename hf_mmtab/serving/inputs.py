@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from ..models.mmbt.image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
-from ..models.mmbt.text_encoding_mmbt import encode_texts, texts_of
+from ..models.mmbt.text_encoding_mmbt import encode_texts, require_text, texts_of
 from ..models.tabbert.processing.column_plan import ColumnPlan
 from ..models.tabbert.processing.entity_history import check_history
 from ..models.tabbert.processing.field_ids import ARRAYS_NAME, VALUES_NAME, FieldIds
@@ -80,6 +80,7 @@ class PictureAndText:
             row |= {"sentence1": row.pop("text", ""), "sentence2": second}
         inputs: Inputs = {}
         if self.text is not None:
+            require_text(row)
             if "sentence2" in row and not self.text["pairs"]:
                 raise ValueError(
                     "Expected one text, found a pair, but the model was trained on single texts. Leave text_pair out, "

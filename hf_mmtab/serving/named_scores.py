@@ -12,6 +12,21 @@ Answer = dict[str, Any]  # label and score
 TopK = int | Literal["decided"] | None
 
 
+def check_top_k(top_k: Any) -> None:
+    """Refuse a number of labels that no answer can have.
+
+    Raises:
+        ValueError: unless it is a whole number from 1 on, None or "decided".
+    """
+    if top_k is None or (isinstance(top_k, str) and top_k == DECIDED):
+        return
+    if not isinstance(top_k, int | np.integer) or isinstance(top_k, bool) or top_k < 1:
+        raise ValueError(
+            'Expected top_k to be a whole number from 1 on, None (JSON: null) for all labels, or "decided" for those '
+            f"that the model decides for, found {top_k!r:.40}."
+        )
+
+
 def answers(logits: np.ndarray, config: Any, top_k: TopK = DECIDED) -> Answer | list[Answer]:
     """Turn the logits `(labels,)` of one example into labels and scores.
 
@@ -24,7 +39,11 @@ def answers(logits: np.ndarray, config: Any, top_k: TopK = DECIDED) -> Answer | 
     Returns:
         `{"label", "score"}`, or a list of them with the highest score first. The score is a probability; of a
         regression the value itself, with the name of the target as label.
+
+    Raises:
+        ValueError: if `top_k` is no such number.
     """
+    check_top_k(top_k)
     names = [config.id2label[i] for i in range(len(logits))]
     if config.problem_type == "regression":
         found = [{"label": name, "score": value} for name, value in zip(names, logits.tolist(), strict=True)]

@@ -14,7 +14,7 @@ from ..statistics.row_statistics import RowStatistics
 from .export_files import AGAIN, read_settings
 from .history_windows import ROWS, history_windows, read_history
 from .inputs import Inputs, PictureAndText, SavedFields
-from .named_scores import DECIDED, TopK, answers
+from .named_scores import DECIDED, TopK, answers, check_top_k
 from .trees import ALONE, SavedTrees
 
 MODEL_NAME = "model.onnx"
@@ -107,6 +107,7 @@ class Predictor:
         self, examples: Sequence[Any], *, rows: str = "last", top_k: TopK = DECIDED, batch_size: int = 32
     ) -> list[Any]:
         """Judge several examples, `batch_size` at a time; returns an answer for each, as `__call__`."""
+        check_top_k(top_k)
         prepared = [self.prepare(example, rows) for example in examples]
         encoded = [inputs for one in prepared for inputs, _ in one]
         logits: list[np.ndarray] = []

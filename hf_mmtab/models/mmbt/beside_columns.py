@@ -156,12 +156,7 @@ class ColumnTokens(nn.Module):
         Raises:
             ValueError: if an input is absent or has another number of columns.
         """
-        given = [0 if one is None else one.shape[1] for one in (numbers, categories)]
-        if given != [len(self.numbers), len(self.categories)]:
-            raise ValueError(
-                f"Expected column_numbers of {len(self.numbers)} and column_categories of {len(self.categories)} "
-                f"columns, found {given[0]} and {given[1]}. Encode rows with the MMBTProcessor saved beside the model."
-            )
+        require_columns(self, numbers, categories)
         tokens = []
         if numbers is not None:
             tokens += [layer(numbers[:, place]) for place, layer in enumerate(self.numbers)]
@@ -171,3 +166,14 @@ class ColumnTokens(nn.Module):
                 categories = categories.masked_fill(hidden, UNKNOWN)
             tokens += [table(categories[:, place]) for place, table in enumerate(self.categories)]
         return torch.stack(tokens, dim=1)
+
+
+def require_columns(tokens: ColumnTokens | None, numbers: torch.Tensor | None, categories: torch.Tensor | None) -> None:
+    """Raise a ValueError unless an input has as many columns as the model reads; None: it reads none."""
+    expected = [0, 0] if tokens is None else [len(tokens.numbers), len(tokens.categories)]
+    given = [0 if one is None else one.shape[1] for one in (numbers, categories)]
+    if given != expected:
+        raise ValueError(
+            f"Expected column_numbers of {expected[0]} and column_categories of {expected[1]} columns, found "
+            f"{given[0]} and {given[1]}. Encode rows with the MMBTProcessor saved beside the model."
+        )

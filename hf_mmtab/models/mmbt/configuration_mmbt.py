@@ -1,5 +1,6 @@
 """Configuration of MMBT: one text model that reads pooled image regions and words together."""
 
+from collections import Counter
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -50,6 +51,8 @@ class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
         for part in ("text_config", "image_config"):
             if (config := getattr(self, part)) is not None:
                 refuse_unknown_names(config if isinstance(config, dict) else vars(config), f"{part}.")
+        if self.id2label is None and self.label2id is not None:  # transformers would call them LABEL_0, LABEL_1, ...
+            self.id2label = {int(number): str(name) for name, number in self.label2id.items()}
         super().__post_init__(**kwargs)
 
     def validate_num_image_embeds(self) -> None:
@@ -161,6 +164,9 @@ class MMBTConfig(PictureAndTextConfig):
             raise ValueError(f"text_position_start must be at least 0, got {self.text_position_start}")
 
     def validate_columns(self) -> None:
+        columns = [*(self.number_columns or ()), *(self.category_columns or ())]
+        if twice := [name for name, count in Counter(columns).items() if count > 1]:
+            raise ValueError(f"number_columns and category_columns must name a column once, got {twice[0]!r} again")
         sizes = (self.category_columns or {}).values()
         if len(self.number_columns or ()) > MOST_LAYERS or not all(1 <= size <= MOST_UNITS for size in sizes):
             raise ValueError(f"category_columns must have values, 1 to {MOST_UNITS:,}, got {self.category_columns}")
@@ -174,12 +180,20 @@ class MMBTConfig(PictureAndTextConfig):
 
 
 def validate_label_options(config: PreTrainedConfig) -> None:
-    """Refuse a problem type without a loss here, and lists that have not one value per label."""
-    if config.problem_type == "regression":
+    """Refuse a problem type without a loss here, labels that cannot be told apart, and lists of other lengths."""
+    if config.problem_type not in (None, "single_label_classification", "multi_label_classification"):
         raise ValueError(
-            'problem_type "regression" has no loss here; expected "single_label_classification" '
+            f'problem_type "{config.problem_type}" has no loss here; expected "single_label_classification" '
             'or "multi_label_classification".'
         )
+    names = config.id2label or {}
+    if sorted(names) != [*range(len(names))] or not names:
+        raise ValueError(f"id2label needs the numbers 0 to one less than there are labels, got {[*names][:20]}")
+    if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
+        raise ValueError(f"id2label needs a name of its own for each label, got {twice[0]!r} more than once")
+    numbers = config.label2id
+    if numbers is not None and any(numbers.get(name) != number for number, name in names.items()):
+        raise ValueError(f"label2id needs the labels of id2label with the same numbers, got {numbers} beside {names}")
     for name in ("pos_weight", "thresholds"):
         values = getattr(config, name)
         if values is not None and len(values) != config.num_labels:

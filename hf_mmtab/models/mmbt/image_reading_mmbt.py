@@ -117,6 +117,8 @@ def _open(source: Any) -> Image.Image:
             raise ImageReadError(
                 f"Expected an array of uint8 (0–255), found {source.dtype}. Multiply and cast it, or pass a PIL image."
             )
+        if not source.size:
+            raise ImageReadError(f"Expected an array of pixels, found one of shape {source.shape}. Pass None for none.")
         return Image.fromarray(source)
     raise ImageReadError(
         f"Expected a PIL image, path, bytes, array or tensor, found a {type(source).__name__}. "

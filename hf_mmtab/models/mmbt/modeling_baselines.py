@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
+from .checked_inputs import check_shapes
 from .classification_loss import classification_loss
 from .configuration_baselines import MMBTBaselineConfig
 from .configuration_mmbt import refuse_unknown_fields
@@ -218,6 +219,10 @@ class MMBTBaselineForClassification(PictureAndTextParts, MMBTBaselinePreTrainedM
         reads_text = self.text_model is not None or self.word_vectors is not None
         words = input_ids if inputs_embeds is None else inputs_embeds
         self._require_inputs(reads_text, words, pixel_values, image_regions)
+        of_words = {"attention_mask": attention_mask, "token_type_ids": token_type_ids} if reads_text else {}
+        pictures = {"pixel_values": pixel_values, "image_regions": image_regions, "image_mask": image_mask}
+        read = of_words | (pictures if self.config.image_config is not None else {})
+        check_shapes(input_ids if reads_text else None, inputs_embeds if reads_text else None, **read)
         text_mask: Any = attention_mask
         if words is not None and reads_text and attention_mask is None:
             text_mask = torch.ones(words.shape[:2], dtype=torch.long, device=words.device)

@@ -10,6 +10,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
+from .checked_inputs import check_shapes
 from .classification_loss import classification_loss
 from .configuration_ensemble import MMBTEnsembleConfig
 from .configuration_mmbt import MMBTConfig
@@ -125,6 +126,8 @@ class MMBTEnsembleForClassification(PictureAndTextParts, FromVisionAndText, PreT
             `logits` `(batch, num_labels)`, whose softmax (several labels: sigmoid) is the weighted mean of the members'
             probabilities; `loss` if labels are given.
         """
+        pictures = {"pixel_values": pixel_values, "image_regions": image_regions, "image_mask": image_mask}
+        check_shapes(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, **pictures)
         if image_regions is None and pixel_values is not None and self.image_model is not None:
             image_regions, image_mask = self.read_pictures(pixel_values, None, image_mask)
             pixel_values = None

@@ -11,7 +11,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from .beside_columns import ColumnTokens, NumberToken
+from .beside_columns import ColumnTokens, NumberToken, require_columns
+from .checked_inputs import check_lengths, check_segments, check_shapes
 from .classification_loss import classification_loss
 from .configuration_mmbt import MMBTConfig, refuse_unknown_fields
 from .image_regions import build_image_model, measure_image_hidden_size
@@ -32,6 +33,7 @@ from .text_parts import (
     max_positions,
     position_offset,
     refuse_plain_texts,
+    require_special_words,
     require_text_encoder,
     takes,
     text_options,
@@ -123,14 +125,9 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
 
     def __init__(self, config: MMBTConfig) -> None:
         super().__init__(config)
-        if config.cls_token_id is None or config.sep_token_id is None:
-            raise ValueError(
-                "Expected cls_token_id and sep_token_id in MMBTConfig, found "
-                f"{config.cls_token_id} and {config.sep_token_id}, and none in its text_config. "
-                "Set them to the tokenizer's cls_token_id and sep_token_id."
-            )
         self.text_model: Any = AutoModel.from_config(config.text_config)
         require_text_encoder(self.text_model)
+        require_special_words(config, self.text_model)
         self.image_model: Any = build_image_model(config.image_config)
         if config.image_hidden_size is None:
             config.image_hidden_size = measure_image_hidden_size(self.image_model.config)
@@ -140,6 +137,7 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         self.image_projection = nn.Linear(config.image_hidden_size, embedding_size)
         own_segments = not has_segments(self.text_model, text_config, config.num_segments)
         self.segment_embeddings = nn.Embedding(config.num_segments, embedding_size) if own_segments else None
+        self._segment_rows: int = config.num_segments if own_segments else text_config.type_vocab_size
         numbers = len(config.number_columns or ())
         categories = [size for _, size in sorted((config.category_columns or {}).items())]
         self.column_tokens = ColumnTokens(numbers, categories, embedding_size) if numbers or categories else None
@@ -193,9 +191,15 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
             `last_hidden_state` `(batch, regions + columns + 2 + seq, hidden)`, `pooler_output` `(batch, hidden)`.
 
         Raises:
-            ValueError: if words are given twice or not at all, a part is longer than the position table, or texts
-                without a picture begin with [CLS] as a plain tokenizer writes them.
+            ValueError: if words are given twice or not at all, shapes do not fit each other, a segment has no row in
+                the table, a part is longer than the position table, or texts without a picture begin with [CLS] as a
+                plain tokenizer writes them.
         """
+        pictures = {"pixel_values": pixel_values, "image_regions": image_regions, "image_mask": image_mask}
+        beside = {"column_numbers": column_numbers, "column_categories": column_categories}
+        of_words = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids}
+        check_shapes(input_ids, inputs_embeds, **of_words, **pictures, **beside)
+        check_segments(token_type_ids, self._segment_rows)
         if pixel_values is None and image_regions is None:
             refuse_plain_texts(input_ids, self.config.cls_token_id)
         words = self._embed_words(input_ids, inputs_embeds)  # (batch, seq, embedding)
@@ -208,7 +212,9 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
             text_mask = drop_words(text_mask, self.config.word_dropout)
         image = self.image_projection(regions)  # (batch, regions, embedding)
         image, region_mask = self._stand_in_for_absent(image, image_mask)
-        if self.column_tokens is not None:
+        if self.column_tokens is None:
+            require_columns(None, column_numbers, column_categories)
+        else:
             columns = self.column_tokens(column_numbers, column_categories)  # (batch, columns, embedding)
             image = torch.cat([image, columns.to(image.dtype)], dim=1)
             region_mask = torch.cat([region_mask, region_mask.new_ones(columns.shape[:2])], dim=1)
@@ -218,7 +224,7 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         always = text_mask.new_ones((words.shape[0], 1))
         mask = torch.cat([always, region_mask.to(text_mask.dtype), always, text_mask], dim=1)
         image_length, text_length = image.shape[1] + 2, words.shape[1]
-        self._check_lengths(image_length, text_length)
+        check_lengths(self.max_part_length, image_length, text_length, self.config.text_position_start)
         image_positions = _count_up_to(image_length, words)
         text_positions = _default(position_ids, _count_up_to(text_length, words))
         text_positions = text_positions + self.config.text_position_start
@@ -302,17 +308,6 @@ class MMBTModel(PictureAndTextParts, MMBTPreTrainedModel):
         else:
             sequence = sequence + self.segment_embeddings(segments)
         return self.text_model(inputs_embeds=sequence, attention_mask=mask, return_dict=True, **options)
-
-    def _check_lengths(self, image_length: int, text_length: int) -> None:
-        longest = self.max_part_length
-        start = self.config.text_position_start
-        if longest is not None and max(image_length, start + text_length) > longest:
-            raise ValueError(
-                f"Expected at most {longest} tokens in each part, the text model's positions, found {image_length} "
-                f"in the image part and {text_length} in the text part"
-                f"{f', which starts at position {start}' if start else ''}. Truncate the text, pool the regions, or "
-                "read fewer pictures (max_images)."
-            )
 
 
 class MMBTForClassification(MMBTPreTrainedModel):

@@ -1,7 +1,9 @@
 """Pretrained text and image models, loaded whole, for a model that is composed of them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
@@ -14,6 +16,7 @@ logger = logging.get_logger(__name__)
 
 SegmentStart = Literal["pretrained", "first"]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spm.model")
+IMAGE_FILES = ("preprocessor_config.json",)
 
 
 def refuse_package_name(name_or_path: str) -> None:
@@ -67,6 +70,26 @@ def _load_whole(name_or_path: str, config: PreTrainedConfig) -> PreTrainedModel:
     return model
 
 
+@contextmanager
+def other_part_named(name_or_path: str, wanted: Literal["tokenizer", "image processor"]) -> Iterator[None]:
+    """Say so where a part cannot be loaded since the checkpoint holds the other one alone: text and image swapped.
+
+    Raises:
+        ValueError: in place of transformers' own error, which speaks of formats of tokenizers.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        files = {"tokenizer": TOKENIZER_FILES, "image processor": IMAGE_FILES}
+        held = [part for part, names in files.items() if any(_has_file(name_or_path, one) for one in names)]
+        if not held or wanted in held:
+            raise
+        raise ValueError(
+            f"Expected {wanted} files in {name_or_path!r}, found {held[0]} files alone. Pass the text checkpoint "
+            "first and the image checkpoint second, or both by name (text=..., image=...)."
+        ) from error
+
+
 def special_token_ids(name_or_path: str, text_config: PreTrainedConfig) -> dict[str, int]:
     """Return `cls_token_id` and `sep_token_id` of the tokenizer beside a text checkpoint, if there is one."""
     # Without files AutoTokenizer would build an empty tokenizer with ids of its own.
@@ -100,7 +123,12 @@ def start_segment_table(
 
     Returns:
         The entry of the state dict that changes, or nothing.
+
+    Raises:
+        ValueError: if `start` is neither.
     """
+    if start not in get_args(SegmentStart):
+        raise ValueError(f"Expected segment_start to be one of {[*get_args(SegmentStart)]}, found {start!r}.")
     rows = getattr(text_model.config, "type_vocab_size", 0) or 0
     if rows < 2 or (rows >= num_segments and start == "pretrained"):
         return {}

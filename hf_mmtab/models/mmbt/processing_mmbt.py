@@ -17,18 +17,17 @@ from transformers.utils import PROCESSOR_NAME
 
 from ..travelling import TravellingMixin
 from .beside_columns import Columns, encode_columns
+from .given_rows import as_list, batch_of, columns_of_table, rows_of
 from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor, pixels_of
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
-from .pretrained_parts import refuse_package_name
+from .pretrained_parts import other_part_named, refuse_package_name
+from .processor_settings import check_choice, check_columns, check_flags, check_lists_only, check_parts, check_whole
 from .several_pictures import COLUMNS, as_pictures, pictures_of, stack_masks, stack_pictures
-from .text_encoding_mmbt import as_list, columns_of_frame, encode_texts, needed_lengths, pad_texts, texts_of
+from .text_encoding_mmbt import encode_texts, needed_lengths, pad_texts, texts_of
 
 TORCHVISION_PREFIX = "torchvision:"
 DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len
-
-
-ROW_COLUMNS = (*COLUMNS, "text", "sentence1", "sentence2", "label", "labels")  # of a picture-and-text data set
 
 
 class MMBTProcessor(TravellingMixin, ProcessorMixin):
@@ -68,21 +67,16 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         columns: Columns | None = None,
         max_images: int = 1,
     ):
+        check_parts(image_processor, tokenizer)
         parts = {"image_processor": image_processor, "tokenizer": tokenizer}
         present = {name: part for name, part in parts.items() if part is not None}
-        if not present:
-            raise ValueError("Expected an image processor, a tokenizer or both, found neither. Pass at least one.")
-        if max_length < 4:
-            raise ValueError(f"Expected max_length of at least 4 (a pair needs 3 special tokens), found {max_length}.")
-        if max_images < 1:
-            raise ValueError(f"Expected max_images of at least 1, found {max_images}.")
-        _check_choice("missing_image", missing_image, ("mask", "grey"))
-        _check_choice("transparency", transparency, ("white", "drop"))
-        if tokenizer is not None and tokenizer.pad_token_id is None:
-            raise ValueError(
-                f"Expected a tokenizer with a padding token, found none in {type(tokenizer).__name__}. "
-                "Set one first, e.g. `tokenizer.pad_token = tokenizer.eos_token`."
-            )
+        check_whole("max_length", max_length, 4, " (a pair needs 3 special tokens)")
+        check_whole("max_images", max_images, 1)
+        check_whole("segment_offset", segment_offset, 0)
+        check_flags(leading_cls=leading_cls, upright=upright)
+        check_choice("missing_image", missing_image, ("mask", "grey"))
+        check_choice("transparency", transparency, ("white", "drop"))
+        check_columns(columns)
         self.image_processor, self.tokenizer = image_processor, tokenizer
         self.max_length, self.leading_cls, self.segment_offset = max_length, leading_cls, segment_offset
         self.missing_image, self.transparency, self.upright = missing_image, transparency, upright
@@ -118,20 +112,22 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             leading_cls, segment_offset: see the class.
             kwargs: passed to `AutoTokenizer` and `AutoImageProcessor` (`revision`, `token`, ...).
         """
-        _check_choice("preset", preset, ("backbone", "legacy"))
+        check_choice("preset", preset, ("backbone", "legacy"))
         for name in (text, image):
             refuse_package_name(name or "")
         tokenizer = None
         if text is not None:
             is_glove = Path(text).is_file()
-            tokenizer = glove_tokenizer(text) if is_glove else AutoTokenizer.from_pretrained(text, **kwargs)
+            with other_part_named(text, "tokenizer"):
+                tokenizer = glove_tokenizer(text) if is_glove else AutoTokenizer.from_pretrained(text, **kwargs)
         image_processor = None
         if image is not None and preset == "legacy":
             image_processor = MMBTImageProcessor()
         elif image is not None and image.startswith(TORCHVISION_PREFIX):
             image_processor = MMBTImageProcessor(image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD)
         elif image is not None:
-            image_processor = AutoImageProcessor.from_pretrained(image, **kwargs)
+            with other_part_named(image, "image processor"):
+                image_processor = AutoImageProcessor.from_pretrained(image, **kwargs)
         if max_length is None:
             limit = DEFAULT_MAX_LENGTH if tokenizer is None else tokenizer.model_max_length
             max_length = min(DEFAULT_MAX_LENGTH, limit)
@@ -168,8 +164,9 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
 
         Args:
             images: one picture or a list (see `read_image` for the kinds), with a list inside it for an example of
-                several; None, or None inside a list: missing. Or a batch of rows as `Dataset.map` passes it, or
-                a frame of polars or pandas: each row is encoded as `encode_row` does, without padding.
+                several; None, or None inside a list: missing. Or a batch of rows as `Dataset.map` passes it, a
+                list of rows, a `Dataset`, an Arrow table or a frame of polars or pandas: each row is encoded as
+                `encode_row` does, without padding.
             text, text_pair: one text or a list; `text_pair` for pairs of sentences.
             return_tensors: "pt", "np", or None for lists.
             padding: to the longest text of the batch, to `max_length`, or not at all (lists only).
@@ -186,12 +183,15 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
 
         Raises:
             TypeError: if `text_kwargs` holds another keyword.
-            ValueError: if the inputs have different lengths, a text is no string, or a picture cannot be
-                read.
+            ValueError: if the inputs have different lengths, a text is no string, columns are not read, or a picture
+                cannot be read.
         """
-        images = columns_of_frame(images)
+        images = columns_of_table(images)
         if isinstance(images, Mapping) and not {"bytes", "path"} & set(images):
-            return BatchFeature(self._encode_columns(images))
+            rows = rows_of(images, self.columns or ())
+            if not isinstance(rows, list):
+                return BatchFeature(self.encode_row(rows))
+            return BatchFeature(batch_of([self.encode_row(row) for row in rows]))
         grouped = {"padding": padding, "max_length": max_length, "truncation": truncation, **(text_kwargs or {})}
         if unknown := sorted(set(grouped) - {"padding", "max_length", "truncation"}):
             raise TypeError(f"Expected padding, max_length and truncation in text_kwargs, found {unknown}.")
@@ -206,6 +206,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
                 "Pass lists of one length, with None for a missing picture."
             )
         batch_size = next(iter(lengths.values()))
+        if not batch_size:
+            raise ValueError(f"Expected at least one example, found empty lists ({', '.join(lengths)}). Pass one.")
         data: dict[str, Any] = {}
         if self.tokenizer is not None:
             if texts is None:
@@ -215,6 +217,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             if padding:
                 length = max_length or self.max_length if padding == "max_length" else None
                 encoded = pad_texts(encoded, self.tokenizer.pad_token_id, length)
+            check_lists_only(map(len, encoded["input_ids"]), return_tensors)
             data.update(encoded)
         if self.image_processor is not None:
             shown = pictures or [None] * batch_size
@@ -223,6 +226,11 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             data["image_mask"] = stack_masks([one["image_mask"] for one in pixels]).tolist()
             if return_tensors != "pt":
                 data["pixel_values"] = data["pixel_values"].numpy()
+        if unread := [name for name in columns or () if name not in (self.columns or ())]:
+            raise ValueError(
+                f"Expected columns that the processor was fitted with ({', '.join(self.columns or ()) or 'none'}), "
+                f"found {', '.join(map(str, unread))}. Leave them out, or train a model that reads them."
+            )
         if self.columns:
             cells = {
                 name: value if isinstance(value, list | tuple) else [value] for name, value in (columns or {}).items()
@@ -247,6 +255,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             (0 or 1; both of each picture, with `max_images` from 2 on) and `labels` (an int, or a list of ints for
             several labels).
         """
+        if not isinstance(row, Mapping):
+            raise ValueError(f"Expected a row, a mapping with image and text, found {type(row).__name__}. Pass one.")
         encoded: dict[str, Any] = {}
         if self.tokenizer is not None and "input_ids" not in skip:
             encoded.update({name: values[0] for name, values in self._encode_texts(*texts_of(row)).items()})
@@ -272,20 +282,6 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             found["pixel_values"] = stack_pictures([pixels for pixels, _ in encoded])
             found["image_mask"] = [mask for _, mask in encoded]
         return found if self.max_images > 1 else {name: values[0] for name, values in found.items()}
-
-    def _encode_columns(self, columns: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Encode a batch of rows that is given as columns, or one row; what comes out are columns too, or one row."""
-        known = [name for name in (*ROW_COLUMNS, *(self.columns or ())) if name in columns]
-        if not {"text", "sentence1", *COLUMNS} & set(known):
-            raise ValueError(
-                f"Expected columns of rows ({', '.join(ROW_COLUMNS)}), found {', '.join(columns) or 'none'}. Rename "
-                "yours; a Trainer that takes away columns before a transform needs remove_unused_columns=False."
-            )
-        if any(isinstance(columns[name], str | int | float) for name in known):  # one row: `map` without `batched`
-            return self.encode_row({name: columns[name] for name in known})
-        values = zip(*(columns[name] for name in known), strict=True)
-        encoded = [self.encode_row(dict(zip(known, row, strict=True))) for row in values]
-        return {name: [row[name] for row in encoded] for name in (encoded[0] if encoded else ())}
 
     def text_lengths(self, rows: Any) -> np.ndarray | None:
         """Return for each row the smallest `max_length` that cuts nothing off its text, `(rows,)` int64.
@@ -393,8 +389,3 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         if "tokenizer" not in processor_dict:
             tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
         return [image_processor, tokenizer]
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"Expected {name} to be one of {list(choices)}, found {value!r}.")

@@ -117,20 +117,15 @@ def texts_of(row: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:
     )
 
 
-def as_list(value: Any, name: str) -> list[Any] | None:
-    """Return one text or several as a list."""
-    if value is None or isinstance(value, str):
-        return None if value is None else [value]
-    if isinstance(value, Sequence):
-        return list(value)
-    raise ValueError(f"Expected {name} to be a str or a list of str, found {type(value).__name__}.")
+def require_text(example: Mapping[str, Any]) -> None:
+    """Refuse an example of a pipeline or a service that holds no text, for a model that reads one.
 
-
-def columns_of_frame(rows: Any) -> Any:
-    """Return the columns of a polars (lazy too) or pandas frame as lists, missing cells None; else what it is."""
-    if hasattr(rows, "lazy"):
-        rows = rows.lazy().collect()
-        return {name: rows[name].to_list() for name in rows.columns}
-    if not hasattr(rows, "iloc"):
-        return rows
-    return rows.astype(object).where(rows.notna(), None).to_dict("list")  # pandas' own mark is a number, NaN
+    Raises:
+        ValueError: names the keys that were found.
+    """
+    if "text" not in example and not {"sentence1", "sentence2"} <= set(example):
+        found = ", ".join(repr(name) for name in example) or "none"
+        raise ValueError(
+            'Expected the text under `text` ("" for no text), or a pair under `text` and `text_pair`, found the keys '
+            f"{found:.200}. Add it to the mapping, or rename its key."
+        )

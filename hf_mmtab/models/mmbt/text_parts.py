@@ -61,6 +61,26 @@ def require_text_encoder(text_model: PreTrainedModel) -> None:
         )
 
 
+def require_special_words(config: Any, text_model: Any) -> None:
+    """Refuse an MMBT whose image part has no words to open and close it.
+
+    Raises:
+        ValueError: if `cls_token_id` or `sep_token_id` is None, or not among the text model's words.
+    """
+    ids = (config.cls_token_id, config.sep_token_id)
+    if None in ids:
+        raise ValueError(
+            f"Expected cls_token_id and sep_token_id in MMBTConfig, found {ids[0]} and {ids[1]}, and none in its "
+            "text_config. Set them to the tokenizer's cls_token_id and sep_token_id."
+        )
+    words = text_model.get_input_embeddings().num_embeddings
+    if not all(0 <= one < words for one in ids):
+        raise ValueError(
+            f"Expected cls_token_id and sep_token_id among the {words} words of the text model, found {ids[0]} and "
+            f"{ids[1]}. Set them to the tokenizer's cls_token_id and sep_token_id."
+        )
+
+
 def refuse_plain_texts(input_ids: torch.Tensor | None, opening: int | None) -> None:
     """Refuse texts as a tokenizer alone gives them, for `pipeline("text-classification")` for example.
 

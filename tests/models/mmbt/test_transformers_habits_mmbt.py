@@ -16,7 +16,7 @@ from hf_mmtab import (
     MMBTProcessor,
 )
 from hf_mmtab.models.mmbt import MMBTModel
-from hf_mmtab.models.mmbt.text_encoding_mmbt import columns_of_frame
+from hf_mmtab.models.mmbt.given_rows import columns_of_table
 
 TEXT = BertConfig(
     vocab_size=30,
@@ -104,7 +104,7 @@ def test_frames_are_batches_of_rows_too(reader):
 def test_missing_cells_of_a_frame_are_none():
     columns = {"image": ["a.png", None], "text": [None, "b"], "price": [1.5, None], "images": [["a.png"], ["b", None]]}
     for rows in (pl.DataFrame(columns), pd.DataFrame(columns)):
-        assert columns_of_frame(rows) == columns
+        assert columns_of_table(rows) == columns
 
 
 def test_a_batch_of_nothing_is_told(reader):

@@ -1,0 +1,108 @@
+"""What a user passes to the processor, as lists: texts of any kind, and rows from any kind of table."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .several_pictures import COLUMNS
+
+ROW_COLUMNS = (*COLUMNS, "text", "sentence1", "sentence2", "label", "labels")  # of a picture-and-text data set
+
+
+def as_list(value: Any, name: str) -> list[Any] | None:
+    """Return one text or several as a list.
+
+    Args:
+        value: a text, or a list, array or column (NumPy, pandas, polars, Arrow) of them; None stays None.
+        name: of the argument.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if value is None or isinstance(value, str):
+        return None if value is None else [value]
+    for convert in ("to_pylist", "to_list", "tolist"):
+        if hasattr(value, convert):
+            value = getattr(value, convert)()
+            return [value] if isinstance(value, str) else as_list(value, name)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return list(value)
+    raise ValueError(
+        f"Expected {name} to be a str or a list of str, found {type(value).__name__}. Pass one text, or a list with a "
+        "text for each picture."
+    )
+
+
+def columns_of_table(rows: Any) -> Any:
+    """Return the columns of a table as lists, missing cells None; anything else as it is.
+
+    Args:
+        rows: a frame of polars (lazy too) or pandas, an Arrow table, a `datasets.Dataset`, or a list of rows.
+    """
+    if hasattr(rows, "lazy"):
+        rows = rows.lazy().collect()
+        return {name: rows[name].to_list() for name in rows.columns}
+    if hasattr(rows, "iloc"):
+        return rows.astype(object).where(rows.notna(), None).to_dict("list")  # pandas' own mark is a number, NaN
+    if hasattr(rows, "to_pydict"):
+        return rows.to_pydict()
+    if hasattr(rows, "column_names") and hasattr(rows, "select_columns"):
+        return {name: rows[name][:] for name in rows.column_names}
+    if isinstance(rows, list | tuple) and rows and all(_is_row(row) for row in rows):
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name) for row in rows] for name in names}
+    return rows
+
+
+def rows_of(columns: Mapping[str, Any], beside: Iterable[str]) -> list[dict[str, Any]] | dict[str, Any]:
+    """Return the rows of a batch that is given as columns, or the one row, as `map` without `batched` passes it.
+
+    Args:
+        columns: name → a list of cells, or the cell of one row. A column None is one of missing cells.
+        beside: names of the columns that the processor reads beside picture and text.
+
+    Raises:
+        ValueError: if there is no column of a picture or text, or columns have different lengths.
+    """
+    known = {name: columns[name] for name in (*ROW_COLUMNS, *beside) if name in columns}
+    if not {"text", "sentence1", *COLUMNS} & set(known):
+        raise ValueError(
+            f"Expected columns of rows ({', '.join(ROW_COLUMNS)}), found {', '.join(map(str, columns)) or 'none'}. "
+            "Rename yours; a Trainer that takes away columns before a transform needs remove_unused_columns=False."
+        )
+    given = {name: value for name, value in known.items() if value is not None}
+    if not given or any(_is_cell(value) for value in given.values()):
+        return known
+    lengths = {name: len(value) for name, value in given.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"Expected columns of one length, found {lengths}. Give each row a cell in every column, None where a "
+            "picture is missing."
+        )
+    length = next(iter(lengths.values()))
+    cells = {name: [None] * length if value is None else value for name, value in known.items()}
+    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
+
+
+def batch_of(encoded: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return encoded rows as columns.
+
+    Raises:
+        ValueError: if some rows have a label and others have none.
+    """
+    names = list(encoded[0]) if encoded else []
+    if any(set(row) != set(names) for row in encoded):
+        lacking = [number for number, row in enumerate(encoded) if "labels" not in row]
+        raise ValueError(
+            f"Expected a label in every row or in none, found none in {len(lacking)} of {len(encoded)} rows (the first "
+            f"is row {lacking[0]}). Leave these rows or the column out."
+        )
+    return {name: [row[name] for row in encoded] for name in names}
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool({"text", "sentence1", *COLUMNS} & set(value))
+
+
+def _is_cell(value: Any) -> bool:
+    single = isinstance(value, str | bytes | bytearray | Mapping) or hasattr(value, "read")
+    return single or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0
