@@ -22,7 +22,15 @@ from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor, pixels_of
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
 from .pretrained_parts import other_part_named, refuse_package_name
-from .processor_settings import check_choice, check_columns, check_flags, check_lists_only, check_parts, check_whole
+from .processor_settings import (
+    check_choice,
+    check_columns,
+    check_flags,
+    check_lengths,
+    check_lists_only,
+    check_parts,
+    check_whole,
+)
 from .several_pictures import COLUMNS, as_pictures, pictures_of, stack_masks, stack_pictures
 from .text_encoding_mmbt import encode_texts, needed_lengths, pad_texts, texts_of
 
@@ -196,6 +204,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         if unknown := sorted(set(grouped) - {"padding", "max_length", "truncation"}):
             raise TypeError(f"Expected padding, max_length and truncation in text_kwargs, found {unknown}.")
         padding, max_length = grouped["padding"], grouped["max_length"]
+        check_lengths(padding, max_length, grouped["truncation"])
         texts, pairs = as_list(text, "text"), as_list(text_pair, "text_pair")
         pictures = list(images) if isinstance(images, list | tuple) else None if images is None else [images]
         given = {"images": pictures, "text": texts, "text_pair": pairs}

@@ -63,6 +63,15 @@ def check_parts(image_processor: Any, tokenizer: Any) -> None:
         )
 
 
+def check_lengths(padding: Any, max_length: int | None, truncation: Any = True) -> None:
+    """Raise a ValueError unless texts can be cut and padded so; None: as long as the processor says."""
+    if not isinstance(padding, bool):
+        check_choice("padding", padding, ("longest", "max_length"))
+    check_flags(truncation=truncation)
+    if max_length is not None:
+        check_whole("max_length", max_length, 4, " (a pair needs 3 special tokens)")
+
+
 def check_lists_only(lengths: Iterable[int], return_tensors: Any) -> None:
     """Raise a ValueError if texts of several lengths, without padding, are to become a tensor."""
     found = sorted(set(lengths))

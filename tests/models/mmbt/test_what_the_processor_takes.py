@@ -84,6 +84,22 @@ def test_one_row_is_known_whatever_stands_in_it(picture):
         ({"images": [PICTURE] * 2, "text": ["a", "a red"], "padding": False}, "found 1 to 2 pieces with padding=False"),
         ({"images": PICTURE, "text": "a", "columns": {"price": 1}}, "fitted with (none), found price."),
         ({"images": PICTURE, "text": b"a"}, "Expected text to be a str or a list of str, found bytes."),
+        (
+            {"text": "a", "max_length": -1},
+            "Expected max_length of at least 4 (a pair needs 3 special tokens), found -1.",
+        ),
+        ({"text": "a", "max_length": 0}, "Expected max_length of at least 4 (a pair needs 3 special tokens), found 0."),
+        (
+            {"text": "a", "max_length": "7"},
+            "Expected max_length of at least 4 (a pair needs 3 special tokens), found '7'",
+        ),
+        ({"text": "a", "text_kwargs": {"max_length": 4.5}}, "(a pair needs 3 special tokens), found 4.5."),
+        ({"text": "a", "padding": "bogus"}, "Expected padding to be one of ['longest', 'max_length'], found 'bogus'."),
+        ({"text": "a", "padding": None}, "Expected padding to be one of ['longest', 'max_length'], found None."),
+        (
+            {"text": "a", "truncation": "longest_first"},
+            "Expected truncation to be true or false, found 'longest_first'.",
+        ),
         ({"images": PICTURE, "text": np.array([5])}, "Expected text to be a str, found 5 (int)."),
     ],
 )
