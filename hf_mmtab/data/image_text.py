@@ -16,10 +16,10 @@ from .pictures.files import ALL, Source, Splits, digest_of, find_sources, source
 from .pictures.opening import picture_problems
 from .pictures.scan import ImageTextScan, scan
 from .pictures.types import as_types
-from .pictures.values import label_values, picture_values, text_value
+from .pictures.values import ValueProblem, label_values, picture_values, text_value
 from .reading.library_errors import CheckedBuilder, plain_errors
 from .reading.places import real_path
-from .reading.records import BadRecord, BadRecords
+from .reading.records import BadRecord, BadRecords, shorten
 
 logger = logging.get_logger(__name__)
 
@@ -111,8 +111,10 @@ class ImageText(CheckedBuilder):
         records = self._records(sources, part, bad)
         known: dict[str, str | None] = {}  # many rows may share a picture file
         while chunk := list(islice(records, CHUNK)):
-            pictures = [self._pictures(source, record) for source, _, record in chunk]
-            problems = self._picture_problems(pictures, known)
+            named = [self._pictures(source, record) for source, _, record in chunk]
+            pictures = [found for found, _ in named]
+            looked_at = self._picture_problems(pictures, known)
+            problems = [first or second for (_, first), second in zip(named, looked_at, strict=True)]
             for (source, line, _), problem in zip(chunk, problems, strict=True):
                 if problem is not None:
                     remedy = "Repair or remove the picture, or write null for a record without one."
@@ -139,9 +141,14 @@ class ImageText(CheckedBuilder):
                     bad.rows_read += 1
                     yield source, line, record
 
-    def _pictures(self, source: Source, record: dict[str, Any]) -> Pictures:
+    def _pictures(self, source: Source, record: dict[str, Any]) -> tuple[Pictures, str | None]:
+        """Return the pictures that a record names, and what stands in their place if it is none."""
         column = self._scan.columns[source.path].image
-        return picture_values(None if column is None else record.get(column), source.path.parent)
+        value = None if column is None else record.get(column)
+        try:
+            return picture_values(value, source.path.parent), None
+        except ValueProblem as error:
+            return [], f"{shorten(value)}, and not {error.expected}"
 
     def _picture_problems(self, pictures: list[Pictures], known: dict[str, str | None]) -> list[str | None]:
         """Return what is wrong with the first bad picture of each record, or None."""

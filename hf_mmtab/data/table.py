@@ -119,9 +119,11 @@ class Table(CheckedBuilder):
             )
         sample_bytes = max(2**20, self.config.infer_rows * 200)
         with_bad_rows = BadRecords("skip")  # a row that is left out decides no type
-        sample = next(self._blocks(first, with_bad_rows, block_bytes=sample_bytes)).table.slice(
-            0, self.config.infer_rows
-        )
+        for first in self._files:
+            sample = next(self._blocks(first, with_bad_rows, block_bytes=sample_bytes)).table
+            if sample.num_rows:
+                break
+        sample = sample.slice(0, self.config.infer_rows)
         self._cells = self._cells_of(first, sample)
         nothing = self._cells.convert(TextBlock(sample.slice(0, 0), np.arange(0)), str(first), self._bad)
         features = self._features(datasets.Features.from_arrow_schema(nothing.schema))

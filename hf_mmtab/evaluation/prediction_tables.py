@@ -25,6 +25,7 @@ def prediction_table(
     config: Any,
     columns: Mapping[str, str],
     more: Collection[str] = (),
+    dtype: Any = np.float32,
 ) -> pa.Table:
     """Put predictions beside the rows' own columns.
 
@@ -34,6 +35,7 @@ def prediction_table(
         config: names the labels, and holds the thresholds.
         columns: of `rows`, to keep → their names in the table.
         more: names of columns that will be put beside these.
+        dtype: of probabilities.
 
     Returns:
         A table with these columns, `prediction` (a name, or a list of names for several labels), and
@@ -48,13 +50,13 @@ def prediction_table(
     table: dict[str, Any] = {free[columns[name]]: own.column(name) for name in own.column_names}
     if decided.ndim == 1:
         table["prediction"] = pa.array([names[index] for index in decided])
-        table["probability"] = pa.array(probabilities[np.arange(len(decided)), decided].astype(np.float32))
+        table["probability"] = pa.array(probabilities[np.arange(len(decided)), decided].astype(dtype))
     else:
         table["prediction"] = pa.array(
             [[names[index] for index in np.flatnonzero(row)] for row in decided], type=pa.list_(pa.string())
         )
     for index, name in enumerate(names):
-        table[f"probability_{name}"] = pa.array(probabilities[:, index].astype(np.float32))
+        table[f"probability_{name}"] = pa.array(probabilities[:, index].astype(dtype))
     return pa.table(table)
 
 
@@ -63,7 +65,8 @@ def write_split_predictions(path: Path, rows: datasets.Dataset, scored: ScoredRo
     gold = next((name for name in ("labels", "label") if name in rows.column_names), None)
     pictures = {name for name, feature in rows.features.items() if holds_pictures(feature)}
     columns = [name for name in rows.column_names if name not in pictures | {gold}]
-    table = prediction_table(rows, scored.probabilities, config, {name: name for name in columns})
+    own = {name: name for name in columns}
+    table = prediction_table(rows, scored.probabilities, config, own, dtype=np.float64)  # they are judged again
     names = label_names(config)
     assert scored.labels is not None
     if scored.labels.ndim == 1:

@@ -6,6 +6,8 @@ import pickle
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from image_text_splits import load_image_text
 from PIL import Image
@@ -437,3 +439,13 @@ def test_an_error_keeps_its_record_and_message_between_processes():
 
     assert copy.record == error.record and str(copy) == str(error)
     assert str(copy).count(SKIP_HINT) == 1
+
+
+def test_pictures_as_lists_of_numbers_in_parquet_are_bad_records(tmp_path):
+    table = pa.table({"image": [[[[1, 2, 3]] * 2] * 2] * 6, "text": ["a"] * 6, "label": ["x", "y"] * 3})
+    pq.write_table(table, tmp_path / "arrays.parquet")
+    builder = ImageText(tmp_path / "arrays.parquet", cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(
+        BadRecordError, match=r"Expected a readable picture, found .* and not a picture as path.*arrays.parquet', row"
+    ):
+        builder.download_and_prepare()

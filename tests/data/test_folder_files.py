@@ -124,3 +124,11 @@ def test_an_unnamed_column_is_called_what_it_is(name, cells, told, suffix, tmp_p
     builder = Table(path, cache_dir=str(tmp_path / "cache"))
     assert list(builder.info.features) == ["x"]
     assert told in caplog.text and ("row numbers" in caplog.text) == (told == "row numbers")
+
+
+def test_tables_of_other_kinds_beside_the_data_are_told(tmp_path, caplog):
+    logging.getLogger("hf_mmtab.data.reading.table_files").warning_once.cache_clear()
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "b.jsonl").write_text('{"a": 1}\n')
+    assert [path.name for path in table_files(tmp_path)] == ["a.csv"]
+    assert "Not read: ['b.jsonl'] in" in caplog.text

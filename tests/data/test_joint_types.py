@@ -88,3 +88,20 @@ def test_a_time_in_another_unit_than_the_others_is_refused(unit):
 def test_plain_numbers_are_times_of_any_size():
     numbers = pa.chunked_array([[0, 1_700_000_000_000]])
     assert times_of(numbers, "at", 0, "number").tolist() == [0, 1_700_000_000_000 * 10**6]
+
+
+def test_types_of_csv_files_are_guessed_from_the_first_that_has_rows(tmp_path):
+    (tmp_path / "a.csv").write_text("at,amount\n")
+    (tmp_path / "b.csv").write_text("at,amount\n2024-01-01,1.5\n")
+    builder = Table(tmp_path, cache_dir=str(tmp_path / "cache"))
+    builder.download_and_prepare()
+    assert builder.info.features["amount"].dtype == "float64" and builder.info.features["at"].dtype != "string"
+
+
+@pytest.mark.parametrize("roles", [None, {"amount": "amount"}])
+def test_fractions_after_whole_numbers_are_told_to_be_numbers(tmp_path, roles):
+    (tmp_path / "a.csv").write_text("amount\n1\n2\n")
+    (tmp_path / "b.csv").write_text("amount\n28.73\n")
+    with pytest.raises(ValueError, match=r"found '28.73' .*`types: {amount: float}` \(numbers\)"):
+        builder = Table(tmp_path, cache_dir=str(tmp_path / "cache"), roles=roles)
+        builder.download_and_prepare()

@@ -96,6 +96,11 @@ def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str, is_time: 
         )
     elif is_time:
         as_text = f"Correct the cell, or remove the row. {_MISSING}"
+    elif wanted.is_integer():
+        as_text = (
+            f"Correct the cell, or say what the column holds: `types: {{{name}: float}}` (numbers), `types: {{{name}: "
+            "string}` (texts)."
+        )
     if kind == pl.String:
         values = cast_text(name, wanted)
     else:  # other files hold moments in UTC, see `TableCells`

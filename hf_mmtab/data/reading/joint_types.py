@@ -41,10 +41,11 @@ def joint_types(
                 continue
             both = _wider(before, field.type)
             if both is None:
+                times = any(map(pa.types.is_temporal, (before, field.type)))
+                remedy = "" if times else f", or say what they become: `types: {{{field.name}: string}}` (or float)"
                 raise ValueError(
                     f"Expected one type in column {field.name!r} of all files, found {before} in "
-                    f"{str(whose[field.name])!r} and {field.type} in {str(file)!r}. Write them alike, or say what they "
-                    f"become: `types: {{{field.name}: string}}`."
+                    f"{str(whose[field.name])!r} and {field.type} in {str(file)!r}. Write them alike{remedy}."
                 )
             if both != before:
                 types[field.name], whose[field.name] = both, file

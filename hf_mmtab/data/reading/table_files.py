@@ -14,7 +14,7 @@ from .arrow_types import with_known_types
 from .csv_text import TextBlock, read_header, read_text_blocks
 from .folder_files import files_below, files_in, refuse_twice
 from .places import Place, RemotePath
-from .records import BadRecords, check_names
+from .records import BadRecords, check_names, shorten
 from .text_files import separator_of
 from .utf8_cells import parquet_batches, with_plain_texts, without_broken_texts
 
@@ -24,6 +24,7 @@ CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 SUFFIXES = (*CSV_SUFFIXES, ".parquet", ".arrow")
 KINDS = {"text": CSV_SUFFIXES, "Parquet": (".parquet",), "Arrow": (".arrow",)}
 PROSE = ("readme", "license", "licence", "copying", "notice", "notes", "changelog", "citation")  # .txt, no tables
+OTHER_TABLES = (".jsonl", ".ndjson", ".json", ".xlsx", ".xls", ".ods", ".feather", ".orc", ".avro", ".csv.zip")
 BATCH_ROWS = 262_144
 
 
@@ -78,6 +79,10 @@ def table_files(root: Place) -> list[Place]:
     if prose:
         logger.warning_once(f"Not read as tables: {', '.join(path.name for path in prose)} in {str(root)!r}.")
     files = [path for path in files if path not in prose]
+    if files and isinstance(root, Path) and (others := [path.name for path in files_in(root, OTHER_TABLES)]):
+        logger.warning_once(
+            f"Not read: {shorten(others, 200)} in {str(root)!r}. Tables are files ending in {', '.join(SUFFIXES)}."
+        )
     if not files:
         below = files_below(root, SUFFIXES) if isinstance(root, Path) and root.is_dir() else []
         hint = f" Its subfolders hold some: name {str(below[0].parent)!r}." if below else ""

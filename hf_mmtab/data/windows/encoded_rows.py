@@ -17,6 +17,10 @@ import pyarrow as pa
 from ...files import read_json, write_array
 
 FACTS_FILE = "rows.json"
+NEEDED_FACTS = (
+    "fields", "dtypes", "bases", "label_names", "fingerprint", "processor_fingerprint", "rows", "num_targets",
+    "reordered", "split",
+)  # fmt: skip
 ROWS_AT_ONCE = 1_000_000  # that are counted
 TAKEN_AT_ONCE = 262_144
 _OWN = re.compile(r"field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|entities\.arrow|rows\.json")
@@ -70,6 +74,11 @@ class EncodedRows:
         self.facts = read_json(self.folder / FACTS_FILE, self.remedy)
         if not self.facts:
             raise ValueError(f"Expected {FACTS_FILE} in {str(self.folder)!r}, found none. {self.remedy}")
+        if absent := [name for name in NEEDED_FACTS if name not in self.facts]:
+            raise ValueError(
+                f"Expected {', '.join(NEEDED_FACTS)} in {str(self.folder / FACTS_FILE)!r}, found no "
+                f"{', '.join(absent)}: the file is damaged. {self.remedy}"
+            )
         self.fields: list[str] = self.facts["fields"]
         self.label_names: list[str] = self.facts["label_names"]
         self.fingerprint: str = self.facts["fingerprint"]

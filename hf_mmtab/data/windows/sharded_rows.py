@@ -36,6 +36,8 @@ class ShardedRows(EncodedRows):
 
     def __init__(self, folder: str | Path) -> None:
         rows = self._read_facts(folder, "`hf-mmtab prepare` encodes the table anew")
+        if not isinstance(self.facts.get("shards"), list):
+            self._refuse(self.folder / FACTS_FILE, "a list of shards", f"{self.facts.get('shards')!r:.80}")
         for shard in self.facts["shards"]:
             if not isinstance(shard, dict) or {"rows", "entities", "times", "bytes"} - set(shard):
                 self._refuse(self.folder / FACTS_FILE, "rows, entities, times and bytes of each shard", f"{shard}")

@@ -15,6 +15,7 @@ SPREAD = math.sqrt(3)  # places between -SPREAD and SPREAD have deviation 1
 MOST_CATEGORIES = 1000
 MISSING, UNKNOWN = 0, 1  # ids of every column of categories; its values follow
 UNKNOWN_PROBABILITY = 0.01  # of a training category to be read as unknown, so that [UNKNOWN] is trained
+TRUTHS = ("false", "true")
 LARGEST = float(np.finfo(np.float32).max)
 WIDTH = 64  # of the network that reads one number
 
@@ -76,6 +77,8 @@ def encode_columns(columns: Columns, row: Mapping[str, Any]) -> dict[str, list]:
             numbers.append([0.0, 1.0] if value is None else [float(np.interp(value, edges, places)), 0.0])
         else:
             text, values = _category(row[name]), learned["values"]
+            if text not in values and text.lower() in TRUTHS:  # Python writes True, all others true
+                text = next((value for value in values if value.lower() == text.lower()), text)
             known = values.index(text) + 2 if text in values else UNKNOWN
             categories.append(known if text else MISSING)
     found: dict[str, list] = {"column_numbers": numbers, "column_categories": categories}
@@ -104,6 +107,8 @@ def _category(cell: Any) -> str:
         raise ValueError(f"Expected single values in a column of categories, found {cell!r:.80}. Write a text.")
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
+    if isinstance(cell, bool | np.bool_):
+        return TRUTHS[int(cell)]
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import FEATURE_EXTRACTOR_NAME, cached_file, logging
@@ -281,7 +282,14 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
                     f"found no {' and no '.join(absent)}. Copy all of its files."
                 )
             plain["_words"] = _read_json(cached_file(pretrained_model_name_or_path, VALUES_NAME, **hub))
-            plain["_arrays"] = load_file(str(cached_file(pretrained_model_name_or_path, ARRAYS_NAME, **hub)))
+            arrays = str(cached_file(pretrained_model_name_or_path, ARRAYS_NAME, **hub))
+            try:
+                plain["_arrays"] = load_file(arrays)
+            except SafetensorError as error:
+                raise ValueError(
+                    f"Expected the values of a processor in {arrays!r}, found a damaged file ({error}). Copy it anew "
+                    "from where it was made."
+                ) from error
         file = cached_file(
             pretrained_model_name_or_path, STATISTICS_NAME, _raise_exceptions_for_missing_entries=False, **hub
         )
