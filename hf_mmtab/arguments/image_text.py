@@ -18,8 +18,8 @@ IMAGE_TEXT_ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 class ImageTextColumns:
     """How records of pictures with texts are read."""
 
-    image_column: str | None = key(None, "Default: found by its usual names.")
-    text_column: str | None = key(None, "Default: found by its usual names.")
+    image_column: str | None = key(None, "Default: found by its usual names. none: there are no pictures.")
+    text_column: str | None = key(None, "Default: found by its usual names. none: there are no texts.")
     text_pair_column: str | None = key(None, "Second sentence, if there is one.")
     label_column: str | None = key(None, "Default: found by its usual names.")
     label_separator: str | None = key(None, "Splits a text into several labels, e.g. '|' in a CSV file.")

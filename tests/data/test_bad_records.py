@@ -270,7 +270,7 @@ def test_csv_quote_never_closed(folder, tmp_path):
             "title1,img,label\n1,0.png,x\n",
             r"Expected a column for the text named like one of \['text', .*\], found columns "
             r"\['img', 'label', 'title1'\] in '.*train.csv'. Name it with text_column; "
-            r"set that to null",
+            r"set that to none",
         ),
     ],
 )
@@ -283,7 +283,7 @@ def test_csv_with_wrong_columns(folder, tmp_path, content, message):
 def test_a_test_file_without_labels_can_be_left_out(folder, tmp_path):
     write(folder)
     (folder / "test.jsonl").write_text('{"text": "a", "img": null}\n')
-    with pytest.raises(ValueError, match=r"found columns \['img', 'text'\].* left out with `splits`"):
+    with pytest.raises(ValueError, match=r"found columns \['img', 'text'\].* is for `predict`"):
         load(folder, tmp_path)
     assert "test" not in load(folder, tmp_path, splits={"train": "train.jsonl"})[0]
 

@@ -1,6 +1,7 @@
 """The builder of anybody's pictures and texts: kinds of files, columns, splits, labels, cache."""
 
 import json
+import logging
 from pathlib import Path
 
 import datasets
@@ -240,3 +241,24 @@ def test_whole_numbers_of_a_csv_file_stay_numbers_and_all_else_stays_text(tmp_pa
 def test_what_product_and_film_tables_call_their_texts_is_known(tmp_path):
     for name in ("overview", "product_name", "description"):
         assert find_columns(["id", "image", name, "label"], "here").text == name
+
+
+def test_data_of_texts_or_of_pictures_alone_says_none(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    for kept, absent, value in (("text", "image", "a fork"), ("image", "text", "a.png")):
+        file = tmp_path / f"{kept}.jsonl"
+        file.write_text("".join(json.dumps({kept: value, "label": label}) + "\n" for label in "xyxyxyxyxy"))
+        with pytest.raises(ValueError, match=f"Name it with {absent}_column; set that to none"):
+            ImageText(file, cache_dir=str(tmp_path / "cache")).download_and_prepare()
+        builder = ImageText(file, cache_dir=str(tmp_path / "cache"), **{f"{absent}_column": "none"})
+        builder.download_and_prepare()
+        rows = builder.as_dataset()["train"]
+        assert kept in rows.column_names and absent not in rows.column_names
+
+
+def test_a_label_in_a_list_beside_single_ones_is_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    rows = [{"image": None, "text": "a", "label": label} for label in ["x", "y", ["x"]] * 4]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ImageText(tmp_path / "rows.jsonl", cache_dir=str(tmp_path / "cache")).download_and_prepare()
+    assert "rows.jsonl', line 3, and a single one in" in caplog.text and "several labels a row" in caplog.text

@@ -1,9 +1,11 @@
 """What a frozen part gives is computed once, and results equal recomputing."""
 
+import json
 import os
 import pickle
 import time
 
+import numpy as np
 import pytest
 import torch
 from toy import ToyRows, largest_difference, toy_model, toy_trainer, weights
@@ -253,3 +255,22 @@ def test_what_a_killed_removal_left_of_a_store_gives_way_and_files_of_others_do_
     with pytest.raises(OSError):
         finish_store(fresh(tmp_path / "third"), final, 3)
     assert (final / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [("data-0.bin", lambda data: data[:-4]), ("index.npy", lambda data: b"no")]
+)
+def test_a_damaged_store_is_named_with_its_remedy(tmp_path, name, damage):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    writer = StoreWriter(folder, 0)
+    for row in range(3):
+        writer.add(row, torch.ones(2, 4))
+    writer.close()
+    entries = np.load(folder / "share-0.npy")
+    np.save(folder / "index.npy", entries[:, 1:])
+    (folder / "meta.json").write_text(json.dumps({**writer.meta, "files": 1}))
+    assert FeatureStore(folder)[2].shape == (2, 4)
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    with pytest.raises(ValueError, match=rf"{name}.*damaged.*Delete the folder .*it is made anew"):
+        FeatureStore(folder)

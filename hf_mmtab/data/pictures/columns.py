@@ -7,7 +7,7 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-AUTO = "auto"
+AUTO, NONE = "auto", "none"
 # Usual names, the likeliest first. The original's reader wants `img`; its own MM-IMDB script writes `image`.
 IMAGE_NAMES = [
     "image", "img", "image_path", "img_path", "image_file", "picture", "photo", "file_name", "filename",
@@ -60,7 +60,7 @@ def find_columns(
     Args:
         found: column names of the input.
         where: file name, for the messages.
-        image, text, text_pair, label: a column name, "auto", or None for input without it.
+        image, text, text_pair, label: a column name, "auto", or None (in recipes "none") for input without it.
 
     Raises:
         ValueError: if a named column is not there, or none of the usual names is.
@@ -91,7 +91,7 @@ def _match(found: Sequence[str], name: str) -> str | None:
 def _choose(
     found: Sequence[str], where: str, role: str, what: str, name: str | None, usual: Sequence[str]
 ) -> str | None:
-    if name is None:
+    if name is None or (name == NONE and name not in found):
         return None
     if name != AUTO:
         if name in found:
@@ -103,8 +103,8 @@ def _choose(
         match = _match(found, candidate)
         if match is not None:
             return match
-    hint = " A file without labels can be left out with `splits`." if role == "label" else ""
+    hint = " A file without labels is for `predict`: take it out of the folder." if role == "label" else ""
     raise ValueError(
         f"Expected a column for the {what} named like one of {list(usual)}, found columns {sorted(found)} in "
-        f"{where}. Name it with {role}_column; set that to null (None in Python) if there is none.{hint}"
+        f"{where}. Name it with {role}_column; set that to {NONE} (None in Python) if there is none.{hint}"
     )

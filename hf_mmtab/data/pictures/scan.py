@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
+from transformers.utils import logging
 
 from ..reading.record_files import file_suffix
 from ..reading.records import BadRecord, BadRecords, free_names, shorten, tell_alike
@@ -21,6 +22,8 @@ from .files import ALL, Source
 from .stratified import rarest_label, stratified_split
 from .types import note_type, type_of, type_of_texts
 from .values import ValueProblem, check_category, check_number, label_values, order_labels, picture_values, text_value
+
+logger = logging.get_logger(__name__)
 
 RESERVED = ("image", "images", "text", "sentence1", "sentence2", "label", "labels")
 HEAD = 1000  # records whose keys are taken for all columns of a file without a schema
@@ -78,6 +81,7 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
     found = ImageTextScan()
     counts: dict[str, int] = {}
     training: list[list[str]] = []
+    lists: dict[bool, str] = {}  # whether labels are a list → the first such record
     rows_used, pictures = 0, hashlib.blake2b(digest_size=8)
     for source in sources:
         in_training = source.split in ("train", ALL)
@@ -100,6 +104,7 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
                     value = record.get(columns.label)
                     labels, several = label_values(value, config.label_separator, numbers or None)
                     found.several |= several and config.multi_label is None
+                    lists.setdefault(several, f"{str(source.path)!r}, line {line}")
                     problem = _label_problem(source, line, columns.label, labels, counts, config)
                 except ValueProblem as error:
                     problem = _bad(source.path, line, columns.label, record, error)
@@ -117,6 +122,11 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
     found.pictures = pictures.hexdigest()
     if any(columns.label is not None for columns in found.columns.values()):
         _finish_labels(found, counts, config, sources)
+    if len(lists) == 2 and config.multi_label is None:
+        logger.warning(
+            f"Labels are a list in {lists[True]}, and a single one in {lists[False]}: the data is read as of several "
+            "labels a row. If each row has one, write single labels everywhere."
+        )
     _split_training(found, training, sources, config)
     return found
 

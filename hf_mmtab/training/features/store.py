@@ -31,16 +31,32 @@ class FeatureStore:
     Args:
         folder: a folder that `StoreWriter` has finished.
         columns: of the last axis, to read these alone; None: all.
+
+    Raises:
+        ValueError: if a file is damaged; names it.
     """
 
     def __init__(self, folder: str | os.PathLike, columns: Sequence[int] | None = None):
         self.folder, self.columns = (Path(folder), None if columns is None else torch.tensor(columns, dtype=torch.long))
-        meta = read_json(self.folder / META_NAME, f"Delete the folder {str(folder)!r}: it is made anew.")
+        remedy = f"Delete the folder {str(folder)!r}: it is made anew."
+        meta = read_json(self.folder / META_NAME, remedy)
         self.dtype, self.computed = getattr(torch, meta["dtype"]), getattr(torch, meta["computed"])
         self.tail, self.files = tuple(meta["tail"]), meta["files"]
-        self.index = np.load(self.folder / INDEX_NAME)
+        try:
+            self.index = np.load(self.folder / INDEX_NAME)
+        except (ValueError, EOFError) as error:
+            path = str(self.folder / INDEX_NAME)
+            raise ValueError(f"Expected a list of features in {path!r}, found a damaged file. {remedy}") from error
         # Mapped at once: another run that needs the room may delete the files, which a living map survives.
         self._maps = {file: self._map(file) for file in sorted({int(file) for file in self.index[:, 0]})}
+        width = math.prod(self.tail) * self.dtype.itemsize
+        for file, found in self._maps.items():
+            wanted = int(self.index[self.index[:, 0] == file, 1:].sum(axis=1).max()) * width
+            if len(found) < wanted:
+                raise ValueError(
+                    f"Expected at least {wanted:,} bytes in {str(self.folder / f'data-{file}.bin')!r}, found "
+                    f"{len(found):,}: the file is damaged. {remedy}"
+                )
 
     @property
     def folders(self) -> list[Path]:
