@@ -258,8 +258,6 @@ def test_what_a_killed_removal_left_of_a_store_gives_way_and_files_of_others_do_
 
 
 @pytest.mark.parametrize(("name", "damage"), [("data-0.bin", lambda data: data[:-4]), ("index.npy", lambda _: b"no")])
-    ("name", "damage"), [("data-0.bin", lambda data: data[:-4]), ("index.npy", lambda data: b"no")]
-)
 def test_a_damaged_store_is_named_with_its_remedy(tmp_path, name, damage):
     folder = tmp_path / "store"
     folder.mkdir()
