@@ -110,7 +110,7 @@ class LinearStarter:
         """Fit a logistic regression on what the classifier reads.
 
         Of a classifier that reads regions one after another, one on the mean of the regions is tried too: it has a
-        third of the weights, and is a linear layer of the regions as well.
+        part of the weights, and is a linear layer of the regions as well.
         """
         read = {one: self._read(one) for one in ("train", "validation")}
         config, width = self.model.config, read["train"].shape[1]

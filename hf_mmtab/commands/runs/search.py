@@ -30,7 +30,7 @@ NOT_SEARCHED = {
     "time_column", "label_columns", "label_share", "window_label", "eval_stride", "problem_type", "recipe_rows",
     "ensemble_members", "ablation", "resample_by", "output_dir", "seed", "data_seed", "metric_for_best_model",
     "greater_is_better", "load_best_model_at_end", "resume_from_checkpoint", "push_to_hub", "report_to", "audit_plot",
-}  # fmt: skip
+} - {"soup"}  # fmt: skip
 WITHOUT_GRADIENTS = ("boosted", "fusion", "auto", "ensemble")
 
 
@@ -84,7 +84,7 @@ def _check(recipe: Recipe, space: Mapping[str, Any]) -> None:
         )
     check_keys(space, {name for kind in recipe.types for name in field_types(kind)}, "search")
     for key, wanted in space.items():
-        if key in NOT_SEARCHED - {"soup"}:
+        if key in NOT_SEARCHED:
             raise ValueError(
                 f"Expected keys of the model and its training in `search`, found {key}: with other values of it trials "
                 "would not be comparable. Take it out."

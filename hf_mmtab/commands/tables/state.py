@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
+from ...data.reading.written_times import is_text
 from ...files import whole_file
 
 logger = logging.get_logger(__name__)
@@ -102,7 +103,7 @@ def _refuse_padded(rows: datasets.Dataset, earlier: datasets.Dataset) -> None:
     """Raise a ValueError if a column of text would become another: `007` is not 7."""
     for field in earlier.features.arrow_schema:
         cells = rows.data.column(field.name)
-        if not (pa.types.is_integer(field.type) and pa.types.is_string(cells.type)):
+        if not (pa.types.is_integer(field.type) and is_text(cells.type)):
             continue
         odd = pc.filter(cells, pc.not_equal(cells.cast(field.type).cast(pa.string()), cells))
         if len(odd):

@@ -66,6 +66,10 @@ def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str, is_time: 
         ValueError: if they never can.
     """
     as_text = f"Correct the cell, or read the column as text: `types: {{{name}: string}}`."
+    as_number = (
+        f"Correct the cell, or say what the column holds: `types: {{{name}: float}}` (numbers), `types: {{{name}: "
+        "string}` (texts)."
+    )
     if wanted == DECIMAL_COMMA:
         if kind != pl.String:
             raise ValueError(
@@ -76,11 +80,7 @@ def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str, is_time: 
     if wanted == GUESSED_INT:
         padded = pl.col(name).str.contains(ZERO_PADDED)
         values = pl.when(~padded).then(cast_text(name, pl.Int64()))
-        remedy = (
-            f"Correct the cell, or say what the column holds: `types: {{{name}: float}}` (numbers), `types: {{{name}: "
-            "string}` (texts)."
-        )
-        return CellType(values, "a value of type int64 without leading zeros", remedy)
+        return CellType(values, "a value of type int64 without leading zeros", as_number)
     if isinstance(wanted, str):
         values = pl.col(name).cast(pl.String).str.strptime(pl.Datetime("us"), wanted, strict=False)
         return CellType(values, f"a time as {wanted!r}", "Correct the cell, or the format in `types`.")
@@ -97,10 +97,7 @@ def cell_type(name: str, kind: pl.DataType, wanted: pl.DataType | str, is_time: 
     elif is_time:
         as_text = f"Correct the cell, or remove the row. {_MISSING}"
     elif wanted.is_integer():
-        as_text = (
-            f"Correct the cell, or say what the column holds: `types: {{{name}: float}}` (numbers), `types: {{{name}: "
-            "string}` (texts)."
-        )
+        as_text = as_number
     if kind == pl.String:
         values = cast_text(name, wanted)
     else:  # other files hold moments in UTC, see `TableCells`

@@ -65,9 +65,7 @@ class RayEngine:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.shuffle_input_batch_bytes = SHUFFLED_BYTES  # a worker holds about twice as much; Ray's 1 GiB is 1.9 GiB
-        logging.getLogger("ray.data").setLevel(
-            logging.CRITICAL
-        )  # a page for each step, and for what we raise in a line
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are pages, and raised as well
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._check_folder(folder)
 
