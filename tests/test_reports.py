@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 import shutil
@@ -31,6 +32,7 @@ from hf_mmtab.reports.plots_scores import (
 )
 from hf_mmtab.reports.plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from hf_mmtab.reports.tables import headline, split_table
+from hf_mmtab.reports.worth import constant_answer
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 NAMES = {0: "cat", 1: "dog", 2: "a <b>bird</b> & $5"}
@@ -526,6 +528,22 @@ def test_the_constant_answer_of_a_regression_is_the_mean(tmp_path):
     html = write_report(facts, tmp_path).read_text()
     assert "The model gives the same values for all 20 rows." in html
     assert "RMSE 8.700 against 5.766 of the best constant answer (always the mean). It is not worth using." in html
+
+
+def test_the_constant_answer_of_several_labels_is_the_set_with_the_highest_micro_f1():
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        labels = (rng.random((40, 4)) < rng.random(4) * 0.6).astype(int)
+        names = dict(enumerate("abcd"))
+        facts = RunFacts(
+            "a", "multi_label_classification", names, predictions={"test": SplitPredictions(labels * 0.5, labels)},
+            results=RunResults("mmbt", "x", "test", metrics={"test": {"micro_f1": 0.5}}),
+        )  # fmt: skip
+        found = constant_answer(facts)
+        sets = [np.broadcast_to(np.array(one, float), labels.shape) for one in itertools.product([0, 1], repeat=4)]
+        best = max(scores_for(facts.problem_type, labels, one, names)["micro_f1"] for one in sets if one.any())
+        assert found.scores["micro_f1"] == pytest.approx(best)
+        assert found.words.startswith("always ")
 
 
 WIDTH = (

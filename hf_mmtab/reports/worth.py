@@ -25,7 +25,8 @@ class ConstantAnswer:
 def constant_answer(facts: RunFacts) -> ConstantAnswer | None:
     """Return the constant answer and its scores; None without labelled predictions.
 
-    Of classes it knows how often each occurs in these rows, of targets their mean: more than any model is told.
+    Of classes it knows how often each occurs in these rows, of targets their mean, of several labels which set of them
+    has the highest micro-F1: more than any model is told.
     """
     predictions = facts.main_predictions
     if predictions is None:
@@ -34,11 +35,28 @@ def constant_answer(facts: RunFacts) -> ConstantAnswer | None:
     if facts.problem_type == "single_label_classification":
         shares = np.bincount(labels, minlength=len(facts.id2label)) / len(labels)
         words = f"always {facts.id2label[int(shares.argmax())]}"
+    elif facts.problem_type == "regression":
+        shares, words = np.nanmean(labels.reshape(len(labels), -1), axis=0), "always the mean"
     else:
-        shares = np.nanmean(labels.reshape(len(labels), -1), axis=0)
-        words = "always the mean" if facts.problem_type == "regression" else "each label as often as it occurs"
+        often = labels.mean(axis=0)
+        chosen = _best_set(often)
+        shares = np.where(chosen, np.maximum(often, 0.5), np.minimum(often, 0.49))  # decided at .5
+        words = f"always {', '.join(facts.id2label[place] for place in np.flatnonzero(chosen))}"
     constant = np.broadcast_to(shares, (len(labels), len(shares)))
     return ConstantAnswer(words, scores_for(facts.problem_type, labels, constant, facts.id2label))
+
+
+def _best_set(often: np.ndarray) -> np.ndarray:
+    """Return which labels the set that is best for all rows holds, by micro-F1, `(labels,)`.
+
+    Args:
+        often: `(labels,)` share of the rows that have each.
+    """
+    order = np.argsort(-often, kind="stable")
+    f1 = 2 * np.cumsum(often[order]) / (np.arange(1, len(often) + 1) + often.sum())
+    chosen = np.zeros(len(often), dtype=bool)
+    chosen[order[: int(f1.argmax()) + 1]] = True
+    return chosen
 
 
 def warnings_of_worth(facts: RunFacts, constant: ConstantAnswer | None) -> list[str]:
