@@ -41,7 +41,7 @@ def constant_answer(facts: RunFacts) -> ConstantAnswer | None:
         often = labels.mean(axis=0)
         chosen = _best_set(often)
         shares = np.where(chosen, np.maximum(often, 0.5), np.minimum(often, 0.49))  # decided at .5
-        words = f"always {', '.join(facts.id2label[place] for place in np.flatnonzero(chosen))}"
+        words = f"always {', '.join(facts.id2label[int(place)] for place in np.flatnonzero(chosen))}"
     constant = np.broadcast_to(shares, (len(labels), len(shares)))
     return ConstantAnswer(words, scores_for(facts.problem_type, labels, constant, facts.id2label))
 
