@@ -192,7 +192,8 @@ def validate_label_options(config: PreTrainedConfig) -> None:
     if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
         raise ValueError(f"id2label needs a name of its own for each label, got {twice[0]!r} more than once")
     numbers = config.label2id
-    if numbers is not None and any(numbers.get(name) != number for number, name in names.items()):
+    # Other names are left over from before somebody wrote `config.id2label = ...`, which is what counts.
+    if numbers is not None and set(numbers) == set(names.values()) and numbers != {n: i for i, n in names.items()}:
         raise ValueError(f"label2id needs the labels of id2label with the same numbers, got {numbers} beside {names}")
     for name in ("pos_weight", "thresholds"):
         values = getattr(config, name)
