@@ -5,12 +5,14 @@ import re
 from datetime import date, datetime
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from hf_mmtab.data.table import Table
 from hf_mmtab.data.windows.histories import times_of
+from hf_mmtab.models.tabbert.processing.plan_guess import checked_time_unit
 
 WHOLE, FRACTION = pa.array([1, 2]), pa.array([0.5, 1.5])
 TEXT, MOMENT = pa.array(["007", "8"]), pa.array([datetime(2024, 1, 1, 5)] * 2, pa.timestamp("us"))
@@ -105,3 +107,10 @@ def test_fractions_after_whole_numbers_are_told_to_be_numbers(tmp_path, roles):
     with pytest.raises(ValueError, match=r"found '28.73' .*`types: {amount: float}` \(numbers\)"):
         builder = Table(tmp_path, cache_dir=str(tmp_path / "cache"), roles=roles)
         builder.download_and_prepare()
+
+
+def test_moments_of_several_units_in_one_column_are_refused():
+    seconds = 1_700_000_000
+    with pytest.raises(ValueError, match=r"in one unit since 1970, found 1700000000 \(s\) and 1700000001000 \(ms\)"):
+        checked_time_unit(pl.Series("at", [seconds, (seconds + 1) * 1000] * 20))
+    assert checked_time_unit(pl.Series("at", [5, seconds, (seconds + 1) * 1000])) == "number"

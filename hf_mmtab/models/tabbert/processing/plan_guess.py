@@ -101,7 +101,7 @@ def checked_time_unit(times: pl.Series) -> str | None:
     """Return the unit of times that are numbers, see `time_unit`.
 
     Raises:
-        ValueError: if nearly all are moments of one unit; names the first that is not.
+        ValueError: if nearly all are moments of one unit; names the first that is not. If each is one, but of several.
     """
     unit = time_unit(times)
     if unit in PER_SECOND or not times.dtype.is_numeric():
@@ -117,6 +117,17 @@ def checked_time_unit(times: pl.Series) -> str | None:
                 f"stand for a missing value: `missing: ['{cell}']` (CSV); if all are plain numbers: `time_unit: "
                 "number` in the plan."
             )
+    inside = {
+        name: times.is_between(YEAR_1980 * per_second, YEAR_2100 * per_second, closed="left")
+        for name, per_second in PER_SECOND.items()
+    }
+    found = {name: times.filter(mask)[0] for name, mask in inside.items() if mask.any()}
+    if len(found) > 1 and sum(mask.sum() for mask in inside.values()) == len(times):
+        told = " and ".join(f"{value} ({name})" for name, value in found.items())
+        raise ValueError(
+            f"Expected times of column {times.name!r} in one unit since 1970, found {told}. Write all in one unit; if "
+            "they are plain numbers: `time_unit: number` in the plan."
+        )
     return unit
 
 
