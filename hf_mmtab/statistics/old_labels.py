@@ -93,9 +93,15 @@ class OldLabels:
         return {name: np.where(np.isnan(codes), np.nan, codes == code) for code, name in told}
 
     def _codes(self, array: pa.Array) -> np.ndarray:
-        """Number labels as training did, by their names, `(rows,)` float64."""
+        """Number labels as training did, by their names, `(rows,)` float64.
+
+        Whole numbers where no class is called by one are the numbers of the classes: a `ClassLabel` is held so.
+        """
         coded = array.dictionary_encode()
         names = [_name(value) for value in coded.dictionary.to_pylist()]
+        by_code = {str(number): name for number, name in enumerate(self.classes)}
+        if pa.types.is_integer(array.type) and not set(by_code) & set(self.classes):
+            names = [None if name == "-1" else by_code.get(str(name), name) for name in names]
         if unknown := sorted({name for name in names if name not in (None, *self.classes)}, key=str):
             raise ValueError(
                 f"Expected labels that the model knows ({', '.join(self.classes)}) in column {self.columns[0]!r}, "

@@ -365,5 +365,10 @@ def test_labels_are_read_by_their_names():
     several = OldLabels(1.0, ["kind"], ["a", "b", "c"])
     found = several.read(lambda _: pa.array(["c", "a", None]), ["kind"], 3)
     assert {name: values[:2].tolist() for name, values in found.items()} == {"a": [0, 1], "b": [0, 0], "c": [1, 0]}
+    coded = several.read(lambda _: pa.array([2, 0, None, -1]), ["kind"], 4)  # as a ClassLabel is held
+    assert [values[:2].tolist() for values in coded.values()] == [[0, 1], [0, 0], [1, 0]]
+    assert np.isnan(coded["a"][2:]).all()
+    with pytest.raises(ValueError, match=r"labels that the model knows \(a, b, c\) in column 'kind', found 3"):
+        several.read(lambda _: pa.array([3]), ["kind"], 1)
     numbers = OldLabels(1.0, ["heat"], []).read(lambda _: pa.array([3, None]), ["heat"], 2)["heat"]
     assert numbers.tolist() == pytest.approx([3, np.nan], nan_ok=True)
