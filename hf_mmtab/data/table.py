@@ -98,8 +98,9 @@ class Table(CheckedBuilder):
         self._files = table_files(root)
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: the hash makes it follow the files, and the rules
-        # by which this version reads them.
-        kwargs.setdefault("hash", f"{files_digest(self._files)}-6")
+        # by which this version reads them: rules 7 bring the Parquet or Arrow files of a folder to one type.
+        rules = 7 if len(self._files) > 1 and not is_csv(self._files[0]) else 6
+        kwargs.setdefault("hash", f"{files_digest(self._files)}-{rules}")
         kwargs.setdefault("writer_batch_size", self.DEFAULT_WRITER_BATCH_SIZE)
         with plain_errors(str(root)):
             super().__init__(cache_dir=cache_dir, data_root=str(root), **kwargs)

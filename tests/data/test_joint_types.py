@@ -114,3 +114,10 @@ def test_moments_of_several_units_in_one_column_are_refused():
     with pytest.raises(ValueError, match=r"in one unit since 1970, found 1700000000 \(s\) and 1700000001000 \(ms\)"):
         checked_time_unit(pl.Series("at", [seconds, (seconds + 1) * 1000] * 20))
     assert checked_time_unit(pl.Series("at", [5, seconds, (seconds + 1) * 1000])) == "number"
+
+
+def test_what_an_earlier_version_cached_of_several_files_is_read_anew(tmp_path):
+    for number, name in enumerate("ab"):
+        pq.write_table(pa.table({"odd": [1, number]}), tmp_path / f"{name}.parquet")
+    together, alone = (Table(path, cache_dir=str(tmp_path / "cache")) for path in (tmp_path, tmp_path / "a.parquet"))
+    assert together.hash.endswith("-7") and alone.hash.endswith("-6")

@@ -67,7 +67,8 @@ def check_lengths(padding: Any, max_length: int | None, truncation: Any = True) 
     """Raise a ValueError unless texts can be cut and padded so; None: as long as the processor says."""
     if not isinstance(padding, bool):
         check_choice("padding", padding, ("longest", "max_length"))
-    check_flags(truncation=truncation)
+    if truncation != "longest_first":  # transformers' word for what is done here
+        check_flags(truncation=truncation)
     if max_length is not None:
         check_whole("max_length", max_length, 4, " (a pair needs 3 special tokens)")
 

@@ -118,3 +118,11 @@ def test_the_kind_of_labels_that_a_model_learned_from_is_saved_with_it(labels, k
     model(input_ids=torch.tensor([[2, 5, 3], [2, 6, 3]]), labels=torch.tensor(labels))
     model.save_pretrained(tmp_path)
     assert MMBTBaselineConfig.from_pretrained(tmp_path).problem_type == f"{kind}_classification"
+
+
+def test_truncation_may_be_called_as_transformers_calls_it(reader):
+    texts = ["a b c a b c", "a"]
+    cut, named = (reader(text=texts, truncation=way)["input_ids"] for way in (True, "longest_first"))
+    assert torch.equal(cut, named)
+    with pytest.raises(ValueError, match="Expected truncation to be true or false, found 'only_second'"):
+        reader(text=texts, truncation="only_second")

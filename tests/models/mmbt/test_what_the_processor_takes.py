@@ -96,10 +96,7 @@ def test_one_row_is_known_whatever_stands_in_it(picture):
         ({"text": "a", "text_kwargs": {"max_length": 4.5}}, "(a pair needs 3 special tokens), found 4.5."),
         ({"text": "a", "padding": "bogus"}, "Expected padding to be one of ['longest', 'max_length'], found 'bogus'."),
         ({"text": "a", "padding": None}, "Expected padding to be one of ['longest', 'max_length'], found None."),
-        (
-            {"text": "a", "truncation": "longest_first"},
-            "Expected truncation to be true or false, found 'longest_first'.",
-        ),
+        ({"text": "a", "truncation": "only_second"}, "Expected truncation to be true or false, found 'only_second'."),
         ({"images": PICTURE, "text": np.array([5])}, "Expected text to be a str, found 5 (int)."),
     ],
 )
