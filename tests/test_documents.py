@@ -1,5 +1,6 @@
 """Documents stay true: links lead somewhere, commands and recipe keys exist, examples are Python."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -43,6 +44,14 @@ def test_links_lead_to_files(name):
 def test_python_examples_are_python(name):
     for block in blocks(ROOT / name, "python"):
         compile(block, name, "exec")
+
+
+@pytest.mark.parametrize("name", [*NAMES, ".ci/run"])
+def test_what_they_import_of_ours_exists(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for module, names in re.findall(r"^from (hf_mmtab[\w.]*) import ([\w, ]+)$", text, re.M):
+        for imported in names.split(", "):
+            assert hasattr(importlib.import_module(module), imported), f"{module}.{imported}"
 
 
 def commands_in(document: Path) -> list[list[str]]:
