@@ -577,6 +577,23 @@ def test_orderings_that_cannot_be_are_refused(folder, by_shop, tmp_path):
         refused("joint", "{}", "--row_inputs", "surprise", "--statistics", "auto", "--label_lag", "soon")
 
 
+def test_keys_that_another_architecture_cannot_use(folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(python_logging.getLogger("hf_mmtab"), "propagate", True)
+    raw = ["--architecture", "raw_lstm", "--bootstrap", "0", "--output_dir", str(tmp_path / "raw")]
+    recipe = folder / "joint.yaml"
+    known = yaml.safe_load(recipe.read_text()) | {"row_inputs": "auto", "statistics": "auto", "plan": None}
+    for key, value in (("label_lag", "7 days"), ("auxiliary_next_row", 0.1)):  # typed: they were meant for it
+        path = write_recipe(tmp_path, f"typed_{key}", **known)
+        with pytest.raises(ValueError, match=rf"beside {key}, found architecture raw_lstm"):
+            main([path, *raw, f"--{key}", str(value)])
+        with pytest.raises(ValueError, match=rf"beside {key}, found architecture raw_lstm"):
+            main([path, *raw, f"--{key}={value}"])
+    main([write_recipe(tmp_path, "of_lstm", **known, label_lag="7 days"), *raw])  # written for the recipe's lstm
+    assert "label_lag has no effect on architecture raw_lstm" in caplog.text
+    details = json.loads((tmp_path / "raw" / "results.json").read_text())["details"]
+    assert details["read before a judged row"].endswith("for one row in ten")
+
+
 def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers(folder):
     if not (folder / "fusion").is_dir():
         main([str(folder / "fusion.yaml"), "--output_dir", str(folder / "fusion")])

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from hf_mmtab.commands.runs.table_notes import rows_before
 from hf_mmtab.data.shards.preparing import prepare_rows
 from hf_mmtab.data.windows.cutting import WindowDataset
 from hf_mmtab.data.windows.splits import windows
@@ -64,6 +65,7 @@ def test_each_row_is_judged_once_by_the_window_that_shows_most_of_its_past(rows)
     assert judged.row.tolist() == [1, 2, 3, 4, 7]
     assert judged.window.tolist() == [1, 1, 1, 0, 2]  # rows 2 and 3 have more rows before them in window 1
     assert judged.place.tolist() == [1, 2, 3, 2, 2]
+    assert rows_before(found) == "2 earlier rows at the median, 1 or fewer for one row in ten"
     logits = np.zeros((3, 4, 2))
     logits[..., 1] = np.arange(12).reshape(3, 4)
     scored = scored_rows(found, logits, "single_label_classification")

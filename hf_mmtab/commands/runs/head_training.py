@@ -38,30 +38,32 @@ def choose_freezing(run: Any, model: Any) -> list[str]:
                 f"{{encoder: 2 epochs}}, part_learning_rates: {{encoder: {rate:.1e}}}."
             ]
     leave_out_absent_parts(recipe, HEAD_PARTS, model, run.is_reference)
-    if run.is_reference and recipe.model.auxiliary_next_row:
-        _check_auxiliary(recipe, model)
+    if recipe.model.auxiliary_next_row and (why := _against_auxiliary(recipe, model)):
+        run.refuse_or_leave_out(["auxiliary_next_row"], why)
     if recipe.shared is not None and training.feature_cache_dir is None:
         training.feature_cache_dir = str(recipe.shared / CACHE_FOLDER)
     return told
 
 
-def _check_auxiliary(recipe: Any, model: Any) -> None:
+def _against_auxiliary(recipe: Any, model: Any) -> str | None:
+    """Return why `auxiliary_next_row` would have no effect."""
     training = recipe.training
     if "encoder" not in model.freezable_modules:
-        raise ValueError(
+        return (
             f"Expected a head on an encoder beside auxiliary_next_row, found architecture {recipe.model.architecture}, "
             "which has none. Leave it out, or use architecture: lstm."
         )
     if training.mapping("freeze").get("encoder") == "forever":
-        raise ValueError(
+        return (
             "Expected an encoder that thaws beside auxiliary_next_row, found one that is frozen for the whole run. Let "
             "it thaw, for example with freeze: {encoder: 2 epochs}, or leave auxiliary_next_row out."
         )
     if training.loss != "model" or training.class_weights is not None:
-        raise ValueError(
+        return (
             f"Expected the model's own loss beside auxiliary_next_row, found loss: {training.loss} and class_weights: "
             f"{training.class_weights}. Remove one of them."
         )
+    return None
 
 
 def check_metric_of_labels(recipe: HeadRecipe, table: PreparedTable) -> None:

@@ -1,5 +1,6 @@
 """Fine-tuning a head on windows of a table's rows: an LSTM, a perceptron or a linear layer on the encoder."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +69,7 @@ from .table_notes import (
     length_note,
     missing_note,
     pretraining_note,
+    rows_before,
     score_note,
     warn_each,
 )
@@ -210,8 +212,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
         has_classes = bool(self.table.rows.label_names)
         own = {"row_labels": self.config.label_level == "row", "seed": self.recipe.training.seed}
         # Embeddings that are frozen, at first or for ever, are those of pretraining.
-        freezes_cells = set(self.recipe.training.mapping("freeze")) & set(HEAD_PARTS)
-        unknown = 0.0 if freezes_cells else self.recipe.run.unknown_probability
+        keeps_cells = set(self.recipe.training.mapping("freeze")) & set(HEAD_PARTS)
+        unknown = 0.0 if keeps_cells else self.recipe.run.unknown_probability
         return {
             "train_dataset": train,
             "eval_dataset": validation,
@@ -240,6 +242,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Bring probabilities back to the classes' actual shares, and choose the threshold on validation."""
         self.config = config = trainer.model.config
+        told = len(self.notes)  # when the run began
         if self.shares is not None and self.shares.differ:
             if self.recipe.run.correct_prior and loss_name(self.recipe) == "cross_entropy":
                 self.shares = correct_bias(trainer.model.classifier, self.shares)
@@ -248,6 +251,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
             fit_boosted(self, trainer.model)
         elif self.recipe.model.architecture == "fusion":
             fuse(self, trainer)
+        for note in self.notes[told:]:
+            logger.info(note)
         self.scored = {"validation": predict_windows(trainer, self.windows["validation"], config)}
         config.threshold = choose_threshold(self.scored["validation"])
 
@@ -282,6 +287,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
         details = {"data": data_summary(self.table)} | ({"parameters": weights} if (weights := _weights(model)) else {})
         details["window"] = f"{self.recipe.data.seq_len} rows"
         details["windows"] = ", ".join(f"{len(cut):,} {split}" for split, cut in self.windows.items())
+        if model.freezable_modules and self.recipe.run.window_label != "any":  # trees read the whole past
+            details["read before a judged row"] = rows_before(self.windows["test"])
         encoder = self.recipe.model.pretrained
         return details | ({"encoder": encoder} if encoder else {})
 
@@ -309,6 +316,13 @@ class HeadRun(ComparedRun[HeadRecipe]):
     def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
         """Read the predictions of a finished run."""
         return {split: ScoredRows.load(predictions_file(folder, split)) for split in EVALUATED}
+
+    def refuse_or_leave_out(self, keys: Sequence[str], why: str) -> None:
+        """Raise a ValueError for keys without effect; of a recipe for another architecture, say that they have none."""
+        words = () if self.recipe.shared else {word.partition("=")[0] for word in shlex.split(self.recipe.command)}
+        if self.is_reference or any(f"--{key}" in words for key in keys):
+            raise ValueError(why)
+        logger.warning(f"{' and '.join(keys)} has no effect on architecture {self.recipe.model.architecture}.")
 
     def training_labels(self) -> np.ndarray:
         """Return the labels of the rows that training windows are judged on."""

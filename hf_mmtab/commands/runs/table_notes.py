@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from ...data.windows.cutting import WindowDataset
 from ...data.windows.splits import DEFAULT_FRACTIONS
+from ...evaluation.scored_rows import judged_rows
 from ...models.tabbert.processing_tabbert import TabBertProcessor
 from ...tasks import PreparedTable
 from ...tasks.table_heads import WITHOUT_ENCODER
@@ -68,6 +69,16 @@ def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_
         f"{len(rows):,} rows of {counted(rows.num_entities, 'history', 'histories')}; "
         f"windows of {seq_len} rows, judged on {JUDGED_WORDS[window_label]}: {', '.join(parts)}"
     )
+
+
+def rows_before(windows: WindowDataset) -> str:
+    """Say how many rows a model reads before a row that it judges: at the start of a history there are few."""
+    before = judged_rows(windows).place
+    if not len(before):
+        return "no row is judged"
+    tenth, middle = np.quantile(before, (0.1, 0.5), method="lower").tolist()
+    half = counted(middle, "earlier row", "earlier rows")
+    return f"{half} at the median, {tenth:,} or fewer for one row in ten"
 
 
 def leak_sentence(split: str, leak: dict[str, Any]) -> str:

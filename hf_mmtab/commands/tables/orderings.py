@@ -57,18 +57,23 @@ def check_orderings(orderings: dict[str, Any], plan: Any) -> dict[str, int]:
 
 
 def check_statistics_are_read(run: Any) -> None:
-    """Raise a ValueError if a run says which statistics there are, or of what, and its head reads none."""
+    """Refuse, or leave out, what a run says about statistics if its head reads none.
+
+    Raises:
+        ValueError: if it was said of this architecture.
+    """
     model = run.recipe.model
     if model.label_lag is not None:
         seconds_of(model.label_lag)
     given = [name for name in ("orderings", "label_lag") if getattr(model, name)]
     given += ["statistics"] * (model.statistics != [AUTO])
     may_read = reads_statistics(model) or (model.row_inputs == [AUTO] and model.architecture != "raw_lstm")
-    if given and run.is_reference and not may_read:
-        raise ValueError(
+    if given and not may_read:
+        run.refuse_or_leave_out(
+            given,
             f"Expected a head that reads statistics beside {' and '.join(given)}, found architecture "
             f"{model.architecture} with row_inputs {', '.join(model.row_inputs)}. Add statistics to row_inputs, or "
-            f"leave {' and '.join(given)} out."
+            f"leave {' and '.join(given)} out.",
         )
 
 
