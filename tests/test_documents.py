@@ -1,5 +1,6 @@
 """Documents stay true: links lead somewhere, commands and recipe keys exist, examples are Python."""
 
+import argparse
 import importlib
 import re
 import shlex
@@ -52,6 +53,36 @@ def test_what_they_import_of_ours_exists(name):
     for module, names in re.findall(r"^from (hf_mmtab[\w.]*) import ([\w, ]+)$", text, re.M):
         for imported in names.split(", "):
             assert hasattr(importlib.import_module(module), imported), f"{module}.{imported}"
+
+
+def benchmark_commands() -> list[list[str]]:
+    found = []
+    for path in [*DOCUMENTS, *(ROOT / "scripts" / "benchmarks").glob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        lines = re.findall(r"^ *python scripts/benchmark\.py ((?:.*\\\n)*.*)$", text, re.M)
+        for command in [*lines, *re.findall(r"`[^`\n]*benchmark\.py ([^`]+)`", text)]:
+            words = shlex.split(" ".join(command.replace("\\\n", " ").split()), comments=True)
+            if words[0].replace("-", "").isalpha() and words[0].islower() and len(words) > 1:
+                found.append(words)
+    return found
+
+
+def test_benchmark_commands_exist(monkeypatch):
+    class Parsed(Exception):
+        pass
+
+    def parse(parser, arguments=None, namespace=None, own=argparse.ArgumentParser.parse_known_args):
+        _, rest = own(parser, arguments, namespace)
+        raise Parsed(rest)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", parse)
+    monkeypatch.syspath_prepend(ROOT / "scripts" / "benchmarks")
+    commands = benchmark_commands()
+    assert len(commands) > 10
+    for name, *arguments in commands:
+        with pytest.raises(Parsed) as parsed:
+            importlib.import_module(name.replace("-", "_")).main(arguments)
+        assert name == "tabular-labels" or not parsed.value.args[0], (name, arguments)  # it hands the rest to finetune
 
 
 def commands_in(document: Path) -> list[list[str]]:

@@ -264,9 +264,14 @@ class TableTask:
         """Return the windows of one split; `judges` as in `hf_mmtab.data.windows.splits.windows`.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: if there are none, or not every row would be judged that should be.
         """
         trains = split == "train" or arguments.split == "paper"  # the paper's splits share one set of windows
+        if label == "every" and not trains and (arguments.eval_stride or 1) > arguments.seq_len:
+            raise ValueError(
+                f"Expected eval_stride of at most seq_len ({arguments.seq_len}) where every row is judged, found "
+                f"{arguments.eval_stride}: the rows between two windows would have no score. Make it smaller."
+            )
         found = windows(
             rows,
             split,

@@ -1,6 +1,6 @@
 """What the README's commands reach with their defaults on card tables of several kinds.
 
-    python scripts/benchmark.py tabular-worlds --worlds tail mixed --seeds 1 2 3
+    python scripts/benchmark.py tabular-worlds --worlds tail one-year --seeds 1 2 3
 
 Each world is a table with plain column names (account, booked_at, amount, shop, ...), so that the column plan is
 guessed. The benchmark runs `hf-mmtab pretrain` and `hf-mmtab finetune` as the README shows them and prints average

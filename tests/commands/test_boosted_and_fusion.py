@@ -573,6 +573,8 @@ def test_orderings_that_cannot_be_are_refused(folder, by_shop, tmp_path):
             ValueError, match=f"reads statistics beside {key}, found architecture lstm with row_inputs su"
         ):
             refused("joint", "{}", "--row_inputs", "surprise", "--statistics", "auto", f"--{key}", value)
+    with pytest.raises(ValueError, match=r"Expected eval_stride of at most seq_len \(10\) .*, found 20"):
+        refused("boosted", "{}", "--seq_len", "10", "--eval_stride", "20")
     with pytest.raises(ValueError, match="Expected label_lag as a number above 0 and a unit"):
         refused("joint", "{}", "--row_inputs", "surprise", "--statistics", "auto", "--label_lag", "soon")
 
@@ -588,8 +590,10 @@ def test_keys_that_another_architecture_cannot_use(folder, tmp_path, caplog, mon
             main([path, *raw, f"--{key}", str(value)])
         with pytest.raises(ValueError, match=rf"beside {key}, found architecture raw_lstm"):
             main([path, *raw, f"--{key}={value}"])
-    main([write_recipe(tmp_path, "of_lstm", **known, label_lag="7 days"), *raw])  # written for the recipe's lstm
+    written = write_recipe(tmp_path, "of_lstm", **known, label_lag="7 days")  # for the recipe's lstm
+    main([written, *raw, "--seq_len", "10", "--stride", "40"])
     assert "label_lag has no effect on architecture raw_lstm" in caplog.text
+    assert any("75% of the rows of a long history are in no window" in note for note in notes_of(tmp_path / "raw"))
     details = json.loads((tmp_path / "raw" / "results.json").read_text())["details"]
     assert details["read before a judged row"].endswith("for one row in ten")
 

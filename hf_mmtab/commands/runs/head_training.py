@@ -3,8 +3,11 @@
 from typing import Any
 
 from ...metrics.scores import metric_names
+from ...models.tabbert.tree_files import import_lightgbm
+from ...table_baselines import BASELINES
+from ...table_baselines.running import AMOUNT
 from ...tasks import PreparedTable
-from ...tasks.table_heads import HEAD_PARTS, kind_of_labels
+from ...tasks.table_heads import HEAD_PARTS, kind_of_labels, reads_statistics
 from .folder import check_metric, leave_out_absent_parts
 from .own_names import CACHE_FOLDER
 from .recipe import HeadRecipe
@@ -64,6 +67,28 @@ def _against_auxiliary(recipe: Any, model: Any) -> str | None:
             f"{training.class_weights}. Remove one of them."
         )
     return None
+
+
+def check_baselines(recipe: HeadRecipe, table: PreparedTable) -> None:
+    """Check before hours of training that the baselines that come after it can run.
+
+    Raises:
+        ValueError: if there is no amount to judge by, or only ids are known of the rows.
+        ImportError: without LightGBM.
+    """
+    named = [name for name in recipe.run.compare if name in BASELINES]
+    if named or reads_statistics(recipe.model):
+        table.require_values()
+    if AMOUNT in named:
+        kinds = [field.kind for field in table.processor.plan.fields]
+        if "money" not in kinds or len(table.rows.label_names) != 2:
+            raise ValueError(
+                "Expected a field of kind money and a label of two classes for the baseline amount, found fields of "
+                f"kind {', '.join(dict.fromkeys(kinds))} and {len(table.rows.label_names) or 'no'} classes. Leave it "
+                "out of `compare`."
+            )
+    if set(named) - {AMOUNT}:
+        import_lightgbm()
 
 
 def check_metric_of_labels(recipe: HeadRecipe, table: PreparedTable) -> None:

@@ -29,7 +29,7 @@ from ...training.callbacks import NamedProgress
 from ..console import counted, parameters
 from .own_names import TABLE_FOLDER
 from .recipe import PretrainingRecipe
-from .table_notes import data_summary, leak_sentence, missing_note, warn_each
+from .table_notes import data_summary, leak_sentence, missing_note, stride_note, warn_each
 from .walk import Run
 
 PLAN_FILE = "column_plan.yaml"
@@ -97,7 +97,7 @@ class PretrainingRun(Run[PretrainingRecipe]):
             windows["train"] = shifted(windows["train"], data.stride, data.max_gap, training.seed)
         self.leaks = {split: leak_check(windows["train"], windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
-        self.notes += missing_note(self.processor)
+        self.notes += stride_note(recipe.data.seq_len, recipe.data.stride) + missing_note(self.processor)
         model = task.masked_lm(recipe.data, recipe.model, self.processor)
         self.config = model.config
         self.metrics = MaskedCellMetrics(model.config.fields, model.config.mlm_loss == "field")

@@ -21,7 +21,6 @@ from ...evaluation.unseen_values import missing_cells_note, unseen_note, unseen_
 from ...metrics import metric_names, possible_metric_names, scores_for
 from ...metrics.for_trainer import first_of
 from ...models.tabbert.collating_tabbert import TabBertCollator
-from ...models.tabbert.tree_files import import_lightgbm
 from ...statistics import OldLabels
 from ...table_baselines import BASELINES, TableBaselines
 from ...table_baselines.running import AMOUNT, BOOSTED_HISTORY
@@ -55,7 +54,7 @@ from .compared import ComparedRun
 from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
 from .head_inputs import choose_inputs, inputs_note
-from .head_training import check_metric_of_labels, choose_freezing, choose_loss, loss_name
+from .head_training import check_baselines, check_metric_of_labels, choose_freezing, choose_loss, loss_name
 from .own_names import TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
@@ -71,6 +70,7 @@ from .table_notes import (
     pretraining_note,
     rows_before,
     score_note,
+    stride_note,
     warn_each,
 )
 
@@ -137,7 +137,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.sampler = epoch_sampler(recipe.run, self.windows["train"], recipe.training.seed)
         self.leaks = {split: leak_check(self.windows["train"], self.windows[split], split) for split in EVALUATED}
         self.notes = [leak_sentence(split, leak) for split, leak in self.leaks.items()]
-        self.notes += [*missing_note(self.processor), *self.choices, *inputs_note(self.inputs), *freezing]
+        self.notes += [*stride_note(recipe.data.seq_len, recipe.data.stride), *missing_note(self.processor)]
+        self.notes += [*self.choices, *inputs_note(self.inputs), *freezing]
         if recipe.model.pretrained is not None:
             before = recipe_of(recipe.model.pretrained)
             self.notes += pretraining_note(before, recipe.values) + length_note(before, recipe.data.seq_len)
@@ -371,28 +372,6 @@ def metrics_on(windows: WindowDataset, config: Any) -> Callable[[EvalPrediction]
         return scores_for(config.problem_type, scored.labels, scored.probabilities, config.id2label)
 
     return compute_metrics
-
-
-def check_baselines(recipe: HeadRecipe, table: PreparedTable) -> None:
-    """Check before hours of training that the baselines that come after it can run.
-
-    Raises:
-        ValueError: if there is no amount to judge by, or only ids are known of the rows.
-        ImportError: without LightGBM.
-    """
-    named = [name for name in recipe.run.compare if name in BASELINES]
-    if named or reads_statistics(recipe.model):
-        table.require_values()
-    if AMOUNT in named:
-        kinds = [field.kind for field in table.processor.plan.fields]
-        if "money" not in kinds or len(table.rows.label_names) != 2:
-            raise ValueError(
-                "Expected a field of kind money and a label of two classes for the baseline amount, found fields of "
-                f"kind {', '.join(dict.fromkeys(kinds))} and {len(table.rows.label_names) or 'no'} classes. Leave it "
-                "out of `compare`."
-            )
-    if set(named) - {AMOUNT}:
-        import_lightgbm()
 
 
 def _weights(model: Any) -> str | None:

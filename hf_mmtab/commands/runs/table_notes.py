@@ -43,6 +43,17 @@ def data_summary(table: PreparedTable) -> str:
     return told
 
 
+def stride_note(seq_len: int, stride: int) -> list[str]:
+    """Say which share of the rows training leaves out, where its windows lie apart."""
+    if stride <= seq_len:
+        return []
+    left_out = 1 - seq_len / stride
+    return [
+        f"Training windows of {seq_len:,} rows begin every {stride:,} rows: {left_out:.0%} of the rows of a long "
+        f"history are in no window of an epoch. To train on all of them: stride of {seq_len:,} at most."
+    ]
+
+
 def missing_note(processor: TabBertProcessor) -> list[str]:
     """Say which columns of numbers have cells without one, in the rows that the processor was fitted on."""
     told, columns = processor.summary(), [str(processor.plan.source(field)) for field in processor.plan.fields]
