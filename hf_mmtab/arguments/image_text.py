@@ -18,6 +18,8 @@ IMAGE_TEXT_ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 class ImageTextColumns:
     """How records of pictures with texts are read."""
 
+    separator: str | None = key(None, "Of the columns of CSV files; default by their ending.")
+    missing: list[str] = key([], "Texts that stand for a missing value, such as NA, beside the empty cell.")
     image_column: str | None = key(None, "Default: found by its usual names. none: there are no pictures.")
     text_column: str | None = key(None, "Default: found by its usual names. none: there are no texts.")
     text_pair_column: str | None = key(None, "Second sentence, if there is one.")

@@ -15,7 +15,7 @@ from ..arguments import ENSEMBLE, ImageTextColumns, ImageTextDataArguments, MMBT
 from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
 from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
-from ..data.pictures.files import data_files, sample_path, split_of
+from ..data.pictures.files import data_files, read_as, sample_path, split_of
 from ..data.reading.places import real_path
 from ..data.reading.records import BadRecords, files_digest
 from ..metrics.names import label_names
@@ -92,7 +92,8 @@ class ImageTextTask:
     def named_pictures(self, arguments: ImageTextDataArguments) -> Iterator[Path]:
         """Yield the path of every file that the records name, be it there or not."""
         root = real_path(self.data_root(arguments))
-        for source in self.builder.sources_in(root) if root.exists() else ():
+        sources = self.builder.sources_in(root) if root.exists() else []
+        for source in read_as(sources, arguments.separator, arguments.missing):
             embedded = [one.name for one in source.schema or () if pa.types.is_binary(one.type)]
             for _, record in source.records(BadRecords("skip"), skip_columns=embedded):
                 cells = [one for cell in record.values() for one in (cell if isinstance(cell, list) else [cell])]
