@@ -187,11 +187,18 @@ def _check_not_empty(field: dataclasses.Field, value: Any) -> None:
 
 
 def _check_range(field: dataclasses.Field, value: Any) -> None:
-    if isinstance(value, str):  # a word such as "auto" in place of a number
+    if isinstance(value, list):
+        for one in value:
+            _check_range(field, one)
         return
-    least, most = field.metadata.get("least", LEAST.get(field.name)), field.metadata.get("most")
-    if (least is not None and value < least) or (most is not None and value > most):
-        bounds = f"at least {least}" + (f" and at most {most}" if most is not None else "")
+    if isinstance(value, str | dict):  # a word such as "auto" in place of a number
+        return
+    above, most = field.metadata.get("above"), field.metadata.get("most")
+    least = field.metadata.get("least", LEAST.get(field.name))
+    too_low = (least is not None and value < least) or (above is not None and value <= above)
+    if too_low or (most is not None and value > most):
+        bounds = f"above {above}" if above is not None else f"at least {least}"
+        bounds += f" and at most {most}" if most is not None else ""
         raise ValueError(f"Expected {field.name} to be {bounds}, found {value}. Correct it.")
     if field.name in ABOVE_ZERO and value <= 0 and value != field.default:
         raise ValueError(

@@ -30,7 +30,7 @@ def key(default: Any, help: str, **limits: float) -> Any:
     Args:
         default: `dataclasses.MISSING` for a key that every recipe needs.
         help: for `--help`.
-        limits: `least` and `most`, both included.
+        limits: `least` and `most`, both included; `above`, which is not. Of a list, of each of its values.
     """
     metadata = {"help": help, **limits}
     if isinstance(default, list):

@@ -18,6 +18,8 @@ IMAGE_TEXT_ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 class ImageTextColumns:
     """How records of pictures with texts are read."""
 
+    separator: str | None = key(None, "Of the columns of CSV files; default by their ending.")
+    missing: list[str] = key([], "Texts that stand for a missing value, such as NA, beside the empty cell.")
     image_column: str | None = key(None, "Default: found by its usual names. none: there are no pictures.")
     text_column: str | None = key(None, "Default: found by its usual names. none: there are no texts.")
     text_pair_column: str | None = key(None, "Second sentence, if there is one.")
@@ -37,7 +39,7 @@ class ImageTextDataArguments(DataArguments, ImageTextColumns):
     augment: Literal["none", "flip", "crop"] = key(
         "none", "Random changes to training pictures; makes image features uncacheable."
     )
-    min_crop: float = key(0.6, "Smallest share of the area that `crop` keeps.", least=0, most=1)
+    min_crop: float = key(0.6, "Smallest share of the area that `crop` keeps.", above=0, most=1)
     pad_to_multiple_of: int | None = key(None, "Round text lengths up, e.g. to 8.", least=1)
 
 
@@ -57,12 +59,13 @@ class MMBTModelArguments(ModelArguments):
     image_preset: Literal["backbone", "legacy"] = key(
         "backbone", "Picture statistics: the image model's own, or the original MMBT's."
     )
-    num_image_embeds: int = key(3, "Image tokens, 1 to 9.", least=1)
+    num_image_embeds: int = key(3, "Image tokens, 1 to 9.", least=1, most=9)
     max_images: int | Literal["auto"] = key(
         "auto",
         "Pictures of a row that are read, where records have lists of them. 'auto': the most that a training row has, "
         "8 at most.",
         least=1,
+        most=1000,
     )
     image_pooling: Literal["avg", "max", "none"] = key(
         "avg", "Feature map → tokens; none: each cell or patch is one of mmbt, while its baselines average."
@@ -92,7 +95,7 @@ class MMBTModelArguments(ModelArguments):
         "projection from one of word vectors on pictures where that helps it on validation (LP-FT).",
     )
     classifier_dropout: float = key(0.0, "Before the classifier; the original has none.", least=0, most=1)
-    hidden_sizes: list[int] = key([], "Hidden layers of the concat baselines.")
+    hidden_sizes: list[int] = key([], "Hidden layers of the concat baselines.", least=1, most=10_000_000)
     hidden_batch_norm: bool = key(True, "BatchNorm in those layers (--include_bn).")
     hidden_dropout: float = key(0.1, "Dropout in those layers (--dropout).", least=0, most=1)
     modal_dropout: float = key(0.0, "Probability to drop a picture in training.", least=0, most=1)

@@ -32,7 +32,7 @@ class TabBertHeadArguments(ModelArguments):
     lstm_num_layers: int = key(1, "Layers of the LSTM.", least=1)
     lstm_bidirectional: bool = key(False, "Read windows both ways.")
     lstm_dropout: float = key(0.0, "Between layers of the LSTM.", least=0, most=1)
-    mlp_hidden_sizes: list[int] = key([], "Hidden layers of mlp; default one of the encoder's width.")
+    mlp_hidden_sizes: list[int] = key([], "Hidden layers of mlp; default one of the encoder's width.", least=1)
     pooling: Literal["last", "mean"] = key("last", "mlp and pooled read the last row, or the mean of all.")
     classifier_dropout: float = key(0.0, "Before the last layer.", least=0, most=1)
     auxiliary_next_row: float = key(

@@ -70,7 +70,8 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
     if not is_table_checkpoint(options.checkpoint):
         raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
     with tempfile.TemporaryDirectory() as folder:
-        table = encode_table(options.checkpoint, options.input, Path(folder), options.task, options.on_bad_record)
+        source = (options.checkpoint, options.input, Path(folder), options.task, options.on_bad_record)
+        table = encode_table(*source, separator=options.separator)
         fields = field_drift(table.rows, table.processor)
         pairs: list[FieldPair] = []
         warnings: list[str] = []

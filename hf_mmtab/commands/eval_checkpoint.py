@@ -74,6 +74,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
     config, split, folder = model.config, options.split, Path(options.out)
     task = get_task(options.task or recipe.get("task", "image_text"), ImageTextTask)
     given = {f"{name}_column": getattr(options, f"{name}_column") for name in (*COLUMNS, "label")}
+    given["separator"] = options.separator
     values = {**recipe, **{key: value for key, value in given.items() if value is not None}}
     values |= {"task": task.name, "data": options.data, "max_rows": None}
     values["on_bad_record"] = options.on_bad_record

@@ -102,7 +102,8 @@ class Past(NamedTuple):
 
 
 def _past(options: argparse.Namespace, config: TabGPT2Config, folder: Path) -> Past:
-    table = encode_table(options.checkpoint, options.condition, folder, options.task, options.on_bad_record)
+    source = (options.checkpoint, options.condition, folder, options.task, options.on_bad_record)
+    table = encode_table(*source, separator=options.separator)
     rows = table.rows
     names = {name: pa.array(rows.entity_names[name].to_arrow()) for name in rows.entity_names.columns}
     chosen = np.arange(len(rows.entity_starts))

@@ -76,9 +76,10 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     """
     out = Path(options.out)
     model, processor, recipe = load_checkpoint(options.checkpoint)
-    keys = [f"{name}_column" for name in COLUMNS]
+    keys = [*(f"{name}_column" for name in COLUMNS), "separator"]
     columns = {key: getattr(options, key) or recipe.get(key) for key in keys}
     given: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
+    given["missing"] = tuple(recipe.get("missing") or ())
     given["allow_empty_text"] = options.allow_empty_text or recipe.get("allow_empty_text", False)
     given |= columns_beside(model.config)
     found = read_image_text(options.input, on_bad_record=options.on_bad_record, **given)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from transformers.utils import logging
 
 from .pictures.config import ImageTextConfig
-from .pictures.files import ALL, Source, Splits, digest_of, find_sources, sources_of
+from .pictures.files import ALL, Source, Splits, digest_of, find_sources, read_as, sources_of
 from .pictures.opening import picture_problems
 from .pictures.scan import ImageTextScan, scan
 from .pictures.types import as_types
@@ -66,6 +66,7 @@ class ImageText(CheckedBuilder):
             if type(self) is ImageText:  # what the rows are called, also on a card; a layout has its name
                 kwargs.setdefault("dataset_name", re.sub(r"[^\w.-]+", "-", root.stem)[:60].strip("-.") or None)
             self._sources = self.sources_in(root, kwargs.get("splits"))
+        self._sources = read_as(self._sources, kwargs.get("separator"), kwargs.get("missing") or ())
         self._bad = BadRecords(kwargs.get("on_bad_record", "raise"))
         # The cache of `datasets` follows the arguments, not the data: without a hash of the files, a row
         # appended to them would not be seen.

@@ -69,7 +69,9 @@ def recipe_of(name: str) -> dict[str, Any]:
     return read_recipe(file)
 
 
-def data_arguments(recipe: dict[str, Any], task: TableTask, data: str, on_bad_record: str) -> TableDataArguments:
+def data_arguments(
+    recipe: dict[str, Any], task: TableTask, data: str, on_bad_record: str, separator: str | None = None
+) -> TableDataArguments:
     """Return how to read another table as the recipe's: its types, label columns, split and windows.
 
     The column plan is left out, since the checkpoint's processor has one.
@@ -79,6 +81,7 @@ def data_arguments(recipe: dict[str, Any], task: TableTask, data: str, on_bad_re
     if recipe.get("data") != data:
         values["simulate"] = None
     values |= {"task": task.name, "data": data, "on_bad_record": on_bad_record, "max_rows": None, "rows": None}
+    values |= {} if separator is None else {"separator": separator}
     return build([TableDataArguments], values)[0]
 
 

@@ -39,7 +39,7 @@ class TextLength:
 
 
 def choose_max_length(
-    processor: MMBTProcessor, rows: datasets.Dataset, model: Any, before: int | None = None
+    processor: MMBTProcessor, rows: datasets.Dataset, model: Any, before: int | None = None, multiple: int | None = None
 ) -> TextLength | None:
     """Return the length that 99 % of the texts need, rounded up to a multiple of 8; None: no text is read.
 
@@ -48,12 +48,14 @@ def choose_max_length(
         rows: of training.
         model: MMBT or one of its baselines.
         before: the length with which the run began; None: it begins now.
+        multiple: to which batches round the lengths of texts (`pad_to_multiple_of`), which positions must hold too.
     """
     places = np.linspace(0, len(rows) - 1, min(len(rows), MEASURED)).astype(int)
     lengths = processor.text_lengths(rows if len(places) == len(rows) else rows.select(places))
     if lengths is None:
         return None
-    limit = min(processor.max_length, _positions(model) or processor.max_length)
+    positions = _positions(model) or processor.max_length
+    limit = min(processor.max_length, positions // (multiple or 1) * (multiple or 1))
     needed = int(np.quantile(lengths, QUANTILE, method="inverted_cdf"))
     chosen = before or min(limit, max(LEAST, -(-needed // STEP) * STEP))
     return TextLength(chosen, float((lengths > chosen).mean()), limit)
@@ -82,8 +84,7 @@ def choose_max_images(rows: datasets.Dataset, asked: int | Literal["auto"], befo
     """
     if "images" not in rows.column_names:
         return before, None
-    column = rows.with_format("arrow")["images"][:]
-    counts = np.asarray(pc.fill_null(pc.list_value_length(column), 0))
+    counts = picture_counts(rows)
     largest = max(int(counts.max(initial=1)), 1)
     if asked == 1 and largest > 1:
         raise ValueError(
@@ -97,3 +98,44 @@ def choose_max_images(rows: datasets.Dataset, asked: int | Literal["auto"], befo
         f"max_images: {asked}: up to {chosen} pictures of a row are read; {several:.1%} of the training rows have more "
         f"than one{more}. Set max_images to another number to read more or fewer."
     )
+
+
+def picture_counts(rows: datasets.Dataset) -> np.ndarray:
+    """Return how many pictures each row has, of a data set with lists of them, `(rows,)`."""
+    column = rows.with_format("arrow")["images"][:]
+    return np.asarray(pc.fill_null(pc.list_value_length(column), 0))
+
+
+def refuse_several_pictures(rows: datasets.Dataset, where: str, most: int) -> None:
+    """Refuse rows with several pictures for a model that reads one, before any of them is read.
+
+    Args:
+        rows: to train on, judge or predict.
+        where: what they are, such as a split's name.
+        most: pictures of a row that the model reads.
+
+    Raises:
+        ValueError: names the first such row and its pictures.
+    """
+    if most > 1 or "images" not in rows.column_names:
+        return
+    counts = picture_counts(rows)
+    if (counts <= 1).all():
+        return
+    first = int(np.flatnonzero(counts > 1)[0])
+    undecoded = rows.select([first]).cast_column("images", datasets.List(datasets.Image(decode=False)))
+    named = [str(one["path"]) for one in undecoded[0]["images"] if one is not None and one["path"]]
+    raise ValueError(
+        f"Expected one picture a row, found {counts[first]}: this model reads one (max_images of its processor is 1), "
+        f"and row {first + 1} of {where} has {', '.join(named[:3]) or 'more'}. {(counts > 1).sum()} of {len(rows)} "
+        f"rows do. Choose one of each, or train with max_images: {counts.max()}."
+    )
+
+
+def further_pictures_note(splits: datasets.DatasetDict, most: int) -> str | None:
+    """Return a line about rows outside of training with more pictures than are read; None: there are none."""
+    told = []
+    for name, rows in splits.items():
+        if name != "train" and "images" in rows.column_names and (left := picture_counts(rows) > most).any():
+            told.append(f"{left.mean():.1%} of the {name} rows (the first is row {int(left.argmax()) + 1})")
+    return f"More than {most} pictures have {' and '.join(told)}: the further ones are left out." if told else None

@@ -15,14 +15,14 @@ from ..arguments import ENSEMBLE, ImageTextColumns, ImageTextDataArguments, MMBT
 from ..data.encoded import EncodedDataset
 from ..data.image_text import ImageText
 from ..data.image_text_loading import SAMPLE_PREFIX, warn_about
-from ..data.pictures.files import data_files, sample_path, split_of
+from ..data.pictures.files import data_files, read_as, sample_path, split_of
 from ..data.reading.places import real_path
 from ..data.reading.records import BadRecords, files_digest
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
 from ..models.mmbt.beside_columns import fit_columns
 from ..pretrained_packages import require_checkpoint, resolve_checkpoint
-from .fitted_lengths import choose_max_images
+from .fitted_lengths import choose_max_images, further_pictures_note, refuse_several_pictures
 
 logger = logging.get_logger(__name__)
 
@@ -92,7 +92,8 @@ class ImageTextTask:
     def named_pictures(self, arguments: ImageTextDataArguments) -> Iterator[Path]:
         """Yield the path of every file that the records name, be it there or not."""
         root = real_path(self.data_root(arguments))
-        for source in self.builder.sources_in(root) if root.exists() else ():
+        sources = self.builder.sources_in(root) if root.exists() else []
+        for source in read_as(sources, arguments.separator, arguments.missing):
             embedded = [one.name for one in source.schema or () if pa.types.is_binary(one.type)]
             for _, record in source.records(BadRecords("skip"), skip_columns=embedded):
                 cells = [one for cell in record.values() for one in (cell if isinstance(cell, list) else [cell])]
@@ -170,21 +171,25 @@ class ImageTextTask:
             segment_offset=1 if architecture == "mmbt" else 0,
         )
 
-    def fit_images(self, arguments: MMBTModelArguments, processor: MMBTProcessor, rows: datasets.Dataset) -> str | None:
-        """Let a processor read as many pictures of a row as the recipe says; return a line about it, if there are any.
+    def fit_images(
+        self, arguments: MMBTModelArguments, processor: MMBTProcessor, splits: datasets.DatasetDict
+    ) -> list[str]:
+        """Let a processor read as many pictures of a row as the recipe says; return lines about it, if there are any.
 
         Args:
             arguments: of the model.
             processor: of the model.
-            rows: of training.
+            splits: with that of training.
 
         Raises:
-            ValueError: if rows have several and the recipe says one.
+            ValueError: if rows have several and the recipe, or training, has one.
         """
         if processor.image_processor is None:
-            return None
-        processor.max_images, told = choose_max_images(rows, arguments.max_images, processor.max_images)
-        return told
+            return []
+        processor.max_images, told = choose_max_images(splits["train"], arguments.max_images, processor.max_images)
+        for name, rows in splits.items():
+            refuse_several_pictures(rows, f"the split {name}", processor.max_images)
+        return [line for line in (told, further_pictures_note(splits, processor.max_images)) if line]
 
     def fit_columns(self, arguments: MMBTModelArguments, processor: MMBTProcessor, rows: datasets.Dataset) -> None:
         """Let a processor learn the columns that mmbt reads beside picture and text; no other architecture does.
@@ -291,7 +296,13 @@ class ImageTextTask:
         return model
 
     def encode(self, rows: datasets.Dataset, processor: MMBTProcessor, augment: bool = False) -> EncodedDataset:
-        """Rows as the model's inputs, decoded and tokenised when asked for."""
+        """Rows as the model's inputs, decoded and tokenised when asked for.
+
+        Raises:
+            ValueError: if a row has several pictures and the model reads one.
+        """
+        if processor.image_processor is not None:
+            refuse_several_pictures(rows, "the data", processor.max_images)
         return EncodedDataset(rows, processor.encode_row, augment=augment)
 
     def collator(self, arguments: ImageTextDataArguments, processor: MMBTProcessor, num_labels: int) -> MMBTCollator:

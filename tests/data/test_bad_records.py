@@ -205,12 +205,12 @@ def test_text_that_is_no_string(folder, tmp_path):
 def test_label_neither_str_nor_list(folder, tmp_path, label):
     path = write(folder, {"label": label})
     found = repr(label) if isinstance(label, str) else f"{label!r} ({type(label).__name__})"
-    expect(
-        folder,
-        tmp_path,
-        f"Expected a label as str, or a list of str for several labels, found {found} "
-        f"('{path}', line 3, column 'label'). Write the label's name; leave out unlabelled records.",
-    )
+    expected = "a label as str, or a list of str for several labels"
+    remedy = "Write the label's name; leave out unlabelled records."
+    if isinstance(label, float):
+        expected = "a label as text or whole number, the name of a class"
+        remedy = "Write classes as texts; numbers to estimate, such as prices, are labels of tables (task: table)."
+    expect(folder, tmp_path, f"Expected {expected}, found {found} ('{path}', line 3, column 'label'). {remedy}")
 
 
 def test_label_absent_from_train(folder, tmp_path):

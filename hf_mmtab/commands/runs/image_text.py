@@ -11,7 +11,7 @@ import numpy as np
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from ...arguments import IMAGE_TEXT_ARCHITECTURES
+from ...arguments import ENSEMBLE, IMAGE_TEXT_ARCHITECTURES
 from ...data.reading.records import BadRecord
 from ...evaluation.ablation import AblationRow, ablation_table
 from ...evaluation.judging import DESCRIPTION, MAJORITY, judge_splits
@@ -42,6 +42,7 @@ from .compared import ComparedRun
 from .epochs import fit_epochs
 from .folder import leave_out_absent_parts
 from .own_names import CACHE_FOLDER
+from .part_lengths import check_part_lengths, check_started_model
 from .recipe import ImageTextRecipe
 from .report import predictions_file
 from .shown_reasons import of_pictures
@@ -71,6 +72,13 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         """Raise a ValueError if the architecture has no pretrained model for the inputs of the baseline."""
         inputs_of(name, architecture)
 
+    def check(self) -> None:
+        """Refuse also texts and pictures that are longer than the text model can read."""
+        super().check()
+        recipe = self.recipe
+        members = recipe.run.ensemble_members if ENSEMBLE in (recipe.model.architecture, *recipe.run.compare) else []
+        check_part_lengths(recipe, {recipe.model.architecture, *recipe.run.compare, *members})
+
     def prepare(self) -> Any:
         """Read all splits, build the processor and start the model."""
         recipe, task = self.recipe, self.recipe.task
@@ -97,9 +105,9 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             self.notes.append(note)
         self.processor = task.processor(recipe.model)
         task.fit_columns(recipe.model, self.processor, self.splits["train"])
-        if told := task.fit_images(recipe.model, self.processor, self.splits["train"]):
-            self.notes.append(told)
+        self.notes += task.fit_images(recipe.model, self.processor, self.splits)
         model = self._start(problem_type, names)
+        check_started_model(recipe, model, self.processor)
         self.config = model.config
         if recipe.model.pretrained is not None:
             self._number_labels()
@@ -132,7 +140,9 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             return
         checkpoint = last_complete_checkpoint(self.recipe.folder)
         before = None if checkpoint is None else type(self.processor).from_pretrained(checkpoint).max_length
-        if chosen := choose_max_length(self.processor, self.splits["train"], model, before):
+        if chosen := choose_max_length(
+            self.processor, self.splits["train"], model, before, self.recipe.data.pad_to_multiple_of
+        ):
             self.processor.max_length = chosen.max_length
             self.notes.append(str(chosen))
 

@@ -104,7 +104,13 @@ class EncodedTable:
 
 
 def encode_table(
-    checkpoint: str, data: str, folder: Path, task: str | None, on_bad_record: str, state: str | None = None
+    checkpoint: str,
+    data: str,
+    folder: Path,
+    task: str | None,
+    on_bad_record: str,
+    state: str | None = None,
+    separator: str | None = None,
 ) -> EncodedTable:
     """Read a table with the task of the checkpoint's recipe and encode it with the checkpoint's processor.
 
@@ -115,11 +121,13 @@ def encode_table(
         task: default: the recipe's, else `table`.
         on_bad_record: "raise", or "skip" broken rows.
         state: folder with the rows of earlier calls.
+        separator: of CSV files; None: the recipe's, else by their ending.
     """
     processor = open_processor(checkpoint)
     recipe = recipe_of(checkpoint)
     reader = get_task(task or recipe.get("task", TableTask.default), TableTask)
-    dataset, skipped = reader.read(data_arguments(recipe, reader, data, on_bad_record), folder, checkpoint)
+    arguments = data_arguments(recipe, reader, data, on_bad_record, separator)
+    dataset, skipped = reader.read(arguments, folder, checkpoint)
     earlier = 0
     if state is not None:
         old = (processor.statistics or {}).get("old_labels") or {"columns": []}  # labels that are statistics
@@ -205,7 +213,8 @@ def scored_table(options: argparse.Namespace, scorer: Scorer, spreadsheet_safe: 
         with draft_of(out) as draft:
             scratch = draft / TABLE_FOLDER
             scratch.mkdir()
-            table = encode_table(options.checkpoint, options.input, scratch, options.task, options.on_bad_record, state)
+            source = (options.checkpoint, options.input, scratch, options.task, options.on_bad_record, state)
+            table = encode_table(*source, separator=options.separator)
             with (
                 table_writer(draft / out.name, out.suffix, spreadsheet_safe) as write,
                 progress_bar(total=len(table.rows), unit=" rows", desc="Scoring") as progress,

@@ -94,7 +94,7 @@ def judged_windows(
         raise ValueError(f"Expected --split to be one of {[*SPLITS, ALL_ROWS]}, found {options.split!r}.")
     recipe = recipe_of(options.checkpoint)
     task = get_task(options.task or recipe.get("task", TableTask.default), TableTask)
-    data = data_arguments(recipe, task, options.data, options.on_bad_record)
+    data = data_arguments(recipe, task, options.data, options.on_bad_record, options.separator)
     if options.label_column is not None:
         data.label_columns = [options.label_column]
     label: WindowLabel = config.window_label or "last"

@@ -146,7 +146,7 @@ def _scattered(
     """
     recipe, plan = recipe_of(options.checkpoint), processor.plan
     reader = get_task(options.task or recipe.get("task", TableTask.default), TableTask)
-    arguments = data_arguments(recipe, reader, options.input, options.on_bad_record)
+    arguments = data_arguments(recipe, reader, options.input, options.on_bad_record, options.separator)
     table = reader.builder_of(arguments, scratch, options.checkpoint)
     require_columns(list(table.info.features or ()), plan.columns)
     count, with_values = count_shards(table, plan, engine.workers), processor.statistics is not None

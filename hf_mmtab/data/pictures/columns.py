@@ -1,5 +1,6 @@
 """Which column holds the picture, the text(s) and the label(s)."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,6 +104,12 @@ def _choose(
         match = _match(found, candidate)
         if match is not None:
             return match
+    if held := next((one for one in ";\t|" if any(one in name for name in found)), None):
+        raise ValueError(
+            f"Expected a column for the {what} named like one of {list(usual)}, found columns {sorted(found)} in "
+            f"{where}, whose names hold {'a tab' if held == chr(9) else repr(held)}. If it parts the columns: "
+            f"`separator: {json.dumps(held)}`."
+        )
     hint = " A file without labels is for `predict`: take it out of the folder." if role == "label" else ""
     raise ValueError(
         f"Expected a column for the {what} named like one of {list(usual)}, found columns {sorted(found)} in "

@@ -17,6 +17,8 @@ class ImageTextConfig(datasets.BuilderConfig):
     Attributes:
         data_root: folder, or one file (the builder takes a `Dataset` or `DatasetDict`, too).
         splits: split name -> file(s) relative to `data_root`; default: by file name (see `find_sources`).
+        separator: of the columns of CSV files; None: a tab in .tsv files, else a comma.
+        missing: texts that stand for a missing value, beside the empty cell; in CSV where nothing quotes them.
         image_column, text_column, text_pair_column, label_column: names; "auto": the first usual name that is
             there; None: the input has none.
         label_separator: splits a text into several labels, e.g. "|" in CSV.
@@ -39,6 +41,8 @@ class ImageTextConfig(datasets.BuilderConfig):
 
     data_root: str = ""
     splits: Splits | None = None
+    separator: str | None = None
+    missing: tuple[str, ...] = ()
     image_column: str | None = AUTO
     text_column: str | None = AUTO
     text_pair_column: str | None = AUTO

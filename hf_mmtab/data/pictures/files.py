@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -29,17 +29,27 @@ SPLIT_ORDER = ["train", "validation", "test", "test_hard", "test_hard_gt"]
 SPLIT_NAMES = {name: name for name in SPLIT_ORDER} | dict.fromkeys(("dev", "val", "valid"), "validation")
 SPLIT_NAMES["training"] = "train"
 # Change them when the same files shall give other rows, so that old caches are not used.
-FORMAT_VERSIONS: dict[OnBadRecord, str] = {"raise": "3", "skip": "4"}
+FORMAT_VERSIONS: dict[OnBadRecord, str] = {"raise": "5", "skip": "6"}
 Splits = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data file, or a data set in memory, and the split that it belongs to ("all": not split yet)."""
+    """A data file, or a data set in memory, and the split that it belongs to ("all": not split yet).
+
+    Args:
+        split: its name.
+        path: of a data set in memory only a name.
+        rows: of a data set in memory.
+        separator: of the columns of a CSV file; None: by its name.
+        missing: texts that stand for a missing value.
+    """
 
     split: str
-    path: Path  # of a data set in memory only a name
+    path: Path
     rows: datasets.Dataset | None = None
+    separator: str | None = None
+    missing: tuple[str, ...] = ()
 
     @cached_property
     def schema(self) -> pa.Schema | None:
@@ -48,7 +58,7 @@ class Source:
             return self.rows.features.arrow_schema
         suffix = file_suffix(self.path)
         if suffix in (".csv", ".tsv"):
-            names = read_header(self.path, separator_of(self.path))
+            names = read_header(self.path, self.separator or separator_of(self.path))
             return pa.schema([(name, pa.string()) for name in names])
         with plain_errors(self.path):
             if suffix != ".parquet":
@@ -57,8 +67,17 @@ class Source:
 
     def records(self, bad: BadRecords, skip_columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (line or row from 1, record)."""
+        records = self._records(bad, skip_columns)
+        if not self.missing or (self.rows is None and file_suffix(self.path) in (".csv", ".tsv")):
+            yield from records
+            return
+        texts = set(self.missing)
+        for number, record in records:
+            yield number, {name: None if isinstance(v, str) and v in texts else v for name, v in record.items()}
+
+    def _records(self, bad: BadRecords, skip_columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         if self.rows is None:
-            yield from iter_records(self.path, bad, skip_columns)
+            yield from iter_records(self.path, bad, skip_columns, self.separator, self.missing)
             return
         kept = [name for name in self.rows.column_names if name not in skip_columns]
         number = 0
@@ -138,6 +157,11 @@ def find_sources(data_root: Path, splits: Splits | None = None) -> list[Source]:
 def _refuse_twice(sources: Sequence[Source]) -> None:
     for split in dict.fromkeys(source.split for source in sources):
         refuse_twice([source.path for source in sources if source.split == split])
+
+
+def read_as(sources: Sequence[Source], separator: str | None, missing: Sequence[str]) -> list[Source]:
+    """Return sources that are read with a separator and texts for missing values; see `Source`."""
+    return [replace(source, separator=separator, missing=tuple(missing)) for source in sources]
 
 
 def sources_of(data: datasets.Dataset | datasets.DatasetDict) -> list[Source]:

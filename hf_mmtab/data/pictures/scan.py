@@ -21,7 +21,16 @@ from .config import ImageTextConfig
 from .files import ALL, Source
 from .stratified import rarest_label, stratified_split
 from .types import note_type, type_of, type_of_texts
-from .values import ValueProblem, check_category, check_number, label_values, order_labels, picture_values, text_value
+from .values import (
+    ValueProblem,
+    check_category,
+    check_number,
+    label_values,
+    order_labels,
+    picture_values,
+    tell_odd_classes,
+    text_value,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -270,6 +279,7 @@ def _finish_labels(
     numbers = found.number_names[sources[0].path]
     found.label_names = config.label_names or numbers or order_labels(counts, config.label_order)
     tell_alike(found.label_names)
+    tell_odd_classes(found.label_names)
     if config.multi_label is not None:
         found.several = config.multi_label
     if not counts:

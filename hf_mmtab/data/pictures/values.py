@@ -1,10 +1,25 @@
 """One value of a record -> a picture, a text, or labels; or the problem with it."""
 
+import ast
+import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
 LARGEST = 3.4028234663852886e38  # of float32
+MOST = 2**63
+LONGEST_LIST = 10_000  # characters of a text that may be a list of labels
+# As pandas, spreadsheets and people write no value; such a class is probably none.
+MISSING_NAMES = frozenset({"na", "n/a", "nan", "null", "none", "<na>"})
+_NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?")
+_ITEM = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|-?\d{1,18}(?:\.\d{1,18})?)"""
+_LIST = re.compile(rf"\[\s*(?:{_ITEM}\s*(?:,\s*{_ITEM}\s*)*)?\]")
 
 
 class ValueProblem(ValueError):
@@ -76,10 +91,13 @@ def label_values(value: Any, separator: str | None, names: Sequence[str] | None)
     """Return the labels of a record, without doubles, and whether they came as a list.
 
     Args:
-        value: str, int or bool for one label; a list of them for several.
+        value: str, whole number or bool for one label; a list of them, or a text that is written as one
+            (`["a", "b"]`, or `['a', 'b']` as pandas writes lists into CSV), for several.
         separator: splits a str into several labels, e.g. "|" in CSV.
         names: label names by number, if the column holds class numbers (`ClassLabel` in Parquet).
     """
+    written = written_list(value)
+    value = value if written is None else written
     several = isinstance(value, list | tuple)
     if separator is not None and isinstance(value, str):
         value, several = [part.strip() for part in value.split(separator) if part.strip()], True
@@ -87,7 +105,45 @@ def label_values(value: Any, separator: str | None, names: Sequence[str] | None)
     return list(dict.fromkeys(labels)), several
 
 
+def written_list(value: Any) -> list[Any] | None:
+    """Return the labels of a text that is written as a list of texts or numbers; None: it is none."""
+    if not isinstance(value, str) or len(value) > LONGEST_LIST or not _LIST.fullmatch(value.strip()):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(value.strip())
+        except (SyntaxError, ValueError):  # the other way to write one, or an escape of neither
+            continue
+    return None
+
+
+def tell_odd_classes(names: Sequence[str]) -> None:
+    """Warn of classes that are probably none: missing values, lists and numbers to estimate, as texts write them."""
+    odd = {
+        "missing values": ([name for name in names if name.strip().lower() in MISSING_NAMES], "name them in `missing`"),
+        "lists": ([name for name in names if name[:1] + name[-1:] == "[]"], 'write them as ["a", "b"]'),
+        "numbers with fractions": (
+            [name for name in names if _NUMBER.fullmatch(name) and not float(name).is_integer()],
+            "use a table with a label of numbers (task: table)",
+        ),
+    }
+    for what, (found, remedy) in odd.items():
+        if found:
+            shown = ", ".join(map(repr, found[:5])) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+            logger.warning(f"Labels that look like {what} are classes of their own: {shown}. If not meant, {remedy}.")
+
+
 def _label(value: Any, names: Sequence[str] | None) -> str:
+    if isinstance(value, float):
+        if math.isnan(value):  # what pandas writes for no label
+            value = None
+        elif value.is_integer() and abs(value) < MOST:  # and for whole numbers beside it
+            value = int(value)
+        else:
+            raise ValueProblem(
+                "a label as text or whole number, the name of a class",
+                "Write classes as texts; numbers to estimate, such as prices, are labels of tables (task: table).",
+            )
     if isinstance(value, int) and names is not None:
         if not 0 <= value < len(names):
             raise ValueProblem(f"a class number below {len(names)}", "Correct the number, or leave the record out.")

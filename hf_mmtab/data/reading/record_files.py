@@ -24,13 +24,21 @@ def file_suffix(path: Path) -> str | None:
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
-def iter_records(path: Path, bad: BadRecords, skip_columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+def iter_records(
+    path: Path,
+    bad: BadRecords,
+    skip_columns: Sequence[str] = (),
+    separator: str | None = None,
+    missing: Sequence[str] = (),
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line or row from 1, record) of a file; what is no record goes to `bad`.
 
     Args:
         path: ending in one of `SUFFIXES`.
         bad: told about truncated JSON, lines that are no object, CSV rows of the wrong length.
         skip_columns: of a Parquet file, not read (embedded pictures when only labels are wanted).
+        separator: of the columns of a CSV file; None: by its name.
+        missing: of a CSV file, what becomes null where nothing quotes it.
 
     Raises:
         ValueError: for a file of another kind, or a file without any record.
@@ -40,11 +48,13 @@ def iter_records(path: Path, bad: BadRecords, skip_columns: Sequence[str] = ()) 
         raise ValueError(
             f"Expected a file ending in one of {list(SUFFIXES)}, found {path.name!r}. Convert it, or rename it."
         )
-    readers = {".json": _iter_json, ".csv": _iter_csv, ".tsv": _iter_csv}
     if suffix == ".parquet":
         yield from _iter_parquet(path, bad, skip_columns)
+    elif suffix in (".csv", ".tsv"):
+        for block in read_text_blocks(path, separator or separator_of(path), bad, missing=missing):
+            yield from zip(block.lines.tolist(), block.table.to_pylist(), strict=True)
     else:
-        yield from readers.get(suffix, _iter_json_lines)(path, bad)
+        yield from (_iter_json if suffix == ".json" else _iter_json_lines)(path, bad)
 
 
 def _iter_json_lines(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -127,11 +137,6 @@ def _iter_json(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any
             yield number, record
         else:
             bad.add(BadRecord(str(path), number, None, "an object", problem, "Repair or remove it."))
-
-
-def _iter_csv(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]]]:
-    for block in read_text_blocks(path, separator_of(path), bad):
-        yield from zip(block.lines.tolist(), block.table.to_pylist(), strict=True)
 
 
 def _iter_parquet(path: Path, bad: BadRecords, skip_columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
