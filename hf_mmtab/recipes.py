@@ -10,6 +10,7 @@ import difflib
 import os
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from importlib import resources
@@ -89,6 +90,12 @@ LEAST = {
     "early_stopping_patience": 1,
 }  # fmt: skip
 ABOVE_ZERO = ("max_steps", "save_steps", "eval_steps")  # 0 is another value, or never, to transformers
+# Keys of names that choose nothing when there are none: what an empty list might mean is not what it does.
+_NEVER_EMPTY = {
+    "entity_columns": "stands for the plan's own (a plan without `entity` makes the table one history)",
+    "label_columns": "stands for the plan's own",
+    "entities": "keeps none of them",
+}
 # Of transformers' arguments, those that a recipe usually has.
 EVERYDAY_KEYS = frozenset([
     "output_dir", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
@@ -155,6 +162,7 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
             if field.name in given:
                 _check_range(field, given[field.name])
                 _check_not_empty(field, given[field.name])
+                _check_different(field.name, given[field.name])
         try:
             built.append(dtype(**given))
         except StrictDataclassError as error:
@@ -184,6 +192,23 @@ def _check_not_empty(field: dataclasses.Field, value: Any) -> None:
     if empty and field.default != "":
         or_not = "" if _is_required(field) else f", or leave the key out (`--{field.name} null`)"
         raise ValueError(f"Expected a value for {field.name}, found an empty text. Write one{or_not}.")
+
+
+def _check_different(name: str, value: Any) -> None:
+    """Raise a ValueError for a list of names that has one twice, or none where that says nothing."""
+    if name == "orderings":
+        value = list(value.values())
+    if value == [] and name in _NEVER_EMPTY:
+        raise ValueError(
+            f"Expected names in {name}, found an empty list, which {_NEVER_EMPTY[name]}. Leave the key out "
+            f"(`--{name} null`)."
+        )
+    if not isinstance(value, list) or not (name == "seeds" or all(isinstance(one, str) for one in value)):
+        return
+    if repeated := [str(one) for one, count in Counter(value).items() if count > 1]:
+        raise ValueError(
+            f"Expected different values in {name}, found {', '.join(repeated)} more than once. Name it once."
+        )
 
 
 def _check_range(field: dataclasses.Field, value: Any) -> None:

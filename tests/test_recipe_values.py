@@ -80,7 +80,7 @@ def test_a_single_seed_of_seeds_is_the_one_that_trains(runs, monkeypatch):
         return RunResults("mmbt", "pictures", "test")
 
     monkeypatch.setattr(finetune, "execute", execute)
-    for seeds, expected in ((["3"], [3]), (["3", "3"], [3]), ([], [1])):
+    for seeds, expected in ((["3"], [3]), ([], [1])):
         executed.clear()
         finetune.main(["pictures.yaml", *(["--seeds", *seeds] if seeds else [])])
         assert [recipe.training.seed for recipe in executed] == expected
@@ -192,3 +192,44 @@ def test_names_in_a_recipe_keep_their_digits(name, tmp_path):
     assert (values["max_rows"], values["seq_len"]) == (16, 12)
     write_recipe(tmp_path / "again.yaml", values)
     assert read_recipe(tmp_path / "again.yaml") == values
+
+
+TABLE = {"task": "table", "data": "t"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "found"),
+    [
+        (TabBertHeadArguments, {"row_inputs": ["states", "states"]}, "row_inputs, found states more"),
+        (TabBertHeadArguments, {"statistics": ["row", "lately", "row"]}, "statistics, found row more"),
+        (TabBertHeadArguments, {"network_statistics": ["row", "row"]}, "network_statistics, found row more"),
+        (TabBertHeadArguments, {"orderings": {"a": "out", "b": "out"}}, "orderings, found out more"),
+        (TableDataArguments, {**TABLE, "entity_columns": ["who", "who"]}, "entity_columns, found who more"),
+        (TableDataArguments, {**TABLE, "label_columns": ["odd", "odd"]}, "label_columns, found odd more"),
+        (TableDataArguments, {**TABLE, "entities": ["7", "8", "7", "8"]}, "entities, found 7, 8 more"),
+        (ImageTextRunArguments, {"compare": ["bow", "img", "bow"]}, "compare, found bow more"),
+        (ImageTextRunArguments, {"seeds": [3, 4, 3]}, "seeds, found 3 more"),
+        (ImageTextRunArguments, {"ensemble_members": ["bow", "bow"]}, "ensemble_members, found bow more"),
+    ],
+)
+def test_a_name_that_stands_twice_in_a_list_is_refused(kind, values, found):
+    with pytest.raises(ValueError, match=f"Expected different values in {found} than once. Name it once."):
+        build([kind], values)
+
+
+def test_numbers_that_may_be_equal_are_not_names():
+    assert build([TabBertHeadArguments], {"mlp_hidden_sizes": [16, 16]})[0].mlp_hidden_sizes == [16, 16]
+    fractions = {**TABLE, "split_fractions": [0.6, 0.2, 0.2]}
+    assert build([TableDataArguments], fractions)[0].split_fractions == [0.6, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("name", ["entity_columns", "label_columns", "entities"])
+def test_an_empty_list_of_columns_or_histories_is_refused(name):
+    with pytest.raises(ValueError, match=rf"Expected names in {name}, found an empty list, .*`--{name} null`"):
+        build([TableDataArguments], {**TABLE, name: []})
+
+
+@pytest.mark.parametrize("name", ["row_inputs", "statistics"])
+def test_auto_stands_alone(name):
+    with pytest.raises(ValueError, match=f"Expected {name} to be auto alone, or names, found auto beside surprise"):
+        build([TabBertHeadArguments], {name: ["auto", "surprise"]})

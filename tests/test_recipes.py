@@ -72,8 +72,8 @@ def test_a_key_is_unset_on_the_command_line_and_its_default_holds(tmp_path):
     arguments, values = parse(tmp_path, text, "--steps", "null", "--schedule=null", "--rate", "2")
     assert (arguments.steps, arguments.schedule, arguments.rate) == (1, None, 2.0)
     assert values == {"names": ["a", "b"], "rate": 2.0}
-    arguments, _ = parse(tmp_path, text, "--names", "null", "null")  # a list of two names
-    assert arguments.names == ["null", "null"]
+    arguments, _ = parse(tmp_path, text, "--names", "null", "none")  # a list of two names
+    assert arguments.names == ["null", "none"]
     for key in ("plan", "simulate", "preset"):
         recipe = pretrain.load_recipe(["simulated_cards_pretrain", f"--{key}", "null"])
         assert getattr(recipe.model if key == "preset" else recipe.data, key) is None

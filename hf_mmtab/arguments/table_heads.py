@@ -80,6 +80,14 @@ class TabBertHeadArguments(ModelArguments):
     )
     field_hidden_size: int | None = key(None, "Width of raw_lstm's cells without `pretrained` (64).", least=1)
 
+    def validate_auto(self):
+        for name in ("row_inputs", "statistics"):
+            if "auto" in (given := getattr(self, name)) and len(given) > 1:
+                others = ", ".join(one for one in given if one != "auto")
+                raise ValueError(
+                    f"Expected {name} to be auto alone, or names, found auto beside {others}. Take one of them out."
+                )
+
 
 @strict
 @dataclass(kw_only=True)

@@ -86,7 +86,14 @@ def damaged_file(folder: Path, needed: bool = False) -> str | None:
         if is_draft(name) or _OF_CHECKPOINT.fullmatch(name) or (needed and _DERIVED.fullmatch(name)):
             continue
         is_own = path.name in RECORDS or may_be_own(folder, name)
-        if path.suffix in _READERS and is_own and path.is_file() and (reason := _damage(path)):
+        if path.suffix not in _READERS or not is_own or not path.is_file():
+            continue
+        if not os.access(path, os.R_OK):  # it may be whole: nobody is told to delete it
+            return (
+                f"Expected files that may be read in {str(folder)!r}, found no right to read {name}. Give yourself the "
+                "right (`chmod -R u+rX`), or name a copy."
+            )
+        if reason := _damage(path):
             return f"Expected whole files in {str(folder)!r}, found {name} damaged ({reason}). {_remedy(folder, name)}"
     return None
 

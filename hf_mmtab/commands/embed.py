@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     """Embed as the command line says."""
     start_logging()
     options = parse("embed", arguments)
+    _check_output(options)
     with damage_named(options.checkpoint):
         if not is_table_checkpoint(options.checkpoint):
             raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
@@ -132,9 +133,8 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
     """Write embeddings or statistics; return how many, their width, and how many rows of the input were left out.
 
     Raises:
-        ValueError: if the output is no Parquet file, or the checkpoint has no encoder, or no statistics.
+        ValueError: if the checkpoint has no encoder, or no statistics.
     """
-    _check_output(options)
     make = StatisticsReader if options.what == "statistics" else RowEmbedder
     scorer = make(options)
     if options.engine == "ray":

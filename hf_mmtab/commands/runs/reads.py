@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,26 @@ def real_places(path: Path) -> Iterator[Path]:
     folders, seen = [top], {top}
     while folders:
         folder = folders.pop()
-        if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):  # of the latter nothing can be read
-            continue
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    place = Path(os.path.realpath(entry.path))  # `resolve` fails on links in a circle
-                    yield place
-                elif entry.is_dir():
-                    place = Path(entry.path)
-                else:
-                    continue
-                if place not in seen:
-                    seen.add(place)
-                    folders.append(place)
+        for place, is_link in _folders_and_links(folder):
+            if is_link:
+                yield place
+            if place not in seen:
+                seen.add(place)
+                folders.append(place)
+
+
+def _folders_and_links(folder: Path) -> list[tuple[Path, bool]]:
+    """Return the folders in a folder and where its links lead, and which are links; none where it cannot be read."""
+    found = []
+    gone = suppress(FileNotFoundError, ProcessLookupError, PermissionError, NotADirectoryError)  # of those of a process
+    with gone, os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                with gone:
+                    found.append((Path(os.path.realpath(entry.path)), True))  # `resolve` fails on links in a circle
+            elif entry.is_dir():
+                found.append((Path(entry.path), False))
+    return found
 
 
 def first_inside(paths: Iterable[Path], folder: Path) -> Path | None:

@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ..checked_loading import CheckedLoadingMixin
+from .checked_windows import check_shapes
 from .configuration_tabbert import TabBertConfig
 from .head_settings import OF_SURPRISE
 from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, cell_projection, select_masked_cells
@@ -232,17 +233,16 @@ class TabBertModel(TabBertPreTrainedModel):
             `last_hidden_state` of shape `(batch, rows, hidden)`, flat `(batch, rows × fields, hidden)`.
 
         Raises:
-            ValueError: if both or none of ids and embeddings are given, the shape does not fit the columns, or the
-                window is too long.
+            ValueError: if both or none of ids and embeddings are given, the shape does not fit the columns or the other
+                inputs, or the window is too long.
         """
         fields = self.config.num_fields
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Expected exactly one of input_ids and inputs_embeds.")
-        if input_ids is not None and (input_ids.dim() != 3 or input_ids.shape[-1] != fields):
-            raise ValueError(
-                f"Expected input_ids of shape (batch, rows, {fields}), one id per column "
-                f"{self.config.fields}, found {tuple(input_ids.shape)}."
-            )
+        read: Any = {"inputs_embeds": inputs_embeds} if input_ids is None else {"input_ids": input_ids}
+        check_shapes(self.config, read, attention_mask=attention_mask)
+        of_steps = {name: kwargs.get(name) for name in ("token_type_ids", "position_ids")}
+        check_shapes(self.config, read, steps=self.config.flatten, **of_steps)
         # (batch, rows, fields, cell_hidden)
         cells: Any = inputs_embeds if input_ids is None else self.embeddings(input_ids)
         batch, rows = cells.shape[:2]
@@ -308,7 +308,11 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
             attention_mask: shape `(batch, rows)`, 1 for a real row.
             labels: shape `(batch, rows, fields)`, global ids, -100 where the cell is not masked.
             return_field_logits: also score every cell; the default is to do so only without labels.
+
+        Raises:
+            ValueError: if shapes do not fit together.
         """
+        check_shapes(self.config, {"input_ids": input_ids}, labels=labels)
         outputs = self.model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         rows = outputs.last_hidden_state
         states = self.cell_states(rows_before(rows) if self.config.next_row else rows)

@@ -11,6 +11,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ..checked_loading import without_report
+from .checked_windows import check_shapes
 from .configuration_tabbert import TabBertConfig
 from .head_settings import HEAD_SETTINGS, OF_ANOTHER_HEAD, OF_SURPRISE
 from .modeling_tabbert import TabBertForMaskedLM, TabBertModel, TabBertPreTrainedModel
@@ -104,10 +105,13 @@ class TabBertWindowModel(TabBertPreTrainedModel):
 
         Raises:
             ValueError: unless exactly one of `input_ids` and `row_states` is given, or if times or statistics that the
-                model reads are absent.
+                model reads are absent, or shapes do not fit together.
         """
         if (input_ids is None) == (row_states is None):
             raise ValueError("Expected either input_ids or row_states (from get_row_states), found both or none.")
+        read: Any = {"row_states": row_states} if input_ids is None else {"input_ids": input_ids}
+        known = statistics if self.config.statistics else None  # a model that reads none is given those of another
+        check_shapes(self.config, read, attention_mask=attention_mask, times=times, statistics=known)
         outputs: Any = BaseModelOutput(last_hidden_state=row_states)
         if input_ids is not None:
             attention_mask = self.row_mask(input_ids) if attention_mask is None else attention_mask
@@ -291,6 +295,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         was, `(batch, rows, surprise_width)`, with "both" they follow the states: a head learns from these where a
         hundred positives are too few for whole states. "windowed_surprise" is summed over the last hour, day and rows.
         """
+        check_shapes(self.config, {"input_ids": input_ids}, attention_mask=attention_mask, times=times)
         return self.encode(input_ids, attention_mask, times).last_hidden_state  # type: ignore[return-value]
 
     def next_row_loss(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
 from ..checked_loading import CheckedLoadingMixin
+from .checked_windows import check_sequence_mask, check_shapes
 from .configuration_tabgpt import TabGPT2Config
 from .generating_tabgpt import generate_rows
 from .modeling_tabbert import TabBertMaskedLMOutput, TabBertPreTrainedModel
@@ -72,11 +73,12 @@ class TabGPT2LMHeadModel(CheckedLoadingMixin, GPT2LMHeadModel):
             `TabBertMaskedLMOutput`; of a sequence, transformers' output with `logits (batch, 1 + cells, vocab)`.
 
         Raises:
-            ValueError: if the shape does not fit the columns, or the window is too long.
+            ValueError: if shapes do not fit the columns or one another, or the window is too long.
         """
         if input_ids is None or input_ids.dim() != 3:
             if labels is not None:
                 raise ValueError("Expected labels beside rows, input_ids of shape (batch, rows, fields).")
+            check_sequence_mask(input_ids, attention_mask)
             kwargs |= {"position_ids": position_ids, "logits_to_keep": logits_to_keep}
             return super().forward(input_ids, attention_mask=attention_mask, **kwargs)
         return self._score_rows(input_ids, attention_mask, labels, return_field_logits, **kwargs)
@@ -96,6 +98,7 @@ class TabGPT2LMHeadModel(CheckedLoadingMixin, GPT2LMHeadModel):
                 f"Expected input_ids of shape (batch, at most {config.max_rows} rows, {config.num_fields} fields), "
                 f"found {tuple(input_ids.shape)}. Cut shorter windows, or train with more n_positions."
             )
+        check_shapes(config, {"input_ids": input_ids}, attention_mask=attention_mask, labels=labels)
         kwargs["use_cache"] = False
         # [BOS] and all cells but the last: each place scores the cell after it.
         # NOTE[DIFF] TabGPT reads no [EOS] behind a window. The original's does, and leaves it out of its loss.
