@@ -46,8 +46,7 @@ def result_figures(facts: RunFacts) -> ResultFigures:
 
 
 def _single_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
-    labels, probabilities = predictions.labels, predictions.probabilities
-    assert labels is not None
+    labels, probabilities = predictions.truth, predictions.probabilities
     decided = facts.decisions(predictions)
     counts = confusion_counts(labels, decided, len(facts.id2label))
     found = ResultFigures(num_wrong=int((decided != labels).sum()))
@@ -69,8 +68,7 @@ def _single_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigur
 
 
 def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredictions) -> None:
-    assert predictions.labels is not None
-    labels, scores, positive = predictions.labels, predictions.probabilities[:, 1], facts.id2label[1]
+    labels, scores, positive = predictions.truth, predictions.probabilities[:, 1], facts.id2label[1]
     if 0 < labels.sum() < len(labels):
         others = {name: other[:, 1] for name, other in predictions.others.items()}
         rank = facts.scores.get("average_precision", float("nan"))
@@ -109,8 +107,7 @@ def _add_episodes(found: ResultFigures, predictions: SplitPredictions, called: n
 
 
 def _multi_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
-    labels, probabilities = predictions.labels, predictions.probabilities
-    assert labels is not None
+    labels, probabilities = predictions.truth, predictions.probabilities
     decided = facts.decisions(predictions)
     table = per_class_table(labels, decided, probabilities, facts.id2label)
     found = ResultFigures(num_wrong=int((decided != labels).any(axis=1).sum()))
