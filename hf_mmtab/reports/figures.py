@@ -39,7 +39,10 @@ def result_figures(facts: RunFacts) -> ResultFigures:
     if predictions is None:
         return ResultFigures()
     if facts.problem_type == "regression":
-        return _regression(facts, predictions)
+        names = [facts.id2label[i] for i in sorted(facts.id2label)]
+        labels, values = predictions.labels, predictions.probabilities
+        scatter = ("Predicted against true values", predicted_against_true, labels, values, names)
+        return ResultFigures({"regression": scatter})
     if facts.problem_type == "multi_label_classification":
         return _multi_label(facts, predictions)
     return _single_label(facts, predictions)
@@ -117,10 +120,3 @@ def _multi_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigure
     axes = ("predicted probability, all labels", "observed share")
     found.figures["calibration"] = (CALIBRATION, calibration, probabilities.ravel(), labels.ravel(), *axes)
     return found
-
-
-def _regression(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
-    names = [facts.id2label[i] for i in sorted(facts.id2label)]
-    labels, values = predictions.labels, predictions.probabilities
-    scatter = ("Predicted against true values", predicted_against_true, labels, values, names)
-    return ResultFigures({"regression": scatter})

@@ -23,11 +23,6 @@ from .ray_scoring import score_on_ray
 from .window_blocks import Level, WindowCut, judged_values, run_windows
 
 
-def default_level(config: Any) -> Level:
-    """Return what a model judges by itself: windows if it was trained on the label of any row, else rows."""
-    return "window" if config.window_label == "any" else "row"
-
-
 class RowScorer(WindowScorer):
     """A head, and the scores that it gives to rows or windows; see `Scorer`.
 
@@ -41,7 +36,8 @@ class RowScorer(WindowScorer):
     def __init__(self, options: argparse.Namespace) -> None:
         model = load_head(options.checkpoint)
         config = model.config
-        self.level = options.level or default_level(config)
+        # By itself a model judges windows if it was trained on the label of any row, else rows.
+        self.level: Level = options.level or ("window" if config.window_label == "any" else "row")
         self.every = config.label_level == "row"
         if self.level == "window" and options.state is not None:
             raise ValueError("Expected --level row beside --state, which scores new rows, found window.")
