@@ -124,19 +124,32 @@ def parse_recipe(
         ValueError: misspelt key (with the nearest known ones), or a value of the wrong type.
     """
     usage = f"hf-mmtab {command} RECIPE.yaml [--key value ...]"
+    values = first_recipe(arguments, dataclass_types, usage, "--help-all" in arguments)
+    merged = merged_values(values, arguments, dataclass_types)
+    return build(dataclass_types, merged), merged
+
+
+def first_recipe(
+    arguments: Sequence[str], dataclass_types: Sequence[type], usage: str, all_keys: bool = True
+) -> dict[str, Any]:
+    """Read the recipe with which a command line begins; for `--help`, or without one, show its keys and end."""
     if not arguments or {"-h", "--help", "--help-all"} & set(arguments):
-        sys.stdout.write(help_text(dataclass_types, usage, "--help-all" in arguments))
+        sys.stdout.write(help_text(dataclass_types, usage, all_keys))
         raise SystemExit(0 if arguments else 2)
-    recipe = str(arguments[0])
-    if recipe.startswith("--"):
-        raise ValueError(f"Expected the recipe first (`{usage}`), found {recipe!r}.")
-    values = read_recipe(recipe)
+    if str(arguments[0]).startswith("--"):
+        raise ValueError(f"Expected the recipe first (`{usage}`), found {str(arguments[0])!r}.")
+    return read_recipe(arguments[0])
+
+
+def merged_values(
+    values: Mapping[str, Any], arguments: Sequence[str], dataclass_types: Sequence[type]
+) -> dict[str, Any]:
+    """Return the values of a recipe with those of the command line behind its name in place; `null` takes one out."""
     known = {name for dtype in dataclass_types for name in field_types(dtype)}
-    check_keys(values, known, f"recipe {recipe!r}")
+    check_keys(values, known, f"recipe {str(arguments[0])!r}")
     overrides = read_overrides(arguments[1:], dataclass_types)
     merged = {**values, **overrides}
-    merged = {key: value for key, value in merged.items() if not (value is None and key in overrides)}
-    return build(dataclass_types, merged), merged
+    return {key: value for key, value in merged.items() if not (value is None and key in overrides)}
 
 
 def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -27,11 +27,11 @@ from .console import left_out, say, start_logging
 from .damaged_files import damage_named
 from .flags import parse
 from .outputs import check_new_folder, check_output_file
-from .scoring_flags import in_bf16, is_folder
-from .tables.blocks import EncodedTable, scored_table, window_tables
+from .scoring_flags import is_folder
+from .tables.blocks import EncodedTable, WindowScorer, scored_table
 from .tables.orderings import ordered_surprise
 from .tables.ray_scoring import score_on_ray
-from .tables.window_blocks import BLOCK_ROWS, WindowCut, current_device, judged_values, run_windows
+from .tables.window_blocks import BLOCK_ROWS, WindowCut, judged_values, run_windows
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     say(f"{count} {what} of {width} numbers in {options.out}{left_out(skipped)}")
 
 
-class RowEmbedder:
+class RowEmbedder(WindowScorer):
     """An encoder, and what it makes of rows or windows; see `Scorer`.
 
     Args:
@@ -70,19 +70,12 @@ class RowEmbedder:
         seq_len = options.seq_len or config.seq_len or recipe_of(options.checkpoint).get("seq_len")
         seq_len = seq_len or DEFAULT_SEQ_LEN
         # An encoder that sees nothing later embeds all rows of a window at once.
-        self.cut = WindowCut(seq_len, options.level, every=config.next_row, max_gap=config.max_gap)
-        self.device = current_device()
-        self.model = model.to(self.device).eval()
-        self.bf16 = in_bf16(options, model, self.device)
+        cut = WindowCut(seq_len, options.level, every=config.next_row, max_gap=config.max_gap)
+        super().__init__(options, model, cut)
         self.width, self.dtype = config.row_width, np.float16 if options.float16 else np.float32
-        self.options, self.told = options, Counter[str]()
 
     def _states(self, **inputs: torch.Tensor) -> torch.Tensor:
         return self.model.row_vectors(self.model.get_row_states(**inputs))  # (batch, rows, width)
-
-    def tables(self, table: EncodedTable, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
-        """Yield the output block by block."""
-        return window_tables(table, self, scratch)
 
     def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
         """Return keys and embeddings of the judged rows of some windows."""

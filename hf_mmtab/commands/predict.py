@@ -45,7 +45,12 @@ def main(arguments: Sequence[str]) -> None:
     if is_folder(options):
         check_new_folder(options.out, inputs)
     else:
-        _check_file(options, inputs)
+        check_suffix(Path(options.out))
+        labels = []
+        if Path(options.out).is_file():  # which only predictions of this model may be
+            with damage_named(options.checkpoint):
+                labels = label_names(saved_config(options.checkpoint))
+        check_output_file(options.out, inputs, labels)
     if options.state is not None:
         check_state(options.state, options.out, inputs)
     if options.explain:
@@ -57,15 +62,6 @@ def main(arguments: Sequence[str]) -> None:
             raise ValueError(f"Expected a whole table beside --engine ray, found {found}. Take --engine local.")
         count, skipped = judge(options)
     say(f"{counted(count, 'prediction', 'predictions')} in {options.out}{left_out(skipped)}")
-
-
-def _check_file(options: argparse.Namespace, inputs: Sequence[str]) -> None:
-    check_suffix(Path(options.out))
-    labels = []
-    if Path(options.out).is_file():  # which only predictions of this model may be
-        with damage_named(options.checkpoint):
-            labels = label_names(saved_config(options.checkpoint))
-    check_output_file(options.out, inputs, labels)
 
 
 def predict(options: argparse.Namespace) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..arguments import PrepareArguments, TableDataArguments
 from ..data.windows.encoded_rows import SPLITS
-from ..recipes import build, check_keys, field_types, help_text, read_overrides, read_recipe
+from ..recipes import build, field_types, first_recipe, merged_values
 from ..tasks import TableTask, get_task
 from ..tasks.sharded_table import PreparedShards, prepare_shards
 from .console import counted, say, start_logging
@@ -40,17 +40,10 @@ def load_recipe(arguments: Sequence[str]) -> tuple[TableDataArguments, PrepareAr
         ValueError: misspelt key, value of the wrong type.
     """
     types = (TableDataArguments, PrepareArguments)
-    if not arguments or {"-h", "--help", "--help-all"} & set(arguments):
-        say(help_text(types, USAGE), True)
-        raise SystemExit(0 if arguments else 2)
-    recipe = str(arguments[0])
-    if recipe.startswith("--"):
-        raise ValueError(f"Expected the recipe first (`{USAGE}`), found {recipe!r}.")
-    values = read_recipe(recipe)
+    values = first_recipe(arguments, types, USAGE)
     all_types = (*types, *(HeadRecipe if _is_of_heads(values) else PretrainingRecipe).types)
-    check_keys(values, {name for kind in all_types for name in field_types(kind)}, f"recipe {recipe!r}")
-    overrides = read_overrides(arguments[1:], all_types)
-    merged = {key: value for key, value in {**values, **overrides}.items() if value is not None}
+    merged = merged_values(values, arguments, all_types)
+    merged = {key: value for key, value in merged.items() if value is not None}
     data, options = build(types, merged)
     return data, options, merged
 

@@ -82,15 +82,19 @@ def require_fit(build: Callable[[], PreTrainedModel], tensors: Tensors, names: M
         raise ValueError(f"{what}; found {'; '.join(found)}. Are the files of the same run, and whole?")
 
 
+def require(right: bool, name: str, wanted: str, value: Any, remedy: str) -> None:
+    """Raise a ValueError unless a value of a file is `right`; `wanted` says what it must be."""
+    if not right:
+        raise ValueError(f"Expected {name} to be {wanted}, found {shown(value)}. {remedy}")
+
+
 def require_number(
     name: str, value: Any, least: float | None, most: float | None = None, kind: type = int, remedy: str = CHANGED
 ) -> None:
     """Raise a ValueError unless `value` is a finite number of the kind (an int will do for a float) in the range."""
     right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     low, high = -float("inf") if least is None else least, float("inf") if most is None else most
-    if right and low <= value <= high and abs(value) < float("inf"):
-        return
     wanted = "a whole number" if kind is int else "a number"
     if least is not None:
         wanted += f" of at least {least}" if most is None else f" from {least} to {most}"
-    raise ValueError(f"Expected {name} to be {wanted}, found {shown(value)}. {remedy}")
+    require(right and low <= value <= high and abs(value) < float("inf"), name, wanted, value, remedy)

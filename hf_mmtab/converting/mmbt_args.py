@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .checks import CHANGED, require_number, shown
+from .checks import CHANGED, require, require_number, shown
 from .mmbt_weights import KINDS
 
 PROBLEM_TYPES = {"multilabel": "multi_label_classification", "classification": "single_label_classification"}
@@ -125,10 +125,8 @@ def run_from_args(args: Mapping[str, Any]) -> OriginalRun:
 def _require_flags(given: Mapping[str, Any]) -> None:
     """Raise a ValueError unless flags have values as the original's parser gives."""
     for name, choices in CHOICES.items():
-        if name in given and given[name] not in choices:
-            raise ValueError(
-                f"Expected {name} to be one of {', '.join(choices)}, found {shown(given[name])}. Pass --{name} ..."
-            )
+        value, wanted = given.get(name, choices[0]), f"one of {', '.join(choices)}"
+        require(value in choices, name, wanted, value, f"Pass --{name} ...")
     for name, (kind, least, most) in NUMBERS.items():
         if name in given:
             optional = name in ("num_image_embeds", "max_seq_len")
@@ -140,8 +138,7 @@ def _require_flags(given: Mapping[str, Any]) -> None:
     rules += [(name, given.get(name, 0) in (0, 1), "0 or 1") for name in SWITCHES]
     rules += [(name, isinstance(given.get(name, ""), str), "text") for name in TEXTS]
     for name, right, wanted in rules:
-        if not right:
-            raise ValueError(f"Expected {name} of args.pt to be {wanted}, found {shown(given[name])}. {CHANGED}")
+        require(right, f"{name} of args.pt", wanted, given.get(name), CHANGED)
 
 
 def mmbt_recipe(args: Mapping[str, Any]) -> dict[str, Any]:

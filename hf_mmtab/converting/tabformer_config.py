@@ -7,7 +7,7 @@ from typing import Any
 from transformers.activations import ACT2FN
 
 from ..models.tabbert.configuration_tabbert import TabBertConfig
-from .checks import Tensors, require_number, shape_of, shown
+from .checks import Tensors, require, require_number, shape_of
 
 _SIZES = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "type_vocab_size"),
@@ -46,9 +46,7 @@ def require_settings(original: Mapping[str, Any]) -> None:
         ("hidden_act", type(act) is str and act in ACT2FN, f"one of {', '.join(sorted(ACT2FN))}"),
         ("architectures", is_list, "a list of names of classes"),
     ):
-        if not right:
-            found = shown(original[name])
-            raise ValueError(f"Expected {name} of config.json to be {wanted}, found {found}. {COPY_IT}")
+        require(right, f"{name} of config.json", wanted, original.get(name), COPY_IT)
     of_fields = [] if original["flatten"] else [("field_hidden_size", "nhead")]
     for width, parts in [("hidden_size", "num_attention_heads"), *of_fields]:
         if original[width] % original.get(parts, 8):

@@ -10,7 +10,7 @@ from transformers.activations import ACT2FN
 from ..models.tabbert.configuration_tabgpt import TabGPT2Config
 from ..models.tabbert.modeling_tabgpt import TabGPT2LMHeadModel
 from ..models.tabbert.processing_tabbert import TabBertProcessor
-from .checks import TensorFate, Tensors, require_fit, require_number, shape_of, shown
+from .checks import TensorFate, Tensors, require, require_fit, require_number, shape_of, shown
 from .tabformer_config import COPY_IT
 from .tabformer_vocabulary import OriginalEncoders, processor_from_original
 from .tabformer_weights import MovedIds, require_equal
@@ -108,9 +108,6 @@ def _sizes(original: Mapping[str, Any], state_dict: Tensors) -> dict[str, Any]:
     for name, value in numbers.items():
         require_number(f"{name} of config.json", value, 0, 1, float, COPY_IT)
     act = original.get("activation_function", "gelu_new")
-    if type(act) is not str or act not in ACT2FN:
-        raise ValueError(
-            f"Expected activation_function of config.json to be one of {', '.join(sorted(ACT2FN))}, found "
-            f"{shown(act)}. {COPY_IT}"
-        )
+    is_known, known = type(act) is str and act in ACT2FN, f"one of {', '.join(sorted(ACT2FN))}"
+    require(is_known, "activation_function of config.json", known, act, COPY_IT)
     return {**shapes, "n_head": heads, "n_inner": inner, "activation_function": act, **numbers}

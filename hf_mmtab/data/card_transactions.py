@@ -80,12 +80,7 @@ class CardTransactions(Table):
         if not is_csv(path):
             return super()._cells_of(path, sample)
         names = sample.column_names
-        absent = [name for name in COLUMNS if name not in names and name != LABEL]
-        if absent:
-            raise ValueError(
-                f"Expected the columns of IBM's card table, found no {absent} among {names} in {str(path)!r}."
-                " Rename the columns, or use the `table` builder for another table."
-            )
+        self._require(path, names, [name for name in COLUMNS if name != LABEL], "IBM's card table")
         clock = pl.col("Time").str  # 06:21
         hours, minutes = (part.cast(pl.Int64, strict=False) for part in (clock.head(2), clock.tail(2)))
         derived = {name: pl.col(name) for name in KINDS} | {

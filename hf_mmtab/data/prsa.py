@@ -44,13 +44,7 @@ class PRSA(Table):
         Raises:
             ValueError: if a column is absent.
         """
-        names = sample.column_names
-        absent = [name for name in COLUMNS if name not in names]
-        if absent:
-            raise ValueError(
-                f"Expected the columns of the PRSA station files, found no {absent} among {names} in"
-                f" {str(path)!r}. Rename the columns, or use the `table` builder for another table."
-            )
+        self._require(path, sample.column_names, COLUMNS, "the PRSA station files")
         derived = {
             "station": pl.col("station"),
             "timestamp": moment("year", "month", "day", pl.col("hour").cast(pl.Int64) * 60),

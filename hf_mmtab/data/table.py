@@ -1,7 +1,7 @@
 """Anybody's table of events: CSV (also .gz), TSV, Parquet or Arrow files -> one typed Arrow table."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +133,14 @@ class Table(CheckedBuilder):
     def _features(self, features: datasets.Features) -> datasets.Features:
         """Return the types of the table's columns; subclasses change those that they know better."""
         return features
+
+    def _require(self, path: Place, given: Sequence[str], needed: Iterable[str], what: str) -> None:
+        """Raise a ValueError unless a file has the columns of a known table."""
+        if absent := [name for name in needed if name not in given]:
+            raise ValueError(
+                f"Expected the columns of {what}, found no {absent} among {given} in {str(path)!r}. Rename the "
+                "columns, or use the `table` builder for another table."
+            )
 
     def _cells_of(self, path: Place, sample: pa.Table) -> TableCells:
         """Return what the columns of the files become; subclasses with a known schema override it.

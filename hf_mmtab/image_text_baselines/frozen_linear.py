@@ -15,7 +15,7 @@ from ..evaluation.scored_rows import ScoredRows
 from ..models.mmbt.beside_columns import encode_columns
 from ..models.mmbt.text_parts import max_positions, takes
 from ..training import MMTabTrainer
-from .logistic import Fitted, Split, fit_logistic
+from .logistic import Fitted, fit_splits
 
 logger = logging.get_logger(__name__)
 
@@ -88,17 +88,13 @@ class FrozenLinear:
             read = {"text": lambda: self.text_features[0], "image": lambda: self.image_features}
             parts = [read[one]() for one in inputs] + ([self.column_features] if columns else [])
             features = {split: np.hstack([part[split] for part in parts]) for split in self.splits}
-            fitted = self._fit(features)
+            fitted = fit_splits(features, self.labels, self.num_labels)
         logger.info(f"{name}: C = {fitted.strength:.2g}, log loss on validation {fitted.loss:.3f}.")
         return {
             split: ScoredRows(fitted.predict(features[split]), self.labels[split])
             for split in self.splits
             if split != "train"
         }
-
-    def _fit(self, features: Mapping[str, np.ndarray]) -> Fitted:
-        train, validation = (Split(features[one], self.labels[one]) for one in ("train", "validation"))
-        return fit_logistic(train, validation, self.num_labels)
 
     @cached_property
     def text_features(self) -> tuple[dict[str, np.ndarray], Fitted]:
@@ -107,7 +103,7 @@ class FrozenLinear:
         tried = []
         for place, pooling in enumerate(("mean", "first token")):
             features = {split: found[place] for split, found in both.items()}
-            tried.append((pooling, features, self._fit(features)))
+            tried.append((pooling, features, fit_splits(features, self.labels, self.num_labels)))
         pooling, features, fitted = min(tried, key=lambda one: one[2].loss)
         losses = ", ".join(f"{name} {one.loss:.3f}" for name, _, one in tried)
         logger.info(f"Frozen features of texts: {pooling}, by the log loss on validation ({losses}).")

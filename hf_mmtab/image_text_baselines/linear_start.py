@@ -14,7 +14,7 @@ from ..models.mmbt.configuration_baselines import MMBTBaselineConfig
 from ..models.mmbt.picture_and_text_parts import PictureAndTextParts
 from ..training import MMTabTrainer
 from .frozen_linear import read_pictures
-from .logistic import Fitted, Split, fit_logistic, standardiser
+from .logistic import fit_splits, standardiser
 
 BASELINE = MMBTBaselineConfig.model_type
 _PENALTIES = tuple(np.logspace(2, 6, 9).tolist())  # of scikit-learn's Ridge, on standardised features
@@ -116,24 +116,20 @@ class LinearStarter:
         config, width = self.model.config, read["train"].shape[1]
         regions, size = getattr(config, "num_image_embeds", 1), getattr(config, "image_hidden_size", None) or 0
         before = width - regions * size  # of the text
-        fitted = self._fit(read)
+        fitted = fit_splits(read, self.labels, config.num_labels)
         if config.model_type != BASELINE or config.image_config is None or config.hidden_sizes or regions == 1:
             return Probe(fitted.loss, *fitted.as_linear())
         averaged = {
             one: np.hstack([found[:, :before], found[:, before:].reshape(-1, regions, size).mean(axis=1)])
             for one, found in read.items()
         }
-        mean = self._fit(averaged)
+        mean = fit_splits(averaged, self.labels, config.num_labels)
         if fitted.loss <= mean.loss:
             return Probe(fitted.loss, *fitted.as_linear())
         weights, biases = mean.as_linear()
         return Probe(
             mean.loss, np.hstack([weights[:, :before], np.tile(weights[:, before:] / regions, regions)]), biases
         )
-
-    def _fit(self, features: Mapping[str, np.ndarray]) -> Fitted:
-        train, validation = (Split(features[one], self.labels[one]) for one in ("train", "validation"))
-        return fit_logistic(train, validation, self.model.config.num_labels)
 
     def _read(self, split: str) -> np.ndarray:
         """Return what the classifier reads of each row, `(rows, size)`, gathered over all processes."""

@@ -1,6 +1,7 @@
 """Logistic regression whose regularisation is chosen on validation, for one label or several."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,12 @@ def fit_logistic(train: Split, validation: Split, num_labels: int) -> Fitted:
         best, starts = Fitted(scaler, models, num_labels, several, strength, loss), models
     assert best is not None
     return best
+
+
+def fit_splits(features: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], num_labels: int) -> Fitted:
+    """Fit on the split "train" and choose on "validation", see `fit_logistic`."""
+    train, validation = (Split(features[one], labels[one]) for one in ("train", "validation"))
+    return fit_logistic(train, validation, num_labels)
 
 
 def standardiser(features: np.ndarray) -> StandardScaler:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from ..reports.page import environment
 
 _BUILDERS = {"card_transactions": "CardTransactions", "prsa": "PRSA"}  # of tables with a reader of their own
 
@@ -19,12 +19,6 @@ def usage_code(config: Mapping[str, Any], model_id: str, task: str | None = None
         model_id: folder or Hub name.
         task: of the recipe; tables that have a reader of their own are read with it.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     pretrained = "TabGPT2LMHeadModel" if config.get("model_type") == "tabgpt2" else None
     if "TabBertForMaskedLM" in (config.get("architectures") or []):
         pretrained = "TabBertForMaskedLM"
@@ -38,7 +32,8 @@ def usage_code(config: Mapping[str, Any], model_id: str, task: str | None = None
         inputs.append('text="the text beside it"')
     columns = dict.fromkeys(config.get("number_columns") or (), 1.0)
     columns |= dict.fromkeys(config.get("category_columns") or (), "a")
-    return environment.get_template("usage_code.py.jinja").render(
+    template = environment(Path(__file__).parent, autoescape=False).get_template("usage_code.py.jinja")
+    return template.render(
         config=defaultdict(lambda: None, config),
         model=json.dumps(model_id),
         task=task,

@@ -6,7 +6,6 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ..files import whole_file
 from ..metrics.names import metric_name
 from ..publishing.run_files import CARD_NAME
 from ..reports.facts import MASKED_LM, RunFacts
-from ..reports.page import FILTERS
+from ..reports.page import environment
 from ..reports.plots_training import audit_rows
 from ..reports.public_facts import public_facts
 from ..reports.tables import comparison_rows, split_table
@@ -121,17 +120,11 @@ def write_model_card(
     return path
 
 
-@cache  # compiled once in a process
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=plain,  # every value; what is Markdown by itself says so by `own`, `code` or `fenced`
-    )
-    environment.filters |= {**FILTERS, "code": code, "fenced": fenced, "own": Markup}
-    return environment
+    # `plain` goes over every value; what is Markdown by itself says so by `own`, `code` or `fenced`
+    templates = environment(Path(__file__).parent, autoescape=False, finalize=plain)
+    templates.filters |= {"code": code, "fenced": fenced, "own": Markup}
+    return templates
 
 
 def card_header(

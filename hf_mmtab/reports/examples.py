@@ -59,11 +59,11 @@ def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24)
 
 def _histories_in_turn(facts: RunFacts, predictions: SplitPredictions, examples: list[Example]) -> list[Example]:
     """Put one error of each history before a second, whose table is nearly the same; missed ones stay first."""
-    assert predictions.groups is not None and predictions.labels is not None
+    assert predictions.groups is not None
     met: Counter[tuple[bool, str]] = Counter()
     turns = []
     for example in examples:
-        is_alarm = facts.is_binary and bool(predictions.labels[example.row] == 0)
+        is_alarm = facts.is_binary and bool(predictions.truth[example.row] == 0)
         key = is_alarm, str(predictions.groups[example.row])
         turns.append((is_alarm, met[key]))
         met[key] += 1
@@ -87,8 +87,7 @@ def cell_examples(errors: Sequence[CellError]) -> list[Example]:
 
 
 def _single_label_errors(facts: RunFacts, predictions: SplitPredictions, most: int) -> list[Example]:
-    names, labels, probabilities = facts.id2label, predictions.labels, predictions.probabilities
-    assert labels is not None
+    names, labels, probabilities = facts.id2label, predictions.truth, predictions.probabilities
     decided = facts.decisions(predictions)
     wrong = np.flatnonzero(decided != labels)
     if facts.is_binary:  # how far the probability lies on the wrong side, both kinds of error alike
@@ -118,8 +117,7 @@ def _interleave(ranked: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray
 
 def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: int) -> list[Example]:
     """Ranked by the one label that is most confidently wrong."""
-    names, labels, probabilities = facts.id2label, predictions.labels, predictions.probabilities
-    assert labels is not None
+    names, labels, probabilities = facts.id2label, predictions.truth, predictions.probabilities
     decided = facts.decisions(predictions)
     cuts = np.broadcast_to(0.5 if facts.results.thresholds is None else facts.results.thresholds, labels.shape[1:])
     over = (probabilities - cuts) / np.maximum(1 - cuts, 1e-12)
@@ -139,8 +137,7 @@ def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: in
 
 def _regression_errors(facts: RunFacts, predictions: SplitPredictions, most: int) -> list[Example]:
     """Ranked by the error in units of each target's spread."""
-    assert predictions.labels is not None
-    targets = predictions.labels.astype(np.float64).reshape(len(predictions.labels), -1)
+    targets = predictions.truth.astype(np.float64).reshape(len(predictions.truth), -1)
     values = predictions.probabilities
     errors = np.abs(values - targets)
     spread = np.nanstd(targets, axis=0)

@@ -64,6 +64,12 @@ class SplitPredictions:
                     f"{np.shape(scores)}."
                 )
 
+    @property
+    def truth(self) -> np.ndarray:
+        """The labels, where there are some."""
+        assert self.labels is not None
+        return self.labels
+
 
 @dataclass
 class RunFacts:

@@ -39,15 +39,17 @@ def result_figures(facts: RunFacts) -> ResultFigures:
     if predictions is None:
         return ResultFigures()
     if facts.problem_type == "regression":
-        return _regression(facts, predictions)
+        names = [facts.id2label[i] for i in sorted(facts.id2label)]
+        labels, values = predictions.labels, predictions.probabilities
+        scatter = ("Predicted against true values", predicted_against_true, labels, values, names)
+        return ResultFigures({"regression": scatter})
     if facts.problem_type == "multi_label_classification":
         return _multi_label(facts, predictions)
     return _single_label(facts, predictions)
 
 
 def _single_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
-    labels, probabilities = predictions.labels, predictions.probabilities
-    assert labels is not None
+    labels, probabilities = predictions.truth, predictions.probabilities
     decided = facts.decisions(predictions)
     counts = confusion_counts(labels, decided, len(facts.id2label))
     found = ResultFigures(num_wrong=int((decided != labels).sum()))
@@ -69,8 +71,7 @@ def _single_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigur
 
 
 def _add_binary(found: ResultFigures, facts: RunFacts, predictions: SplitPredictions) -> None:
-    assert predictions.labels is not None
-    labels, scores, positive = predictions.labels, predictions.probabilities[:, 1], facts.id2label[1]
+    labels, scores, positive = predictions.truth, predictions.probabilities[:, 1], facts.id2label[1]
     if 0 < labels.sum() < len(labels):
         others = {name: other[:, 1] for name, other in predictions.others.items()}
         rank = facts.scores.get("average_precision", float("nan"))
@@ -109,8 +110,7 @@ def _add_episodes(found: ResultFigures, predictions: SplitPredictions, called: n
 
 
 def _multi_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
-    labels, probabilities = predictions.labels, predictions.probabilities
-    assert labels is not None
+    labels, probabilities = predictions.truth, predictions.probabilities
     decided = facts.decisions(predictions)
     table = per_class_table(labels, decided, probabilities, facts.id2label)
     found = ResultFigures(num_wrong=int((decided != labels).any(axis=1).sum()))
@@ -120,10 +120,3 @@ def _multi_label(facts: RunFacts, predictions: SplitPredictions) -> ResultFigure
     axes = ("predicted probability, all labels", "observed share")
     found.figures["calibration"] = (CALIBRATION, calibration, probabilities.ravel(), labels.ravel(), *axes)
     return found
-
-
-def _regression(facts: RunFacts, predictions: SplitPredictions) -> ResultFigures:
-    names = [facts.id2label[i] for i in sorted(facts.id2label)]
-    labels, values = predictions.labels, predictions.probabilities
-    scatter = ("Predicted against true values", predicted_against_true, labels, values, names)
-    return ResultFigures({"regression": scatter})

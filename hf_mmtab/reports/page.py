@@ -211,14 +211,11 @@ def _is_information(note: str) -> bool:
 
 
 @cache  # a template is compiled once in a process: both pages of a run, and all runs of a comparison
-def environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # texts and label names are data, never markup
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def environment(folder: Path = Path(__file__).parent, **options: Any) -> jinja2.Environment:
+    """The templates of a folder. On a page texts and label names are data, never markup: they are escaped."""
+    given: dict[str, Any] = {"loader": jinja2.FileSystemLoader(folder), "autoescape": True, **options}
+    strict = jinja2.StrictUndefined
+    environment = jinja2.Environment(undefined=strict, trim_blocks=True, lstrip_blocks=True, **given)
     environment.filters |= FILTERS
     return environment
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.episodes import GAP, Episodes
-from .style import BLUE, GREEN, INK, ORANGE, new_figure, plain_log_ticks, styled
+from .style import BLUE, GREEN, INK, ORANGE, new_axes, plain_log_ticks, styled
 
 
 def alert_curves(
@@ -60,8 +60,7 @@ def alert_sentence(curves: dict[str, np.ndarray], threshold: float, positive: st
 @styled
 def alerts_a_day(curves: dict[str, np.ndarray], threshold: float, positive: str) -> Figure:
     """Precision and recall (of rows, and of money where there are amounts) over alerts a day."""
-    figure = new_figure(3.2)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(3.2)
     looks = (
         ("recall", BLUE, f"share of {positive} found"),
         ("money", GREEN, "share of their money"),
@@ -90,8 +89,7 @@ def episodes_found(found: Episodes, positive: str) -> Figure | None:
     if longest < 2:
         return None  # each episode is one row: the recall says all
     rows = np.arange(1, longest + 1)
-    figure = new_figure(2.4)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(2.4)
     shares = [found.found_by(int(number)) for number in rows]
     axes.step(rows, shares, where="post", color=BLUE, marker="o", markersize=3, label="found so far")
     total = float(found.found.mean())

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from ..evaluation.decoded_histories import as_text
-from .style import BLUE, COLOURS, GREY, INK, ORANGE, PALE, WIDTH, margin_note, new_figure, note, styled, unit_axes
+from .style import BLUE, COLOURS, GREY, INK, ORANGE, PALE, WIDTH, margin_note, new_axes, note, styled, unit_axes
 
 BLUES = LinearSegmentedColormap.from_list("white to blue", ["#ffffff", "#c6dcec", "#5a9fcc", "#004e80"])
 FEW_CLASSES = 30  # up to here the numbers in a matrix are read, beyond it the matrix is looked at
@@ -41,8 +41,7 @@ def confusion_matrix(counts: np.ndarray, names: Mapping[int, str]) -> Figure:
     inches = max(0.42 * size, 1.4) if few else 0.2 * size
     longest = max(len(as_text(name)) for name in names.values())
     margin = 0.9 + 0.065 * longest
-    figure = new_figure(inches + margin, max(3.2, inches + margin + 0.6))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(inches + margin, max(3.2, inches + margin + 0.6))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     picture = axes.imshow(shares, cmap=BLUES, vmin=0, vmax=1, interpolation="nearest")
     font = 8 if few else 5.5
@@ -72,8 +71,7 @@ def confusion_matrix(counts: np.ndarray, names: Mapping[int, str]) -> Figure:
 def label_bars(table: Sequence[Mapping[str, Any]]) -> Figure:
     """F1 and average precision of each label, labels with the most rows first."""
     rows = sorted(table, key=lambda row: -row["support"])
-    figure = new_figure(0.9 + 0.24 * len(rows))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(0.9 + 0.24 * len(rows))
     for i, row in enumerate(rows):
         if row["f1"] is not None:
             axes.barh(i, row["f1"], height=0.62, color=BLUE, label="F1 at the threshold" if i == 0 else None)
@@ -99,8 +97,7 @@ def precision_recall(truth: np.ndarray, probabilities: np.ndarray, table: Sequen
     shown.sort(key=lambda i: -table[i]["average_precision"])
     middle = len(shown) // 2
     named = shown if len(shown) <= 5 else [*shown[:2], shown[middle], *shown[-2:]]
-    figure = new_figure(4.4)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(4.4)
     for i in shown:
         if i not in named:
             precision, recall, _ = precision_recall_curve(truth[:, i], probabilities[:, i])
@@ -129,8 +126,7 @@ def binary_precision_recall(
     """
     precision, recall, _ = precision_recall_curve(labels, scores)
     base = float(labels.mean())
-    figure = new_figure(4.2, WIDTH if others else 5.4)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(4.2, WIDTH if others else 5.4)
     ranked = sorted((others or {}).items(), key=lambda one: -average_precision_score(labels, one[1]))
     for colour, (name, other) in zip((*COLOURS[2:], INK, *[GREY] * len(ranked)), ranked, strict=False):
         theirs, reached, _ = precision_recall_curve(labels, other)

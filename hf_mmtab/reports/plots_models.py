@@ -10,7 +10,7 @@ from ..evaluation.ablation import AblationRow
 from ..evaluation.cell_baselines import FieldScore
 from ..evaluation.comparison import ModelResult
 from ..metrics.names import lower_is_better, metric_name
-from .style import BLUE, GREY, INK, ORANGE, PALE, SKY, margin_note, new_figure, note, styled
+from .style import BLUE, GREY, INK, ORANGE, PALE, SKY, margin_note, new_axes, note, styled
 
 
 @styled
@@ -20,8 +20,7 @@ def comparison_plot(models: Sequence[ModelResult], metric: str) -> Figure | None
     if len(shown) < 2:
         return None
     shown.sort(key=lambda model: np.mean(model.scores[metric]), reverse=not lower_is_better(metric))
-    figure = new_figure(0.8 + 0.34 * len(shown))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(0.8 + 0.34 * len(shown))
     for i, model in enumerate(shown):
         colour = BLUE if model.is_own else GREY
         values = np.asarray(model.scores[metric], dtype=float)
@@ -54,8 +53,7 @@ def ablation_bars(rows: Sequence[AblationRow], metric: str) -> Figure | None:
         return None
     modalities = list(dict.fromkeys(row.modality for row in rows))
     hows = list(dict.fromkeys(row.how for row in rows))
-    figure = new_figure(0.95 + 0.62 * len(modalities))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(0.95 + 0.62 * len(modalities))
     height = 0.8 / len(hows)
     colours = {"blank": ORANGE, "shuffle": SKY}
     for row in rows:
@@ -86,8 +84,7 @@ def field_accuracies(fields: Sequence[FieldScore]) -> Figure | None:
     """One line per field in the order of the table: the model's accuracy, and the two guesses as open marks."""
     if not fields:
         return None
-    figure = new_figure(0.85 + 0.27 * len(fields))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(0.85 + 0.27 * len(fields))
     places = range(len(fields))
     for i, field in enumerate(fields):
         best = max(field.most_frequent, field.previous_row)

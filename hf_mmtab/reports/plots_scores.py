@@ -8,7 +8,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from ..metrics.calibration import calibration_bins, expected_calibration_error
-from .style import BLUE, GREY, INK, ORANGE, PALE, new_figure, plain_log_ticks, styled, unit_axes
+from .style import BLUE, GREY, INK, ORANGE, PALE, new_axes, new_figure, plain_log_ticks, styled, unit_axes
 
 RARE = 0.05  # below this share of positives, calibration is read on logarithmic axes
 
@@ -62,8 +62,7 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float, na
     rare = bool(0 < labels.mean() < RARE)
     floor = max(1e-6, float(np.quantile(scores[scores > 0], 0.001))) if rare and (scores > 0).any() else 0.0
     edges = np.geomspace(floor, 1, 41) if rare else np.linspace(0, 1, 41)
-    figure = new_figure(3.0)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(3.0)
     shown = np.clip(scores, edges[0], 1)
     for value, colour, name in ((0, GREY, names[0]), (1, ORANGE, names[1])):
         rows = shown[labels == value]

@@ -40,6 +40,12 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def new_axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of axes."""
+    figure = new_figure(height, width)
+    return figure, figure.add_subplot()
+
+
 def unit_axes(axes: Axes, x: str, y: str) -> None:
     """Both axes from 0 to 1, square, labelled."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, aspect="equal", anchor="W")

@@ -107,9 +107,8 @@ def class_rows(facts: RunFacts) -> list[dict[str, Any]]:
     predictions = facts.main_predictions
     if predictions is None or facts.problem_type == "regression":
         return []
-    assert predictions.labels is not None
     decided = facts.decisions(predictions)
-    table = per_class_table(predictions.labels, decided, predictions.probabilities, facts.id2label)
+    table = per_class_table(predictions.truth, decided, predictions.probabilities, facts.id2label)
     if facts.problem_type == "multi_label_classification" and facts.results.thresholds is not None:
         cuts = np.broadcast_to(np.asarray(facts.results.thresholds, dtype=float), (len(table),))
         for row, cut in zip(table, cuts, strict=True):

@@ -99,10 +99,7 @@ def make_app(predictor: Predictor, limits: Limits | None = None) -> FastAPI:
         if batcher.waiting.qsize() + len(encoded) > max(limits.max_waiting, len(encoded)):
             raise HTTPException(503, f"Expected at most {limits.max_waiting} waiting inputs. Try again later.")
         logits = await batcher.logits(encoded)
-        outputs, done = [], 0
-        for one in prepared:
-            outputs.append(predictor.answer(logits[done : done + len(one)], one, rows, top_k))
-            done += len(one)
+        outputs = predictor.answers(logits, prepared, rows, top_k)
         return {"outputs": outputs} if asked["several"] else {"output": outputs[0]}
 
     return app

@@ -113,11 +113,7 @@ class Predictor:
         logits: list[np.ndarray] = []
         for start in range(0, len(encoded), batch_size):
             logits += list(self.logits(self.batch(encoded[start : start + batch_size])))
-        found, done = [], 0
-        for one in prepared:
-            found.append(self.answer(logits[done : done + len(one)], one, rows, top_k))
-            done += len(one)
-        return found
+        return self.answers(logits, prepared, rows, top_k)
 
     def prepare(self, example: Any, rows: str = "last") -> list[tuple[Inputs, slice]]:
         """Encode one example: the model's inputs, without a batch axis, of each of its windows, and the judged rows.
@@ -128,6 +124,13 @@ class Predictor:
         if rows not in ROWS:
             raise ValueError(f'Expected rows to be "last" or "every", found {rows!r}.')
         return self._windows(example, rows) if self.reads_tables else [(self._pair(example), slice(0))]
+
+    def answers(
+        self, logits: Sequence[np.ndarray], prepared: Sequence[list[tuple[Inputs, slice]]], rows: str, top_k: TopK
+    ) -> list[Any]:
+        """Name the labels of several examples from the logits of all their windows, one example behind the other."""
+        windows = iter(logits)
+        return [self.answer([next(windows) for _ in one], one, rows, top_k) for one in prepared]
 
     def answer(
         self, logits: Sequence[np.ndarray], prepared: Sequence[tuple[Inputs, slice]], rows: str, top_k: TopK

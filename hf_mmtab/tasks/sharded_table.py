@@ -15,13 +15,13 @@ from transformers.utils import logging
 
 from ..arguments import PrepareArguments, TableDataArguments
 from ..data.image_text_loading import warn_about
-from ..data.reading.library_errors import no_rows
 from ..data.reading.records import BadRecords
 from ..data.shards.local_engine import LocalEngine
-from ..data.shards.preparing import digest_of, require_columns, require_no_input, warn_repeated
+from ..data.shards.preparing import digest_of, present_labels, require_no_input, warn_repeated
 from ..data.shards.writing import Division, TableShards, count_shards
 from ..data.table import Table
 from ..data.windows.encoded_rows import FACTS_FILE
+from ..data.windows.histories import require_columns
 from ..data.windows.label_columns import LabelColumns
 from ..data.windows.shard_files import ShardWriter, facts_text, is_sharded, shard_files
 from ..data.windows.sharded_rows import ShardedRows
@@ -194,9 +194,7 @@ class _Job:
         label = list(data.label_columns or plan.label)
         require_no_input(plan, label)
         require_columns(list(features), plan.columns)
-        if absent := [name for name in label if name not in features]:
-            logger.warning(f"The table has no column {absent}: its windows have no labels.")
-            label = []
+        label = present_labels(features, label)
         split = Split(data.split, cast(Any, tuple(data.split_fractions) or None), data.split_seed)
         known = processor.fingerprint if processor.is_fitted else None
         rows = (
@@ -264,15 +262,11 @@ class _Job:
         return read_json(done, f"Delete {str(self.scratch)!r}.")["shards"]
 
     def _encode(self, engine: Any, shards: TableShards, numbers: list[int], pieces: list[Any]) -> None:
-        read = shards.pieces_read(len(pieces))
-        skipped = [record for facts in read for record in facts.skipped]
         if shards.entities:
-            met = set().union(*(facts.entities for facts in read))
+            met = set().union(*(facts.entities for facts in shards.pieces_read(len(pieces))))
             refuse_absent_entities(shards.plan, set(shards.entities) - met, met)
-        offsets = np.cumsum([0, *(facts.used for facts in read)])
+        offsets, skipped = shards.rows_before(len(pieces), self.data.data)
         rows = int(offsets[-1])
-        if not rows:
-            raise no_rows(self.data.data, skipped)
         into = "1 shard" if len(numbers) == 1 else f"{len(numbers):,} shards"
         logger.info(f"{rows:,} rows read into {into} by engine {engine.name}")
         labels = shards.look_over(numbers, rows)

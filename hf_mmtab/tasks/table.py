@@ -29,14 +29,13 @@ from ..models.tabbert import TabBertConfig, TabBertForMaskedLM, TabBertProcessor
 from ..models.tabbert.collating_tabbert import TabBertCollator
 from ..models.tabbert.processing.column_plan import ColumnPlan
 from ..models.tabbert.processing.plan_guess import infer_plan
-from ..models.tabbert.processing.plan_presets import resolve_plan
 from ..typed_values import typed_value
 from .guessed_plan import describe_guess, doubts, with_time_unit
 from .prepared_table import PreparedTable, open_encoded, refuse_encoded, rows_digest, unplanned
 from .saved_processor import open_processor
 from .table_entities import keep_entities
 from .table_labels import require_label
-from .table_reading import guessed_time, plan_options, used_columns
+from .table_reading import guessed_time, named_plan, plan_options, used_columns
 
 logger = logging.get_logger(__name__)
 
@@ -218,13 +217,8 @@ class TableTask:
         Raises:
             ValueError: if the plan cannot be read, or `plan_edits` removes a field that it does not have.
         """
-        roles = {
-            "entity": tuple(arguments.entity_columns),
-            "time": arguments.time_column,
-            "label": tuple(arguments.label_columns),
-        }
-        given = arguments.plan if arguments.plan is not None else self.preset
-        if given is None:
+        plan = named_plan(arguments, self.preset)
+        if plan is None:
             frame = cast(pl.DataFrame, pl.from_arrow(sample(PLAN_SAMPLE)))
             plan = infer_plan(
                 frame, list(arguments.entity_columns), arguments.time_column, list(arguments.label_columns)
@@ -233,7 +227,6 @@ class TableTask:
             for doubt in doubts(plan, frame):
                 logger.warning(doubt)
         else:
-            plan = resolve_plan(given).edit(**{role: value for role, value in roles.items() if value})
             types = sample(0).schema
             is_time = plan.time in types.names and pa.types.is_temporal(types.field(plan.time).type)
             plan = plan if is_time else with_time_unit(plan, sample(PLAN_SAMPLE))

@@ -60,8 +60,8 @@ def used_columns(arguments: TableDataArguments, preset: str | None, pretrained: 
     return () if plan is None else tuple(plan.columns)
 
 
-def _planned(arguments: TableDataArguments, preset: str | None) -> ColumnPlan | None:
-    """Return the plan that the recipe or the task names; None: it is yet to be guessed."""
+def named_plan(arguments: TableDataArguments, preset: str | None) -> ColumnPlan | None:
+    """Return the plan that the recipe or the task names, without `plan_edits`; None: it is yet to be guessed."""
     given = arguments.plan if arguments.plan is not None else preset
     if given is None:
         return None
@@ -70,10 +70,13 @@ def _planned(arguments: TableDataArguments, preset: str | None) -> ColumnPlan | 
         "time": arguments.time_column,
         "label": tuple(arguments.label_columns),
     }
-    plan = resolve_plan(given).edit(**{role: value for role, value in named.items() if value})
-    return _edited(plan, cast(dict[str, Any], arguments.plan_edits or {}))
+    return resolve_plan(given).edit(**{role: value for role, value in named.items() if value})
 
 
-def _edited(plan: ColumnPlan, edits: dict[str, Any]) -> ColumnPlan:
+def _planned(arguments: TableDataArguments, preset: str | None) -> ColumnPlan | None:
+    """Return the plan that the recipe or the task names; None: it is yet to be guessed."""
+    plan, edits = named_plan(arguments, preset), cast(dict[str, Any], arguments.plan_edits or {})
+    if plan is None:
+        return None
     names = {field.name for field in plan.fields}  # removing an absent one is refused where the plan is made
     return plan.edit(fields={name: edit for name, edit in edits.items() if edit is not None or name in names})

@@ -88,9 +88,6 @@ class TrackingCallback(TrainerCallback):
         for tracker in trackers_of(self.callbacks()):
             tracker.on_log(args, state, control, logs=dict(series))
 
-    def _trackers(self) -> list[Any]:
-        return [one for one in self.callbacks() if type(one).__module__.startswith("transformers.integrations")]
-
 
 def run_names(trackers: Iterable[Any]) -> dict[str, str]:
     """Return under which name each tracker knows the run that has begun."""

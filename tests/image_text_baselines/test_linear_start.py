@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hf_mmtab.image_text_baselines.linear_start import LinearStarter
+from hf_mmtab.image_text_baselines.logistic import fit_splits
 from hf_mmtab.models.mmbt import MMBTBaselineConfig
 
 TEXT, REGIONS, SIZE = 5, 3, 40
@@ -26,7 +27,7 @@ def test_the_mean_of_the_regions_serves_where_validation_likes_it_better(monkeyp
     starter.model = SimpleNamespace(config=SimpleNamespace(**kind, num_image_embeds=REGIONS, image_hidden_size=SIZE))
     starter.labels = labels
     monkeypatch.setattr(starter, "_read", read.get, raising=False)
-    flattened = starter._fit(read)
+    flattened = fit_splits(read, labels, 2)
     probe = starter._probe()
     assert probe.loss < flattened.loss and probe.weights.shape == (2, TEXT + REGIONS * SIZE)
     of_regions = probe.weights[:, TEXT:].reshape(2, REGIONS, SIZE)

@@ -27,9 +27,10 @@ from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import beside_ids
 from ..outputs import draft_of
 from ..runs.own_names import TABLE_FOLDER
+from ..scoring_flags import in_bf16
 from .orderings import ordered_surprise
 from .state import with_history, write_state
-from .window_blocks import ALL_ROWS, WindowCut
+from .window_blocks import ALL_ROWS, WindowCut, current_device
 from .writer import table_writer
 
 
@@ -151,48 +152,41 @@ class Scorer(Protocol):
         """Yield the output block by block, and how many rows of the table each block covers."""
 
 
-class WindowScorer(Protocol):
-    """A model that reads windows of rows.
+class WindowScorer:
+    """A model that reads windows of rows, and what a command writes of them; see `Scorer`.
 
-    Attributes:
+    Args:
+        options: of the command line.
         model: its processor must be the table's.
         cut: how the rows are cut into windows.
     """
 
-    model: Any
-    cut: WindowCut
+    def __init__(self, options: argparse.Namespace, model: Any, cut: WindowCut) -> None:
+        self.options, self.cut, self.told = options, cut, Counter[str]()
+        self.device = current_device()
+        self.model = model.to(self.device).eval()
+        self.bf16 = in_bf16(options, model, self.device)
 
     def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
         """Return the output for the judged rows of some windows."""
+        raise NotImplementedError
 
+    def tables(self, table: EncodedTable, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
+        """Yield the output block by block, and how many rows of the table each block covers.
 
-def window_tables(table: EncodedTable, scorer: WindowScorer, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
-    """Yield what a model says of a table, see `Scorer.tables`."""
-    for windows, judged, covered in scored_blocks(table, scorer, scratch):
-        yield pa.table(scorer.columns(table, windows, judged)), covered
-
-
-def scored_blocks(
-    table: EncodedTable, scorer: WindowScorer, scratch: Path
-) -> Iterator[tuple[WindowDataset, JudgedRows, int]]:
-    """Yield the windows of a table block by block with all that the model reads, which rows they judge, and how many
-    rows they cover.
-
-    Args:
-        table: its statistics in other orders are filled in.
-        scorer: with the model.
-        scratch: folder for encoded rows.
-    """
-    model = scorer.model
-    model.check_processor(table.processor.fingerprint)
-    if model.config.statistics:
-        table.ordered = ordered_surprise(table, scratch)
-    beside = beside_ids(table, model.config.statistics, getattr(model, "reads_times", False))
-    for windows, judged, covered in scorer.cut.blocks(table.rows):
-        windows.beside = beside
-        windows, judged = table.new_rows(windows, judged)
-        if len(windows):
-            yield windows, judged, covered
+        Args:
+            table: its statistics in other orders are filled in.
+            scratch: folder for encoded rows.
+        """
+        self.model.check_processor(table.processor.fingerprint)
+        if self.model.config.statistics:
+            table.ordered = ordered_surprise(table, scratch)
+        beside = beside_ids(table, self.model.config.statistics, getattr(self.model, "reads_times", False))
+        for windows, judged, covered in self.cut.blocks(table.rows):
+            windows.beside = beside
+            windows, judged = table.new_rows(windows, judged)
+            if len(windows):
+                yield pa.table(self.columns(table, windows, judged)), covered
 
 
 @contextmanager

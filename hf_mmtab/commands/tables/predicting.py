@@ -1,9 +1,6 @@
 """`predict` for tables: a score for each row, or window, of a table that the model has never seen."""
 
 import argparse
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,18 +18,12 @@ from ...tasks.saved_processor import open_processor
 from ..console import say
 from ..runs.shown_reasons import reasons_sentence, rows_to_explain, table_reasons
 from ..runs.table_notes import warn_each
-from ..scoring_flags import in_bf16
-from .blocks import EncodedTable, scored_table, window_tables
+from .blocks import EncodedTable, WindowScorer, scored_table
 from .ray_scoring import score_on_ray
-from .window_blocks import Level, WindowCut, current_device, judged_values, run_windows
+from .window_blocks import Level, WindowCut, judged_values, run_windows
 
 
-def default_level(config: Any) -> Level:
-    """Return what a model judges by itself: windows if it was trained on the label of any row, else rows."""
-    return "window" if config.window_label == "any" else "row"
-
-
-class RowScorer:
+class RowScorer(WindowScorer):
     """A head, and the scores that it gives to rows or windows; see `Scorer`.
 
     Args:
@@ -45,7 +36,8 @@ class RowScorer:
     def __init__(self, options: argparse.Namespace) -> None:
         model = load_head(options.checkpoint)
         config = model.config
-        self.level = options.level or default_level(config)
+        # By itself a model judges windows if it was trained on the label of any row, else rows.
+        self.level: Level = options.level or ("window" if config.window_label == "any" else "row")
         self.every = config.label_level == "row"
         if self.level == "window" and options.state is not None:
             raise ValueError("Expected --level row beside --state, which scores new rows, found window.")
@@ -54,17 +46,9 @@ class RowScorer:
                 f"Expected --level row for {options.checkpoint!r}, which gives every row a score of its own, found "
                 "window."
             )
-        self.cut = WindowCut(
-            config.seq_len or DEFAULT_SEQ_LEN, self.level, self.every, config.max_gap, config.eval_stride
-        )
-        self.device = current_device()
-        self.model = model.to(self.device).eval()
-        self.bf16 = in_bf16(options, model, self.device)
-        self.options, self.told = options, Counter[str]()
-
-    def tables(self, table: EncodedTable, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
-        """Yield the output block by block."""
-        return window_tables(table, self, scratch)
+        seq_len = config.seq_len or DEFAULT_SEQ_LEN
+        cut = WindowCut(seq_len, self.level, self.every, config.max_gap, config.eval_stride)
+        super().__init__(options, model, cut)
 
     def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
         """Return keys, scores and reasons of the judged rows of some windows."""

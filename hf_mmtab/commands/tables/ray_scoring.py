@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...data.image_text_loading import warn_about
-from ...data.reading.library_errors import no_rows
-from ...data.shards.preparing import prepare_rows, require_columns
+from ...data.shards.preparing import prepare_rows
 from ...data.shards.writing import TableShards, count_shards
 from ...data.windows.encoded_rows import CountedIds
+from ...data.windows.histories import require_columns
 from ...data.windows.sharded_rows import read_arrays
 from ...statistics.features import LATELY, OF_ALL_HISTORIES, USUAL
 from ...statistics.of_all_histories import OfAllHistories
@@ -153,11 +153,7 @@ def _scattered(
     shards = TableShards(scratch, table, plan, (), count, with_values=with_values)
     pieces = table.pieces(engine.piece_rows)
     numbers = engine.scatter(shards, pieces, options.on_bad_record, None)
-    read = shards.pieces_read(len(pieces))
-    skipped = [record for facts in read for record in facts.skipped]
-    offsets = np.cumsum([0, *(facts.used for facts in read)])
-    if not offsets[-1]:
-        raise no_rows(options.input, skipped)
+    offsets, skipped = shards.rows_before(len(pieces), options.input)
     shards.look_over(numbers, int(offsets[-1]))
     return shards, numbers, offsets, len(warn_about(skipped))
 

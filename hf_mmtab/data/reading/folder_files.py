@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils import logging
 
+from ...files import file_digest
 from .text_files import WholeGzip
 
 logger = logging.get_logger(__name__)
@@ -68,12 +69,12 @@ def refuse_twice(files: Sequence[Path]) -> None:
     by_content: dict[tuple, list[Path]] = defaultdict(list)
     for path in files:
         by_stem[path.with_name(path.name.lower().removesuffix(".gz"))].append(path)
-        by_content[_size(path), _ends(path)].append(path)
+        by_content[path.stat().st_size, _ends(path)].append(path)
     pairs = [(twins, "one is the other, compressed") for twins in by_stem.values() if len(twins) > 1]
     for alike in by_content.values():
         whole: dict[str, list[Path]] = defaultdict(list)
         for path in alike if len(alike) > 1 else ():
-            whole[_digest(path)].append(path)
+            whole[file_digest(path)].append(path)
         pairs += [(twins, "the same content") for twins in whole.values() if len(twins) > 1]
     for twins, why in pairs:
         if _has_rows(twins[0]):
@@ -96,23 +97,11 @@ def _names(paths: Sequence[Path], root: Path | None = None) -> str:
     return ", ".join(shown) + (f" and {len(paths) - 5:,} more" if len(paths) > 5 else "")
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
 def _ends(path: Path) -> bytes:
     with path.open("rb") as file:
         start = file.read(END_BYTES)
-        file.seek(max(0, _size(path) - END_BYTES))
+        file.seek(max(0, path.stat().st_size - END_BYTES))
         return hashlib.blake2b(start + file.read()).digest()
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _has_rows(path: Path) -> bool:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from transformers.utils import logging
 
 from ..windows.encoded_rows import FACTS_FILE, EncodedRows
-from ..windows.histories import CODE, in_order, iter_tables, read_histories
+from ..windows.histories import CODE, in_order, iter_tables, read_histories, require_columns
 from ..windows.label_columns import LabelColumns
 from ..windows.repeated_rows import count_repeated
 from ..windows.splits import Split
@@ -82,18 +82,15 @@ def prepare_rows(
     entity, table = list(plan.entity), dataset
     require_columns(dataset.column_names, plan.columns)
     with tempfile.TemporaryDirectory(prefix="rows-", dir=_parent(folder)) as scratch:
-        order = None
-        if plan.order == "time" and plan.time is not None:
-            found = read_histories(dataset, entity, plan.time, plan.time_unit)
-            if found.backward:
-                dataset, order = in_order(dataset, entity, plan.time, scratch, plan.time_unit)
-                found = read_histories(dataset, entity, plan.time, plan.time_unit)
-        else:
+        found, order = read_histories(dataset, entity, plan.time, plan.time_unit), None
+        if found.backward and plan.order == "time" and plan.time is not None:
+            dataset, order = in_order(dataset, entity, plan.time, scratch, plan.time_unit)
             found = read_histories(dataset, entity, plan.time, plan.time_unit)
         rows_split = split.rows(found.entity, found.time)
         if not processor.is_fitted:
             processor.fit(_chosen(iter_tables(dataset, plan.columns), rows_split == 0))
-        labels, names = read_labels(dataset, label, number_labels) if _has_all(dataset, label) else (None, [])
+        label = present_labels(dataset.column_names, label)
+        labels, names = read_labels(dataset, label, number_labels) if label else (None, [])
         bounds = zip(processor.fields, processor.field_ranges, processor.unknown_ids(), strict=True)
         facts = {
             "fingerprint": digest_of([*key, processor.fingerprint]),
@@ -160,14 +157,6 @@ def require_no_input(plan: Any, label: Sequence[str]) -> None:
         )
 
 
-def require_columns(names: Sequence[str], columns: Sequence[str]) -> None:
-    """Raise a ValueError if a table with columns `names` lacks some that the plan reads."""
-    if absent := [name for name in columns if name not in dict.fromkeys(names)]:
-        raise ValueError(
-            f"Expected columns {absent}, found {list(names)}. Rename the table's columns or edit the plan."
-        )
-
-
 def warn_repeated(repeated: int, rows: int) -> None:
     """Say how many rows of the table repeat others."""
     if repeated:
@@ -177,11 +166,11 @@ def warn_repeated(repeated: int, rows: int) -> None:
         )
 
 
-def _has_all(dataset: datasets.Dataset, label: list[str]) -> bool:
-    absent = [c for c in label if c not in dataset.column_names]
-    if absent:
+def present_labels(names: Collection[str], label: list[str]) -> list[str]:
+    """Return the label columns of a table with columns `names`; none, with a warning, where it lacks one of them."""
+    if absent := [name for name in label if name not in names]:
         logger.warning(f"The table has no column {absent}: its windows have no labels.")
-    return bool(label) and not absent
+    return [] if absent else label
 
 
 def read_labels(

@@ -17,10 +17,11 @@ import pyarrow as pa
 from transformers.utils import logging
 
 from ...files import write_whole
+from ..reading.library_errors import no_rows
 from ..reading.records import BadRecord, BadRecords
 from ..reading.table_files import Piece, is_csv
 from ..table import Table
-from ..windows.histories import BATCH_ROWS, CODE, EntityIndex, check_entity, times_of
+from ..windows.histories import BATCH_ROWS, CODE, EntityIndex, check_entity, count_backward, times_of
 from ..windows.label_columns import LabelColumns
 from ..windows.repeated_rows import FACTOR, rows_alike
 from ..windows.shard_files import LABEL, SPLIT, START, ShardWriter
@@ -184,9 +185,8 @@ class TableShards:
         order = np.argsort(codes, kind="stable") if (codes[1:] < codes[:-1]).any() else None
         backward = 0
         if self.plan.order == "time" and has_time:
-            sorted_codes, sorted_times = (codes, times) if order is None else (codes[order], times[order])
-            together = sorted_codes[1:] == sorted_codes[:-1]
-            backward = int(((sorted_times[1:] < sorted_times[:-1]) & together).sum())
+            together = slice(None) if order is None else order
+            backward = count_backward(codes[together], times[together])
             order = np.lexsort((times, codes)) if backward else order
         starts = np.flatnonzero(np.diff(codes if order is None else codes[order], prepend=-1))
         firsts = np.full(len(starts), np.iinfo(np.int64).max)
@@ -311,6 +311,23 @@ class TableShards:
         """Return what `scatter` found in each of so many pieces, as far as they were read."""
         names = [f"piece-{number:06}" for number in range(count)]
         return [self._read(name) for name in names if (self.folder / name).is_file()]
+
+    def rows_before(self, count: int, data: str) -> tuple[np.ndarray, list[BadRecord]]:
+        """Return how many rows come before each of so many pieces, and in all, `(count + 1,)`, and the bad records.
+
+        Args:
+            count: of the pieces.
+            data: what the table is called.
+
+        Raises:
+            ValueError: if there is no row.
+        """
+        read = self.pieces_read(count)
+        offsets = np.cumsum([0, *(facts.used for facts in read)])
+        skipped = [record for facts in read for record in facts.skipped]
+        if not offsets[-1]:
+            raise no_rows(data, skipped)
+        return offsets, skipped
 
     def look_over(self, numbers: Sequence[int], rows: int) -> LabelColumns | None:
         """Return what the labels of all rows are; say how many rows came out of order.

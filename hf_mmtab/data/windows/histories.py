@@ -1,7 +1,7 @@
 """Which rows of a table belong to one history, and in which order they happened."""
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,8 @@ def iter_tables(
     Args:
         columns: only these, in this order.
     """
-    names = dict.fromkeys(dataset.column_names)
-    if absent := [c for c in columns or () if c not in names]:
-        raise ValueError(
-            f"Expected columns {absent}, found {list(names)}. Rename the table's columns or edit the plan."
-        )
-    wanted = columns if columns is not None else list(names)
+    wanted = columns if columns is not None else dataset.column_names
+    require_columns(dataset.column_names, wanted)
     if not dataset.cache_files or dataset._indices is not None or not _is_plain(dataset):
         for batch in dataset.select_columns(wanted).with_format("arrow").iter(batch_size=rows):
             yield batch
@@ -55,6 +51,14 @@ def iter_tables(
                 held, count = [], 0
     if held:
         yield _together(held)
+
+
+def require_columns(names: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise a ValueError if a table with columns `names` lacks some that the plan reads."""
+    if absent := [name for name in columns if name not in dict.fromkeys(names)]:
+        raise ValueError(
+            f"Expected columns {absent}, found {list(names)}. Rename the table's columns or edit the plan."
+        )
 
 
 def _stream(path: str) -> Iterator[pa.RecordBatch]:
@@ -136,16 +140,15 @@ def read_histories(
     rows = len(dataset)
     all_codes = np.concatenate(codes) if entity and codes else np.zeros(rows, dtype=np.int32)
     all_times = np.concatenate(times) if times else np.arange(rows, dtype=np.int64)
-    same = all_codes[1:] == all_codes[:-1]
-    grouped = int((~same).sum()) + 1 <= max(1, len(index.names)) if rows else True
-    if grouped:
-        backward = int(((all_times[1:] < all_times[:-1]) & same).sum())
-    else:
-        order = np.argsort(all_codes, kind="stable")
-        sorted_codes, sorted_times = all_codes[order], all_times[order]
-        together = sorted_codes[1:] == sorted_codes[:-1]
-        backward = int(((sorted_times[1:] < sorted_times[:-1]) & together).sum())
+    grouped = bool(np.count_nonzero(all_codes[1:] != all_codes[:-1]) < max(1, len(index.names)))
+    order = slice(None) if grouped else np.argsort(all_codes, kind="stable")
+    backward = count_backward(all_codes[order], all_times[order])
     return Histories(all_codes, all_times, index.names, backward, grouped)
+
+
+def count_backward(codes: np.ndarray, times: np.ndarray) -> int:
+    """Return how many rows come after a later row of their history; the rows of a history lie together."""
+    return int(((times[1:] < times[:-1]) & (codes[1:] == codes[:-1])).sum())
 
 
 def in_order(

@@ -11,7 +11,7 @@ from .cutting import WindowDataset, WindowLabel
 from .encoded_rows import SPLITS, EncodedRows
 from .sharded_rows import ShardedRows
 from .sharded_windows import ShardedWindows
-from .time_split import split_at, split_places
+from .time_split import HIGHEST, split_at, split_places
 from .window_index import WindowIndex, cut_growing, cut_windows
 
 logger = logging.get_logger(__name__)
@@ -63,7 +63,7 @@ class Split:
         """
         if self.kind == "paper":
             return np.zeros(len(time), dtype=np.uint8)
-        split = self._by_time(time) if self.kind == "time" else self._by_entity(entity)
+        split = self._by_time(time) if self.kind == "time" else self.of_entities(np.bincount(entity))[entity]
         self.check_training(int((split == 0).sum()), len(split))
         return split
 
@@ -76,21 +76,9 @@ class Split:
             )
 
     def _by_time(self, time: np.ndarray) -> np.ndarray:
-        if not len(time):
-            return np.empty(0, dtype=np.uint8)
         places = split_places(self.shares, len(time))
-        wanted = [min(place, len(time) - 1) for place in places]
-        ordered = np.partition(time, sorted(set(wanted)))
-        return split_at(
-            time,
-            [
-                ordered[at] if place < len(time) else np.iinfo(np.int64).max
-                for place, at in zip(places, wanted, strict=True)
-            ],
-        )
-
-    def _by_entity(self, entity: np.ndarray) -> np.ndarray:
-        return self.of_entities(np.bincount(entity))[entity]
+        ordered = np.partition(np.append(time, HIGHEST), places)  # a split without rows begins after all of them
+        return split_at(time, ordered[places].tolist())
 
     def of_entities(self, rows: np.ndarray) -> np.ndarray:
         """Return the split of each entity under "entity", `(entities,)` uint8.

@@ -7,6 +7,8 @@ from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
+from ..moments import join_windows
+
 
 def format_table(rows: Sequence[tuple[str, ...]]) -> str:
     """Return rows as aligned text; the first row is the heading."""
@@ -125,15 +127,10 @@ def frozen_bands(records: list[dict[str, Any]], boundaries: Sequence[int], last:
 
     A record says what held in its step; between two records the state changes at a boundary of the schedule.
     """
-    if not records:
-        return []
     edges = sorted({0, last, *(edge for edge in boundaries if 0 < edge < last)})
-    bands: list[tuple[float, float]] = []
+    bands = []
     for start, end in pairwise(edges):
         inside = [record["frozen"] for record in records if start < record["step"] <= end]
         if inside and all(inside):
-            if bands and bands[-1][1] == start:
-                bands[-1] = (bands[-1][0], end)
-            else:
-                bands.append((start, end))
-    return bands
+            bands.append((start, end))
+    return list(join_windows(bands))
