@@ -128,7 +128,7 @@ def refuse_unread(given: Mapping[str, Any], kind: type, tokenizer: Any, image_pr
         known |= {*OF_TOKENIZERS, *tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
     for part in (tokenizer, image_processor):
         for base in type(part).__mro__ if part is not None else ():
-            known |= set(inspect.signature(base.__init__).parameters) - {"self", "args", "kwargs"}
+            known |= set(inspect.signature(vars(base).get("__init__", object)).parameters) - {"self", "args", "kwargs"}
     known |= set(getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", ()))
     if unknown := [name for name in given if name not in known]:
         near = difflib.get_close_matches(unknown[0], {*known, *inspect.signature(kind).parameters, "preset"}, n=1)
