@@ -206,6 +206,22 @@ def test_what_is_not_known_is_not_said(model_dir):
     assert "## How to use it" in text and "## Citation" in text
 
 
+def test_notes_stand_where_they_belong(facts, model_dir):
+    of_data = "More than 2 pictures have 25.0% of the test rows: the further ones are left out."
+    of_training = [
+        "num_train_epochs: 4 in place of 8, 5 steps in place of 10: 30 training rows are less than half.",
+        "text_pooling: mean. Log loss of such a regression on validation: cls 1.000.",
+        "eval_loss is the training loss on validation rows.",
+    ]
+    facts.results.notes = [of_training[0], of_data, *of_training[1:]]
+    text = write_model_card(facts, model_dir, differences=[]).read_text(encoding="utf-8").replace("\\", "")
+    data, training = (text.split(f"## {name}\n")[1].split("\n## ")[0] for name in ("Data", "Training"))
+    assert of_data in data and all(note in training and note not in data for note in of_training)
+    facts.results.notes, facts.bad_records = of_training, {}
+    text = write_model_card(facts, model_dir, differences=[]).read_text(encoding="utf-8")
+    assert "## Data" not in text and "## Training" in text
+
+
 def test_unknown_model_types_are_refused(facts, tmp_path):
     folder = saved_config(tmp_path / "other", {"model_type": "bert"})
     known = r"\['mmbt', 'mmbt_baseline', 'mmbt_ensemble', 'tabbert', 'tabgpt2'\]"

@@ -19,6 +19,7 @@ from ..files import whole_file
 from ..metrics.names import metric_name
 from ..publishing.run_files import CARD_NAME
 from ..reports.facts import MASKED_LM, RunFacts
+from ..reports.noted import notes_by_section
 from ..reports.page import environment
 from ..reports.plots_training import audit_rows
 from ..reports.public_facts import public_facts
@@ -103,6 +104,7 @@ def write_model_card(
         intended_use=intended_use,
         limits=[*_limits(facts), *limits],
         splits=splits,
+        notes=notes_by_section(facts.results.notes),
         has_intervals=any(splits["has_intervals"].values()),
         comparison=comparison_rows(facts),
         audit=audit_rows(read_records(facts.audit_path)) if facts.audit_path else [],

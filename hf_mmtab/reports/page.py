@@ -21,6 +21,7 @@ from ..training.audit.update_audit import read_records
 from .examples import cell_examples, worst_errors
 from .facts import MASKED_LM, RunFacts
 from .figures import ResultFigures, result_figures
+from .noted import is_information
 from .plots_models import ablation_bars, comparison_plot, field_accuracies
 from .plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from .public_facts import public_facts
@@ -30,8 +31,6 @@ from .worth import constant_answer, warnings_of_worth
 
 logger = get_logger(__name__)
 
-# Beginnings of notes that are no warnings.
-INFORMATION = ("The head reads ", "Training met ", "max_length: auto: ", "max_images: ", "text_pooling: ")
 FEW_HISTORIES = 4  # wrong predictions of tables that are shown at once; the others unfold
 
 
@@ -157,7 +156,7 @@ def _render(
     constant = constant_answer(facts)
     splits = split_table(facts, constant)
     warnings = warnings_of_worth(facts, constant)
-    told = [note for note in facts.results.notes if _is_information(note)]
+    told = [note for note in facts.results.notes if is_information(note)]
     num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
     return environment().get_template("report.html.jinja").render(
         facts=facts,
@@ -203,11 +202,6 @@ def _audit_png(audit_path: Path, records: list[dict[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     plot_audit(records, buffer, boundaries(records))
     return buffer.getvalue()
-
-
-def _is_information(note: str) -> bool:
-    """Tell notes of how the run was done, which ask nothing of a reader, from warnings."""
-    return note.startswith(INFORMATION) or ("training windows contain" in note and "Leak:" not in note)
 
 
 @cache  # a template is compiled once in a process: both pages of a run, and all runs of a comparison

@@ -1,6 +1,6 @@
 """Weighted and focal losses whose gradient does not depend on accumulation or the number of processes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -188,6 +188,25 @@ def loss_from_arguments(
         pos_weight = _by_name(pos_weight, config)
     smoothing = 0.0 if kind in ("bce", "focal_bce") else args.label_smoothing_factor
     return ClassificationLoss(kind, class_weights, pos_weight, args.focal_gamma, smoothing)
+
+
+def loss_notes(log_history: Sequence[Mapping[str, Any]], args: Any) -> list[str]:
+    """Say what the validation loss holds beside the log loss, if a run logged one.
+
+    Args:
+        log_history: of the trained run.
+        args: `MMTabTrainingArguments`.
+    """
+    held = [f"{name}: {getattr(args, name)}" for name in ("class_weights", "pos_weight") if getattr(args, name)]
+    held += [f"loss: {args.loss}"] if args.loss.startswith("focal") else []
+    if args.label_smoothing_factor:
+        held.insert(0, f"label_smoothing_factor: {args.label_smoothing_factor:g}")
+    if not held or not any("eval_loss" in entry for entry in log_history):
+        return []
+    return [
+        f"eval_loss is the training loss on validation rows, with {', '.join(held)}, as transformers' Trainer has it: "
+        "it is not the log loss of the probabilities, and not comparable with that of another recipe."
+    ]
 
 
 def _by_name(weights: dict[str, Any], config: Any) -> list[float]:

@@ -44,6 +44,7 @@ class ComparedRun(Run[AnyRecipe]):
     Attributes:
         architectures: that can be trained.
         baselines: names in `compare` that are fitted and not trained; `majority` is added to every comparison.
+        one_input: architectures that read a part of the inputs; the report says whether one that reads all is better.
         without_seed: baselines in which nothing is random.
         baselines_need_one_process: whether fitting them waits for every process.
         tells_reasons: whether its report shows reasons; of several architectures that of the first alone does.
@@ -51,6 +52,7 @@ class ComparedRun(Run[AnyRecipe]):
 
     architectures: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
+    one_input: tuple[str, ...] = ()
     without_seed: tuple[str, ...] = ()
     baselines_need_one_process: bool = True
     tells_reasons: bool = True

@@ -58,7 +58,8 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     drawn = (run.resample_by, recipe.run.bootstrap)
     compared = compare_scored(models, *named_so, thresholds, minutes, *drawn, metrics)
     for result in compared:
-        result.is_baseline = result.name in named
+        reads_less = result.name in run.one_input and own not in run.one_input
+        result.is_baseline = result.name in named or reads_less
     sentences = lead_sentences(compared, metrics[0])
     lines = ["", *sentences] if sentences else []
     text = "\n".join([comparison_markdown(compared, metrics, split), *lines])

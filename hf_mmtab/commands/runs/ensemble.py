@@ -10,6 +10,7 @@ from ...evaluation.combining import select_greedily
 from ...evaluation.prediction_tables import gold_labels
 from ...image_text_baselines import LinearStarter
 from ...models.mmbt import MMBTEnsembleForClassification, MMBTProcessor
+from ...models.mmbt.text_encoding_mmbt import special_id
 from ...training import MMTabTrainer
 from ...training.arguments import PART_ARGUMENTS
 from .image_text import ImageTextRun, predict_rows
@@ -82,8 +83,11 @@ class EnsembleRun(ImageTextRun):
                 members[name] = AutoModelForSequenceClassification.from_pretrained(folders[name], dtype="float32")
                 length = MMBTProcessor.from_pretrained(folders[name]).max_length
                 self.processor.max_length = min(self.processor.max_length, length)
+        tokenizer = self.processor.tokenizer
         model = MMBTEnsembleForClassification.from_members(
-            {name: members[name] for name in chosen.weights}, chosen.weights
+            {name: members[name] for name in chosen.weights},
+            chosen.weights,
+            cls_token_id=None if tokenizer is None else special_id(tokenizer, "cls"),
         )
         self.config = model.config
         self.notes.append(f"{chosen} Minutes are those of choosing and judging; the members' stand beside theirs.")

@@ -61,6 +61,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
 
     architectures = IMAGE_TEXT_ARCHITECTURES
     baselines = BASELINES
+    one_input = ONE_INPUT
     without_seed = BASELINES
     possible_metrics = possible_metric_names(*_SENTENCES)
 

@@ -25,6 +25,7 @@ from ...training import MMTabTrainer
 from ...training.adapters import merged, refuse_frozen_adapters, with_lora
 from ...training.checkpoints import TRAINER_STATE_NAME, last_complete_checkpoint, record_files, refuse_files_in_place
 from ...training.collapse import course_notes
+from ...training.losses import loss_notes
 from ...training.soup import Soup
 from ...training.tracking import send_report
 from ..console import say
@@ -233,7 +234,8 @@ def _execute(run: Run) -> RunResults:
     begun = time.time()
     trainer.train(resume_from_checkpoint=checkpoint)
     trained = (time.time() - begun) / 60
-    run.notes += course_notes(trainer.state.log_history, training)
+    history = trainer.state.log_history
+    run.notes += [*course_notes(history, training), *loss_notes(history, training)]
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.average(trainer)
     run.calibrate(trainer)

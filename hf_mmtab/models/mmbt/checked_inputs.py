@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 # Input → the numbers of axes that it may have. The first is the batch, the second of those of words the sequence.
 OF_WORDS = {"attention_mask": (2,), "token_type_ids": (2,), "position_ids": (2,)}
@@ -13,6 +14,8 @@ OF_ROWS = {
     "column_numbers": (3,),
     "column_categories": (2,),
 }
+logger = logging.get_logger(__name__)
+
 REMEDY = "Encode rows with the MMBTProcessor saved beside the model, and put them together with MMBTCollator."
 
 
@@ -85,3 +88,34 @@ def check_segments(token_type_ids: torch.Tensor | None, rows: int) -> None:
             "with num_segments=3 (segment 2 is the second text): leave text_pair out, join both texts into one, or "
             "build the model anew."
         )
+
+
+def check_opening(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, known: int | None, likely: Any) -> None:
+    """Refuse texts without a leading [CLS], whose first word would be cut off with it; an empty row may lack it.
+
+    Args:
+        input_ids: shape `(batch, seq)`.
+        attention_mask: 1 for words, shape `(batch, seq)`; None: all are.
+        known: id of [CLS].
+        likely: id of [CLS] as a configuration tells it, of which a text without it is warned only; or None.
+
+    Raises:
+        ValueError: names the first such row.
+    """
+    opening = likely if known is None else known
+    if opening is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    wrong = input_ids[:, 0] != opening
+    if attention_mask is not None:
+        wrong = wrong & attention_mask.bool().any(dim=1)
+    if not bool(wrong.any()):
+        return
+    row = int(wrong.nonzero()[0, 0])
+    told = (
+        f"Expected every text to begin with [CLS] (id {opening}), found {int(input_ids[row, 0])} at the start of row "
+        f"{row + 1}: a member that is an MMBT, whose picture has the place of [CLS], is given the text without its "
+        f"first id. {REMEDY}"
+    )
+    if known is not None:
+        raise ValueError(told)
+    logger.warning_once(told)

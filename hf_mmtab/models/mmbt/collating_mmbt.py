@@ -1,16 +1,20 @@
 """Rows -> a padded batch, and everything random that happens to pictures in training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms.v2 import functional as tvF
 
+from .gathered_labels import gather_labels
 from .processing_mmbt import MMBTProcessor
+from .processor_settings import check_whole
 from .several_pictures import stack_masks, stack_pictures
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OTHER_INPUTS = ("pixel_values", "image_regions", "image_mask", "column_numbers", "column_categories")
+INPUTS = (*TEXT_INPUTS, *OTHER_INPUTS)
 AUGMENTATIONS = ("none", "flip", "crop")
 
 
@@ -23,7 +27,7 @@ class MMBTCollator:
     Args:
         processor: its tokenizer's padding id is used.
         num_labels: needed when a row has a list of labels: `labels` become `(batch, num_labels)` floats, 0 or
-            1.
+            1. Ids beyond it are refused.
         pad_to_multiple_of: round text lengths up, e.g. 8 for tensor cores.
         augment: "none"; "flip" (left-right, every second picture); "crop" (a random part of at least
             `min_crop` of the area, resized back, and flip). Flip is wrong where left and right matter, e.g.
@@ -41,8 +45,13 @@ class MMBTCollator:
     ):
         if augment not in AUGMENTATIONS:
             raise ValueError(f"Expected augment to be one of {list(AUGMENTATIONS)}, found {augment!r}.")
-        if not 0 < min_crop <= 1:
-            raise ValueError(f"Expected min_crop above 0 and at most 1, found {min_crop}.")
+        if not hasattr(processor, "tokenizer"):
+            raise ValueError(f"Expected an MMBTProcessor, found {type(processor).__name__}. Pass the model's own.")
+        for name, value in (("num_labels", num_labels), ("pad_to_multiple_of", pad_to_multiple_of)):
+            if value is not None:
+                check_whole(name, value, 1)
+        if not isinstance(min_crop, int | float) or not 0 < min_crop <= 1:
+            raise ValueError(f"Expected min_crop above 0 and at most 1, found {min_crop!r}.")
         self.pad_token_id = 0 if processor.tokenizer is None else processor.tokenizer.pad_token_id
         self.num_labels = num_labels
         self.pad_to_multiple_of = pad_to_multiple_of
@@ -65,18 +74,22 @@ class MMBTCollator:
             or `(batch, num_labels)` float; each if the rows have it.
 
         Raises:
-            ValueError: if pictures have different sizes, or rows have lists of labels and `num_labels` is
-                None.
+            ValueError: if pictures have different sizes, some rows lack an input or a label that others have, a label
+                is no number of a class, or rows have lists of labels and `num_labels` is None.
         """
         batch: dict[str, torch.Tensor] = {}
         if not rows:
             raise ValueError("Expected at least one row to collate, found none. Is the data set empty?")
+        if isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in rows):
+            found = "one row" if isinstance(rows, Mapping) else f"a list of {type(rows[0]).__name__}"
+            raise ValueError(f"Expected a list of encoded rows, found {found}. Pass `[processor.encode_row(row)]`.")
         if {"image", "text", "sentence1"} & set(rows[0]) and not {"input_ids", "pixel_values"} & set(rows[0]):
             raise ValueError(
                 f"Expected encoded rows with input_ids or pixel_values, found {', '.join(rows[0])}. "
                 "Encode them first: `dataset.with_transform(processor)`, and remove_unused_columns=False in the "
                 "training arguments."
             )
+        self._require_same_inputs(rows)
         if "input_ids" in rows[0]:
             batch.update(self._pad_texts(rows))
         if "pixel_values" in rows[0]:
@@ -89,9 +102,19 @@ class MMBTCollator:
         for name, kind in (("column_numbers", torch.float32), ("column_categories", torch.long)):
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows], dtype=kind)
-        if "labels" in rows[0]:
-            batch["labels"] = self._gather_labels([row["labels"] for row in rows])
+        if (labels := gather_labels(rows, self.num_labels)) is not None:
+            batch["labels"] = labels
         return batch
+
+    def _require_same_inputs(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Refuse rows of which some lack an input that the first has, or have one that it lacks."""
+        for name in INPUTS:
+            lacking = [number for number, row in enumerate(rows, start=1) if row.get(name) is None]
+            if lacking and (len(lacking) < len(rows) or name in rows[0]):
+                raise ValueError(
+                    f"Expected {name} in every row of a batch or in none, found none in row {lacking[0]} "
+                    f"({len(lacking)} of {len(rows)}). Encode all rows with the same processor."
+                )
 
     def _pad_texts(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         # One masked token at least: a batch of empty texts would otherwise have no text axis to speak of.
@@ -131,16 +154,3 @@ class MMBTCollator:
         if torch.rand(()).item() < 0.5:
             picture = picture.flip(-1)
         return picture
-
-    def _gather_labels(self, labels: list[Any]) -> torch.Tensor:
-        if not isinstance(labels[0], list | tuple):
-            return torch.tensor([int(label) for label in labels])
-        if self.num_labels is None:
-            raise ValueError(
-                "Expected num_labels, found None, but rows have lists of labels. Pass `MMBTCollator(..., "
-                "num_labels=N)`."
-            )
-        several = torch.zeros(len(labels), self.num_labels)  # (batch, num_labels)
-        for index, present in enumerate(labels):
-            several[index, list(present)] = 1.0
-        return several

@@ -19,6 +19,8 @@ class MMBTEnsembleConfig(PictureAndTextConfig):
     Args:
         members: name → configuration of each, of MMBT or a baseline with a text encoder or none.
         weights: name → its share of the probabilities; together 1.
+        cls_token_id: of the word that opens every text, which MMBT among the members does not read; None: not known,
+            and a text without it is warned of where MMBT's own configuration tells the id.
         image_config: of the image model that all members read with; None: each has its own, or none reads pictures.
         num_image_embeds: pooled image regions, of all members.
         max_images: pictures of a row, at most, of all members.
@@ -35,6 +37,7 @@ class MMBTEnsembleConfig(PictureAndTextConfig):
 
     members: dict[str, dict] | None = None
     weights: dict[str, float | int] | None = None
+    cls_token_id: int | None = None
     image_pooling: Literal["avg", "max", "none"] = "avg"
 
     def validate_members(self) -> None:

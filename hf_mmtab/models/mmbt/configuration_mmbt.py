@@ -1,5 +1,6 @@
 """Configuration of MMBT: one text model that reads pooled image regions and words together."""
 
+import difflib
 from collections import Counter
 from dataclasses import fields
 from typing import Any, Literal
@@ -207,7 +208,9 @@ def refuse_unknown_fields(config_class: type[PreTrainedConfig], kwargs: dict[str
     """Raise for keywords that the configuration would keep without ever reading them."""
     known = {field.name for field in fields(config_class)} | {"num_labels", "attn_implementation"}
     if unknown := sorted(set(kwargs) - known):
-        raise TypeError(f"{config_class.__name__} has no field {unknown}. Known fields: {sorted(known)}.")
+        near = [difflib.get_close_matches(str(name), known, n=1) for name in unknown]
+        hint = f" Did you mean {', '.join(one[0] for one in near if one)}?" if any(near) else ""
+        raise TypeError(f"{config_class.__name__} has no field {unknown}. Known fields: {sorted(known)}.{hint}")
 
 
 def _first_id(named: dict[str, Any], *names: str) -> int | None:

@@ -41,7 +41,7 @@ def columns_of_table(rows: Any) -> Any:
     if hasattr(rows, "lazy"):
         rows = rows.lazy().collect()
         return {name: rows[name].to_list() for name in rows.columns}
-    if hasattr(rows, "iloc"):
+    if hasattr(rows, "iloc") and hasattr(rows, "columns"):  # a series has none
         return rows.astype(object).where(rows.notna(), None).to_dict("list")  # pandas' own mark is a number, NaN
     if hasattr(rows, "to_pydict"):
         return rows.to_pydict()

@@ -10,9 +10,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from .checked_inputs import check_shapes
+from .checked_inputs import check_opening, check_shapes
 from .classification_loss import classification_loss
-from .configuration_ensemble import MMBTEnsembleConfig
+from .configuration_ensemble import MEMBERS, MMBTEnsembleConfig
 from .configuration_mmbt import MMBTConfig
 from .image_regions import build_image_model
 from .modeling_baselines import MMBTBaselineForClassification
@@ -36,6 +36,11 @@ class MMBTEnsembleForClassification(PictureAndTextParts, FromVisionAndText, PreT
 
     def __init__(self, config: MMBTEnsembleConfig) -> None:
         super().__init__(config)
+        if not config.members:
+            raise ValueError(
+                "Expected members in MMBTEnsembleConfig, found none. Make an ensemble of trained models: "
+                "`MMBTEnsembleForClassification.from_members(members, weights)`."
+            )
         self.num_labels: int = config.num_labels  # type: ignore[assignment]
         self.image_model: Any = None if config.image_config is None else build_image_model(config.image_config)
         self.members = nn.ModuleDict()
@@ -47,19 +52,23 @@ class MMBTEnsembleForClassification(PictureAndTextParts, FromVisionAndText, PreT
         self.post_init()
 
     @classmethod
-    def from_members(cls, members: Mapping[str, Any], weights: Mapping[str, float]) -> Any:
+    def from_members(
+        cls, members: Mapping[str, Any], weights: Mapping[str, float], cls_token_id: int | None = None
+    ) -> Any:
         """Make one model of several that were trained for the same labels.
 
         Args:
             members: name → MMBT or a baseline of it; they become parts of this model.
             weights: name → its share, above 0; together 1.
+            cls_token_id: of the tokenizer: texts without it are then refused.
 
         Returns:
             The model, in evaluation mode.
 
         Raises:
-            ValueError: if their labels or weights differ from each other.
+            ValueError: if a member is no such model or has no weight, or their labels differ from each other.
         """
+        _check_members(members, weights)
         first = next(iter(members.values())).config
         for name, member in members.items():
             if (member.config.problem_type, member.config.id2label) != (first.problem_type, first.id2label):
@@ -73,6 +82,7 @@ class MMBTEnsembleForClassification(PictureAndTextParts, FromVisionAndText, PreT
         config = MMBTEnsembleConfig(
             members={name: member.config.to_dict() for name, member in members.items()},
             weights={name: float(weights[name]) for name in members},
+            cls_token_id=cls_token_id,
             image_config=None if shared is None else shared.config.to_dict(),
             image_hidden_size=of_pictures.image_hidden_size,
             num_image_embeds=of_pictures.num_image_embeds,
@@ -112,7 +122,8 @@ class MMBTEnsembleForClassification(PictureAndTextParts, FromVisionAndText, PreT
         """Classify pictures with their texts.
 
         Args:
-            input_ids: words with a leading [CLS], shape `(batch, seq)`.
+            input_ids: words with a leading [CLS], shape `(batch, seq)`; one without it is refused where
+                `config.cls_token_id` is known.
             attention_mask: 1 for words, 0 for padding, shape `(batch, seq)`. Default: 1.
             token_type_ids: 0, and 1 for a second sentence, shape `(batch, seq)`. Default: 0.
             pixel_values: normalised pictures, shape `(batch, 3, height, width)`, or of several a row
@@ -126,8 +137,13 @@ class MMBTEnsembleForClassification(PictureAndTextParts, FromVisionAndText, PreT
             `logits` `(batch, num_labels)`, whose softmax (several labels: sigmoid) is the weighted mean of the members'
             probabilities; `loss` if labels are given.
         """
+        if input_ids is None and any(_reads_text(member.config) for member in self.members.values()):
+            raise ValueError("Expected input_ids, which members of the ensemble read, found none. Pass the texts' ids.")
         pictures = {"pixel_values": pixel_values, "image_regions": image_regions, "image_mask": image_mask}
         check_shapes(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, **pictures)
+        opened: list[Any] = [member.config for member in self.members.values() if _is_mmbt(member.config)]
+        if input_ids is not None and opened:
+            check_opening(input_ids, attention_mask, self.config.cls_token_id, opened[0].cls_token_id)
         if image_regions is None and pixel_values is not None and self.image_model is not None:
             image_regions, image_mask = self.read_pictures(pixel_values, None, image_mask)
             pixel_values = None
@@ -157,6 +173,38 @@ def without_opening(
     if input_ids.shape[1] == 1:  # every text is empty
         return input_ids, torch.zeros_like(mask), segments + 1
     return input_ids[:, 1:], mask[:, 1:], segments[:, 1:] + 1
+
+
+def _check_members(members: Any, weights: Any) -> None:
+    """Raise a ValueError unless there are classifiers by name, each with a number as its weight."""
+    for what, given in (("members", members), ("weights", weights)):
+        if not isinstance(given, Mapping):
+            raise ValueError(
+                f"Expected {what} by name, as {{'mmbt': ...}}, found {type(given).__name__}. Pass a mapping."
+            )
+    if not members:
+        raise ValueError("Expected at least one member, found none. Pass name → trained model.")
+    for name, member in members.items():
+        if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict, name) or name == "training":
+            raise ValueError(f"Expected names of members without dots, such as 'mmbt', found {name!r}. Rename it.")
+        kind = getattr(getattr(member, "config", None), "model_type", None)
+        if kind not in MEMBERS or not hasattr(member, "classifier"):
+            raise ValueError(
+                f"Expected a trained MMBTForClassification, or a baseline of it, as member {name!r}, found "
+                f"{type(member).__name__}. Load it with AutoModelForSequenceClassification."
+            )
+    if set(weights) != set(members):
+        found = ", ".join(map(str, weights)) or "none"
+        raise ValueError(
+            f"Expected a weight for each member ({', '.join(members)}), found {found}. Give each its share."
+        )
+    for name, weight in weights.items():
+        if not isinstance(weight, int | float) or isinstance(weight, bool):
+            raise ValueError(f"Expected a number as weight of {name!r}, found {weight!r}. Weights are above 0, sum 1.")
+
+
+def _reads_text(config: Any) -> bool:
+    return config.text_config is not None
 
 
 def _is_mmbt(config: Any) -> bool:

@@ -20,6 +20,7 @@ from .modality_dropout import drop_modalities, drop_words
 from .picture_and_text_parts import FromVisionAndText, PictureAndTextParts
 from .pretrained_parts import (
     SegmentStart,
+    checkpoint_name,
     load_image_model,
     load_text_model,
     mean_of_first_two,
@@ -87,6 +88,7 @@ class MMBTPreTrainedModel(FromVisionAndText, PreTrainedModel):
             ... )
         """
         refuse_unknown_fields(MMBTConfig, config_kwargs)
+        image, text = checkpoint_name(image, "the image model"), checkpoint_name(text, "the text model")
         text_model, image_model = load_text_model(text), load_image_model(image)
         segments = start_segment_table(
             text_model, config_kwargs.get("num_segments", MMBTConfig.num_segments), segment_start

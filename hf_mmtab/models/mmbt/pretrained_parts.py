@@ -1,5 +1,6 @@
 """Pretrained text and image models, loaded whole, for a model that is composed of them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +20,28 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "voca
 IMAGE_FILES = ("preprocessor_config.json",)
 
 
-def refuse_package_name(name_or_path: str) -> None:
-    """Raise a ValueError for `package:NAME`, which recipes resolve before they come here."""
+def checkpoint_name(name_or_path: Any, what: str) -> str:
+    """Return a folder or Hub name as a text.
+
+    Args:
+        name_or_path: a text or a path.
+        what: it names, for the message.
+
+    Raises:
+        ValueError: if it is neither, or `package:NAME`, which recipes resolve before they come here.
+    """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise ValueError(
+            f"Expected a folder or Hub name of {what}, found {name_or_path!r:.60} ({type(name_or_path).__name__}). "
+            "Pass its name; a baseline that reads text or picture alone is an MMBTBaselineForClassification."
+        )
+    name_or_path = os.fspath(name_or_path)
     if name_or_path.startswith("package:"):
         raise ValueError(
             f"Expected a folder or a Hub name, found {name_or_path!r}, as recipes write it. In Python: "
             f"`hf_mmtab.pretrained_packages.resolve_checkpoint({name_or_path!r})` gives its folder."
         )
+    return name_or_path
 
 
 def load_text_model(name_or_path: str) -> PreTrainedModel:
@@ -34,7 +50,7 @@ def load_text_model(name_or_path: str) -> PreTrainedModel:
     Raises:
         ValueError: if other weights are missing from the checkpoint.
     """
-    refuse_package_name(name_or_path)
+    name_or_path = checkpoint_name(name_or_path, "the text model")
     with misfit_named(name_or_path, "a text model"):
         return _load_whole(name_or_path, AutoConfig.from_pretrained(name_or_path))
 
@@ -45,7 +61,7 @@ def load_image_model(name_or_path: str) -> PreTrainedModel:
     Raises:
         ValueError: if weights are missing, or torchvision's architecture is not supported.
     """
-    refuse_package_name(name_or_path)
+    name_or_path = checkpoint_name(name_or_path, "the image model")
     if is_torchvision(name_or_path):
         return load_torchvision_resnet(name_or_path)
     with misfit_named(name_or_path, "an image model"):

@@ -21,7 +21,7 @@ from .given_rows import as_list, batch_of, columns_of_table, rows_of
 from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor, pixels_of
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
-from .pretrained_parts import other_part_named, refuse_package_name
+from .pretrained_parts import checkpoint_name, other_part_named
 from .processor_settings import (
     check_choice,
     check_columns,
@@ -30,12 +30,15 @@ from .processor_settings import (
     check_lists_only,
     check_parts,
     check_whole,
+    own_settings,
+    refuse_unread,
 )
-from .several_pictures import COLUMNS, as_pictures, pictures_of, stack_masks, stack_pictures
+from .several_pictures import COLUMNS, as_listed, as_pictures, pictures_of, stack_masks, stack_pictures
 from .text_encoding_mmbt import encode_texts, needed_lengths, pad_texts, texts_of
 
 TORCHVISION_PREFIX = "torchvision:"
 DEFAULT_MAX_LENGTH = 512  # word pieces, the original's --max_seq_len
+RESOLVED = ("max_length", "leading_cls", "segment_offset")  # named in the signature of `from_text_image_pretrained`
 
 
 class MMBTProcessor(TravellingMixin, ProcessorMixin):
@@ -118,11 +121,14 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
                 missing pictures).
             max_length: of the text in pieces; default the tokenizer's own limit, at most 512.
             leading_cls, segment_offset: see the class.
-            kwargs: passed to `AutoTokenizer` and `AutoImageProcessor` (`revision`, `token`, ...).
+            kwargs: settings of the class, before those of the preset; others are passed to `AutoTokenizer` and
+                `AutoImageProcessor` (`revision`, `token`, ...).
+                A keyword that neither of them takes is a TypeError.
         """
         check_choice("preset", preset, ("backbone", "legacy"))
-        for name in (text, image):
-            refuse_package_name(name or "")
+        text = None if text is None else checkpoint_name(text, "a tokenizer")
+        image = None if image is None else checkpoint_name(image, "an image processor")
+        own, kwargs = own_settings(cls, kwargs, ("image_processor", "tokenizer", *RESOLVED))
         tokenizer = None
         if text is not None:
             is_glove = Path(text).is_file()
@@ -136,23 +142,16 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         elif image is not None:
             with other_part_named(image, "image processor"):
                 image_processor = AutoImageProcessor.from_pretrained(image, **kwargs)
+        refuse_unread(kwargs, cls, tokenizer, image_processor)
         if max_length is None:
             limit = DEFAULT_MAX_LENGTH if tokenizer is None else tokenizer.model_max_length
             max_length = min(DEFAULT_MAX_LENGTH, limit)
         # NOTE[DIFF] The original drops transparency and ignores EXIF; that is kept under "legacy" only, since
         # clip art on a transparent ground would turn into whatever colour lies below, and phone photos would
         # lie on their side.
-        legacy = preset == "legacy"
-        return cls(
-            image_processor,
-            tokenizer,
-            max_length=max_length,
-            leading_cls=leading_cls,
-            segment_offset=segment_offset,
-            missing_image="grey" if legacy else "mask",
-            transparency="drop" if legacy else "white",
-            upright=not legacy,
-        )
+        legacy = {"missing_image": "grey", "transparency": "drop", "upright": False} if preset == "legacy" else {}
+        scheme = {"max_length": max_length, "leading_cls": leading_cls, "segment_offset": segment_offset}
+        return cls(image_processor, tokenizer, **{**legacy, **scheme, **own})
 
     def __call__(
         self,
@@ -206,7 +205,8 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         padding, max_length = grouped["padding"], grouped["max_length"]
         check_lengths(padding, max_length, grouped["truncation"])
         texts, pairs = as_list(text, "text"), as_list(text_pair, "text_pair")
-        pictures = list(images) if isinstance(images, list | tuple) else None if images is None else [images]
+        images = as_listed(images)
+        pictures = images if isinstance(images, list) or images is None else [images]
         given = {"images": pictures, "text": texts, "text_pair": pairs}
         lengths = {name: len(values) for name, values in given.items() if values is not None}
         if len(set(lengths.values())) != 1:

@@ -1,9 +1,22 @@
 """Settings of the processor, checked before anything is read with them."""
 
-from collections.abc import Iterable, Mapping
+import difflib
+import inspect
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+
+# Keywords with which transformers finds and loads the files of a tokenizer or an image processor.
+LOADING = frozenset({
+    "revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder", "trust_remote_code", "proxies",
+    "use_fast", "backend", "code_revision", "user_agent",
+})  # fmt: skip
+OF_TOKENIZERS = frozenset({
+    "model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces", "split_special_tokens",
+    "add_prefix_space", "add_bos_token", "add_eos_token", "additional_special_tokens", "extra_special_tokens",
+    "do_lower_case", "tokenizer_file", "vocab_file", "merges_file",
+})  # fmt: skip
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -80,4 +93,46 @@ def check_lists_only(lengths: Iterable[int], return_tensors: Any) -> None:
         raise ValueError(
             f"Expected texts of one length, found {found[0]} to {found[-1]} pieces with padding=False. Set "
             "padding=True for tensors, or return_tensors=None for lists."
+        )
+
+
+def own_settings(
+    kind: type, given: Mapping[str, Any], without: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the keywords that are settings of a processor, and the others.
+
+    Args:
+        kind: class of the processor.
+        given: keywords.
+        without: settings that are given otherwise.
+    """
+    names = set(inspect.signature(kind).parameters) - set(without)
+    others = {name: value for name, value in given.items() if name not in names}
+    return {name: value for name, value in given.items() if name in names}, others
+
+
+def refuse_unread(given: Mapping[str, Any], kind: type, tokenizer: Any, image_processor: Any) -> None:
+    """Refuse keywords that neither a tokenizer nor an image processor reads: both take any without a word.
+
+    Args:
+        given: keywords with which both were loaded.
+        kind: class of the processor, whose settings a misspelt one may mean.
+        tokenizer: or None.
+        image_processor: or None.
+
+    Raises:
+        TypeError: names the keyword, and the one that may be meant.
+    """
+    known = set(LOADING)
+    if tokenizer is not None:
+        known |= {*OF_TOKENIZERS, *tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
+    for part in (tokenizer, image_processor):
+        for base in type(part).__mro__ if part is not None else ():
+            known |= set(inspect.signature(vars(base).get("__init__", object)).parameters) - {"self", "args", "kwargs"}
+    known |= set(getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", ()))
+    if unknown := [name for name in given if name not in known]:
+        near = difflib.get_close_matches(unknown[0], {*known, *inspect.signature(kind).parameters, "preset"}, n=1)
+        raise TypeError(
+            f"Expected settings of {kind.__name__}, its tokenizer or its image processor, found {unknown[0]!r}, which "
+            f"none of them reads. {f'Did you mean {near[0]}?' if near else 'Leave it out.'}"
         )

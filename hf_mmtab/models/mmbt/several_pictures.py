@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
@@ -10,8 +11,29 @@ COLUMNS = ("images", "image")  # of a row, of which the first that is there coun
 
 
 def pictures_of(row: Mapping[str, Any]) -> Any:
-    """Return what a row has as its picture, or as its list of pictures."""
+    """Return what a row has as its picture, or as its list of pictures.
+
+    Raises:
+        ValueError: if it has both.
+    """
+    if all(name in row for name in COLUMNS):
+        raise ValueError(
+            "Expected the picture of a row under `image`, or its pictures under `images`, found both. Leave one out."
+        )
     return next((row[name] for name in COLUMNS if name in row), None)
+
+
+def as_listed(value: Any) -> Any:
+    """Return several pictures as a list: of a list, tuple, series, column, array of objects, or array or tensor of
+    several pictures `(n, ...)` of four axes; anything else, such as one picture, as it is.
+    """
+    if isinstance(value, list | tuple):
+        return list(value)
+    for convert in ("to_pylist", "to_list"):  # Arrow, pandas and polars
+        if hasattr(value, convert):
+            return list(getattr(value, convert)())
+    is_array = isinstance(value, np.ndarray) and value.ndim > 0 and (value.dtype.hasobject or value.dtype.kind in "US")
+    return list(value) if is_array or getattr(value, "ndim", 0) == 4 else value
 
 
 def as_pictures(value: Any, most: int) -> list[Any]:
@@ -24,7 +46,8 @@ def as_pictures(value: Any, most: int) -> list[Any]:
     Raises:
         ValueError: if there are several and one is read.
     """
-    if not isinstance(value, list | tuple):
+    value = as_listed(value)
+    if not isinstance(value, list):
         return [value]
     if most == 1 and len(value) > 1:
         raise ValueError(

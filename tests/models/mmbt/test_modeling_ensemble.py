@@ -5,6 +5,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from tiny_backbones import plain_batch, tiny_baseline, tiny_mmbt
 from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
 
 from hf_mmtab.models.mmbt import MMBTEnsembleConfig, MMBTEnsembleForClassification
 
@@ -74,6 +75,60 @@ def test_texts_and_pictures_may_be_absent():
         others = {name: found[name](**batch).logits.softmax(-1) for name in ("concatbert", "bert")}
     expected = 0.5 * own + sum(WEIGHTS[name] * one for name, one in others.items())
     torch.testing.assert_close(model(**batch).logits.softmax(-1), expected)
+
+
+def test_a_text_without_its_opening_is_refused_where_the_id_is_known(tmp_path, caplog):
+    found = {"mmbt": tiny_mmbt(), "bert": tiny_baseline("bert")}
+    halves = dict.fromkeys(found, 0.5)
+    batch = plain_batch()
+    opened = {**batch, "input_ids": batch["input_ids"].clone()}
+    opened["input_ids"][:, 0] = 1
+    MMBTEnsembleForClassification.from_members(found, halves, cls_token_id=1).save_pretrained(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert model.config.cls_token_id == 1
+    expected = model(**opened).logits
+    wrong = {**opened, "input_ids": opened["input_ids"].clone()}
+    wrong["input_ids"][1, 0] = 7
+    with pytest.raises(ValueError, match=r"with \[CLS\] \(id 1\), found 7 at the start of row 2: .* MMBTProcessor"):
+        model(**wrong)
+    wrong["attention_mask"] = torch.tensor([[1] * 7, [0] * 7])  # an empty text loses nothing
+    torch.testing.assert_close(model(**wrong).logits[0], expected[0])
+    logging.get_logger("transformers").warning_once.__func__.cache_clear()
+    unknown = MMBTEnsembleForClassification.from_members(found, halves)
+    with caplog.at_level("WARNING", "hf_mmtab"):
+        unknown(**opened)
+        assert "begin with" not in caplog.text
+        unknown(**batch)
+        assert "begin with [CLS] (id 1)" in caplog.text
+    baselines = MMBTEnsembleForClassification.from_members({"bert": found["bert"]}, {"bert": 1.0}, cls_token_id=1)
+    baselines(**batch)  # nothing is cut off
+    with pytest.raises(ValueError, match="Expected input_ids, which members of the ensemble read, found none"):
+        model(pixel_values=batch["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    ("members", "weights", "message"),
+    [
+        (dict, {}, "at least one member, found none"),
+        (lambda: [tiny_mmbt()], [1.0], r"members by name, .* found list"),
+        (lambda: {"mmbt": tiny_mmbt()}, None, r"weights by name, .* found NoneType"),
+        (lambda: {"mmbt": tiny_mmbt()}, {}, r"a weight for each member \(mmbt\), found none"),
+        (lambda: {"mmbt": tiny_mmbt()}, {"mmbt": 0.5, "x": 0.5}, r"a weight for each member \(mmbt\), found mmbt, x"),
+        (lambda: {"mmbt": tiny_mmbt()}, {"mmbt": "x"}, "a number as weight of 'mmbt', found 'x'"),
+        (lambda: {"mmbt": None}, {"mmbt": 1.0}, "as member 'mmbt', found NoneType"),
+        (lambda: {"mmbt": tiny_mmbt().model}, {"mmbt": 1.0}, "as member 'mmbt', found MMBTModel"),
+        (lambda: {"a.b": tiny_mmbt()}, {"a.b": 1.0}, "names of members without dots, .* found 'a.b'"),
+        (lambda: {"": tiny_mmbt()}, {"": 1.0}, "names of members .* found ''"),
+        (lambda: {1: tiny_mmbt()}, {1: 1.0}, "names of members .* found 1"),
+        (lambda: {"keys": tiny_mmbt()}, {"keys": 1.0}, "names of members .* found 'keys'"),
+        (lambda: {"training": tiny_mmbt()}, {"training": 1.0}, "names of members .* found 'training'"),
+    ],
+)
+def test_what_is_no_member_name_or_weight_is_told(members, weights, message):
+    with pytest.raises(ValueError, match=message):
+        MMBTEnsembleForClassification.from_members(members(), weights)
+    with pytest.raises(ValueError, match="Expected members in MMBTEnsembleConfig, found none"):
+        MMBTEnsembleForClassification(MMBTEnsembleConfig())
 
 
 def test_members_must_know_the_same_labels_and_have_a_weight_each():
