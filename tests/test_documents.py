@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from hf_mmtab.__main__ import COMMANDS
+from hf_mmtab.arguments import (
+    PretrainingArguments,
+    TabBertHeadArguments,
+    TabBertModelArguments,
+    TableDataArguments,
+    TableRunArguments,
+)
+from hf_mmtab.arguments.common import DataArguments, FinetuningArguments, ModelArguments
 from hf_mmtab.commands import finetune, pretrain
+from hf_mmtab.recipes import field_types
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -110,3 +119,20 @@ def test_commands_and_recipe_keys_exist(name, tmp_path, monkeypatch):
 
 def test_the_documents_hold_commands():
     assert sum(len(commands_in(document)) for document in DOCUMENTS) > 15
+
+
+def own_keys(kinds: list[type]) -> set[str]:
+    """Keys of recipe classes without those that both families share, which the README of the package explains."""
+    shared = {name for kind in (DataArguments, ModelArguments, FinetuningArguments) for name in field_types(kind)}
+    return {name for kind in kinds for name in field_types(kind)} - shared
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [[TableDataArguments, TabBertModelArguments, PretrainingArguments], [TabBertHeadArguments, TableRunArguments]],
+)
+def test_the_tables_of_tabbert_have_every_key_of_its_recipes(kinds):
+    text = (ROOT / "hf_mmtab" / "models" / "tabbert" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*)\|", text, re.M)
+    told = {name for row in rows for name in re.findall(r"`(\w+)", row)}
+    assert not own_keys(kinds) - told

@@ -21,7 +21,7 @@ from ..evaluation.decoded_histories import as_text
 from ..evaluation.drift import FieldDrift, drift_notes, field_drift, score_drift
 from ..evaluation.generated_pairs import FieldPair, field_pairs
 from ..evaluation.generated_rows import WARNING, generated_notes
-from ..evaluation.unseen_values import unseen_values
+from ..evaluation.unseen_values import unseen_note, unseen_values
 from ..files import write_whole
 from ..reports.drift_page import drift_page
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
@@ -32,6 +32,7 @@ from .flags import parse
 from .outputs import check_output
 from .runs.own_files import TABLE_FOLDER
 from .runs.report import predictions_file
+from .runs.table_notes import warn_each
 from .tables.blocks import EncodedTable, encode_table
 from .tables.scores import positive_scores, refuse_other_scores
 
@@ -83,6 +84,7 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
             notes = notes[len(warnings) :]
             pairs = field_pairs(table.rows, own, table.processor)
         else:
+            warn_each(unseen_note(unseen_values(table.rows, table.processor), "rows of this table"))
             notes = drift_notes(fields, table.rows, table.processor, "rows of this table") + _new_values(table)
         if options.scores:
             fields.insert(0, _scores(options))

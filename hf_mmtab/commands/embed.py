@@ -17,8 +17,10 @@ import torch
 from transformers import AutoConfig
 
 from ..data.windows.cutting import WindowDataset
+from ..data.windows.encoded_rows import CountedIds, EncodedRows
 from ..data.windows.window_index import DEFAULT_SEQ_LEN
 from ..evaluation.scored_rows import JudgedRows
+from ..evaluation.unseen_values import unseen_note, unseen_values
 from ..models.tabbert import TabBertPooledForSequenceClassification
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..tasks.saved_processor import open_processor
@@ -27,6 +29,7 @@ from .console import left_out, say, start_logging
 from .damaged_files import damage_named
 from .flags import parse
 from .outputs import check_new_folder, check_output_file
+from .runs.table_notes import warn_each
 from .scoring_flags import is_folder
 from .tables.blocks import EncodedTable, WindowScorer, scored_table
 from .tables.orderings import ordered_surprise
@@ -132,10 +135,17 @@ def embed(options: argparse.Namespace) -> tuple[int, int, int]:
     scorer = make(options)
     if options.engine == "ray":
         found = score_on_ray(options, make)
+        _warn_of_unseen(options, found.ids, open_processor(options.checkpoint))
         return found.told["embeddings"], scorer.width, found.skipped
     with scored_table(options, scorer) as table:
         skipped = len(table.skipped)
+        _warn_of_unseen(options, table.rows, table.processor)
     return scorer.told["embeddings"], scorer.width, skipped
+
+
+def _warn_of_unseen(options: argparse.Namespace, rows: EncodedRows | CountedIds, processor: Any) -> None:
+    if options.what != "statistics":  # which are made of the values themselves
+        warn_each(unseen_note(unseen_values(rows, processor), "embedded rows"))
 
 
 def _check_output(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from ..evaluation.unseen_values import unseen_note, unseen_values
 from ..models.tabbert import TabBertProcessor, TabGPT2Config, TabGPT2LMHeadModel
 from ..models.tabbert.drawn_rows import draw_rows
 from ..progress import progress_bar
@@ -24,6 +25,7 @@ from .console import counted, say, start_logging
 from .damaged_files import damage_named
 from .flags import parse
 from .outputs import check_output, draft_of
+from .runs.table_notes import warn_each
 from .tables.blocks import encode_table
 from .tables.window_blocks import current_device
 from .tables.writer import check_suffix, table_writer
@@ -105,6 +107,7 @@ def _past(options: argparse.Namespace, config: TabGPT2Config, folder: Path) -> P
     source = (options.checkpoint, options.condition, folder, options.task, options.on_bad_record)
     table = encode_table(*source, separator=options.separator)
     rows = table.rows
+    warn_each(unseen_note(unseen_values(rows, table.processor), "rows that histories go on from"))
     names = {name: pa.array(rows.entity_names[name].to_arrow()) for name in rows.entity_names.columns}
     chosen = np.arange(len(rows.entity_starts))
     if options.entities:

@@ -63,7 +63,7 @@ def compare_scored(
     first = next(iter(models))
     for name, seeds in models.items():
         for scored in seeds:
-            _require_same_rows(first, models[first][0], name, scored)
+            require_same_rows(first, models[first][0], name, scored)
     labels = models[first][0].labelled.labels
     assert labels is not None
     cuts = {name: _cuts((thresholds or {}).get(name), len(seeds)) for name, seeds in models.items()}
@@ -108,7 +108,18 @@ def _cuts(given: Sequence[Sequence[float] | float | None] | None, seeds: int) ->
     return [None if one is None else np.atleast_1d(one).tolist() for one in given or [None] * seeds]
 
 
-def _require_same_rows(first: str, reference: ScoredRows, name: str, scored: ScoredRows) -> None:
+def require_same_rows(first: str, reference: ScoredRows, name: str, scored: ScoredRows) -> None:
+    """Refuse scores of other rows, or of the same with other labels.
+
+    Args:
+        first: name of the reference.
+        reference: its scores.
+        name: of the other model.
+        scored: its scores.
+
+    Raises:
+        ValueError: saying what differs.
+    """
     same = np.array_equal(reference.rows, scored.rows) and np.array_equal(reference.entities, scored.entities)
     if not same:
         shared = len(np.intersect1d(reference.rows, scored.rows))

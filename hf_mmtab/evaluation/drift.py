@@ -160,7 +160,13 @@ def score_drift(training: np.ndarray, here: np.ndarray) -> FieldDrift:
     return FieldDrift("score", index, noise, names, tuple(before / before.sum()), tuple(after / after.sum()))
 
 
-def drift_notes(found: Sequence[FieldDrift], rows: EncodedRows | CountedIds, processor: Any, what: str) -> list[str]:
+def drift_notes(
+    found: Sequence[FieldDrift],
+    rows: EncodedRows | CountedIds,
+    processor: Any,
+    what: str,
+    places: np.ndarray | None = None,
+) -> list[str]:
     """Say which fields have values that training never had, and which others have moved.
 
     Fields of the calendar are not named: they move whenever a table covers less than a year.
@@ -170,8 +176,9 @@ def drift_notes(found: Sequence[FieldDrift], rows: EncodedRows | CountedIds, pro
         rows: that were compared.
         processor: fitted on the training rows.
         what: the rows, as in "new rows".
+        places: numbers of the rows that were compared; None: all.
     """
-    unseen = unseen_values(rows, processor)
+    unseen = unseen_values(rows, processor, slice(None) if places is None else places)
     told = {one.field for one in unseen} | {one.name for one in processor.plan.fields if one.kind == "time_part"}
     gaps = {one.name for one in processor.plan.fields if one.kind == "time_gap"}
     moved: list[tuple[FieldDrift, str, float, float]] = []

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..data.windows.encoded_rows import CountedIds, EncodedRows
+from ..models.tabbert.processing.unknown_cells import MORE
 
-MORE = 0.005  # share of the rows beyond that of training from which on a field is named
 NAMED = 3  # fields in the sentence; the table has all
 
 

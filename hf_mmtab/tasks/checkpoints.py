@@ -44,6 +44,11 @@ def saved_config(name: str) -> Any:
                 f"Expected a saved model in {name!r}, found a folder of several: `compare` and several `seeds` give "
                 f"each its own. Name one of {', '.join(inside)}."
             ) from error
+        if (Path(name) / "predictions").is_dir():
+            raise FileNotFoundError(
+                f"Expected a saved model in {name!r}, found the predictions of a baseline: it is fitted for a "
+                "comparison alone, and no model of it is saved. Name the folder of a model that was trained."
+            ) from error
         found = "a folder without config.json" if Path(name).is_dir() else "no such folder"
         raise FileNotFoundError(
             f"Expected a saved model (a folder with config.json, or a Hub name) at {name!r}, found {found}, and "

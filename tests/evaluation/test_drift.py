@@ -78,6 +78,7 @@ def test_what_moved_is_named_and_nothing_else(checkpoint, changed, moved, tmp_pa
     page = written(checkpoint, rows(1, **changed), tmp_path)
     assert capsys.readouterr().out.startswith(f"{', '.join(moved) or 'No field'} moved.")
     assert page.count("moved far (") == len(moved)
+    caplog.clear()
     predict.main([str(checkpoint), str(tmp_path / "new.parquet"), str(tmp_path / "out.parquet")])
     messages = [record.getMessage() for record in caplog.records]
     told = [text for text in messages if "differ from the training" in text or "are [UNK]" in text]

@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 import numpy as np
 from transformers.utils import logging
 
+from ...evaluation.comparison import require_same_rows
 from ...evaluation.judging import MAJORITY, majority_scores
+from ...evaluation.run_results import RESULT_FILE
 from ...evaluation.scored_rows import ScoredRows
 from ...metrics import scores_for
 from ...metrics.names import lower_is_better, metric_name
 from ...training import MMTabTrainer
 from ...training.soup import greedy_soup, keep_enough, remove_surplus
 from .recipe import Recipe
+from .report import predictions_file
 from .walk import Run
 
 logger = logging.get_logger(__name__)
@@ -154,9 +157,17 @@ class ComparedRun(Run[AnyRecipe]):
             name: one of `baselines`, or "majority".
             seeds: of its sampling; without anything random the first alone.
             split: the main one.
+
+        Returns:
+            Of what an earlier call fitted, on the same finished run, the predictions without minutes.
         """
         made = BaselineRuns()
         for seed in seeds[:1] if name in (MAJORITY, *self.without_seed) else seeds:
+            if (before := self._fitted_before(root / f"{name}-seed{seed}")) is not None:
+                logger.info(f"{name}: the predictions of {name}-seed{seed} are those of an earlier call.")
+                made.scored.append(before[split])
+                made.thresholds.append(self.tune(before["validation"]))
+                continue
             started = time.time()
             if name == MAJORITY:
                 labels, kind = self.training_labels(), self.config.problem_type
@@ -168,3 +179,20 @@ class ComparedRun(Run[AnyRecipe]):
             made.thresholds.append(self.tune(scored["validation"]))
             made.minutes.append((time.time() - started) / 60)
         return made
+
+    def _fitted_before(self, folder: Path) -> dict[str, ScoredRows] | None:
+        """Return what a baseline predicted for the rows of this run after it was finished; None: it is to be fitted."""
+        files = [predictions_file(folder, split) for split in self.scored]
+        if not all(file.is_file() for file in files):
+            return None
+        finished = (self.recipe.folder / RESULT_FILE).stat().st_mtime_ns
+        if min(file.stat().st_mtime_ns for file in files) <= finished:
+            return None
+        try:
+            found = self.read_scored(folder)
+            for split, rows in self.scored.items():
+                require_same_rows("the run", rows, folder.name, found[split])
+        except (OSError, ValueError) as error:
+            logger.info(f"{folder.name} is fitted anew: {error}")
+            return None
+        return found

@@ -11,6 +11,7 @@ from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
 from .compared import ComparedRun
+from .earlier_runs import earlier_runs
 from .inventory import write_inventory
 from .own_files import refuse_foreign, remove_folder
 from .own_names import CACHE_FOLDER, COMPARISON_FILE
@@ -21,6 +22,8 @@ logger = logging.get_logger(__name__)
 
 def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunResults]]) -> str:
     """Compare runs on the rows of the main split: `comparison.md`, and the report of the first run written anew.
+
+    Runs that earlier calls finished in the folder, on the same recipe and rows, stay in it.
 
     Args:
         run: the first architecture with the first seed, the reference of the comparison.
@@ -43,6 +46,10 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
         models[name] = [run.read_scored(root / f"{name}-seed{one.seed}")[split] for one in found]
         thresholds[name] = [one.thresholds for one in found]
         minutes[name] = [one.minutes for one in found]
+    seeds = recipe.run.seeds or [recipe.training.seed]
+    asked = [f"{name}-seed{one.seed}" for name, found in finished.items() for one in found]
+    asked += [f"{name}-seed{seed}" for name in recipe.run.compare if name in run.baselines for seed in seeds]
+    earlier, told = earlier_runs(run, root, split, asked)
     named = [name for name in dict.fromkeys(recipe.run.compare) if name in run.baselines]
     if named and run.baselines_need_one_process and recipe.training.world_size > 1:
         logger.warning(
@@ -50,18 +57,25 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
             "torchrun; the finished runs are only read."
         )
         named = []
-    for name in [*named, MAJORITY]:
-        made = run.run_baseline(root, name, recipe.run.seeds or [recipe.training.seed], split)
+    for name in named:
+        made = run.run_baseline(root, name, seeds, split)
         models[name], thresholds[name], minutes[name] = made.scored, [*made.thresholds], made.minutes
+    for one in sorted(earlier, key=lambda one: one.is_baseline):
+        models.setdefault(one.name, []).append(one.scored)
+        thresholds.setdefault(one.name, []).append(one.threshold)
+        minutes.setdefault(one.name, []).extend([] if one.minutes is None else [one.minutes])
+    made = run.run_baseline(root, MAJORITY, seeds, split)
+    models[MAJORITY], thresholds[MAJORITY], minutes[MAJORITY] = made.scored, [*made.thresholds], made.minutes
+    simple = {*named, *(one.name for one in earlier if one.is_baseline)}
     metrics = tuple(results.headline)
     named_so = (run.config.problem_type, run.config.id2label)
     drawn = (run.resample_by, recipe.run.bootstrap)
     compared = compare_scored(models, *named_so, thresholds, minutes, *drawn, metrics)
     for result in compared:
         reads_less = result.name in run.one_input and own not in run.one_input
-        result.is_baseline = result.name in named or reads_less
+        result.is_baseline = result.name in simple or reads_less
     sentences = lead_sentences(compared, metrics[0])
-    lines = ["", *sentences] if sentences else []
+    lines = ["", *sentences, *told] if sentences or told else []
     text = "\n".join([comparison_markdown(compared, metrics, split), *lines])
     write_whole(root / COMPARISON_FILE, text + "\n")
     # The curve of a constant score tells nothing.

@@ -100,7 +100,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
 
 
 def _warn_of_drift(rows: EncodedRows | CountedIds, processor: Any, new: np.ndarray | None = None) -> None:
-    notes = drift_notes(field_drift(rows, processor, new), rows, processor, "new rows")
+    notes = drift_notes(field_drift(rows, processor, new), rows, processor, "new rows", new)
     warn_each([*notes, *(["`hf-mmtab drift CHECKPOINT INPUT OUT.html` shows all fields."] if notes else [])])
 
 

@@ -26,6 +26,7 @@ from .processing.field_ids import ARRAYS_NAME, BATCH_ROWS, SEP_FIELD, VALUES_NAM
 from .processing.fitting import TabBertStatistics, require_statistics, without_uncovered
 from .processing.plan_presets import resolve_plan
 from .processing.refused_rows import whole_numbers
+from .processing.unknown_cells import count_unknown, warn_of_unknown
 from .processing.values import as_table, is_list_of_rows
 
 logger = logging.get_logger(__name__)
@@ -127,7 +128,12 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
                 "Dataset.map encodes batch by batch: where a history crosses two batches, the first row of the second "
                 "gets no time gap. Use TabBertProcessor.encode_dataset, which carries the times from batch to batch."
             )
-        return super().encode(rows, history)
+        encoded = super().encode(rows, history)
+        warn_of_unknown(self, self._count_unknown(encoded), encoded.num_rows)
+        return encoded
+
+    def _count_unknown(self, encoded: pa.Table) -> np.ndarray:
+        return count_unknown(self, {name: encoded[name].to_numpy() for name in self.fields})
 
     def encode_dataset(self, dataset: Any, batch_size: int = BATCH_ROWS) -> Any:
         """Return a dataset of ids, row for row, whatever the size of a batch.
@@ -157,13 +163,15 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
             )
         history = self.new_history()
         encoded = dataset.with_format("arrow").map(
-            lambda rows: self.encode(rows, history),
+            lambda rows: super(TabBertProcessor, self).encode(rows, history),
             batched=True,
             batch_size=batch_size,
             remove_columns=dataset.column_names,
             new_fingerprint=hashlib.sha256(f"{dataset._fingerprint} {self.fingerprint}".encode()).hexdigest()[:16],
             desc="Encoding rows",
         )
+        counts = (self._count_unknown(ids) for ids in encoded.with_format("arrow").iter(BATCH_ROWS))
+        warn_of_unknown(self, sum(counts, np.zeros(len(self.plan.fields), dtype=np.int64)), len(encoded))
         return encoded.with_format(None)
 
     def decode(self, input_ids: Any, digits: int = 6) -> pa.Table:
@@ -217,12 +225,14 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
             raise ValueError(f"Expected max_rows from 1 on, or None for all rows, found {max_rows!r}. Correct it.")
         several = isinstance(rows, list | tuple) and not is_list_of_rows(rows)
         tables = [as_table(one) for one in (rows if several else [rows])]
-        windows = []
+        windows, unknown, rows_read = [], np.zeros(len(self.plan.fields), dtype=np.int64), 0
         for number, table in enumerate(tables):
             check_history(table, self.plan, number if len(tables) > 1 else None)
-            encoded = self.encode(table)
+            encoded = super().encode(table)
+            unknown, rows_read = unknown + self._count_unknown(encoded), rows_read + encoded.num_rows
             ids = np.stack([encoded[n].to_numpy() for n in self.fields], axis=1).astype(np.int64)
             windows.append(ids[-max_rows:] if max_rows is not None else ids)
+        warn_of_unknown(self, unknown, rows_read)
         longest = max((len(w) for w in windows), default=0)
         input_ids = np.full((len(windows), longest, len(self.fields)), self.pad_token_id, dtype=np.int64)
         attention_mask = np.zeros((len(windows), longest), dtype=np.int64)

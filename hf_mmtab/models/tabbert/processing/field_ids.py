@@ -72,7 +72,7 @@ class FieldIds:
         """
         history = self.new_history()
         for batch in _batches(rows):
-            yield self.encode(batch, history)
+            yield FieldIds.encode(self, batch, history)  # whoever reads all batches tells of unknown values
 
     def new_history(self) -> EntityHistory | None:
         """Return an empty memory of entities for `encode`; None if no field needs one."""

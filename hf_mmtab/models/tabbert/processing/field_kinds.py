@@ -16,7 +16,7 @@ from .field import Batch, Field
 from .fixed_counts import FixedCounts
 from .quantiles import QuantileSketch, bin_edges, count_edges_below, elapsed_text, number_text
 from .text_numbers import is_text, parse_numbers, whole_numbers
-from .values import categories, microseconds, numbers, stable_hash, time_part
+from .values import categories, microseconds, numbers, stable_hash, time_part, truths
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,12 @@ class CategoricalField(Field):
         missing = np.asarray(values.is_null()) if values.null_count else None
         if self.buckets:
             return (stable_hash(values) % np.uint64(self.buckets)).astype(np.int64), missing
+        assert self.values is not None
         places = pc.index_in(self._like_vocabulary(values), value_set=self.values)
+        if places.null_count > values.null_count and 0 < len(self.values) <= 2:
+            known = truths(self.values)  # of a column of truth values, which another file may spell in another way
+            if not known.null_count:
+                places = pc.coalesce(places, pc.index_in(truths(values), value_set=known, skip_nulls=True))
         if places.null_count:
             places = pc.fill_null(places, -1)
         return places.to_numpy(zero_copy_only=False), missing

@@ -119,6 +119,13 @@ def column(table: pa.Table, name: str) -> pa.Array:
     return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
 
 
+def truths(values: pa.Array) -> pa.Array:
+    """Return 1 and 0 of truth values, however a file spells them: true, TRUE, 1, 1.0; null for all else."""
+    texts = pc.utf8_lower(values.cast(pa.string()))
+    is_true, is_false = (pc.is_in(texts, pa.array(words)) for words in (["true", "1", "1.0"], ["false", "0", "0.0"]))
+    return pc.if_else(is_true, pa.scalar(1, pa.int8()), pc.if_else(is_false, pa.scalar(0, pa.int8()), None))
+
+
 def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Array:
     """Return values as int64, double or string with nulls; empty text and NaN are missing.
 

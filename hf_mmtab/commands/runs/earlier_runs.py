@@ -1,0 +1,89 @@
+"""Runs and baselines that earlier calls left in a folder of several: they stay in its table, or it says why not."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...evaluation.comparison import require_same_rows
+from ...evaluation.judging import MAJORITY
+from ...evaluation.run_results import RESULT_FILE, RunResults
+from ...evaluation.scored_rows import ScoredRows
+from ...recipes import read_recipe
+from ...tasks.checkpoints import RECIPE_FILE
+from .compared import ComparedRun
+from .own_names import RUN_OF_SEVERAL
+from .recipe import recorded
+
+# What differs between the runs of one folder, and what does not say which run it is.
+OF_ONE_RUN = ("architecture", "seed", "output_dir", "hub_model_id", "ensemble_members")
+
+
+class EarlierRun(NamedTuple):
+    """A run, or a baseline, that this call did not ask for.
+
+    Args:
+        name: of its architecture or baseline.
+        scored: its rows of the main split.
+        threshold: chosen on validation.
+        minutes: of its training; None: not known.
+        is_baseline: whether it was fitted and not trained.
+    """
+
+    name: str
+    scored: ScoredRows
+    threshold: Any
+    minutes: float | None
+    is_baseline: bool
+
+
+def earlier_runs(
+    run: ComparedRun, root: Path, split: str, asked: Collection[str]
+) -> tuple[list[EarlierRun], list[str]]:
+    """Return what earlier calls finished on the same recipe and rows, and sentences about what they left beside it.
+
+    Args:
+        run: of this call, whose data is read.
+        root: holds a folder `NAME-seedSEED` of each run.
+        split: the main one.
+        asked: names of the folders of this call.
+    """
+    names = [path.name for path in sorted(root.iterdir()) if path.is_dir() and RUN_OF_SEVERAL.fullmatch(path.name)]
+    others = [name for name in names if name not in asked and not name.startswith(f"{MAJORITY}-seed")]
+    mine = _shared(run.recipe.values)
+    kept: list[EarlierRun] = []
+    left_out: dict[str, str] = {}
+    for name in others:
+        if (root / name / RESULT_FILE).is_file():
+            theirs = _shared(read_recipe(root / name / RECIPE_FILE))
+            if changed := sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key)):
+                left_out[name] = f"another recipe ({', '.join(changed[:5])})"
+        elif not is_baseline(run, name):
+            left_out[name] = "not finished"
+    has_others = bool(left_out)  # whose recipe a baseline has is known where all runs share one
+    for name in others:
+        fitted = is_baseline(run, name) and not (root / name / RESULT_FILE).is_file()
+        if fitted and has_others:
+            left_out[name] = "fitted beside runs of which some have another recipe"
+        if name in left_out:
+            continue
+        try:
+            scored = run.read_scored(root / name)
+            require_same_rows("this call", run.scored[split], name, scored[split])
+        except (OSError, ValueError) as error:
+            left_out[name] = str(error).partition(". ")[0]
+            continue
+        results = None if fitted else RunResults.read(root / name)
+        threshold = run.tune(scored["validation"]) if results is None else results.thresholds
+        minutes = None if results is None else results.minutes
+        kept.append(EarlierRun(name.rpartition("-seed")[0], scored[split], threshold, minutes, fitted))
+    told = [f"Left out: {name}, {why}. Its files lie in {str(root / name)!r}." for name, why in left_out.items()]
+    return kept, told
+
+
+def is_baseline(run: ComparedRun, name: str) -> bool:
+    """Whether a folder is called like that of a baseline."""
+    return name.rpartition("-seed")[0] in run.baselines
+
+
+def _shared(values: Any) -> dict[str, Any]:
+    return {key: value for key, value in recorded(values).items() if key not in OF_ONE_RUN}
