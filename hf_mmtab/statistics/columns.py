@@ -31,7 +31,8 @@ class TableColumns:
         periods: those of `categories` that are calendar parts → how many there are (hours: 24); codes from 0.
         histories: `(rows,)` int64 codes of whose rows they are, one array for each leading part of the entity columns,
             the whole entity first: with entity (User, Card) those of the card and those of the user.
-        time: `(rows,)` int64 microseconds (or numbers, where the table's time is one).
+        time: `(rows,)` int64 microseconds (or numbers, where the table's time is one; without a time, row numbers).
+        has_time: whether `time` are moments, and hours and days can be counted.
         money: those of `numbers` that are amounts.
         numbered: those of `categories` that the table has as numbers → `(rows,)` float64, NaN where missing.
         values: those of `categories` that are no calendar parts → the value of each code; absent: the code itself.
@@ -55,6 +56,7 @@ class TableColumns:
     periods: dict[str, int]
     histories: dict[str, np.ndarray]
     time: np.ndarray
+    has_time: bool = True
     money: list[str] = field(default_factory=list)
     numbered: dict[str, np.ndarray] = field(default_factory=dict)
     values: dict[str, list[Any]] = field(default_factory=dict)
@@ -118,7 +120,7 @@ def columns_of(
         histories, time: see `TableColumns`.
         order: the row of the table behind each row; None: the same.
     """
-    found = TableColumns({}, set(), {}, {}, histories, time)
+    found = TableColumns({}, set(), {}, {}, histories, time, plan.time is not None)
     taken: set[tuple[str, str]] = set()
     for one in plan.fields:
         source = str(plan.source(one))

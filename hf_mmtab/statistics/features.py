@@ -55,7 +55,8 @@ def history_features(columns: TableColumns, groups: Collection[str] = GROUPS) ->
 
     For each history that the row belongs to (the entity, and its leading columns: card and user): how long, how dense,
     and for each value and number how unlike what came before. Besides: how much and what happened lately at the same
-    value (an airport's last hours), and how a number differs from what the value has usually.
+    value (an airport's last hours), and how a number differs from what the value has usually. Hours and days are those
+    of the time column; where there is none, nothing is counted by them.
 
     Yields as `row_features`.
 
@@ -84,7 +85,7 @@ def history_features(columns: TableColumns, groups: Collection[str] = GROUPS) ->
         prefix = f"{history}: " if history else ""
         past = Earlier(codes, view.moments)
         of_one: dict[str, Iterator[Feature]] = {
-            "rhythm": _rhythm(past, view.time),
+            "rhythm": _rhythm(past, view.time, view.has_time),
             "values": _unlike_values(past, codes, view),
             "numbers": _unlike_numbers(past, codes, view, numbers),
         }
@@ -100,14 +101,14 @@ def comparable_numbers(columns: TableColumns) -> dict[str, np.ndarray]:
     }
 
 
-def _rhythm(past: Earlier, time: np.ndarray) -> Iterator[Feature]:
+def _rhythm(past: Earlier, time: np.ndarray, has_time: bool) -> Iterator[Feature]:
     """How many rows the history has had, and how densely."""
     # The age of a history, and counts without end, would only say how late it is: later than any training row.
     seconds = time / 1e6
     yield "rows before", np.minimum(past.count(), MOST_COUNTED)
-    for rows in (1, 2, *STRETCH_ROWS):
+    for rows in (1, 2, *STRETCH_ROWS) if has_time else ():
         yield f"log seconds since row -{rows}", _log(seconds - past.nth(seconds, rows))
-    for name, length in STRETCH_SECONDS.items():
+    for name, length in STRETCH_SECONDS.items() if has_time else ():
         yield f"rows of the last {name}", past.count(seconds=length)
 
 
@@ -125,11 +126,12 @@ def _unlike_values(past: Earlier, group: np.ndarray, columns: TableColumns) -> I
         surprise, new = -np.log(expected), ((count == 0) & (before > 0)).astype(np.float64)
         yield f"{name}: rows before with this value", np.minimum(count, MOST_COUNTED)
         yield f"{name}: surprise", surprise
-        yield f"{name}: log seconds since this value", _log(seconds - same.nth(seconds))
+        if columns.has_time:
+            yield f"{name}: log seconds since this value", _log(seconds - same.nth(seconds))
         for rows in STRETCH_ROWS:
             yield f"{name}: mean surprise of {rows} rows", past.mean(surprise, rows=rows - 1, inclusive=True)
         yield f"{name}: new values in 10 rows", past.total(new, rows=9, inclusive=True)
-        for stretch in ("hour", "day"):
+        for stretch in ("hour", "day") if columns.has_time else ():
             length = STRETCH_SECONDS[stretch]
             yield f"{name}: new values of the last {stretch}", past.total(new, seconds=length, inclusive=True)
             yield (f"{name}: surprise of the last {stretch}", past.total(surprise, seconds=length, inclusive=True))
@@ -158,7 +160,7 @@ def _unlike_numbers(
         yield f"{name}: of the row before", past.nth(values)
         for rows in STRETCH_ROWS:
             yield f"{name}: mean of {rows} rows", past.mean(values, rows=rows - 1, inclusive=True)
-        for stretch in ("hour", "day"):
+        for stretch in ("hour", "day") if columns.has_time else ():
             raw = columns.numbers[name]
             yield (
                 f"{name}: sum of the last {stretch}",
@@ -220,7 +222,7 @@ def _values_lately(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Ite
         if category in columns.crowded:
             continue
         anyone = Earlier(codes, columns.moments, ties=False)
-        for stretch, length in STATE_SECONDS.items():
+        for stretch, length in STATE_SECONDS.items() if columns.has_time else ():
             yield f"rows of the last {stretch} at this {category}", anyone.count(seconds=length)
             for name, values in numbers.items():
                 mean = anyone.mean(values, grid=columns.grids.get(name), seconds=length)

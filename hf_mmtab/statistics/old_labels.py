@@ -82,6 +82,14 @@ class OldLabels:
         codes = np.full(rows, np.nan) if array is None else self._codes(array)
         return self._of_classes(codes)
 
+    def warn_if_all_unknown(self, labels: dict[str, np.ndarray]) -> None:
+        """Warn of a table whose label columns hold no label."""
+        if labels and all(len(values) and np.isnan(values).all() for values in labels.values()):
+            warn_once(
+                f"No row of the table has a label in {', '.join(map(repr, self.columns))}: the model reads labels that "
+                f"are at least {self.lag / SECONDS['day']:g} days old, and takes all of them as unknown."
+            )
+
     def of_rows(self, labels: np.ndarray) -> dict[str, np.ndarray]:
         """Return what `read` does, of the labels of encoded rows: classes, or numbers `(rows, targets)`."""
         if not self.classes:

@@ -39,6 +39,7 @@ class RowStatistics:
         categorical: how many of the names, the first ones, are codes of categories.
         old_labels: labels that are statistics too; None: none are.
         orderings: orderings whose surprise is → rows of a window of their encoders.
+        has_time: see `TableColumns`. Statistics of version 0.1 counted a row as a microsecond where there was no time.
     """
 
     rows: int
@@ -51,6 +52,7 @@ class RowStatistics:
     categorical: int
     old_labels: OldLabels | None = None
     orderings: dict[str, int] = field(default_factory=dict)
+    has_time: bool = True
 
     @classmethod
     def fit(
@@ -100,6 +102,7 @@ class RowStatistics:
             numbered.append([name for name, size in largest.items() if size < EXACT_FLOAT32])
             few = columns.take(np.arange(min(2, len(columns)))) if few is None else few
         assert few is not None
+        found.has_time = few.has_time
         found.counts = {name: sorted(met.items()) for name, met in counts.items()}
         found.crowded = [name for name, values in met_values.items() if len(values) > MOST_STATE_VALUES]
         found.numbered = [name for name in numbered[0] if all(name in names for names in numbered)]
@@ -108,6 +111,11 @@ class RowStatistics:
         if not kept and not isinstance(chosen, str) and not chosen:
             raise ValueError(
                 "Expected names, patterns or groups of statistics, or auto, found an empty list. Take `statistics` out."
+            )
+        if not kept and not few.has_time and chosen != "auto":
+            raise ValueError(
+                f"Expected statistics that a table without a time column has, found {chosen}. Name `time_column`, or "
+                "other statistics."
             )
         if not kept:
             raise ValueError(
@@ -140,7 +148,8 @@ class RowStatistics:
                 native[name] = np.concatenate([[np.nan], code])[codes + 1]
         numbered = {name: columns.numbered[name] for name in self.numbered if name in columns.numbered}
         own: dict[str, Any] = {"crowded": frozenset(self.crowded), "label_lag": self.old_labels and self.old_labels.lag}
-        return replace(columns, shares=shares, native=native, numbered=numbered, **own)
+        own |= {"has_time": self.has_time, "numbered": numbered}
+        return replace(columns, shares=shares, native=native, **own)
 
     def _all(self, columns: TableColumns) -> Iterator[Feature]:
         """Yield every statistic of the groups; the columns are complete."""

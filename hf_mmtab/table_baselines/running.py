@@ -158,7 +158,7 @@ class TableBaselines:
         """
         assert self.rows.labels is not None
         rows, labels = self.labelled("validation")
-        trees = fit_trees(
+        return fit_trees(
             features.select(self.fitted if whole else self._places(self.fitted)),
             np.array(self.rows.labels[self.fitted]),
             (features.select(rows if whole else self._places(rows)), labels),
@@ -167,13 +167,12 @@ class TableBaselines:
             self.threads,
             self.weights,
         )
-        logger.info(trees.summary(seed))
-        return trees
 
     def _boosted(self, name: str, seed: int) -> Callable[[np.ndarray], np.ndarray]:
         import_lightgbm()  # fails early if LightGBM is missing: features take minutes
         features = self.features(name)
         trees = self.fit(features, seed)
+        logger.info(trees.summary(seed))
 
         def predict(rows: np.ndarray) -> np.ndarray:
             blocks = np.array_split(self._places(rows), max(1, -(-len(rows) // SCORED_AT_ONCE)))

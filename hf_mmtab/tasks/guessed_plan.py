@@ -9,7 +9,7 @@ from transformers.utils import logging
 from ..data.reading.cell_types import time_type
 from ..data.reading.records import shorten
 from ..models.tabbert.processing.column_plan import ColumnPlan
-from ..models.tabbert.processing.plan_guess import checked_time_unit
+from ..models.tabbert.processing.plan_guess import checked_time_unit, time_unit
 
 logger = logging.get_logger(__name__)
 
@@ -89,7 +89,11 @@ def doubts(plan: ColumnPlan, sample: pl.DataFrame) -> list[str]:
             "time_column; hour, weekday and gap are then made from it."
         )
     if plan.time is None:
-        dated = [name for name, kind in schema.items() if kind in (pl.Datetime, pl.Date)]
+        dated = [
+            name
+            for name, kind in schema.items()
+            if kind in (pl.Datetime, pl.Date) or (kind.is_integer() and time_unit(sample[name]) not in (None, "number"))
+        ]
         may_be = f" It may be {' or '.join(dated)}." if dated else ""
         found.append(
             "No time column: rows count in the order of the file; name it with time_column (`--time_column COLUMN`)."

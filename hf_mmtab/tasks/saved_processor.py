@@ -8,8 +8,8 @@ from ..models.tabbert import TabBertProcessor
 PROCESSOR_FILE = "preprocessor_config.json"
 
 
-def open_processor(name: str) -> TabBertProcessor:
-    """Load the processor of a checkpoint from a folder or the Hub.
+def open_processor(name: str, key: str = "pretrained") -> TabBertProcessor:
+    """Load the processor of a checkpoint, which a key of a recipe names, from a folder or the Hub.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint, or no processor beside the model.
@@ -22,7 +22,7 @@ def open_processor(name: str) -> TabBertProcessor:
             raise FileNotFoundError(
                 f"Expected a TabBERT checkpoint at {name!r}, found no such folder, and nothing on the Hub. Pretrain "
                 "first (`python -m hf_mmtab pretrain RECIPE.yaml`; the checkpoint is its output_dir), or correct "
-                "`pretrained`."
+                f"`{key}`."
             ) from error
         config = folder / "config.json"
         kind = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.is_file() else None

@@ -40,7 +40,7 @@ def check_orderings(orderings: dict[str, Any], plan: Any) -> dict[str, int]:
                 f"Expected orderings as names of letters, digits and _ with the folder of an encoder, such as "
                 f"{{merchant: outputs/merchant_pretrain}}, found {name!r}: {place!r}."
             )
-        own = open_processor(place).plan
+        own = open_processor(place, "orderings").plan
         if list(own.entity) == list(plan.entity) or not own.entity or own.time != plan.time:
             raise ValueError(
                 f"Expected an encoder of the rows in another order in {place!r}, found entity {list(own.entity)} and "
