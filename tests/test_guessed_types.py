@@ -166,3 +166,10 @@ def test_a_few_odd_cells_that_make_a_column_text_are_named(cells, odd, expected)
 def test_columns_that_are_text_for_another_reason_are_not_doubted(cells):
     sample = pl.DataFrame({"code": cells})
     assert not any("became text" in one for one in doubts(infer_plan(sample), sample))
+
+
+def test_whole_numbers_that_may_be_times_are_named():
+    seconds = [1_700_000_000 + 60 * minute for minute in range(50)]
+    sample = pl.DataFrame({"booked": seconds, "amount": list(range(50)), "shop": ["a", "b"] * 25})
+    [told] = [one for one in doubts(infer_plan(sample), sample) if "No time column" in one]
+    assert told.endswith("It may be booked.")

@@ -51,7 +51,8 @@ def read_columns(
         labels = old_labels.read(
             lambda name: _named(read(name), dataset.features[name]), dataset.column_names, len(rows)
         )
-        old_labels.warn_if_all_unknown({name: values for name, values in labels.items() if set(old_labels.columns) <= set(dataset.column_names)})
+        if set(old_labels.columns) <= set(dataset.column_names):
+            old_labels.warn_if_all_unknown(labels)
         found.labels = {name: values if order is None else values[order] for name, values in labels.items()}
     return found
 

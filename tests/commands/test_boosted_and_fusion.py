@@ -411,6 +411,9 @@ def test_a_lag_without_a_time_column_or_with_another_unit_is_refused(folder, tmp
     plan = {**PLAN, "time": None, "fields": {"shop": {}, "amount": {"kind": "numeric"}}}
     with pytest.raises(ValueError, match="Expected a time column beside label_lag"):
         refused("--label_lag", "7 days", "--plan", yaml.safe_dump(plan, default_flow_style=True))
+    raw = ["--architecture", "raw_lstm", "--row_inputs", "[states, windowed_surprise]"]
+    with pytest.raises(ValueError, match="Expected a time column beside row_inputs: windowed_surprise"):
+        refused(*raw, "--plan", yaml.safe_dump(plan, default_flow_style=True))
 
 
 def notes_of(run):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 from fractions import Fraction
 
@@ -256,6 +257,27 @@ def test_statistics_are_chosen_by_group_name_and_pattern(columns):
     assert np.array_equal(few.table(columns)[:, 0], whole[few.names[0]].astype(np.float32))
     with pytest.raises(ValueError, match="found 'shops', which fits none"):
         names(["shops"])
+
+
+def test_without_a_time_nothing_is_counted_by_hours(columns):
+    training = np.ones(len(columns), bool)
+    timeless = replace(columns, time=np.arange(len(columns)), has_time=False)
+    fitted = RowStatistics.fit(timeless, training)
+    of_time = re.compile(r"of the last (hour|3 hours|day|week)|seconds")
+    assert not [name for name in fitted.names if of_time.search(name)]
+    # the others are all there, and those of rows come out as with a time in the same order
+    timed = RowStatistics.fit(replace(timeless, has_time=True), training)
+    assert fitted.names == [name for name in timed.names if not of_time.search(name)]
+    again = RowStatistics.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    kept = [timed.names.index(name) for name in fitted.names]
+    assert np.array_equal(again.table(timeless), timed.table(timeless)[:, kept], equal_nan=True)
+    with pytest.raises(ValueError, match=r"statistics that a table without a time column has, found \['lately'\]"):
+        RowStatistics.fit(timeless, training, ["lately"])
+    with pytest.raises(ValueError, match="'\\*last hour\\*', which fits none"):
+        RowStatistics.fit(timeless, training, ["*last hour*"])
+    # statistics of version 0.1 have what they were fitted with
+    old = {name: value for name, value in timed.to_dict().items() if name != "has_time"}
+    assert RowStatistics.from_dict(old).table(timeless).shape[1] == len(timed.names)
 
 
 def test_a_table_without_a_column_of_training_is_refused(columns):

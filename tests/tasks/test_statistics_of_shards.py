@@ -99,7 +99,8 @@ def test_statistics_of_all_histories_are_those_of_one_machine(tmp_path, table, n
     expected, values = statistics_of(whole, ["auto"], lag)
     found, ours = statistics_of(shards, ["auto"], lag)
     assert shards.rows.num_shards > 2 and found == expected
-    assert set(OF_ALL) - ({"labels"} if lag is None else set()) <= set(found["groups"])
+    without_time = {"labels", "lately"}  # both count hours or days
+    assert set(OF_ALL) - (without_time if plan["time"] is None else set()) <= set(found["groups"])
     of_all = [i for i, one in enumerate(found["names"]) if re.search("everybody|usual residual|of the last|known", one)]
     np.testing.assert_array_equal(ours[:, of_all], values[:, of_all])
     np.testing.assert_allclose(ours, values, rtol=1e-5, atol=1e-6)

@@ -182,6 +182,11 @@ class HeadRun(ComparedRun[HeadRecipe]):
             read_orderings(self.table, model.orderings or {})
             fit_statistics(model, self.table, self.training_windows, self.old_labels)
             known = beside_ids(self.table, statistics=True, times=False)
+        if "windowed_surprise" in model.row_inputs and self.processor.plan.time is None:
+            raise ValueError(
+                "Expected a time column beside row_inputs: windowed_surprise, whose windows are hours and days, found "
+                "a column plan without `time`. Name time_column, or leave windowed_surprise out."
+            )
         if model.architecture == "fusion" or "windowed_surprise" in model.row_inputs:
             known["times"] = self.table.rows.time
         for found in self.windows.values():
