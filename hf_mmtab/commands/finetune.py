@@ -73,7 +73,11 @@ def main(arguments: Sequence[str]) -> None:
                 kind: Any = EnsembleRun if name == ENSEMBLE else run_type
                 runs[name, seed] = run = kind(variant, is_reference=name == written_for)
                 run.tells_reasons = name == architectures[0]
-                finished[name].append(execute(run))
+        for (name, _), run in runs.items():
+            if name != ENSEMBLE:  # its members are not trained yet
+                run.check()  # before hours of training the others
+        for (name, _), run in runs.items():
+            finished[name].append(execute(run))
         if speaks:
             with damage_named(root):
                 reference = runs[architectures[0], seeds[0]]

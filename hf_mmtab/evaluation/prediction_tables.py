@@ -16,6 +16,7 @@ from ..metrics import decide
 from ..metrics.names import label_names
 from .scored_rows import ScoredRows
 
+GOLD = "gold"  # the column of true labels
 _ROWS_PER_WRITE = 1024
 
 
@@ -62,19 +63,56 @@ def prediction_table(
 
 def write_split_predictions(path: Path, rows: datasets.Dataset, scored: ScoredRows, config: Any) -> None:
     """Write the predictions of a split as Parquet, with gold labels by name; pictures stay out."""
-    gold = next((name for name in ("labels", "label") if name in rows.column_names), None)
-    pictures = {name for name, feature in rows.features.items() if holds_pictures(feature)}
-    columns = [name for name in rows.column_names if name not in pictures | {gold}]
-    own = {name: name for name in columns}
-    table = prediction_table(rows, scored.probabilities, config, own, dtype=np.float64)  # they are judged again
+    own = {name: name for name in _columns_of(rows)}
+    table = prediction_table(rows, scored.probabilities, config, own, (GOLD,), np.float64)  # they are judged again
     names = label_names(config)
     assert scored.labels is not None
-    if scored.labels.ndim == 1:
-        gold_names: list[Any] = [names[index] for index in scored.labels]
-    else:
-        gold_names = [[names[index] for index in np.flatnonzero(row)] for row in scored.labels]
     with whole_file(path) as partial:
-        pq.write_table(table.append_column("gold", pa.array(gold_names)), partial)
+        pq.write_table(table.append_column(GOLD, pa.array(_names_of(scored.labels, names))), partial)
+
+
+def read_split_predictions(path: Path, rows: datasets.Dataset, config: Any) -> ScoredRows:
+    """Read what `write_split_predictions` wrote for these rows.
+
+    Args:
+        path: of the file.
+        rows: as the data has them now.
+        config: names the labels.
+
+    Raises:
+        ValueError: if the file is of other rows, or of the same with other labels or texts.
+    """
+    names, schema = label_names(config), pq.read_schema(path)
+    labels = gold_labels(rows, len(names))
+    columns = _columns_of(rows)
+    own = rows.select_columns(columns).with_format("arrow")[:] if columns else pa.table({})
+    free = free_names(columns, {"prediction", "probability", *(f"probability_{name}" for name in names), GOLD})
+    now = {free[name]: own.column(name).to_pylist() for name in columns if free[name] in schema.names}
+    now[GOLD] = _names_of(labels, names)
+    before = pq.read_table(path, columns=list(now)).to_pydict()
+    for name, values in now.items():
+        if repr(values) != repr(before[name]):  # NaN is not itself
+            pairs = enumerate(zip(map(repr, values), map(repr, before[name]), strict=False))
+            row = next((row for row, (one, other) in pairs if one != other), min(len(values), len(before[name])))
+            raise ValueError(
+                f"Expected predictions of the data's {len(values)} rows in {str(path)!r}, found {len(before[name])}, "
+                f"of which row {row} has another {name}: the data's files were changed since. Choose another "
+                "output_dir, or pass --overwrite true to train on them as they are now."
+            )
+    return ScoredRows(read_probabilities(path, names), labels)
+
+
+def _columns_of(rows: datasets.Dataset) -> list[str]:
+    """Return the columns that predictions stand beside: no pictures and no labels."""
+    gold = next((name for name in ("labels", "label") if name in rows.column_names), None)
+    pictures = {name for name, feature in rows.features.items() if holds_pictures(feature)}
+    return [name for name in rows.column_names if name not in pictures | {gold}]
+
+
+def _names_of(labels: np.ndarray, names: Sequence[str]) -> list[Any]:
+    if labels.ndim == 1:
+        return [names[int(index)] for index in labels]
+    return [[names[int(index)] for index in np.flatnonzero(row)] for row in labels]
 
 
 def read_probabilities(path: Path, names: Sequence[str]) -> np.ndarray:
@@ -83,8 +121,17 @@ def read_probabilities(path: Path, names: Sequence[str]) -> np.ndarray:
     Args:
         path: of the file.
         names: of the labels, in the order of their ids.
+
+    Raises:
+        ValueError: if it has none for a label.
     """
-    table = pq.read_table(path, columns=[f"probability_{name}" for name in names])
+    columns = [f"probability_{name}" for name in names]
+    if absent := sorted(set(columns) - set(pq.read_schema(path).names)):
+        raise ValueError(
+            f"Expected {', '.join(absent)} in {str(path)!r}, found no such column: it was written for other labels. "
+            "Give the predictions of a model of these labels."
+        )
+    table = pq.read_table(path, columns=columns)
     return np.stack([column.to_numpy() for column in table.columns], axis=1)
 
 

@@ -161,7 +161,7 @@ class ImageTextTask:
         if arguments.pretrained is not None:
             return MMBTProcessor.from_pretrained(arguments.pretrained)
         architecture = arguments.architecture
-        text, image = self._checkpoints(arguments)
+        text, image = self.checkpoints(arguments)
         return MMBTProcessor.from_text_image_pretrained(
             text,
             image,
@@ -240,7 +240,7 @@ class ImageTextTask:
             whole = self._whole_model(arguments.pretrained, arguments, problem_type)
             whole.config.max_images = processor.max_images  # no weights hang on it
             return whole
-        text, image = self._checkpoints(arguments)
+        text, image = self.checkpoints(arguments)
         config: dict[str, Any] = {
             "problem_type": problem_type,
             "id2label": dict(enumerate(names)),
@@ -315,7 +315,7 @@ class ImageTextTask:
             min_crop=arguments.min_crop,
         )
 
-    def _checkpoints(self, arguments: MMBTModelArguments) -> tuple[str | None, str | None]:
+    def checkpoints(self, arguments: MMBTModelArguments) -> tuple[str | None, str | None]:
         """Return where the text and the image come from; None for an input that the architecture does not read.
 
         Raises:

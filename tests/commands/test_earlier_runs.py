@@ -1,6 +1,9 @@
 """A folder of several runs keeps in its table what earlier calls finished, and fits no baseline twice."""
 
+import json
+import logging
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +76,67 @@ def test_seeds_and_baselines_of_heads_stay_and_others_are_named(runs, monkeypatc
     for name, why in {
         "lstm-seed1": r"another recipe \(learning_rate\)",
         "raw_lstm-seed2": r"another recipe \(learning_rate\)",
-        "amount-seed1": "fitted beside runs of which some have another recipe",
+        "amount-seed1": "fitted beside runs of which some have another recipe or other data",
     }.items():
         assert re.search(rf"^Left out: {name}, {why}. Its files lie in 'several/{name}'.$", text, re.M)
+
+
+def other_data(recipe: Path, tmp_path: Path) -> list[str]:
+    """Return the arguments of a small comparison on a copy of the recipe's data."""
+    values = yaml.safe_load(recipe.read_text())
+    shutil.copytree(values["data"], tmp_path / "own")
+    return [str(recipe), "--data", str(tmp_path / "own"), *QUICK, "--ablation", "false", "--audit", "false"]
+
+
+def lines_of(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def write_lines(file: Path, records: list[dict]) -> None:
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_runs_on_data_that_was_changed_since_stay_out_of_the_table(recipe, tmp_path):
+    command, root = other_data(recipe, tmp_path), tmp_path / "run"
+    main([*command, "--compare", "bert", "img"])
+    test = tmp_path / "own" / "test.jsonl"
+    write_lines(test, lines_of(test)[::-1])
+    main([*command, "--seed", "2", "--compare", "img"])
+    text = (root / "comparison.md").read_text()
+    assert table_of(root)["mmbt"][-1] == table_of(root)["img"][-1] == "1"
+    for name in ("mmbt-seed1", "img-seed1", "bert-seed1"):
+        assert f"Left out: {name}, trained before the data's files were changed or moved." in text
+    # what is asked for is not judged by other rows either
+    with pytest.raises(ValueError, match=r"of which row 0 has another .*: the data's files were changed since"):
+        main([*command, "--seed", "1", "--compare", "img"])
+
+
+def test_a_run_that_cannot_be_read_is_left_out_with_the_reason(recipe, tmp_path):
+    command, root = other_data(recipe, tmp_path), tmp_path / "run"
+    main([*command, "--compare", "bert", "img"])
+    (root / "bert-seed1" / "recipe.yaml").unlink()
+    (root / "img-seed1" / "predictions" / "test.parquet").unlink()
+    with pytest.raises(ValueError, match="Architecture 'concatbow' needs 'glove_path' in the recipe, found none"):
+        main([*command, "--seed", "3", "--compare", "concatbow"])
+    assert not (root / "mmbt-seed3" / "results.json").exists()  # told before anything is trained
+    main([*command, "--seed", "2", "--compare", "img"])
+    text = (root / "comparison.md").read_text()
+    assert "Left out: bert-seed1, whose recipe.yaml is gone or damaged." in text
+    assert "Left out: img-seed1, whose predictions are gone." in text
+
+
+def test_an_interrupted_run_says_that_its_data_was_changed(recipe, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    command = [*other_data(recipe, tmp_path), "--num_train_epochs", "2", "--save_strategy", "epoch"]
+    monkeypatch.setattr(ImageTextRun, "calibrate", refused)  # as if it was killed there
+    for changed in (False, True):
+        if changed:
+            train = tmp_path / "own" / "train.jsonl"
+            write_lines(train, lines_of(train)[:-2])
+        caplog.clear()
+        for _ in range(2):
+            with pytest.raises(AssertionError, match="fitted again"):
+                main(command)
+            assert ("from its last checkpoint on it is trained on them as they are now" in caplog.text) == changed
+            changed = False
+            caplog.clear()

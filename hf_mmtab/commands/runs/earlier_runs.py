@@ -49,27 +49,31 @@ def earlier_runs(
     """
     names = [path.name for path in sorted(root.iterdir()) if path.is_dir() and RUN_OF_SEVERAL.fullmatch(path.name)]
     others = [name for name in names if name not in asked and not name.startswith(f"{MAJORITY}-seed")]
-    mine = _shared(run.recipe.values)
     kept: list[EarlierRun] = []
     left_out: dict[str, str] = {}
+    differ = False  # runs beside which a baseline was fitted
     for name in others:
         if (root / name / RESULT_FILE).is_file():
-            theirs = _shared(read_recipe(root / name / RECIPE_FILE))
-            if changed := sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key)):
-                left_out[name] = f"another recipe ({', '.join(changed[:5])})"
+            if why := _difference(run, root / name):
+                left_out[name], differ = why, True
         elif not is_baseline(run, name):
             left_out[name] = "not finished"
-    has_others = bool(left_out)  # whose recipe a baseline has is known where all runs share one
     for name in others:
         fitted = is_baseline(run, name) and not (root / name / RESULT_FILE).is_file()
-        if fitted and has_others:
-            left_out[name] = "fitted beside runs of which some have another recipe"
+        if fitted and differ:  # which recipe and data a baseline has is known where all runs share them
+            left_out[name] = "fitted beside runs of which some have another recipe or other data"
         if name in left_out:
             continue
         try:
             scored = run.read_scored(root / name)
             require_same_rows("this call", run.scored[split], name, scored[split])
-        except (OSError, ValueError) as error:
+        except FileNotFoundError:
+            left_out[name] = "whose predictions are gone"
+            continue
+        except OSError as error:
+            left_out[name] = f"whose predictions cannot be read ({error})"
+            continue
+        except ValueError as error:
             left_out[name] = str(error).partition(". ")[0]
             continue
         results = None if fitted else RunResults.read(root / name)
@@ -83,6 +87,22 @@ def earlier_runs(
 def is_baseline(run: ComparedRun, name: str) -> bool:
     """Whether a folder is called like that of a baseline."""
     return name.rpartition("-seed")[0] in run.baselines
+
+
+def _difference(run: ComparedRun, folder: Path) -> str:
+    """Return what a finished run has in another way than this call's; empty: nothing."""
+    try:
+        theirs = _shared(read_recipe(folder / RECIPE_FILE))
+    except (OSError, ValueError):
+        return f"whose {RECIPE_FILE} is gone or damaged"
+    mine = _shared(run.recipe.values)
+    if changed := sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key)):
+        return f"another recipe ({', '.join(changed[:5])})"
+    done = RunResults.read(folder)
+    before, now = done and done.data_digest, run.data_digest()
+    if None not in (before, now) and before != now:
+        return "trained before the data's files were changed or moved"
+    return ""
 
 
 def _shared(values: Any) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from ...recipes import read_recipe, write_recipe
 from ...tasks import ImageTextTask
 from ...tasks.checkpoints import RECIPE_FILE
 from ...training.arguments import PART_ARGUMENTS, MMTabTrainingArguments
+from ...training.checkpoints import numbered_checkpoints
 from ...training.parts import has_part
 from ...training.precision import go_on_as_before
 from ..console import say
 from ..push_to_hub import push_run
 from ..standalone import make_standalone
-from .inventory import INVENTORY_FILE, begin_inventory, is_half_removed
+from .inventory import INVENTORY_FILE, begin_inventory, facts_of, is_half_removed
 from .own_files import is_run, refuse_foreign, refuse_removal, remove_drafts, remove_folder, remove_run
 from .own_names import CACHE_FOLDER, COMPARISON_FILE, RUN_OF_SEVERAL, TABLE_FOLDER, is_draft
 from .reads import first_inside, paths_read, refuse_needed
@@ -132,7 +133,10 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
     results = RunResults.read(folder)
     if results is None and recipe.training.process_index == 0:
         refuse_foreign(folder)
-        begin_inventory(folder)
+        digest = recipe.task.data_digest(recipe.data)
+        if isinstance(recipe.task, ImageTextTask) and numbered_checkpoints(folder):
+            _warn_if_changed_meanwhile(facts_of(folder).get("data_digest"), digest, folder)
+        begin_inventory(folder, data_digest=digest)
     return results
 
 
@@ -177,6 +181,14 @@ def _is_record(recipe: Recipe) -> bool:
     """Whether the recipe was read from the run's own record."""
     file, own = recipe.file, recipe.folder / RECIPE_FILE
     return file is not None and file.exists() and own.exists() and file.samefile(own)
+
+
+def _warn_if_changed_meanwhile(before: str | None, digest: str | None, folder: Path) -> None:
+    if None not in (before, digest) and before != digest:
+        logger.warning(
+            f"The data's files were changed or moved since the run in {folder} began: from its last checkpoint on it "
+            "is trained on them as they are now. To train on them from the start, pass --overwrite true."
+        )
 
 
 def warn_if_data_changed(done: RunResults, digest: str | None, folder: Path) -> None:

@@ -15,9 +15,9 @@ from ...arguments import ENSEMBLE, IMAGE_TEXT_ARCHITECTURES
 from ...data.reading.records import BadRecord
 from ...evaluation.ablation import AblationRow, ablation_table
 from ...evaluation.judging import DESCRIPTION, MAJORITY, judge_splits
-from ...evaluation.prediction_tables import gold_labels, read_probabilities, write_split_predictions
+from ...evaluation.prediction_tables import gold_labels, read_split_predictions, write_split_predictions
 from ...evaluation.row_evaluation import HEADLINE
-from ...evaluation.run_results import RunResults
+from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
 from ...image_text_baselines import BASELINES, DESCRIPTIONS, FrozenLinear, LinearStarter, inputs_of, pool_by_mean
 from ...metrics import (
@@ -74,9 +74,12 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         inputs_of(name, architecture)
 
     def check(self) -> None:
-        """Refuse also texts and pictures that are longer than the text model can read."""
+        """Refuse also an architecture without its checkpoints, and texts and pictures too long for the text model."""
         super().check()
         recipe = self.recipe
+        is_finished = (recipe.folder / RESULT_FILE).is_file() and not recipe.run.overwrite  # it is only read
+        if recipe.model.pretrained is None and recipe.model.architecture != ENSEMBLE and not is_finished:
+            recipe.task.checkpoints(recipe.model)
         members = recipe.run.ensemble_members if ENSEMBLE in (recipe.model.architecture, *recipe.run.compare) else []
         check_part_lengths(recipe, {recipe.model.architecture, *recipe.run.compare, *members})
 
@@ -273,11 +276,16 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         self.scored = self.read_scored(self.recipe.folder)
 
     def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
-        """Read the predictions of a finished run."""
-        names = label_names(self.config)
-        read = {split: read_probabilities(predictions_file(folder, split), names) for split in self.evaluated}
-        rows = self.evaluated
-        return {split: ScoredRows(one, gold_labels(rows[split], len(names))) for split, one in read.items()}
+        """Read the predictions of a finished run.
+
+        Raises:
+            ValueError: if they are of other rows, or of rows with other labels, than the data has now.
+        """
+        evaluated = self.evaluated.items()
+        return {
+            split: read_split_predictions(predictions_file(folder, split), rows, self.config)
+            for split, rows in evaluated
+        }
 
 
 def _thresholds(scored: ScoredRows) -> Thresholds:

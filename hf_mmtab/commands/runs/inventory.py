@@ -64,6 +64,11 @@ def read_inventory(folder: Path) -> Files | None:
     return None if content.get("writing") or content.get("removing") else content.get("files")
 
 
+def facts_of(folder: Path) -> dict[str, Any]:
+    """Return what a run notes beside the list of its files; empty: there is none."""
+    return _read(folder)
+
+
 def begin_inventory(folder: Path, writing: Iterable[str] = TRAINING, **facts: Any) -> None:
     """Mark a folder as that of a run which is going on; what is a run's there already is listed.
 
