@@ -152,10 +152,15 @@ def merged_values(
     return {key: value for key, value in merged.items() if not (value is None and key in overrides)}
 
 
-def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[Any, ...]:
+def build(dataclass_types: Sequence[type], values: Mapping[str, Any], of_finished: bool = False) -> tuple[Any, ...]:
     """Build the dataclasses of a recipe from its values; an entry without a value keeps the default.
 
     They hold copies of the values: what a run changes in its own arguments is not changed in another run's.
+
+    Args:
+        dataclass_types: dataclasses whose fields are the keys.
+        values: key → value.
+        of_finished: whether a run followed the recipe; what no recipe should say any more is taken as it was then.
 
     Raises:
         ValueError: a value of the wrong type, or a required key that is absent.
@@ -175,7 +180,8 @@ def build(dataclass_types: Sequence[type], values: Mapping[str, Any]) -> tuple[A
             if field.name in given:
                 _check_range(field, given[field.name])
                 _check_not_empty(field, given[field.name])
-                _check_different(field.name, given[field.name])
+                if not of_finished:
+                    _check_different(field.name, given[field.name])
         try:
             built.append(dtype(**given))
         except StrictDataclassError as error:

@@ -227,6 +227,7 @@ def test_numbers_that_may_be_equal_are_not_names():
 def test_an_empty_list_of_columns_or_histories_is_refused(name):
     with pytest.raises(ValueError, match=rf"Expected names in {name}, found an empty list, .*`--{name} null`"):
         build([TableDataArguments], {**TABLE, name: []})
+    build([TableDataArguments], {**TABLE, name: []}, of_finished=True)  # runs of version 0.1 predict
 
 
 @pytest.mark.parametrize("name", ["row_inputs", "statistics"])

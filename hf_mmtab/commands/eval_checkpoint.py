@@ -79,7 +79,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
     values |= {"task": task.name, "data": options.data, "max_rows": None}
     values["on_bad_record"] = options.on_bad_record
     values |= {"allow_empty_text": True} if options.allow_empty_text else {}
-    data: ImageTextDataArguments = build([ImageTextDataArguments], values)[0]
+    data: ImageTextDataArguments = build([ImageTextDataArguments], values, of_finished=True)[0]
     rows, skipped = task.load_split(data, split, config)
 
     arguments = evaluation_arguments(options, model, channels_last=True)

@@ -87,7 +87,7 @@ def data_arguments(
         values["simulate"] = None
     values |= {"task": task.name, "data": data, "on_bad_record": on_bad_record, "max_rows": None, "rows": None}
     values |= {} if separator is None else {"separator": separator}
-    return build([TableDataArguments], values)[0]
+    return build([TableDataArguments], values, of_finished=True)[0]
 
 
 def load_head(name: str) -> Any:
