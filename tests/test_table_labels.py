@@ -133,7 +133,7 @@ def test_a_label_beyond_float32_is_refused_before_any_training(value):
 def test_labels_that_differ_by_spaces_or_case_only_are_told(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
     assert labels_of(["yes", "Yes ", "no"])[1] == ["Yes ", "no", "yes"]
-    assert "upper and lower case only are classes of their own: 'Yes ', 'yes'. Write them alike" in caplog.text
+    assert "or as 1 and 1.0 only are classes of their own: 'Yes ', 'yes'. Write them alike" in caplog.text
     caplog.clear()
     labels_of(["yes", "no"])
     assert not caplog.text

@@ -189,5 +189,5 @@ class ImageText(CheckedBuilder):
         separator = self.config.label_separator
         column = self._scan.columns[source.path].label
         numbered = self._scan.number_names[source.path] or None
-        names, _ = label_values(record.get(column or ""), separator, numbered)
+        names, _ = label_values(record.get(column or ""), separator, numbered, self.config.missing)
         return [self._scan.label_ids[name] for name in names]

@@ -65,6 +65,8 @@ def test_a_number_that_is_no_class_says_where_it_belongs(tmp_path, kind, odd):
         ["['a', 'b']", "['a']", "[]"],  # as pandas writes a column of lists
         ['[ "a" , "b" ]', "a", "[]"],
         ['["a", "b", "a"]', '["a"]', " [ ] "],
+        ["('a', 'b')", "{'a'}", "()"],  # tuples and sets
+        ["{'a', 'b'}", "('a',)", "()"],
     ],
 )
 def test_a_list_written_in_a_text_is_several_labels(tmp_path, kind, cells):
@@ -78,7 +80,33 @@ def test_a_list_is_read_before_its_text_is_split():
     assert label_values('["\\u00e9"]', None, None) == (["é"], True)
 
 
-NO_LISTS = ["[a]", "[sic] a", "[", "[]]", "['a' 'b']", '["a", null]', '[["a"]]', '[{"a": 1}]', "[__import__('os')]"]
+def test_missing_texts_in_a_list_are_no_label(tmp_path):
+    for kind, labels in (("jsonl", [["a", "NA"], ["b"]]), ("csv", ['["a", "NA"]', '["b"]'])):
+        assert read(tmp_path, kind, labels, missing=("NA",)) == (["a", "b"], [["a"], ["b"]], 0)
+    assert label_values("a|NA", "|", None, ("NA",)) == (["a"], True)
+
+
+def test_numbers_that_are_written_in_two_ways_are_told(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "hf_mmtab"):
+        read(tmp_path, "csv", ["1", "1.0", "01", "10", "-1", "a"])
+    assert "or as 1 and 1.0 only are classes of their own: '01', '1', '1.0'. Write" in caplog.text
+
+
+NO_LISTS = [
+    "(a, b)",
+    "(1)",
+    "(sic)",
+    "{x}",
+    "[a]",
+    "[sic] a",
+    "[",
+    "[]]",
+    "['a' 'b']",
+    '["a", null]',
+    '[["a"]]',
+    '[{"a": 1}]',
+    "[__import__('os')]",
+]
 
 
 @pytest.mark.parametrize("text", [*NO_LISTS, "[" * 5000 + "]" * 5000, "[1" + ",1" * 10_000 + "]", '["\\x"]'])
@@ -88,10 +116,10 @@ def test_what_is_no_plain_list_stays_a_text(text):
 
 def test_classes_that_are_probably_none_are_told(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "hf_mmtab"):
-        read(tmp_path, "csv", ["a", "nan", "N/A", "[b]", "1.5", "2.0", "-0.25"])
+        read(tmp_path, "csv", ["a", "nan", "N/A", "[b]", "(c, d)", "(e)", "1.5", "2.0", "-0.25"])
     for told in (
         "look like missing values are classes of their own: 'N/A', 'nan'.",
-        "look like lists are classes of their own: '[b]'.",
+        "look like lists are classes of their own: '(c, d)', '[b]'.",
         "look like numbers with fractions are classes of their own: '-0.25', '1.5'.",
     ):
         assert told in caplog.text

@@ -111,7 +111,7 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
             if columns.label is not None and problem is None:
                 try:
                     value = record.get(columns.label)
-                    labels, several = label_values(value, config.label_separator, numbers or None)
+                    labels, several = label_values(value, config.label_separator, numbers or None, config.missing)
                     found.several |= several and config.multi_label is None
                     lists.setdefault(several, f"{str(source.path)!r}, line {line}")
                     problem = _label_problem(source, line, columns.label, labels, counts, config)

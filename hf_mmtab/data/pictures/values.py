@@ -4,7 +4,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ LONGEST_LIST = 10_000  # characters of a text that may be a list of labels
 MISSING_NAMES = frozenset({"na", "n/a", "nan", "null", "none", "<na>"})
 _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?")
 _ITEM = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|-?\d{1,18}(?:\.\d{1,18})?)"""
-_LIST = re.compile(rf"\[\s*(?:{_ITEM}\s*(?:,\s*{_ITEM}\s*)*)?\]")
+_LIST = re.compile(rf"[\[({{]\s*(?:{_ITEM}\s*(?:,\s*{_ITEM}\s*)*,?\s*)?[\])}}]")
+_BRACKETS = ("[]", "()", "{}")
 
 
 class ValueProblem(ValueError):
@@ -87,31 +88,38 @@ def check_category(value: Any) -> None:
         raise ValueProblem("a single value, as category_columns says", "Write a text, or leave the column out.")
 
 
-def label_values(value: Any, separator: str | None, names: Sequence[str] | None) -> tuple[list[str], bool]:
+def label_values(
+    value: Any, separator: str | None, names: Sequence[str] | None, missing: Collection[str] = ()
+) -> tuple[list[str], bool]:
     """Return the labels of a record, without doubles, and whether they came as a list.
 
     Args:
         value: str, whole number or bool for one label; a list of them, or a text that is written as one
-            (`["a", "b"]`, or `['a', 'b']` as pandas writes lists into CSV), for several.
+            (`["a", "b"]`, or `['a', 'b']` as pandas writes lists, tuples and sets into CSV), for several.
         separator: splits a str into several labels, e.g. "|" in CSV.
         names: label names by number, if the column holds class numbers (`ClassLabel` in Parquet).
+        missing: texts in a list that are no label.
     """
     written = written_list(value)
     value = value if written is None else written
     several = isinstance(value, list | tuple)
     if separator is not None and isinstance(value, str):
         value, several = [part.strip() for part in value.split(separator) if part.strip()], True
-    labels = [_label(one, names) for one in value] if several else [_label(value, names)]
+    given = [one for one in value if one not in missing] if several else [value]
+    labels = [_label(one, names) for one in given]
     return list(dict.fromkeys(labels)), several
 
 
 def written_list(value: Any) -> list[Any] | None:
     """Return the labels of a text that is written as a list of texts or numbers; None: it is none."""
-    if not isinstance(value, str) or len(value) > LONGEST_LIST or not _LIST.fullmatch(value.strip()):
+    text = value.strip() if isinstance(value, str) else ""
+    if text[:1] + text[-1:] not in _BRACKETS or len(text) > LONGEST_LIST or not _LIST.fullmatch(text):
         return None
+    if text[0] == "(" and text[1:-1].strip() and "," not in text and not re.search("['\"]", text):
+        return None  # (1): a number in brackets
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(value.strip())
+            return read(f"[{text[1:-1]}]")
         except (SyntaxError, ValueError):  # the other way to write one, or an escape of neither
             continue
     return None
@@ -121,7 +129,7 @@ def tell_odd_classes(names: Sequence[str]) -> None:
     """Warn of classes that are probably none: missing values, lists and numbers to estimate, as texts write them."""
     odd = {
         "missing values": ([name for name in names if name.strip().lower() in MISSING_NAMES], "name them in `missing`"),
-        "lists": ([name for name in names if name[:1] + name[-1:] == "[]"], 'write them as ["a", "b"]'),
+        "lists": ([name for name in names if _is_like_a_list(name)], 'write them as ["a", "b"]'),
         "numbers with fractions": (
             [name for name in names if _NUMBER.fullmatch(name) and not float(name).is_integer()],
             "use a table with a label of numbers (task: table)",
@@ -131,6 +139,11 @@ def tell_odd_classes(names: Sequence[str]) -> None:
         if found:
             shown = ", ".join(map(repr, found[:5])) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
             logger.warning(f"Labels that look like {what} are classes of their own: {shown}. If not meant, {remedy}.")
+
+
+def _is_like_a_list(name: str) -> bool:
+    brackets = name[:1] + name[-1:]
+    return brackets == "[]" or (brackets in _BRACKETS and bool(re.search("[,'\"]", name)))
 
 
 def _label(value: Any, names: Sequence[str] | None) -> str:

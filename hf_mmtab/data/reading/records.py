@@ -1,6 +1,7 @@
 """Bad records: where they are, what is wrong with them, and what is done about them."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -116,16 +117,21 @@ def free_names(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
     return found
 
 
+_WHOLE = re.compile(r"\+?(-?)0*(\d{1,30})(?:\.0*)?")
+
+
 def tell_alike(labels: Sequence[str]) -> None:
-    """Warn of labels that differ by spaces or upper and lower case only: they are classes of their own."""
+    """Warn of labels that differ by spaces, by upper and lower case, or as 1 and 1.0 only: classes of their own."""
     groups: dict[str, list[str]] = {}
     for label in labels:
-        groups.setdefault(" ".join(label.split()).casefold(), []).append(label)
+        plain = " ".join(label.split()).casefold()
+        number = _WHOLE.fullmatch(plain)
+        groups.setdefault(number[1] + number[2] if number else plain, []).append(label)
     if alike := [", ".join(map(repr, group)) for group in groups.values() if len(group) > 1]:
         told = "; ".join(alike[:5]) + (f" and {len(alike) - 5} more" if len(alike) > 5 else "")
         logger.warning(
-            f"Labels that differ by spaces or upper and lower case only are classes of their own: {told}. Write them "
-            "alike if they are the same."
+            f"Labels that differ by spaces, by upper and lower case, or as 1 and 1.0 only are classes of their own: "
+            f"{told}. Write them alike if they are the same."
         )
 
 
