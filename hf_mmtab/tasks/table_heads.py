@@ -23,6 +23,7 @@ from ..models.tabbert import (
     TabBertRawLstmForSequenceClassification,
 )
 from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
+from ..models.tabbert.processing.column_plan import ColumnPlan
 from ..statistics import OldLabels, RowStatistics, TableColumns, seconds_of
 from ..statistics.features import OF_ORDERINGS
 from ..statistics.of_all_histories import read_parts
@@ -120,6 +121,14 @@ def old_labels(data: TableDataArguments, arguments: TabBertHeadArguments, table:
         "needs its own old labels. Compare on later rows with a run without label_lag."
     )
     return OldLabels(seconds_of(arguments.label_lag), data.label_columns or list(plan.label), table.rows.label_names)
+
+
+def take_statistics(arguments: TabBertHeadArguments, plan: ColumnPlan) -> list[str]:
+    """Return which statistics a head may read: those of the recipe, which come first, of the plan, or all."""
+    if arguments.statistics == [AUTO] and plan.statistics not in ((), (AUTO,)):
+        arguments.statistics = list(plan.statistics)
+        logger.info(f"Statistics of the past are those of the column plan: {', '.join(plan.statistics)}.")
+    return arguments.statistics
 
 
 def fit_statistics(

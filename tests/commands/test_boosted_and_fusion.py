@@ -582,6 +582,23 @@ def test_orderings_that_cannot_be_are_refused(folder, by_shop, tmp_path):
         refused("joint", "{}", "--row_inputs", "surprise", "--statistics", "auto", "--label_lag", "soon")
 
 
+def test_the_column_plan_may_choose_the_statistics(folder, tmp_path):
+    plan = yaml.safe_dump({**PLAN, "statistics": ["rhythm", "*: shop: surprise"]}, default_flow_style=True)
+    boosted = [str(folder / "boosted.yaml"), "--bootstrap", "0", "--plan", plan]
+    main([*boosted, "--output_dir", str(tmp_path / "plan")])
+    main([*boosted, "--statistics", "values", "--output_dir", str(tmp_path / "recipe")])  # comes before the plan's
+    names = [json.loads((tmp_path / run / "config.json").read_text())["statistics"] for run in ("plan", "recipe")]
+    assert {name.rpartition(": ")[2] for name in names[0]} >= {"rows before", "surprise"}
+    assert not any("mean surprise" in name for name in names[0]) and any("mean surprise" in name for name in names[1])
+    predict.main([str(tmp_path / "plan"), str(folder / "payments.csv"), str(tmp_path / "scores.parquet")])
+    whole = pq.read_table(tmp_path / "scores.parquet").sort_by("row")["probability_yes"].to_numpy()
+    own = ScoredRows.load(tmp_path / "plan" / "predictions" / "test.parquet")
+    rows = pq.read_table(tmp_path / "plan" / "predictions" / "test.parquet")["row"].to_numpy()
+    np.testing.assert_allclose(whole[rows], own.scores, atol=1e-5)
+    with pytest.raises(ValueError, match="found 'rythm', which fits none"):
+        main([*boosted[:-1], plan.replace("rhythm", "rythm"), "--output_dir", str(tmp_path / "misspelt")])
+
+
 def test_keys_that_another_architecture_cannot_use(folder, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(python_logging.getLogger("hf_mmtab"), "propagate", True)
     raw = ["--architecture", "raw_lstm", "--bootstrap", "0", "--output_dir", str(tmp_path / "raw")]

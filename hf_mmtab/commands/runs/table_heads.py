@@ -36,6 +36,7 @@ from ...tasks.table_heads import (
     head_model,
     old_labels,
     reads_statistics,
+    take_statistics,
 )
 from ...tasks.table_labels import (
     check_labels,
@@ -113,10 +114,11 @@ class HeadRun(ComparedRun[HeadRecipe]):
         check_labels(self.windows)
         check_metric_of_labels(self.recipe, self.table)
         check_baselines(self.recipe, self.table)
-        undecided, statistics = choose_architecture(self), self.recipe.model.statistics
+        undecided = choose_architecture(self)
         check_trees(self.recipe, self.table)
         self.processor.statistics = None  # those of another head, which the encoder may have had
         check_statistics_are_read(self)
+        statistics = take_statistics(self.recipe.model, self.processor.plan)
         self.inputs = choose_inputs(self)
         self.choices = take_boosted_if_better(self, statistics) if undecided else ()
         self.read_beside()

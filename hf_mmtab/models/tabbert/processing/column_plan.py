@@ -120,6 +120,7 @@ class ColumnPlan:
     entity: [User, Card]      # a window never spans two entities
     time: Timestamp           # rows of an entity are ordered by it
     label: Is Fraud?          # never an input
+    statistics: [rhythm, "*: surprise"]  # of the past, for fine-tuning; left out: all
     fields:
       Amount: {kind: money, num_bins: 32}
       Timestamp.hour: {kind: time_part, part: hour}
@@ -136,6 +137,8 @@ class ColumnPlan:
     # columns of texts such as 03/04/2024 that the training table wrote with the month first
     month_first: tuple[str, ...] = ()
     label: tuple[str, ...] = ()  # one column for classes, several numbers for regression
+    # of the past, that heads and boosted trees read: names, patterns and groups; none: all (see `RowStatistics`)
+    statistics: tuple[str, ...] = ()
     order: str = "time"  # "file": keep the rows of an entity as they come (the original)
     sep_column: bool = False  # a [SEP] cell at the end of each row (the original)
     field_specials: bool = True  # [UNK] and [MISSING] of their own for every field; False: one [UNK] for all
@@ -241,7 +244,7 @@ class ColumnPlan:
             check_keys(settings or {}, known, f"field {name!r}")
             parsed.append(FieldPlan(name=str(name), **(settings or {})))
         rest = {k: v for k, v in plan.items() if k != "fields"}
-        for key in ("entity", "month_first", "label", "special_tokens"):
+        for key in ("entity", "month_first", "label", "statistics", "special_tokens"):
             if key in rest:
                 rest[key] = _names(rest[key], key)
         return cls(fields=tuple(parsed), **rest)
