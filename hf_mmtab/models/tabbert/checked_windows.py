@@ -1,11 +1,35 @@
 """Inputs of a call whose shapes do not fit together: torch would repeat one mask for all windows, or drop windows."""
 
+import difflib
+import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from transformers import BertModel
+from transformers.utils import TransformersKwargs
 
 REMEDY = "Encode rows with the TabBertProcessor saved beside the model, and put windows together with TabBertCollator."
 AXES = {"input_ids": 3, "inputs_embeds": 4, "row_states": 3}
+# What the BERT over rows takes beside cells and mask; the rest it would pass over.
+OPTIONS = {*TransformersKwargs.__annotations__, *inspect.signature(BertModel.forward).parameters, "return_dict"}
+
+
+def check_options(given: Iterable[str], *inputs: str) -> None:
+    """Refuse keywords that nothing reads, such as a misspelt mask.
+
+    Args:
+        given: keywords of a call that are none of its own.
+        inputs: its own, for a hint.
+
+    Raises:
+        TypeError: names the keyword and the nearest known one.
+    """
+    for name in given:
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, [*inputs, *OPTIONS], n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise TypeError(f"Expected keywords that the model reads, found {name}.{hint}")
 
 
 def check_shapes(config: Any, read: dict[str, Any], steps: bool = False, **inputs: Any) -> None:
@@ -20,18 +44,25 @@ def check_shapes(config: Any, read: dict[str, Any], steps: bool = False, **input
             have `statistics`, the others two.
 
     Raises:
+        TypeError: if what is read is no tensor, or ids are no whole numbers.
         ValueError: names the input, the shape that was expected and the one that was found.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return
     ((name, cells),) = read.items()
     fields = config.num_fields
+    if not isinstance(cells, torch.Tensor):
+        raise TypeError(f"Expected {name} as a torch.Tensor, found a {type(cells).__name__}. {REMEDY}")
+    if name == "input_ids" and cells.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"Expected input_ids of int64 or int32, found {cells.dtype}. {REMEDY}")
     if name != "row_states" and (cells.dim() != AXES[name] or cells.shape[2] != fields):
         width = ", cell_hidden" if name == "inputs_embeds" else ""
         raise ValueError(
             f"Expected {name} of shape (batch, rows, {fields}{width}), one id per column {config.fields}, found "
             f"{tuple(cells.shape)}. {REMEDY}"
         )
+    if name == "input_ids":
+        _check_ids(cells, config.vocab_size)
     if cells.dim() != AXES[name]:
         raise ValueError(f"Expected {name} of shape (batch, rows, width), found {tuple(cells.shape)}. {REMEDY}")
     batch, rows = cells.shape[:2]
@@ -47,6 +78,16 @@ def check_shapes(config: Any, read: dict[str, Any], steps: bool = False, **input
                 f"Expected {one} of shape {expected}, as {name} of shape {tuple(cells.shape)} has them, found "
                 f"{tuple(value.shape)}. {REMEDY}"
             )
+
+
+def _check_ids(ids: torch.Tensor, vocab_size: int) -> None:
+    if not ids.numel():
+        raise ValueError(f"Expected at least one window of one row, found input_ids of shape {tuple(ids.shape)}.")
+    if ids.device.type != "cpu":  # looking would wait for the device
+        return
+    least, most = int(ids.min()), int(ids.max())
+    if least < 0 or most >= vocab_size:
+        raise ValueError(f"Expected ids from 0 to {vocab_size - 1}, found {least} to {most}. {REMEDY}")
 
 
 def check_sequence_mask(input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> None:

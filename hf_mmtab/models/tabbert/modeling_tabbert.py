@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ..checked_loading import CheckedLoadingMixin
-from .checked_windows import check_shapes
+from .checked_windows import check_options, check_shapes
 from .configuration_tabbert import TabBertConfig
 from .head_settings import OF_SURPRISE
 from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, cell_projection, select_masked_cells
@@ -237,6 +237,7 @@ class TabBertModel(TabBertPreTrainedModel):
                 inputs, or the window is too long.
         """
         fields = self.config.num_fields
+        check_options(kwargs, "input_ids", "attention_mask", "inputs_embeds")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Expected exactly one of input_ids and inputs_embeds.")
         read: Any = {"inputs_embeds": inputs_embeds} if input_ids is None else {"input_ids": input_ids}

@@ -11,7 +11,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from ..checked_loading import without_report
-from .checked_windows import check_shapes
+from .checked_windows import check_options, check_shapes
 from .configuration_tabbert import TabBertConfig
 from .head_settings import HEAD_SETTINGS, OF_ANOTHER_HEAD, OF_SURPRISE
 from .modeling_tabbert import TabBertForMaskedLM, TabBertModel, TabBertPreTrainedModel
@@ -107,6 +107,7 @@ class TabBertWindowModel(TabBertPreTrainedModel):
             ValueError: unless exactly one of `input_ids` and `row_states` is given, or if times or statistics that the
                 model reads are absent, or shapes do not fit together.
         """
+        check_options(kwargs, "input_ids", "attention_mask", "labels", "row_states", "times", "statistics")
         if (input_ids is None) == (row_states is None):
             raise ValueError("Expected either input_ids or row_states (from get_row_states), found both or none.")
         read: Any = {"row_states": row_states} if input_ids is None else {"input_ids": input_ids}

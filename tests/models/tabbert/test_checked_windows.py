@@ -113,3 +113,28 @@ def test_embedded_cells_have_four_axes(small_config):
             model(inputs_embeds=torch.zeros(shape))
     with refused("attention_mask", "(4, 5)", "found (1, 5)"):
         model(inputs_embeds=torch.zeros(4, 5, 3, 8), attention_mask=torch.ones(1, 5))
+
+
+@pytest.mark.parametrize("kind", [TabBertModel, TabBertForMaskedLM, *HEADS])
+def test_keywords_that_nothing_reads_are_refused(kind, small_config):
+    model = kind(small_config()).eval()
+    model(windows(), output_hidden_states=True, return_dict=True)
+    for name, near in {"attention_masks": "attention_mask", "inputs_embed": "inputs_embeds", "foo": ""}.items():
+        with pytest.raises(TypeError, match=f"keywords that the model reads, found {name}.{near and ' Did you mean '}"):
+            model(windows(), **{name: None})
+
+
+@pytest.mark.parametrize("kind", [TabBertModel, TabBertForMaskedLM, *HEADS])
+def test_ids_that_are_none_are_refused(kind, small_config):
+    model = kind(small_config()).eval()
+    size = model.config.vocab_size
+    for ids, message in (
+        (windows().float(), "Expected input_ids of int64 or int32, found torch.float32"),
+        (windows().tolist(), "Expected input_ids as a torch.Tensor, found a list"),
+        (windows() - 5, f"Expected ids from 0 to {size - 1}, found -1 to 14"),
+        (windows() + size, f"Expected ids from 0 to {size - 1}, found {size + 4} to {size + 19}"),
+        (windows()[:0], r"Expected at least one window of one row, found input_ids of shape \(0, 5, 3\)"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            model(ids)
+    assert model(windows().int())
