@@ -24,15 +24,16 @@ _LISTS = (list, tuple, Sequence)
 _NOTHING = object()  # the value is not of the type
 
 
-def key(default: Any, help: str, **limits: float) -> Any:
+def key(default: Any, help: str, of: Sequence[str] = (), **limits: float) -> Any:
     """Return a dataclass field that is a recipe key.
 
     Args:
         default: `dataclasses.MISSING` for a key that every recipe needs.
         help: for `--help`.
+        of: architectures that read it; none: all do.
         limits: `least` and `most`, both included; `above`, which is not. Of a list, of each of its values.
     """
-    metadata = {"help": help, **limits}
+    metadata = {"help": help, "of": of, **limits}
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -1,5 +1,6 @@
 """Values that a recipe must refuse, or read as they are meant: clear errors before any work."""
 
+import logging
 import re
 import shutil
 
@@ -15,6 +16,7 @@ from hf_mmtab.arguments import (
     TableDataArguments,
 )
 from hf_mmtab.commands import finetune, pretrain
+from hf_mmtab.commands.finetune import load_recipe, tell_idle_keys
 from hf_mmtab.commands.runs import walk
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.recipes import build, field_types, read_overrides, read_recipe, write_recipe
@@ -234,3 +236,23 @@ def test_an_empty_list_of_columns_or_histories_is_refused(name):
 def test_auto_stands_alone(name):
     with pytest.raises(ValueError, match=f"Expected {name} to be auto alone, or names, found auto beside surprise"):
         build([TabBertHeadArguments], {name: ["auto", "surprise"]})
+
+
+@pytest.mark.parametrize(
+    ("given", "architectures", "idle"),
+    [
+        (["--pooling", "mean"], ["lstm"], "pooling has no effect on architecture lstm: it is a key of mlp, pooled."),
+        (["--pooling=mean"], ["lstm"], "pooling has no effect on architecture lstm"),
+        (["--pooling", "mean"], ["lstm", "pooled"], None),  # compared
+        (["--lstm_hidden_size", "4"], ["boosted"], "lstm_hidden_size has no effect on architecture boosted"),
+        (["--lstm_hidden_size", "4"], ["auto"], None),
+        (["--fusion_folds", "3"], ["raw_lstm"], "fusion_folds has no effect on architecture raw_lstm"),
+        (["--row_inputs", "states"], ["boosted"], "row_inputs has no effect on architecture boosted"),
+        ([], ["boosted"], None),  # what stands in the recipe may be for another architecture
+    ],
+)
+def test_keys_that_no_trained_architecture_reads_are_told(given, architectures, idle, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    recipe = load_recipe(["simulated_cards_finetune", "--architecture", architectures[0], *given])
+    tell_idle_keys(recipe, ["simulated_cards_finetune", *given], architectures)
+    assert (idle in caplog.text) if idle else ("no effect" not in caplog.text)

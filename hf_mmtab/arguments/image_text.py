@@ -55,7 +55,7 @@ class MMBTModelArguments(ModelArguments):
     image_model: str | None = key(
         "torchvision:resnet152", "Hub name, folder, package:NAME or torchvision:NAME of the image model."
     )
-    glove_path: str | None = key(None, "GloVe text file of bow and concatbow.")
+    glove_path: str | None = key(None, "GloVe text file of bow and concatbow.", of=("bow", "concatbow", ENSEMBLE))
     image_preset: Literal["backbone", "legacy"] = key(
         "backbone", "Picture statistics: the image model's own, or the original MMBT's."
     )
@@ -74,9 +74,13 @@ class MMBTModelArguments(ModelArguments):
         "pretrained",
         "Segment embeddings of mmbt start from the text model's, as in the original, or all from its "
         "first, that of a single text.",
+        of=("mmbt", ENSEMBLE),
     )
     text_position_start: int = key(
-        0, "Position of mmbt's first word: 0 as in the original; 1 as in the text model's training.", least=0
+        0,
+        "Position of mmbt's first word: 0 as in the original; 1 as in the text model's training.",
+        least=0,
+        of=("mmbt", ENSEMBLE),
     )
     max_length: int | Literal["auto"] = key(
         "auto",
@@ -95,18 +99,28 @@ class MMBTModelArguments(ModelArguments):
         "projection from one of word vectors on pictures where that helps it on validation (LP-FT).",
     )
     classifier_dropout: float = key(0.0, "Before the classifier; the original has none.", least=0, most=1)
-    hidden_sizes: list[int] = key([], "Hidden layers of the concat baselines.", least=1, most=10_000_000)
-    hidden_batch_norm: bool = key(True, "BatchNorm in those layers (--include_bn).")
-    hidden_dropout: float = key(0.1, "Dropout in those layers (--dropout).", least=0, most=1)
+    hidden_sizes: list[int] = key(
+        [], "Hidden layers of the concat baselines.", least=1, most=10_000_000, of=("concatbert", "concatbow", ENSEMBLE)
+    )
+    hidden_batch_norm: bool = key(
+        True, "BatchNorm in those layers (--include_bn).", of=("concatbert", "concatbow", ENSEMBLE)
+    )
+    hidden_dropout: float = key(
+        0.1, "Dropout in those layers (--dropout).", least=0, most=1, of=("concatbert", "concatbow", ENSEMBLE)
+    )
     modal_dropout: float = key(0.0, "Probability to drop a picture in training.", least=0, most=1)
     modal_dropout_text: float = key(0.0, "Probability to drop a text in training.", least=0, most=1)
     word_dropout: float = key(0.0, "Probability to hide each word piece in training.", least=0, most=1)
     null_image: Literal["mask", "learned"] = key("mask", "What an absent picture is.")
     number_columns: list[str] = key(
-        [], "Columns of numbers that mmbt reads beside picture and text, each one token; an empty cell is missing."
+        [],
+        "Columns of numbers that mmbt reads beside picture and text, each one token; an empty cell is missing.",
+        of=("mmbt", ENSEMBLE),
     )
     category_columns: list[str] = key(
-        [], "Columns of categories (texts, whole numbers, truth values) that mmbt reads likewise."
+        [],
+        "Columns of categories (texts, whole numbers, truth values) that mmbt reads likewise.",
+        of=("mmbt", ENSEMBLE),
     )
 
 

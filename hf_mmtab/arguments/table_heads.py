@@ -8,6 +8,11 @@ from huggingface_hub.dataclasses import strict
 from ..typed_values import key
 from .common import FinetuningArguments, ModelArguments, UnknownArguments
 
+# Architectures by what they read; `auto` may become any of them.
+LSTMS = ("lstm", "raw_lstm", "fusion", "auto")
+ON_AN_ENCODER = ("lstm", "mlp", "pooled", "fusion", "auto")
+NETWORKS = (*ON_AN_ENCODER, "raw_lstm")
+
 
 @strict
 @dataclass(kw_only=True)
@@ -26,15 +31,21 @@ class TabBertHeadArguments(ModelArguments):
         None, "Default: what the label columns hold, classes or numbers."
     )
     classification_loss: Literal["cross_entropy", "focal", "rmse_one_hot", "mse", "rmse"] | None = key(
-        None, "Classes: cross_entropy (default), focal, or rmse_one_hot as published. Numbers: rmse (default) or mse."
+        None,
+        "Classes: cross_entropy (default), focal, or rmse_one_hot as published. Numbers: rmse (default) or mse.",
+        of=NETWORKS,
     )
-    lstm_hidden_size: int | None = key(None, "Width of the LSTM; default the encoder's.", least=1)
-    lstm_num_layers: int = key(1, "Layers of the LSTM.", least=1)
-    lstm_bidirectional: bool = key(False, "Read windows both ways.")
-    lstm_dropout: float = key(0.0, "Between layers of the LSTM.", least=0, most=1)
-    mlp_hidden_sizes: list[int] = key([], "Hidden layers of mlp; default one of the encoder's width.", least=1)
-    pooling: Literal["last", "mean"] = key("last", "mlp and pooled read the last row, or the mean of all.")
-    classifier_dropout: float = key(0.0, "Before the last layer.", least=0, most=1)
+    lstm_hidden_size: int | None = key(None, "Width of the LSTM; default the encoder's.", least=1, of=LSTMS)
+    lstm_num_layers: int = key(1, "Layers of the LSTM.", least=1, of=LSTMS)
+    lstm_bidirectional: bool = key(False, "Read windows both ways.", of=LSTMS)
+    lstm_dropout: float = key(0.0, "Between layers of the LSTM.", least=0, most=1, of=LSTMS)
+    mlp_hidden_sizes: list[int] = key(
+        [], "Hidden layers of mlp; default one of the encoder's width.", least=1, of=("mlp",)
+    )
+    pooling: Literal["last", "mean"] = key(
+        "last", "mlp and pooled read the last row, or the mean of all.", of=("mlp", "pooled")
+    )
+    classifier_dropout: float = key(0.0, "Before the last layer.", least=0, most=1, of=NETWORKS)
     auxiliary_next_row: float = key(
         0.0,
         "Where the encoder thaws (`freeze`): weight of the mean next-row loss of a cell beside the head's loss, so "
@@ -48,6 +59,7 @@ class TabBertHeadArguments(ModelArguments):
         "of the last hour, day, 3 and 10 rows; statistics of the past. Default auto: the head is trained on states, "
         "surprise, both, and surprise with statistics, and the best on validation is taken; without next_row the "
         "states. For a label of numbers the row's own numbers are tried, too, with states and alone.",
+        of=ON_AN_ENCODER,
     )
     statistics: list[str] = key(
         ["auto"],
@@ -59,6 +71,7 @@ class TabBertHeadArguments(ModelArguments):
         None,
         "Names or patterns of the statistics that the neural half of a fusion reads; trees read all. Default: "
         "all, or for numbers what row_inputs: auto finds best.",
+        of=("fusion", "auto"),
     )
     orderings: dict | None = key(
         None,
@@ -71,14 +84,17 @@ class TabBertHeadArguments(ModelArguments):
         "How long after its row a label is known, such as 7 days: older labels are then statistics, too (how many, and "
         "their mean, of the entity and of each value). Such rates drift. Default: labels are no statistic.",
     )
-    statistics_hidden_size: int = key(64, "Width in which a neural head reads statistics.", least=1)
+    statistics_hidden_size: int = key(64, "Width in which a neural head reads statistics.", least=1, of=ON_AN_ENCODER)
     fusion_folds: int = key(
         2,
         "fusion of two classes: how often the LSTM is trained anew on the labels before a moment, to score training "
         "rows after it; what joins both halves is fitted on these scores.",
         least=1,
+        of=("fusion", "auto"),
     )
-    field_hidden_size: int | None = key(None, "Width of raw_lstm's cells without `pretrained` (64).", least=1)
+    field_hidden_size: int | None = key(
+        None, "Width of raw_lstm's cells without `pretrained` (64).", least=1, of=("raw_lstm",)
+    )
 
     def validate_auto(self):
         for name in ("row_inputs", "statistics"):

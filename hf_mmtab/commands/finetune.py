@@ -5,8 +5,11 @@ its own, and a table of them on the same test rows. A run that was interrupted r
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any
+
+from transformers.utils import logging
 
 from ..arguments import ENSEMBLE
 from ..evaluation.run_results import RunResults
@@ -27,6 +30,8 @@ from .runs.search import searched
 from .runs.table_heads import HeadRun
 from .runs.walk import execute
 
+logger = logging.get_logger(__name__)
+
 
 def main(arguments: Sequence[str]) -> None:
     """Fine-tune as the recipe and the command line say."""
@@ -34,6 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     recipe = load_recipe(arguments)
     run_type: Any = HeadRun if isinstance(recipe, HeadRecipe) else ImageTextRun
     architectures = architectures_of(recipe, run_type)
+    tell_idle_keys(recipe, arguments, architectures)
     recipe = searched(recipe, run_type)
     written_for = read_recipe(arguments[0]).get("architecture", architectures[0])
     if written_for == ENSEMBLE:
@@ -107,6 +113,20 @@ def architectures_of(recipe: ImageTextRecipe | HeadRecipe, run_type: type[ImageT
         if name in run_type.baselines:
             run_type.check_baseline(name, own)
     return trained
+
+
+def tell_idle_keys(
+    recipe: ImageTextRecipe | HeadRecipe, arguments: Sequence[str], architectures: Sequence[str]
+) -> None:
+    """Warn of keys on the command line that none of the trained architectures reads."""
+    for field in fields(recipe.model):
+        readers = field.metadata.get("of")
+        typed = any(word.partition("=")[0] == f"--{field.name}" for word in arguments)
+        if typed and readers and not set(readers) & set(architectures):
+            logger.warning(
+                f"{field.name} has no effect on architecture {', '.join(architectures)}: it is a key of "
+                f"{', '.join(readers)}."
+            )
 
 
 def load_recipe(arguments: Sequence[str]) -> ImageTextRecipe | HeadRecipe:

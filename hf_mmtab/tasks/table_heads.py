@@ -120,7 +120,13 @@ def old_labels(data: TableDataArguments, arguments: TabBertHeadArguments, table:
         f"Labels older than {arguments.label_lag} are statistics: their rates drift, as fraud does, and a new table "
         "needs its own old labels. Compare on later rows with a run without label_lag."
     )
-    return OldLabels(seconds_of(arguments.label_lag), data.label_columns or list(plan.label), table.rows.label_names)
+    lag, (first, last) = seconds_of(arguments.label_lag), table.rows.time_bounds
+    if plan.time_unit != "number" and len(table.rows) and lag > (span := (last - first) / 1e6):
+        raise ValueError(
+            f"Expected label_lag below the time that the rows span, {span / 86_400:.3g} days, found "
+            f"{arguments.label_lag}: no label would be known to any row. Make it shorter, or leave it out."
+        )
+    return OldLabels(lag, data.label_columns or list(plan.label), table.rows.label_names)
 
 
 def take_statistics(arguments: TabBertHeadArguments, plan: ColumnPlan) -> list[str]:

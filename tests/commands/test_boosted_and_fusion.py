@@ -408,6 +408,8 @@ def test_a_lag_without_a_time_column_or_with_another_unit_is_refused(folder, tmp
 
     with pytest.raises(ValueError, match="Expected label_lag as a number above 0 and a unit"):
         refused("--label_lag", "7 moons")
+    with pytest.raises(ValueError, match="label_lag below the time that the rows span, 18 days, found 9 weeks"):
+        refused("--label_lag", "9 weeks")
     plan = {**PLAN, "time": None, "fields": {"shop": {}, "amount": {"kind": "numeric"}}}
     with pytest.raises(ValueError, match="Expected a time column beside label_lag"):
         refused("--label_lag", "7 days", "--plan", yaml.safe_dump(plan, default_flow_style=True))
