@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer_utils import IntervalStrategy, has_length
 from transformers.utils import logging
 
@@ -15,7 +15,7 @@ from ..progress import progress_bar
 from .arguments import MMTabTrainingArguments
 from .audit.report import plot_audit
 from .audit.update_audit import RECORDS_NAME, UpdateAudit, read_records
-from .checkpoints import write_schedule
+from .checkpoints import TRAINER_STATE_NAME, write_schedule
 from .freezing import FreezePlan, FreezeSchedule
 from .optimizers import applied_learning_rate
 from .parts import partition_parameters
@@ -44,6 +44,25 @@ class NamedProgress(ProgressCallback):
             shown = {"leave": self.training_bar is None, "dynamic_ncols": True, "desc": "Evaluating, batches"}
             self.prediction_bar = progress_bar(total=len(eval_dataloader), **shown)
         super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
+
+
+class MovedBest(TrainerCallback):
+    """Finds the best checkpoint of a resumed run beside the one it goes on from, wherever the run was before.
+
+    Attributes:
+        resumed_from: checkpoint; None: the run begins.
+    """
+
+    resumed_from: str | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Take the best checkpoint from the state that was saved: transformers drops one whose folder is gone."""
+        if self.resumed_from is None:
+            return
+        here = Path(self.resumed_from)
+        best = TrainerState.load_from_json(str(here / TRAINER_STATE_NAME)).best_model_checkpoint
+        if best is not None and (place := here.parent / Path(best).name).is_dir():
+            state.best_model_checkpoint = str(place)
 
 
 class EarlyStopping(EarlyStoppingCallback):

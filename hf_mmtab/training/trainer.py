@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from .arguments import PART_ARGUMENTS, MMTabTrainingArguments
 from .audit.update_audit import UpdateAudit
-from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, NamedProgress, SaveAfterEvaluation
+from .callbacks import AuditCallback, EarlyStopping, FreezeCallback, MovedBest, NamedProgress, SaveAfterEvaluation
 from .checkpoint_weights import load_weights, weight_files
 from .checkpoints import (
     damaged_files,
@@ -117,7 +117,8 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(NamedProgress())
         tracking = TrackingCallback(self.auditing, lambda: self.callback_handler.callbacks)
-        for callback in (SaveAfterEvaluation(), self.freezing, self.warmup, self.auditing, tracking):
+        self.moved_best = MovedBest()
+        for callback in (SaveAfterEvaluation(), self.moved_best, self.freezing, self.warmup, self.auditing, tracking):
             self.add_callback(callback)
 
     @property
@@ -163,7 +164,7 @@ class MMTabTrainer(FeatureTrainer, PublicPushTrainer):
                 f"Expected a whole checkpoint in {str(resume_from_checkpoint)!r}, found {'; '.join(problems[:3])}. "
                 "Resume from another one; resume_from_checkpoint=True takes the last whole one."
             )
-        self.auditing.resumed_from = resume_from_checkpoint or None
+        self.auditing.resumed_from = self.moved_best.resumed_from = resume_from_checkpoint or None
         if self.is_world_process_zero():
             logger.info(self.choice.sentence)
             trackers = trackers_of(self.callback_handler.callbacks)

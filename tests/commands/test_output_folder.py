@@ -16,6 +16,7 @@ from hf_mmtab import files
 from hf_mmtab.commands.runs.own_files import is_run
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.training import MMTabTrainer
+from hf_mmtab.training.callbacks import MovedBest
 
 
 def command(name: str, *arguments: str) -> None:
@@ -288,3 +289,31 @@ def test_a_run_goes_on_from_the_last_whole_checkpoint(killed, tmp_path, caplog, 
     assert "Resuming from new/checkpoint-2" in caplog.text.replace(os.sep, "/")
     ours, whole = (json.loads((runs / name / "results.json").read_text()) for name in ("new", "whole"))
     assert ours["metrics"] == whole["metrics"]
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(killed, tmp_path, caplog, monkeypatch):
+    runs = shutil.copytree(killed, tmp_path / "runs")
+    monkeypatch.chdir(runs)
+    state = runs / "new" / "checkpoint-4" / "trainer_state.json"
+    best = Path(json.loads(state.read_text())["best_model_checkpoint"]).name
+    assert best in ("checkpoint-2", "checkpoint-4")
+    for name in ("new", "whole"):
+        (runs / name).rename(runs / f"moved_{name}")
+    kept, found = MovedBest.on_train_begin, []
+
+    def look(callback, args, state, control, **kwargs):
+        kept(callback, args, state, control, **kwargs)
+        found.append(state.best_model_checkpoint)
+
+    monkeypatch.setattr(MovedBest, "on_train_begin", look)
+    command("finetune", *LONGER, "moved_new")
+    assert found == [f"moved_new/{best}"]
+    assert "The run in moved_new was moved there from new" in caplog.text
+    assert "Loading the best model from moved_new" in caplog.text
+    command("finetune", *LONGER, "moved_whole")
+    assert "moved_whole holds this run already" in caplog.text
+    ours, whole = (json.loads((runs / name / "results.json").read_text()) for name in ("moved_new", "moved_whole"))
+    assert ours["metrics"] == whole["metrics"]
+    assert yaml.safe_load((runs / "moved_new" / "recipe.yaml").read_text())["output_dir"] == "moved_new"
+    with pytest.raises(ValueError, match="found seed different"):
+        command("finetune", *LONGER, "moved_new", "--seed", "9")

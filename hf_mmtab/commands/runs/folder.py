@@ -124,13 +124,17 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
     with recipe.training.main_process_first(desc="reading the output folder"):
         before = _read_record(record)
     go_on_as_before(before, mine, recipe.training)
-    if before != mine:
-        changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
+    changed = sorted(key for key in {*before, *mine} if before.get(key) != mine.get(key))
+    results = RunResults.read(folder)
+    if changed == ["output_dir"]:
+        logger.info(f"The run in {folder} was moved there from {before.get('output_dir')}.")
+        if results is None and recipe.training.process_index == 0:
+            write_recipe(record, mine)
+    elif changed:
         raise ValueError(
             f"Expected the run in {str(folder)!r} to have this recipe, found {', '.join(changed)} different. "
             "Choose another output_dir, or pass --overwrite true to start anew."
         )
-    results = RunResults.read(folder)
     if results is None and recipe.training.process_index == 0:
         refuse_foreign(folder)
         digest = recipe.task.data_digest(recipe.data)
