@@ -20,7 +20,7 @@ from ..data.reading.places import real_path
 from ..data.reading.records import BadRecords, files_digest
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
-from ..models.mmbt.beside_columns import fit_columns
+from ..models.mmbt.beside_columns import fit_columns, tell_unknown
 from ..pretrained_packages import require_checkpoint, resolve_checkpoint
 from .fitted_lengths import choose_max_images, further_pictures_note, refuse_several_pictures
 
@@ -303,6 +303,7 @@ class ImageTextTask:
         """
         if processor.image_processor is not None:
             refuse_several_pictures(rows, "the data", processor.max_images)
+        tell_unknown(processor.columns or {}, rows)
         return EncodedDataset(rows, processor.encode_row, augment=augment)
 
     def collator(self, arguments: ImageTextDataArguments, processor: MMBTProcessor, num_labels: int) -> MMBTCollator:

@@ -1,6 +1,7 @@
 """Columns of numbers and categories beside picture and text: how they are learned, and what MMBT reads of them."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 QUANTILES = 33  # of a column of numbers
 SPREAD = math.sqrt(3)  # places between -SPREAD and SPREAD have deviation 1
@@ -17,6 +21,7 @@ MISSING, UNKNOWN = 0, 1  # ids of every column of categories; its values follow
 UNKNOWN_PROBABILITY = 0.01  # of a training category to be read as unknown, so that [UNKNOWN] is trained
 TRUTHS = ("false", "true")
 LARGEST = float(np.finfo(np.float32).max)
+_DECIMALS = re.compile(r"(?<=\d)\.0+$")  # of a whole number
 WIDTH = 64  # of the network that reads one number
 
 Columns = dict[str, dict[str, list]]  # column → {"quantiles": numbers} or {"values": texts, the most frequent first}
@@ -76,13 +81,52 @@ def encode_columns(columns: Columns, row: Mapping[str, Any]) -> dict[str, list]:
             places = np.linspace(-SPREAD, SPREAD, len(edges)) if len(edges) > 1 else np.zeros(1)
             numbers.append([0.0, 1.0] if value is None else [float(np.interp(value, edges, places)), 0.0])
         else:
-            text, values = _category(row[name]), learned["values"]
-            if text not in values and text.lower() in TRUTHS:  # Python writes True, all others true
-                text = next((value for value in values if value.lower() == text.lower()), text)
-            known = values.index(text) + 2 if text in values else UNKNOWN
-            categories.append(known if text else MISSING)
+            categories.append(_category_id(row[name], learned["values"]))
     found: dict[str, list] = {"column_numbers": numbers, "column_categories": categories}
     return {name: values for name, values in found.items() if values}
+
+
+def tell_unknown(columns: Columns, rows: Any) -> None:
+    """Warn of categories that training never had, by column and share of the rows.
+
+    Args:
+        columns: of the processor.
+        rows: a `datasets.Dataset` with these columns.
+    """
+    for name, learned in columns.items():
+        if "values" not in learned or name not in rows.column_names or not len(rows):
+            continue
+        counts = Counter(map(_category, rows[name][:]))
+        unknown = [text for text in counts if _category_id(text, learned["values"]) == UNKNOWN]
+        if unknown:
+            share = sum(counts[text] for text in unknown) / len(rows)
+            shown = ", ".join(map(repr, sorted(unknown)[:5]))
+            logger.warning_once(
+                f"{share:.1%} of the rows have a value in {name!r} that training never had, such as {shown}: MMBT "
+                "reads it as unknown."
+            )
+
+
+def _category_id(cell: Any, values: Sequence[str]) -> int:
+    """Return the id of a category; whole numbers and truth values are the same however a file spells them."""
+    text = _category(cell)
+    if not text:
+        return MISSING
+    if text in values:
+        return values.index(text) + 2
+    alike = all(_truth(value) is not None for value in values)
+    for place, value in enumerate(values):
+        same_number = _DECIMALS.sub("", value) == _DECIMALS.sub("", text)
+        same_truth = _truth(text) is not None and (
+            value.lower() == text.lower() or (alike and _truth(value) == _truth(text))
+        )
+        if same_number or same_truth:
+            return place + 2
+    return UNKNOWN
+
+
+def _truth(text: str) -> bool | None:
+    return {"true": True, "1": True, "false": False, "0": False}.get(_DECIMALS.sub("", text.lower()))
 
 
 def _number(cell: Any, column: str) -> float | None:

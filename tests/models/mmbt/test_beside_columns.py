@@ -1,5 +1,6 @@
 """Columns of numbers and categories beside picture and text."""
 
+import logging
 import math
 
 import datasets
@@ -8,7 +9,14 @@ import pytest
 import torch
 from tiny_backbones import tiny_batch, tiny_mmbt
 
-from hf_mmtab.models.mmbt.beside_columns import MISSING, UNKNOWN, ColumnTokens, encode_columns, fit_columns
+from hf_mmtab.models.mmbt.beside_columns import (
+    MISSING,
+    UNKNOWN,
+    ColumnTokens,
+    encode_columns,
+    fit_columns,
+    tell_unknown,
+)
 
 COLUMNS = {"price": {"quantiles": [0.0, 10.0, 100.0]}, "brand": {"values": ["b", "a"]}}
 
@@ -108,3 +116,31 @@ def test_training_meets_unknown_values_and_evaluation_does_not(monkeypatch):
     unknown = tokens.categories[0].weight[UNKNOWN]
     torch.testing.assert_close(tokens.train()(None, ids)[0, 0], unknown)
     torch.testing.assert_close(tokens.eval()(None, ids)[0, 0], tokens.categories[0].weight[3])
+
+
+SPELT = {True: [True, 1, 1.0, "true", "True", "TRUE", "1", "1.0"], False: [False, 0, 0.0, "false", "FALSE", "0", "0.0"]}
+
+
+@pytest.mark.parametrize("training", [[True, False, True], ["true", "false", "true"], [1, 0, 1], ["1.0", "0.0", "1.0"]])
+def test_truth_values_are_the_same_however_a_file_spells_them(training):
+    columns = fit_columns(datasets.Dataset.from_dict({"flag": training}), [], ["flag"])
+    for ids, cells in zip([[2], [3]], SPELT.values(), strict=True):
+        assert {tuple(encode_columns(columns, {"flag": cell})["column_categories"]) for cell in cells} == {tuple(ids)}
+    assert encode_columns(columns, {"flag": "yes"})["column_categories"] == [UNKNOWN]
+    assert encode_columns(columns, {"flag": None})["column_categories"] == [MISSING]
+
+
+def test_whole_numbers_are_the_same_with_and_without_decimals():
+    for training in (["2", "2", "10"], ["2.0", "2.0", "10.00"]):
+        columns = fit_columns(datasets.Dataset.from_dict({"floor": training}), [], ["floor"])
+        for ids, cells in ((2, [2, 2.0, "2", "2.0"]), (3, [10, "10", "10.0"]), (UNKNOWN, ["20", "2.5", 1, "true"])):
+            assert [encode_columns(columns, {"floor": cell})["column_categories"][0] for cell in cells] == [ids] * len(
+                cells
+            )
+
+
+def test_categories_that_training_never_had_are_told(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    columns = fit_columns(datasets.Dataset.from_dict({"brand": ["a", "b"], "price": [1, 2]}), ["price"], ["brand"])
+    tell_unknown(columns, datasets.Dataset.from_dict({"brand": ["a", "z", None, "y"], "price": [7, 7, 7, 7]}))
+    assert "50.0% of the rows have a value in 'brand' that training never had, such as 'y', 'z'" in caplog.text
