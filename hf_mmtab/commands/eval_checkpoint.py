@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoProcessor
+from transformers.utils import logging
 
 from ..arguments import ImageTextDataArguments
 from ..evaluation.prediction_tables import write_split_predictions
@@ -20,6 +21,7 @@ from ..locking import lock_folder
 from ..recipes import build
 from ..tasks import ImageTextTask, get_task, place_convolutions
 from ..tasks.checkpoints import is_table_checkpoint, load_classifier, recipe_of
+from ..tasks.fitted_lengths import further_pictures_note
 from ..training import MMTabTrainer
 from .console import rank, say, start_logging
 from .damaged_files import damage_named
@@ -30,6 +32,8 @@ from .runs.inventory import EVALUATION, begin_inventory, files_listed
 from .runs.report import finish_evaluation, predictions_file
 from .scoring_flags import evaluation_arguments
 from .tables.evaluating import evaluate_table
+
+logger = logging.get_logger(__name__)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -81,6 +85,9 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
     values |= {"allow_empty_text": True} if options.allow_empty_text else {}
     data: ImageTextDataArguments = build([ImageTextDataArguments], values, of_finished=True)[0]
     rows, skipped = task.load_split(data, split, config)
+    note = further_pictures_note({split: rows}, processor.max_images)
+    if note is not None:
+        logger.warning(note)
 
     arguments = evaluation_arguments(options, model, channels_last=True)
     collator = task.collator(data, processor, config.num_labels)
@@ -98,6 +105,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
         data=options.data,
         inputs=list(task.modalities(rows)),
         skipped=skipped,
+        notes=[] if note is None else [note],
         minutes=(time.time() - started) / 60,
     )
     if trainer.is_world_process_zero():

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Subset
+from transformers.utils import logging
 
 from ..data.image_text_loading import read_image_text
 from ..evaluation.prediction_tables import batches, prediction_table
@@ -25,6 +26,7 @@ from ..models.mmbt.text_encoding_mmbt import texts_of
 from ..progress import progress_bar
 from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint, saved_config
+from ..tasks.fitted_lengths import further_pictures_note
 from ..tasks.image_text import columns_beside
 from .console import counted, left_out, say, start_logging
 from .damaged_files import damage_named
@@ -35,6 +37,8 @@ from .scoring_flags import in_bf16, is_folder
 from .tables.predicting import predict_table
 from .tables.window_blocks import current_device
 from .tables.writer import check_suffix, table_writer
+
+logger = logging.get_logger(__name__)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -82,6 +86,8 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     rows = found.rows
     task = get_task(options.task or recipe.get("task", "image_text"), ImageTextTask)
     encoded = task.encode(rows, processor)
+    if note := further_pictures_note({"given": rows}, processor.max_images):
+        logger.warning(note)
     collator = MMBTCollator(processor, num_labels=model.config.num_labels)
     device = current_device()
     model = model.to(device).eval()

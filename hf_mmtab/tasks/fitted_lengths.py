@@ -1,5 +1,6 @@
 """How much of a row is read, chosen from the training rows: word pieces of a text, and pictures."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -132,9 +133,11 @@ def refuse_several_pictures(rows: datasets.Dataset, where: str, most: int) -> No
     )
 
 
-def further_pictures_note(splits: datasets.DatasetDict, most: int) -> str | None:
+def further_pictures_note(splits: Mapping[str, datasets.Dataset], most: int) -> str | None:
     """Return a line about rows outside of training with more pictures than are read; None: there are none."""
     told = []
+    if most <= 1:  # refused
+        return None
     for name, rows in splits.items():
         if name != "train" and "images" in rows.column_names and (left := picture_counts(rows) > most).any():
             told.append(f"{left.mean():.1%} of the {name} rows (the first is row {int(left.argmax()) + 1})")

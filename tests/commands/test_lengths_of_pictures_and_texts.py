@@ -1,6 +1,7 @@
 """Numbers of a recipe that the text model or the data cannot follow are told before training."""
 
 import json
+import logging
 import shutil
 
 import pytest
@@ -154,7 +155,7 @@ def test_more_pictures_outside_of_training_are_told_before_training(
         eval_checkpoint.main([str(finished_pictures), str(second_pictures), "--out", str(tmp_path / "judged")])
 
 
-def test_what_is_cut_outside_of_training_is_a_note(recipe, second_pictures, tmp_path):
+def test_what_is_cut_outside_of_training_is_a_note(recipe, second_pictures, tmp_path, caplog, monkeypatch):
     for split, counts in (("train", [2] * 48), ("test", [2] * 12 + [3] * 4)):
         path = second_pictures / f"{split}.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -164,3 +165,10 @@ def test_what_is_cut_outside_of_training_is_a_note(recipe, second_pictures, tmp_
     notes = json.loads((tmp_path / "run/results.json").read_text())["notes"]
     told = "More than 2 pictures have 25.0% of the test rows (the first is row 13): the further ones are left out."
     assert told in notes
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    predict.main([str(tmp_path / "run"), str(second_pictures / "test.jsonl"), str(tmp_path / "out.csv")])
+    assert told.replace("the test rows", "the given rows") in caplog.text
+    eval_checkpoint.main(
+        [str(tmp_path / "run"), str(second_pictures), "--out", str(tmp_path / "judged"), "--no_ablation"]
+    )
+    assert told in json.loads((tmp_path / "judged" / "results.json").read_text())["notes"]
