@@ -157,12 +157,16 @@ class ImageTextTask:
         return [counts[index] for index in range(len(names))]
 
     def processor(self, arguments: MMBTModelArguments) -> MMBTProcessor:
-        """Build the processor that fits the architecture: whether the text owns [CLS], and which inputs it reads."""
+        """Build the processor that fits the architecture: whether the text owns [CLS], and which inputs it reads.
+
+        Raises:
+            ValueError: if the tokenizer has no word to begin texts with.
+        """
         if arguments.pretrained is not None:
             return MMBTProcessor.from_pretrained(arguments.pretrained)
         architecture = arguments.architecture
         text, image = self.checkpoints(arguments)
-        return MMBTProcessor.from_text_image_pretrained(
+        found = MMBTProcessor.from_text_image_pretrained(
             text,
             image,
             preset=arguments.image_preset,
@@ -170,6 +174,12 @@ class ImageTextTask:
             leading_cls=architecture != "mmbt",  # in MMBT the image part owns [CLS]
             segment_offset=1 if architecture == "mmbt" else 0,
         )
+        if found.tokenizer is not None and found.tokenizer.cls_token_id is found.tokenizer.bos_token_id is None:
+            raise ValueError(
+                f"Expected a text_model whose tokenizer has a cls_token or bos_token, found neither in {text!r} "
+                f"({type(found.tokenizer).__name__}). Use an encoder such as BERT, RoBERTa or ModernBERT."
+            )
+        return found
 
     def fit_images(
         self, arguments: MMBTModelArguments, processor: MMBTProcessor, splits: datasets.DatasetDict

@@ -5,7 +5,8 @@ import logging
 import shutil
 
 import pytest
-from transformers import RobertaConfig, RobertaModel, ViTConfig, ViTImageProcessor, ViTModel
+import yaml
+from transformers import AutoTokenizer, RobertaConfig, RobertaModel, ViTConfig, ViTImageProcessor, ViTModel
 
 from hf_mmtab.arguments import ImageTextDataArguments, ImageTextRunArguments, MMBTModelArguments, TabBertHeadArguments
 from hf_mmtab.commands import eval_checkpoint, predict
@@ -172,3 +173,15 @@ def test_what_is_cut_outside_of_training_is_a_note(recipe, second_pictures, tmp_
         [str(tmp_path / "run"), str(second_pictures), "--out", str(tmp_path / "judged"), "--no_ablation"]
     )
     assert told in json.loads((tmp_path / "judged" / "results.json").read_text())["notes"]
+
+
+@pytest.mark.parametrize("architecture", ["bert", "mmbt"])
+def test_a_tokenizer_without_a_first_word_is_named_before_rows_are_read(recipe, tmp_path, architecture):
+    values = yaml.safe_load(recipe.read_text())
+    place = shutil.copytree(values["text_model"], tmp_path / "no_cls")
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    tokenizer.cls_token = tokenizer.bos_token = None
+    tokenizer.save_pretrained(place)
+    assert AutoTokenizer.from_pretrained(place).cls_token is None
+    with pytest.raises(ValueError, match="Expected a text_model whose tokenizer has a cls_token or bos_token, found"):
+        main([str(recipe), "--text_model", str(place), "--architecture", architecture])

@@ -48,11 +48,17 @@ def load_text_model(name_or_path: str) -> PreTrainedModel:
     """Load a text encoder in float32; only its pooler may be missing, which is then new and logged.
 
     Raises:
-        ValueError: if other weights are missing from the checkpoint.
+        ValueError: if other weights are missing from the checkpoint, or it is an encoder–decoder.
     """
     name_or_path = checkpoint_name(name_or_path, "the text model")
     with misfit_named(name_or_path, "a text model"):
-        return _load_whole(name_or_path, AutoConfig.from_pretrained(name_or_path))
+        config = AutoConfig.from_pretrained(name_or_path)
+        if config.is_encoder_decoder:
+            raise ValueError(
+                f"Expected a text encoder in {name_or_path}, found an encoder–decoder (model_type "
+                f"{config.model_type!r}). Use an encoder such as BERT, RoBERTa or ModernBERT."
+            )
+        return _load_whole(name_or_path, config)
 
 
 def load_image_model(name_or_path: str) -> PreTrainedModel:

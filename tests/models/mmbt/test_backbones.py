@@ -4,11 +4,12 @@ import pytest
 import torch
 from tiny_backbones import IMAGE_CONFIGS, PICTURE, TEXT_CONFIGS, tiny_batch, tiny_config, tiny_mmbt
 from torch.testing import assert_close
-from transformers import AutoModel, FNetConfig, GPT2Config, MobileNetV2Config, T5Config, ViTConfig
+from transformers import AutoModel, FNetConfig, GPT2Config, MobileNetV2Config, T5Config, T5EncoderModel, ViTConfig
 
 from hf_mmtab.models.mmbt.configuration_mmbt import MMBTConfig
 from hf_mmtab.models.mmbt.image_regions import image_feature_map, patch_grid, pool_regions
 from hf_mmtab.models.mmbt.modeling_mmbt import MMBTForClassification, MMBTModel
+from hf_mmtab.models.mmbt.pretrained_parts import load_text_model
 
 
 @pytest.mark.parametrize("text", TEXT_CONFIGS)
@@ -208,6 +209,16 @@ def test_text_models_that_do_not_read_both_ways_are_refused(text_config):
     )
     with pytest.raises(ValueError, match="Expected a text encoder that takes inputs_embeds and attention_mask, found"):
         MMBTForClassification(config)
+
+
+def test_the_encoder_of_an_encoder_decoder_is_named_and_not_its_missing_weights(tmp_path):
+    T5EncoderModel(T5Config(vocab_size=99, d_model=32, num_layers=1, num_heads=2, d_ff=32, d_kv=8)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(
+        ValueError, match=r"Expected a text encoder in .*, found an encoder–decoder \(model_type 't5'\)"
+    ):
+        load_text_model(str(tmp_path))
 
 
 def test_missing_ids_of_the_special_words_are_refused():
