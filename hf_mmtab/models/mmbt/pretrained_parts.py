@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as ENCODER_DECODERS
 from transformers.utils import cached_file, logging
 
 from ..checked_loading import misfit_named
@@ -53,7 +54,7 @@ def load_text_model(name_or_path: str) -> PreTrainedModel:
     name_or_path = checkpoint_name(name_or_path, "the text model")
     with misfit_named(name_or_path, "a text model"):
         config = AutoConfig.from_pretrained(name_or_path)
-        if config.is_encoder_decoder:
+        if config.is_encoder_decoder or config.model_type in ENCODER_DECODERS:
             raise ValueError(
                 f"Expected a text encoder in {name_or_path}, found an encoder–decoder (model_type "
                 f"{config.model_type!r}). Use an encoder such as BERT, RoBERTa or ModernBERT."

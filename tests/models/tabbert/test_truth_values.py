@@ -1,6 +1,7 @@
 """A column of truth values has the same ids however a file spells them: true, TRUE, 1, 1.0, or a column of booleans."""
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from hf_mmtab.models.tabbert import TabBertProcessor
@@ -48,3 +49,12 @@ def test_a_column_that_holds_more_than_truth_values_reads_them_as_they_are_writt
     processor = fitted(learned)
     for word in ("True", "FALSE"):
         assert processor.encode(rows([word]))["flag"].to_pylist() == processor.unknown_ids()
+
+
+def test_floats_never_have_the_id_of_another_whole_number():
+    texts = ["9007199254740992", "9007199254740993", str(-(2**63)), "5411"]
+    processor = TabBertProcessor({"fields": {"f": {}}}).fit(pa.table({"f": texts}))
+    known = processor.encode(pa.table({"f": texts}))["f"].to_pylist()
+    floats = pa.array([float(2**53), float(2**53 + 1), float(2**63 - 1), -(2.0**63), 5411.0])
+    found = processor.encode(pa.table({"f": floats}))["f"].to_pylist()
+    assert found[-1] == known[-1] and not set(found[:-1]) & set(known)

@@ -83,8 +83,8 @@ class CategoricalField(Field):
         if values.type == kind:
             return values
         if pa.types.is_string(kind) and pa.types.is_floating(values.type):
-            # whole numbers that pandas turned into floats: 5411.0 is "5411"
-            whole = pc.equal(pc.floor(values), values)
+            # whole numbers that pandas turned into floats: 5411.0 is "5411"; from 2**53 on they may be rounded
+            whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
             integers = values.cast(pa.int64(), safe=False).cast(pa.string())
             return pc.if_else(whole, integers, values.cast(pa.string()))
         if pa.types.is_string(kind):

@@ -66,7 +66,7 @@ def whole_numbers(values: pa.Array) -> pa.Array:
 
 def _whole_number(text: str) -> int | None:
     """Parse a whole number: 91750.0 is 91750, and text of digits keeps all of them."""
-    if re.fullmatch(r"[+-]?[0-9]+", text) and abs(number := int(text)) < 2**63:
+    if re.fullmatch(r"[+-]?[0-9]+", text) and -(2**63) <= (number := int(text)) < 2**63:
         return number
     value = parse_numbers(pa.array([text]))[0].as_py()
     return int(value) if value is not None and abs(value) < 2.0**53 and value == math.floor(value) else None
