@@ -224,7 +224,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkey
 
 def test_architectures_and_seeds_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
     main([str(recipe), "--compare", "bert", "--seeds", "1", "2", "--num_train_epochs", "1"])
-    table = (tmp_path / "run" / "comparison.md").read_text().splitlines()
+    lines = (tmp_path / "run" / "comparison.md").read_text().splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert re.search(r"^mmbt is .*bert", "\n".join(lines), re.M)  # the sentence about text alone
     assert [line.split("|")[1].strip() for line in table[2:]] == ["mmbt", "bert", "majority"]
     assert "±" in table[2] and table[2].count("| 2 |") == 1
     assert table[0] in capsys.readouterr().out

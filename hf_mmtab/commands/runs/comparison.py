@@ -72,16 +72,12 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     drawn = (run.resample_by, recipe.run.bootstrap)
     compared = compare_scored(models, *named_so, thresholds, minutes, *drawn, metrics)
     for result in compared:
-        result.is_baseline = result.name in simple
+        reads_less = result.name in run.one_input and own not in run.one_input
+        result.is_baseline = result.name in simple or reads_less  # the sentences say whether more is better
     sentences = lead_sentences(compared, metrics[0])
     lines = ["", *sentences, *told] if sentences or told else []
     text = "\n".join([comparison_markdown(compared, metrics, split), *lines])
     write_whole(root / COMPARISON_FILE, text + "\n")
-    # The file keeps to its table where all are trained; report and closing words say whether reading more is better.
-    for result in compared:
-        result.is_baseline |= result.name in run.one_input and own not in run.one_input
-    said = [one for one in lead_sentences(compared, metrics[0]) if one not in sentences]
-    text = "\n".join([text, *([] if sentences or not said else [""]), *said])
     # The curve of a constant score tells nothing.
     others = {name: scored[0] for name, scored in models.items() if name not in (own, MAJORITY)}
     page = write_run_report(run, results, compared, others)
