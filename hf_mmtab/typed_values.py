@@ -33,7 +33,7 @@ def key(default: Any, help: str, of: Sequence[str] = (), **limits: float) -> Any
         of: architectures that read it; none: all do.
         limits: `least` and `most`, both included; `above`, which is not. Of a list, of each of its values.
     """
-    metadata = {"help": help, "of": of, **limits}
+    metadata = {"help": help, **limits, **({"of": of} if of else {})}  # transformers' parser takes it for its own
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -44,6 +44,7 @@ def test_columns_are_learned_saved_judged_and_predicted_with(recipe, shop, tmp_p
     rival = pq.read_table(tmp_path / "run/frozen_linear-seed1/predictions/test.parquet")["probability_dear"].to_numpy()
     gold = np.array([json.loads(line)["label"] == "dear" for line in (shop / "test.jsonl").read_text().splitlines()])
     assert ((rival > 0.5) == gold).mean() > 0.9
+    assert "from image, text and the columns brand, price." in (run / "report/report.html").read_text()
     assert "columns={'price': 1.0, 'brand': 'a'}" in (run / "README.md").read_text()
 
     processor = AutoProcessor.from_pretrained(run)

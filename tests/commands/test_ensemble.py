@@ -59,6 +59,11 @@ def test_an_ensemble_is_trained_chosen_and_saved_and_used_as_any_model(recipe, t
     np.testing.assert_allclose(saved, on_validation, atol=1e-4)
 
     results = json.loads((folder / "results.json").read_text())
+    trained = [
+        json.loads(one.read_text()) for one in folder.parent.glob("*-seed*/results.json") if one.parent != folder
+    ]
+    for name in ("minutes", "training_minutes"):
+        assert results[name] > sum(one[name] for one in trained) > 0
     note = next(one for one in results["notes"] if one.startswith("ensemble:"))
     assert note.startswith("ensemble: 0.50 mmbt, 0.30 linear_probe, 0.20 bert (the mean of their probabilities)")
     assert (

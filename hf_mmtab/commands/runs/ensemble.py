@@ -8,6 +8,7 @@ from transformers.utils import logging
 from ...arguments import ENSEMBLE
 from ...evaluation.combining import select_greedily
 from ...evaluation.prediction_tables import gold_labels
+from ...evaluation.run_results import RunResults
 from ...image_text_baselines import LinearStarter
 from ...models.mmbt import MMBTEnsembleForClassification, MMBTProcessor
 from ...models.mmbt.text_encoding_mmbt import special_id
@@ -90,7 +91,12 @@ class EnsembleRun(ImageTextRun):
             cls_token_id=None if tokenizer is None else special_id(tokenizer, "cls"),
         )
         self.config = model.config
-        self.notes.append(f"{chosen} Minutes are those of choosing and judging; the members' stand beside theirs.")
+        of_members = [done for folder in folders.values() if (done := RunResults.read(folder)) is not None]
+        self.minutes_before = (
+            sum(one.minutes or 0 for one in of_members),
+            sum(one.training_minutes or 0 for one in of_members),
+        )
+        self.notes.append(f"{chosen} Minutes are with those of all runs that it was chosen from.")
         return model
 
     def _start(self, problem_type: str, names: list[str]) -> Any:

@@ -137,8 +137,9 @@ def resume_or_refuse(recipe: Recipe) -> RunResults | None:
         )
     if results is None and recipe.training.process_index == 0:
         refuse_foreign(folder)
-        digest = recipe.task.data_digest(recipe.data)
-        if isinstance(recipe.task, ImageTextTask) and numbered_checkpoints(folder):
+        # A table says so itself, when it is encoded anew.
+        digest = recipe.task.data_digest(recipe.data) if isinstance(recipe.task, ImageTextTask) else None
+        if numbered_checkpoints(folder):
             _warn_if_changed_meanwhile(facts_of(folder).get("data_digest"), digest, folder)
         begin_inventory(folder, data_digest=digest)
     return results

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -351,7 +352,9 @@ def image_text_facts(
         rows: split → its rows, for the examples.
         explained: folder of the model, for the reasons of single rows; None: they are not shown.
     """
-    inputs = " and ".join(results.inputs) or "its inputs"
+    beside = sorted(chain.from_iterable(columns_beside(config).values()))
+    read = [*results.inputs, *([f"the columns {', '.join(beside)}"] if beside else [])]
+    inputs = " and ".join([", ".join(read[:-1]), read[-1]] if len(read) > 1 else read or ["its inputs"])
     data = Path(results.data)
     picture_folder = data if data.is_dir() else data.parent if data.is_file() else None
     return {

@@ -64,6 +64,7 @@ class Run(ABC, Generic[AnyRecipe]):
     trainer_type: type[MMTabTrainer] = MMTabTrainer
     selection: tuple[str, bool] = ("loss", False)
     possible_metrics: Collection[str] = ()
+    minutes_before: tuple[float, float] = (0.0, 0.0)  # of runs that this one is made of: whole, and of training
 
     def __init__(self, recipe: AnyRecipe, is_reference: bool = True) -> None:
         self.recipe, self.is_reference = recipe, is_reference
@@ -249,8 +250,8 @@ def _execute(run: Run) -> RunResults:
         seed=training.seed,
         notes=run.notes,
         soup=None if run.soup is None else asdict(run.soup),
-        minutes=(time.time() - started) / 60,
-        training_minutes=trained,
+        minutes=(time.time() - started) / 60 + run.minutes_before[0],
+        training_minutes=trained + run.minutes_before[1],
     )
     if speaks:
         finish(run, trainer, results)
