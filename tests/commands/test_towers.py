@@ -47,7 +47,8 @@ def test_its_patches_are_tokens_that_are_computed_once_for_every_architecture(
     arguments = [part for key, value in given.items() for part in (f"--{key}", str(value))]
     arguments += ["--num_train_epochs", "2", "--ablation", "false", "--reasons", "false", "--bootstrap", "0"]
     main([str(find_recipe("image_text_towers")), *arguments, "--compare", "concatbert", "frozen_linear"])
-    assert sum(seen) == 48 + 16 + 16 + 3 * 8  # each row once, and 8 of each split to tell how much is to be stored
+    # each row once, 8 of each split to tell how much is to be stored, and a blank picture to count its patches
+    assert sum(seen) == 48 + 16 + 16 + 3 * 8 + 1
     run = tmp_path / "run" / "mmbt-seed1"
     model = AutoModelForSequenceClassification.from_pretrained(run)
     regions = model.get_image_features(torch.zeros(1, 3, 32, 32))
