@@ -85,6 +85,12 @@ class TabBertHeadArguments(ModelArguments):
         "their mean, of the entity and of each value). Such rates drift. Default: labels are no statistic.",
     )
     statistics_hidden_size: int = key(64, "Width in which a neural head reads statistics.", least=1, of=ON_AN_ENCODER)
+    statistics_embedding: Literal["linear", "periodic"] = key(
+        "linear",
+        "How a neural head reads statistics: linear, on a normal scale through one linear layer; periodic, each first "
+        "embedded by cosines and sines of learned frequencies.",
+        of=ON_AN_ENCODER,
+    )
     fusion_folds: int = key(
         2,
         "fusion of two classes: how often the LSTM is trained anew on the labels before a moment, to score training "

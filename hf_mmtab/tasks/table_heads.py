@@ -71,6 +71,7 @@ def head_model(
         named = [name for name in arguments.row_inputs if name != AUTO]
         settings["row_inputs"] = named[0] if len(named) == 1 else named
         settings["statistics_hidden_size"] = arguments.statistics_hidden_size
+        settings["statistics_embedding"] = arguments.statistics_embedding
         settings["auxiliary_next_row"] = arguments.auxiliary_next_row
         if (patterns := arguments.network_statistics) is not None:
             settings["network_statistics"] = [

@@ -76,6 +76,24 @@ def test_attributions_sum_to_the_change_of_the_score(kind, table):
     assert sum(found.of_rows().values()) == pytest.approx(total, abs=1e-5)
 
 
+@pytest.mark.parametrize("embedding", ["linear", "periodic"])
+def test_reasons_of_a_head_on_statistics_sum_to_its_score_however_it_embeds_them(embedding, table):
+    model, processor = build(
+        table, TabBertLstmForSequenceClassification, row_inputs=["states", "statistics"],
+        statistics=["rows before", "shop: new"], statistics_embedding=embedding,
+    )  # fmt: skip
+    values = torch.randn(300, 2, generator=torch.Generator().manual_seed(1))
+    model.numbers.learn_quantiles(values)
+    inputs = dict(processor(first(table, 5), return_tensors="pt"))
+    inputs["statistics"] = values[None, :5].clone()
+    inputs["statistics"][0, 1, 0] = torch.nan
+    found = explain_window(model, processor, inputs, label=1)
+    logits = model(**inputs).logits[0].detach()
+    assert found.score == pytest.approx(float(logits[1] - logits[0]), abs=1e-5)
+    assert {"rows before", "shop: new"} <= {one.name for one in found.reasons}
+    assert found.error <= 0.01
+
+
 def test_the_score_is_the_log_odds_that_the_model_gives_this_row(table):
     model, processor = build(table, TabBertLstmForSequenceClassification, seq_len=6)
     history = first(table, 6)

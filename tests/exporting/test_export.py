@@ -44,6 +44,10 @@ HEADS = {
         NEXT | {"row_inputs": ["surprise", "windowed_surprise", "statistics"]},
     ),
     "statistics_alone": (TabBertMlpForSequenceClassification, {"row_inputs": "statistics", "label_level": "row"}),
+    "statistics_periodic": (
+        TabBertLstmForSequenceClassification,
+        {"row_inputs": ["states", "statistics"], "statistics_embedding": "periodic"},
+    ),
     "masked": (TabBertForMaskedLM, {}),
 }
 

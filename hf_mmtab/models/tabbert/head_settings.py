@@ -35,6 +35,8 @@ class TabBertHeadConfig(PreTrainedConfig):
     # names of the statistics that a neural head reads where trees beside it read more; None: all but the codes
     network_statistics: list[str] | None = None
     statistics_hidden_size: int = 64  # width in which a neural head reads them
+    # what it makes of each before that: nothing, or an embedding by cosines and sines of learned frequencies
+    statistics_embedding: Literal["linear", "periodic"] = "linear"
     # while the encoder trains with a head, the weight of the mean loss of predicting the cells of each row beside the
     # head's own loss
     auxiliary_next_row: float | int = 0.0

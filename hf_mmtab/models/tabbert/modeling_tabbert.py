@@ -24,6 +24,7 @@ from .checked_windows import check_options, check_shapes
 from .configuration_tabbert import TabBertConfig
 from .head_settings import OF_SURPRISE
 from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, cell_projection, select_masked_cells
+from .modeling_tabbert_numbers import TabBertPeriodicNumbers
 from .modeling_tabbert_surprise import TabBertSurprise, rows_before
 
 
@@ -143,6 +144,11 @@ class TabBertPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, TabBertMaskedCellHead) and module.bias is not None:
             init.zeros_(module.bias)
+        if isinstance(module, TabBertPeriodicNumbers):  # as the authors' rtdl_num_embeddings 0.0.12
+            init.trunc_normal_(module.frequencies, std=0.1, a=-0.3, b=0.3)
+            bound = module.weight.shape[1] ** -0.5
+            init.uniform_(module.weight, -bound, bound)
+            init.uniform_(module.bias, -bound, bound)
 
     def row_mask(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Mark real rows, shape `(batch, rows)`: a row of nothing but padding is not real."""

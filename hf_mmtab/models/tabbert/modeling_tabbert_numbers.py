@@ -1,5 +1,7 @@
 """Statistics of rows as inputs of a neural head: on one scale, with marks where they are missing."""
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from .configuration_tabbert import TabBertConfig
 
 POINTS, FARTHEST = 65, 3.5  # quantiles of each number, at normal scores from -3.5 to 3.5
+FREQUENCIES, EMBEDDING_SIZE = 8, 4  # of the periodic embedding of each number
 
 
 class TabBertRowNumbers(nn.Module):
@@ -19,7 +22,10 @@ class TabBertRowNumbers(nn.Module):
         self.places = config.numbers_read
         count = len(self.places)
         self.register_buffer("quantiles", torch.zeros(count, POINTS))
-        self.projection = nn.Linear(2 * count, config.statistics_hidden_size)
+        width = 1
+        if config.statistics_embedding == "periodic":
+            self.embedding, width = TabBertPeriodicNumbers(count), EMBEDDING_SIZE
+        self.projection = nn.Linear((width + 1) * count, config.statistics_hidden_size)
         self.LayerNorm = nn.LayerNorm(config.statistics_hidden_size)
 
     @torch.no_grad()
@@ -39,7 +45,29 @@ class TabBertRowNumbers(nn.Module):
 
     def project(self, scores: torch.Tensor) -> torch.Tensor:
         """Return one vector for what `scores` gave of each row."""
+        if hasattr(self, "embedding"):
+            numbers, missing = scores.chunk(2, dim=-1)  # (batch, rows, numbers) each
+            scores = torch.cat([self.embedding(numbers), missing], dim=-1)
         return self.LayerNorm(self.projection(scores))
+
+
+class TabBertPeriodicNumbers(nn.Module):
+    """Embeds each number by cosines and sines of learned frequencies, a linear layer of its own and ReLU.
+
+    This is PLR of Gorishniy et al. 2022 (arXiv:2203.05556); weights are drawn by the model's `_init_weights`.
+    """
+
+    def __init__(self, count: int):
+        super().__init__()
+        self.frequencies = nn.Parameter(torch.empty(count, FREQUENCIES))  # periods per unit of the normal scale
+        self.weight = nn.Parameter(torch.empty(count, 2 * FREQUENCIES, EMBEDDING_SIZE))
+        self.bias = nn.Parameter(torch.empty(count, EMBEDDING_SIZE))
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return embeddings side by side, `(batch, rows, numbers × EMBEDDING_SIZE)`, of `(batch, rows, numbers)`."""
+        phases = 2 * math.pi * self.frequencies * numbers[..., None]  # (batch, rows, numbers, FREQUENCIES)
+        waves = torch.cat([phases.cos(), phases.sin()], dim=-1)
+        return (torch.einsum("brnf,nfe->brne", waves, self.weight) + self.bias).relu().flatten(-2)
 
 
 def normal_quantiles(values: torch.Tensor) -> torch.Tensor:

@@ -195,7 +195,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
             encoder: Any = TabBertModel.from_pretrained(checkpoint)
         if processor_fingerprint is not None:
             encoder.check_processor(processor_fingerprint)
-        of_another_head = dict.fromkeys(OF_ANOTHER_HEAD) | {"auxiliary_next_row": 0.0}
+        of_another_head = dict.fromkeys(OF_ANOTHER_HEAD) | {"auxiliary_next_row": 0.0, "statistics_embedding": "linear"}
         settings = {**encoder.config.to_dict(), **of_another_head}
         if {"num_labels", "id2label", "label2id"} & set(head_settings):
             for name in ("id2label", "label2id"):

@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertLstmForSequenceClassification
-from hf_mmtab.models.tabbert.modeling_tabbert_numbers import FARTHEST, normal_quantiles, normal_scores
+from hf_mmtab.models.tabbert.modeling_tabbert_numbers import (
+    EMBEDDING_SIZE,
+    FARTHEST,
+    FREQUENCIES,
+    TabBertPeriodicNumbers,
+    normal_quantiles,
+    normal_scores,
+)
 from hf_mmtab.models.tabbert.modeling_tabbert_surprise import TabBertSurprise, surprise_names, windowed_names
 
 MINUTE = 60_000_000
@@ -64,6 +71,49 @@ def test_a_head_reads_any_mix_and_codes_of_categories_are_left_to_trees(small_co
     mask = model.row_mask(ids) if given["attention_mask"] is None else given["attention_mask"]
     again = model(row_states=states, attention_mask=mask, statistics=statistics).logits
     torch.testing.assert_close(again, first)
+
+
+def test_periodic_numbers_are_waves_of_each_number_apart():
+    embedding = TabBertPeriodicNumbers(2)
+    with torch.no_grad():
+        embedding.frequencies.copy_(torch.tensor([[0.25], [0.5]]).expand(2, FREQUENCIES))
+        embedding.weight.zero_()
+        embedding.weight[:, 0, 0] = embedding.weight[:, FREQUENCIES, 1] = 1.0  # the first cosine, the first sine
+        embedding.bias.zero_()
+        embedding.bias[1, 2] = 2.0
+    found = embedding(torch.tensor([[[0.0, 0.5], [1.0, -0.5]]]))[0].view(2, 2, EMBEDDING_SIZE)  # row, number, width
+    expected = torch.zeros(2, 2, EMBEDDING_SIZE)
+    expected[0, 0, 0] = 1.0  # cos 0
+    expected[1, 0, 1] = 1.0  # sin π/2
+    expected[0, 1, 1] = 1.0  # the second number's sin π/2; sin -π/2 is cut off by ReLU
+    expected[:, 1, 2] = 2.0
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_a_head_on_periodic_numbers_starts_with_small_frequencies_and_is_saved_with_them(
+    small_config, small_batch, tmp_path
+):
+    TabBertForMaskedLM(small_config(next_row=True)).save_pretrained(tmp_path / "encoder")
+    given = {"row_inputs": ["states", "statistics"], "statistics": ["code", "a", "b"], "statistics_codes": 1}
+    build = TabBertLstmForSequenceClassification.from_pretrained_encoder
+    model = build(tmp_path / "encoder", statistics_embedding="periodic", **given).eval()
+    own = model.numbers.embedding
+    assert own.frequencies.abs().max() <= 0.3 and own.frequencies.std() > 0.03
+    assert own.weight.abs().max() <= (2 * FREQUENCIES) ** -0.5 and own.weight.std() > 0.1
+    assert model.numbers.projection.in_features == 2 * (EMBEDDING_SIZE + 1)
+    model.numbers.learn_quantiles(torch.randn(100, 3, generator=torch.Generator().manual_seed(0)))
+    ids, mask = small_batch["input_ids"], small_batch["attention_mask"]
+    numbers = torch.randn(*ids.shape[:2], 3, generator=torch.Generator().manual_seed(1))
+    first = model(ids, attention_mask=mask, statistics=numbers).logits
+    missing = numbers.clone()
+    missing[..., 1] = torch.nan
+    other = model(ids, attention_mask=mask, statistics=missing).logits
+    assert other.isfinite().all() and not torch.allclose(other, first)
+    model.save_pretrained(tmp_path / "head")
+    again = TabBertLstmForSequenceClassification.from_pretrained(tmp_path / "head").eval()
+    torch.testing.assert_close(again(ids, attention_mask=mask, statistics=numbers).logits, first)
+    # a head that is put on this one's encoder starts with the plain scale again, unless it asks for waves
+    assert not hasattr(build(tmp_path / "head", **given).numbers, "embedding")
 
 
 @pytest.mark.parametrize("inputs", ["states", "surprise"])
