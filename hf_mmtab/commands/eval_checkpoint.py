@@ -8,6 +8,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,10 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
 
     arguments = evaluation_arguments(options, model, channels_last=True)
     collator = task.collator(data, processor, config.num_labels)
-    with tempfile.TemporaryDirectory() as features:  # the ablation goes through every picture again
-        arguments.feature_cache_dir = None if options.no_ablation else features
+    kept = options.feature_cache_dir
+    # The ablation goes through every picture again, as does the next call on the same pictures.
+    with tempfile.TemporaryDirectory() if kept is None else nullcontext(kept) as features:
+        arguments.feature_cache_dir = None if options.no_ablation and kept is None else features
         trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
         scored = {split: predict_rows(trainer, task, rows, processor)}
         judged = judge_image_text(scored, config, split, options.bootstrap)
@@ -106,6 +109,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
         inputs=list(task.modalities(rows)),
         skipped=skipped,
         notes=[] if note is None else [note],
+        details={"computed in": "bfloat16" if arguments.bf16_full_eval else "float32"},
         minutes=(time.time() - started) / 60,
     )
     if trainer.is_world_process_zero():

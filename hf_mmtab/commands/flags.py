@@ -207,6 +207,8 @@ def _eval_checkpoint() -> ArgumentParser:
     why = "the report shows no reasons for its errors and alerts (which need hf-mmtab[explain])"
     parser.add_argument("--no_reasons", action="store_false", dest="reasons", help=why)
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
+    kept = "keep here what the image model gives for each picture: the next call on these pictures reads it"
+    parser.add_argument("--feature_cache_dir", help=kept)
     return parser
 
 

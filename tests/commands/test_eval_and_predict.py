@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_mmtab.commands import eval_checkpoint, predict
+from hf_mmtab.training.features.cache import FeatureCache
 
 
 @pytest.fixture
@@ -24,6 +25,24 @@ def test_evaluation_repeats_the_numbers_of_the_run(run, pictures, tmp_path):
     assert found["metrics"]["test"] == pytest.approx(of_run)
     assert len(found["ablation"]) > 0
     assert (tmp_path / "eval" / "report" / "report.html").exists()
+
+
+def test_evaluations_may_share_what_the_image_model_gave(run, pictures, tmp_path, monkeypatch):
+    store, given = (
+        tmp_path / "store",
+        ["--bootstrap", "0", "--no_reasons", "--feature_cache_dir", str(tmp_path / "store")],
+    )
+    eval_checkpoint.main([str(run), str(pictures), "--out", str(tmp_path / "first"), *given])
+    assert any(store.iterdir())
+
+    def refused(*_, **__):
+        raise AssertionError("features are computed again")
+
+    monkeypatch.setattr(FeatureCache, "_fill", refused)
+    eval_checkpoint.main([str(run), str(pictures), "--out", str(tmp_path / "second"), *given])
+    first, second = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("first", "second"))
+    assert first["metrics"] == second["metrics"] and first["ablation"] == second["ablation"]
+    assert first["details"] == {"computed in": "float32"}
 
 
 def test_evaluation_of_an_unknown_split_names_the_splits(run, pictures, tmp_path):

@@ -165,7 +165,7 @@ def _columns_of(source: Source, config: ImageTextConfig) -> Columns:
         raise ValueError(
             f"Expected the columns {', '.join(beside)} in {str(source.path)!r}, which the model reads beside picture "
             f"and text (empty where a cell is missing), found no {', '.join(absent)} among {', '.join(names)}. Add "
-            "them, or correct number_columns and category_columns."
+            "them; number_columns and category_columns of training say which."
         )
     asked = (config.image_column, config.text_column, config.text_pair_column, config.label_column)
     columns = find_columns(names, repr(str(source.path)), *asked)
