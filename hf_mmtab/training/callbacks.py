@@ -57,7 +57,7 @@ class MovedBest(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Take the best checkpoint from the state that was saved: transformers drops one whose folder is gone."""
-        if self.resumed_from is None:
+        if self.resumed_from is None or not (Path(self.resumed_from) / TRAINER_STATE_NAME).is_file():
             return
         here = Path(self.resumed_from)
         best = TrainerState.load_from_json(str(here / TRAINER_STATE_NAME)).best_model_checkpoint
