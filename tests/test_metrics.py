@@ -405,3 +405,14 @@ def test_half_a_million_rows_are_quick():
     bootstrap_interval("average_precision", labels, probabilities, SINGLE)
     bootstrap_interval("average_precision", labels, probabilities, SINGLE, groups=users)
     assert time.process_time() - start < 15
+
+
+def test_the_interval_of_few_rows_of_rare_classes_holds_the_value():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), [40, *[1] * 11])
+    one, other = rng.dirichlet(np.ones(12), len(labels)), rng.dirichlet(np.ones(12), len(labels))
+    for metric in ("macro_f1", "macro_average_precision"):
+        found = bootstrap_interval(metric, labels, one, "single_label_classification", num_resamples=200)
+        assert found.low <= found.value <= found.high
+        paired = paired_bootstrap(metric, labels, one, other, "single_label_classification", num_resamples=200)
+        assert paired.low <= paired.difference <= paired.high

@@ -107,6 +107,17 @@ def _no_permission(source: Path) -> PermissionError:
     )
 
 
+def check_store(folder: str, inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuse a folder for features that is in a run, whose own store would change; see also `check_output`."""
+    check_output(folder, inputs)
+    for above in (Path(folder), *Path(folder).resolve().parents):
+        if above.is_dir() and is_run(above):
+            raise ValueError(
+                f"Expected a folder for features outside of runs, found {folder!r} in {str(above)!r}, whose own store "
+                "stays as it is. Choose another place."
+            )
+
+
 def check_output_file(
     out: str | os.PathLike, inputs: Iterable[str | os.PathLike], labels: Collection[str] | None = None
 ) -> None:

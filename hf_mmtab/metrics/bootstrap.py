@@ -85,8 +85,9 @@ def bootstrap_interval(
     models = _models(metric, labels, probabilities, problem_type, thresholds)
     values = _resample([models], groups, num_resamples, seed)[0]
     defined = values[np.isfinite(values)]
-    low, high = _percentiles(defined, confidence)
-    return Interval(_on_all_rows(models), low, high, num_resamples, num_resamples - len(defined))
+    value = _on_all_rows(models)
+    low, high = _percentiles(defined, confidence, value)
+    return Interval(value, low, high, num_resamples, num_resamples - len(defined))
 
 
 def paired_bootstrap(
@@ -112,9 +113,9 @@ def paired_bootstrap(
     values = _resample([first, second], groups, num_resamples, seed)
     differences = values[0] - values[1]
     defined = differences[np.isfinite(differences)]
-    low, high = _percentiles(defined, confidence)
-    above = float((defined > 0).mean()) if len(defined) else float("nan")
     difference = _on_all_rows(first) - _on_all_rows(second)
+    low, high = _percentiles(defined, confidence, difference)
+    above = float((defined > 0).mean()) if len(defined) else float("nan")
     return PairedDifference(difference, low, high, above, num_resamples, num_resamples - len(defined))
 
 
@@ -135,11 +136,16 @@ def _on_all_rows(models: list[Cells]) -> float:
     return float(np.mean([m.score(c)[0] for m, c in zip(models, counts, strict=True)]))
 
 
-def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+def _percentiles(values: np.ndarray, confidence: float, value: float) -> tuple[float, float]:
+    """Return the ends of an interval that holds the value on all rows.
+
+    A resample may lack a rare class, which a mean over classes then leaves out: of few rows most resamples may lie on
+    one side of the value.
+    """
     if not len(values):
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    return float(np.fmin(low, value)), float(np.fmax(high, value))
 
 
 def _resample(sides: list[list[Cells]], groups: np.ndarray | None, num_resamples: int, seed: int) -> list[np.ndarray]:

@@ -43,6 +43,9 @@ def test_evaluations_may_share_what_the_image_model_gave(run, pictures, tmp_path
     first, second = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("first", "second"))
     assert first["metrics"] == second["metrics"] and first["ablation"] == second["ablation"]
     assert first["details"] == {"computed in": "float32"}
+    inside = ["--feature_cache_dir", str(run / "_feature_cache")]
+    with pytest.raises(ValueError, match=r"Expected an? (output|folder for features) outside of .*runs, found"):
+        eval_checkpoint.main([str(run), str(pictures), "--out", str(tmp_path / "third"), *inside])
 
 
 def test_evaluation_of_an_unknown_split_names_the_splits(run, pictures, tmp_path):
