@@ -64,7 +64,7 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """The metric on these rows, with a percentile bootstrap interval.
+    """The metric on these rows, with a percentile bootstrap interval, widened to hold it where all resamples lie aside.
 
     Args:
         metric: one of `BOOTSTRAP_METRICS`.

@@ -1,6 +1,7 @@
 """A table of any length through a saved TabBERT, block after block: nothing but the ids on disk grows with it."""
 
 import argparse
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -152,7 +153,7 @@ class Scorer(Protocol):
         """Yield the output block by block, and how many rows of the table each block covers."""
 
 
-class WindowScorer:
+class WindowScorer(ABC):
     """A model that reads windows of rows, and what a command writes of them; see `Scorer`.
 
     Args:
@@ -167,9 +168,9 @@ class WindowScorer:
         self.model = model.to(self.device).eval()
         self.bf16 = in_bf16(options, model, self.device)
 
+    @abstractmethod
     def columns(self, table: EncodedTable, windows: WindowDataset, judged: JudgedRows) -> dict[str, pa.Array]:
         """Return the output for the judged rows of some windows."""
-        raise NotImplementedError
 
     def tables(self, table: EncodedTable, scratch: Path) -> Iterator[tuple[pa.Table, int]]:
         """Yield the output block by block, and how many rows of the table each block covers.
