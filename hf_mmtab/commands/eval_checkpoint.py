@@ -27,11 +27,11 @@ from ..training import MMTabTrainer
 from .console import rank, say, start_logging
 from .damaged_files import damage_named
 from .flags import COLUMNS, parse
-from .outputs import check_output_folder, check_store
+from .outputs import check_output_folder
 from .runs.image_text import ablate_modalities, image_text_facts, judge_image_text, predict_rows
 from .runs.inventory import EVALUATION, begin_inventory, files_listed
 from .runs.report import finish_evaluation, predictions_file
-from .scoring_flags import evaluation_arguments
+from .scoring_flags import check_flags, evaluation_arguments
 from .tables.evaluating import evaluate_table
 
 logger = logging.get_logger(__name__)
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parse("eval_checkpoint", arguments)
     command = f"python -m hf_mmtab eval_checkpoint {shlex.join(arguments)}"
     check_output_folder(options.out, [options.data, options.checkpoint])
-    if options.feature_cache_dir is not None:
-        check_store(options.feature_cache_dir, [options.data, options.checkpoint])
+    with damage_named(options.checkpoint):
+        check_flags(options, [options.data, options.checkpoint])
     out, is_main_process = Path(options.out), rank() == 0
     with (
         lock_folder(out, is_main_process, "--out"),

@@ -118,6 +118,12 @@ def _add_separator(parser: ArgumentParser) -> None:
     parser.add_argument("--separator", help="of CSV files; default: as the recipe says, else by their ending")
 
 
+def _add_store(parser: ArgumentParser) -> None:
+    """Add where features of pictures are kept."""
+    kept = "keep here what the image model gives for each picture: the next call on these pictures reads it"
+    parser.add_argument("--feature_cache_dir", help=kept)
+
+
 def _add_engine(parser: ArgumentParser) -> None:
     """Add what says where a table is scored."""
     engines = "tables: local: this process. ray: a Ray cluster, a model in each worker (extra ray); OUT without an "
@@ -207,8 +213,7 @@ def _eval_checkpoint() -> ArgumentParser:
     why = "the report shows no reasons for its errors and alerts (which need hf-mmtab[explain])"
     parser.add_argument("--no_reasons", action="store_false", dest="reasons", help=why)
     parser.add_argument("--no_ablation", action="store_true", help="do not blank and shuffle the inputs")
-    kept = "keep here what the image model gives for each picture: the next call on these pictures reads it"
-    parser.add_argument("--feature_cache_dir", help=kept)
+    _add_store(parser)
     return parser
 
 
@@ -274,6 +279,7 @@ def _predict() -> ArgumentParser:
         choices=["row", "window"],
         help="tables: a score for each row (with the rows before it), or for each window of rows; default: as trained",
     )
+    _add_store(parser)
     return parser
 
 

@@ -28,12 +28,13 @@ from ..tasks import ImageTextTask, get_task
 from ..tasks.checkpoints import is_table_checkpoint, saved_config
 from ..tasks.fitted_lengths import further_pictures_note
 from ..tasks.image_text import columns_beside
+from ..training import MMTabTrainer
 from .console import counted, left_out, say, start_logging
 from .damaged_files import damage_named
 from .eval_checkpoint import load_checkpoint
 from .flags import COLUMNS, parse
 from .outputs import check_new_folder, check_output_file, check_state, draft_of
-from .scoring_flags import in_bf16, is_folder
+from .scoring_flags import check_flags, evaluation_arguments, in_bf16, is_folder
 from .tables.predicting import predict_table
 from .tables.window_blocks import current_device
 from .tables.writer import check_suffix, table_writer
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.explain:
         import_captum()
     with damage_named(options.checkpoint):
+        check_flags(options, inputs)
         judge = predict_table if is_table_checkpoint(options.checkpoint) else predict
         if options.engine == "ray" and (judge is predict or options.state is not None):
             found = "a model of pictures and texts" if judge is predict else "--state"
@@ -89,6 +91,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     if note := further_pictures_note({"given": rows}, processor.max_images):
         logger.warning(note)
     collator = MMBTCollator(processor, num_labels=model.config.num_labels)
+    read, collate = _stored(options, model, encoded, collator)
     device = current_device()
     model = model.to(device).eval()
     bf16 = in_bf16(options, model, device)
@@ -99,8 +102,8 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
         table_writer(draft / out.name, out.suffix, options.spreadsheet_safe) as write,
     ):
         for piece in batches(len(rows)):
-            read = {"batch_size": options.batch_size, "num_workers": options.num_workers}
-            loader = DataLoader(Subset(encoded, piece), collate_fn=collator, **read)
+            loaded = {"batch_size": options.batch_size, "num_workers": options.num_workers}
+            loader = DataLoader(Subset(read, piece), collate_fn=collate, **loaded)
             logits = []
             for batch in loader:
                 batch.pop("labels", None)
@@ -116,6 +119,16 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
                     table = table.append_column(name, column)
             write(table)
     return len(rows), len(found.skipped)
+
+
+def _stored(options: argparse.Namespace, model: Any, rows: Any, collator: MMBTCollator) -> tuple[Any, Any]:
+    """Return rows with the features of their pictures and what collates them; as they are without a store."""
+    if options.feature_cache_dir is None:
+        return rows, collator
+    kept = options.feature_cache_dir
+    arguments = evaluation_arguments(options, model, output_dir=kept, feature_cache_dir=kept)
+    loader = MMTabTrainer(model=model, args=arguments, data_collator=collator).get_test_dataloader(rows)
+    return loader.dataset, loader.collate_fn
 
 
 def _explained(model: Any, processor: Any, row: dict[str, Any], batch: dict[str, Any]) -> Explanation:

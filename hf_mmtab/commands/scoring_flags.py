@@ -1,6 +1,7 @@
 """What the flags of commands that compute with a saved model ask for."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,40 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
+from ..tasks.checkpoints import is_table_checkpoint
 from ..training import MMTabTrainingArguments
 from ..training.precision import choose_for
+from .flags import COLUMNS
+from .outputs import check_store
 from .tables.window_blocks import current_device
 
 logger = logging.get_logger(__name__)
+
+# Flags that the models of one kind alone read → what they are left at.
+OF_PICTURES: dict[str, Any] = dict.fromkeys([*(f"{name}_column" for name in COLUMNS), "feature_cache_dir"])
+OF_PICTURES |= {"num_workers": 0, "allow_empty_text": False, "no_ablation": False}
+OF_TABLES: dict[str, Any] = {"state": None, "level": None, "resample_by": "auto"}
+
+
+def check_flags(options: argparse.Namespace, inputs: Sequence[str]) -> None:
+    """Refuse flags that a model of this kind does not read, and a store of features in a run or in an input.
+
+    Args:
+        options: of the command line.
+        inputs: files and folders that the command reads.
+
+    Raises:
+        ValueError: naming the flags, or the folder.
+    """
+    is_table = is_table_checkpoint(options.checkpoint)
+    foreign, kinds = (OF_PICTURES, ("a table", "pictures")) if is_table else (OF_TABLES, ("pictures", "a table"))
+    if given := [f"--{name}" for name, left in foreign.items() if getattr(options, name, left) != left]:
+        raise ValueError(
+            f"Expected flags for a model of {kinds[0]}, found {', '.join(given)}, which only a model of {kinds[1]} "
+            "reads. Take them out."
+        )
+    if getattr(options, "feature_cache_dir", None) is not None:
+        check_store(options.feature_cache_dir, inputs)
 
 
 def is_folder(options: argparse.Namespace) -> bool:
@@ -31,7 +61,7 @@ def in_bf16(options: argparse.Namespace, model: nn.Module, device: torch.device)
 def evaluation_arguments(options: argparse.Namespace, model: nn.Module, **others: Any) -> MMTabTrainingArguments:
     """Return the arguments of a trainer that only evaluates."""
     return MMTabTrainingArguments(
-        output_dir=options.out,
+        output_dir=others.pop("output_dir", options.out),
         per_device_eval_batch_size=options.batch_size,
         dataloader_num_workers=options.num_workers,
         precision="fp32",  # nothing is trained; `bf16_full_eval` decides

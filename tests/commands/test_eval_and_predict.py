@@ -48,6 +48,39 @@ def test_evaluations_may_share_what_the_image_model_gave(run, pictures, tmp_path
         eval_checkpoint.main([str(run), str(pictures), "--out", str(tmp_path / "third"), *inside])
 
 
+def test_predictions_share_the_store_of_evaluations(run, pictures, tmp_path, monkeypatch):
+    kept = ["--feature_cache_dir", str(tmp_path / "store")]
+    eval_checkpoint.main(
+        [str(run), str(pictures), "--out", str(tmp_path / "eval"), "--bootstrap", "0", "--no_reasons", *kept]
+    )
+    new = str(pictures / "test.jsonl")
+    predict.main([str(run), new, str(tmp_path / "plain.parquet")])
+
+    def refused(*_, **__):
+        raise AssertionError("features are computed again")
+
+    monkeypatch.setattr(FeatureCache, "_fill", refused)
+    predict.main([str(run), new, str(tmp_path / "stored.parquet"), "--batch_size", "5", *kept])
+    plain, stored = (pq.read_table(tmp_path / f"{name}.parquet").to_pydict() for name in ("plain", "stored"))
+    assert plain["prediction"] == stored["prediction"]
+    assert stored["probability"] == pytest.approx(plain["probability"], abs=1e-5)
+
+
+def test_a_first_prediction_makes_the_store_and_writes_nothing_else(run, pictures, tmp_path):
+    out, store = tmp_path / "out" / "new.csv", tmp_path / "store"
+    out.parent.mkdir()
+    predict.main([str(run), str(pictures / "test.jsonl"), str(out), "--feature_cache_dir", str(store)])
+    assert [path.name for path in tmp_path.iterdir() if path != store] == ["out"]
+    assert [path.name for path in out.parent.iterdir()] == ["new.csv"] and any(store.iterdir())
+
+
+@pytest.mark.parametrize("flag", [["--state", "{out}/state"], ["--level", "row"]])
+def test_flags_of_tables_are_refused_for_pictures(run, pictures, tmp_path, flag):
+    given = [one.format(out=tmp_path) for one in flag]
+    with pytest.raises(ValueError, match=f"for a model of pictures, found {flag[0]}, which only a model of a table"):
+        predict.main([str(run), str(pictures / "test.jsonl"), str(tmp_path / "new.csv"), *given])
+
+
 def test_evaluation_of_an_unknown_split_names_the_splits(run, pictures, tmp_path):
     with pytest.raises(
         ValueError, match=r"Expected --split to be one of \['train', 'validation', 'test', 'all'\], found 'hard'"
@@ -138,3 +171,13 @@ def test_an_output_of_an_unknown_kind_is_refused_before_any_work(run, pictures, 
 def test_pictures_are_not_scored_on_ray(run, tmp_path):
     with pytest.raises(ValueError, match=r"beside --engine ray, found a model of pictures and texts"):
         predict.main([str(run), "absent.jsonl", str(tmp_path / "out.parquet"), "--engine", "ray"])
+
+
+def test_flags_of_pictures_are_refused_for_tables(runs, tmp_path):
+    out, lstm = str(tmp_path / "out"), str(runs / "lstm")
+    for flag in (["--no_ablation"], ["--feature_cache_dir", str(tmp_path / "store")]):
+        with pytest.raises(ValueError, match=rf"for a model of a table, found {flag[0]}, which only .* of pictures"):
+            eval_checkpoint.main([lstm, str(tmp_path / "table.csv"), "--out", out, *flag])
+    with pytest.raises(ValueError, match="for a model of a table, found --image_column, --num_workers, which only"):
+        predict.main([lstm, "table.csv", f"{out}.csv", "--image_column", "photo", "--num_workers", "1"])
+    assert not (tmp_path / "out").exists()

@@ -39,6 +39,7 @@ from ...tasks.fitted_lengths import choose_max_length
 from ...tasks.image_text import columns_beside
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
+from ...training.precision import NAMES
 from .compared import ComparedRun
 from .epochs import fit_epochs
 from .folder import leave_out_absent_parts
@@ -213,10 +214,12 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         if recipe.run.ablation:
             intact = results["metrics"][main]
             results["ablation"] = ablate_modalities(task, trainer, rows[main], self.processor, intact)
+        sizes = ", ".join(f"{len(one):,} {name}" for name, one in self.splits.items())
+        computed_in = NAMES.get(trainer.accelerator.mixed_precision, "float32")
         return {
             **results,
             "architecture": recipe.model.architecture,
-            "details": {"data": ", ".join(f"{len(one):,} {name}" for name, one in self.splits.items()) + " rows"},
+            "details": {"data": f"{sizes} rows", "computed in": computed_in},
             "inputs": list(task.modalities(self.splits["train"])),
             "skipped": self.skipped,
         }
