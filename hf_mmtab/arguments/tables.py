@@ -126,6 +126,11 @@ class TabBertSizes:
     neighbor_smoothing: float | None = key(
         None, "Share of the target that goes to the adjacent bins of a number.", least=0, most=1
     )
+    numeric: Literal["bins", "embedding", "both"] | None = key(
+        None,
+        "How numbers and calendar parts are embedded. bins: a vector for each id. embedding: a function of the bin's "
+        "number, or of the part's place in its cycle. both: their sum. (bins)",
+    )
     next_row: bool | None = key(
         None,
         "Each row sees earlier rows only and is predicted from them whole; nothing is masked. Set mask_unknown too.",

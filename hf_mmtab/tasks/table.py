@@ -313,12 +313,13 @@ class TableTask:
     ) -> TabBertConfig:
         """Return the configuration of a new model; what the recipe leaves out is the default's, or the preset's."""
         sizes: dict[str, Any] = arguments.sizes()
+        of_processor = processor.config_kwargs(sizes.pop("numeric", "bins"))
         positions = data.seq_len * (len(processor.fields) if arguments.flatten else 1)
         sizes["max_position_embeddings"] = max(512, positions)
         if arguments.preset != "paper":
-            return TabBertConfig(**processor.config_kwargs(), **sizes, **more)
+            return TabBertConfig(**of_processor, **sizes, **more)
         try:
-            return TabBertConfig.paper(**processor.config_kwargs(), **sizes, **more)
+            return TabBertConfig.paper(**of_processor, **sizes, **more)
         except StrictDataclassClassValidationError as error:
             own = {name: getattr(arguments, name) for name in arguments.given_sizes() if name != "preset"}
             if not own:

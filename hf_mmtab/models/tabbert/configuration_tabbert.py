@@ -52,6 +52,13 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
     processor_fingerprint: str | None = None  # of the processor whose ids the weights belong to
 
     # encoder
+    # Cells of numbers and calendar parts. "bins": a vector for each id. "embedding": a function of the bin's number, or
+    # of the part's place in its cycle. "both": their sum. What is predicted are ids in any case.
+    numeric: Literal["bins", "embedding", "both"] = "bins"
+    # field of `numeric_ranges` → place of each bin on the scale of a normal distribution
+    bin_numbers: dict[str, list[float]] | None = None
+    # field → [start, end) of its ids in the order of a cycle, such as the hours of a day
+    cycle_ranges: dict[str, list[int]] | None = None
     flatten: bool = False  # False: fields of a row, then rows. True: one sequence of all cells
     field_hidden_size: int = 64  # width of a cell's embedding (hierarchical)
     field_num_layers: int = 1
@@ -236,6 +243,29 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
             raise ValueError(f"neighbor_smoothing must be in [0, 1), got {self.neighbor_smoothing}.")
         if self.neighbor_smoothing > 0 and not self.numeric_ranges:
             raise ValueError("neighbor_smoothing needs numeric_ranges: which ids of which columns are ordered bins.")
+
+    def validate_numeric(self):
+        if self.numeric == "bins":
+            return
+        if not self.bin_numbers and not self.cycle_ranges:
+            raise ValueError(
+                f"numeric={self.numeric!r} needs bin_numbers or cycle_ranges: take them from the fitted processor, "
+                f"`config_kwargs(numeric={self.numeric!r})`. A table without numbers and calendar parts has none."
+            )
+        ranges = self.numeric_ranges or {}
+        for name, numbers in (self.bin_numbers or {}).items():
+            start, end = ranges.get(name, [0, 0])
+            if len(numbers) != end - start:
+                raise ValueError(
+                    f"Expected one of bin_numbers for each bin of column {name!r} in numeric_ranges ({end - start}), "
+                    f"found {len(numbers)}."
+                )
+        known = dict(zip(self.fields, self.field_ranges, strict=False))
+        for name, (start, end) in (self.cycle_ranges or {}).items():
+            if name not in known or not known[name][0] <= start < end <= known[name][1]:
+                raise ValueError(
+                    f"Expected cycle_ranges inside the ids of known columns {known}, found {[start, end]} of {name!r}."
+                )
 
     def validate_next_row(self):
         if self.next_row and self.flatten:

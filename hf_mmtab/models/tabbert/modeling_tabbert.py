@@ -24,7 +24,7 @@ from .checked_windows import check_options, check_shapes
 from .configuration_tabbert import TabBertConfig
 from .head_settings import OF_SURPRISE
 from .modeling_tabbert_heads import MaskedCells, TabBertMaskedCellHead, cell_projection, select_masked_cells
-from .modeling_tabbert_numbers import TabBertPeriodicNumbers
+from .modeling_tabbert_numbers import FREQUENCIES, TabBertCellNumbers, TabBertPeriodicNumbers
 from .modeling_tabbert_surprise import TabBertSurprise, rows_before
 
 
@@ -111,9 +111,19 @@ class TabBertEmbeddings(nn.Module):
     def __init__(self, config: TabBertConfig):
         super().__init__()
         self.word_embeddings = nn.Embedding(config.vocab_size, config.cell_hidden_size, padding_idx=config.pad_token_id)
+        if config.numeric != "bins":
+            self.numbers = TabBertCellNumbers(config)
+
+    @property
+    def vectors(self) -> torch.Tensor:
+        """The vectors of all ids, `(vocab, cell_hidden)`: of cells, and of the ids that a tied head scores."""
+        words = self.word_embeddings.weight
+        return self.numbers(words) if hasattr(self, "numbers") else words
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return self.word_embeddings(input_ids)  # (batch, rows, fields, cell_hidden)
+        if not hasattr(self, "numbers"):
+            return self.word_embeddings(input_ids)  # (batch, rows, fields, cell_hidden)
+        return F.embedding(input_ids, self.vectors, self.word_embeddings.padding_idx)
 
 
 class TabBertPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
@@ -144,6 +154,10 @@ class TabBertPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, TabBertMaskedCellHead) and module.bias is not None:
             init.zeros_(module.bias)
+        if isinstance(module, TabBertCellNumbers):
+            # from a slope over the whole scale, seven units, to a quarter of a unit
+            init.copy_(module.frequencies, (2.0 ** torch.arange(-5, FREQUENCIES - 5)).expand_as(module.frequencies))
+            init.normal_(module.weight, std=self.config.initializer_range / FREQUENCIES**0.5)  # as large as words
         if isinstance(module, TabBertPeriodicNumbers):  # as the authors' rtdl_num_embeddings 0.0.12
             init.trunc_normal_(module.frequencies, std=0.1, a=-0.3, b=0.3)
             bound = module.weight.shape[1] ** -0.5
@@ -323,7 +337,7 @@ class TabBertForMaskedLM(TabBertPreTrainedModel):
         outputs = self.model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         rows = outputs.last_hidden_state
         states = self.cell_states(rows_before(rows) if self.config.next_row else rows)
-        embeddings = self.model.embeddings.word_embeddings.weight  # (vocab, cell_hidden)
+        embeddings = self.model.embeddings.vectors  # (vocab, cell_hidden)
         loss = sums = correct = counts = field_logits = None
         if labels is not None:
             cells = select_masked_cells(labels, self.config)

@@ -70,6 +70,37 @@ class TabBertPeriodicNumbers(nn.Module):
         return (torch.einsum("brnf,nfe->brne", waves, self.weight) + self.bias).relu().flatten(-2)
 
 
+class TabBertCellNumbers(nn.Module):
+    """Gives the bins of a number, and the parts of a calendar, vectors that are functions of their numbers.
+
+    The functions are linear in sines and cosines: of learned frequencies for bins, whose numbers are places on the
+    scale of a normal distribution, and of the cycle's first harmonics for calendar parts, so that 23 h and 0 h are
+    neighbours. Source: Gorishniy et al. 2022, arXiv:2203.05556, there without bins.
+    NOTE[DIFF] Numbers enter at the resolution of their bins (`num_bins` of the plan): ids remain the only input.
+    """
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__()
+        self.alone = config.numeric == "embedding"
+        bins, ranges, cycles = config.bin_numbers or {}, config.numeric_ranges or {}, config.cycle_ranges or {}
+        self.ranges = [*(ranges[name] for name in bins), *cycles.values()]
+        turns = [[k / (end - start) for k in range(end - start)] for start, end in cycles.values()]
+        self.numbers = [*bins.values(), *turns]  # of each range's ids
+        self.frequencies = nn.Parameter(torch.empty(len(bins), FREQUENCIES))  # periods per unit
+        self.weight = nn.Parameter(torch.empty(len(self.ranges), 2 * FREQUENCIES, config.cell_hidden_size))
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of all ids, shape `(vocab, cell_hidden)`, from those that each id has of its own."""
+        vectors = words.clone()
+        harmonics = torch.arange(1, FREQUENCIES + 1, device=words.device)
+        frequencies = [*self.frequencies.float(), *[harmonics] * (len(self.ranges) - len(self.frequencies))]
+        for (start, end), numbers, own, weight in zip(self.ranges, self.numbers, frequencies, self.weight, strict=True):
+            phases = 2 * math.pi * torch.tensor(numbers, device=words.device)[:, None] * own  # (ids, FREQUENCIES)
+            of_number = torch.cat([phases.cos(), phases.sin()], dim=-1).to(weight.dtype) @ weight
+            vectors[start:end] = of_number if self.alone else words[start:end] + of_number
+        return vectors
+
+
 def normal_quantiles(values: torch.Tensor) -> torch.Tensor:
     """Return quantiles at even steps of the normal distribution, fine in the tails, shape `(numbers, POINTS)`.
 

@@ -261,7 +261,7 @@ class TabBertEncoderWindowModel(TabBertWindowModel):
         states = outputs.last_hidden_state
         found = {"states": states}
         if hasattr(self.model, "surprise"):
-            embeddings = self.model.embeddings.word_embeddings.weight
+            embeddings = self.model.embeddings.vectors
             found["surprise"] = self.model.surprise(states, input_ids, embeddings).to(states.dtype)
         if self.reads_times:
             if times is None:

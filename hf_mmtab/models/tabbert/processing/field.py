@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from copy import copy
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, ClassVar
 
 import numpy as np
@@ -156,6 +157,13 @@ class Field(ABC):
     def end(self) -> int:
         """One after the last id."""
         return self.first_value_id + self.size
+
+    def normal_places(self) -> list[float]:
+        """Return the place of the middle training row of each bin, on the scale of a normal distribution."""
+        assert self.counts is not None
+        below = np.cumsum(self.counts) - self.counts
+        middle = (below + np.maximum(self.counts, 1) / 2) / max(1, self.counts.sum())
+        return [NormalDist().inv_cdf(float(share)) for share in np.clip(middle, 1e-6, 1 - 1e-6)]
 
     # -- rows to ids and back
 

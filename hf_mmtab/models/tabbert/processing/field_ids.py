@@ -177,9 +177,17 @@ class FieldIds:
         self._require_fitted()
         return tuple(self._fitted)
 
-    def config_kwargs(self) -> dict[str, Any]:
-        """Return what `TabBertConfig(**kwargs)` must share with this processor."""
+    def config_kwargs(self, numeric: str = "bins") -> dict[str, Any]:
+        """Return what `TabBertConfig(**kwargs)` must share with this processor.
+
+        Args:
+            numeric: how its cells of numbers and calendar parts are embedded; see `TabBertConfig.numeric`.
+        """
+        binned = {f.plan.name: f.normal_places() for f in self._fitted if f.edges is not None}
+        cycles = {f.plan.name: [f.first_value_id, f.end] for f in self._fitted if f.plan.kind == "time_part"}
+        numbers = {"numeric": numeric, "bin_numbers": binned, "cycle_ranges": cycles}
         return {
+            **({} if numeric == "bins" else numbers),
             "fields": self.fields,
             "field_ranges": self.field_ranges,
             "numeric_ranges": self.numeric_ranges,
