@@ -35,6 +35,7 @@ HEADS = {
     "lstm": (TabBertLstmForSequenceClassification, {"lstm_bidirectional": True, "lstm_num_layers": 2}),
     "surprise": (TabBertLstmForSequenceClassification, NEXT | {"row_inputs": "surprise"}),
     "both": (TabBertLstmForSequenceClassification, NEXT | {"row_inputs": "both", "label_level": "row"}),
+    "numeric": (TabBertLstmForSequenceClassification, NEXT | {"numeric": "both", "row_inputs": "both"}),
     "flat": (TabBertLstmForSequenceClassification, {"flatten": True, "field_hidden_size": 24}),
     "mlp": (TabBertMlpForSequenceClassification, {"problem_type": "regression", "num_labels": 2}),
     "pooled": (TabBertPooledForSequenceClassification, {"pooling": "mean"}),
@@ -73,7 +74,7 @@ def save_table_model(folder, table, kind, **settings):
         statistics = RowStatistics.fit(columns, np.arange(60) < 40, ["category", "row", "rhythm", "numbers"])
         processor.statistics, values = statistics.to_dict(), torch.tensor(statistics.table(columns))
         settings |= {"statistics": statistics.names, "statistics_codes": statistics.categorical}
-    config = TabBertConfig(**processor.config_kwargs(), **SMALL | own | settings)
+    config = TabBertConfig(**processor.config_kwargs(own.get("numeric", "bins")) | SMALL | own | settings)
     model = make(config).eval()
     for weight in model.parameters():
         if weight.ndim > 1:
