@@ -46,6 +46,9 @@ class TabBertLstm(nn.LSTM):
 
     def run(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return outputs of shape `(batch, steps, output_size)` for `attention_mask` `(batch, steps)`."""
+        if _lacks_half_precision(states):
+            with torch.autocast("cpu", enabled=False):
+                return self.run(states.float(), attention_mask)
         if self._trains_on_cpu(states):
             bias: Any = self.bias_ih_l0 + self.bias_hh_l0  # type: ignore[operator]
             return LstmLayer.apply(states, self.weight_ih_l0, self.weight_hh_l0, bias)
@@ -69,6 +72,15 @@ class TabBertLstm(nn.LSTM):
         if not self.bidirectional:
             return last
         return torch.cat([last[:, : self.hidden_size], outputs[:, 0, self.hidden_size :]], dim=-1)
+
+
+def _lacks_half_precision(states: torch.Tensor) -> bool:
+    """Tell whether autocast asks for a number format that oneDNN's LSTM does not have on this processor (AVX2 alone)."""
+    if states.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return False
+    bfloat16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
+    of_onednn = torch.ops.mkldnn
+    return not (of_onednn._is_mkldnn_bf16_supported() if bfloat16 else of_onednn._is_mkldnn_fp16_supported())
 
 
 class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pytest
@@ -86,10 +87,24 @@ def test_fitting_again_gives_the_words_of_then(saved, rows):
 
 def test_saved_statistics_merge_into_the_processor_of_then(fixtures, tmp_path):
     folder = fixtures / "processors_0_1" / "own_plan"
-    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))["fingerprint"]
+    expected = TabBertProcessor.from_pretrained(folder)
     parts = [TabBertStatistics.load(folder / name) for name in ("part_1", "part_2")]
     parts[0].save(tmp_path)
 
-    assert TabBertProcessor(parts[0].plan).finish(parts[0].merge(parts[1])).fingerprint == expected
+    assert_same_but_for_rounding(TabBertProcessor(parts[0].plan).finish(parts[0].merge(parts[1])), expected)
     again = TabBertStatistics.load(tmp_path).merge(parts[1])
-    assert TabBertProcessor(again.plan).finish(again).fingerprint == expected
+    assert_same_but_for_rounding(TabBertProcessor(again.plan).finish(again), expected)
+
+
+def assert_same_but_for_rounding(found, expected):
+    """All but the edges are the same to the bit; NumPy's logarithm may differ in its last digit between processors."""
+    (plain, words, arrays), (of_then, words_of_then, arrays_of_then) = found._state(), expected._state()
+    assert (plain, words, arrays.keys()) == (of_then, words_of_then, arrays_of_then.keys())
+    exact = True
+    for name, values in arrays.items():
+        if name.endswith("edges"):
+            np.testing.assert_allclose(values, arrays_of_then[name], rtol=1e-15)
+            exact &= np.array_equal(values, arrays_of_then[name])
+        else:
+            assert np.array_equal(values, arrays_of_then[name]), name
+    assert (found.fingerprint == expected.fingerprint) == exact

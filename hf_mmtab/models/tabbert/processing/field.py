@@ -159,10 +159,12 @@ class Field(ABC):
         return self.first_value_id + self.size
 
     def normal_places(self) -> list[float]:
-        """Return the place of the middle training row of each bin, on the scale of a normal distribution."""
-        assert self.counts is not None
-        below = np.cumsum(self.counts) - self.counts
-        middle = (below + np.maximum(self.counts, 1) / 2) / max(1, self.counts.sum())
+        """Return the place of the middle training row of each bin, on the scale of a normal distribution.
+
+        Bins that came without counts, from a checkpoint of the original, are taken for equally full.
+        """
+        counts = np.ones(self.size) if self.counts is None else np.maximum(self.counts, 1)
+        middle = (np.cumsum(counts) - counts / 2) / counts.sum()
         return [NormalDist().inv_cdf(float(share)) for share in np.clip(middle, 1e-6, 1 - 1e-6)]
 
     # -- rows to ids and back

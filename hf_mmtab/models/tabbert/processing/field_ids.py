@@ -183,11 +183,13 @@ class FieldIds:
         Args:
             numeric: how its cells of numbers and calendar parts are embedded; see `TabBertConfig.numeric`.
         """
-        binned = {f.plan.name: f.normal_places() for f in self._fitted if f.edges is not None}
-        cycles = {f.plan.name: [f.first_value_id, f.end] for f in self._fitted if f.plan.kind == "time_part"}
-        numbers = {"numeric": numeric, "bin_numbers": binned, "cycle_ranges": cycles}
+        numbers: dict[str, Any] = {}
+        if numeric != "bins":
+            binned = {f.plan.name: f.normal_places() for f in self._fitted if f.edges is not None}
+            cycles = {f.plan.name: [f.first_value_id, f.end] for f in self._fitted if f.plan.kind == "time_part"}
+            numbers = {"numeric": numeric, "bin_numbers": binned, "cycle_ranges": cycles}
         return {
-            **({} if numeric == "bins" else numbers),
+            **numbers,
             "fields": self.fields,
             "field_ranges": self.field_ranges,
             "numeric_ranges": self.numeric_ranges,
@@ -246,7 +248,11 @@ class FieldIds:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the plan and everything fitted: 16 hexadecimal digits, equal if and only if the ids are."""
+        """Hash of the plan and everything fitted: 16 hexadecimal digits.
+
+        Equal fingerprints give equal ids. The same rows fitted on another processor, whose logarithm differs in its last
+        digit, give the same ids and may give another fingerprint: save the processor, and load it elsewhere.
+        """
         self._require_fitted()
         plain, words, arrays = self._state()
         digest = hashlib.sha256(json.dumps([plain, words], sort_keys=True, ensure_ascii=False).encode())
