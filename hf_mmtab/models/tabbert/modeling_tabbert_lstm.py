@@ -75,7 +75,7 @@ class TabBertLstm(nn.LSTM):
 
 
 def _lacks_half_precision(states: torch.Tensor) -> bool:
-    """Tell whether autocast asks for a number format that oneDNN's LSTM does not have on this processor (AVX2 alone)."""
+    """Tell whether autocast asks for a number format that oneDNN's LSTM lacks on this processor (AVX2 alone)."""
     if states.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return False
     bfloat16 = torch.get_autocast_dtype("cpu") == torch.bfloat16

@@ -250,7 +250,7 @@ class FieldIds:
     def fingerprint(self) -> str:
         """Hash of the plan and everything fitted: 16 hexadecimal digits.
 
-        Equal fingerprints give equal ids. The same rows fitted on another processor, whose logarithm differs in its last
+        Equal fingerprints give equal ids. The same rows fitted on another CPU, whose logarithm differs in its last
         digit, give the same ids and may give another fingerprint: save the processor, and load it elsewhere.
         """
         self._require_fitted()
