@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
@@ -41,6 +42,36 @@ def test_a_model_that_starts_from_a_probe_predicts_what_the_probe_does(recipe, a
     assert list(seen["tried"]) == ["cls"] + ["mean"] * reads_text + ["with an aligned projection"] * is_mmbt
     note = next(one for one in results_of(tmp_path / "run")["notes"] if one.startswith("text_pooling"))
     assert "the classifier starts from a logistic regression on the model as it starts" in note
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_run_that_training_made_worse_is_the_probe_that_it_started_from(recipe, tmp_path, monkeypatch, resumed):
+    seen, plain = [], LinearStarter.start
+
+    def looked_at(self, *arguments, **options):
+        chosen = plain(self, *arguments, **options)
+        seen.append(torch.softmax(torch.as_tensor(self.trainer.predict(self.encoded["validation"]).predictions), -1))
+        return chosen
+
+    monkeypatch.setattr(LinearStarter, "start", looked_at)
+    # a classifier that is thrown far away
+    given = [str(recipe), *PROBE, "--learning_rate", "5.0", "--part_learning_rates", "null", "--save_strategy", "epoch"]
+    main(given)
+    run = tmp_path / "run"
+    if resumed:
+        (run / "results.json").unlink()
+        main(given)
+    note = next(one for one in results_of(run)["notes"] if one.startswith("The model is the linear probe"))
+    assert "since training made it worse on validation: accuracy 0." in note or "accuracy 1.000 before" in note
+    rows = pq.read_table(run / "predictions" / "validation.parquet").to_pydict()
+    found = np.stack([rows[f"probability_{name}"] for name in ("other", "same")], axis=1)
+    assert len(seen) == 2 + resumed  # the start, and the start again
+    assert np.abs(found - seen[0].numpy()).max() < 1e-3
+
+
+def test_a_run_that_did_not_become_worse_is_kept(recipe, tmp_path):
+    main([str(recipe), *PROBE, "--learning_rate", "1.0e-9", "--part_learning_rates", "null"])
+    assert not any(one.startswith("The model is the linear probe") for one in results_of(tmp_path / "run")["notes"])
 
 
 def test_mean_pooling_is_saved_and_a_run_that_goes_on_keeps_it(recipe, tmp_path, monkeypatch):

@@ -99,10 +99,10 @@ class EnsembleRun(ImageTextRun):
         self.notes.append(f"{chosen} Minutes are with those of all runs that it was chosen from.")
         return model
 
-    def _start(self, problem_type: str, names: list[str]) -> Any:
+    def new_model(self, problem_type: str, names: list[str]) -> Any:
         """Return the linear probe as it starts. Nothing of an ensemble trains: no schedule, adapters or soup."""
         recipe = self.recipe
-        model = super()._start(problem_type, names)
+        model = super().new_model(problem_type, names)
         self.config = model.config
         for name in PART_ARGUMENTS:
             setattr(recipe.training, name, None)

@@ -20,7 +20,7 @@ from ...evaluation.prediction_tables import gold_labels, read_split_predictions,
 from ...evaluation.row_evaluation import HEADLINE
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
-from ...image_text_baselines import BASELINES, DESCRIPTIONS, FrozenLinear, LinearStarter, inputs_of, pool_by_mean
+from ...image_text_baselines import BASELINES, DESCRIPTIONS, FrozenLinear, inputs_of
 from ...metrics import (
     Thresholds,
     compute_metrics_for,
@@ -45,6 +45,7 @@ from .epochs import fit_epochs
 from .folder import leave_out_absent_parts
 from .own_names import CACHE_FOLDER
 from .part_lengths import check_part_lengths, check_started_model
+from .probe_start import keep_better_start, start_from_probe
 from .recipe import ImageTextRecipe
 from .report import predictions_file
 from .shown_reasons import of_pictures
@@ -112,7 +113,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         self.processor = task.processor(recipe.model)
         task.fit_columns(recipe.model, self.processor, self.splits["train"])
         self.notes += task.fit_images(recipe.model, self.processor, self.splits)
-        model = self._start(problem_type, names)
+        model = self.new_model(problem_type, names)
         check_started_model(recipe, model, self.processor)
         self.config = model.config
         if recipe.model.pretrained is not None:
@@ -126,7 +127,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         self.selection = (HEADLINE[problem_type][0], True)
         return model
 
-    def _start(self, problem_type: str, names: list[str]) -> Any:
+    def new_model(self, problem_type: str, names: list[str]) -> Any:
         """Return the model as it starts; its frozen outputs are shared between runs, and evaluations add to them."""
         recipe = self.recipe
         if recipe.training.feature_cache_dir is None:
@@ -175,31 +176,22 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
     def adjust(self, trainer: MMTabTrainer) -> None:
         """Choose the pooling, and start from a linear probe, where the recipe asks for it."""
         super().adjust(trainer)
-        recipe, config, given = self.recipe, trainer.model.config, self.recipe.model
-        is_open = given.text_pooling == "auto" and config.text_config is not None
-        with_classifier = given.classifier_start == "linear_probe"
-        if given.pretrained is not None or not (with_classifier or is_open):
-            return
-        if checkpoint := last_complete_checkpoint(recipe.folder):  # training goes on from it
-            if AutoConfig.from_pretrained(checkpoint).text_pooling == "mean":
-                pool_by_mean(trainer.model)
-            self.notes.append(f"text_pooling: {config.text_pooling}, as when this run began.")
-        else:
-            splits = {name: self.splits[name] for name in ("train", "validation")}
-            encoded = {name: recipe.task.encode(rows, self.processor) for name, rows in splits.items()}
-            labels = {name: gold_labels(rows, config.num_labels) for name, rows in splits.items()}
-            poolings = ("cls", "mean") if is_open else (config.text_pooling,)
-            start = LinearStarter(trainer, encoded, labels).start(poolings, with_classifier)
-            self.notes.append(str(start))
-            logger.info(self.notes[-1])
-        leave_out_absent_parts(recipe, recipe.task.parts, trainer.model, is_reference=False)
+        start_from_probe(self, trainer)
+
+    def average(self, trainer: MMTabTrainer) -> None:
+        """Average checkpoints where the recipe asks for it, and put a better start back."""
+        super().average(trainer)
+        keep_better_start(self, trainer)
+
+    def scores_of(self, trainer: MMTabTrainer, split: str) -> ScoredRows:
+        """Return the scores of the rows of a split."""
+        return predict_rows(trainer, self.recipe.task, self.splits[split], self.processor)
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Choose the thresholds of several labels on validation."""
         self.config = trainer.model.config
         if self.config.problem_type == "multi_label_classification":
-            scored = predict_rows(trainer, self.recipe.task, self.splits["validation"], self.processor)
-            chosen = _thresholds(scored)
+            chosen = _thresholds(self.scores_of(trainer, "validation"))
             self.config.thresholds = chosen.values
             self.notes.append(str(chosen))
 
@@ -251,7 +243,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         """Frozen features of all splits, from the model as it starts."""
         recipe, task = self.recipe, self.recipe.task
         self.processor = MMBTProcessor.from_pretrained(recipe.folder)
-        model = self._start(self.config.problem_type, label_names(self.config))
+        model = self.new_model(self.config.problem_type, label_names(self.config))
         return FrozenLinear(
             MMTabTrainer(model=model, args=recipe.training, **self.trainer_arguments(model)),
             self.processor,

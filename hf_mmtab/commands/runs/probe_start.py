@@ -1,0 +1,106 @@
+"""A run of pictures and texts that starts from a linear probe, and is the probe where training made it worse."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import AutoConfig, TrainerCallback, set_seed
+from transformers.utils import logging
+
+from ...evaluation.combining import log_loss
+from ...evaluation.prediction_tables import gold_labels
+from ...image_text_baselines import LinearStarter, pool_by_mean
+from ...image_text_baselines.linear_start import LinearStart
+from ...metrics import scores_for
+from ...metrics.names import label_names
+from ...training import MMTabTrainer
+from ...training.checkpoints import last_complete_checkpoint
+from .folder import leave_out_absent_parts
+
+logger = logging.get_logger(__name__)
+
+RECORD = "start_log_loss"  # entry of the log history, so that a resumed run knows of it
+
+
+class StartRecord(TrainerCallback):
+    """Notes in the log history how good the start was on validation."""
+
+    def __init__(self, measured: dict[str, float]):
+        self.measured = measured
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Write the record of a run that begins."""
+        if not state.global_step:
+            state.log_history.append({**self.measured, "epoch": 0, "step": 0})
+
+
+def start_from_probe(run: Any, trainer: MMTabTrainer) -> None:
+    """Choose the pooling, and let the classifier start from a probe, where the recipe asks for it.
+
+    Args:
+        run: an `ImageTextRun` with its data.
+        trainer: with the model as it starts.
+    """
+    recipe, config, given = run.recipe, trainer.model.config, run.recipe.model
+    is_open = given.text_pooling == "auto" and config.text_config is not None
+    with_classifier = given.classifier_start == "linear_probe"
+    if given.pretrained is not None or not (with_classifier or is_open):
+        return
+    if checkpoint := last_complete_checkpoint(recipe.folder):  # training goes on from it
+        if AutoConfig.from_pretrained(checkpoint).text_pooling == "mean":
+            pool_by_mean(trainer.model)
+        run.notes.append(f"text_pooling: {config.text_pooling}, as when this run began.")
+    else:
+        start = _start(run, trainer, ("cls", "mean") if is_open else (config.text_pooling,), with_classifier)
+        run.notes.append(str(start))
+        logger.info(run.notes[-1])
+        if with_classifier:
+            trainer.add_callback(StartRecord(_measured(run, trainer)))
+    leave_out_absent_parts(recipe, recipe.task.parts, trainer.model, is_reference=False)
+
+
+def keep_better_start(run: Any, trainer: MMTabTrainer) -> None:
+    """Put the start back where training made it worse on validation, by the headline metric and by log loss.
+
+    Large weights of a probe on a few rows that a line separates are easily lost in the first steps.
+
+    Args:
+        run: see `start_from_probe`; its model is trained.
+        trainer: with the trained model, whose weights change.
+    """
+    before = next((one for one in trainer.state.log_history if RECORD in one), None)
+    if before is None:
+        return
+    metric, after = run.selection[0], _measured(run, trainer)
+    if after[RECORD] <= before[RECORD] or after[metric] >= before[metric]:
+        return
+    config = trainer.model.config
+    set_seed(run.recipe.training.seed)  # what the probe does not set is drawn
+    model = run.new_model(config.problem_type, label_names(config))
+    again = MMTabTrainer(model=model, args=run.recipe.training, **run.trainer_arguments(model))
+    _start(run, again, (config.text_pooling,), with_classifier=True)
+    trainer.model.load_state_dict(model.state_dict())
+    run.notes.append(
+        f"The model is the linear probe that it started from, since training made it worse on validation: {metric} "
+        f"{before[metric]:.3f} before and {after[metric]:.3f} after, log loss {before[RECORD]:.3f} and "
+        f"{after[RECORD]:.3f}. More epochs or a lower learning_rate may help; classifier_start: random starts without "
+        "a probe."
+    )
+    logger.warning(run.notes[-1])
+
+
+def _start(run: Any, trainer: MMTabTrainer, poolings: Sequence[str], with_classifier: bool) -> LinearStart:
+    """Let a model start as regressions on its training rows say."""
+    splits = {name: run.splits[name] for name in ("train", "validation")}
+    encoded = {name: run.recipe.task.encode(rows, run.processor) for name, rows in splits.items()}
+    labels = {name: gold_labels(rows, trainer.model.config.num_labels) for name, rows in splits.items()}
+    return LinearStarter(trainer, encoded, labels).start(tuple(poolings), with_classifier)
+
+
+def _measured(run: Any, trainer: MMTabTrainer) -> dict[str, float]:
+    """Return headline metric and log loss on validation."""
+    config, metric = trainer.model.config, run.selection[0]
+    scored = run.scores_of(trainer, "validation")
+    assert scored.labels is not None
+    names = dict(enumerate(label_names(config)))
+    found = scores_for(config.problem_type, scored.labels, scored.probabilities, names)
+    return {RECORD: log_loss(scored.probabilities, scored.labels), metric: float(found[metric])}
