@@ -3,14 +3,13 @@
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from transformers.utils import logging
 
-from ...evaluation.comparison import require_same_rows
+from ...evaluation.comparison import ScoredModel, require_same_rows
 from ...evaluation.judging import MAJORITY, majority_scores
 from ...evaluation.run_results import RESULT_FILE
 from ...evaluation.scored_rows import ScoredRows
@@ -24,21 +23,6 @@ from .walk import Run
 
 logger = logging.get_logger(__name__)
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
-
-
-@dataclass
-class BaselineRuns:
-    """What one baseline came to, one entry a seed.
-
-    Args:
-        scored: of the main split.
-        thresholds: chosen on validation.
-        minutes: wall time of fitting and scoring.
-    """
-
-    scored: list[ScoredRows] = field(default_factory=list)
-    thresholds: list[list[float] | None] = field(default_factory=list)
-    minutes: list[float] = field(default_factory=list)
 
 
 class ComparedRun(Run[AnyRecipe]):
@@ -149,7 +133,7 @@ class ComparedRun(Run[AnyRecipe]):
         )
         logger.warning(self.notes[-1])
 
-    def run_baseline(self, root: Path, name: str, seeds: list[int], split: str) -> BaselineRuns:
+    def run_baseline(self, root: Path, name: str, seeds: list[int], split: str) -> list[ScoredModel]:
         """Fit a baseline on the rows of this run and keep its predictions under `root`; `restore` comes first.
 
         Args:
@@ -159,14 +143,13 @@ class ComparedRun(Run[AnyRecipe]):
             split: the main one.
 
         Returns:
-            Of what an earlier call fitted, on the same finished run, the predictions without minutes.
+            One for each seed; of what an earlier call fitted, on the same finished run, without minutes.
         """
-        made = BaselineRuns()
+        made = []
         for seed in seeds[:1] if name in (MAJORITY, *self.without_seed) else seeds:
             if (before := self._fitted_before(root / f"{name}-seed{seed}")) is not None:
                 logger.info(f"{name}: the predictions of {name}-seed{seed} are those of an earlier call.")
-                made.scored.append(before[split])
-                made.thresholds.append(self.tune(before["validation"]))
+                made.append(ScoredModel(before[split], self.tune(before["validation"])))
                 continue
             started = time.time()
             if name == MAJORITY:
@@ -175,9 +158,8 @@ class ComparedRun(Run[AnyRecipe]):
             else:
                 scored = self.fit_baseline(name, seed)
             self.write_scored(root / f"{name}-seed{seed}", scored)
-            made.scored.append(scored[split])
-            made.thresholds.append(self.tune(scored["validation"]))
-            made.minutes.append((time.time() - started) / 60)
+            minutes = (time.time() - started) / 60
+            made.append(ScoredModel(scored[split], self.tune(scored["validation"]), minutes))
         return made
 
     def _fitted_before(self, folder: Path) -> dict[str, ScoredRows] | None:
