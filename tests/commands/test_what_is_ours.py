@@ -16,6 +16,7 @@ from hf_mmtab.commands.push_to_hub import files_to_push
 from hf_mmtab.commands.runs import inventory, walk
 from hf_mmtab.commands.runs.inventory import foreign_names, own_names, read_inventory
 from hf_mmtab.commands.runs.own_files import is_run, refuse_foreign, remove_run
+from hf_mmtab.commands.runs.own_names import CHOSEN
 from hf_mmtab.model_card.usage_code import usage_code
 from hf_mmtab.publishing import make_standalone
 from hf_mmtab.publishing.public_files import _rename_model
@@ -176,6 +177,13 @@ def test_in_a_run_of_an_earlier_version_too_a_name_alone_does_not_count(runs, na
     with pytest.raises(ValueError, match=f"files of others, or changed since.*: {name}"):
         remove_run(runs / "lstm", {})
     assert (runs / "lstm" / name).read_text() == "mine"
+
+
+def test_what_validation_chose_before_goes_with_the_run(runs):
+    for key in CHOSEN:
+        (runs / "lstm" / "_table" / f"{key}.json").write_text("{}")
+    remove_run(runs / "lstm", {})
+    assert not (runs / "lstm" / "_table").exists()
 
 
 @pytest.mark.parametrize("run", ["new", "mmbt"])

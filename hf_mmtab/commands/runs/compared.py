@@ -25,6 +25,13 @@ logger = logging.get_logger(__name__)
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
+class UntrainedTrainer(MMTabTrainer):
+    """Trains nothing by gradients: the run fits trees or joins trained models. It predicts and saves as any trainer."""
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Leave the model as it is."""
+
+
 class ComparedRun(Run[AnyRecipe]):
     """Adds to a run what the comparison needs of it.
 
@@ -96,6 +103,10 @@ class ComparedRun(Run[AnyRecipe]):
     @abstractmethod
     def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
         """Read the predictions of a finished run; `restore` comes first."""
+
+    def write_predictions(self) -> None:
+        """Write what was predicted for each row of the evaluated splits."""
+        self.write_scored(self.recipe.folder, self.scored)
 
     @abstractmethod
     def write_scored(self, folder: Path, scored: dict[str, ScoredRows]) -> None:

@@ -184,14 +184,17 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
                 pool_by_mean(trainer.model)
             self.notes.append(f"text_pooling: {config.text_pooling}, as when this run began.")
         else:
-            splits = {name: self.splits[name] for name in ("train", "validation")}
-            encoded = {name: recipe.task.encode(rows, self.processor) for name, rows in splits.items()}
-            labels = {name: gold_labels(rows, config.num_labels) for name, rows in splits.items()}
             poolings = ("cls", "mean") if is_open else (config.text_pooling,)
-            start = LinearStarter(trainer, encoded, labels).start(poolings, with_classifier)
+            start = self.linear_starter(trainer).start(poolings, with_classifier)
             self.notes.append(str(start))
             logger.info(self.notes[-1])
         leave_out_absent_parts(recipe, recipe.task.parts, trainer.model, is_reference=False)
+
+    def linear_starter(self, trainer: MMTabTrainer) -> LinearStarter:
+        """Return what fits regressions on what the trainer's model gives for training and validation rows."""
+        splits, number = {name: self.splits[name] for name in ("train", "validation")}, trainer.model.config.num_labels
+        encoded = {name: self.recipe.task.encode(rows, self.processor) for name, rows in splits.items()}
+        return LinearStarter(trainer, encoded, {name: gold_labels(rows, number) for name, rows in splits.items()})
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Choose the thresholds of several labels on validation."""
@@ -225,10 +228,6 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
     def evaluated(self) -> dict[str, datasets.Dataset]:
         """Split → rows, without training."""
         return {name: rows for name, rows in self.splits.items() if name != "train"}
-
-    def write_predictions(self) -> None:
-        """Write the predictions of each split beside the columns of its rows."""
-        self.write_scored(self.recipe.folder, self.scored)
 
     def write_scored(self, folder: Path, scored: dict[str, ScoredRows]) -> None:
         """Write predictions of each split beside the columns of its rows, decided at thresholds that suit them."""
