@@ -65,7 +65,7 @@ def is_own_name(name: str) -> bool:
 
 
 def places_of_runs(folder: Path) -> Iterator[Path]:
-    """Yield what lies where runs write: in a folder, and in and below the folders that they make in it, in order."""
+    """Yield what lies in a folder, and at any depth in those of its folders that runs make, in order."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         yield path
         is_theirs = any(kind.fullmatch(path.name) for kind in (_FOLDER, RUN_OF_SEVERAL, _DRAFT))
