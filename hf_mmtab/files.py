@@ -14,8 +14,8 @@ import numpy as np
 
 PARTIAL_SUFFIX = ".hf_mmtab-partial"  # nobody else's files are called so
 
-# called with a path and the file that gets this name, which it may refuse by an error, or with a path and None where it
-# would be removed; False: it stays
+# Called before a file gets a name, with the path and this file: an error refuses it. Called before a file is removed,
+# with the path and None: False keeps it.
 Look = Callable[[Path, Path | None], bool]
 _LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
 

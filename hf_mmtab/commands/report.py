@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from transformers import AutoConfig
 
-from ..evaluation.comparison import compare_scored
+from ..evaluation.comparison import ScoredModel, compare_scored
 from ..evaluation.prediction_tables import read_probabilities
 from ..evaluation.run_results import RunResults
 from ..evaluation.scored_rows import ScoredRows
@@ -57,9 +57,7 @@ def compared_runs(folders: Sequence[Path], bootstrap: int) -> RunFacts:
     Raises:
         ValueError: if a run is not finished, or was judged on other rows, labels or classes than the first one.
     """
-    models: dict[str, list[ScoredRows]] = {}
-    thresholds: dict[str, list[Any]] = {}
-    minutes: dict[str, list[float]] = {}
+    models: dict[str, list[ScoredModel]] = {}
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError(f"Expected each run once, found {' '.join(map(str, folders))}: it would count as two seeds.")
     first, config = _finished(folders[0])
@@ -72,21 +70,18 @@ def compared_runs(folders: Sequence[Path], bootstrap: int) -> RunFacts:
                 "runs of one task."
             )
         name = re.sub(r"-seed\d+$", "", folder.resolve().name)
-        models.setdefault(name, []).append(read_scored(folder, first.split, own))
-        thresholds.setdefault(name, []).append(results.thresholds)
-        minutes.setdefault(name, []).append(results.minutes)
+        scored = read_scored(folder, first.split, own)
+        models.setdefault(name, []).append(ScoredModel(scored, results.thresholds, results.minutes))
     compared = compare_scored(
         models,
         config.problem_type,
         config.id2label,
-        thresholds,
-        minutes,
         first.resampled_by,  # type: ignore[arg-type]
         bootstrap,
         tuple(first.headline),
     )
     own, *others = models
-    labelled = {name: scored[0].labelled for name, scored in models.items()}
+    labelled = {name: seeds[0].rows.labelled for name, seeds in models.items()}
     shown = SplitPredictions(
         labelled[own].probabilities,
         labelled[own].labels,

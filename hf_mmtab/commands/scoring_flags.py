@@ -20,7 +20,7 @@ logger = logging.get_logger(__name__)
 
 # Flags that the models of one kind alone read → what they are left at.
 OF_PICTURES: dict[str, Any] = dict.fromkeys([*(f"{name}_column" for name in COLUMNS), "feature_cache_dir"])
-OF_PICTURES |= {"num_workers": 0, "allow_empty_text": False, "no_ablation": False}
+OF_PICTURES |= {"num_workers": 0, "allow_empty_text": False}
 OF_TABLES: dict[str, Any] = {"state": None, "level": None, "resample_by": "auto"}
 
 

@@ -1,8 +1,8 @@
-"""What becomes of a tensor, and: is what a file of an original claims possible? Asked before anything is built."""
+"""What a checkpoint of an original becomes, and whether what its files claim is possible, before anything is built."""
 
 import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +20,27 @@ class TensorFate:
     original: str
     ours: str | None  # None: dropped
     reason: str
+
+
+@dataclass
+class Converted:
+    """A checkpoint of an original as our model and processor.
+
+    Args:
+        model: in evaluation mode.
+        processor: of the model.
+        fates: what became of every tensor.
+        facts: what the original is, for the report.
+        extra: file name → plain value that is written beside the model.
+        id_map: of a table's model: our id of each original id.
+    """
+
+    model: PreTrainedModel
+    processor: Any
+    fates: list[TensorFate]
+    facts: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    id_map: torch.Tensor | None = None
 
 
 def shown(value: Any, most: int = 200) -> str:
@@ -51,18 +72,19 @@ def shape_of(state_dict: Tensors, name: str, dims: int) -> tuple[int, ...]:
     return shape
 
 
-def require_fit(build: Callable[[], PreTrainedModel], tensors: Tensors, names: Mapping[str, str], what: str) -> None:
-    """Compare the shapes of converted tensors with the model's, without memory for its weights.
+def fitted_model(build: Callable[[], PreTrainedModel], tensors: Tensors, fates: list[TensorFate], what: str) -> Any:
+    """Return a model with converted tensors, in evaluation mode; their shapes are compared before it takes any memory.
 
     Args:
-        build: makes the model; called on the meta device.
+        build: makes the model.
         tensors: under our names.
-        names: our name → the original's, for messages.
+        fates: of the original's tensors, whose names messages tell.
         what: begins the message.
 
     Raises:
         ValueError: names the tensors that lack, are too many or have other shapes.
     """
+    names = {fate.ours: fate.original for fate in reversed(fates) if fate.ours is not None}
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
     wrong = {
@@ -80,6 +102,9 @@ def require_fit(build: Callable[[], PreTrainedModel], tensors: Tensors, names: M
         found += [f"{kind}: {', '.join(which[:MOST_NAMED])}{more}"] if which else []
     if found:
         raise ValueError(f"{what}; found {'; '.join(found)}. Are the files of the same run, and whole?")
+    model = build()
+    model.load_state_dict(tensors, strict=True)
+    return model.eval()
 
 
 def require(right: bool, name: str, wanted: str, value: Any, remedy: str) -> None:

@@ -4,10 +4,9 @@ Plain values and tensors come in; `original_files` opens the pickled files.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from transformers import BertTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 from ..models.mmbt.configuration_baselines import MMBTBaselineConfig
 from ..models.mmbt.configuration_mmbt import MMBTConfig
@@ -16,7 +15,7 @@ from ..models.mmbt.image_processing_mmbt import MMBTImageProcessor
 from ..models.mmbt.modeling_baselines import MMBTBaselineForClassification
 from ..models.mmbt.modeling_mmbt import MMBTForClassification
 from ..models.mmbt.processing_mmbt import MMBTProcessor
-from .checks import TensorFate, Tensors, require_fit, require_number, shown
+from .checks import Converted, Tensors, fitted_model, require_number, shown
 from .mmbt_args import PROBLEM_TYPES, READS_BERT_TEXT, READS_PICTURES, OriginalRun
 from .mmbt_weights import config_from_original, from_original
 
@@ -27,45 +26,13 @@ HEADS_OF_MODEL = {"bert-base-uncased": 12, "bert-large-uncased": 16}
 HEADS_OF_SIZE = {(768, 12): 12, (1024, 24): 16}  # hidden size and layers of BERT base and large
 
 
-@dataclass
-class ConvertedRun:
-    """Our model and processor, and what became of every tensor of the original."""
-
-    model: PreTrainedModel
-    processor: MMBTProcessor
-    fates: list[TensorFate]
-    attention_heads: str | None = None  # of the BERT, and who says so
-
-    def facts(self, run: OriginalRun) -> dict[str, Any]:
-        """Return what the converted run is, for the report."""
-        facts: dict[str, Any] = {"model": run.model}
-        if run.task is not None:
-            facts["task"] = run.task
-        facts |= {"task_type": run.task_type, "labels": ", ".join(run.labels)}
-        if run.model in READS_PICTURES:
-            facts |= {"image tokens": f"{run.num_image_embeds} ({run.img_embed_pool_type})", "preset": "legacy"}
-        if self.attention_heads is not None:
-            facts["attention heads"] = self.attention_heads
-        facts["max_length"] = self.processor.max_length
-        if run.pos_weight is not None:
-            facts["weights of positives"] = ", ".join(f"{weight:.4g}" for weight in run.pos_weight)
-        if run.task_type == "multilabel":
-            facts["thresholds"] = "0.5 each, as the original counts; tune them on validation"
-        if run.model == "mmbt" and run.dropout != BERT_DROPOUT:
-            facts["note"] = (
-                f"the original dropped {run.dropout} of the image tokens' embeddings in training and 0.1 elsewhere; "
-                "here 0.1 everywhere"
-            )
-        return facts
-
-
 def convert_run(
     run: OriginalRun,
     state_dict: Tensors,
     tokenizer: PreTrainedTokenizerBase | None = None,
     num_attention_heads: int | None = None,
     **config_kwargs: Any,
-) -> ConvertedRun:
+) -> Converted:
     """Build our model and processor with the original's weights, labels, loss weights and `legacy` preset.
 
     Args:
@@ -115,13 +82,34 @@ def convert_run(
     model_class: Any = MMBTBaselineForClassification
     if run.model == "mmbt":
         config_class, model_class = MMBTConfig, MMBTForClassification
-    names = {fate.ours: fate.original for fate in reversed(fates) if fate.ours is not None}
     what = f"The checkpoint does not fit the {run.model!r} model of its args"
-    require_fit(lambda: model_class(config_class(**sizes)), renamed, names, what)
-    model = model_class(config_class(**sizes))
-    model.load_state_dict(renamed, strict=True)
+    model = fitted_model(lambda: model_class(config_class(**sizes)), renamed, fates, what)
     positions = sizes["text_config"]["max_position_embeddings"] if run.model in READS_BERT_TEXT else 512
-    return ConvertedRun(model.eval(), _processor(run, min(512, positions), tokenizer), fates, heads)
+    processor = _processor(run, min(512, positions), tokenizer)
+    return Converted(model, processor, fates, _facts(run, processor.max_length, heads))
+
+
+def _facts(run: OriginalRun, max_length: int, heads: str | None) -> dict[str, Any]:
+    """Return what the run is, for the report; `heads`: attention heads of the BERT, and who says so."""
+    facts: dict[str, Any] = {"model": run.model}
+    if run.task is not None:
+        facts["task"] = run.task
+    facts |= {"task_type": run.task_type, "labels": ", ".join(run.labels)}
+    if run.model in READS_PICTURES:
+        facts |= {"image tokens": f"{run.num_image_embeds} ({run.img_embed_pool_type})", "preset": "legacy"}
+    if heads is not None:
+        facts["attention heads"] = heads
+    facts["max_length"] = max_length
+    if run.pos_weight is not None:
+        facts["weights of positives"] = ", ".join(f"{weight:.4g}" for weight in run.pos_weight)
+    if run.task_type == "multilabel":
+        facts["thresholds"] = "0.5 each, as the original counts; tune them on validation"
+    if run.model == "mmbt" and run.dropout != BERT_DROPOUT:
+        facts["note"] = (
+            f"the original dropped {run.dropout} of the image tokens' embeddings in training and 0.1 elsewhere; "
+            "here 0.1 everywhere"
+        )
+    return facts
 
 
 def _heads(run: OriginalRun, text_config: dict[str, Any], given: int | None) -> str:

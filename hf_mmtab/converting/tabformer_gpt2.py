@@ -9,11 +9,10 @@ from transformers.activations import ACT2FN
 
 from ..models.tabbert.configuration_tabgpt import TabGPT2Config
 from ..models.tabbert.modeling_tabgpt import TabGPT2LMHeadModel
-from ..models.tabbert.processing_tabbert import TabBertProcessor
-from .checks import TensorFate, Tensors, require, require_fit, require_number, shape_of, shown
+from .checks import Converted, TensorFate, Tensors, fitted_model, require, require_number, shape_of, shown
 from .tabformer_config import COPY_IT
 from .tabformer_vocabulary import OriginalEncoders, processor_from_original
-from .tabformer_weights import MovedIds, require_equal
+from .tabformer_weights import MovedIds, moved_back, require_equal
 
 WORDS, POSITIONS, HEAD = "transformer.wte.weight", "transformer.wpe.weight", "lm_head.weight"
 _CONSTANT = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask
@@ -25,8 +24,8 @@ _SIZES = ("n_positions", "n_embd", "n_layer", "n_head", "n_inner", "activation_f
 
 def convert_gpt2(
     original: Mapping[str, Any], state_dict: Tensors, tokens: Sequence[str], encoders: OriginalEncoders
-) -> tuple[TabGPT2LMHeadModel, TabBertProcessor, list[TensorFate], torch.Tensor]:
-    """Return model, processor, the fate of each tensor and our id of each original id.
+) -> Converted:
+    """Build our model and processor with the weights and vocabulary of a GPT-2.
 
     Args:
         original: `config.json` of the checkpoint.
@@ -54,10 +53,8 @@ def convert_gpt2(
             ours[name] = ids.embeddings(name, tensor) if name == WORDS else tensor.clone()
             fates.append(TensorFate(name, name, "kept"))
     what = "The weights do not fit config.json, or some are missing"
-    require_fit(lambda: TabGPT2LMHeadModel(config), ours, {name: name for name in ours}, what)
-    model = TabGPT2LMHeadModel(config)
-    model.load_state_dict(ours, strict=True)
-    return model.eval(), processor, fates, id_map
+    model = fitted_model(lambda: TabGPT2LMHeadModel(config), ours, fates, what)
+    return Converted(model, processor, fates, id_map=id_map)
 
 
 def revert_gpt2(
@@ -70,9 +67,7 @@ def revert_gpt2(
         config: its config.
         id_map: our id of each original id, as `convert_gpt2` gave it.
     """
-    positions, kept = config.n_positions, id_map >= 0
-    words = state_dict[WORDS].new_zeros(len(id_map), config.n_embd)
-    words[kept] = state_dict[WORDS][id_map[kept]]
+    positions, words = config.n_positions, moved_back(state_dict[WORDS], id_map)
     tensors = {**state_dict, WORDS: words, HEAD: words}
     for layer in range(config.n_layer):
         mask = torch.ones(positions, positions, dtype=torch.uint8).tril()

@@ -1,31 +1,16 @@
 """A whole TabFormer checkpoint, or the published LSTM on one, as our model and processor."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from ..models.tabbert.configuration_tabbert import TabBertConfig
 from ..models.tabbert.modeling_tabbert import TabBertForMaskedLM, TabBertPreTrainedModel
 from ..models.tabbert.modeling_tabbert_lstm import TabBertLstmForSequenceClassification
-from ..models.tabbert.modeling_tabgpt import TabGPT2LMHeadModel
-from ..models.tabbert.processing_tabbert import TabBertProcessor
-from .checks import TensorFate, Tensors, require_fit, shape_of, shown
+from .checks import Converted, Tensors, fitted_model, shape_of, shown
 from .tabformer_config import convert_config, require_settings, require_sizes
 from .tabformer_gpt2 import convert_gpt2
 from .tabformer_vocabulary import OriginalEncoders, processor_from_original
 from .tabformer_weights import convert_state_dict, kind_of_state_dict, name_parts
-
-
-@dataclass
-class ConvertedTabFormer:
-    """Our model and processor; what became of every tensor; our id of each original id."""
-
-    model: TabBertPreTrainedModel | TabGPT2LMHeadModel
-    processor: TabBertProcessor
-    fates: list[TensorFate]
-    id_map: torch.Tensor
 
 
 def convert_tabformer(
@@ -35,7 +20,7 @@ def convert_tabformer(
     encoders: OriginalEncoders,
     field_ce: bool | None = None,
     labels: Sequence[str] = ("No", "Yes"),
-) -> ConvertedTabFormer:
+) -> Converted:
     """Build our model and processor with the original's weights and vocabulary.
 
     Args:
@@ -59,7 +44,7 @@ def convert_tabformer(
             f"{len(tokens)}. Pass the vocabulary of the same run."
         )
     if kind == "gpt2":
-        return ConvertedTabFormer(*convert_gpt2(original, state_dict, tokens, encoders))
+        return convert_gpt2(original, state_dict, tokens, encoders)
     if kind != "lstm" and original["flatten"] != (kind == "flat"):
         raise ValueError(
             f"Expected a {'flat' if original['flatten'] else 'hierarchical'} model, as config.json says, found a "
@@ -81,13 +66,9 @@ def convert_tabformer(
     if kind == "lstm":
         model_class = TabBertLstmForSequenceClassification
         config = _lstm_config(config, state_dict, labels)
-    converted = convert_state_dict(state_dict, config, id_map)
-    names = {fate.ours: fate.original for fate in converted.fates if fate.ours is not None}
+    ours, fates = convert_state_dict(state_dict, config, id_map)
     what = "The weights do not fit config.json, or some are missing"
-    require_fit(lambda: model_class(config), converted.state_dict, names, what)
-    model = model_class(config)
-    model.load_state_dict(converted.state_dict, strict=True)
-    return ConvertedTabFormer(model.eval(), processor, converted.fates, id_map)
+    return Converted(fitted_model(lambda: model_class(config), ours, fates, what), processor, fates, id_map=id_map)
 
 
 def _lstm_config(config: TabBertConfig, state_dict: Tensors, labels: Sequence[str]) -> TabBertConfig:

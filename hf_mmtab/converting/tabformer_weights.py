@@ -4,7 +4,6 @@ Only tensors and plain values pass through here: `original_files` opens the file
 """
 
 import re
-from dataclasses import dataclass, field
 
 import torch
 
@@ -36,15 +35,6 @@ _BERT = (
     r"(attention\.(self\.(query|key|value)|output\.(dense|LayerNorm))|(intermediate|output)\.dense|output\.LayerNorm)"
     rf"\.{_BOTH}"
 )
-
-
-@dataclass
-class ConvertedTabBert:
-    """Our config and tensors, and the fate of each source tensor."""
-
-    config: TabBertConfig
-    state_dict: dict[str, torch.Tensor]
-    fates: list[TensorFate] = field(default_factory=list)
 
 
 def kind_of_state_dict(state_dict: Tensors) -> str:
@@ -98,7 +88,7 @@ def _our_name(name: str, kind: str) -> str | None:
 
 def convert_state_dict(
     state_dict: Tensors, config: TabBertConfig, id_map: torch.Tensor | None = None
-) -> ConvertedTabBert:
+) -> tuple[dict[str, torch.Tensor], list[TensorFate]]:
     """Rename a TabFormer or published LSTM model for `TabBertForMaskedLM` or the LSTM classifier.
 
     Args:
@@ -106,6 +96,9 @@ def convert_state_dict(
         config: our config, see `convert_config`.
         id_map: shape `(original vocab,)`, our id of each original id, -1 for ids that are given up;
             the same ids if left out.
+
+    Returns:
+        The renamed state dict, and what became of every tensor.
 
     Raises:
         ValueError: if a tensor is unknown or tied tensors differ. Loading the result with `strict=True` finds
@@ -145,7 +138,7 @@ def convert_state_dict(
                 f"Expected only tensors of a {kind} TabFormer model, found {name!r}: nothing was converted."
             )
         fates.append(TensorFate(name, target, reason))
-    return ConvertedTabBert(config, ours, fates)
+    return ours, fates
 
 
 def require_equal(state_dict: Tensors, name: str, other: str) -> None:
@@ -213,6 +206,13 @@ class MovedIds:
         return f"; rows of {lost} ids that no column can hold are dropped" if lost else ""
 
 
+def moved_back(rows: torch.Tensor, id_map: torch.Tensor) -> torch.Tensor:
+    """Return the rows of a tensor at the original's ids; ids that were given up get zeros."""
+    moved, kept = rows.new_zeros((len(id_map), *rows.shape[1:])), id_map >= 0
+    moved[kept] = rows[id_map[kept]]
+    return moved
+
+
 def revert_state_dict(
     state_dict: Tensors, config: TabBertConfig, id_map: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
@@ -237,13 +237,6 @@ def revert_state_dict(
     if config.adaptive_softmax_threshold is not None:
         raise ValueError("Expected a model without adaptive softmax, found adaptive_softmax_threshold.")
     where = torch.arange(config.vocab_size) if id_map is None else id_map
-    kept = where >= 0
-
-    def back(rows: torch.Tensor) -> torch.Tensor:
-        moved = rows.new_zeros((len(where), *rows.shape[1:]))
-        moved[kept] = rows[where[kept]]
-        return moved
-
     kind = "flat" if config.flatten else "hierarchical"
     bert, _, head = name_parts(kind)
     layer = {ours: theirs for theirs, ours in _FIELD_LAYER.items()}
@@ -255,9 +248,9 @@ def revert_state_dict(
         for theirs, ours, _ in _renamed(kind):
             if name.startswith(ours):
                 original[theirs + name.removeprefix(ours)] = tensor
-    words = back(state_dict["model.embeddings.word_embeddings.weight"])
+    words = moved_back(state_dict["model.embeddings.word_embeddings.weight"], where)
     if config.flatten:
-        scores, bias = words, back(state_dict["head.bias"])
+        scores, bias = words, moved_back(state_dict["head.bias"], where)
     else:
         original["tab_embeddings.word_embeddings.weight"] = words
         weight = words.new_zeros(config.vocab_size, config.hidden_size)
@@ -265,7 +258,7 @@ def revert_state_dict(
         for index, (start, end) in enumerate(config.field_ranges):
             weight[start:end] = state_dict[f"head.decoder.{index}.weight"]
             offset[start:end] = state_dict[f"head.decoder.{index}.bias"]
-        scores, bias = back(weight), back(offset)
+        scores, bias = moved_back(weight, where), moved_back(offset, where)
     original[f"{bert}embeddings.word_embeddings.weight"] = scores
     original[f"{bert}embeddings.position_ids"] = torch.arange(config.max_position_embeddings)[None]
     original[f"{bert}pooler.dense.weight"] = words.new_zeros(config.hidden_size, config.hidden_size)

@@ -4,7 +4,6 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from transformers import (
 from transformers.utils import logging
 
 from ..publishing.run_files import RECIPE_FILE
-from .checks import TensorFate
+from .checks import Converted, TensorFate, Tensors
 from .mmbt_args import RECIPE_HEADER, mmbt_recipe, run_from_args
 from .mmbt_run import convert_run
 from .mmbt_transformers4 import fates_in_their_names, is_transformers4, original_names
@@ -48,18 +47,6 @@ REPORT_NAME = "conversion.json"
 TABFORMER_VOCABULARY = "tabformer_vocabulary.json"  # the original's tokens, and our id of each
 
 
-@dataclass
-class Conversion:
-    """What is to be written, and what is told about it."""
-
-    model: PreTrainedModel
-    processor: Any
-    fates: list[TensorFate]
-    files: OriginalFiles
-    facts: dict[str, Any]
-    extra: dict[str, Any] = field(default_factory=dict)  # file name → plain value
-
-
 def convert_checkpoint(options: argparse.Namespace) -> str:
     """Convert, check by loading again, write DST; return the report.
 
@@ -68,12 +55,12 @@ def convert_checkpoint(options: argparse.Namespace) -> str:
         ValueError: if a file is refused, files do not belong together, or a tensor is unexplained.
     """
     require_empty(options.dst)
-    made = CONVERTERS[options.kind](options)
-    if untold := sorted(set(made.files.state_dict) - {fate.original for fate in made.fates}):
+    made, files = CONVERTERS[options.kind](options)
+    if untold := sorted(set(files.state_dict) - {fate.original for fate in made.fates}):
         raise ValueError(f"Expected to know what becomes of every tensor, found {untold[:20]} unexplained.")
     report = {
         "kind": options.kind,
-        "read": [path.name for path in made.files.read],
+        "read": [path.name for path in files.read],
         "architecture": type(made.model).__name__,
         **made.facts,
         "tensors": [[fate.original, fate.ours, fate.reason] for fate in made.fates],
@@ -94,7 +81,7 @@ def convert_checkpoint(options: argparse.Namespace) -> str:
     return "\n".join([*fate_lines(made.fates), head, *(f"  {name}: {v}" for name, v in made.facts.items())])
 
 
-def convert_mmbt(options: argparse.Namespace) -> Conversion:
+def convert_mmbt(options: argparse.Namespace) -> tuple[Converted, OriginalFiles]:
     """Any of the original code's six models."""
     files = read_mmbt_run(options.src, options.args)
     if is_transformers4(files.state_dict):
@@ -102,10 +89,11 @@ def convert_mmbt(options: argparse.Namespace) -> Conversion:
             f"Expected the original MMBT in {str(options.src)!r}, found that of transformers 2 to 4 "
             "(mmbt.transformer.*). Use the kind mmbt_transformers4."
         )
-    return _convert_run(_with_options(files.settings, options), options, files, options.tokenizer)
+    settings = _with_options(files.settings, options)
+    return _convert_run(settings, options, files.state_dict, options.tokenizer), files
 
 
-def convert_transformers4(options: argparse.Namespace) -> Conversion:
+def convert_transformers4(options: argparse.Namespace) -> tuple[Converted, OriginalFiles]:
     """MMBT of transformers 2 to 4, as its example `run_mmimdb.py` trained it."""
     weights = find_file(options.src, ("pytorch_model.bin", "model.safetensors"), "the weights of an MMBT")
     files = OriginalFiles([weights], require_numbers(read_state_dict(weights), weights), {})
@@ -118,23 +106,21 @@ def convert_transformers4(options: argparse.Namespace) -> Conversion:
     tokenizer = options.tokenizer or (weights.parent if (weights.parent / "vocab.txt").is_file() else None)
     renamed, names, dropped = original_names(files.state_dict)
     # Dropout before the classifier: hidden_dropout_prob of its BERT, 0.1.
-    original = OriginalFiles(files.read, renamed, {})
-    made = _convert_run(settings, options, original, tokenizer, classifier_dropout=0.1)
-    made.files, made.fates = files, fates_in_their_names(made.fates, names, dropped)
-    return made
+    made = _convert_run(settings, options, renamed, tokenizer, classifier_dropout=0.1)
+    made.fates = fates_in_their_names(made.fates, names, dropped)
+    return made, files
 
 
 def _convert_run(
-    settings: dict[str, Any], options: argparse.Namespace, files: OriginalFiles, tokenizer: Any, **config: Any
-) -> Conversion:
-    run = run_from_args(settings)
+    settings: dict[str, Any], options: argparse.Namespace, tensors: Tensors, tokenizer: Any, **config: Any
+) -> Converted:
     loaded = load_tokenizer(str(tokenizer)) if tokenizer else None
-    made = convert_run(run, files.state_dict, loaded, options.num_attention_heads, **config)
-    recipe = {RECIPE_FILE: mmbt_recipe(settings)}
-    return Conversion(made.model, made.processor, made.fates, files, made.facts(run), recipe)
+    made = convert_run(run_from_args(settings), tensors, loaded, options.num_attention_heads, **config)
+    made.extra[RECIPE_FILE] = mmbt_recipe(settings)
+    return made
 
 
-def convert_table(options: argparse.Namespace) -> Conversion:
+def convert_table(options: argparse.Namespace) -> tuple[Converted, OriginalFiles]:
     """A TabFormer BERT or GPT-2, or the published LSTM on a BERT."""
     files = read_tabformer(options.src, options.config)
     is_lstm = "regressor.weight" in files.state_dict
@@ -150,21 +136,22 @@ def convert_table(options: argparse.Namespace) -> Conversion:
     made = convert_tabformer(files.settings, files.state_dict, tokens, encoders, options.field_ce, labels)
     files.read += [vocabulary, fitted]
     config: Any = made.model.config
-    facts = {
+    assert made.id_map is not None
+    made.facts = {
         "layout": "hierarchical" if not getattr(config, "flatten", True) else "flat",
         "columns": ", ".join(config.fields),
         "ids": config.vocab_size,
         "moved ids": f"{int((made.id_map != torch.arange(len(tokens))).sum())} of bins, now in increasing order",
     }
     if is_lstm:
-        facts |= {"labels": ", ".join(labels), "loss": config.classification_loss}
+        made.facts |= {"labels": ", ".join(labels), "loss": config.classification_loss}
     else:
-        facts["loss"] = "one per column" if config.mlm_loss == "field" else "one softmax over all ids"
-    moved = {TABFORMER_VOCABULARY: {"tokens": tokens, "ids": made.id_map.tolist()}}
-    return Conversion(made.model, made.processor, made.fates, files, facts, moved)
+        made.facts["loss"] = "one per column" if config.mlm_loss == "field" else "one softmax over all ids"
+    made.extra[TABFORMER_VOCABULARY] = {"tokens": tokens, "ids": made.id_map.tolist()}
+    return made, files
 
 
-CONVERTERS: dict[str, Callable[[argparse.Namespace], Conversion]] = {
+CONVERTERS: dict[str, Callable[[argparse.Namespace], tuple[Converted, OriginalFiles]]] = {
     "mmbt": convert_mmbt,
     "mmbt_transformers4": convert_transformers4,
     "tabformer": convert_table,

@@ -12,6 +12,21 @@ from .row_evaluation import ResampleBy, evaluate_rows, headline, resampling_grou
 from .scored_rows import ScoredRows
 
 
+@dataclass(frozen=True)
+class ScoredModel:
+    """What a model of one seed predicted for the compared rows.
+
+    Args:
+        rows: its scores.
+        thresholds: chosen on validation: of class 1, or one of each label; None: 0.5.
+        minutes: that it took; None: not known.
+    """
+
+    rows: ScoredRows
+    thresholds: Sequence[float] | None = None
+    minutes: float | None = None
+
+
 @dataclass
 class ModelResult:
     """One line of the comparison: a model, its test scores per seed, and how far the run's own model is ahead.
@@ -36,11 +51,9 @@ class ModelResult:
 
 
 def compare_scored(
-    models: Mapping[str, Sequence[ScoredRows]],
+    models: Mapping[str, Sequence[ScoredModel]],
     problem_type: str,
     id2label: Mapping[int, str],
-    thresholds: Mapping[str, Sequence[Sequence[float] | float | None]] | None = None,
-    minutes: Mapping[str, Sequence[float]] | None = None,
     resample_by: ResampleBy = "auto",
     bootstrap: int = 1000,
     metrics: Sequence[str] | None = None,
@@ -48,11 +61,9 @@ def compare_scored(
     """Compare models with the first one, on the same labelled rows.
 
     Args:
-        models: name → scores of one split, one a seed.
+        models: name → one for each seed, all on the rows of one split.
         problem_type: as in the models' config.
         id2label: names of classes, or of targets.
-        thresholds: name → one a seed, chosen on validation: of class 1, or a list, one of each label; absent: 0.5.
-        minutes: name → of each run.
         resample_by: see `row_evaluation.resampling_groups`; intervals and differences both follow it.
         bootstrap: resamples; 0 leaves intervals and differences out.
         metrics: to compare, the main one first; default: `row_evaluation.headline`.
@@ -60,34 +71,31 @@ def compare_scored(
     Raises:
         ValueError: if models were judged on other rows, or on other labels.
     """
-    first = next(iter(models))
+    first, reference = next((name, seeds[0].rows) for name, seeds in models.items())
     for name, seeds in models.items():
-        for scored in seeds:
-            require_same_rows(first, models[first][0], name, scored)
-    labels = models[first][0].labelled.labels
+        for one in seeds:
+            require_same_rows(first, reference, name, one.rows)
+    labels = reference.labelled.labels
     assert labels is not None
-    cuts = {name: _cuts((thresholds or {}).get(name), len(seeds)) for name, seeds in models.items()}
     judged = {
-        name: [
-            evaluate_rows(scored, problem_type, id2label, cut, bootstrap=0).metrics
-            for scored, cut in zip(seeds, cuts[name], strict=True)
-        ]
+        name: [evaluate_rows(one.rows, problem_type, id2label, one.thresholds, bootstrap=0).metrics for one in seeds]
         for name, seeds in models.items()
     }
+    cuts = {name: [one.thresholds for one in seeds] for name, seeds in models.items()}
     wanted = list(metrics or headline(problem_type, len(id2label)))
-    groups, _ = resampling_groups(models[first][0].labelled, resample_by)
+    groups, _ = resampling_groups(reference.labelled, resample_by)
     defined = [name for name in wanted if name in BOOTSTRAP_METRICS and name in judged[first][0]]
     resamples = bootstrap if wanted[0] in defined else 0  # else a single class: nothing to resample
-    probabilities = {name: [one.labelled.probabilities for one in seeds] for name, seeds in models.items()}
+    probabilities = {name: [one.rows.labelled.probabilities for one in seeds] for name, seeds in models.items()}
     results = []
     for name, own in probabilities.items():
         drawn: dict[str, Any] = {"groups": groups, "num_resamples": resamples}
-        spent = (minutes or {}).get(name, ())
+        spent = [one.minutes for one in models[name] if one.minutes is not None]
         result = ModelResult(
             name,
             scores={metric: [one[metric] for one in judged[name] if metric in one] for metric in wanted},
             is_own=name == first,
-            seconds=60 * float(np.mean(spent)) if len(spent) else None,
+            seconds=60 * float(np.mean(spent)) if spent else None,
         )
         if resamples:
             result.intervals = {
@@ -101,11 +109,6 @@ def compare_scored(
             result.differences = {wanted[0]: difference}
         results.append(result)
     return results
-
-
-def _cuts(given: Sequence[Sequence[float] | float | None] | None, seeds: int) -> list[list[float] | None]:
-    """Return the thresholds of each seed as a list."""
-    return [None if one is None else np.atleast_1d(one).tolist() for one in given or [None] * seeds]
 
 
 def require_same_rows(first: str, reference: ScoredRows, name: str, scored: ScoredRows) -> None:

@@ -163,7 +163,7 @@ def fit_statistics(
 
 
 def _column_parts(
-    table: Any, labels: OldLabels | None, fitted: RowStatistics | None = None
+    table: PreparedTable, labels: OldLabels | None, fitted: RowStatistics | None = None
 ) -> Iterator[tuple[slice, TableColumns]]:
     for rows, columns in read_parts(table, labels, fitted):
         columns.ordered = table.ordered  # rows in shards have none
@@ -171,7 +171,7 @@ def _column_parts(
         yield rows, columns
 
 
-def beside_ids(table: Any, statistics: Any, times: bool) -> dict[str, np.ndarray]:
+def beside_ids(table: PreparedTable, statistics: Any, times: bool) -> dict[str, np.ndarray]:
     """Return what windows hold beside ids, see `WindowDataset`.
 
     Args:

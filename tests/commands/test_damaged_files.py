@@ -3,11 +3,11 @@
 import json
 import os
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
+from running import Killed, command
 
 from hf_mmtab.commands import console, finetune, predict
 from hf_mmtab.commands import damaged_files as damaged_files_of_runs
@@ -22,10 +22,6 @@ from hf_mmtab.training.checkpoints import MANIFEST_NAME, damaged_files, last_com
 DATA = {"mmbt": ("pictures/test.jsonl", "pictures"), "lstm": ("payments.csv", "payments.csv")}
 RECIPES = {"mmbt": "pictures.yaml", "lstm": "lstm.yaml", "tabbert": "pretrain.yaml"}
 READABLE = (".json", ".jsonl", ".yaml", ".safetensors", ".parquet", ".arrow")
-
-
-def command(name: str, *arguments: str) -> None:
-    import_module(f"hf_mmtab.commands.{name}").main(list(arguments))
 
 
 def readers(run: str):
@@ -218,10 +214,6 @@ def test_a_checkpoint_without_its_processor_is_not_whole(runs, more):
 
 
 # ---- Drafts and locks of predict, embed and eval_checkpoint ----
-
-
-class Killed(BaseException):
-    """Stands for signal 9."""
 
 
 def leave_draft(out: Path) -> Path:

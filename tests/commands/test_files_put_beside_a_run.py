@@ -1,9 +1,9 @@
 """A file that somebody puts into the folder of a run, at whatever moment, is never taken for the run's."""
 
-from importlib import import_module
 from pathlib import Path
 
 import pytest
+from running import SHORT, command
 
 from hf_mmtab.commands.runs import walk
 from hf_mmtab.commands.runs.image_text import ImageTextRun
@@ -18,8 +18,7 @@ FOREIGN = (
     "runs/mine/events.out.tfevents.1.mine",  # nothing is reported to TensorBoard
 )  # fmt: skip
 OTHERS = ("notes.txt", "report/notes.txt", "checkpoint-123/notes.md", "predictions/mine.parquet")  # called otherwise
-GIVEN = ("pictures.yaml", "--output_dir", "new", "--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0",
-         "--reasons", "false")  # fmt: skip
+GIVEN = ("pictures.yaml", "--output_dir", "new", *SHORT)
 MOMENTS = {
     "training": (MMTabTrainer, "training_step"),
     "judging": (ImageTextRun, "judge"),
@@ -29,10 +28,6 @@ MOMENTS = {
     "listing": (walk, "write_inventory"),
     "results": (walk, "write_whole"),
 }
-
-
-def finetune(*arguments: str) -> None:
-    import_module("hf_mmtab.commands.finetune").main(list(arguments))
 
 
 def put(folder: Path, names: tuple[str, ...]) -> None:
@@ -63,19 +58,19 @@ def test_files_that_are_put_there_while_a_run_goes_on_are_named_and_kept(runs, m
     with pytest.MonkeyPatch.context() as patch:
         if moment != "the end":
             put_at(patch, moment, runs / "new", FOREIGN + OTHERS)
-        finetune(*GIVEN)
+        command("finetune", *GIVEN)
     if moment == "the end":
         put(runs / "new", FOREIGN + OTHERS)
     assert set(foreign_names(runs / "new")) == set(FOREIGN)
     assert read_inventory(runs / "new").keys() & {*FOREIGN, *OTHERS} == set()
     with pytest.raises(ValueError, match=r"files of others.*checkpoint-123/config\.json"):
-        finetune(*GIVEN, "--overwrite", "true")
+        command("finetune", *GIVEN, "--overwrite", "true")
     assert are_mine(runs / "new", FOREIGN + OTHERS)
     if moment not in ("training", "the end"):
         return  # told apart by the list, whenever they came
     for name in FOREIGN:
         (runs / "new" / name).unlink()
-    finetune(*GIVEN, "--overwrite", "true")
+    command("finetune", *GIVEN, "--overwrite", "true")
     assert are_mine(runs / "new", OTHERS) and foreign_names(runs / "new") == []
     modes = {(runs / "new" / name).stat().st_mode & 0o777 for name in ("config.json", "model.safetensors")}
     assert len(modes) == 1  # safetensors makes files that their owner alone may read
@@ -95,20 +90,20 @@ def test_a_file_that_the_run_would_replace_stops_it_and_stays(runs, moment, name
     with pytest.MonkeyPatch.context() as patch:
         put_at(patch, moment, runs / "new", (name,))
         with pytest.raises(ValueError, match=f"files of others.*: {name}"):
-            finetune(*GIVEN)
+            command("finetune", *GIVEN)
     assert are_mine(runs / "new", (name,)) and not (runs / "new" / "results.json").exists()
     (runs / "new" / name).unlink()
-    finetune(*GIVEN)
+    command("finetune", *GIVEN)
     assert foreign_names(runs / "new") == [] and name in (read_inventory(runs / "new") or {})
 
 
 def test_a_file_of_a_run_that_somebody_edited_is_theirs(runs):
-    finetune(*GIVEN)
+    command("finetune", *GIVEN)
     for name in ("results.json", "report/report.html", "README.md", "config.json"):
         written = (runs / "new" / name).read_bytes()
         (runs / "new" / name).write_bytes(written + b"\n")
         with pytest.raises(ValueError, match=f"changed since.*: {name}"):
-            finetune(*GIVEN, "--overwrite", "true")
+            command("finetune", *GIVEN, "--overwrite", "true")
         assert (runs / "new" / name).read_bytes() == written + b"\n"
         (runs / "new" / name).write_bytes(written)
 
@@ -130,28 +125,8 @@ def test_checkpoints_that_are_removed_take_no_files_of_others_with_them(runs):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MMTabTrainer, "_save_checkpoint", saved)
-        finetune(*GIVEN, *every, "--save_total_limit", "1", "--soup", "true", "--load_best_model_at_end", "false")
+        more = ("--save_total_limit", "1", "--soup", "true", "--load_best_model_at_end", "false")
+        command("finetune", *GIVEN, *every, *more)
     assert are_mine(runs / "new", names)
     assert {path.name for path in (runs / "new" / "checkpoint-1").iterdir()} == {"notes.md", "merges.txt"}
     assert foreign_names(runs / "new") == ["checkpoint-1/merges.txt"]
-
-
-def test_a_file_that_is_put_there_after_a_removal_was_killed_is_kept(runs, monkeypatch):
-    finetune(*GIVEN)
-    unlink, removed = Path.unlink, []
-
-    def killed(path, missing_ok=False):
-        removed.append(path)
-        if len(removed) == 12:
-            raise KeyboardInterrupt
-        unlink(path, missing_ok=missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", killed)
-    with pytest.raises(KeyboardInterrupt):
-        finetune(*GIVEN, "--overwrite", "true")
-    monkeypatch.undo()
-    monkeypatch.chdir(runs)
-    put(runs / "new", ("vocab.json",))
-    with pytest.raises(ValueError, match=r"files of others.*: vocab\.json"):
-        finetune(*GIVEN, "--overwrite", "true")
-    assert are_mine(runs / "new", ("vocab.json",))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from running import killed_at_step
 from transformers import AutoModelForSequenceClassification, AutoProcessor
 
 from hf_mmtab.commands import eval_checkpoint, predict
@@ -199,23 +200,12 @@ def test_a_finished_run_says_when_its_files_are_others_now(recipe, pictures, tmp
     assert "files were changed or moved since the run in" in caplog.text
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path):
     main([str(recipe), "--output_dir", str(tmp_path / "whole")])
 
-    from hf_mmtab.commands.runs.image_text import ImageTextRun
-    from hf_mmtab.training import MMTabTrainer
-
-    class Interrupted(MMTabTrainer):
-        def enter_epoch(self) -> None:
-            if self.state.global_step >= 6:
-                raise KeyboardInterrupt
-            super().enter_epoch()
-
-    monkeypatch.setattr(ImageTextRun, "trainer_type", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_at_step(6, "enter_epoch"):
         main([str(recipe)])
     assert (tmp_path / "run" / "checkpoint-6").is_dir() and not (tmp_path / "run" / "results.json").exists()
-    monkeypatch.undo()
     main([str(recipe)])
     whole = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole").state_dict()
     resumed = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").state_dict()

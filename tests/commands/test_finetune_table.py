@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from running import killed_at_step, results_of
 from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification
 from two_processes import run_on_two_processes
@@ -107,10 +108,6 @@ def finished(tmp_path_factory, recipe) -> Path:
     run = tmp_path_factory.mktemp("finished") / "run"
     main([str(recipe), "--output_dir", str(run), "--upsample_positives", "0.4", "--reasons", "true", *TWO_EPOCHS])
     return run
-
-
-def results_of(run: Path) -> dict:
-    return json.loads((run / "results.json").read_text())
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -343,23 +340,15 @@ def test_stored_states_give_the_weights_and_scores_of_recomputing(recipe, tmp_pa
     [(13, 10, ["--upsample_positives", "0.4"]), (8, 5, ["--freeze", '{"encoder": 0.5}', "--window_label", "any"])],
     ids=["sampled", "thawing"],
 )
-def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch, stop, checkpoint, arguments):
+def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, stop, checkpoint, arguments):
     steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "5", "--save_steps", "5"]
     steps += ["--max_steps", "20", *arguments]
     main([str(recipe), *steps, "--output_dir", str(tmp_path / "whole")])
 
-    class Interrupted(MMTabTrainer):
-        def training_step(self, *args, **kwargs):
-            if self.state.global_step >= stop:
-                raise KeyboardInterrupt
-            return super().training_step(*args, **kwargs)
-
     run = tmp_path / "run"
-    monkeypatch.setattr(HeadRun, "trainer_type", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_at_step(stop):
         main([str(recipe), *steps, "--output_dir", str(run)])
     assert (run / f"checkpoint-{checkpoint}").is_dir() and not (run / "results.json").exists()
-    monkeypatch.undo()
     main([str(recipe), *steps, "--output_dir", str(run)])
     assert largest_difference(run, tmp_path / "whole") == 0.0
     assert results_of(run)["metrics"] == results_of(tmp_path / "whole")["metrics"]

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from filelock import FileLock
+from running import command
 
 from hf_mmtab.commands.outputs import check_output_file
 from hf_mmtab.commands.runs.own_files import remove_folder, remove_run
@@ -24,10 +24,6 @@ FOREIGN = (
     "predictions/mine.parquet", "checkpoint-2/notes.md", "checkpoint-best/model.safetensors", ".draft.txt.partial",
     "my-seed1/notes.txt", "model.safetensors.bak",
 )  # fmt: skip
-
-
-def finetune(*arguments: str) -> None:
-    import_module("hf_mmtab.commands.finetune").main(list(arguments))
 
 
 def write_foreign(run: Path) -> None:
@@ -63,7 +59,7 @@ def test_a_link_to_another_folder_in_a_run_is_refused(runs):
     (runs / "elsewhere").mkdir()
     (runs / "mmbt" / "checkpoint-2").symlink_to(runs / "elsewhere")
     with pytest.raises(ValueError, match=r"checkpoint-2' is a link to another folder"):
-        finetune("pictures.yaml", "--overwrite", "true")
+        command("finetune", "pictures.yaml", "--overwrite", "true")
     assert (runs / "mmbt" / "results.json").exists()
 
 
@@ -76,7 +72,7 @@ def test_a_project_with_a_recipe_and_a_readme_is_no_run(runs):
     values["output_dir"] = "."
     (project / "recipe.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(ValueError, match="to be empty or to hold a run of this recipe, found other files"):
-        finetune("project/recipe.yaml", "--output_dir", "project")
+        command("finetune", "project/recipe.yaml", "--output_dir", "project")
     assert (project / "README.md").read_text() == "My project"
 
 
@@ -86,7 +82,7 @@ def test_a_recipe_file_alone_in_the_output_folder_is_not_replaced(runs):
     text = (runs / "pictures.yaml").read_text() + "# my remark\n"
     (alone / "recipe.yaml").write_text(text)
     with pytest.raises(ValueError, match="found output_dir, seed different"):
-        finetune("alone/recipe.yaml", "--output_dir", "alone", "--seed", "77")
+        command("finetune", "alone/recipe.yaml", "--output_dir", "alone", "--seed", "77")
     assert (alone / "recipe.yaml").read_text() == text
 
 
@@ -95,14 +91,14 @@ def test_several_runs_are_refused_beside_files_that_they_would_replace(runs, nam
     (runs / "root").mkdir()
     (runs / "root" / name).write_text("mine")
     with pytest.raises(ValueError, match=rf"to hold runs or nothing that they write, found {name} of something"):
-        finetune("pictures.yaml", "--seeds", "1", "2", "--output_dir", "root")
+        command("finetune", "pictures.yaml", "--seeds", "1", "2", "--output_dir", "root")
     assert (runs / "root" / name).read_text() == "mine"
 
 
 def test_several_runs_are_not_removed_while_another_process_works_on_them(runs):
     shutil.copytree(runs / "mmbt", runs / "root" / "mmbt-seed1")
     with FileLock(runs / "root" / ".hf_mmtab.lock"), pytest.raises(BlockingIOError, match="is running there"):
-        finetune("pictures.yaml", "--seeds", "1", "2", "--output_dir", "root", "--overwrite", "true")
+        command("finetune", "pictures.yaml", "--seeds", "1", "2", "--output_dir", "root", "--overwrite", "true")
     assert (runs / "root" / "mmbt-seed1" / "results.json").exists()
 
 
@@ -209,7 +205,7 @@ def test_a_checkpoint_whose_best_model_is_damaged_is_passed_over(runs, caplog):
 @pytest.mark.parametrize("content", ["", '{"log_hist', "[1]"])
 def test_a_damaged_file_is_named_where_the_report_is_written(runs, name, content, caplog):
     (runs / "mmbt" / name).write_text(content)
-    finetune("mmbt/recipe.yaml")
+    command("finetune", "mmbt/recipe.yaml")
     assert f"Expected a JSON mapping in 'mmbt/{name}'" in caplog.text and "Delete that file" in caplog.text
 
 
@@ -218,7 +214,7 @@ def test_somebody_elses_lock_stays(runs, name):
     (runs / "new").mkdir()
     (runs / "new" / name).write_text("mine")
     with pytest.raises(ValueError, match="found other files"):
-        finetune("pictures.yaml", "--output_dir", "new")
+        command("finetune", "pictures.yaml", "--output_dir", "new")
     with lock_folder(runs / "new", True):
         pass
     assert (runs / "new" / name).read_text() == "mine"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from killed_writes import Disk, Killed
+from killed_writes import Disk
+from running import Killed
 from safetensors.torch import load_file
 
 STEP = int(os.environ.get("HF_MMTAB_KILL_STEP", "1"))  # of the writes of a run, every how many-th is tried

@@ -4,18 +4,17 @@ import json
 
 import pytest
 import torch
+from running import killed_at_step
 from transformers import AutoModelForSequenceClassification
 
 from hf_mmtab.commands.finetune import main
-from hf_mmtab.commands.runs.image_text import ImageTextRun
-from hf_mmtab.training import MMTabTrainer
 
 pytest.importorskip("peft")
 LORA = ["--lora", "{r: 2}", "--freeze", "{text_encoder: 1 epoch}"]
 
 
 @pytest.mark.slow
-def test_a_run_with_adapters_ends_in_a_plain_model_that_resumes_bit_equal(recipe, tmp_path, monkeypatch):
+def test_a_run_with_adapters_ends_in_a_plain_model_that_resumes_bit_equal(recipe, tmp_path):
     main([str(recipe), "--output_dir", str(tmp_path / "whole"), *LORA])
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole")
     assert not any("lora" in name for name, _ in model.named_modules())
@@ -24,16 +23,8 @@ def test_a_run_with_adapters_ends_in_a_plain_model_that_resumes_bit_equal(recipe
     results = json.loads((tmp_path / "whole" / "results.json").read_text())
     assert 0 <= results["metrics"]["test"]["accuracy"] <= 1
 
-    class Interrupted(MMTabTrainer):
-        def enter_epoch(self) -> None:
-            if self.state.global_step >= 6:
-                raise KeyboardInterrupt
-            super().enter_epoch()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ImageTextRun, "trainer_type", Interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            main([str(recipe), *LORA])
+    with killed_at_step(6, "enter_epoch"):
+        main([str(recipe), *LORA])
     main([str(recipe), *LORA])
     resumed = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in model.state_dict().items())

@@ -4,16 +4,12 @@ Random tiny models, made-up data. `lstm-interrupted` and `mmbt-interrupted` were
 """
 
 import json
-from importlib import import_module
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from running import command
 from safetensors.torch import load_file
-
-
-def command(name: str, *arguments: str) -> None:
-    import_module(f"hf_mmtab.commands.{name}").main(arguments)
 
 
 @pytest.mark.parametrize(("name", "run"), [("finetune", "mmbt"), ("pretrain", "tabbert"), ("finetune", "lstm")])

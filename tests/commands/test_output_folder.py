@@ -5,29 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from filelock import FileLock
+from running import SHORT, command, contents, killed, killed_at_step
 
 from hf_mmtab import files
 from hf_mmtab.commands.runs.own_files import is_run
 from hf_mmtab.evaluation.run_results import RunResults
-from hf_mmtab.training import MMTabTrainer
 from hf_mmtab.training.callbacks import MovedBest
-
-
-def command(name: str, *arguments: str) -> None:
-    import_module(f"hf_mmtab.commands.{name}").main([str(argument) for argument in arguments])
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-SHORT = ("--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0", "--reasons", "false")
 
 
 @pytest.mark.parametrize(
@@ -160,29 +148,15 @@ def test_an_output_that_would_replace_an_input_or_a_run_is_refused_before_any_wo
     assert contents(runs) == before
 
 
-class Killed(BaseException):
-    """Stands for a process that ends in the middle of a write."""
-
-
 # test_killed_runs.py kills within a checkpoint, the report and results.json, and at every write among the slow tests.
 WRITTEN = ["test.parquet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("recipe.yaml", "README.md"))]
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_kill_while_a_file_is_written_leaves_a_folder_that_the_same_command_finishes(runs, monkeypatch, name):
-    replace = os.replace
-
-    def killed(source, target):
-        if Path(target).name == name:
-            raise Killed
-        replace(source, target)
-
+def test_a_kill_while_a_file_is_written_leaves_a_folder_that_the_same_command_finishes(runs, name):
     arguments = ["pictures.yaml", *SHORT, "--output_dir", "new"]
-    monkeypatch.setattr(files.os, "replace", killed)
-    with pytest.raises(Killed):
+    with killed(files.os, "replace", lambda source, target: Path(target).name == name):
         command("finetune", *arguments)
-    monkeypatch.undo()
-    monkeypatch.chdir(runs)
     assert not (runs / "new" / "results.json").exists()
     command("finetune", *arguments)
     made = {path for path in contents(runs / "new") if "checkpoint" not in path}
@@ -253,29 +227,21 @@ LONGER = ("pictures.yaml", "--ablation", "false", "--bootstrap", "0", "--reasons
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory, fixtures) -> Path:
+def stopped(tmp_path_factory, fixtures) -> Path:
     """A run that ended, `whole`, and `new`, which was killed after its second checkpoint."""
     folder = tmp_path_factory.mktemp("killed") / "runs"
     shutil.copytree(fixtures / "runs_0_1", folder)
-    step = MMTabTrainer.training_step
-
-    def stop(trainer, *args, **kwargs):
-        if trainer.state.global_step >= 4:
-            raise Killed
-        return step(trainer, *args, **kwargs)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         command("finetune", *LONGER, "whole")
-        patch.setattr(MMTabTrainer, "training_step", stop)
-        with pytest.raises(Killed):
+        with killed_at_step(4):
             command("finetune", *LONGER, "new")
     return folder
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "changed"])
-def test_a_run_goes_on_from_the_last_whole_checkpoint(killed, tmp_path, caplog, monkeypatch, damage):
-    runs = shutil.copytree(killed, tmp_path / "runs")
+def test_a_run_goes_on_from_the_last_whole_checkpoint(stopped, tmp_path, caplog, monkeypatch, damage):
+    runs = shutil.copytree(stopped, tmp_path / "runs")
     monkeypatch.chdir(runs)
     last = runs / "new" / "checkpoint-4"
     if damage == "gone":
@@ -291,8 +257,8 @@ def test_a_run_goes_on_from_the_last_whole_checkpoint(killed, tmp_path, caplog, 
     assert ours["metrics"] == whole["metrics"]
 
 
-def test_a_run_that_was_moved_goes_on_where_it_is(killed, tmp_path, caplog, monkeypatch):
-    runs = shutil.copytree(killed, tmp_path / "runs")
+def test_a_run_that_was_moved_goes_on_where_it_is(stopped, tmp_path, caplog, monkeypatch):
+    runs = shutil.copytree(stopped, tmp_path / "runs")
     monkeypatch.chdir(runs)
     state = runs / "new" / "checkpoint-4" / "trainer_state.json"
     best = Path(json.loads(state.read_text())["best_model_checkpoint"]).name

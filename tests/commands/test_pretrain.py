@@ -15,12 +15,12 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from running import killed_at_step, results_of
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoProcessor
 from two_processes import run_on_two_processes
 
 from hf_mmtab.commands import drift, generate
 from hf_mmtab.commands.pretrain import load_recipe, main
-from hf_mmtab.commands.runs.pretraining import PretrainingRun
 from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.models.tabbert import TabBertForMaskedLM, TabBertProcessor
 from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan
@@ -97,10 +97,6 @@ def finished(tmp_path_factory, table) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     main([str(recipe.__wrapped__(folder, table)), "--report_to", "none"])
     return folder / "run"
-
-
-def results_of(run: Path) -> dict:
-    return json.loads((run / "results.json").read_text())
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -308,20 +304,12 @@ def uninterrupted(tmp_path_factory, table) -> Path:
 
 
 @pytest.mark.parametrize(("stop", "checkpoint"), [(4, 3), (7, 6)], ids=["within an epoch", "after an epoch"])
-def test_an_interrupted_run_resumes_to_the_same_weights(recipe, uninterrupted, tmp_path, monkeypatch, stop, checkpoint):
-    class Interrupted(MMTabTrainer):
-        def training_step(self, *args, **kwargs):
-            if self.state.global_step >= stop:
-                raise KeyboardInterrupt
-            return super().training_step(*args, **kwargs)
-
-    monkeypatch.setattr(PretrainingRun, "trainer_type", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
+def test_an_interrupted_run_resumes_to_the_same_weights(recipe, uninterrupted, tmp_path, stop, checkpoint):
+    with killed_at_step(stop):
         main([str(recipe), *STEPS])
     run = tmp_path / "run"
     assert (run / f"checkpoint-{checkpoint}").is_dir() and not (run / "results.json").exists()
     rows = (run / "_table" / "rows" / "rows.json").stat().st_mtime_ns
-    monkeypatch.undo()
     main([str(recipe), *STEPS])
     assert (run / "_table" / "rows" / "rows.json").stat().st_mtime_ns == rows  # encoded once
     whole, resumed = weights_of(uninterrupted), weights_of(run)

@@ -12,16 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from running import killed_at_step, results_of
 from sharding import in_shards
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 from two_processes import run_on_two_processes
 
 from hf_mmtab.commands import drift, finetune, predict, prepare, pretrain
-from hf_mmtab.commands.runs.pretraining import PretrainingRun
 from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.data.windows.splits import windows
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.training import MMTabTrainer
 
 SHOPS = ["bakery", "grocer", "cinema", "garage", "school"]
 PLAN = {
@@ -99,10 +98,6 @@ def assert_same_weights(one: Path, other: Path, kind=AutoModelForMaskedLM) -> No
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def results_of(folder: Path) -> dict:
-    return json.loads((folder / "results.json").read_text())
-
-
 @pytest.mark.parametrize("rows", ["one", pytest.param("encoder/_table/rows", marks=pytest.mark.slow)])
 def test_pretraining_on_one_shard_is_pretraining_on_the_table(made, tmp_path, rows):
     folder = run(made, pretrain, tmp_path / "run", rows=rows)
@@ -131,21 +126,13 @@ def test_several_shards_are_judged_as_the_table(made, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_an_interrupted_run_on_shards_resumes_within_an_epoch_to_the_same_weights(made, tmp_path, monkeypatch, workers):
+def test_an_interrupted_run_on_shards_resumes_within_an_epoch_to_the_same_weights(made, tmp_path, workers):
     steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "4", "--save_steps", "4"]
     steps += ["--dropout", "0.1", "--dataloader_num_workers", workers]
     whole = run(made, pretrain, tmp_path / "whole", *steps, rows="nine")
 
-    class Interrupted(MMTabTrainer):
-        def training_step(self, *args, **kwargs):
-            if self.state.global_step >= 6:
-                raise KeyboardInterrupt
-            return super().training_step(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PretrainingRun, "trainer_type", Interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(made, pretrain, tmp_path / "stopped", *steps, rows="nine")
+    with killed_at_step(6):
+        run(made, pretrain, tmp_path / "stopped", *steps, rows="nine")
     state = json.loads((tmp_path / "stopped" / "checkpoint-4" / "trainer_state.json").read_text())
     assert 0 < state["epoch"] < 1
     resumed = run(made, pretrain, tmp_path / "stopped", *steps, rows="nine")

@@ -2,21 +2,17 @@
 
 import json
 import logging
-from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from running import command
 
 from hf_mmtab.commands.console import left_out
 from hf_mmtab.commands.runs.inventory import write_inventory
 from hf_mmtab.data.windows.histories import times_of
 from hf_mmtab.table_baselines.boosting import BoostedTrees
 from hf_mmtab.training import MMTabTrainingArguments
-
-
-def command(name: str, *arguments: str) -> None:
-    import_module(f"hf_mmtab.commands.{name}").main(list(arguments))
 
 
 def with_bad_rows(runs: Path, count: int) -> str:

@@ -1,12 +1,10 @@
 """Fine-tuning that starts from a linear probe, and ends with an average of its checkpoints."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from running import results_of
 from transformers import AutoModelForSequenceClassification
 
 from hf_mmtab.commands.finetune import main
@@ -16,10 +14,6 @@ from hf_mmtab.training.checkpoint_weights import CheckpointWeights
 
 PROBE = ["--classifier_start", "linear_probe", "--text_pooling", "auto", "--ablation", "false"]
 SOUP = ["--soup", "true", "--save_strategy", "epoch", "--save_total_limit", "1", "--ablation", "false"]
-
-
-def results_of(run: Path) -> dict:
-    return json.loads((run / "results.json").read_text())
 
 
 @pytest.mark.parametrize("architecture", ["mmbt", "bert", "img", "concatbert"])

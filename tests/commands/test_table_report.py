@@ -11,7 +11,7 @@ from hf_mmtab.commands.runs.report import common_facts, write_report_and_card
 from hf_mmtab.commands.runs.table_facts import table_facts
 from hf_mmtab.data.shards.preparing import prepare_rows
 from hf_mmtab.data.windows.splits import windows
-from hf_mmtab.evaluation.comparison import compare_scored
+from hf_mmtab.evaluation.comparison import ScoredModel, compare_scored
 from hf_mmtab.evaluation.decoded_histories import DecodedHistories, as_probability, as_text
 from hf_mmtab.evaluation.judging import judge_splits
 from hf_mmtab.evaluation.run_results import RunResults
@@ -135,7 +135,8 @@ def test_the_report_has_the_models_side_by_side_and_the_histories_of_the_errors(
     other = scored_by(cut["test"], 2)
     config, results = judged(table, scored)
     names = {0: "no", 1: "yes"}
-    compared = compare_scored({"lstm": [scored["test"]], "amount": [other]}, SINGLE, names, bootstrap=50)
+    models = {"lstm": [ScoredModel(scored["test"])], "amount": [ScoredModel(other)]}
+    compared = compare_scored(models, SINGLE, names, bootstrap=50)
     own = table_facts(results, config, table, cut, scored, {"amount": other}) | {"comparison": compared}
     page = write_report_and_card(common_facts(tmp_path, results, "do it again", own), tmp_path)
     html = page.read_text(encoding="utf-8")

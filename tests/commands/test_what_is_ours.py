@@ -2,34 +2,25 @@
 
 import json
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from running import SHORT, command, contents, killed_at_call
 
 import hf_mmtab
 from hf_mmtab.commands.damaged_files import damaged_file
 from hf_mmtab.commands.push_to_hub import files_to_push
-from hf_mmtab.commands.runs import inventory, walk
+from hf_mmtab.commands.runs import walk
 from hf_mmtab.commands.runs.inventory import foreign_names, own_names, read_inventory
 from hf_mmtab.commands.runs.own_files import is_run, refuse_foreign, remove_run
+from hf_mmtab.commands.runs.own_names import CHOSEN
 from hf_mmtab.model_card.usage_code import usage_code
 from hf_mmtab.publishing import make_standalone
 from hf_mmtab.publishing.public_files import _rename_model
 from hf_mmtab.training import MMTabTrainer
-
-SHORT = ("--num_train_epochs", "1", "--ablation", "false", "--bootstrap", "0", "--reasons", "false")
-
-
-def command(name: str, *arguments: str) -> None:
-    import_module(f"hf_mmtab.commands.{name}").main([str(argument) for argument in arguments])
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +169,13 @@ def test_in_a_run_of_an_earlier_version_too_a_name_alone_does_not_count(runs, na
     assert (runs / "lstm" / name).read_text() == "mine"
 
 
+def test_what_validation_chose_before_goes_with_the_run(runs):
+    for key in CHOSEN:
+        (runs / "lstm" / "_table" / f"{key}.json").write_text("{}")
+    remove_run(runs / "lstm", {})
+    assert not (runs / "lstm" / "_table").exists()
+
+
 @pytest.mark.parametrize("run", ["new", "mmbt"])
 @pytest.mark.parametrize("name", ["brokenconfig.json", "lstm-seed2/config.json", "notes/data.json"])
 def test_a_damaged_file_of_somebody_else_is_not_a_runs(runs, run, name):
@@ -323,22 +321,16 @@ def test_a_text_in_the_recipe_that_is_called_like_the_output_folder_is_nothing_t
     assert (runs / "mmbt" / "results.json").is_file()
 
 
-def test_a_removal_that_was_killed_is_finished_by_the_same_command_without_overwrite(runs, monkeypatch):
-    removed = []
-    unlink = Path.unlink
-
-    def killed(path, missing_ok=False):
-        removed.append(path)
-        if len(removed) == 12:
-            raise KeyboardInterrupt
-        unlink(path, missing_ok=missing_ok)
-
+def test_a_removal_that_was_killed_keeps_what_comes_then_and_is_finished_by_the_same_command_without_overwrite(runs):
     again = ["pictures.yaml", "--output_dir", "new", *SHORT]
-    monkeypatch.setattr(Path, "unlink", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_at_call(Path, "unlink", 12):
         command("finetune", *again, "--overwrite", "true")
-    monkeypatch.undo()
-    monkeypatch.chdir(runs)
+    mine = runs / "new" / "vocab.json"
+    mine.write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"files of others.*: vocab\.json"):
+        command("finetune", *again, "--overwrite", "true")
+    assert mine.read_bytes() == b"mine"
+    mine.unlink()
     command("finetune", *again)
     for name in ("update_audit.jsonl", "update_audit.png", "report/report.html", "results.json"):
         assert (runs / "new" / name).is_file(), name
@@ -361,19 +353,9 @@ def test_a_run_with_its_code_beside_it_is_still_the_runs(runs):
 @pytest.fixture(scope="module")
 def killed(made) -> Path:
     """A run of this version, beside those of `made`, that was killed after its first checkpoint, before the second."""
-    told: list[str] = []
-
-    def dies_at_the_second(folder: Path, place: str) -> None:
-        told.append(place)
-        if len(told) == 2:
-            raise KeyboardInterrupt
-        inventory.announce(folder, place)
-
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, killed_at_call(walk, "announce", 2):
         patch.chdir(made)
-        patch.setattr(walk, "announce", dies_at_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            command("finetune", "pictures.yaml", "--output_dir", "half", *SHORT, "--save_steps", "1", *EVERY_STEP)
+        command("finetune", "pictures.yaml", "--output_dir", "half", *SHORT, "--save_steps", "1", *EVERY_STEP)
     half = (made / "half").rename(made.parent / "half")
     assert (half / "checkpoint-1" / "model.safetensors").exists()
     return half

@@ -85,10 +85,10 @@ def test_other_shapes_are_found_before_a_model_is_built(mmbt):
     tensors, args = mmbt
     huge = torch.empty((), dtype=torch.float32).expand(200_000, tensors["clf.weight"].shape[1])
     name = "enc.encoder.layer.0.intermediate.dense.weight"
-    before = time.monotonic()
+    before = time.process_time()
     with pytest.raises(ValueError, match=rf"does not fit .* of other shapes: .*{name.replace('0', '1')} \(\d+, "):
         convert_run(run_from_args(args), {**tensors, name: huge}, num_attention_heads=4)
-    assert time.monotonic() - before < 20
+    assert time.process_time() - before < 20
     tensors["enc.pooler.dense.bias"] = tensors["enc.pooler.dense.bias"][:3]
     with pytest.raises(ValueError, match=r"enc\.pooler\.dense\.bias \(3,\) in place of \(\d+,\)\. Are the files"):
         convert_run(run_from_args(args), tensors, num_attention_heads=4)
@@ -456,10 +456,10 @@ def test_hostile_args_end_soon_in_a_short_message(name, old, golden, tmp_path):
     shutil.copy(golden / "mmbt" / "run_dir" / "model_best.pt", tmp_path)
     args = argparse.Namespace(**{**ARGS, **HOSTILE_ARGS[name]})
     torch.save(args, tmp_path / "args.pt", _use_new_zipfile_serialization=not old)
-    before = time.monotonic()
+    before = time.process_time()
     with pytest.raises(ValueError, match=r"args|label|model") as error:
         main(["mmbt", str(tmp_path), str(tmp_path / "out"), "--num_attention_heads", "4"])
-    assert time.monotonic() - before < 20 and len(str(error.value)) < 5000
+    assert time.process_time() - before < 20 and len(str(error.value)) < 5000
     assert not (tmp_path / "out").exists()
 
 

@@ -3,7 +3,6 @@
 import inspect
 import json
 import pickle
-import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -106,28 +105,6 @@ def test_line_that_is_no_object_or_no_utf8(folder, tmp_path):
     assert sum(map(len, splits.values())) == 8
 
 
-def test_missing_picture_file(folder, tmp_path):
-    path = write(folder, {"img": "no.png"})
-    expect(
-        folder,
-        tmp_path,
-        f"Expected a readable picture, found no file '{folder}/no.png' ('{path}', line 3, column 'img'). "
-        "Repair or remove the picture, or write null for a record without one.",
-    )
-
-
-def test_file_that_is_no_picture(folder, tmp_path):
-    (folder / "text.png").write_text("I am not a picture")
-    path = write(folder, {"img": "text.png"})
-    expect(
-        folder,
-        tmp_path,
-        "Expected a readable picture, found UnidentifiedImageError: cannot identify image file "
-        f"'{folder}/text.png' ('{path}', line 3, column 'img'). "
-        "Repair or remove the picture, or write null for a record without one.",
-    )
-
-
 def test_picture_cut_short_is_found_before_training(folder, tmp_path):
     whole = folder / "whole.jpg"
     Image.effect_noise((200, 200), 60).save(whole)
@@ -147,70 +124,50 @@ def test_skipped_pictures_are_still_listed_when_the_rows_come_from_the_cache(fol
     assert first == again and [record.line for record in first] == [4, 3]
 
 
-def test_url_instead_of_a_path(folder, tmp_path):
-    path = write(folder, {"img": "https://example.org/cat.png"})
-    expect(
-        folder,
-        tmp_path,
-        "Expected the path of a local picture, found 'https://example.org/cat.png' "
-        f"('{path}', line 3, column 'img'). Download the pictures first; URLs are not fetched.",
-    )
+PICTURE = "Repair or remove the picture, or write null for a record without one."
+TEXT = "Write one, leave the record out, or set allow_empty_text to true to keep it."
+LABEL, NAME = (
+    "a label as str, or a list of str for several labels",
+    "Write the label's name; leave out unlabelled records.",
+)
+BAD = [  # change of a record, expected, found, remedy
+    ({"img": "no.png"}, "a readable picture", "no file 'FOLDER/no.png'", PICTURE),
+    ({"img": "text.png"}, "a readable picture",
+     "UnidentifiedImageError: cannot identify image file 'FOLDER/text.png'", PICTURE),
+    ({"img": "https://example.org/cat.png"}, "the path of a local picture", "'https://example.org/cat.png'",
+     "Download the pictures first; URLs are not fetched."),
+    ({"img": 5}, "a picture as path, bytes or null, or a list of them", "5 (int)",
+     "Write one path (or null), or a list of paths, for each record."),
+    ({"text": ""}, "a text", "''", TEXT),
+    ({"text": "  \n"}, "a text", r"'  \n'", TEXT),
+    ({"text": None}, "a text", "None (NoneType)", TEXT),
+    ({"drop": "text"}, "a text", "no such column among ['img', 'label']", TEXT),
+    ({"text": ["two", "words"]}, "a text (str)", "['two', 'words'] (list)", "Write one string for each record."),
+    ({"label": None}, LABEL, "None (NoneType)", NAME),
+    ({"label": {"name": "cat"}}, LABEL, "{'name': 'cat'} (dict)", NAME),
+    ({"label": ""}, LABEL, "''", NAME),
+    ({"label": 0.5}, "a label as text or whole number, the name of a class", "0.5 (float)",
+     "Write classes as texts; numbers to estimate, such as prices, are labels of tables (task: table)."),
+    ({"label": ["cat", "dog"], "multi_label": False}, "one label (multi_label is false)", "2: ['cat', 'dog']",
+     "Give it one label, or set multi_label to true."),
+]  # fmt: skip
 
 
-def test_picture_that_is_no_path(folder, tmp_path):
-    path = write(folder, {"img": 5})
-    expect(
-        folder,
-        tmp_path,
-        f"Expected a picture as path, bytes or null, or a list of them, found 5 (int) ('{path}', line 3, "
-        "column 'img'). Write one path (or null), or a list of paths, for each record.",
-    )
+@pytest.mark.parametrize(("change", "expected", "found", "remedy"), BAD)
+def test_a_bad_value_is_told_with_its_place_and_a_remedy(folder, tmp_path, change, expected, found, remedy):
+    (folder / "text.png").write_text("I am not a picture")
+    options = {"multi_label": change["multi_label"]} if "multi_label" in change else {}
+    path = write(folder, {key: value for key, value in change.items() if key not in options})
+    column, found = change.get("drop", next(iter(change))), found.replace("FOLDER", str(folder))
+    message = f"Expected {expected}, found {found} ('{path}', line 3, column '{column}'). {remedy}"
+    expect(folder, tmp_path, message, **options)
 
 
 @pytest.mark.parametrize("text", ["", "  \n", None])
-def test_empty_text(folder, tmp_path, text):
-    path = write(folder, {"text": text})
-    found = f"{text!r}" if isinstance(text, str) else "None (NoneType)"
-    expect(
-        folder,
-        tmp_path,
-        f"Expected a text, found {found} ('{path}', line 3, column 'text'). "
-        "Write one, leave the record out, or set allow_empty_text to true to keep it.",
-    )
+def test_empty_texts_are_kept_where_they_are_allowed(folder, tmp_path, text):
+    write(folder, {"text": text})
     splits, _ = load(folder, tmp_path, allow_empty_text=True)
     assert sum(map(len, splits.values())) == 8
-
-
-def test_missing_key_in_one_record(folder, tmp_path):
-    path = write(folder, {"drop": "text"})
-    expect(
-        folder,
-        tmp_path,
-        f"Expected a text, found no such column among ['img', 'label'] ('{path}', line 3, column 'text'). "
-        "Write one, leave the record out, or set allow_empty_text to true to keep it.",
-    )
-
-
-def test_text_that_is_no_string(folder, tmp_path):
-    path = write(folder, {"text": ["two", "words"]})
-    expect(
-        folder,
-        tmp_path,
-        f"Expected a text (str), found ['two', 'words'] (list) ('{path}', line 3, column 'text'). "
-        "Write one string for each record.",
-    )
-
-
-@pytest.mark.parametrize("label", [None, {"name": "cat"}, 0.5, ""])
-def test_label_neither_str_nor_list(folder, tmp_path, label):
-    path = write(folder, {"label": label})
-    found = repr(label) if isinstance(label, str) else f"{label!r} ({type(label).__name__})"
-    expected = "a label as str, or a list of str for several labels"
-    remedy = "Write the label's name; leave out unlabelled records."
-    if isinstance(label, float):
-        expected = "a label as text or whole number, the name of a class"
-        remedy = "Write classes as texts; numbers to estimate, such as prices, are labels of tables (task: table)."
-    expect(folder, tmp_path, f"Expected {expected}, found {found} ('{path}', line 3, column 'label'). {remedy}")
 
 
 def test_label_absent_from_train(folder, tmp_path):
@@ -225,67 +182,62 @@ def test_label_absent_from_train(folder, tmp_path):
     )
 
 
-def test_several_labels_where_one_is_wanted(folder, tmp_path):
-    path = write(folder, {"label": ["cat", "dog"]})
-    expect(
-        folder,
-        tmp_path,
-        f"Expected one label (multi_label is false), found 2: ['cat', 'dog'] ('{path}', line 3, column "
-        "'label'). Give it one label, or set multi_label to true.",
-        multi_label=False,
-    )
-
-
-def test_csv_row_with_too_many_fields(folder, tmp_path):
-    lines = ["text,img,label", *(f"text {i},{i % 4}.png,cat" for i in range(7)), "a, b,0.png,cat"]
-    path = folder / "train.csv"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    expect(
-        folder,
-        tmp_path,
-        f"Expected 3 cells, found 4: ['a', ' b', '0.png', 'cat'] ('{path}', line 9). "
-        "Complete the row, or quote cells that hold the separator.",
-    )
-
-
-def test_csv_quote_never_closed(folder, tmp_path):
-    lines = ["text,img,label", *(f"text {i},{i % 4}.png,cat" for i in range(7)), '"a,0.png,cat', "b,0.png,cat"]
-    path = folder / "train.csv"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    expect(
-        folder,
-        tmp_path,
-        f"Expected a CSV row, found unexpected end of data ('{path}', line 9). "
-        "Look for a quote that is never closed, or text behind a quoted cell.",
-        good_rows=8,  # the one below the open quote, too
-    )
-
-
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("lines", "message", "good_rows"),
     [
-        ("", "Expected a first line with column names, found nothing in"),
-        ("a,a,label\n1,2,x\n", r"Expected different column names, found \['a'\] twice in"),
-        (
-            "title1,img,label\n1,0.png,x\n",
-            r"Expected a column for the text named like one of \['text', .*\], found columns "
-            r"\['img', 'label', 'title1'\] in '.*train.csv'. Name it with text_column; "
-            r"set that to none",
-        ),
+        (["a, b,0.png,cat"], "Expected 3 cells, found 4: ['a', ' b', '0.png', 'cat'] ('PATH', line 9). "
+         "Complete the row, or quote cells that hold the separator.", 7),
+        (['"a,0.png,cat', "b,0.png,cat"], "Expected a CSV row, found unexpected end of data ('PATH', line 9). "
+         "Look for a quote that is never closed, or text behind a quoted cell.", 8),  # the one below the quote, too
     ],
-)
-def test_csv_with_wrong_columns(folder, tmp_path, content, message):
-    (folder / "train.csv").write_text(content, encoding="utf-8")
+)  # fmt: skip
+def test_a_bad_csv_row_is_told(folder, tmp_path, lines, message, good_rows):
+    path = folder / "train.csv"
+    rows = ["text,img,label", *(f"text {i},{i % 4}.png,cat" for i in range(7)), *lines]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    expect(folder, tmp_path, message.replace("PATH", str(path)), good_rows=good_rows)
+
+
+RECORD = '{"text": "a", "img": null, "label": null}\n'
+FILES = [  # name → content (None: good records), options, message
+    ({}, {}, r"Expected one data file, or files named by their split .* found \['0.png'"),
+    ({"a.jsonl": None, "b.jsonl": None}, {}, r"found \['a.jsonl', 'b.jsonl'\] in .* or pass splits="),
+    ({"test.jsonl": None}, {}, r"Expected a file for training, found \['test.jsonl'\]"),
+    ({"train.jsonl": None, "train.csv": "text,img,label\n"}, {},
+     r"Expected one kind of file for split 'train', found \['.csv', '.jsonl'\]"),
+    ({"train.jsonl": None, "test.jsonl": '{"text": "a", "img": null}\n'}, {},
+     r"found columns \['img', 'text'\].* is for `predict`"),
+    ({"train.jsonl": None}, {"text_column": "caption"},
+     r"Expected column 'caption' for the text, found columns \['img', 'label', 'text'\] in "
+     r"'.*train.jsonl'\. Correct text_column\."),
+    ({"train.jsonl": ""}, {}, "Expected records, found none in"),
+    ({"train.jsonl": RECORD}, {"on_bad_record": "skip"},
+     "Expected labelled training records, found none in .* use read_image_text"),
+    ({"train.json": '{"text": "a"}'}, {}, "Expected a JSON list of objects, found a dict in"),
+    ({"train.json": '[{"text": "a"'}, {}, "Expected a JSON list of objects, found Expecting ',' delimiter"),
+    ({"train.parquet": "not a table"}, {}, "Expected .*found .*train.parquet"),
+    ({"train.csv": ""}, {}, "Expected a first line with column names, found nothing in"),
+    ({"train.csv": "a,a,label\n1,2,x\n"}, {}, r"Expected different column names, found \['a'\] twice in"),
+    ({"train.csv": "title1,img,label\n1,0.png,x\n"}, {},
+     r"Expected a column for the text named like one of \['text', .*\], found columns \['img', 'label', 'title1'\] in "
+     r"'.*train.csv'. Name it with text_column; set that to none"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "options", "message"), FILES)
+def test_files_that_cannot_be_read_are_told(folder, tmp_path, files, options, message):
+    for name, content in files.items():
+        write(folder, name=name) if content is None else (folder / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
-        load(folder, tmp_path)
+        load(folder, tmp_path, **options)
 
 
-def test_a_test_file_without_labels_can_be_left_out(folder, tmp_path):
-    write(folder)
-    (folder / "test.jsonl").write_text('{"text": "a", "img": null}\n')
-    with pytest.raises(ValueError, match=r"found columns \['img', 'text'\].* is for `predict`"):
-        load(folder, tmp_path)
-    assert "test" not in load(folder, tmp_path, splits={"train": "train.jsonl"})[0]
+def test_files_of_splits_can_be_named(folder, tmp_path):
+    write(folder, name="a.jsonl")
+    write(folder, name="b.jsonl")
+    (folder / "test.jsonl").write_text('{"text": "a", "img": null}\n')  # without labels
+    splits, _ = load(folder, tmp_path, splits={"train": "a.jsonl", "validation": "b.jsonl"})
+    assert sorted(splits) == ["train", "validation"]
 
 
 def test_a_picture_that_is_a_program_is_refused(folder, tmp_path):
@@ -295,65 +247,9 @@ def test_a_picture_that_is_a_program_is_refused(folder, tmp_path):
         load(folder, tmp_path)
 
 
-def test_named_column_that_is_not_there(folder, tmp_path):
-    path = write(folder)
-    message = (
-        "Expected column 'caption' for the text, found columns ['img', 'label', 'text'] in "
-        f"'{path}'. Correct text_column."
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
-        load(folder, tmp_path, text_column="caption")
-
-
-def test_folder_without_data_files(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"Expected one data file, or files named by their split .* found \['0.png'"):
-        load(folder, tmp_path)
-
-
-def test_files_of_unknown_splits(folder, tmp_path):
-    write(folder, name="a.jsonl")
-    write(folder, name="b.jsonl")
-    with pytest.raises(ValueError, match=r"found \['a.jsonl', 'b.jsonl'\] in .* or pass splits="):
-        load(folder, tmp_path)
-    splits, _ = load(folder, tmp_path, splits={"train": "a.jsonl", "validation": "b.jsonl"})
-    assert sorted(splits) == ["train", "validation"]
-
-
-def test_no_training_file(folder, tmp_path):
-    write(folder, name="test.jsonl")
-    with pytest.raises(ValueError, match=r"Expected a file for training, found \['test.jsonl'\]"):
-        load(folder, tmp_path)
-
-
-def test_two_kinds_of_files_for_one_split(folder, tmp_path):
-    write(folder)
-    (folder / "train.csv").write_text("text,img,label\n")
-    with pytest.raises(ValueError, match=r"Expected one kind of file for split 'train', found \['.csv', '.jsonl'\]"):
-        load(folder, tmp_path)
-
-
 def test_nothing_at_the_path(tmp_path):
     with pytest.raises(FileNotFoundError, match="Expected a data folder or file, found nothing at"):
         load(tmp_path / "nowhere", tmp_path)
-
-
-def test_empty_file_and_file_of_bad_records_only(folder, tmp_path):
-    path = folder / "train.jsonl"
-    path.write_text("")
-    with pytest.raises(ValueError, match="Expected records, found none in"):
-        load(folder, tmp_path)
-    path.write_text('{"text": "a", "img": null, "label": null}\n')
-    with pytest.raises(ValueError, match=r"Expected labelled training records, found none in .* use read_image_text"):
-        load(folder, tmp_path, on_bad_record="skip")
-
-
-def test_json_that_is_no_list(folder, tmp_path):
-    (folder / "train.json").write_text('{"text": "a"}')
-    with pytest.raises(ValueError, match="Expected a JSON list of objects, found a dict in"):
-        load(folder, tmp_path)
-    (folder / "train.json").write_text('[{"text": "a"')
-    with pytest.raises(ValueError, match="Expected a JSON list of objects, found Expecting ',' delimiter"):
-        load(folder, tmp_path)
 
 
 def test_unknown_policy(folder, tmp_path):
@@ -403,12 +299,6 @@ def test_hidden_files_are_no_data_and_others_are_named(folder, tmp_path, caplog)
     write(folder, name="extra.jsonl")
     assert sum(map(len, load(folder, tmp_path)[0].values())) == 8
     assert "Not read, since their names say no split: extra.jsonl" in caplog.text
-
-
-def test_a_parquet_file_that_is_none_is_named(folder, tmp_path):
-    (folder / "train.parquet").write_bytes(b"not a table")
-    with pytest.raises(ValueError, match=r"Expected .*found .*train.parquet"):
-        load(folder, tmp_path)
 
 
 def test_columns_by_the_thousand_are_kept(folder, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_mmtab.evaluation.comparison import compare_scored, comparison_markdown, in_words
+from hf_mmtab.evaluation.comparison import ScoredModel, compare_scored, comparison_markdown, in_words
 from hf_mmtab.evaluation.scored_rows import ScoredRows
 from hf_mmtab.metrics import PairedDifference
 
@@ -11,12 +11,13 @@ NAMES = {0: "no", 1: "yes"}
 SINGLE = "single_label_classification"
 
 
-def scored(scores, labels, rows=None, entities=None):
-    number = len(scores)
-    entities = np.arange(number) % 40 if entities is None else entities
-    times = np.zeros(number, dtype="datetime64[us]")
-    rows = np.arange(number) if rows is None else rows
-    return ScoredRows(np.asarray(scores), np.asarray(labels), rows, entities.astype(str), times)
+def scored(scores, labels):
+    entities = (np.arange(len(scores)) % 40).astype(str)
+    return ScoredRows(np.asarray(scores), np.asarray(labels), entities=entities)
+
+
+def compared(one, other, problem_type=SINGLE, names=NAMES, **options):
+    return compare_scored({"a": [ScoredModel(one)], "b": [ScoredModel(other)]}, problem_type, names, **options)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,11 @@ def noisy(labels, strength, seed):
 
 
 def test_means_spreads_and_differences_are_over_seeds_and_the_same_rows(labels):
-    models = {"good": [noisy(labels, 0.3, s) for s in (1, 2)], "bad": [noisy(labels, 0.1, s) for s in (3, 4)]}
-    good, bad = compare_scored(models, SINGLE, NAMES, {"good": [0.4, 0.5]}, {"good": [1.0, 3.0]}, bootstrap=200)
+    models = {
+        "good": [ScoredModel(noisy(labels, 0.3, 1), [0.4], 1.0), ScoredModel(noisy(labels, 0.3, 2), [0.5], 3.0)],
+        "bad": [ScoredModel(noisy(labels, 0.1, seed)) for seed in (3, 4)],
+    }
+    good, bad = compare_scored(models, SINGLE, NAMES, bootstrap=200)
     assert good.is_own and not bad.is_own
     assert list(good.scores) == ["average_precision", "roc_auc", "f1", "recall_at_fpr_0.001", "recall_at_fpr_0.01"]
     lead = np.mean(good.scores["average_precision"]) - np.mean(bad.scores["average_precision"])
@@ -52,7 +56,7 @@ def test_means_spreads_and_differences_are_over_seeds_and_the_same_rows(labels):
 
 def test_a_model_is_not_ahead_of_itself(labels):
     same = noisy(labels, 0.2, 1)
-    _, other = compare_scored({"one": [same], "two": [same]}, SINGLE, NAMES, bootstrap=50)
+    _, other = compared(same, same, bootstrap=50)
     difference = other.differences["average_precision"]
     assert (difference.difference, difference.low, difference.high) == (0.0, 0.0, 0.0)
 
@@ -60,14 +64,14 @@ def test_a_model_is_not_ahead_of_itself(labels):
 def test_several_targets_are_compared_by_their_error():
     true = np.random.default_rng(0).normal(size=(200, 2))
     near, far = scored(true + 0.1, true), scored(true + 0.5, true)
-    results = compare_scored({"near": [near], "far": [far]}, "regression", {0: "a", 1: "b"}, bootstrap=50)
+    results = compared(near, far, "regression", {0: "a", 1: "b"}, bootstrap=50)
     assert results[0].scores["rmse"][0] == pytest.approx(0.1)
     assert results[1].differences["rmse"].difference == pytest.approx(-0.4)
 
 
 def test_rows_of_one_class_have_no_ranking_to_compare():
     one = scored(np.linspace(0, 1, 50), np.zeros(50, int))
-    results = compare_scored({"a": [one], "b": [one]}, SINGLE, NAMES)
+    results = compared(one, one)
     assert results[1].scores["average_precision"] == []
     assert not results[1].differences
 
@@ -76,10 +80,10 @@ def test_models_judged_on_other_rows_or_labels_are_refused(labels):
     one = noisy(labels, 0.2, 1)
     fewer = one.select(np.arange(300))
     with pytest.raises(ValueError, match=r"Expected b to be judged on the 400 rows of a, found 300 rows, 300"):
-        compare_scored({"a": [one], "b": [fewer]}, SINGLE, NAMES)
+        compared(one, fewer)
     flipped = scored(one.scores, 1 - one.labels)
     with pytest.raises(ValueError, match="found others on the same 400 rows"):
-        compare_scored({"a": [one], "b": [flipped]}, SINGLE, NAMES)
+        compared(one, flipped)
 
 
 @pytest.mark.parametrize(

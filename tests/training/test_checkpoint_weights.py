@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as t
+from test_resuming import Interrupt
 from toy import toy_arguments, weights
-from transformers import TrainerCallback
 
 from hf_mmtab.models.mmbt.modeling_mmbt import MMBTForClassification
 from hf_mmtab.training import MMTabTrainer
@@ -51,17 +51,6 @@ class FirstIsBest:
         return {"score": self.score}
 
 
-class Stop(TrainerCallback):
-    """Raises before the optimizer step `at`."""
-
-    def __init__(self, at):
-        self.at = at
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        if state.global_step == self.at:
-            raise KeyboardInterrupt
-
-
 def vit_classifier():
     torch.manual_seed(0)
     return t.ViTForImageClassification(t.ViTConfig(**VIT, image_size=16, patch_size=8, num_labels=3))
@@ -85,7 +74,7 @@ def trainer_of(folder, kind, stop=None, **changes):
         train_dataset=Rows(names, side),
         eval_dataset=Rows(names, side),
         compute_metrics=FirstIsBest(),
-        callbacks=[Stop(stop)] if stop is not None else None,
+        callbacks=[Interrupt(stop)] if stop is not None else None,
     )
 
 

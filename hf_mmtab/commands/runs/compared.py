@@ -3,14 +3,13 @@
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from transformers.utils import logging
 
-from ...evaluation.comparison import require_same_rows
+from ...evaluation.comparison import ScoredModel, require_same_rows
 from ...evaluation.judging import MAJORITY, majority_scores
 from ...evaluation.run_results import RESULT_FILE
 from ...evaluation.scored_rows import ScoredRows
@@ -26,19 +25,11 @@ logger = logging.get_logger(__name__)
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
-@dataclass
-class BaselineRuns:
-    """What one baseline came to, one entry a seed.
+class UntrainedTrainer(MMTabTrainer):
+    """Trains nothing by gradients: the run fits trees or joins trained models. It predicts and saves as any trainer."""
 
-    Args:
-        scored: of the main split.
-        thresholds: chosen on validation.
-        minutes: wall time of fitting and scoring.
-    """
-
-    scored: list[ScoredRows] = field(default_factory=list)
-    thresholds: list[list[float] | None] = field(default_factory=list)
-    minutes: list[float] = field(default_factory=list)
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Leave the model as it is."""
 
 
 class ComparedRun(Run[AnyRecipe]):
@@ -113,6 +104,10 @@ class ComparedRun(Run[AnyRecipe]):
     def read_scored(self, folder: Path) -> dict[str, ScoredRows]:
         """Read the predictions of a finished run; `restore` comes first."""
 
+    def write_predictions(self) -> None:
+        """Write what was predicted for each row of the evaluated splits."""
+        self.write_scored(self.recipe.folder, self.scored)
+
     @abstractmethod
     def write_scored(self, folder: Path, scored: dict[str, ScoredRows]) -> None:
         """Write the predictions of a model or baseline."""
@@ -149,7 +144,7 @@ class ComparedRun(Run[AnyRecipe]):
         )
         logger.warning(self.notes[-1])
 
-    def run_baseline(self, root: Path, name: str, seeds: list[int], split: str) -> BaselineRuns:
+    def run_baseline(self, root: Path, name: str, seeds: list[int], split: str) -> list[ScoredModel]:
         """Fit a baseline on the rows of this run and keep its predictions under `root`; `restore` comes first.
 
         Args:
@@ -159,14 +154,13 @@ class ComparedRun(Run[AnyRecipe]):
             split: the main one.
 
         Returns:
-            Of what an earlier call fitted, on the same finished run, the predictions without minutes.
+            One for each seed; of what an earlier call fitted, on the same finished run, without minutes.
         """
-        made = BaselineRuns()
+        made = []
         for seed in seeds[:1] if name in (MAJORITY, *self.without_seed) else seeds:
             if (before := self._fitted_before(root / f"{name}-seed{seed}")) is not None:
                 logger.info(f"{name}: the predictions of {name}-seed{seed} are those of an earlier call.")
-                made.scored.append(before[split])
-                made.thresholds.append(self.tune(before["validation"]))
+                made.append(ScoredModel(before[split], self.tune(before["validation"])))
                 continue
             started = time.time()
             if name == MAJORITY:
@@ -175,9 +169,8 @@ class ComparedRun(Run[AnyRecipe]):
             else:
                 scored = self.fit_baseline(name, seed)
             self.write_scored(root / f"{name}-seed{seed}", scored)
-            made.scored.append(scored[split])
-            made.thresholds.append(self.tune(scored["validation"]))
-            made.minutes.append((time.time() - started) / 60)
+            minutes = (time.time() - started) / 60
+            made.append(ScoredModel(scored[split], self.tune(scored["validation"]), minutes))
         return made
 
     def _fitted_before(self, folder: Path) -> dict[str, ScoredRows] | None:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from ...evaluation.comparison import compare_scored, comparison_markdown, lead_sentences
+from ...evaluation.comparison import ScoredModel, compare_scored, comparison_markdown, lead_sentences
 from ...evaluation.judging import MAJORITY
 from ...evaluation.run_results import RunResults
-from ...evaluation.scored_rows import ScoredRows
 from ...files import write_whole
 from .compared import ComparedRun
 from .earlier_runs import earlier_runs
@@ -39,13 +38,13 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     refuse_foreign(folder)  # its report and card are written anew
     run.restore()
     split = results.split
-    models: dict[str, list[ScoredRows]] = {}
-    thresholds: dict[str, list[Sequence[float] | None]] = {}
-    minutes: dict[str, list[float]] = {}
-    for name, found in finished.items():
-        models[name] = [run.read_scored(root / f"{name}-seed{one.seed}")[split] for one in found]
-        thresholds[name] = [one.thresholds for one in found]
-        minutes[name] = [one.minutes for one in found]
+    models = {
+        name: [
+            ScoredModel(run.read_scored(root / f"{name}-seed{one.seed}")[split], one.thresholds, one.minutes)
+            for one in found
+        ]
+        for name, found in finished.items()
+    }
     seeds = recipe.run.seeds or [recipe.training.seed]
     asked = [f"{name}-seed{one.seed}" for name, found in finished.items() for one in found]
     asked += [f"{name}-seed{seed}" for name in recipe.run.compare if name in run.baselines for seed in seeds]
@@ -58,19 +57,14 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
         )
         named = []
     for name in named:
-        made = run.run_baseline(root, name, seeds, split)
-        models[name], thresholds[name], minutes[name] = made.scored, [*made.thresholds], made.minutes
+        models[name] = run.run_baseline(root, name, seeds, split)
     for one in sorted(earlier, key=lambda one: one.is_baseline):
         models.setdefault(one.name, []).append(one.scored)
-        thresholds.setdefault(one.name, []).append(one.threshold)
-        minutes.setdefault(one.name, []).extend([] if one.minutes is None else [one.minutes])
-    made = run.run_baseline(root, MAJORITY, seeds, split)
-    models[MAJORITY], thresholds[MAJORITY], minutes[MAJORITY] = made.scored, [*made.thresholds], made.minutes
+    models[MAJORITY] = run.run_baseline(root, MAJORITY, seeds, split)
     simple = {*named, *(one.name for one in earlier if one.is_baseline)}
     metrics = tuple(results.headline)
-    named_so = (run.config.problem_type, run.config.id2label)
-    drawn = (run.resample_by, recipe.run.bootstrap)
-    compared = compare_scored(models, *named_so, thresholds, minutes, *drawn, metrics)
+    labelled = (run.config.problem_type, run.config.id2label)
+    compared = compare_scored(models, *labelled, run.resample_by, recipe.run.bootstrap, metrics)
     for result in compared:
         reads_less = result.name in run.one_input and own not in run.one_input
         result.is_baseline = result.name in simple or reads_less  # the sentences say whether more is better
@@ -79,7 +73,7 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     text = "\n".join([comparison_markdown(compared, metrics, split), *lines])
     write_whole(root / COMPARISON_FILE, text + "\n")
     # The curve of a constant score tells nothing.
-    others = {name: scored[0] for name, scored in models.items() if name not in (own, MAJORITY)}
+    others = {name: seeds[0].rows for name, seeds in models.items() if name not in (own, MAJORITY)}
     page = write_run_report(run, results, compared, others)
     remove_folder(root, CACHE_FOLDER)
     write_inventory(root)

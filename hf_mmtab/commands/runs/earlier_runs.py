@@ -4,10 +4,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...evaluation.comparison import require_same_rows
+from ...evaluation.comparison import ScoredModel, require_same_rows
 from ...evaluation.judging import MAJORITY
 from ...evaluation.run_results import RESULT_FILE, RunResults
-from ...evaluation.scored_rows import ScoredRows
 from ...recipes import read_recipe
 from ...tasks.checkpoints import RECIPE_FILE
 from .compared import ComparedRun
@@ -23,16 +22,12 @@ class EarlierRun(NamedTuple):
 
     Args:
         name: of its architecture or baseline.
-        scored: its rows of the main split.
-        threshold: chosen on validation.
-        minutes: of its training; None: not known.
+        scored: on the main split.
         is_baseline: whether it was fitted and not trained.
     """
 
     name: str
-    scored: ScoredRows
-    threshold: Any
-    minutes: float | None
+    scored: ScoredModel
     is_baseline: bool
 
 
@@ -77,9 +72,9 @@ def earlier_runs(
             left_out[name] = str(error).partition(". ")[0]
             continue
         results = None if fitted else RunResults.read(root / name)
-        threshold = run.tune(scored["validation"]) if results is None else results.thresholds
-        minutes = None if results is None else results.minutes
-        kept.append(EarlierRun(name.rpartition("-seed")[0], scored[split], threshold, minutes, fitted))
+        thresholds = run.tune(scored["validation"]) if results is None else results.thresholds
+        one = ScoredModel(scored[split], thresholds, None if results is None else results.minutes)
+        kept.append(EarlierRun(name.rpartition("-seed")[0], one, fitted))
     told = [f"Left out: {name}, {why}. Its files lie in {str(root / name)!r}." for name, why in left_out.items()]
     return kept, told
 

@@ -7,26 +7,18 @@ from transformers.utils import logging
 
 from ...arguments import ENSEMBLE
 from ...evaluation.combining import select_greedily
-from ...evaluation.prediction_tables import gold_labels
 from ...evaluation.run_results import RunResults
-from ...image_text_baselines import LinearStarter
 from ...models.mmbt import MMBTEnsembleForClassification, MMBTProcessor
 from ...models.mmbt.text_encoding_mmbt import special_id
 from ...training import MMTabTrainer
 from ...training.arguments import PART_ARGUMENTS
+from .compared import UntrainedTrainer
 from .image_text import ImageTextRun, predict_rows
 from .recipe import ImageTextRecipe
 
 logger = logging.get_logger(__name__)
 
 LINEAR_PROBE = "linear_probe"
-
-
-class UntrainedTrainer(MMTabTrainer):
-    """Trains nothing: the members are trained. It predicts and saves as any trainer."""
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Leave the model as it is."""
 
 
 class EnsembleRun(ImageTextRun):
@@ -65,18 +57,15 @@ class EnsembleRun(ImageTextRun):
         recipe = self.recipe
         recipe.run.recipe_rows = None  # of epochs, and there are none
         probe = super().prepare()
-        splits = {name: self.splits[name] for name in ("train", "validation")}
-        encoded = {name: recipe.task.encode(rows, self.processor) for name, rows in splits.items()}
-        labels = {name: gold_labels(rows, probe.config.num_labels) for name, rows in splits.items()}
         trainer = MMTabTrainer(model=probe, args=recipe.training, **self.trainer_arguments(probe))
-        start = LinearStarter(trainer, encoded, labels).start(("cls", "mean"), with_classifier=True)
+        start = self.linear_starter(trainer).start(("cls", "mean"), with_classifier=True)
         logger.info(f"{LINEAR_PROBE}: {start}")
 
         folders = {
             name: recipe.shared_folder / f"{name}-seed{recipe.training.seed}" for name in self.members_of(recipe)
         }
         candidates = {name: self.read_scored(folder)["validation"] for name, folder in folders.items()}
-        candidates[LINEAR_PROBE] = predict_rows(trainer, recipe.task, splits["validation"], self.processor)
+        candidates[LINEAR_PROBE] = predict_rows(trainer, recipe.task, self.splits["validation"], self.processor)
         chosen = select_greedily(candidates)
         members: dict[str, Any] = {LINEAR_PROBE: trainer.model}
         for name in chosen.weights:

@@ -20,9 +20,9 @@ from ...statistics import RowStatistics
 from ...table_baselines import TableBaselines
 from ...table_baselines.boosting import Features, fit_trees
 from ...tasks import PreparedTable
-from ...training import MMTabTrainer
 from ...training.precision import ComputeChoice
 from ..tables.window_blocks import judged_values
+from .choices import by_validation
 from .recipe import HeadRecipe
 from .trial import trained_trial
 
@@ -30,13 +30,6 @@ logger = logging.get_logger(__name__)
 
 HALVES = ("boosted", "sequence")
 FAR_BETTER = 1.1  # of a regression: by which factor the mean's RMSE must exceed a half's for the half to be taken
-
-
-class TreesTrainer(MMTabTrainer):
-    """Trains nothing by gradients: `HeadRun.calibrate` fits the trees. It predicts and saves as any trainer."""
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Leave the model as it is."""
 
 
 def check_trees(recipe: HeadRecipe, table: PreparedTable) -> None:
@@ -175,10 +168,9 @@ def join_numbers(run: Any, model: Any, features: Features, rows: np.ndarray, pre
 
 def fusion_note(fusion: dict[str, Any]) -> str:
     """Say how the halves are joined, and what each way came to on validation."""
-    told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in fusion["validation"].items())
     chosen = fusion["chosen"].replace("_", " ")
     alone = " alone: joining the halves gained nothing there" if fusion["chosen"] in HALVES else ""
-    return f"Scores are those of {chosen}{alone}, by average_precision on validation ({told})."
+    return by_validation(f"Scores are those of {chosen}{alone}", {"metric": "average_precision", **fusion})
 
 
 def _logistic(inputs: np.ndarray, labels: np.ndarray) -> list[float]:

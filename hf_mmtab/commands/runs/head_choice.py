@@ -1,21 +1,16 @@
 """Which head `architecture: auto` becomes: by the label and what is installed, and by validation."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging
 
-from ...files import write_whole
 from ...metrics import scores_for
 from ...models.tabbert.tree_files import import_lightgbm
 from ...tasks.table_heads import AUTO
+from .choices import by_validation, keep_choice, kept_choice
 from .head_inputs import MOST_ROWS, best_on_validation
-from .own_names import TABLE_FOLDER
 
 logger = logging.get_logger(__name__)
-
-CHOICE_FILE = "architecture.json"
 
 
 def choose_architecture(run: Any) -> bool:
@@ -76,21 +71,14 @@ def take_boosted_if_better(run: Any, statistics: list[str]) -> list[str]:
         statistics: of the recipe; the LSTM may have chosen fewer.
     """
     model = run.recipe.model
-    file: Path = run.recipe.shared_folder / TABLE_FOLDER / CHOICE_FILE
-    if file.is_file():
-        choice = json.loads(file.read_text(encoding="utf-8"))
-    else:
+    if not (choice := kept_choice(run, "architecture")):
         choice = _compared(run)
-        if run.recipe.training.process_index == 0:
-            write_whole(file, json.dumps(choice, indent=1) + "\n")
+        keep_choice(run, "architecture", choice)
     model.architecture = choice["chosen"]
     if model.architecture == "boosted":
         run.inputs, model.statistics, run.processor.statistics = None, statistics, None  # the others are the LSTM's
-    told = ", ".join(f"{name} {value:.3f}" for name, value in choice["validation"].items())
-    return [
-        f"The head is {choice['chosen']}, by {choice['metric']} on validation ({told}). To decide otherwise: "
-        "architecture."
-    ]
+    what = f"The head is {model.architecture}"
+    return [f"{by_validation(what, choice)} To decide otherwise: architecture."]
 
 
 def _compared(run: Any) -> dict[str, Any]:

@@ -1,17 +1,15 @@
 """What a head reads of each row, chosen on validation: states, surprise, statistics, or some of them."""
 
 import glob
-import json
 from typing import Any
 
 from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
-from ...files import write_whole
 from ...models.tabbert.processing.column_plan import ColumnPlan
 from ...tasks.table_heads import AUTO, WITHOUT_ENCODER
 from ...training.checkpoints import last_complete_checkpoint
-from .own_names import TABLE_FOLDER
+from .choices import by_validation, keep_choice, kept_choice
 from .trial import trained_trial
 
 logger = logging.get_logger(__name__)
@@ -31,7 +29,6 @@ OF_NUMBERS = ("states and numbers", "numbers")
 OF_STATISTICS = tuple(name for name, inputs in CANDIDATES.items() if "statistics" in inputs)  # need the table's values
 NUMBERS = ("numeric", "money", "sign")
 MOST_ROWS = 5_000_000  # of a table whose statistics are tried unasked: they take 1 KB a row on disk
-CHOICE_FILE = "row_inputs.json"
 
 
 def choose_inputs(run: Any) -> dict[str, Any] | None:
@@ -50,8 +47,7 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
     if model.architecture in WITHOUT_ENCODER or model.pretrained is None:
         model.row_inputs = ["states"]
         return None
-    file = recipe.shared_folder / TABLE_FOLDER / CHOICE_FILE
-    choices = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    choices = kept_choice(run, "row_inputs")
     checkpoint = last_complete_checkpoint(folder)
     given = model.statistics
     if (choice := choices.get(model.architecture)) is not None:
@@ -85,9 +81,7 @@ def choose_inputs(run: Any) -> dict[str, Any] | None:
     _take(run, best, given)
     set_seed(recipe.training.seed)  # as if the choice had been written into the recipe
     choice = {"chosen": best, "metric": metric, "validation": found}
-    if recipe.training.process_index == 0:
-        choices[model.architecture] = choice
-        write_whole(file, json.dumps(choices, indent=1) + "\n")
+    keep_choice(run, "row_inputs", {**choices, model.architecture: choice})
     return choice
 
 
@@ -126,8 +120,5 @@ def inputs_note(choice: dict[str, Any] | None) -> list[str]:
     """Say which inputs were chosen and what each candidate came to on validation."""
     if choice is None:
         return []
-    told = ", ".join(f"{name} {value:.3f}" for name, value in choice["validation"].items())
-    return [
-        f"The head reads {choice['chosen']} of each row, by {choice['metric']} on validation ({told}). To decide "
-        "otherwise: row_inputs."
-    ]
+    what = f"The head reads {choice['chosen']} of each row"
+    return [f"{by_validation(what, choice)} To decide otherwise: row_inputs."]

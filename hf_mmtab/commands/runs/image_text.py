@@ -187,6 +187,12 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         """Return the scores of the rows of a split."""
         return predict_rows(trainer, self.recipe.task, self.splits[split], self.processor)
 
+    def linear_starter(self, trainer: MMTabTrainer) -> LinearStarter:
+        """Return what fits regressions on what the trainer's model gives for training and validation rows."""
+        splits, number = {name: self.splits[name] for name in ("train", "validation")}, trainer.model.config.num_labels
+        encoded = {name: self.recipe.task.encode(rows, self.processor) for name, rows in splits.items()}
+        return LinearStarter(trainer, encoded, {name: gold_labels(rows, number) for name, rows in splits.items()})
+
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Choose the thresholds of several labels on validation."""
         self.config = trainer.model.config
@@ -220,10 +226,6 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
     def evaluated(self) -> dict[str, datasets.Dataset]:
         """Split → rows, without training."""
         return {name: rows for name, rows in self.splits.items() if name != "train"}
-
-    def write_predictions(self) -> None:
-        """Write the predictions of each split beside the columns of its rows."""
-        self.write_scored(self.recipe.folder, self.scored)
 
     def write_scored(self, folder: Path, scored: dict[str, ScoredRows]) -> None:
         """Write predictions of each split beside the columns of its rows, decided at thresholds that suit them."""

@@ -1,7 +1,7 @@
 """`.hf_mmtab.json`: the mark of a run, or an evaluation, in its folder, with the list of the files that it wrote.
 
-A file enters the list before it gets its name (`files_listed`). What is written otherwise, such as checkpoints and
-encoded rows, is the run's by its place while the run goes on: it announces the place before it writes there.
+Most files are listed just before they get their names (`files_listed`). Checkpoints, encoded rows and the like are not:
+the run announces the place before it writes there (`announce`), and what lies there is the run's until it is listed.
 """
 
 import json
@@ -111,12 +111,12 @@ def write_inventory(folder: Path) -> None:
 
 @contextmanager
 def files_listed(folder: Path, is_main_process: bool = True, refuse: bool = True) -> Iterator[None]:
-    """List the files that a block writes into the folder of a run, or of several, and replaces no others.
+    """List each file that a block writes into the folder of a run, or of several; it replaces none that no run wrote.
 
     Args:
         folder: of this version's run; what is written into another one is not listed.
         is_main_process: the other processes of a run list nothing.
-        refuse: whether a ValueError is raised where a file of others would be replaced; else it stays theirs.
+        refuse: raise a ValueError before the block replaces such a file; otherwise it is replaced and stays unlisted.
     """
 
     def look(path: Path, source: Path | None) -> bool:
@@ -185,7 +185,7 @@ def foreign_sentence(folder: Path, names: list[str], key: str = "output_dir") ->
 
 
 def own_names(folder: Path) -> list[str]:
-    """Return the files that runs wrote: those listed and unchanged, and of a run that goes on those where it writes."""
+    """Return the files that runs wrote: the listed and unchanged and, of a run that goes on, all where it writes."""
     foreign = set(foreign_names(folder))
     return [name for name in _own_looking(folder) if name not in foreign]
 
@@ -243,10 +243,11 @@ def _always_own(name: str) -> bool:
 
 
 def _has_place(folder: Path, name: str) -> bool:
-    """Whether a run that lists nothing, as it is going on or of an earlier version, may write to this place.
+    """Whether a file on no list may be a run's: the run goes on, or an earlier version without lists made it.
 
-    Beside several runs lie predictions of baselines; one run alone writes into no folder called like one of several. A
-    run of an earlier version is over, so that what belongs together lies together.
+    A folder `NAME-seedN` holds one of several runs if it has a recipe, and otherwise only predictions of baselines. A
+    run of an earlier version has ended, so its files lie beside others that it wrote: a comparison beside runs, files
+    of a checkpoint beside weights or a state, a vocabulary beside the settings of its tokenizer.
     """
     first, _, rest = name.partition("/")
     if RUN_OF_SEVERAL.fullmatch(first):
@@ -280,7 +281,7 @@ def _is_unchanged(folder: Path, name: str, content: dict[str, Any]) -> bool:
 
 
 def _is_open(name: str, content: dict[str, Any]) -> bool:
-    """Whether a run may have written to a place since its files were listed; one that lists nothing: anywhere."""
+    """Whether a run may have written to a place since its files were listed; without a list, to any place."""
     if content.get("files") is None and not content.get("writing"):
         return True
     return _is_at(name, content.get("writing") or ())

@@ -10,6 +10,7 @@ from ...publishing.run_files import FIGURE_NAMES
 
 # Trainer pushes no folder with such a name to the Hub
 TABLE_FOLDER, CACHE_FOLDER = "_table", "_feature_cache"
+CHOSEN = ("architecture", "row_inputs")  # keys that validation chooses: `_table/KEY.json` keeps what it chose
 COMPARISON_FILE = "comparison.md"
 RECORDS = ("recipe.yaml", "column_plan.yaml")  # what a run did; they stay where a run is removed
 
@@ -30,7 +31,8 @@ _CHECKPOINT = (
     r"files\.json|precision\.json"
 )
 _TABLE = (
-    r"row_inputs\.json|cards\.(csv|part)|rows(\.\d+\.part)?/(field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|"
+    rf"({'|'.join(CHOSEN)})\.json|"
+    r"cards\.(csv|part)|rows(\.\d+\.part)?/(field\d+\.bin|(time|split|entity_starts|labels|row_numbers)\.bin|"
     rf"entities\.arrow|rows\.json)|processor(\.part)?/({_MODEL})"
 )
 _CACHE = (
@@ -63,7 +65,7 @@ def is_own_name(name: str) -> bool:
 
 
 def places_of_runs(folder: Path) -> Iterator[Path]:
-    """Yield what lies where runs write: in a folder, and in and below the folders that they make in it, in order."""
+    """Yield what lies in a folder, and at any depth in those of its folders that runs make, in order."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         yield path
         is_theirs = any(kind.fullmatch(path.name) for kind in (_FOLDER, RUN_OF_SEVERAL, _DRAFT))

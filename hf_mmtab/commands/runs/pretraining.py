@@ -15,7 +15,6 @@ from ...evaluation.cell_baselines import FieldScore, field_scores, field_table, 
 from ...evaluation.cell_errors import surest_cell_errors
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows
-from ...evaluation.unseen_values import unseen_note, unseen_values
 from ...files import whole_file
 from ...metrics.masked_cells import MaskedCellMetrics
 from ...models.tabbert import TabBertForMaskedLM, TabBertProcessor, TabGPT2Config, TabGPT2LMHeadModel
@@ -29,7 +28,7 @@ from ...training.callbacks import NamedProgress
 from ..console import counted, parameters
 from .own_names import TABLE_FOLDER
 from .recipe import PretrainingRecipe
-from .table_notes import data_summary, leak_sentence, missing_note, stride_note, warn_each
+from .table_notes import data_summary, leak_sentence, missing_note, stride_note, tell_unseen
 from .walk import Run
 
 PLAN_FILE = "column_plan.yaml"
@@ -164,10 +163,8 @@ class PretrainingRun(Run[PretrainingRecipe]):
             scores[split] = {name: value for name, value in named.items() if name not in BATCH_DEPENDENT}
             if trainer.is_world_process_zero():
                 fields[split] = self._compare_with_guesses(trainer, split)
-        rows = self.table.rows
-        unseen = unseen_values(rows, self.processor, "test")
-        self.notes += (told := unseen_note(unseen, "test rows"))
-        warn_each(told)
+        unseen, told = tell_unseen(self.table, "test", "test rows", of_missing=False)
+        self.notes += told
         return {
             "unseen": unseen,
             "architecture": self.config.model_type,

@@ -1,15 +1,12 @@
 """A run of pictures and texts that starts from a linear probe, and is the probe where training made it worse."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from transformers import AutoConfig, TrainerCallback, set_seed
 from transformers.utils import logging
 
 from ...evaluation.combining import log_loss
-from ...evaluation.prediction_tables import gold_labels
-from ...image_text_baselines import LinearStarter, pool_by_mean
-from ...image_text_baselines.linear_start import LinearStart
+from ...image_text_baselines import pool_by_mean
 from ...metrics import scores_for
 from ...metrics.names import label_names
 from ...training import MMTabTrainer
@@ -50,7 +47,8 @@ def start_from_probe(run: Any, trainer: MMTabTrainer) -> None:
             pool_by_mean(trainer.model)
         run.notes.append(f"text_pooling: {config.text_pooling}, as when this run began.")
     else:
-        start = _start(run, trainer, ("cls", "mean") if is_open else (config.text_pooling,), with_classifier)
+        poolings = ("cls", "mean") if is_open else (config.text_pooling,)
+        start = run.linear_starter(trainer).start(poolings, with_classifier)
         run.notes.append(str(start))
         logger.info(run.notes[-1])
         if with_classifier:
@@ -77,7 +75,7 @@ def keep_better_start(run: Any, trainer: MMTabTrainer) -> None:
     set_seed(run.recipe.training.seed)  # what the probe does not set is drawn
     model = run.new_model(config.problem_type, label_names(config))
     again = MMTabTrainer(model=model, args=run.recipe.training, **run.trainer_arguments(model))
-    _start(run, again, (config.text_pooling,), with_classifier=True)
+    run.linear_starter(again).start((config.text_pooling,), with_classifier=True)
     trainer.model.load_state_dict(model.state_dict())
     run.notes.append(
         f"The model is the linear probe that it started from, since training made it worse on validation: {metric} "
@@ -86,14 +84,6 @@ def keep_better_start(run: Any, trainer: MMTabTrainer) -> None:
         "a probe."
     )
     logger.warning(run.notes[-1])
-
-
-def _start(run: Any, trainer: MMTabTrainer, poolings: Sequence[str], with_classifier: bool) -> LinearStart:
-    """Let a model start as regressions on its training rows say."""
-    splits = {name: run.splits[name] for name in ("train", "validation")}
-    encoded = {name: run.recipe.task.encode(rows, run.processor) for name, rows in splits.items()}
-    labels = {name: gold_labels(rows, trainer.model.config.num_labels) for name, rows in splits.items()}
-    return LinearStarter(trainer, encoded, labels).start(tuple(poolings), with_classifier)
 
 
 def _measured(run: Any, trainer: MMTabTrainer) -> dict[str, float]:

@@ -17,7 +17,6 @@ from ...evaluation.judging import judge_splits
 from ...evaluation.row_evaluation import choose_threshold
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored_rows
-from ...evaluation.unseen_values import missing_cells_note, unseen_note, unseen_values
 from ...metrics import metric_names, possible_metric_names, scores_for
 from ...metrics.for_trainer import first_of
 from ...models.tabbert.collating_tabbert import TabBertCollator
@@ -51,8 +50,8 @@ from ...training import MMTabTrainer
 from ...training.sampling import ImbalanceSampler
 from ..console import counted, parameters
 from ..tables.orderings import check_statistics_are_read, read_beside_of_saved, read_orderings
-from .compared import ComparedRun
-from .fusion import TreesTrainer, check_trees, fit_boosted, fuse
+from .compared import ComparedRun, UntrainedTrainer
+from .fusion import check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
 from .head_inputs import choose_inputs, inputs_note
 from .head_training import check_baselines, check_metric_of_labels, choose_freezing, choose_loss, loss_name
@@ -72,7 +71,7 @@ from .table_notes import (
     rows_before,
     score_note,
     stride_note,
-    warn_each,
+    tell_unseen,
 )
 
 logger = logging.get_logger(__name__)
@@ -99,8 +98,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
 
     @property
     def trainer_type(self) -> type[MMTabTrainer]:  # type: ignore[override]
-        """Of networks, or of trees."""
-        return TreesTrainer if self.recipe.model.architecture == "boosted" else MMTabTrainer
+        """Of networks, or of trees, which `calibrate` fits."""
+        return UntrainedTrainer if self.recipe.model.architecture == "boosted" else MMTabTrainer
 
     @property
     def resample_by(self) -> Any:
@@ -271,12 +270,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
         results = judge_splits(self.scored, config, "test", recipe.run.bootstrap, recipe.run.resample_by)
         self.tell_if_a_guess_is_as_good(results)
         judged = np.unique(judged_rows(self.windows["test"]).row)
-        unseen = unseen_values(self.table.rows, self.processor, judged)
-        self.notes += score_note(results["metrics"]["test"], bool(unseen))
-        told = unseen_note(unseen, "test rows")
-        told += missing_cells_note(self.table.rows, self.processor, judged, "test rows")
-        self.notes += told
-        warn_each(told)
+        unseen, told = tell_unseen(self.table, judged, "test rows")
+        self.notes += [*score_note(results["metrics"]["test"], bool(unseen)), *told]
         return {
             **results,
             "unseen": unseen,
@@ -299,10 +294,6 @@ class HeadRun(ComparedRun[HeadRecipe]):
             details["read before a judged row"] = rows_before(self.windows["test"])
         encoder = self.recipe.model.pretrained
         return details | ({"encoder": encoder} if encoder else {})
-
-    def write_predictions(self) -> None:
-        """Write the scored rows of each split."""
-        self.write_scored(self.recipe.folder, self.scored)
 
     def write_scored(self, folder: Path, scored: dict[str, ScoredRows]) -> None:
         """Write scored rows of each split."""

@@ -11,6 +11,7 @@ from transformers.utils import logging
 from ...data.windows.cutting import WindowDataset
 from ...data.windows.splits import DEFAULT_FRACTIONS
 from ...evaluation.scored_rows import judged_rows
+from ...evaluation.unseen_values import UnseenValues, missing_cells_note, unseen_note, unseen_values
 from ...models.tabbert.processing_tabbert import TabBertProcessor
 from ...tasks import PreparedTable
 from ...tasks.table_heads import WITHOUT_ENCODER
@@ -29,6 +30,25 @@ def warn_each(notes: Sequence[str]) -> None:
     """Warn of what a reader of the numbers must know."""
     for note in notes:
         logger.warning(note)
+
+
+def tell_unseen(
+    table: PreparedTable, places: np.ndarray | str, what: str, of_missing: bool = True
+) -> tuple[list[UnseenValues], list[str]]:
+    """Return the fields that are [UNK] more often than in training, and sentences about them, which are logged too.
+
+    Args:
+        table: of the judged rows.
+        places: of the judged rows, or the name of their split.
+        what: the rows, as in "test rows".
+        of_missing: whether the sentences name fields that are [MISSING] more often, too.
+    """
+    found = unseen_values(table.rows, table.processor, places)
+    told = unseen_note(found, what)
+    if of_missing:
+        told += missing_cells_note(table.rows, table.processor, places, what)
+    warn_each(told)
+    return found, told
 
 
 def data_summary(table: PreparedTable) -> str:

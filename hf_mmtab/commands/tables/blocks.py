@@ -5,24 +5,20 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import datasets
 import numpy as np
 import pyarrow as pa
 
-from ...data.reading.records import BadRecord
 from ...data.shards.preparing import prepare_rows
 from ...data.windows.cutting import WindowDataset
-from ...data.windows.encoded_rows import EncodedRows
 from ...data.windows.histories import MICROSECONDS
 from ...evaluation.scored_rows import JudgedRows
 from ...locking import lock_folder
-from ...models.tabbert import TabBertProcessor
 from ...progress import progress_bar
-from ...tasks import TableTask, get_task
+from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import beside_ids
@@ -36,27 +32,15 @@ from .writer import table_writer
 
 
 @dataclass
-class EncodedTable:
-    """A table whose rows lie on disk as ids, in the order of histories and time.
+class EncodedTable(PreparedTable):
+    """A table that a command scores.
 
     Args:
-        rows: the ids.
-        dataset: the typed rows as they were read.
-        processor: that made the ids.
-        skipped: rows that could not be read.
         earlier: how many of the typed rows, the first ones, come from earlier calls (`--state`).
-        ordered: how unexpected rows are in other orders.
-        of_all: statistics of the rows of all histories, where these are some of them, see `TableColumns`.
         of_table: number of each typed row in the table of which they are a part, `(rows,)`; None: they are all of it.
     """
 
-    rows: EncodedRows
-    dataset: datasets.Dataset
-    processor: TabBertProcessor
-    skipped: list[BadRecord]
     earlier: int = 0
-    ordered: dict[str, np.ndarray] = field(default_factory=dict)
-    of_all: dict[str, np.ndarray] = field(default_factory=dict)
     of_table: np.ndarray | None = None
 
     def new_rows(self, windows: WindowDataset, judged: JudgedRows) -> tuple[WindowDataset, JudgedRows]:
@@ -137,7 +121,7 @@ def encode_table(
         columns, time = [name for plan in plans for name in plan.columns], processor.plan.time
         dataset, earlier = with_history(dataset, Path(state), columns, processor.fingerprint, time, old["columns"])
     rows = prepare_rows(dataset, processor, folder / "rows", ALL_ROWS, label=[])
-    return EncodedTable(rows, dataset, processor, skipped, earlier)
+    return EncodedTable(rows, processor, skipped, dataset, earlier=earlier)
 
 
 class Scorer(Protocol):

@@ -15,7 +15,6 @@ from ...data.windows.window_index import DEFAULT_SEQ_LEN
 from ...evaluation.judging import judge_splits
 from ...evaluation.run_results import RunResults
 from ...evaluation.scored_rows import judged_rows
-from ...evaluation.unseen_values import missing_cells_note, unseen_note, unseen_values
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
@@ -27,7 +26,7 @@ from ..runs.own_names import TABLE_FOLDER
 from ..runs.report import finish_evaluation, predictions_file
 from ..runs.table_facts import table_facts
 from ..runs.table_heads import predict_windows
-from ..runs.table_notes import leak_sentence, same_data, warn_each
+from ..runs.table_notes import leak_sentence, same_data, tell_unseen
 from ..scoring_flags import evaluation_arguments
 from .orderings import ordered_surprise
 
@@ -56,11 +55,8 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
         trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
         scored = {split: predict_windows(trainer, windows, config)}
         judged = np.unique(judged_rows(windows).row)
-        unseen = unseen_values(table.rows, table.processor, judged)
-        told = unseen_note(unseen, "judged rows")
-        told += missing_cells_note(table.rows, table.processor, judged, "judged rows")
+        unseen, told = tell_unseen(table, judged, "judged rows")
         notes += told
-        warn_each(told)
         results = RunResults(
             **judge_splits(scored, config, split, options.bootstrap, options.resample_by),
             checkpoint=options.checkpoint,

@@ -14,6 +14,7 @@ from ...data.shards.preparing import prepare_rows
 from ...models.tabbert import TabBertPooledForSequenceClassification
 from ...models.tabbert.modeling_tabbert_surprise import SCALE
 from ...statistics import seconds_of
+from ...tasks import PreparedTable
 from ...tasks.checkpoints import recipe_of
 from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import AUTO, beside_ids, reads_statistics
@@ -77,7 +78,7 @@ def check_statistics_are_read(run: Any) -> None:
         )
 
 
-def read_orderings(table: Any, orderings: dict[str, str]) -> None:
+def read_orderings(table: PreparedTable, orderings: dict[str, str]) -> None:
     """Let the encoders of other orderings judge all rows of a table, once for all that read its statistics.
 
     Args:
@@ -93,7 +94,7 @@ def read_orderings(table: Any, orderings: dict[str, str]) -> None:
             table.ordered = ordered_surprise(table, Path(scratch))
 
 
-def read_beside_of_saved(table: Any, windows: Mapping[str, Any], config: Any, checkpoint: str) -> None:
+def read_beside_of_saved(table: PreparedTable, windows: Mapping[str, Any], config: Any, checkpoint: str) -> None:
     """Give windows what a saved head reads beside ids, as its run did.
 
     Args:
@@ -110,7 +111,7 @@ def read_beside_of_saved(table: Any, windows: Mapping[str, Any], config: Any, ch
         found.beside = known
 
 
-def ordered_surprise(table: Any, folder: Path) -> dict[str, np.ndarray]:
+def ordered_surprise(table: PreparedTable, folder: Path) -> dict[str, np.ndarray]:
     """Return how unexpected each row is in each ordering of the table's processor, by field and in all, in nats.
 
     A row is judged by the earlier rows of its merchant (destination, …) in the window, at least half a window where

@@ -208,7 +208,7 @@ class _ShardScorer:
         file, order = _of_all_file(self.shards, place), rows.row_numbers
         made = read_arrays(file) if file.is_file() else {}
         of_all = made if order is None else {name: values[np.array(order)] for name, values in made.items()}
-        return EncodedTable(rows, dataset, self.processor, [], of_table=numbers, of_all=of_all)
+        return EncodedTable(rows, self.processor, [], dataset, of_all=of_all, of_table=numbers)
 
 
 def _counts_file(shards: TableShards, place: int) -> Path:

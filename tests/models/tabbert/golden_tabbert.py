@@ -30,10 +30,10 @@ def convert(original, tensors, ranges, name):
     field_ce = None if name == "hier" else name == "flat_field_ce"
     config = convert_config(original, GOLDEN_FIELDS, ranges, field_ce=field_ce, **GOLDEN_SPECIAL)
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = config.field_dropout_prob = 0.0
-    converted = convert_state_dict(tensors, config)
+    ours, fates = convert_state_dict(tensors, config)
     model = TabBertForMaskedLM(config)
-    model.load_state_dict(converted.state_dict, strict=True)
-    assert {fate.original for fate in converted.fates} == set(tensors)
+    model.load_state_dict(ours, strict=True)
+    assert {fate.original for fate in fates} == set(tensors)
     return model.eval()
 
 

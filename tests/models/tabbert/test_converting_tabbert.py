@@ -49,9 +49,8 @@ def test_ids_move_to_a_layout_with_unknown_and_missing_values(name, golden_origi
         pad_token_id=0,
         mask_token_id=3,
     )
-    converted = convert_state_dict(tensors, config, id_map)
     model = TabBertForMaskedLM(config).eval()
-    model.load_state_dict(converted.state_dict, strict=True)
+    model.load_state_dict(convert_state_dict(tensors, config, id_map)[0], strict=True)
     reference = convert(original, tensors, golden_ranges, name)
     ids, labels = io["input_ids"].view(2, 10, 12), io["labels"].view(2, 10, 12)
     moved = torch.where(labels == -100, labels, id_map[labels.clamp(min=0)])
@@ -69,7 +68,7 @@ def test_ids_move_to_a_layout_with_unknown_and_missing_values(name, golden_origi
 def test_report_names_the_fate_of_every_tensor(golden_original, golden_ranges):
     original, tensors, _ = golden_original("hier")
     config = convert_config(original, GOLDEN_FIELDS, golden_ranges, **GOLDEN_SPECIAL)
-    fates = {fate.original: fate for fate in convert_state_dict(tensors, config).fates}
+    fates = {fate.original: fate for fate in convert_state_dict(tensors, config)[1]}
     assert set(fates) == set(tensors)
     assert fates["tb_model.bert.pooler.dense.weight"].reason.startswith("dropped: pooler")
     assert fates["tb_model.cls.predictions.decoder.weight"].reason.endswith(

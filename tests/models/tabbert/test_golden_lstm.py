@@ -21,9 +21,9 @@ def case(tabformer, golden_ranges, golden_expected):
     config.classification_loss = "rmse_one_hot"
     config.lstm_hidden_size = tensors["lstm.weight_hh_l0"].shape[1]
     model = TabBertLstmForSequenceClassification(config)
-    converted = convert_state_dict(tensors, config)
-    model.load_state_dict(converted.state_dict, strict=True)
-    assert {fate.original for fate in converted.fates} == set(tensors)
+    ours, fates = convert_state_dict(tensors, config)
+    model.load_state_dict(ours, strict=True)
+    assert {fate.original for fate in fates} == set(tensors)
     model.model.requires_grad_(False)
     io = load_file(tabformer / "common_model" / "io.safetensors")
     inputs = {"input_ids": io["input_ids"].view(8, 10, 12), "labels": io["label"].argmax(-1)}

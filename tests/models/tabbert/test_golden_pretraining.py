@@ -92,7 +92,7 @@ def test_checkpoint_of_the_originals_trainer_gives_its_loss(
     tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
     config = convert_config(original, GOLDEN_FIELDS, golden_ranges, **GOLDEN_SPECIAL)
     model = TabBertForMaskedLM(config).eval()
-    model.load_state_dict(convert_state_dict(tensors, config).state_dict, strict=True)
+    model.load_state_dict(convert_state_dict(tensors, config)[0], strict=True)
     _, _, io = golden_original(io_of)
     with torch.no_grad():
         loss = model(io["input_ids"].view(2, 10, 12), labels=io["labels"].view(2, 10, 12)).loss
