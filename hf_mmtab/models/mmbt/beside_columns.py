@@ -147,7 +147,7 @@ def _number(cell: Any, column: str) -> float | None:
 
 def _category(cell: Any) -> str:
     """Return a cell as text, empty where it is missing; a whole number has no decimals."""
-    if isinstance(cell, list | tuple | Mapping):
+    if hasattr(cell, "__len__") and not isinstance(cell, str):
         raise ValueError(f"Expected single values in a column of categories, found {cell!r:.80}. Write a text.")
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
