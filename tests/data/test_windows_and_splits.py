@@ -223,6 +223,14 @@ def test_rows_out_of_order_are_sorted_and_counted(tmp_path, caplog, monkeypatch)
     assert " more); the table is put in order by entity and time." in said[0]
 
 
+def test_a_folder_may_be_called_like_a_pattern(tmp_path):
+    rows = datasets.Dataset.from_dict({"user": [7, 8], "shop": ["a", "b"]})
+    processor = TabBertProcessor({"entity": "user", "fields": {"shop": {}}}).fit(rows)
+    prepare_rows(rows, processor, tmp_path / "run[1]*" / "rows", "paper")
+    found = EncodedRows(tmp_path / "run[1]*" / "rows")
+    assert found.entity_names["user"].to_list() == [7, 8]
+
+
 def test_late_rows_are_counted_and_the_first_are_named_those_of_earlier_calls_are_not(tmp_path, caplog):
     at = [datetime.datetime(2024, 1, day) for day in (5, 6, 1, 4, 3, 2, 1)]
     rows = datasets.Dataset.from_dict({"user": [7, 8, 7, 8, 7, 8, 8], "at": at, "shop": list("abababa")})

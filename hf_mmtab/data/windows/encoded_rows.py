@@ -98,7 +98,8 @@ class EncodedRows:
     def _read_names(self) -> pl.DataFrame:
         path = self.folder / "entities.arrow"
         try:
-            return pl.read_ipc(path)
+            with open(path, "rb") as file:  # polars takes [ and * in a path for a pattern
+                return pl.read_ipc(file)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise ValueError(
                 f"Expected the names of histories in {str(path)!r}, found {error}. {self.remedy}"
