@@ -121,7 +121,8 @@ def _table_page(gradio: Any, model: Any, processor: Any, examples: str | None) -
     histories: dict[str, Any] = {}
     if examples is not None:
         read = polars.read_parquet if examples.endswith(".parquet") else polars.read_csv
-        table = read(examples)
+        with open(examples, "rb") as file:  # polars takes [ and * in a path for a pattern
+            table = read(file)
         entity = list(processor.plan.entity)
         groups = table.partition_by(entity, maintain_order=True) if entity else [table]
         for rows in groups[:200]:

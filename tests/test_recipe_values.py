@@ -232,6 +232,11 @@ def test_an_empty_list_of_columns_or_histories_is_refused(name):
     build([TableDataArguments], {**TABLE, name: []}, of_finished=True)  # runs of version 0.1 predict
 
 
+def test_both_stands_beside_neither_of_its_parts():
+    with pytest.raises(ValueError, match="where both stands for states and surprise"):
+        build([TabBertHeadArguments], {"row_inputs": ["states", "both"]})
+
+
 @pytest.mark.parametrize("name", ["row_inputs", "statistics"])
 def test_auto_stands_alone(name):
     with pytest.raises(ValueError, match=f"Expected {name} to be auto alone, or names, found auto beside surprise"):

@@ -110,6 +110,13 @@ class TabBertHeadArguments(ModelArguments):
                     f"Expected {name} to be auto alone, or names, found auto beside {others}. Take one of them out."
                 )
 
+    def validate_row_inputs(self):
+        if "both" in self.row_inputs and {"states", "surprise"} & {*self.row_inputs}:
+            raise ValueError(
+                f"Expected each name once in row_inputs, found {self.row_inputs}, where both stands for states and "
+                "surprise. Take one of them out."
+            )
+
 
 @strict
 @dataclass(kw_only=True)

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,8 @@ from ..locking import LOCK_FILE, draft_folder
 from ..tasks.checkpoints import RECIPE_FILE
 from .runs.inventory import EVALUATION, foreign_names, foreign_sentence, has_evaluation
 from .runs.own_files import is_run
-from .runs.reads import real_places
+from .runs.reads import is_there, real_places
 
-_OTHER_KINDS = {stat.S_ISCHR: "a device", stat.S_ISBLK: "a device", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -40,7 +38,7 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
         raise ValueError(f"Expected a file or folder to write, found a pipe or device at {str(out)!r}. Name another.")
     for name in inputs:
         source = Path(name)
-        if not _is_there(source):
+        if not is_there(source):
             continue
         places = real_places(source) if real.exists() else ()  # of an output that is not there nothing can be lost
         links = (one for one in places if one != source.resolve() and one.is_relative_to(real))
@@ -70,41 +68,6 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
                 f"Expected an output outside of saved models and runs, found {str(out)!r} in {str(folder)!r}. Choose "
                 "another place."
             )
-
-
-def _is_there(source: Path) -> bool:
-    """Tell whether an input exists; refuse what is no data to be read, before anything waits for it.
-
-    Raises:
-        ValueError: for the root of the file system, a device, a pipe or a socket.
-        PermissionError: for what may not be read.
-    """
-    try:
-        mode = source.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except PermissionError as error:
-        raise _no_permission(source) from error
-    except OSError:  # a name, no path
-        return False
-    kind = next((kind for is_kind, kind in _OTHER_KINDS.items() if is_kind(mode)), None)
-    if kind is None and source.resolve() == Path(source.resolve().anchor):
-        kind = "the root of the file system"
-    if kind is not None:
-        raise ValueError(
-            f"Expected a file or folder to read, found {kind} at {str(source)!r}. Name the file or folder that holds "
-            "the data; what a pipe gives is written to a file first."
-        )
-    if not os.access(source, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
-        raise _no_permission(source)
-    return True
-
-
-def _no_permission(source: Path) -> PermissionError:
-    return PermissionError(
-        f"Expected a file or folder that may be read, found none of its rights at {str(source)!r}. Give yourself the "
-        "right to read it (`chmod -R u+rX`), or name a copy."
-    )
 
 
 def check_store(folder: str, inputs: Iterable[str | os.PathLike]) -> None:

@@ -1,14 +1,24 @@
 """Configurations that claim what no model has are refused before anything is built."""
 
-from collections.abc import Mapping
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 MOST_LAYERS = 1000
 MOST_LABELS = 1_000_000
 MOST_UNITS = 10_000_000
+TINY = 1e-30  # above 0
+# That are no fields of a configuration, and are read all the same.
+OF_TRANSFORMERS = ("transformers_version", "torch_dtype", "auto_map", "custom_pipelines", "classifier_dropout_prob")
 
 
 def refuse_absurd_labels(values: dict[str, Any]) -> None:
@@ -69,3 +79,45 @@ def refuse_unknown_names(values: Mapping[str, Any], where: str = "") -> None:
             f"Expected {where}{key} to be {expected}, found {value!r}. Correct it, or copy the config.json of the "
             "checkpoint again."
         )
+
+
+def refuse_misspelt(config_class: type[PreTrainedConfig], given: Iterable[str], saved: bool) -> None:
+    """Raise a TypeError for a keyword that nothing reads and that is nearly one that is read.
+
+    Args:
+        config_class: whose keywords they are.
+        given: keywords that are no fields.
+        saved: whether they come from a config.json, for which there is a warning.
+    """
+    known = {field.name for field in fields(config_class)} | {*dir(config_class), "attn_implementation", "num_labels"}
+    for name in given:
+        near = difflib.get_close_matches(name, [one for one in known if one[0] != "_"], n=1, cutoff=0.85)
+        if name in known or name[0] == "_" or name in OF_TRANSFORMERS or not near:
+            continue
+        sentence = f"Expected keywords that {config_class.__name__} reads, found {name}. Did you mean {near[0]}?"
+        if not saved:
+            raise TypeError(sentence)
+        logger.warning_once(f"{sentence} Nothing reads it: correct config.json, or take it out.")
+
+
+def refuse_outside(config: Any, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Raise a ValueError for a number, or one of several, that is not finite or outside of its bounds.
+
+    Args:
+        config: whose values they are; None is any.
+        bounds: name → the least and the most value.
+    """
+    for name, (least, most) in bounds.items():
+        value = getattr(config, name)
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None and not (math.isfinite(one) and least <= one <= most):
+                limit = f"at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
+                raise ValueError(f"Expected {name} to be {limit}, found {value}. Correct it.")
+
+
+def refuse_repeated(config: Any, names: Iterable[str]) -> None:
+    """Raise a ValueError for a list of names in which one stands twice."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, list) and (twice := [one for one in value if value.count(one) > 1]):
+            raise ValueError(f"Expected each name once in {name}, found {twice[0]!r} again. Remove it.")

@@ -176,7 +176,7 @@ def test_pictures_are_not_scored_on_ray(run, tmp_path):
 def test_flags_of_pictures_are_refused_for_tables(runs, tmp_path):
     out, lstm = str(tmp_path / "out"), str(runs / "lstm")
     store = ["--feature_cache_dir", str(tmp_path / "store")]
-    with pytest.raises(ValueError, match="a model of a table, found --feature_cache_dir, which only .* of pictures"):
+    with pytest.raises(ValueError, match=r"a model of a table, found --feature_cache_dir, which only .* of pictures"):
         eval_checkpoint.main([lstm, str(tmp_path / "table.csv"), "--out", out, *store])
     with pytest.raises(ValueError, match="for a model of a table, found --image_column, --num_workers, which only"):
         predict.main([lstm, "table.csv", f"{out}.csv", "--image_column", "photo", "--num_workers", "1"])

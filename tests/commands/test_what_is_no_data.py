@@ -52,6 +52,25 @@ def test_what_is_neither_file_nor_folder_is_named_at_once(odd, name, kind):
     assert not (Path("judged").exists() or Path("page").exists())
 
 
+@pytest.mark.parametrize("path", ["/proc", "/proc/self/maps", "/sys"])
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a system with /proc")
+def test_so_is_what_the_system_tells_of_itself_also_beside_an_output_that_is_there(tmp_path, path):
+    (tmp_path / "out.csv").write_text("a\n1\n")
+    began = time.process_time()
+    with pytest.raises(ValueError, match=re.escape(f"{NOT_READ.format('what the system tells of itself')}{path!r}")):
+        check_output(tmp_path / "out.csv", [path])
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("kind", ["zero", "pipe.csv", "socket", "root"])
+def test_a_run_names_what_is_no_data_before_its_folder_is_made(odd, kind):
+    path, called = odd[kind]
+    recipe = ["simulated_cards_pretrain", "--data", path, "--simulate", "null", "--output_dir", "run"]
+    with pytest.raises(ValueError, match=re.escape(f"{NOT_READ.format(called)}{path!r}")):
+        import_module("hf_mmtab.commands.pretrain").main(recipe)
+    assert not Path("run").exists()
+
+
 def test_a_checkpoint_that_is_a_pipe_is_named_too(odd):
     Path("table.csv").write_text("a\n1\n")
     with pytest.raises(ValueError, match=r"found a pipe at 'pipe'"):

@@ -219,7 +219,48 @@ def test_rows_out_of_order_are_sorted_and_counted(tmp_path, caplog, monkeypatch)
     prepare_rows(_events(shuffle=0), TabBertProcessor(PLAN), tmp_path / "rows", "paper")
 
     assert len(said) == 1
-    assert "of 46 rows come after a later row of the same history; the table is put in order" in said[0]
+    assert "of 46 rows come after a later row of the same history (" in said[0]
+    assert " more); the table is put in order by entity and time." in said[0]
+
+
+def test_a_folder_may_be_called_like_a_pattern(tmp_path):
+    rows = datasets.Dataset.from_dict({"user": [7, 8], "shop": ["a", "b"]})
+    processor = TabBertProcessor({"entity": "user", "fields": {"shop": {}}}).fit(rows)
+    prepare_rows(rows, processor, tmp_path / "run[1]*" / "rows", "paper")
+    found = EncodedRows(tmp_path / "run[1]*" / "rows")
+    assert found.entity_names["user"].to_list() == [7, 8]
+
+
+def test_late_rows_are_counted_and_the_first_are_named_those_of_earlier_calls_are_not(tmp_path, caplog):
+    at = [datetime.datetime(2024, 1, day) for day in (5, 6, 1, 4, 3, 2, 1)]
+    rows = datasets.Dataset.from_dict({"user": [7, 8, 7, 8, 7, 8, 8], "at": at, "shop": list("abababa")})
+    plan = {"entity": "user", "time": "at", "fields": {"shop": {}}}
+    processor = TabBertProcessor(plan).fit(rows)
+
+    prepare_rows(rows, processor, tmp_path / "all", "paper")
+    assert (
+        "4 of 7 rows come after a later row of the same history (user 7 at 2024-01-01 00:00:00, user 8" in caplog.text
+    )
+    assert "user 8 at 2024-01-02 00:00:00 and 1 more); the table is put in order by entity and time." in caplog.text
+    caplog.clear()
+    prepare_rows(rows, processor, tmp_path / "state", "paper", earlier=6)
+    assert "1 of 1 new rows come after a later row of the same history (user 8 at 2024-01-01 00:00:00);" in caplog.text
+    assert "Scores of earlier calls did not know them." in caplog.text
+    caplog.clear()
+    prepare_rows(rows, processor, tmp_path / "told", "paper", earlier=7)
+    assert "come after a later row" not in caplog.text
+
+
+def test_repeated_rows_of_earlier_calls_are_not_told_again(tmp_path, caplog):
+    at = [datetime.datetime(2024, 1, 1)] * 5
+    rows = datasets.Dataset.from_dict({"user": [7] * 5, "at": at, "shop": list("aabab")})
+    processor = TabBertProcessor({"entity": "user", "time": "at", "fields": {"shop": {}}}).fit(rows)
+    for earlier, told in ((0, "3 of 5 rows repeat"), (3, "2 of 2 rows repeat"), (4, "1 of 1 rows repeat")):
+        prepare_rows(rows, processor, tmp_path / str(earlier), "paper", earlier=earlier)
+        assert told in caplog.text
+    caplog.clear()
+    prepare_rows(rows, processor, tmp_path / "5", "paper", earlier=5)
+    assert "repeat" not in caplog.text
 
 
 def test_a_gap_does_not_slip_into_a_window(tmp_path):
@@ -418,7 +459,7 @@ def test_interleaved_entities_are_numbered_by_first_appearance():
     found = read_histories(datasets.Dataset(pa.table({"a": [2, 1, 2, 3], "t": [1, 2, 3, 0]})), ["a"], "t")
 
     assert found.entity.tolist() == [0, 1, 0, 2]
-    assert (found.grouped, found.backward) == (False, 0)
+    assert (found.grouped, found.late.tolist()) == (False, [])
     assert found.names["a"].to_list() == [2, 1, 3]
 
 

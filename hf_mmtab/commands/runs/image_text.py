@@ -20,7 +20,7 @@ from ...evaluation.prediction_tables import gold_labels, read_split_predictions,
 from ...evaluation.row_evaluation import HEADLINE
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...evaluation.scored_rows import ScoredRows
-from ...image_text_baselines import BASELINES, DESCRIPTIONS, FrozenLinear, inputs_of
+from ...image_text_baselines import BASELINES, DESCRIPTIONS, FrozenLinear, LinearStarter, inputs_of
 from ...metrics import (
     Thresholds,
     compute_metrics_for,

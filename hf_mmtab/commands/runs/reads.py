@@ -1,6 +1,7 @@
 """What a run reads, down to the files that links name: none of it may be removed."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -8,17 +9,23 @@ from typing import Any
 
 from ...recipes import READ_KEYS
 
+_OTHER_KINDS = {stat.S_ISCHR: "a device", stat.S_ISBLK: "a device", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+_OF_THE_SYSTEM = ("/proc", "/sys")
+
 
 def paths_read(values: Mapping[str, Any]) -> dict[str, Path]:
     """Return the entries of a recipe that name existing files or folders which its run reads.
 
     Args:
         values: of the recipe; texts in lists and mappings count too.
+
+    Raises:
+        ValueError, PermissionError: for what is no data, see `is_there`.
     """
     named = {key: [text for text in _texts(values.get(key)) if text] for key in READ_KEYS}
     texts = {f"{key} {n}" if n else key: text for key, found in named.items() for n, text in enumerate(found)}
     paths = {key: Path(os.path.expanduser(text)) for key, text in texts.items()}
-    return {key: path for key, path in paths.items() if _exists(path)}
+    return {key: path for key, path in paths.items() if is_there(path)}
 
 
 def refuse_needed(folder: Path, reads: Mapping[str, Path]) -> None:
@@ -81,8 +88,39 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _exists(path: Path) -> bool:
+def is_there(source: Path) -> bool:
+    """Tell whether an input exists; refuse what is no data to be read, before anything waits for it.
+
+    Raises:
+        ValueError: for the root of the file system, what lies in /proc or /sys, a device, a pipe or a socket.
+        PermissionError: for what may not be read.
+    """
     try:
-        return path.exists()
-    except OSError:  # a text that is too long to be a name
+        mode = source.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except PermissionError as error:
+        raise _no_permission(source) from error
+    except OSError:  # a name, no path
+        return False
+    kind = next((kind for is_kind, kind in _OTHER_KINDS.items() if is_kind(mode)), None)
+    real = source.resolve()
+    if kind is None and real == Path(real.anchor):
+        kind = "the root of the file system"
+    if kind is None and any(real.is_relative_to(folder) for folder in _OF_THE_SYSTEM):
+        kind = "what the system tells of itself"
+    if kind is not None:
+        raise ValueError(
+            f"Expected a file or folder to read, found {kind} at {str(source)!r}. Name the file or folder that holds "
+            "the data; what a pipe gives is written to a file first."
+        )
+    if not os.access(source, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
+        raise _no_permission(source)
+    return True
+
+
+def _no_permission(source: Path) -> PermissionError:
+    return PermissionError(
+        f"Expected a file or folder that may be read, found none of its rights at {str(source)!r}. Give yourself the "
+        "right to read it (`chmod -R u+rX`), or name a copy."
+    )

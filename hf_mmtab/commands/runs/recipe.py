@@ -29,6 +29,7 @@ from ...tasks import ImageTextTask, TableTask, get_task
 from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import WITHOUT_ENCODER
 from ...training import MMTabTrainingArguments
+from .reads import paths_read
 
 logger = logging.get_logger(__name__)
 
@@ -75,9 +76,10 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
 
         Raises:
             FileNotFoundError: no such recipe.
-            ValueError: misspelt key, value of the wrong type.
+            ValueError: misspelt key, value of the wrong type, a device or the like in place of data.
         """
         groups, values = parse_recipe(cls.types, arguments, command)
+        paths_read(values)
         data, model, run, training = groups
         repeat = f"python -m hf_mmtab {command} {shlex.join(arguments)}"
         recipe = cls(data, model, run, training, values, repeat, file=find_recipe(arguments[0]))

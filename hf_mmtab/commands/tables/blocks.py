@@ -120,7 +120,7 @@ def encode_table(
         plans = [processor.plan, *(open_processor(place).plan for place in processor.orderings.values())]
         columns, time = [name for plan in plans for name in plan.columns], processor.plan.time
         dataset, earlier = with_history(dataset, Path(state), columns, processor.fingerprint, time, old["columns"])
-    rows = prepare_rows(dataset, processor, folder / "rows", ALL_ROWS, label=[])
+    rows = prepare_rows(dataset, processor, folder / "rows", ALL_ROWS, label=[], earlier=earlier)
     return EncodedTable(rows, processor, skipped, dataset, earlier=earlier)
 
 

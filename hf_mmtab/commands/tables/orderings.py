@@ -129,7 +129,9 @@ def ordered_surprise(table: PreparedTable, folder: Path) -> dict[str, np.ndarray
     seq_lens = (processor.statistics or {}).get("orderings") or {}
     for name, seq_len in seq_lens.items():
         other = open_processor(processor.orderings[name])
-        rows = prepare_rows(table.dataset, other, folder / f"ordering_{name}", ALL_ROWS, label=[])
+        rows = prepare_rows(
+            table.dataset, other, folder / f"ordering_{name}", ALL_ROWS, label=[], earlier=table.earlier
+        )
         values = _surprise(processor.orderings[name], other, rows, seq_len)
         by_number = np.empty_like(values)
         by_number[slice(None) if rows.row_numbers is None else np.array(rows.row_numbers)] = values

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import polars as pl
 from .blocks import EncodedTable
 
 ROUNDED = 2e-6  # numbers as times are written in whole millionths
-READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
+READERS: dict[str, Callable[[IO[bytes]], pl.DataFrame]] = {
     ".parquet": pl.read_parquet,
     ".jsonl": pl.read_ndjson,
     ".csv": pl.read_csv,
@@ -72,6 +73,7 @@ def _read(path: Path) -> pl.DataFrame:
     if path.suffix not in READERS or not path.is_file():
         raise ValueError(f"Expected a file of predictions ({', '.join(READERS)}), found {str(path)!r}.")
     try:
-        return READERS[path.suffix](path)
+        with open(path, "rb") as file:  # polars takes [ and * in a path for a pattern
+            return READERS[path.suffix](file)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ValueError(f"Expected predictions in {str(path)!r}, found a damaged file: {error}.") from error

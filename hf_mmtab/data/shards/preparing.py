@@ -48,6 +48,7 @@ def prepare_rows(
     split: Split | str = "time",
     label: Sequence[str] | None = None,
     number_labels: Collection[str] = (),
+    earlier: int = 0,
 ) -> EncodedRows:
     """Order the rows, split them, fit the processor on the training rows, encode all and write them to
     `folder`.
@@ -63,6 +64,7 @@ def prepare_rows(
         split: a `Split` or its kind.
         label: columns of the labels; None: the plan's. Empty: rows without labels.
         number_labels: those of them that are numbers, and no classes, whatever their values are.
+        earlier: how many rows, the first ones, are of earlier calls: warnings are of the others.
 
     Raises:
         ValueError: if a column of the plan is absent, a label is a field too, an entity or
@@ -83,8 +85,8 @@ def prepare_rows(
     require_columns(dataset.column_names, plan.columns)
     with tempfile.TemporaryDirectory(prefix="rows-", dir=_parent(folder)) as scratch:
         found, order = read_histories(dataset, entity, plan.time, plan.time_unit), None
-        if found.backward and plan.order == "time" and plan.time is not None:
-            dataset, order = in_order(dataset, entity, plan.time, scratch, plan.time_unit)
+        if len(found.late) and plan.order == "time" and plan.time is not None:
+            dataset, order = in_order(dataset, found, entity, plan.time, scratch, earlier)
             found = read_histories(dataset, entity, plan.time, plan.time_unit)
         rows_split = split.rows(found.entity, found.time)
         if not processor.is_fitted:
@@ -113,8 +115,8 @@ def prepare_rows(
             facts,
         )
     gaps = [field.name for field in plan.fields if field.kind == "time_gap"]
-    repeated = count_repeated(rows, table, gaps) if plan.time is not None else 0
-    warn_repeated(repeated, len(rows))
+    repeated = count_repeated(rows, table, gaps, earlier) if plan.time is not None else 0
+    warn_repeated(repeated, len(rows) - earlier)
     return rows
 
 

@@ -21,7 +21,7 @@ from ..reading.library_errors import no_rows
 from ..reading.records import BadRecord, BadRecords
 from ..reading.table_files import Piece, is_csv
 from ..table import Table
-from ..windows.histories import BATCH_ROWS, CODE, EntityIndex, check_entity, count_backward, times_of
+from ..windows.histories import BATCH_ROWS, CODE, EntityIndex, check_entity, late_places, times_of
 from ..windows.label_columns import LabelColumns
 from ..windows.repeated_rows import FACTOR, rows_alike
 from ..windows.shard_files import LABEL, SPLIT, START, ShardWriter
@@ -186,7 +186,7 @@ class TableShards:
         backward = 0
         if self.plan.order == "time" and has_time:
             together = slice(None) if order is None else order
-            backward = count_backward(codes[together], times[together])
+            backward = len(late_places(codes[together], times[together]))
             order = np.lexsort((times, codes)) if backward else order
         starts = np.flatnonzero(np.diff(codes if order is None else codes[order], prepend=-1))
         firsts = np.full(len(starts), np.iinfo(np.int64).max)

@@ -98,7 +98,8 @@ class EncodedRows:
     def _read_names(self) -> pl.DataFrame:
         path = self.folder / "entities.arrow"
         try:
-            return pl.read_ipc(path)
+            with open(path, "rb") as file:  # polars takes [ and * in a path for a pattern
+                return pl.read_ipc(file)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise ValueError(
                 f"Expected the names of histories in {str(path)!r}, found {error}. {self.remedy}"
@@ -324,12 +325,12 @@ def as_codes(ids: pa.ChunkedArray, dtype: str, base: int) -> np.ndarray:
 
 def _write_ids(folder: Path, tables: Iterable[pa.Table], layout: dict[str, tuple[str, int]]) -> int:
     rows = 0
-    files = [folder / f"field{i}.bin" for i in range(len(layout))]
-    for file in files:
+    files = {name: folder / f"field{i}.bin" for i, name in enumerate(layout)}
+    for file in files.values():
         file.write_bytes(b"")
     for table in tables:
         rows += table.num_rows
-        for file, ids, (dtype, base) in zip(files, table.columns, layout.values(), strict=True):
-            with file.open("ab") as out:  # one at a time: there may be more fields than a process may open files
-                out.write(as_codes(ids, dtype, base).tobytes())
+        for name, (dtype, base) in layout.items():
+            with files[name].open("ab") as out:  # one at a time: there may be more fields than a process may open files
+                out.write(as_codes(table[name], dtype, base).tobytes())
     return rows

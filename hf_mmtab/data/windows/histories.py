@@ -21,6 +21,7 @@ logger = logging.get_logger(__name__)
 BATCH_ROWS = 262_144
 CODE = "#code"  # column of an entity's number
 RELEASED_BYTES = 2**26
+MOST_NAMED = 3  # rows, in a message
 YEAR_1980, YEAR_2100 = 315_532_800, 4_102_444_800  # seconds since 1970
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 MICROSECONDS = {"s": 10**6, "ms": 10**3, "us": 1, "number": 10**6}
@@ -103,14 +104,14 @@ class Histories:
         entity: `(rows,)` int32, numbered by first appearance.
         time: `(rows,)` int64 microseconds, or the row's number where the table has no time.
         names: the entity columns' values, one row per entity.
-        backward: rows whose entity had a later row before them.
+        late: numbers of the rows before which the same entity has a later one.
         grouped: whether each entity's rows lie together.
     """
 
     entity: np.ndarray
     time: np.ndarray
     names: pl.DataFrame
-    backward: int
+    late: np.ndarray
     grouped: bool
 
 
@@ -141,31 +142,40 @@ def read_histories(
     all_codes = np.concatenate(codes) if entity and codes else np.zeros(rows, dtype=np.int32)
     all_times = np.concatenate(times) if times else np.arange(rows, dtype=np.int64)
     grouped = bool(np.count_nonzero(all_codes[1:] != all_codes[:-1]) < max(1, len(index.names)))
-    order = slice(None) if grouped else np.argsort(all_codes, kind="stable")
-    backward = count_backward(all_codes[order], all_times[order])
-    return Histories(all_codes, all_times, index.names, backward, grouped)
+    order = None if grouped else np.argsort(all_codes, kind="stable")
+    late = late_places(all_codes, all_times) if order is None else late_places(all_codes[order], all_times[order])
+    late = late if order is None else np.sort(order[late])
+    return Histories(all_codes, all_times, index.names, late, grouped)
 
 
-def count_backward(codes: np.ndarray, times: np.ndarray) -> int:
-    """Return how many rows come after a later row of their history; the rows of a history lie together."""
-    return int(((times[1:] < times[:-1]) & (codes[1:] == codes[:-1])).sum())
+def late_places(codes: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return the places of rows that come after a later row of their history; the rows of a history lie together."""
+    return np.flatnonzero((times[1:] < times[:-1]) & (codes[1:] == codes[:-1])) + 1
 
 
 def in_order(
-    dataset: datasets.Dataset, entity: list[str], time: str | None, folder: str | Path, unit: str | None = None
-) -> tuple[datasets.Dataset, np.ndarray | None]:
-    """Return the dataset with each entity's rows together and in time order, and the row numbers they had.
+    dataset: datasets.Dataset, found: Histories, entity: list[str], time: str, folder: str | Path, earlier: int = 0
+) -> tuple[datasets.Dataset, np.ndarray]:
+    """Return a sorted copy of the dataset, each entity's rows together and in time order, and the numbers they had.
 
-    A dataset that is so already comes back as it is, with None. Else a sorted copy is written to `folder`;
-    rows of the same time keep their order.
+    Rows of the same time keep their order.
+
+    Args:
+        found: who and when.
+        entity, time: columns, for the warning.
+        folder: for the copy.
+        earlier: how many rows, the first ones, are of earlier calls, which told of them.
     """
-    found = read_histories(dataset, entity, time, unit)
-    if found.grouped and not found.backward:
-        return dataset, None
-    logger.warning(
-        f"{found.backward} of {len(dataset)} rows come after a later row of the same history; the table is"
-        " put in order by entity and time."
-    )
+    late = found.late[found.late >= earlier]
+    if len(late):
+        cells = dataset.select(late[:MOST_NAMED]).select_columns(list(dict.fromkeys([*entity, time])))
+        named = [f"{''.join(f'{name} {shorten(row[name])} ' for name in entity)}at {row[time]}" for row in cells]
+        more = f" and {len(late) - len(named):,} more" if len(late) > len(named) else ""
+        new, before = ("new ", " Scores of earlier calls did not know them.") if earlier else ("", "")
+        logger.warning(
+            f"{len(late):,} of {len(dataset) - earlier:,} {new}rows come after a later row of the same history "
+            f"({', '.join(named)}{more}); the table is put in order by entity and time.{before}"
+        )
     order = np.lexsort((found.time, found.entity))
     Path(folder).mkdir(parents=True, exist_ok=True)
     target = str(Path(folder) / "in_order.arrow")

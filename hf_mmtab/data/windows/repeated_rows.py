@@ -13,7 +13,7 @@ from .histories import iter_tables
 FACTOR, SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)  # of an odd multiplier and the mixing after it
 
 
-def count_repeated(rows: EncodedRows, dataset: datasets.Dataset, without: Sequence[str] = ()) -> int:
+def count_repeated(rows: EncodedRows, dataset: datasets.Dataset, without: Sequence[str] = (), earlier: int = 0) -> int:
     """Return how many rows equal an earlier row of the same entity and time in every column of the table.
 
     Ids tell the few rows that may be equal; only those are compared by their values.
@@ -22,6 +22,7 @@ def count_repeated(rows: EncodedRows, dataset: datasets.Dataset, without: Sequen
         rows: the encoded rows.
         dataset: the table that they were read from, in its own order.
         without: fields that differ between equal rows, as the time since the row before does.
+        earlier: how many rows of the table, the first ones, do not count.
     """
     compared = [c for name, c in zip(rows.fields, rows.columns, strict=True) if name not in without]
     places = rows_alike(rows.time, rows.entity_starts, compared)
@@ -37,7 +38,8 @@ def count_repeated(rows: EncodedRows, dataset: datasets.Dataset, without: Sequen
         if part.any():
             found.append(pl.DataFrame(pl.from_arrow(table.filter(pa.array(part)))))
     frame = pl.concat(found)
-    return len(frame) - len(frame.unique())
+    old = frame.head(int(chosen[:earlier].sum()))
+    return len(frame) - len(frame.unique()) - (len(old) - len(old.unique()))
 
 
 def rows_alike(time: np.ndarray, entity_starts: np.ndarray, columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -21,6 +21,7 @@ MISSING, UNKNOWN = 0, 1  # ids of every column of categories; its values follow
 UNKNOWN_PROBABILITY = 0.01  # of a training category to be read as unknown, so that [UNKNOWN] is trained
 TRUTHS = ("false", "true")
 LARGEST = float(np.finfo(np.float32).max)
+_SPELLED = re.compile(r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?")
 _DECIMALS = re.compile(r"(?<=\d)\.0+$")  # of a whole number
 WIDTH = 64  # of the network that reads one number
 
@@ -115,14 +116,28 @@ def _category_id(cell: Any, values: Sequence[str]) -> int:
     if text in values:
         return values.index(text) + 2
     alike = all(_truth(value) is not None for value in values)
+    numbered = all(_spelled(value) is not None for value in values)  # else 1e3 may be a name
     for place, value in enumerate(values):
-        same_number = _DECIMALS.sub("", value) == _DECIMALS.sub("", text)
+        same_number = _DECIMALS.sub("", value) == _DECIMALS.sub("", text) or (numbered and _same_number(value, text))
         same_truth = _truth(text) is not None and (
             value.lower() == text.lower() or (alike and _truth(value) == _truth(text))
         )
         if same_number or same_truth:
             return place + 2
     return UNKNOWN
+
+
+def _spelled(text: str) -> float | None:
+    """Return the number that a text spells; None for `007`, and for whole numbers that floats may not tell apart."""
+    return float(text) if _SPELLED.fullmatch(text) and (len(text) <= 15 or "." in text) else None
+
+
+def _same_number(one: str, other: str) -> bool:
+    """Whether two texts spell one number, in another way or of fewer bits: 0.1, .1 and 0.10000000149 of 32 bits."""
+    numbers = [_spelled(text) for text in (one, other)]
+    if None in numbers:
+        return False
+    return len({np.float32(number) if max(len(one), len(other)) > 15 else number for number in numbers}) == 1
 
 
 def _truth(text: str) -> bool | None:
@@ -147,7 +162,7 @@ def _number(cell: Any, column: str) -> float | None:
 
 def _category(cell: Any) -> str:
     """Return a cell as text, empty where it is missing; a whole number has no decimals."""
-    if isinstance(cell, list | tuple | Mapping):
+    if hasattr(cell, "__len__") and not isinstance(cell, str):
         raise ValueError(f"Expected single values in a column of categories, found {cell!r:.80}. Write a text.")
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""

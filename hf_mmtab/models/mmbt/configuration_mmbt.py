@@ -15,6 +15,8 @@ from ..checked_config import (
     refuse_absurd_depths,
     refuse_absurd_labels,
     refuse_absurd_sizes,
+    refuse_misspelt,
+    refuse_outside,
     refuse_unknown_names,
 )
 from ..travelling import TravellingMixin
@@ -49,6 +51,7 @@ class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         refuse_absurd_labels(kwargs)
         refuse_unknown_names({**vars(self), **kwargs})
+        refuse_misspelt(type(self), kwargs, saved=self.transformers_version is not None)
         for part in ("text_config", "image_config"):
             if (config := getattr(self, part)) is not None:
                 refuse_unknown_names(config if isinstance(config, dict) else vars(config), f"{part}.")
@@ -59,6 +62,9 @@ class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
     def validate_num_image_embeds(self) -> None:
         if not 1 <= self.num_image_embeds <= 9:
             raise ValueError(f"num_image_embeds must be between 1 and 9, got {self.num_image_embeds}")
+
+    def validate_numbers(self) -> None:
+        refuse_outside(self, {"thresholds": (0, 1), "initializer_range": (0, float("inf"))})
 
     def validate_max_images(self) -> None:
         if not 1 <= self.max_images <= MOST_LAYERS:

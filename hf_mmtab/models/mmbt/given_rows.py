@@ -1,5 +1,6 @@
 """What a user passes to the processor, as lists: texts of any kind, and rows from any kind of table."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,15 +43,21 @@ def columns_of_table(rows: Any) -> Any:
         rows = rows.lazy().collect()
         return {name: rows[name].to_list() for name in rows.columns}
     if hasattr(rows, "iloc") and hasattr(rows, "columns"):  # a series has none
+        _refuse_doubled(rows.columns)
         return rows.astype(object).where(rows.notna(), None).to_dict("list")  # pandas' own mark is a number, NaN
     if hasattr(rows, "to_pydict"):
+        _refuse_doubled(rows.schema.names)
         return rows.to_pydict()
     if hasattr(rows, "column_names") and hasattr(rows, "select_columns"):
         return {name: rows[name][:] for name in rows.column_names}
     if isinstance(rows, list | tuple) and rows and all(_is_row(row) for row in rows):
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: [row.get(name) for row in rows] for name in names}
+        return _columns_of_rows(rows)
     return rows
+
+
+def _columns_of_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def rows_of(columns: Mapping[str, Any], beside: Iterable[str]) -> list[dict[str, Any]] | dict[str, Any]:
@@ -83,6 +90,43 @@ def rows_of(columns: Mapping[str, Any], beside: Iterable[str]) -> list[dict[str,
     return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
 
+def cells_beside(columns: Any, read: Sequence[str], size: int) -> list[dict[str, Any]]:
+    """Return what stands beside picture and text, a mapping for each example.
+
+    Args:
+        columns: name → a value, or a list, array or series of one for each example; or a table or list of rows.
+        read: names of the columns that the processor was fitted with.
+        size: how many examples there are.
+
+    Raises:
+        ValueError: if columns have no names, are not read, or do not have a value for each example.
+    """
+    if isinstance(columns, list | tuple) and columns and all(isinstance(row, Mapping) for row in columns):
+        columns = _columns_of_rows(columns)
+    columns = columns_of_table({} if columns is None else columns)
+    if not isinstance(columns, Mapping):
+        raise ValueError(
+            f"Expected columns with their names (name → values, or a table), found {type(columns).__name__}. Name them."
+        )
+    if unread := [name for name in columns if name not in read]:
+        raise ValueError(
+            f"Expected columns that the processor was fitted with ({', '.join(read) or 'none'}), "
+            f"found {', '.join(map(str, unread))}. Leave them out, or train a model that reads them."
+        )
+    cells = {name: _listed(value) for name, value in columns.items()}
+    if wrong := [name for name, value in cells.items() if len(value) != size]:
+        raise ValueError(f"Expected {size} values in columns, as many as texts, found others in {wrong}.")
+    return [{name: value[place] for name, value in cells.items()} for place in range(size)]
+
+
+def _listed(value: Any) -> list[Any]:
+    for convert in ("to_pylist", "to_list", "tolist"):
+        if hasattr(value, convert):
+            value = getattr(value, convert)()
+            break
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray) else [value]
+
+
 def batch_of(encoded: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return encoded rows as columns.
 
@@ -97,6 +141,14 @@ def batch_of(encoded: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
             f"is row {lacking[0]}). Leave these rows or the column out."
         )
     return {name: [row[name] for row in encoded] for name in names}
+
+
+def _refuse_doubled(names: Iterable[Any]) -> None:
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(
+            f"Expected columns with a name of their own, found {', '.join(map(repr, doubled))} more than once. Rename "
+            "or drop the others."
+        )
 
 
 def _is_row(value: Any) -> bool:

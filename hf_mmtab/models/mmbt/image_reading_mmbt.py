@@ -119,6 +119,11 @@ def _open(source: Any) -> Image.Image:
             )
         if not source.size:
             raise ImageReadError(f"Expected an array of pixels, found one of shape {source.shape}. Pass None for none.")
+        if source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[-1] not in (2, 3, 4)):
+            raise ImageReadError(
+                f"Expected an array of shape (height, width) or (height, width, 2 to 4), found {source.shape}. Put the "
+                "channels last: `array.transpose(1, 2, 0)`."
+            )
         return Image.fromarray(source)
     raise ImageReadError(
         f"Expected a PIL image, path, bytes, array or tensor, found a {type(source).__name__}. "
@@ -166,6 +171,11 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Greys of 16 or 32 bits. Pillow's own conversion clips at 255 and leaves such pictures white."""
     values = np.asarray(image, dtype=np.float32)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    if values.min() < 0 or values.max() > 65535:  # clipped, they would be black or white
+        raise ImageReadError(
+            f"Expected greys from 0 to 1, 255 or 65535, found {values.min():g} to {values.max():g} in a picture of "
+            f"mode {image.mode}. Scale them, and write it with 8 or 16 bits."
+        )
     if image.mode == "F" and values.max() <= 1.0:
         values = values * 255.0
     elif values.max() > 255.0:

@@ -17,7 +17,7 @@ from transformers.utils import PROCESSOR_NAME
 
 from ..travelling import TravellingMixin
 from .beside_columns import Columns, encode_columns
-from .given_rows import as_list, batch_of, columns_of_table, rows_of
+from .given_rows import as_list, batch_of, cells_beside, columns_of_table, rows_of
 from .glove_mmbt import glove_tokenizer
 from .image_processing_mmbt import IMAGENET_MEAN, IMAGENET_STD, MMBTImageProcessor, pixels_of
 from .image_reading_mmbt import crop_extreme_aspect, is_missing, read_image
@@ -163,7 +163,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
         padding: bool | Literal["longest", "max_length"] = True,
         max_length: int | None = None,
         truncation: bool = True,
-        columns: Mapping[str, Any] | None = None,
+        columns: Any = None,
         text_kwargs: Mapping[str, Any] | None = None,
         images_kwargs: Mapping[str, Any] | None = None,
     ) -> BatchFeature:
@@ -179,7 +179,7 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             padding: to the longest text of the batch, to `max_length`, or not at all (lists only).
             max_length: overrides the processor's.
             truncation: cut texts to `max_length`; False keeps them whole.
-            columns: of a processor with `columns`: name → a value, or a list of one for each example.
+            columns: of a processor with `columns`: name → a value, or a list of one for each example; or a table.
             text_kwargs: `padding`, `max_length` and `truncation`, as transformers groups them.
             images_kwargs: of the image processor, for this call.
 
@@ -235,19 +235,9 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
             data["image_mask"] = stack_masks([one["image_mask"] for one in pixels]).tolist()
             if return_tensors != "pt":
                 data["pixel_values"] = data["pixel_values"].numpy()
-        if unread := [name for name in columns or () if name not in (self.columns or ())]:
-            raise ValueError(
-                f"Expected columns that the processor was fitted with ({', '.join(self.columns or ()) or 'none'}), "
-                f"found {', '.join(map(str, unread))}. Leave them out, or train a model that reads them."
-            )
+        beside = cells_beside(columns, list(self.columns or ()), batch_size)
         if self.columns:
-            cells = {
-                name: value if isinstance(value, list | tuple) else [value] for name, value in (columns or {}).items()
-            }
-            if wrong := [name for name, value in cells.items() if len(value) != batch_size]:
-                raise ValueError(f"Expected {batch_size} values in columns, as many as texts, found others in {wrong}.")
-            rows = [{name: value[place] for name, value in cells.items()} for place in range(batch_size)]
-            encoded_rows = [encode_columns(self.columns, row) for row in rows]
+            encoded_rows = [encode_columns(self.columns, row) for row in beside]
             data.update({name: [row[name] for row in encoded_rows] for name in encoded_rows[0]})
         return BatchFeature(data, tensor_type=return_tensors)
 

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -62,7 +62,7 @@ def check_shapes(config: Any, read: dict[str, Any], steps: bool = False, **input
             f"{tuple(cells.shape)}. {REMEDY}"
         )
     if name == "input_ids":
-        _check_ids(cells, config.vocab_size)
+        _check_ids(cells, config)
     if cells.dim() != AXES[name]:
         raise ValueError(f"Expected {name} of shape (batch, rows, width), found {tuple(cells.shape)}. {REMEDY}")
     batch, rows = cells.shape[:2]
@@ -80,14 +80,45 @@ def check_shapes(config: Any, read: dict[str, Any], steps: bool = False, **input
             )
 
 
-def _check_ids(ids: torch.Tensor, vocab_size: int) -> None:
+def _check_ids(ids: torch.Tensor, config: Any) -> None:
     if not ids.numel():
         raise ValueError(f"Expected at least one window of one row, found input_ids of shape {tuple(ids.shape)}.")
     if ids.device.type != "cpu":  # looking would wait for the device
         return
     least, most = int(ids.min()), int(ids.max())
-    if least < 0 or most >= vocab_size:
-        raise ValueError(f"Expected ids from 0 to {vocab_size - 1}, found {least} to {most}. {REMEDY}")
+    if least < 0 or most >= config.vocab_size:
+        raise ValueError(f"Expected ids from 0 to {config.vocab_size - 1}, found {least} to {most}. {REMEDY}")
+    if config.pad_token_id is not None:
+        starts = [start for start, _ in config.field_ranges if start > config.pad_token_id]  # a [SEP] column's is 0
+        check_columns(ids, config.fields, torch.tensor(config.field_ranges), min(starts, default=0))
+
+
+def check_columns(ids: torch.Tensor, fields: Sequence[str], ranges: torch.Tensor, first: int) -> None:
+    """Refuse columns in each other's place: one none of whose ids is its own.
+
+    Single foreign ids pass, with which the original's masking replaces cells.
+
+    Args:
+        ids: `(batch, rows, fields)`.
+        fields: names of the columns.
+        ranges: `[start, end)` of the ids of each, `(fields, 2)`.
+        first: id that is none of the special ones, which any column may have.
+
+    Raises:
+        ValueError: names the column, and whose id it was given.
+    """
+    own = (ids >= ranges[:, 0]) & (ids < ranges[:, 1])
+    foreign = (~own & (ids >= first)).flatten(0, 1)  # (batch × rows, fields)
+    if len(wrong := (foreign.any(dim=0) & ~own.flatten(0, 1).any(dim=0)).nonzero()):
+        place = int(wrong[0])
+        found = int(ids.flatten(0, 1)[foreign[:, place], place][0])
+        owners = ((ranges[:, 0] <= found) & (found < ranges[:, 1])).nonzero()
+        owner = f"which {fields[int(owners[0])]!r} has" if len(owners) else "which no column has"
+        start, end = ranges[place].tolist()
+        raise ValueError(
+            f"Expected ids from {start} to {end - 1} in column {place} of input_ids, {fields[place]!r}, or special "
+            f"ones, found {found}, {owner}. Put the columns in the order {list(fields)}."
+        )
 
 
 def check_sequence_mask(input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .checked_windows import check_columns
 from .processing_tabbert import TabBertProcessor
 
 IGNORED = -100
@@ -80,7 +81,7 @@ class TabBertCollator:
             )
         ranges = torch.tensor(self.processor.field_ranges)
         values = torch.tensor(self.processor.value_ranges())
-        self._start, self._end = ranges[:, 0], ranges[:, 1]
+        self._ranges, self._start, self._end = ranges, ranges[:, 0], ranges[:, 1]
         self._first_value, self._num_values = values[:, 0], values[:, 1] - values[:, 0]
         self._unknown = torch.tensor(self.processor.unknown_ids())
         self._never_missing = torch.tensor(self.processor.ids_without_rows())
@@ -96,7 +97,7 @@ class TabBertCollator:
         """Return `input_ids (batch, rows, fields)`, `attention_mask (batch, rows)` and `labels`.
 
         Raises:
-            ValueError: if a window has another number of fields, or more rows than `pad_to_rows`.
+            ValueError: if a window has another number of fields, ids of other fields, or more rows than `pad_to_rows`.
         """
         if lacking := [e for e in examples if "input_ids" not in e]:
             raise ValueError(
@@ -115,6 +116,7 @@ class TabBertCollator:
         input_ids = torch.full((len(windows), rows, fields), self.processor.pad_token_id)
         for i, window in enumerate(windows):
             input_ids[i, : len(window)] = window
+        check_columns(input_ids, self.processor.fields, self._ranges, len(self.processor.plan.special_tokens))
         attention_mask = (torch.arange(rows) < lengths[:, None]).long()
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
         starts = torch.tensor([int(e.get("label_start", 0)) for e in examples])

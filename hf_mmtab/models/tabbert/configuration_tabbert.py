@@ -8,7 +8,16 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig
 
-from ..checked_config import MOST_LAYERS, refuse_absurd_labels, refuse_absurd_sizes, refuse_unknown_names
+from ..checked_config import (
+    MOST_LAYERS,
+    TINY,
+    refuse_absurd_labels,
+    refuse_absurd_sizes,
+    refuse_misspelt,
+    refuse_outside,
+    refuse_repeated,
+    refuse_unknown_names,
+)
 from ..travelling import TravellingMixin
 from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, TabBertHeadConfig, parts_of
 
@@ -17,6 +26,15 @@ SIZES = (
     "field_intermediate_size", "max_position_embeddings", "type_vocab_size", "lstm_hidden_size", "head_hidden_size",
     "mlp_hidden_sizes", "statistics_hidden_size",
 )  # fmt: skip
+
+_SHARE, _POSITIVE, _ANY = (0, 1), (TINY, math.inf), (0, math.inf)
+BOUNDS = {
+    "field_dropout_prob": _SHARE, "hidden_dropout_prob": _SHARE, "attention_probs_dropout_prob": _SHARE,
+    "lstm_dropout": _SHARE, "classifier_dropout": _SHARE, "threshold": _SHARE, "initializer_range": _ANY,
+    "position_initializer_range": _ANY, "layer_norm_eps": _ANY, "focal_gamma": _ANY, "class_weights": _ANY,
+    "statistics_codes": _ANY, "seq_len": (1, math.inf), "eval_stride": (1, math.inf), "max_gap": _ANY,
+    "target_mean": (-math.inf, math.inf), "target_std": _POSITIVE, "adaptive_softmax_div_value": _POSITIVE,
+}  # fmt: skip
 
 
 @strict
@@ -100,6 +118,7 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         refuse_absurd_labels(kwargs)
         refuse_unknown_names({**vars(self), **kwargs})
+        refuse_misspelt(type(self), kwargs, saved=self.transformers_version is not None)
         super().__post_init__(**kwargs)
 
     def _travels_as(self) -> dict[str, str]:
@@ -324,6 +343,28 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
                 f"{self.adaptive_softmax_div_value}. Use wider cells (field_hidden_size of at least "
                 f"{math.ceil(self.adaptive_softmax_div_value**clusters)}), a smaller divisor or fewer cutoffs."
             )
+
+    def validate_numbers(self):
+        refuse_outside(self, BOUNDS)
+        if self.statistics_codes > len(self.statistics or []):
+            raise ValueError(
+                f"Expected statistics_codes to count some of the {len(self.statistics or [])} statistics, found "
+                f"{self.statistics_codes}. Correct it."
+            )
+
+    def validate_names(self):
+        refuse_repeated(self, ("statistics", "network_statistics", "row_inputs"))
+        if (
+            isinstance(self.row_inputs, list)
+            and "both" in self.row_inputs
+            and {"states", "surprise"} & {*self.row_inputs}
+        ):
+            raise ValueError(
+                f"Expected each name once in row_inputs, found {self.row_inputs}, where both stands for states and "
+                "surprise. Remove it."
+            )
+        if unknown := sorted({*(self.network_statistics or [])} - {*(self.statistics or [])}):
+            raise ValueError(f"Expected network_statistics among statistics, found {', '.join(unknown)}. Correct it.")
 
     def validate_choices(self):
         if self.mlm_loss == "vocab" and (self.adaptive_softmax_threshold is not None or self.neighbor_smoothing):

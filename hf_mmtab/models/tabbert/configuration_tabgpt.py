@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
-from ..checked_config import MOST_LAYERS, refuse_absurd_sizes, refuse_unknown_names
+from ..checked_config import MOST_LAYERS, refuse_absurd_sizes, refuse_misspelt, refuse_unknown_names
 from ..travelling import TravellingMixin
 from .configuration_tabbert import require_columns
 
@@ -44,6 +44,7 @@ class TabGPT2Config(TravellingMixin, GPT2Config):
 
     def __post_init__(self, **kwargs: Any) -> None:
         refuse_unknown_names({**vars(self), **kwargs})
+        refuse_misspelt(type(self), kwargs, saved=self.transformers_version is not None)
         super().__post_init__(**kwargs)
 
     def _travels_as(self) -> dict[str, str]:

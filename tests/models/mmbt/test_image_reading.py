@@ -142,3 +142,18 @@ def test_a_picture_that_is_a_program_is_refused():
 def test_missing_pictures_are_told_from_present_ones():
     assert all(map(is_missing, [None, "", {"bytes": None, "path": None}, {"bytes": None, "path": ""}]))
     assert not any(map(is_missing, ["a.png", {"bytes": b"", "path": None}, Image.new("L", (1, 1)), np.zeros(1)]))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+@pytest.mark.parametrize("greys", [[0, 70_000], [-5, 100]], ids=str)
+def test_greys_that_would_be_clipped_are_refused(kind, greys):
+    picture = Image.fromarray(np.array([greys], dtype=kind))
+    with pytest.raises(ImageReadError, match=rf"Expected greys from 0 to 1, 255 or 65535, found {greys[0]} to"):
+        read_image(picture)
+    assert np.asarray(read_image(Image.fromarray(np.array([[0, 65535]], dtype=kind))))[..., 0].tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 30), (20, 30, 5), (7,)], ids=str)
+def test_an_array_of_another_shape_is_named_with_it(shape):
+    with pytest.raises(ImageReadError, match=re.escape(f"(height, width, 2 to 4), found {shape}.")):
+        read_image(np.zeros(shape, np.uint8))

@@ -172,3 +172,47 @@ def test_folders_of_text_and_image_swapped_are_told(wrong, tmp_path):
         MMBTProcessor.from_text_image_pretrained(*given)
     with pytest.raises((OSError, ValueError), match="nowhere"):
         MMBTProcessor.from_text_image_pretrained(str(tmp_path / "nowhere"), image)
+
+
+BESIDE = {"price": [1.0, 4.0], "age": [40.0, 10.0], "brand": ["a", "c"], "size": ["x", None]}
+SWAPPED = {name: BESIDE[name] for name in reversed(BESIDE)}
+
+
+def rows_of_columns(columns: dict) -> list[dict]:
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+@pytest.mark.parametrize(
+    "table", [dict, pd.DataFrame, pl.DataFrame, pa.table, datasets.Dataset.from_dict, rows_of_columns]
+)
+def test_columns_beside_come_from_any_table_by_their_names(table):
+    columns = fit_columns(datasets.Dataset.from_dict(BESIDE), ["price", "age"], ["brand", "size"])
+    inputs = {"images": [None, None], "text": ["a", "a"]}
+    expected = processor(columns=columns)(**inputs, columns=BESIDE)
+    assert expected["column_categories"].tolist() == [[2, 2], [3, 0]]
+    found = processor(columns=columns)(**inputs, columns=table(SWAPPED))
+    assert found["column_categories"].equal(expected["column_categories"])
+    assert found["column_numbers"].equal(expected["column_numbers"])
+
+
+@pytest.mark.parametrize("kind", [np.array, pd.Series, pl.Series, pa.array, list, lambda values: values[0]])
+def test_columns_beside_one_example_are_read_from_any_list(kind):
+    columns = fit_columns(datasets.Dataset.from_dict(BESIDE), ["price"], ["brand"])
+    given = {"brand": kind(["c"]), "price": kind([4.0])}
+    assert processor(columns=columns)(images=None, text="a", columns=given)["column_categories"].tolist() == [[3]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ([["a"], [1.0]], "Expected columns with their names (name → values, or a table), found list. Name them."),
+        (pd.DataFrame([["a", "b"]], columns=["brand"] * 2), "columns with a name of their own, found 'brand' more"),
+        ({"brand": ["a", "b"]}, "Expected 1 values in columns, as many as texts, found others in ['brand']."),
+        ({"brand": [np.array(["a"])]}, "Expected single values in a column of categories, found array(['a']"),
+        ({"brand": b"a"}, "Expected single values in a column of categories, found b'a'."),
+    ],
+)
+def test_columns_without_names_or_of_other_lengths_are_refused(columns, message):
+    learned = fit_columns(datasets.Dataset.from_dict(BESIDE), [], ["brand"])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        processor(columns=learned)(images=None, text="a", columns=columns)

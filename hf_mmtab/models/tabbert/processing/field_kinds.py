@@ -15,7 +15,7 @@ from .column_plan import TIME_PARTS, ColumnPlan, FieldPlan
 from .field import Batch, Field
 from .fixed_counts import FixedCounts
 from .quantiles import QuantileSketch, bin_edges, count_edges_below, elapsed_text, number_text
-from .text_numbers import is_text, parse_numbers, whole_numbers
+from .text_numbers import is_text, parse_numbers, spelled_numbers, whole_numbers
 from .values import categories, microseconds, numbers, stable_hash, time_part, truths
 
 logger = logging.getLogger(__name__)
@@ -72,9 +72,33 @@ class CategoricalField(Field):
             known = truths(self.values)  # of a column of truth values, which another file may spell in another way
             if not known.null_count:
                 places = pc.coalesce(places, pc.index_in(truths(values), value_set=known, skip_nulls=True))
+        if places.null_count > values.null_count:
+            places = self._same_number(values, places)
         if places.null_count:
             places = pc.fill_null(places, -1)
         return places.to_numpy(zero_copy_only=False), missing
+
+    def _same_number(self, values: pa.Array, places: pa.Array) -> pa.Array:
+        """Fill in the places of values that are numbers of the vocabulary in another spelling, or of fewer bits.
+
+        Texts are compared as numbers where the vocabulary has numbers alone: 1e3 may be a name, too.
+        """
+        assert self.values is not None
+        unknown = pc.and_(values.is_valid(), places.is_null())
+        given = spelled_numbers(values.filter(unknown))
+        if given.null_count == len(given):
+            return places
+        known = spelled_numbers(self.values)
+        if known.null_count and is_text(values.type):
+            return places
+        found = pc.index_in(given, value_set=known, skip_nulls=True)
+        if pa.types.is_floating(self.values.type) or pa.types.is_floating(
+            values.type
+        ):  # 0.1 of 32 bits is not that of 64
+            given = pc.if_else(pc.equal(pc.floor(given), given), None, given).cast(pa.float32(), safe=False)
+            known = known.cast(pa.float32(), safe=False)
+            found = pc.coalesce(found, pc.index_in(given, value_set=known, skip_nulls=True))
+        return pc.replace_with_mask(places, unknown, found)
 
     def _like_vocabulary(self, values: pa.Array) -> pa.Array:
         """Cast values to the vocabulary's type; what does not fit becomes null, that is unknown."""

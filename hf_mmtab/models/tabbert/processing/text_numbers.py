@@ -64,6 +64,18 @@ def whole_numbers(values: pa.Array) -> pa.Array:
     return pc.if_else(whole, values, None).cast(pa.int64())
 
 
+def spelled_numbers(values: pa.Array) -> pa.Array:
+    """Return as float64 what text spells, or numbers are, so that 1.0 is 1 and .1 is 0.1; null for all else.
+
+    Null too are numbers with leading zeros (`007` is no 7) and those that float64 may not tell apart.
+    """
+    if pa.types.is_floating(values.type):
+        return values.cast(pa.float64())
+    text = values.cast(pa.string())
+    is_number = pc.match_substring_regex(text, r"^-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$")
+    return pc.if_else(pc.and_(is_number, pc.less_equal(pc.utf8_length(text), 15)), text, None).cast(pa.float64())
+
+
 def _whole_number(text: str) -> int | None:
     """Parse a whole number: 91750.0 is 91750, and text of digits keeps all of them."""
     if re.fullmatch(r"[+-]?[0-9]+", text) and -(2**63) <= (number := int(text)) < 2**63:
