@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..arguments import TableDataArguments
-from ..data.reading.places import Place
+from ..data.reading.places import Place, refuse_address
 from ..data.reading.records import BadRecord
 from ..data.windows.encoded_rows import FACTS_FILE, EncodedRows
 from ..data.windows.shard_files import PROCESSOR_FOLDER, SHARDS_FOLDER, facts_text, is_sharded
@@ -97,6 +97,7 @@ def open_encoded(arguments: TableDataArguments, pretrained: str | None, needs_la
         ValueError: if the folder holds no finished rows or is damaged, the recipe describes others, they were encoded
             by another processor, or have no label and need one.
     """
+    refuse_address(str(arguments.rows), "encoded rows")
     folder = Path(str(arguments.rows))
     if not (folder / FACTS_FILE).is_file():
         found = f"{SHARDS_FOLDER} alone: `prepare` did not finish" if (folder / SHARDS_FOLDER).is_dir() else "none"
