@@ -28,6 +28,7 @@ DESCRIBING = (
     "data", "simulate", "types", "separator", "missing", "max_rows", "entities", "plan", "plan_edits", "num_bins",
     "entity_columns", "time_column", "label_columns", "split", "split_fractions", "split_seed",
 )  # fmt: skip
+READING = ("data", "simulate", "types", "separator", "missing", "max_rows", "entities")  # of these: of the file
 
 
 @dataclass
@@ -39,6 +40,7 @@ class PreparedTable:
         ordered: how unexpected each row is in other orders, see `hf_mmtab.commands.tables.orderings`.
         of_all: statistics of the rows of all histories, where these are some of them, see `TableColumns`.
         label: columns of the label; None: those of the processor's plan.
+        source: for rows that were encoded before, how to read their table once more; None: nothing says how.
     """
 
     rows: EncodedRows
@@ -48,6 +50,7 @@ class PreparedTable:
     ordered: dict[str, np.ndarray] = field(default_factory=dict)
     of_all: dict[str, np.ndarray] = field(default_factory=dict)
     label: list[str] | None = None
+    source: TableDataArguments | None = None
 
     @property
     def label_columns(self) -> list[str]:
@@ -64,8 +67,8 @@ class PreparedTable:
         if self.values is None:
             self.require_values()
             raise ValueError(
-                f"Expected a table, found rows in shards in {str(self.rows.folder)!r}, of which no other orderings are "
-                "made. Leave `orderings` out, or name the table itself (`data`, without `rows`)."
+                f"Expected a table, found rows in shards in {str(self.rows.folder)!r}. Name the table itself (`data`, "
+                "without `rows`)."
             )
         return self.values
 
@@ -131,8 +134,14 @@ def open_encoded(arguments: TableDataArguments, pretrained: str | None, needs_la
     arguments.split, arguments.split_seed = split["kind"], split["seed"]
     arguments.split_fractions = list(split["fractions"])
     skipped = [BadRecord(**one) for one in rows.facts.get("skipped", [])]
-    label = rows.facts.get("recipe", {}).get("label_columns") or list(processor.plan.label)
-    return PreparedTable(rows, processor, skipped, None, label=label)
+    told = rows.facts.get("recipe", {})
+    label = told.get("label_columns") or list(processor.plan.label)
+    source = None
+    if "data" in told:
+        how = {name: value for name, value in told.items() if name in READING}
+        policy = "skip" if rows.facts["left_out"] else arguments.on_bad_record
+        source = TableDataArguments(task=arguments.task, on_bad_record=policy, **how)
+    return PreparedTable(rows, processor, skipped, None, label=label, source=source)
 
 
 def described(arguments: TableDataArguments) -> dict[str, Any]:
