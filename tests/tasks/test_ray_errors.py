@@ -1,8 +1,10 @@
 """What Ray's errors become, without a cluster."""
 
+import socket
+
 import pytest
 
-from hf_mmtab.data.shards.ray_engine import _plain_errors
+from hf_mmtab.data.shards.ray_engine import RayEngine, _plain_errors
 
 exceptions = pytest.importorskip("ray.exceptions", reason="needs Ray: pip install 'hf-mmtab[ray]'")
 
@@ -35,3 +37,13 @@ def test_an_error_of_a_worker_is_told_without_advice_about_ray():
         raise RuntimeError("in a worker") from theirs
     with pytest.raises(IndexError), _plain_errors():  # a fault of the program keeps its traceback
         raise IndexError("out of bounds")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "no-such-host.invalid:{}"])
+def test_an_address_of_nobody_is_named_at_once(tmp_path, monkeypatch, address):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = address.format(free.getsockname()[1])
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray would wait for minutes"))
+    with pytest.raises(ValueError, match=rf"Expected a Ray cluster at '{address}', found none .*correct --ray_address"):
+        RayEngine(tmp_path, address)
