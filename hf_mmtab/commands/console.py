@@ -115,6 +115,11 @@ def _of_machine(error: BaseException) -> str | None:
             f"PermissionError: Expected a place that this user may read and write, found {str(error.filename)!r}, "
             "which refuses it. Choose another one, or change its rights (HF_HOME says where caches are)."
         )
+    if number == errno.ENOENT and isinstance(error, FileNotFoundError) and error.filename:
+        return (
+            f"FileNotFoundError: Expected a file or folder at {str(error.filename)!r}, found none (any more). Put it "
+            "back, and run the same command again."
+        )
     if number == errno.ENAMETOOLONG:
         return f"OSError: Expected names of files of at most 255 bytes, found a longer one ({error}). Shorten it."
     seen: list[BaseException] = []

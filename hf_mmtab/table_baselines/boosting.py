@@ -1,7 +1,7 @@
 """Gradient-boosted trees (LightGBM, the optional extra `boosting`) on features of rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..models.tabbert.tree_files import import_lightgbm
 logger = logging.get_logger(__name__)
 
 ROUNDS, PATIENCE = 2000, 100
+READ_AT_ONCE = 16_384  # rows of a block that LightGBM reads
 PARAMETERS = {
     "learning_rate": 0.03,
     "num_leaves": 31,
@@ -42,15 +43,25 @@ class Features:
         names: of the columns.
         values: `(rows, features)` float32, NaN where missing; may lie on disk.
         categorical: columns whose values are codes.
+        chosen: places of the rows among those of `values`; None: all.
     """
 
     names: list[str]
     values: np.ndarray
     categorical: list[int]
+    chosen: np.ndarray | None = None
 
     def select(self, chosen: np.ndarray) -> "Features":
-        """Return some of the rows, in memory."""
-        return Features(self.names, np.array(self.values[chosen]), self.categorical)
+        """Return some of the rows, by place or mask; their values stay where they are until they are read."""
+        places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        return replace(self, chosen=places if self.chosen is None else self.chosen[places])
+
+    def __len__(self) -> int:
+        return len(self.values) if self.chosen is None else len(self.chosen)
+
+    def read(self, first: int = 0, end: int | None = None) -> np.ndarray:
+        """Return the values of some rows, in memory."""
+        return np.array(self.values[first:end] if self.chosen is None else self.values[self.chosen[first:end]])
 
 
 @dataclass
@@ -72,12 +83,13 @@ class BoostedTrees:
         objective = self.boosters[0].params["objective"]
         if objective == "binary":
             return expit(self.log_odds(features))
-        found = [booster.predict(features.values) for booster in self.boosters]
+        found = [booster.predict(features.read()) for booster in self.boosters]
         return np.stack(found, axis=1) if objective == "regression" else found[0]
 
     def log_odds(self, features: Features) -> np.ndarray:
         """Return log odds `(rows,)` of class 1, of two classes."""
-        return np.mean([booster.predict(features.values, raw_score=True) for booster in self.boosters], axis=0)
+        values = features.read()
+        return np.mean([booster.predict(values, raw_score=True) for booster in self.boosters], axis=0)
 
     def summary(self, seed: int) -> str:
         """Return how many trees there are and what they use, as a sentence."""
@@ -176,10 +188,23 @@ def _dataset(
     reference: Any,
     weights: np.ndarray | None = None,
 ) -> Any:
-    values, own = (features.values, labels) if known.all() else (features.values[known], labels[known])
+    class Rows(lightgbm.Sequence):
+        """Rows that LightGBM reads block by block; it keeps a byte of each value, a table in memory has four."""
+
+        batch_size = READ_AT_ONCE
+
+        def __len__(self) -> int:
+            return len(kept)
+
+        def __getitem__(self, wanted: Any) -> np.ndarray:
+            if isinstance(wanted, slice):
+                return kept.read(wanted.start, wanted.stop).astype(np.float64)
+            return kept.select(np.atleast_1d(wanted)).read().astype(np.float64).reshape(*np.shape(wanted), -1)
+
+    kept = features if known.all() else features.select(known)
     return lightgbm.Dataset(
-        values,
-        label=own,
+        Rows(),
+        label=labels[known],
         weight=None if weights is None else weights[known],
         reference=reference,
         categorical_feature=features.categorical,  # by number: names may hold what LightGBM refuses

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..arguments import TableDataArguments
-from ..data.reading.places import Place
+from ..data.reading.places import Place, refuse_address
 from ..data.reading.records import BadRecord
 from ..data.windows.encoded_rows import FACTS_FILE, EncodedRows
 from ..data.windows.shard_files import PROCESSOR_FOLDER, SHARDS_FOLDER, facts_text, is_sharded
@@ -28,6 +28,7 @@ DESCRIBING = (
     "data", "simulate", "types", "separator", "missing", "max_rows", "entities", "plan", "plan_edits", "num_bins",
     "entity_columns", "time_column", "label_columns", "split", "split_fractions", "split_seed",
 )  # fmt: skip
+READING = ("data", "simulate", "types", "separator", "missing", "max_rows", "entities")  # of these: of the file
 
 
 @dataclass
@@ -39,6 +40,8 @@ class PreparedTable:
         ordered: how unexpected each row is in other orders, see `hf_mmtab.commands.tables.orderings`.
         of_all: statistics of the rows of all histories, where these are some of them, see `TableColumns`.
         label: columns of the label; None: those of the processor's plan.
+        source: for rows that were encoded before, how to read their table once more; None: nothing says how.
+        earlier: how many of the typed rows, the first ones, come from earlier calls (`predict --state`).
     """
 
     rows: EncodedRows
@@ -48,6 +51,8 @@ class PreparedTable:
     ordered: dict[str, np.ndarray] = field(default_factory=dict)
     of_all: dict[str, np.ndarray] = field(default_factory=dict)
     label: list[str] | None = None
+    source: TableDataArguments | None = None
+    earlier: int = 0
 
     @property
     def label_columns(self) -> list[str]:
@@ -64,8 +69,8 @@ class PreparedTable:
         if self.values is None:
             self.require_values()
             raise ValueError(
-                f"Expected a table, found rows in shards in {str(self.rows.folder)!r}, of which no other orderings are "
-                "made. Leave `orderings` out, or name the table itself (`data`, without `rows`)."
+                f"Expected a table, found rows in shards in {str(self.rows.folder)!r}. Name the table itself (`data`, "
+                "without `rows`)."
             )
         return self.values
 
@@ -97,6 +102,7 @@ def open_encoded(arguments: TableDataArguments, pretrained: str | None, needs_la
         ValueError: if the folder holds no finished rows or is damaged, the recipe describes others, they were encoded
             by another processor, or have no label and need one.
     """
+    refuse_address(str(arguments.rows), "encoded rows")
     folder = Path(str(arguments.rows))
     if not (folder / FACTS_FILE).is_file():
         found = f"{SHARDS_FOLDER} alone: `prepare` did not finish" if (folder / SHARDS_FOLDER).is_dir() else "none"
@@ -130,8 +136,14 @@ def open_encoded(arguments: TableDataArguments, pretrained: str | None, needs_la
     arguments.split, arguments.split_seed = split["kind"], split["seed"]
     arguments.split_fractions = list(split["fractions"])
     skipped = [BadRecord(**one) for one in rows.facts.get("skipped", [])]
-    label = rows.facts.get("recipe", {}).get("label_columns") or list(processor.plan.label)
-    return PreparedTable(rows, processor, skipped, None, label=label)
+    told = rows.facts.get("recipe", {})
+    label = told.get("label_columns") or list(processor.plan.label)
+    source = None
+    if "data" in told:
+        how = {name: value for name, value in told.items() if name in READING}
+        policy = "skip" if rows.facts["left_out"] else arguments.on_bad_record
+        source = TableDataArguments(task=arguments.task, on_bad_record=policy, **how)
+    return PreparedTable(rows, processor, skipped, None, label=label, source=source)
 
 
 def described(arguments: TableDataArguments) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _column_parts(
     table: PreparedTable, labels: OldLabels | None, fitted: RowStatistics | None = None
 ) -> Iterator[tuple[slice, TableColumns]]:
     for rows, columns in read_parts(table, labels, fitted):
-        columns.ordered = table.ordered  # rows in shards have none
+        columns.ordered = {name: values[rows] for name, values in table.ordered.items()}
         columns.of_all |= table.of_all
         yield rows, columns
 

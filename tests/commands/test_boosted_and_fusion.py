@@ -19,7 +19,8 @@ import yaml
 from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from hf_mmtab.commands import embed, eval_checkpoint, predict, pretrain, push_to_hub
+from hf_mmtab.arguments import TableDataArguments
+from hf_mmtab.commands import embed, eval_checkpoint, predict, prepare, pretrain, push_to_hub
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs import head_choice, head_inputs, head_training
 from hf_mmtab.commands.runs.fusion import labels_before, rolling
@@ -549,6 +550,43 @@ def read_table_of(folder, tmp_path):
     task = get_task("table", TableTask)
     data = data_arguments(recipe_of(str(folder / "encoder")), task, str(folder / "payments.csv"), "raise")
     return task.prepare(data, tmp_path / "table", str(folder / "encoder"))
+
+
+def test_an_ordering_of_rows_in_shards_is_that_of_the_table(folder, by_shop, tmp_path):
+    """Row by row, also where a history of the shop lies in several shards; the table must still be the same."""
+    table = tmp_path / "payments.csv"
+    shutil.copyfile(folder / "payments.csv", table)
+    boosted = [str(folder / "boosted.yaml"), "--data", str(table), "--bootstrap", "0"]
+    own = ["--orderings", f"{{shop: {by_shop}}}", "--statistics", "[orderings, rhythm]"]
+    rows = ["--rows", str(tmp_path / "rows")]
+    prepare.main([*boosted, *rows, "--shards", "3", "--keep_values", "true"])
+    task, source = get_task("table", TableTask), {"task": "table", "data": str(table)}
+    whole = task.prepare(TableDataArguments(**source, plan=PLAN), tmp_path / "whole")
+    shards = task.prepare(TableDataArguments(**source, rows=rows[1]), tmp_path / "none")
+    for one in (whole, shards):
+        read_orderings(one, {"shop": str(by_shop)})
+    assert shards.rows.num_shards == 3 and [*shards.ordered] == [*whole.ordered]
+    for name, values in shards.ordered.items():
+        found, expected = np.empty(1200), np.empty(1200)
+        found[shards.rows.row_numbers[:]] = values
+        expected[slice(None) if whole.rows.row_numbers is None else np.array(whole.rows.row_numbers)] = whole.ordered[
+            name
+        ]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    main([*boosted, *own, *rows, "--output_dir", str(tmp_path / "shards")])
+    assert "shop: surprise of who" in json.loads((tmp_path / "shards" / "config.json").read_text())["statistics"]
+
+    text = table.read_text()
+    for changed, message in (
+        (text + text.splitlines()[-1] + "\n", r"found another in .*payments.csv' \(1,201\)"),
+        (text.replace("2024-01-03 07:", "2024-01-03 09:"), r"found another in .*payments.csv' \(1,200\)"),
+    ):
+        table.write_text(changed)
+        with pytest.raises(ValueError, match=rf"Expected the table that was encoded .*{message}\. Prepare it anew"):
+            main([*boosted, *own, *rows, "--output_dir", str(tmp_path / "changed")])
+    table.unlink()
+    with pytest.raises(FileNotFoundError, match=r"beside `orderings`, .* found none at '.*payments.csv'. Put it back"):
+        main([*boosted, *own, *rows, "--output_dir", str(tmp_path / "gone")])
 
 
 def test_the_encoder_of_an_ordering_is_a_file_of_the_run(folder, by_shop, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -11,6 +12,7 @@ from prepared_tables import cards, rows_of
 import hf_mmtab
 from hf_mmtab.commands import prepare
 from hf_mmtab.commands.console import run
+from hf_mmtab.data.table import Table
 from hf_mmtab.data.windows.shard_files import ShardWriter
 
 RECIPE = "simulated_cards_next_row_pretrain"
@@ -135,3 +137,29 @@ def test_a_killed_start_with_a_guessed_plan_is_gone_on_from(tmp_path, capsys, mo
     assert start("rows") == whole.replace("whole", "rows") and "1 bad row left out" in whole
     assert (tmp_path / "rows" / "rows.json").read_bytes() == (tmp_path / "whole" / "rows.json").read_bytes()
     assert "there already" in start("rows")
+
+
+def test_files_without_rows_are_no_table(tmp_path, capsys):
+    for part in range(3):
+        (tmp_path / f"{part}.csv").write_text("who,when,shop,price\n")
+    keys = ["--plan", "null", "--entity_columns", "who", "--time_column", "when", "--label_columns", "null"]
+    with pytest.raises(ValueError, match=r"Expected rows in '.*', found none\. Give a table with rows\."):
+        prepare.main(
+            ["flights_next_row_pretrain", "--data", str(tmp_path), "--rows", str(tmp_path.with_name("r")), *keys]
+        )
+
+
+def test_a_file_that_vanishes_is_named(tmp_path, table, capsys, monkeypatch):
+    pieces = Table.pieces
+
+    def lose(self, rows=None):
+        found = pieces(self, rows)
+        Path(table).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Table, "pieces", lose)
+    with pytest.raises(SystemExit):
+        run(prepare.main, keys(table, tmp_path / "rows"))
+
+    told = capsys.readouterr().err
+    assert f"FileNotFoundError: Expected a file or folder at '{table}', found none (any more). Put it back" in told

@@ -17,7 +17,7 @@ from hf_mmtab.statistics import RowStatistics
 from hf_mmtab.statistics.reading import read_columns
 from hf_mmtab.table_baselines import BASELINES, TableBaselines, boosting, running
 from hf_mmtab.table_baselines.amount import AmountTrees
-from hf_mmtab.table_baselines.boosting import Features, fit_trees
+from hf_mmtab.table_baselines.boosting import PARAMETERS, Features, fit_trees
 
 START = datetime.datetime(2021, 3, 1)
 PLAN = {
@@ -268,3 +268,21 @@ def test_what_a_baseline_cannot_do_is_named(dataset, table, tmp_path):
     half = prepared(unknown, tmp_path / "half")
     with pytest.raises(ValueError, match="Expected validation rows with a label to fit baselines on, found none"):
         run_baseline("boosted_rows", half, unknown, windows_of(half, "last"), threads=1)
+
+
+def test_trees_read_rows_block_by_block_and_are_those_of_a_table_in_memory(monkeypatch):
+    lightgbm = pytest.importorskip("lightgbm")
+    monkeypatch.setattr("hf_mmtab.table_baselines.boosting.READ_AT_ONCE", 70)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(900, 4)).astype(np.float32)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    values[:, 3] = rng.integers(0, 5, 900)
+    labels = (np.nan_to_num(values[:, 0]) + (values[:, 3] == 2) > 0.8).astype(np.float64)
+    features, fitted = Features(["a", "b", "c", "d"], values, [3]), rng.permutation(900)[:500]
+    trees = fit_trees(features.select(fitted), labels[fitted], [12], 2, threads=1)
+
+    settings = {**PARAMETERS, "seed": 0, "num_threads": 1, "objective": "binary", "metric": "binary_logloss"}
+    whole = lightgbm.Dataset(values[fitted], label=labels[fitted], categorical_feature=[3], params={"verbosity": -1})
+    expected = lightgbm.train(settings, whole, num_boost_round=12)
+    np.testing.assert_array_equal(trees.log_odds(features), expected.predict(values, raw_score=True))
+    assert trees.log_odds(features).std() > 0.1

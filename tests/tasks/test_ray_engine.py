@@ -90,6 +90,11 @@ def test_a_broken_row_is_named_and_broken_rows_are_counted_over_all_workers(clus
     prepared(data, tmp_path / "local")
     assert (made.facts["rows"], made.facts["left_out"]) == (117, 2)
     assert same(tmp_path / "ray", tmp_path / "local")
+    (folder / "2.csv").write_text("who,when,shop\nw1,2024-01-05,s1\n")
+    with pytest.raises(
+        ValueError, match=r"found none called \['price'\] in '.*2\.csv'.*take the file out of the folder\.$"
+    ):
+        prepared(data, tmp_path / "other", engine="ray")
 
 
 def test_the_first_rows_alone_are_for_one_process(cluster, tmp_path, table):

@@ -127,7 +127,7 @@ def fuse(run: Any, trainer: Any) -> None:
     joined = fit_trees(_beside(features, rows[out], more, model.config), labels[out], stops, 2, seed)
     model.set_trees(FUSED, joined.boosters)
     model.config.fusion = fusion
-    statistics, others = torch.from_numpy(features.select(judged).values), torch.from_numpy(known)
+    statistics, others = torch.from_numpy(features.select(judged).read()), torch.from_numpy(known)
     found = {
         name: float(average_precision_score(truth, model.fuse(name, statistics, others)[..., 0].numpy()))
         for name in CANDIDATES
@@ -151,7 +151,7 @@ def join_numbers(run: Any, model: Any, features: Features, rows: np.ndarray, pre
         predicted: what the sequence model predicts for them, `(rows, targets)`.
     """
     labels = np.array(run.table.rows.labels[rows])
-    statistics, others = torch.from_numpy(features.select(rows).values), torch.from_numpy(predicted)
+    statistics, others = torch.from_numpy(features.select(rows).read()), torch.from_numpy(predicted)
     fusion: dict[str, Any] = {"chosen": "average", "weights": {"average": [0.5, 0.5, 0.0]}}
     model.config.fusion = fusion
     found = {}
@@ -181,7 +181,7 @@ def _logistic(inputs: np.ndarray, labels: np.ndarray) -> list[float]:
 
 def _beside(features: Features, rows: np.ndarray, more: np.ndarray, config: Any) -> Features:
     """Return the statistics of some rows with what `tree_inputs` gave for them behind."""
-    values = np.concatenate([features.select(rows).values, more.astype(np.float32)], axis=1)
+    values = np.concatenate([features.select(rows).read(), more.astype(np.float32)], axis=1)
     names = ["TabBERT: log odds"]
     if more.shape[1] > 1:
         told = [*surprise_names(config), *windowed_names(config)]

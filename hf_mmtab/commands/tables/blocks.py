@@ -36,11 +36,9 @@ class EncodedTable(PreparedTable):
     """A table that a command scores.
 
     Args:
-        earlier: how many of the typed rows, the first ones, come from earlier calls (`--state`).
         of_table: number of each typed row in the table of which they are a part, `(rows,)`; None: they are all of it.
     """
 
-    earlier: int = 0
     of_table: np.ndarray | None = None
 
     def new_rows(self, windows: WindowDataset, judged: JudgedRows) -> tuple[WindowDataset, JudgedRows]:

@@ -3,20 +3,27 @@
 import re
 import tempfile
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from transformers import AutoConfig
 
+from ...data.reading.places import place_of
+from ...data.shards.local_engine import LocalEngine
 from ...data.shards.preparing import prepare_rows
+from ...data.shards.writing import TableShards, count_shards
+from ...data.windows.histories import require_columns
 from ...models.tabbert import TabBertPooledForSequenceClassification
 from ...models.tabbert.modeling_tabbert_surprise import SCALE
 from ...statistics import seconds_of
-from ...tasks import PreparedTable
+from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import recipe_of
 from ...tasks.saved_processor import open_processor
+from ...tasks.table import PROCESSOR_FOLDER
 from ...tasks.table_heads import AUTO, beside_ids, reads_statistics
 from .window_blocks import ALL_ROWS, WindowCut, current_device, judged_values, run_windows
 
@@ -58,10 +65,11 @@ def check_orderings(orderings: dict[str, Any], plan: Any) -> dict[str, int]:
 
 
 def check_statistics_are_read(run: Any) -> None:
-    """Refuse, or leave out, what a run says about statistics if its head reads none.
+    """Refuse, or leave out, what a run says about statistics if its head reads none; check orderings that it reads.
 
     Raises:
-        ValueError: if it was said of this architecture.
+        FileNotFoundError: if there is no encoder of an ordering, or the table of rows in shards is gone.
+        ValueError: if it was said of this architecture, or orderings do not fit.
     """
     model = run.recipe.model
     if model.label_lag is not None:
@@ -75,6 +83,37 @@ def check_statistics_are_read(run: Any) -> None:
             f"Expected a head that reads statistics beside {' and '.join(given)}, found architecture "
             f"{model.architecture} with row_inputs {', '.join(model.row_inputs)}. Add statistics to row_inputs, or "
             f"leave {' and '.join(given)} out.",
+        )
+    if may_read and model.orderings:
+        _check_table(model.orderings, run.table)
+
+
+def _check_table(orderings: dict[str, Any], table: Any) -> None:
+    """Refuse orderings, before anything is computed, that no encoder or no table has.
+
+    Args:
+        orderings: as a recipe has them.
+        table: the run's; of rows in shards the table itself is read once more.
+
+    Raises:
+        FileNotFoundError: if there is no such encoder, or the table of rows in shards is gone.
+        ValueError: see `check_orderings`; or if shards do not say of which table they are, or of some entities of it.
+    """
+    check_orderings(orderings, table.processor.plan)
+    if table.values is not None:
+        return
+    table.require_values()
+    folder, source = str(table.rows.folder), table.source
+    if source is None or source.entities:
+        found = "a selection of its `entities`" if source is not None else "rows that do not name it"
+        raise ValueError(
+            f"Expected the whole table of the rows in {folder!r} beside `orderings`, found {found}. Prepare all of it "
+            "anew with `hf-mmtab prepare`, leave `orderings` out, or fine-tune on the table (`data`, without `rows`)."
+        )
+    if source.simulate is None and not place_of(source.data).exists():
+        raise FileNotFoundError(
+            f"Expected the table of the rows in {folder!r} beside `orderings`, which are made from it, found none at "
+            f"{source.data!r}. Put it back there, or leave `orderings` out."
         )
 
 
@@ -128,17 +167,67 @@ def ordered_surprise(table: PreparedTable, folder: Path) -> dict[str, np.ndarray
     found: dict[str, np.ndarray] = {}
     seq_lens = (processor.statistics or {}).get("orderings") or {}
     for name, seq_len in seq_lens.items():
-        other = open_processor(processor.orderings[name])
-        rows = prepare_rows(
-            table.dataset, other, folder / f"ordering_{name}", ALL_ROWS, label=[], earlier=table.earlier
-        )
-        values = _surprise(processor.orderings[name], other, rows, seq_len)
-        by_number = np.empty_like(values)
-        by_number[slice(None) if rows.row_numbers is None else np.array(rows.row_numbers)] = values
-        order = slice(None) if table.rows.row_numbers is None else np.array(table.rows.row_numbers)
+        place = processor.orderings[name]
+        other = open_processor(place)
         names = [f"{name}: surprise of {field}" for field in (*other.fields, "all")]
-        found |= dict(zip(names, by_number[order].T, strict=True))
+        if table.values is None:
+            found |= dict(zip(names, _of_shards(table, place, other, seq_len, folder / name), strict=True))
+            continue
+        own = folder / f"ordering_{name}"
+        rows = prepare_rows(table.dataset, other, own, ALL_ROWS, label=[], earlier=table.earlier)
+        values = _surprise(place, other, rows, seq_len)
+        by_number = np.empty_like(values)
+        by_number[_numbers(rows)] = values
+        found |= dict(zip(names, by_number[_numbers(table.rows)].T, strict=True))
     return found
+
+
+def _numbers(rows: Any) -> Any:
+    return slice(None) if rows.row_numbers is None else np.array(rows.row_numbers)
+
+
+def _of_shards(table: Any, place: str, processor: Any, seq_len: int, folder: Path) -> np.ndarray:
+    """Return the surprise of the rows of shards, `(fields + 1, rows)` float32 in a file that goes with the process.
+
+    Their table is read once more, into shards of the other order; memory holds one of these.
+
+    Raises:
+        ValueError: if it is no longer the table that was encoded.
+    """
+    source, rows, plan = table.source, table.rows, processor.plan
+    folder.mkdir()
+    reader = get_task(source.task, TableTask).builder_of(source, folder, str(rows.folder / PROCESSOR_FOLDER))
+    require_columns(list(reader.info.features or ()), plan.columns)
+    engine, pieces = LocalEngine(), reader.pieces()
+    shards = TableShards(folder, reader, plan, (), count_shards(reader, plan, engine.workers))
+    numbers = engine.scatter(shards, pieces, source.on_bad_record, source.max_rows)
+    offsets, _ = shards.rows_before(len(pieces), source.data)
+    changed = ValueError(
+        f"Expected the table that was encoded into {str(rows.folder)!r} ({len(rows):,} rows), found another in "
+        f"{source.data!r} ({int(offsets[-1]):,}). Prepare it anew, or leave `orderings` out."
+    )
+    if offsets[-1] != len(rows):
+        raise changed
+    by_number = _mapped(np.float32, (len(rows), len(processor.fields) + 1))
+    times = _mapped(np.int64, (len(rows),))
+    for shard in numbers:
+        typed, of_table = shards.typed_rows(shard, offsets)
+        dataset = datasets.Dataset(typed, fingerprint=f"shard-{shard}")  # type: ignore[arg-type]
+        encoded = prepare_rows(dataset, processor, folder / "encoded", ALL_ROWS, label=[])
+        of_table = of_table[_numbers(encoded)]
+        by_number[of_table], times[of_table] = _surprise(place, processor, encoded, seq_len), encoded.time
+    found = _mapped(np.float32, by_number.shape[::-1])
+    for part, (first, end) in zip(rows.parts(), pairwise(rows.starts.tolist()), strict=True):
+        mine = slice(first, end) if part.row_numbers is None else part.row_numbers
+        if plan.time is not None and not np.array_equal(times[mine], part.time):
+            raise changed
+        found[:, first:end] = by_number[mine].T
+    return found
+
+
+def _mapped(kind: Any, shape: tuple[int, ...]) -> np.ndarray:
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, kind, mode="w+", shape=shape)
 
 
 def _surprise(place: str, processor: Any, rows: Any, seq_len: int) -> np.ndarray:

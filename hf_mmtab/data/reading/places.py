@@ -1,6 +1,8 @@
 """Where a table's files lie: on this machine, or on a store that fsspec reaches (`s3://`, `gs://`, `hf://` …)."""
 
 import hashlib
+import io
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +14,13 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 import fsspec
 
 _PROTOCOL = re.compile(r"^([a-z][a-z0-9+.-]+)://")
+_BUFFER = 1 << 20  # bytes that are asked for at least, of what fsspec holds
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}  # of the extra `stores`
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # its errors are tracebacks, and raised as well
+
+
+class StoreError(OSError):
+    """Raised where a store does not answer, or refuses; what lies there may be in order."""
 
 
 class FileStatus(NamedTuple):
@@ -45,42 +54,69 @@ class RemotePath:
         return RemotePath(self.url.rstrip("/").rpartition("/")[0])
 
     @contextmanager
-    def _store(self) -> Iterator[tuple[Any, str]]:
-        """Yield the store and the path on it; the errors of its library, which are of many types, name the remedy."""
+    def answers(self) -> Iterator[None]:
+        """Let errors of the store's library, which are of many types, name the remedy.
+
+        Raises:
+            StoreError: in place of them, other than for a file that is not there.
+        """
         try:
-            store = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise ValueError(f"Expected a store that fsspec can reach, found {self.url!r}: {error}") from error
-        try:
-            yield store
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, StoreError):
             raise
         except Exception as error:
-            found = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
-            raise OSError(
-                f"Expected a store that answers at {self.url!r}, found {found}. Check address, network and "
-                "credentials, and run the same command again."
+            lines = [line.strip() for line in str(error).strip().splitlines()[:2]]
+            raise StoreError(
+                f"Expected a store that answers at {self.url!r}, found {type(error).__name__}: "
+                f"{' '.join(lines)[:300].rstrip('.')}. Check address, network and credentials, and run the same "
+                "command again."
             ) from error
+
+    @contextmanager
+    def _store(self) -> Iterator[tuple[Any, str]]:
+        """Yield the store and the path on it, see `answers`."""
+        protocol = self.url.partition("://")[0]
+        try:
+            fsspec.get_filesystem_class(protocol)
+        except ImportError as error:
+            package = PACKAGES.get(protocol)
+            remedy = f'Install it: `pip install "hf-mmtab[stores]"`, or {package} alone.' if package else f"{error}."
+            raise ModuleNotFoundError(
+                f"Expected the package {package or 'of fsspec'} that reads {self.url!r}, found none. {remedy}"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"Expected a store that fsspec can reach, found {self.url!r}: {error}") from error
+        with self.answers():
+            yield fsspec.core.url_to_fs(self.url)
 
     def open(self, mode: str = "rb") -> BinaryIO:
         """Open the file for reading bytes."""
         with self._store() as (store, path):
-            return store.open(path, mode)
+            return io.BufferedReader(_StoreFile(store.open(path, mode), self), _BUFFER)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what the store says of the file or folder; nothing: there is none.
+
+        `isfile` and `isdir` of fsspec say no where the store refuses to tell.
+        """
+        with self._store() as (store, path):
+            try:
+                return store.info(path)
+            except FileNotFoundError:
+                return {}
 
     def exists(self) -> bool:
         """Whether there is a file or folder of that name."""
-        with self._store() as (store, path):
-            return store.exists(path)
+        return bool(self._facts())
 
     def is_file(self) -> bool:
         """Whether it is a file."""
-        with self._store() as (store, path):
-            return store.isfile(path)
+        return self._facts().get("type") == "file"
 
     def files(self) -> list["RemotePath"]:
         """Return the files of this folder, by name."""
         with self._store() as (store, path):
-            found = store.ls(path, detail=True) if store.isdir(path) else []
+            found = store.ls(path, detail=True) if self._facts().get("type") == "directory" else []
         names = sorted(one["name"].rstrip("/").rpartition("/")[2] for one in found if one["type"] == "file")
         return [RemotePath(f"{self.url.rstrip('/')}/{name}") for name in names]
 
@@ -93,10 +129,39 @@ class RemotePath:
         return FileStatus(int(facts.get("size") or 0), int.from_bytes(digest[:7], "big"))
 
 
-def refuse_address(out: str | os.PathLike) -> None:
-    """Raise a ValueError if an output is an address on a store: outputs are written to this machine."""
-    if _PROTOCOL.match(re.sub(":/+", "://", str(out), count=1)):
-        raise ValueError(f"Expected an output on this machine, found the address {str(out)!r}. Give a path.")
+class _StoreFile(io.RawIOBase):
+    """An open file on a store, whose errors while it is read are told as those of its opening are."""
+
+    def __init__(self, file: Any, place: RemotePath) -> None:
+        self._file, self._place = file, place
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._place.answers():
+            found = self._file.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def refuse_address(place: str | os.PathLike, what: str = "an output") -> None:
+    """Raise a ValueError if a place is an address on a store: outputs and encoded rows lie on this machine."""
+    if _PROTOCOL.match(re.sub(":/+", "://", str(place), count=1)):
+        raise ValueError(f"Expected {what} on this machine, found the address {str(place)!r}. Give a path.")
 
 
 Place: TypeAlias = Path | RemotePath

@@ -13,7 +13,7 @@ from transformers.utils import logging
 from .arrow_types import with_known_types
 from .csv_text import TextBlock, read_header, read_text_blocks
 from .folder_files import files_below, files_in, refuse_twice
-from .places import Place, RemotePath
+from .places import Place, RemotePath, StoreError
 from .records import BadRecords, check_names, shorten
 from .text_files import separator_of
 from .utf8_cells import parquet_batches, with_plain_texts, without_broken_texts
@@ -182,6 +182,8 @@ def _arrow_tables(path: Place, groups: tuple[int, int] | None) -> Iterator[tuple
 def _readable(path: Place) -> Iterator[None]:
     try:
         yield
+    except StoreError:
+        raise
     except (pa.ArrowException, OSError) as error:
         expected = "a Parquet file" if _is_parquet(path) else "an Arrow file or stream"
         raise ValueError(

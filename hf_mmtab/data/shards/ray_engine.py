@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ PARTS_PER_WORKER = 4
 # Of tasks: workers of their own that import no models, which saves .8 GiB and 5 s of CPU for each.
 WITHOUT_MODELS: dict[str, Any] = {"runtime_env": {"env_vars": {LIGHT: "1"}}}
 SHUFFLED_BYTES = 2**28  # of rows that one task brings into shards
+PATIENCE = 20  # seconds until a cluster's machine must answer
+ADVICE = "\nFailed to apply UDF transform after"  # what Ray adds to a worker's message
 TOKEN = "seen-by-all"  # file by which workers tell that they see the folder
 
 
@@ -48,6 +51,7 @@ class RayEngine:
             known = address or os.environ.get("RAY_ADDRESS")
             options: dict[str, Any] = {"address": known} if known else {"address": "local", "include_dashboard": False}
             try:
+                _knock(known)
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             except ConnectionError as error:
                 raise ValueError(
@@ -157,6 +161,16 @@ class RayEngine:
             self.ray.shutdown()
 
 
+def _knock(address: str | None) -> None:
+    """Raise a ConnectionError if nobody listens at HOST:PORT, for which Ray itself would wait many minutes."""
+    host, port = (address or "").removeprefix("ray://").rpartition(":")[::2]
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+        except OSError as error:  # also of names that none has, and of no route
+            raise ConnectionError(str(error)) from error
+
+
 def _result(task: pa.Table, step: Callable[[Any], Any], items: Sequence[Any]) -> pa.Table:
     (number,) = task["number"].to_pylist()
     return pa.table({"number": [number], "result": pa.array([pickle.dumps(step(items[number]))], pa.binary())})
@@ -173,15 +187,30 @@ def _merge(first: Any, *later: Any) -> Any:
 
 
 class _plain_errors:
-    """Raise what went wrong in a worker as it was raised there, without Ray's wrapping."""
+    """Raise what went wrong in a worker as it was raised there, without Ray's wrapping and advice.
+
+    Raises:
+        OSError: for what the cluster could not do: memory, disk, workers or machines that were lost too often.
+    """
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        from ray.exceptions import RayError, RayTaskError
+
         seen: Any = error
         while seen is not None:
             cause = getattr(seen, "cause", None) or seen.__cause__
+            if isinstance(seen, RayError) and not isinstance(seen, RayTaskError):
+                found = str(seen).strip().partition("\n")[0][:300].rstrip(".")
+                raise OSError(
+                    f"Expected workers that finish, found {type(seen).__name__}: {found}. Give the cluster more memory "
+                    "and disk, or make the shards smaller (`--shards`), and run the same command again: what was "
+                    "finished is kept."
+                ) from error
             if cause is None and isinstance(seen, ValueError | OSError | ImportError) and seen is not error:
+                if len(seen.args) == 1:
+                    seen.args = (str(seen.args[0]).partition(ADVICE)[0],)
                 raise seen from None
             seen = cause

@@ -269,6 +269,8 @@ def times_of(column: pa.ChunkedArray, name: str, done: int, unit: str | None) ->
             f" row {at}). Fill or remove those rows."
         )
     column = wall_clock(column)
+    if not len(column):
+        return np.empty(0, dtype=np.int64)  # of a file without rows nothing tells the type
     kind: Any = column.type
     if pa.types.is_date(kind):
         column, kind = column.cast(pa.timestamp("us")), pa.timestamp("us")
