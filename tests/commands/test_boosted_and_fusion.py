@@ -309,7 +309,7 @@ def test_what_a_model_reads_travels_with_it(run):
     saved = TabBertProcessor.from_pretrained(run).statistics
     assert saved["names"] == config["statistics"]
     model = AutoModelForSequenceClassification.from_pretrained(run)
-    ids = torch.full((1, 3, 3), 6)
+    ids = torch.tensor([start for start, _ in config["field_ranges"]]).expand(1, 3, -1)
     with pytest.raises(ValueError, match=r"Expected statistics of shape \(batch, rows, \d+\), found none"):
         model(ids, times=torch.arange(3)[None])
     if run.name != "boosted":

@@ -75,7 +75,7 @@ def keep_better_start(run: Any, trainer: MMTabTrainer) -> None:
     set_seed(run.recipe.training.seed)  # what the probe does not set is drawn
     model = run.new_model(config.problem_type, label_names(config))
     again = MMTabTrainer(model=model, args=run.recipe.training, **run.trainer_arguments(model))
-    run.linear_starter(again).start((config.text_pooling,), with_classifier=True)
+    run.linear_starter(again).start((config.text_pooling,), True)
     trainer.model.load_state_dict(model.state_dict())
     run.notes.append(
         f"The model is the linear probe that it started from, since training made it worse on validation: {metric} "
