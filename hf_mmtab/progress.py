@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 SECONDS = 30.0  # between two lines
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit} ({percentage:.0f} %), {elapsed} gone, {remaining} left"
+_PLAIN: set[type] = set()  # classes of bars that write lines
 _OF_UNKNOWN = re.compile(r" of \?(.*) \(0 %\)(, .* gone), .* left$")  # what LINE becomes without a total
 
 
@@ -39,7 +40,8 @@ def make_bars_plain(kind: type[tqdm]) -> None:
     Args:
         kind: the library's own class of bars.
     """
-    if not _has_bars():
+    if not _has_bars() and kind not in _PLAIN:  # once, however many commands a process runs
+        _PLAIN.add(kind)
         kind.__init__ = partialmethod(kind.__init__, **_as_lines())  # type: ignore[method-assign]
 
 

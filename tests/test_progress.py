@@ -1,5 +1,6 @@
 """Progress without a terminal is a line now and then; completion knows commands, recipes and keys."""
 
+import io
 import subprocess
 import sys
 
@@ -83,3 +84,11 @@ def test_the_script_of_bash_completes(tmp_path, capsys):
         asked += f'$f hf-mmtab {word} {before[-1]}; echo "${{COMPREPLY[@]}}"'
         done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True)
         assert done.stdout.split() == expected, (words, done.stderr)
+
+
+def test_a_process_that_runs_a_thousand_commands_has_bars_still(monkeypatch):
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    own = type("Bars", (datasets.utils.tqdm,), {})
+    for _ in range(2 * sys.getrecursionlimit()):
+        make_bars_plain(own)
+    assert list(own(range(3), disable=True)) == [0, 1, 2]
