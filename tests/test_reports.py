@@ -1,9 +1,12 @@
 """The report page: what it contains for small runs of every kind, and what it leaves out."""
 
 import base64
+import copy
+import dataclasses
 import io
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -22,7 +25,7 @@ from hf_mmtab.reports.examples import thumbnail, worst_errors
 from hf_mmtab.reports.page import duration, number, quantity, signed
 from hf_mmtab.reports.plots_alerts import alert_curves, alert_sentence
 from hf_mmtab.reports.plots_classes import binary_precision_recall, confused_pairs, confusion_counts
-from hf_mmtab.reports.plots_models import comparison_plot
+from hf_mmtab.reports.plots_models import ablation_bars, comparison_plot
 from hf_mmtab.reports.plots_scores import (
     calibration,
     calibration_bins,
@@ -32,7 +35,7 @@ from hf_mmtab.reports.plots_scores import (
 )
 from hf_mmtab.reports.plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from hf_mmtab.reports.tables import headline, split_table
-from hf_mmtab.reports.worth import constant_answer
+from hf_mmtab.reports.worth import constant_answer, harmful_inputs
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 NAMES = {0: "cat", 1: "dog", 2: "a <b>bird</b> & $5"}
@@ -263,6 +266,47 @@ def test_a_curve_without_points_is_not_in_the_legend():
     assert [text.get_text() for text in legend.get_texts()] == ["validation"]
 
 
+def test_a_single_logged_point_has_a_marker_and_a_curve_has_none():
+    one = [{"epoch": 0.5, "loss": 1.0, "learning_rate": 1e-4}, {"epoch": 1.0, "eval_loss": 0.9}]
+    loss, rate = learning_curves(one, "accuracy", {}).axes
+    assert [axes.lines[0].get_marker() for axes in (loss, rate)] == ["o", "o"]
+    more = [*one, {"epoch": 0.8, "loss": 0.9, "learning_rate": math.nan}]
+    loss, rate = learning_curves(more, "accuracy", {}).axes
+    assert loss.lines[0].get_marker() == "" and rate.lines[0].get_marker() == "o"
+    assert len(learning_curves(more[1:], "accuracy", {}).axes) == 1  # no panel of a rate that is never finite
+
+
+@pytest.mark.parametrize(("metric", "values", "end"), [("accuracy", (0.969, 1.0), 1.0), ("rmse", (3.0, 2.0), 3.15)])
+def test_values_of_an_ablation_stand_beside_the_axes_which_end_at_1_for_shares(metric, values, end):
+    rows = [AblationRow("image", how, metric, values[0], values[1]) for how in ("blank", "shuffle")]
+    figure = ablation_bars(rows, metric)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_xlim() == pytest.approx((0, end))
+    labels = [text for text in axes.texts if "(" in text.get_text()]
+    assert len(labels) == 2 and all(text.get_window_extent().x0 > axes.bbox.x1 for text in labels)
+
+
+def test_a_model_that_is_better_without_an_input_is_told(single):
+    facts = copy.copy(single)
+    interval = single.intervals["accuracy"]
+    rows = [AblationRow("text", "blank", "accuracy", value, interval.value) for value in (interval.high, 1.01)]
+    facts.results = dataclasses.replace(single.results, ablation=rows[:1])
+    assert harmful_inputs(facts) == []  # on the interval's end: not told apart
+    facts.results = dataclasses.replace(single.results, ablation=rows)
+    (told,) = harmful_inputs(facts)
+    assert told.startswith("The model is better without its text: accuracy 1.010 with the text left blank, ")
+
+
+def test_two_answers_that_are_the_same_for_all_rows_are_told_apart_by_their_names(single, tmp_path):
+    facts = copy.copy(single)
+    facts.comparison = [*single.comparison, ModelResult("majority", {"accuracy": [0.3]})]
+    html = write_report(facts, tmp_path).read_text(encoding="utf-8")
+    assert "<td>majority of training</td>" in html and "<td>best constant on these rows, always " in html
+    ticks = comparison_plot(facts.comparison, "accuracy").axes[0].get_yticklabels()
+    assert "majority of training" in [tick.get_text() for tick in ticks]
+
+
 @pytest.mark.parametrize(("kept_step", "circled"), [(10, 0.9), (None, 0.8)])
 def test_the_checkpoint_that_was_kept_is_circled_not_the_best(kept_step, circled):
     history = [{"epoch": e, "step": 10 * int(e), "eval_accuracy": a} for e, a in ((1.0, 0.9), (2.0, 0.7), (3.0, 0.8))]
@@ -287,6 +331,14 @@ def test_of_several_labels_only_the_wrong_ones_look_wrong(tmp_path):
     facts = RunFacts("Films", MULTI, names, predictions={"test": SplitPredictions(scores, labels)})
     html = write_report(facts, tmp_path).read_text(encoding="utf-8")
     assert '<span class="right">crime</span>, <span class="wrong">drama</span>' in html
+
+
+def test_labels_that_were_missed_are_marked(tmp_path):
+    labels, scores = np.array([[1, 1, 0]]), np.array([[0.9, 0.2, 0.1]])
+    facts = RunFacts("Films", MULTI, {0: "crime", 1: "drama", 2: "war"})
+    facts.predictions = {"test": SplitPredictions(scores, labels)}
+    html = write_report(facts, tmp_path).read_text(encoding="utf-8")
+    assert 'true <span class="right">crime</span>, <span class="wrong">drama (missed)</span>' in html
 
 
 def test_report_of_a_regression(tmp_path):

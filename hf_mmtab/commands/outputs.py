@@ -16,7 +16,7 @@ from ..locking import LOCK_FILE, draft_folder
 from ..tasks.checkpoints import RECIPE_FILE
 from .runs.inventory import EVALUATION, foreign_names, foreign_sentence, has_evaluation
 from .runs.own_files import is_run
-from .runs.reads import is_there, real_places
+from .runs.reads import OF_THE_SYSTEM, is_there, real_places
 
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
@@ -70,15 +70,35 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
             )
 
 
-def check_store(folder: str, inputs: Iterable[str | os.PathLike]) -> None:
-    """Refuse a folder for features that is in a run, whose own store would change; see also `check_output`."""
-    check_output(folder, inputs)
-    for above in (Path(folder), *Path(folder).resolve().parents):
-        if above.is_dir() and is_run(above):
+def check_store(folder: str, inputs: Iterable[str | os.PathLike], out: str | os.PathLike) -> None:
+    """Refuse as --feature_cache_dir what is no folder of its own: in a run, around an input, around or in the output.
+
+    Raises:
+        ValueError: naming the flag and the clash, before any work.
+    """
+    refuse_address(folder)
+    real, remedy = Path(folder).resolve(), "Name a new folder, or that of an earlier call."
+    for above in (real, *real.parents):
+        if above.exists() and not above.is_dir():
+            raise ValueError(f"Expected a folder as --feature_cache_dir, found a file at {str(above)!r}. {remedy}")
+        if above.is_dir() and (_is_run(above) or is_run(above)):
             raise ValueError(
-                f"Expected a folder for features outside of runs, found {folder!r} in {str(above)!r}, whose own store "
-                "stays as it is. Choose another place."
+                f"Expected --feature_cache_dir outside of saved models and runs, found {folder!r} in {str(above)!r}, "
+                f"which stays as it is. {remedy}"
             )
+    if any(real.is_relative_to(one) for one in OF_THE_SYSTEM):
+        raise ValueError(
+            f"Expected a folder that can be written as --feature_cache_dir, found {folder!r}, where the system tells "
+            f"of itself. {remedy}"
+        )
+    there = [name for name in inputs if is_there(Path(name))]
+    written = Path(out).resolve()
+    clash = next((name for name in there if Path(name).resolve().is_relative_to(real)), None)
+    if clash is None and (real.is_relative_to(written) or written.is_relative_to(real)):
+        clash = out
+    if clash is not None:
+        raise ValueError(f"Expected --feature_cache_dir apart from {str(clash)!r}, found {folder!r}. {remedy}")
+    check_output(folder, inputs)
 
 
 def check_output_file(

@@ -99,6 +99,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     with (
         draft_of(out) as draft,
         progress_bar(total=len(rows), unit=" rows", desc="Predicting") as progress,
+        progress_bar(total=len(rows), unit=" rows", desc="Explaining", disable=not options.explain) as explaining,
         table_writer(draft / out.name, out.suffix, options.spreadsheet_safe) as write,
     ):
         for piece in batches(len(rows)):
@@ -114,8 +115,11 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
             more = reason_columns([], options.explain) if options.explain else ()
             table = prediction_table(rows.select(piece), probabilities, model.config, found.own_columns, more)
             if options.explain:
-                reasons = (_explained(model, processor, rows[i], collator([encoded[i]])) for i in piece)
-                for name, column in reason_columns([*reasons], options.explain).items():
+                reasons = []
+                for i in piece:
+                    reasons.append(_explained(model, processor, rows[i], collator([encoded[i]])))
+                    explaining.update()
+                for name, column in reason_columns(reasons, options.explain).items():
                     table = table.append_column(name, column)
             write(table)
     return len(rows), len(found.skipped)

@@ -42,7 +42,7 @@ def check_flags(options: argparse.Namespace, inputs: Sequence[str]) -> None:
             "reads. Take them out."
         )
     if getattr(options, "feature_cache_dir", None) is not None:
-        check_store(options.feature_cache_dir, inputs)
+        check_store(options.feature_cache_dir, inputs, options.out)
 
 
 def is_folder(options: argparse.Namespace) -> bool:

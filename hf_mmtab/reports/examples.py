@@ -41,6 +41,7 @@ class Example:
     title: str = ""
     # several labels: each predicted one, and whether it is right
     given: list[tuple[str, bool]] = field(default_factory=list)
+    wanted: list[tuple[str, bool]] = field(default_factory=list)  # each true one, and whether it is predicted
     reasons: list[str] = field(default_factory=list)  # what its score hangs on most
 
 
@@ -131,7 +132,8 @@ def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: in
         given = ", ".join(names[int(j)] for j in np.flatnonzero(decided[i])) or "none"
         sure = f"{names[worst]} {as_percent(probabilities[i, worst])}, threshold {as_percent(cuts[worst])}"
         each = [(names[int(j)], bool(labels[i, j])) for j in np.flatnonzero(decided[i])]
-        examples.append(Example(int(i), true, given, sure, given=each))
+        wanted = [(names[int(j)], bool(decided[i, j])) for j in np.flatnonzero(labels[i])]
+        examples.append(Example(int(i), true, given, sure, given=each, wanted=wanted))
     return examples
 
 

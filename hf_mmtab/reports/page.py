@@ -13,6 +13,7 @@ import jinja2
 from matplotlib.figure import Figure
 from transformers.utils.logging import get_logger
 
+from ..evaluation.judging import shown_name
 from ..files import remove_file, write_whole
 from ..metrics.names import glossary, metric_name
 from ..publishing.run_files import FIGURE_NAMES, FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
@@ -27,7 +28,7 @@ from .plots_training import audit_rows, boundaries, learning_curves, thaw_epochs
 from .public_facts import public_facts
 from .reasons import EXPLAINED, add_reasons, highest_alerts
 from .tables import class_rows, comparison_rows, headline, split_table
-from .worth import constant_answer, warnings_of_worth
+from .worth import constant_answer, harmful_inputs, warnings_of_worth
 
 logger = get_logger(__name__)
 
@@ -155,7 +156,7 @@ def _render(
     examples = shown["examples"]
     constant = constant_answer(facts)
     splits = split_table(facts, constant)
-    warnings = warnings_of_worth(facts, constant)
+    warnings = [*warnings_of_worth(facts, constant), *harmful_inputs(facts)]
     told = [note for note in facts.results.notes if is_information(note)]
     num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
     return environment().get_template("report.html.jinja").render(
@@ -191,6 +192,7 @@ def _render(
         versions=", ".join(f"{name} {version}" for name, version in facts.versions.items()),
         style=(Path(__file__).parent / "report.css").read_text(encoding="utf-8"),
         metric_name=metric_name,
+        shown_name=shown_name,
     )  # fmt: skip
 
 

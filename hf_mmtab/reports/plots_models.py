@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from ..evaluation.ablation import AblationRow
 from ..evaluation.cell_baselines import FieldScore
 from ..evaluation.comparison import ModelResult
+from ..evaluation.judging import shown_name
 from ..metrics.names import lower_is_better, metric_name
 from .style import BLUE, GREY, INK, ORANGE, PALE, SKY, margin_note, new_axes, note, styled
 
@@ -32,7 +33,7 @@ def comparison_plot(models: Sequence[ModelResult], metric: str) -> Figure | None
         axes.plot(values.mean(), i, "|", color=colour, markersize=15, markeredgewidth=2.4)
         weight = "bold" if model.is_own else "normal"
         margin_note(axes, f"{values.mean():.3f}", i, fontsize=8.5, color=colour, fontweight=weight)
-    axes.set_yticks(range(len(shown)), [model.name for model in shown])
+    axes.set_yticks(range(len(shown)), [shown_name(model.name) for model in shown])
     for tick, model in zip(axes.get_yticklabels(), shown, strict=True):
         tick.set_fontweight("bold" if model.is_own else "normal")
     axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=metric_name(metric))
@@ -61,9 +62,8 @@ def ablation_bars(rows: Sequence[AblationRow], metric: str) -> Figure | None:
         axes.barh(y, row.value, height=height * 0.88, color=colours.get(row.how, GREY))
         change = round(row.value - row.intact, 3) + 0.0  # never −0.000
         text = f"{row.value:.3f}  ({change:+.3f})".replace("-", "−")
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        note(axes, text, (row.value, y), (5, 0), va="center", bbox=box, zorder=4)
-    axes.axvline(rows[0].intact, color=INK, linewidth=1.4)
+        margin_note(axes, text, y)  # beside the axes: at the bar's end it would cross the line of all inputs
+    axes.axvline(rows[0].intact, color=INK, linewidth=1.4, clip_on=False)
     top: Any = {"xycoords": ("data", "axes fraction"), "ha": "center", "fontsize": 8.5, "fontweight": "bold"}
     note(axes, f"all inputs {rows[0].intact:.3f}", (rows[0].intact, 1), (0, 3), **top)
     names = {"blank": "left blank", "shuffle": "from another row"}
@@ -71,8 +71,11 @@ def ablation_bars(rows: Sequence[AblationRow], metric: str) -> Figure | None:
         axes.barh(0, 0, color=colours.get(how, GREY), label=names.get(how, how))
     axes.set_yticks(range(len(modalities)), [f"without\n{name}" for name in modalities])
     axes.set(ylim=(len(modalities) - 0.5, -0.55), xlabel=metric_name(metric))
-    highest = max([row.value for row in rows] + [rows[0].intact])
-    axes.set_xlim(0, highest * 1.28)
+    values = [*(row.value for row in rows), rows[0].intact]
+    lowest, highest = min(values), max(values)
+    axes.set_xlim(
+        min(0.0, lowest), 1.0 if 0.5 < highest <= 1 and not lower_is_better(metric) else 1.05 * highest or 1.0
+    )
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
     figure.legend(loc="outside lower left", ncols=2)

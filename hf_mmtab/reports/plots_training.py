@@ -22,6 +22,11 @@ def series(log_history: Records, key: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(epochs, dtype=float), np.array(values, dtype=float)
 
 
+def _mark_of(values: np.ndarray) -> str:
+    """The marker without which a curve of one point cannot be seen."""
+    return "o" if len(values) == 1 else ""
+
+
 def thaw_epochs(records: Records) -> dict[str, float]:
     """For each part that was frozen at first: the epoch at which it was first recorded as training."""
     frozen: set[str] = set()
@@ -90,7 +95,7 @@ def learning_curves(
         axes.grid(True, axis="y")
         if panel == "loss":
             if len(train[0]):
-                axes.plot(*train, color=BLUE, linewidth=1.2, label="training")
+                axes.plot(*train, color=BLUE, linewidth=1.2, marker=_mark_of(train[0]), markersize=4, label="training")
             if len(validation[0]):
                 axes.plot(*validation, color=ORANGE, marker="o", markersize=4, label="validation")
             axes.set_ylabel("loss")
@@ -105,7 +110,7 @@ def learning_curves(
             axes.margins(y=0.25)
             axes.set_ylabel(f"{metric_name(metric)}\non validation")
         else:
-            axes.plot(*rate, color=GREEN, linewidth=1.2)
+            axes.plot(*rate, color=GREEN, linewidth=1.2, marker=_mark_of(rate[0]), markersize=4)
             axes.set_ylabel("learning\nrate")
             axes.set_ylim(bottom=0)
             axes.ticklabel_format(axis="y", scilimits=(0, 0))

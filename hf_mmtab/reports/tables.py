@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.comparison import in_words, lead_sentences
+from ..evaluation.judging import shown_name
 from ..evaluation.row_evaluation import HEADLINE
 from ..metrics import PairedDifference, per_class_table
 from ..metrics.names import metric_name
@@ -91,7 +92,14 @@ def comparison_rows(facts: RunFacts) -> dict[str, Any]:
         seeds.append(max((len(v) for v in model.scores.values()), default=0))
         words = "" if difference is None else in_words(difference, str(facts.main_metric))
         words = f"{own} {words}" if words in ("better", "worse") else words  # it stands in the other model's line
-        line = {"model": model, "cells": cells, "difference": difference, "words": words, "seeds": seeds[-1]}
+        line = {
+            "model": model,
+            "name": shown_name(model.name),
+            "cells": cells,
+            "difference": difference,
+            "words": words,
+            "seeds": seeds[-1],
+        }
         rows.append(line)
     shows = {
         "difference": any(row["difference"] is not None for row in rows),

@@ -98,3 +98,22 @@ def _nothing_found(facts: RunFacts, labels: np.ndarray, decided: np.ndarray) -> 
     return [
         f"At the chosen threshold ({facts.binary_cut:.3g}) nothing is found: {told}. Precision, recall and F1 are 0."
     ]
+
+
+def harmful_inputs(facts: RunFacts) -> list[str]:
+    """Return a sentence for each input without which a metric is better than the interval of all inputs."""
+    worse: dict[str, str] = {}
+    ways = {"blank": "left blank", "shuffle": "of another row"}
+    for row in facts.results.ablation:
+        interval, name = facts.intervals.get(row.metric), row.modality
+        if interval is None or name in worse:
+            continue
+        if not (row.value < interval.low if lower_is_better(row.metric) else row.value > interval.high):
+            continue
+        worse[name] = (
+            f"The model is better without its {name}: {metric_name(row.metric)} {row.value:.3f} with the {name} "
+            f"{ways.get(row.how, row.how)}, {row.intact:.3f} with all inputs (95 % interval {interval.low:.3f} to "
+            f"{interval.high:.3f}). It has learned something wrong from the {name}, or the {name} of these rows is "
+            f"unlike that of training. Look at the learning curves, and train a model without the {name} beside it."
+        )
+    return list(worse.values())

@@ -16,6 +16,7 @@ from .table import TableTask
 logger = logging.get_logger(__name__)
 
 RECIPE_FILE = "recipe.yaml"
+OWN_TYPES = ("mmbt", "tabbert", "tabgpt")  # how the model_type of this package's models begins
 
 
 def is_table_checkpoint(name: str) -> bool:
@@ -112,6 +113,13 @@ def load_head(name: str) -> Any:
 
 def load_classifier(name: str) -> Any:
     """Load a classifier or regression of either family in float32, whose configuration says what its labels are."""
+    kind = saved_config(name).model_type
+    if not kind.startswith(OWN_TYPES):
+        raise ValueError(
+            f"Expected a model of this package in {name!r} (the folder that `hf-mmtab finetune` wrote, or its name on "
+            f"the Hub), found one of model_type {kind!r}. Fine-tune first, from that model if it reads texts or "
+            f"pictures: `hf-mmtab finetune RECIPE.yaml --text_model` or `--image_model {name}`."
+        )
     model = AutoModelForSequenceClassification.from_pretrained(name, dtype="float32")
     if model.config.problem_type is None:  # of an earlier version's Trainer, which did not say it
         model.config.problem_type = "single_label_classification"

@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor, pipe
 
 from hf_mmtab.commands import eval_checkpoint, export, predict, push_to_hub
 from hf_mmtab.commands.finetune import main
+from hf_mmtab.data.pictures.values import ValueProblem, check_number
 
 GIVEN = ["--number_columns", "[price]", "--category_columns", "[brand]", "--learning_rate", "3.0e-3"]
 
@@ -92,6 +93,15 @@ def test_a_column_that_is_not_there_and_an_ensemble_are_refused(recipe, shop):
         ValueError, match="beside architecture: ensemble, whose members read the same inputs, found price"
     ):
         main([*arguments, "--number_columns", "[price]", "--architecture", "ensemble"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "advice"), [("55,79", "decimal point"), ("€ 1.234,50", "decimal point"), ("cheap", "category_columns")]
+)
+def test_a_decimal_comma_gets_its_own_advice(cell, advice):
+    with pytest.raises(ValueProblem) as told:
+        check_number(cell)
+    assert advice in told.value.remedy and ("category_columns" in told.value.remedy) == (cell == "cheap")
 
 
 def test_a_text_among_numbers_is_a_bad_record_in_training_and_in_prediction(recipe, shop, tmp_path, capsys):

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pyarrow.parquet as pq
 import pytest
+from transformers import BertConfig, BertModel
 
 from hf_mmtab.commands import eval_checkpoint, predict
 from hf_mmtab.training.features.cache import FeatureCache
@@ -44,7 +46,7 @@ def test_evaluations_may_share_what_the_image_model_gave(run, pictures, tmp_path
     assert first["metrics"] == second["metrics"] and first["ablation"] == second["ablation"]
     assert first["details"] == {"computed in": "float32"}
     inside = ["--feature_cache_dir", str(run / "_feature_cache")]
-    with pytest.raises(ValueError, match=r"Expected an? (output|folder for features) outside of .*runs, found"):
+    with pytest.raises(ValueError, match="Expected --feature_cache_dir outside of saved models and runs, found"):
         eval_checkpoint.main([str(run), str(pictures), "--out", str(tmp_path / "third"), *inside])
 
 
@@ -72,6 +74,49 @@ def test_a_first_prediction_makes_the_store_and_writes_nothing_else(run, picture
     predict.main([str(run), str(pictures / "test.jsonl"), str(out), "--feature_cache_dir", str(store)])
     assert [path.name for path in tmp_path.iterdir() if path != store] == ["out"]
     assert [path.name for path in out.parent.iterdir()] == ["new.csv"] and any(store.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        ("file/below", "Expected a folder as --feature_cache_dir, found a file at "),
+        ("{run}/features", "Expected --feature_cache_dir outside of saved models and runs, found "),
+        ("/proc/features", "Expected a folder that can be written as --feature_cache_dir, found "),
+        ("data", "Expected --feature_cache_dir apart from 'data/test.jsonl', found 'data'. Name a new folder"),
+        ("data/test.jsonl", "Expected a folder as --feature_cache_dir, found a file at "),
+        ("out", "Expected --feature_cache_dir apart from 'out', found 'out'. Name a new folder"),
+        ("out/features", "Expected --feature_cache_dir apart from 'out', found 'out/features'. "),
+        (".", "Expected --feature_cache_dir apart from 'data/test.jsonl', found '.'. "),
+    ],
+)
+@pytest.mark.parametrize("command", [predict, eval_checkpoint])
+def test_a_store_that_clashes_is_refused_under_the_name_of_its_flag(
+    run, pictures, tmp_path, monkeypatch, store, told, command
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pictures, "data")
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    kept = ["--feature_cache_dir", store.format(run=run)]
+    given = ["data/test.jsonl", "out.csv"] if command is predict else ["data/test.jsonl", "--out", "out"]
+    if command is predict and store.startswith("out"):
+        given, told = ["data/test.jsonl", "out/new.csv"], "Expected --feature_cache_dir "
+        kept = ["--feature_cache_dir", "out"]  # holds the output
+    with pytest.raises(ValueError, match=re.escape(told)):
+        command.main([str(run), *given, *kept])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", [predict, eval_checkpoint])
+def test_a_model_of_another_package_is_named(pictures, tmp_path, command):
+    config = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    given = ["out.csv"] if command is predict else ["--out", "out"]
+    told = (
+        r"Expected a model of this package in '.*bert' .*, found one of model_type 'bert'\. Fine-tune first, from that"
+    )
+    with pytest.raises(ValueError, match=told):
+        command.main([str(tmp_path / "bert"), str(pictures / "test.jsonl"), *given])
 
 
 @pytest.mark.parametrize("flag", [["--state", "{out}/state"], ["--level", "row"]])

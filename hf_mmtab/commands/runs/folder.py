@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ...arguments import ENSEMBLE
 from ...evaluation.run_results import RunResults
 from ...locking import LOCK_FILE, refuse_file
 from ...models.tabbert.processing.plan_presets import resolve_plan
@@ -265,7 +266,8 @@ def leave_out_absent_parts(recipe: Recipe, known: Sequence[str], model: Any, is_
             lacks = part in known and part not in model.freezable_modules
             if lacks or (not is_reference and not has_part(model, part)):
                 del entries[part]
-                logger.info(f"{recipe.model.architecture} has no {part}; its {name} entry is left out.")
+                if recipe.model.architecture != ENSEMBLE:  # in which nothing is trained
+                    logger.info(f"{recipe.model.architecture} has no {part}; its {name} entry is left out.")
 
 
 def publish(recipe: Recipe) -> None:

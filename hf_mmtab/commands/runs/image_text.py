@@ -350,7 +350,7 @@ def image_text_facts(
         explained: folder of the model, for the reasons of single rows; None: they are not shown.
     """
     beside = sorted(chain.from_iterable(columns_beside(config).values()))
-    read = [*results.inputs, *([f"the columns {', '.join(beside)}"] if beside else [])]
+    read = [*results.inputs, *([f"the column{'s' * (len(beside) > 1)} {', '.join(beside)}"] if beside else [])]
     inputs = " and ".join([", ".join(read[:-1]), read[-1]] if len(read) > 1 else read or ["its inputs"])
     data = Path(results.data)
     picture_folder = data if data.is_dir() else data.parent if data.is_file() else None

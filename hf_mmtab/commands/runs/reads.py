@@ -10,7 +10,7 @@ from typing import Any
 from ...recipes import READ_KEYS
 
 _OTHER_KINDS = {stat.S_ISCHR: "a device", stat.S_ISBLK: "a device", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
-_OF_THE_SYSTEM = ("/proc", "/sys")
+OF_THE_SYSTEM = ("/proc", "/sys")
 
 
 def paths_read(values: Mapping[str, Any]) -> dict[str, Path]:
@@ -107,7 +107,7 @@ def is_there(source: Path) -> bool:
     real = source.resolve()
     if kind is None and real == Path(real.anchor):
         kind = "the root of the file system"
-    if kind is None and any(real.is_relative_to(folder) for folder in _OF_THE_SYSTEM):
+    if kind is None and any(real.is_relative_to(folder) for folder in OF_THE_SYSTEM):
         kind = "what the system tells of itself"
     if kind is not None:
         raise ValueError(

@@ -17,6 +17,7 @@ MOST = 2**63
 LONGEST_LIST = 10_000  # characters of a text that may be a list of labels
 # As pandas, spreadsheets and people write no value; such a class is probably none.
 MISSING_NAMES = frozenset({"na", "n/a", "nan", "null", "none", "<na>"})
+_DECIMAL_COMMA = re.compile(r"[^\d,]{0,4}[\d.' ]*\d,\d+[^\d,]{0,4}")  # 55,79 and € 1.234,50
 _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?")
 _ITEM = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|-?\d{1,18}(?:\.\d{1,18})?)"""
 _LIST = re.compile(rf"[\[({{]\s*(?:{_ITEM}\s*(?:,\s*{_ITEM}\s*)*,?\s*)?[\])}}]")
@@ -69,11 +70,18 @@ def text_value(value: Any) -> str:
     return value
 
 
+def number_remedy(cell: Any) -> str:
+    """Return what to do about a cell that is no number."""
+    if isinstance(cell, str) and _DECIMAL_COMMA.fullmatch(cell.strip()):
+        return "Write numbers with a decimal point, and without marks of thousands: 1234.5."
+    return "Correct it, leave it empty, or name the column in category_columns."
+
+
 def check_number(value: Any) -> None:
     """Raise a ValueProblem unless a cell is a number, as one or as text, or empty."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return
-    remedy = "Correct it, leave it empty, or name the column in category_columns."
+    remedy = number_remedy(value)
     try:
         number = float(str(value).replace("_", "?") if isinstance(value, str) else value)
     except (TypeError, ValueError):

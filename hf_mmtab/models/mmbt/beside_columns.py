@@ -154,8 +154,8 @@ def _number(cell: Any, column: str) -> float | None:
         value = math.inf
     if abs(value) > LARGEST:
         raise ValueError(
-            f"Expected numbers up to 3.4e38 in the column {column!r}, found {cell!r:.80}. Correct it, leave it empty, "
-            "or name the column in category_columns."
+            f"Expected numbers up to 3.4e38 in the column {column!r}, found {cell!r:.80}. Correct it (a decimal "
+            "point, no decimal comma), leave it empty, or name the column in category_columns."
         )
     return None if math.isnan(value) else value
 

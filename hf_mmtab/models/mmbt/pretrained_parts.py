@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig,
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as ENCODER_DECODERS
 from transformers.utils import cached_file, logging
 
-from ..checked_loading import misfit_named
+from ..checked_loading import misfit_named, without_report
 from .torchvision_weights import is_torchvision, load_torchvision_resnet
 
 logger = logging.get_logger(__name__)
@@ -78,13 +78,20 @@ def load_image_model(name_or_path: str) -> PreTrainedModel:
 
 def _load_whole(name_or_path: str, config: PreTrainedConfig) -> PreTrainedModel:
     options = {"config": config, "dtype": torch.float32, "output_loading_info": True}
-    model, info = AutoModel.from_pretrained(name_or_path, **options)
+    with without_report():  # which lists heads, and all weights of CLIP's other tower
+        model, info = AutoModel.from_pretrained(name_or_path, **options)
     new = sorted(info["missing_keys"])
     lost = [key for key in new if not key.startswith("pooler.")]
     if lost:
         raise ValueError(
             f"Expected all weights of {type(model).__name__} in {name_or_path}, found none for {lost[:10]} "
             f"({len(lost)} in all). Name a checkpoint of a {config.model_type!r} model."
+        )
+    parts = {model.base_model_prefix, *(name.partition(".")[0] for name, _ in model.named_children())}
+    if foreign := sorted(key for key in info["unexpected_keys"] if key.partition(".")[0] in parts):
+        logger.warning(
+            f"{name_or_path} holds {len(foreign)} weights of {type(model).__name__} for which its config.json has no "
+            f"place, and which are left out: {', '.join(foreign[:10])}. Is it the config.json of this checkpoint?"
         )
     if Path(name_or_path).is_dir():
         model.config._name_or_path = ""  # would be saved with the configuration; it says nothing elsewhere

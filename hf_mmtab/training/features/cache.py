@@ -351,9 +351,11 @@ class FeatureCache:
         place = iter(mine)
         silent = not (self.progress and self.accelerator.is_main_process)
         title = f"Computing {spec['output']} once"
-        for batch in progress_bar(loader, desc=title, disable=silent, leave=False):
-            for features in self._features(batch, spec):
-                writer.add(next(place), features)
+        with progress_bar(total=len(mine), desc=title, unit=" examples", disable=silent, leave=False) as progress:
+            for batch in loader:
+                for features in self._features(batch, spec):
+                    writer.add(next(place), features)
+                    progress.update()
         writer.close()
 
     @torch.no_grad()

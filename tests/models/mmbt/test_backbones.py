@@ -1,15 +1,29 @@
 """MMBT composed of many text and image models of transformers."""
 
+import json
+import re
+
 import pytest
 import torch
 from tiny_backbones import IMAGE_CONFIGS, PICTURE, TEXT_CONFIGS, tiny_batch, tiny_config, tiny_mmbt
 from torch.testing import assert_close
-from transformers import AutoModel, FNetConfig, GPT2Config, MobileNetV2Config, T5Config, T5EncoderModel, ViTConfig
+from transformers import (
+    AutoModel,
+    CLIPConfig,
+    CLIPModel,
+    FNetConfig,
+    GPT2Config,
+    MobileNetV2Config,
+    T5Config,
+    T5EncoderModel,
+    ViTConfig,
+)
+from transformers.utils import logging
 
 from hf_mmtab.models.mmbt.configuration_mmbt import MMBTConfig
 from hf_mmtab.models.mmbt.image_regions import image_feature_map, patch_grid, pool_regions
 from hf_mmtab.models.mmbt.modeling_mmbt import MMBTForClassification, MMBTModel
-from hf_mmtab.models.mmbt.pretrained_parts import load_text_model
+from hf_mmtab.models.mmbt.pretrained_parts import load_image_model, load_text_model
 
 
 @pytest.mark.parametrize("text", TEXT_CONFIGS)
@@ -219,6 +233,28 @@ def test_the_encoder_of_an_encoder_decoder_is_named_and_not_its_missing_weights(
         ValueError, match=r"Expected a text encoder in .*, found an encoder–decoder \(model_type 't5'\)"
     ):
         load_text_model(str(tmp_path))
+
+
+def test_the_other_tower_and_heads_are_left_out_in_silence_and_own_weights_are_told(tmp_path, caplog, capsys):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    towers = {
+        "text_config": {**sizes, "vocab_size": 99},
+        "vision_config": {**sizes, "image_size": 32, "patch_size": 16},
+    }
+    CLIPModel(CLIPConfig(**towers, projection_dim=8)).save_pretrained(tmp_path)
+    logging.enable_propagation()
+    assert load_image_model(str(tmp_path)).config.model_type == "clip_vision_model"
+    found = caplog.text + "".join(capsys.readouterr())
+    assert "LOAD REPORT" not in found and "text_model" not in found and "weights of" not in found
+
+    written = json.loads((tmp_path / "config.json").read_text())
+    written["vision_config"]["num_hidden_layers"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    load_image_model(str(tmp_path))
+    logging.disable_propagation()
+    assert re.search(
+        r"holds 16 weights of CLIPVisionModel for which its config\.json has no place, .*layers\.1\.", caplog.text
+    )
 
 
 def test_missing_ids_of_the_special_words_are_refused():
