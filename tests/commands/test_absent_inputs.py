@@ -81,8 +81,11 @@ def test_columns_beside_texts_alone_need_one_blank_picture(recipe, pictures, tmp
         (["--image_column", "none", "--architecture", "img"], "reads no pictures, .*found img. .*--architecture bert`"),
         (["--image_column", "none", "--architecture", "ensemble"], "reads no pictures, .*found ensemble"),
         (["--text_column", "none", "--architecture", "bert"], "reads no texts, .*found bert. .*--architecture img`"),
-        (["--text_column", "none", "--number_columns", "[a]"], "found mmbt with number_columns. .*leave them out"),
-        (["--text_column", "none", "--pretrained", "x"], "found mmbt with pretrained"),
+        (
+            ["--text_column", "none", "--number_columns", "[a]"],
+            "reads no texts, .*found mmbt with number_columns. .*leave them out",
+        ),
+        (["--text_column", "none", "--pretrained", "x"], "reads no texts, .*found mmbt with pretrained"),
     ],
 )
 def test_what_reads_the_absent_input_alone_is_refused_before_the_data(recipe, given, message, monkeypatch):

@@ -1,4 +1,4 @@
-"""Columns of the input that no model reads: they come out of `predict` as they came in, and do not decide on records."""
+"""Columns of the input that no model reads come out of `predict` as they came in, and do not decide on records."""
 
 import json
 
