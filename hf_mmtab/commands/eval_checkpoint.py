@@ -16,6 +16,7 @@ from transformers import AutoProcessor
 from transformers.utils import logging
 
 from ..arguments import ImageTextDataArguments
+from ..data.reading.records import many_left_out
 from ..evaluation.prediction_tables import write_split_predictions
 from ..evaluation.run_results import RunResults
 from ..locking import lock_folder
@@ -110,6 +111,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
         data=options.data,
         inputs=list(task.modalities(rows)),
         skipped=skipped,
+        left_out=many_left_out(skipped, len(rows)),
         notes=[] if note is None else [note],
         details={"computed in": "bfloat16" if arguments.bf16_full_eval else "float32"},
         minutes=(time.time() - started) / 60,

@@ -96,11 +96,12 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     model = model.to(device).eval()
     bf16 = in_bf16(options, model, device)
 
+    mixed = {[*found.own_columns].index(name): kind for name, kind in found.mixed.items()}
     with (
         draft_of(out) as draft,
         progress_bar(total=len(rows), unit=" rows", desc="Predicting") as progress,
         progress_bar(total=len(rows), unit=" rows", desc="Explaining", disable=not options.explain) as explaining,
-        table_writer(draft / out.name, out.suffix, options.spreadsheet_safe) as write,
+        table_writer(draft / out.name, out.suffix, options.spreadsheet_safe, mixed) as write,
     ):
         for piece in batches(len(rows)):
             loaded = {"batch_size": options.batch_size, "num_workers": options.num_workers}

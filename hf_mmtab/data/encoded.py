@@ -90,8 +90,10 @@ class EncodedDataset(torch.utils.data.Dataset):
         if source is None or not isinstance(self.rows, datasets.Dataset):
             return None
         columns, settings = source
-        name = next((one for one in columns if one in self.rows.features), "")
-        if not holds_pictures(self.rows.features.get(name)):
+        name = next((one for one in columns if one in self.rows.features), None)
+        if name is None:  # data without pictures: what stands for none is computed once
+            return [_hashed(f"{settings} {_identity(None)}")] * len(self.rows)
+        if not holds_pictures(self.rows.features[name]):
             return None
         return [_hashed(f"{settings} {' '.join(pictures)}") for pictures in _pictures(self.rows, name)]
 

@@ -78,8 +78,13 @@ class ImageText(CheckedBuilder):
     def own_columns(self) -> dict[str, str]:
         """Columns of the built rows that the input has itself, pictures left out → their names there."""
         texts = next(iter(self._scan.columns.values())).text_features
-        kept = {name: name for name, column in texts.items() if name == column}
+        kept = {name: name for name, column in texts.items() if name == column and name not in self._scan.own_types}
         return kept | {own: name for name, own in self._scan.own_names.items()}
+
+    @property
+    def mixed_columns(self) -> dict[str, pa.DataType]:
+        """Columns of the built rows that hold JSON → their type in a Parquet file, see `ImageTextScan.mixed`."""
+        return {self._scan.own_names[name]: kind for name, kind in self._scan.mixed.items()}
 
     @classmethod
     def sources_in(cls, root: Path, splits: Splits | None = None) -> list[Source]:
@@ -134,7 +139,8 @@ class ImageText(CheckedBuilder):
         """Yield the good records of a split, their pictures not looked at yet; count them in `bad`."""
         ordinal = -1
         for source in sources:
-            for line, record in source.records(BadRecords("skip")):
+            read = self._scan.columns[source.path].read_by(self.config)
+            for line, record in source.records(BadRecords("skip"), read=read):
                 ordinal += 1
                 if part is not None and self._scan.parts is not None and self._scan.parts[ordinal] != part:
                     continue
@@ -169,7 +175,9 @@ class ImageText(CheckedBuilder):
         several = self._scan.several_pictures
         values: dict[str, list[Any]] = {"images": pictures} if several else {"image": [one for (one,) in pictures]}
         for name, kind in self._scan.own_types.items():
-            values[self._scan.own_names[name]] = as_types([record.get(name) for _, _, record in records], kind)
+            values[self._scan.own_names[name]] = as_types(
+                [record.get(name) for _, _, record in records], kind, name in self._scan.mixed
+            )
         columns = [self._scan.columns[source.path] for source, _, _ in records]
         for name in next(iter(self._scan.columns.values())).text_features:
             values[name] = [

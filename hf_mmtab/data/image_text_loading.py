@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from transformers.utils import logging
 
 from .image_text import ImageText
@@ -28,11 +29,13 @@ class ImageTextInput:
             called `image`, `label` and the like), in the input's order.
         own_columns: those of `rows` that the input has itself, pictures left out → their names there.
         skipped: the records left out.
+        mixed: of `own_columns` those that hold values of several kinds, as JSON → their type in a Parquet file.
     """
 
     rows: datasets.Dataset
     own_columns: dict[str, str]
     skipped: list[BadRecord]
+    mixed: dict[str, pa.DataType]
 
 
 def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **options: Any) -> ImageTextInput:
@@ -55,7 +58,7 @@ def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **opt
     builder = ImageText(file.parent, cache_dir=cache_dir, **options)
     builder.download_and_prepare()
     rows = builder.as_dataset(split=PREDICT)
-    return ImageTextInput(rows, builder.own_columns, warn_about(builder.skipped))
+    return ImageTextInput(rows, builder.own_columns, warn_about(builder.skipped), builder.mixed_columns)
 
 
 def warn_about(skipped: list[BadRecord]) -> list[BadRecord]:

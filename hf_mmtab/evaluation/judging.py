@@ -88,7 +88,7 @@ def closing_words(results: RunResults) -> list[str]:
         if row.metric == results.headline[0]:
             change = round(-row.fall, 3) + 0.0  # + 0.0: never -0.000
             lines.append(f"  {row.how + ' ' + row.modality:32} {row.value:.3f} ({change:+.3f})")
-    return lines
+    return [*lines, results.left_out] if results.left_out else lines
 
 
 MAJORITY = "majority"

@@ -47,6 +47,7 @@ class RunResults:
         soup: of `soup: true`: which checkpoints were averaged, see `hf_mmtab.training.soup.Soup`.
         details: name → text for the head of the report.
         skipped: records that could not be read.
+        left_out: a sentence if they are many, see `hf_mmtab.data.reading.records.many_left_out`.
         checkpoint: of an evaluation: the model that was judged.
         pretrained: the checkpoint that training started from.
         task: of the recipe.
@@ -82,6 +83,7 @@ class RunResults:
     soup: dict[str, Any] | None = None
     details: dict[str, str] = field(default_factory=dict)
     skipped: list[BadRecord] = field(default_factory=list)
+    left_out: str = ""
     checkpoint: str | None = None
     pretrained: str | None = None
     task: str | None = None

@@ -72,7 +72,7 @@ def explain(model: Any, processor: Any, example: Any, label: str | int | None = 
 
 def _explain_pair(model: Any, processor: Any, example: Any, label: str | int | None) -> Explanation:
     pipeline = ImageTextClassificationPipeline(model=model, processor=processor)
-    row = as_row(example)
+    row = as_row(example, processor)
     inputs = {name: value.to(model.device) for name, value in pipeline.preprocess(row).items()}
     texts = texts_of(row) if processor.tokenizer is not None else ([], None)
     return explain_image_text(model, processor.tokenizer, inputs, [*texts[0], *(texts[1] or [])], label)

@@ -79,7 +79,7 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
 
     def preprocess(self, example: Any, **download: Any) -> dict[str, torch.Tensor]:
         """Encode one example as a batch of one."""
-        row = as_row(example, **download)
+        row = as_row(example, self.processor, **download)
         if self.processor.tokenizer is not None:
             require_text(row)
         if "sentence2" in row and getattr(self.model.config, "num_segments", 3) < 3:
@@ -102,11 +102,12 @@ class ImageTextClassificationPipeline(SavedWithProcessor):
         return answers(outputs["logits"][0].float().numpy(), self.model.config, top_k)
 
 
-def as_row(example: Any, **download: Any) -> dict[str, Any]:
+def as_row(example: Any, processor: Any, **download: Any) -> dict[str, Any]:
     """Return an example of the pipeline as a row of a picture-and-text data set.
 
     Args:
         example: what a user passed.
+        processor: of the model. Further keys are left alone where it reads no picture: none is missing then.
         download: of `fetch_picture`, where the picture is a web address.
     """
     if not isinstance(example, Mapping):
@@ -114,8 +115,8 @@ def as_row(example: Any, **download: Any) -> dict[str, Any]:
             'Expected a mapping such as {"image": "fork.png", "text": "a fork on a plate"}, found '
             f"{type(example).__name__}. Pass one, or a list of them."
         )
-    unknown = sorted(set(example) - KEYS)
-    if unknown and not {"image", "images"} & set(example):
+    unknown = sorted(set(example) - KEYS - set(processor.columns or ()))
+    if unknown and processor.image_processor is not None and not {"image", "images"} & set(example):
         raise ValueError(
             f"Expected the picture under `image` (None for no picture), found {', '.join(map(repr, unknown))}. Rename "
             "the key."

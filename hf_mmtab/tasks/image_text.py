@@ -95,7 +95,7 @@ class ImageTextTask:
         sources = self.builder.sources_in(root) if root.exists() else []
         for source in read_as(sources, arguments.separator, arguments.missing):
             embedded = [one.name for one in source.schema or () if pa.types.is_binary(one.type)]
-            for _, record in source.records(BadRecords("skip"), skip_columns=embedded):
+            for _, record in source.records(BadRecords("skip"), skip_columns=embedded, read=()):
                 cells = [one for cell in record.values() for one in (cell if isinstance(cell, list) else [cell])]
                 for value in cells:
                     value = value.get("path") if isinstance(value, dict) else value

@@ -86,6 +86,11 @@ def refuse_shared_folder(recipe: Recipe) -> None:
     if names and recipe.run.overwrite and (names != {RECIPE_FILE} or is_run(folder)):
         _refuse_start_anew(recipe)
         return
+    if any(_TRAINED.fullmatch(name) for name in names) and is_run(folder):
+        raise ValueError(
+            f"Expected output_dir {str(folder)!r} to hold runs, found the files of one run: others would lie in it. "
+            "Choose another output_dir, or repeat that run alone: `--compare null --seeds null`."
+        )
     others = names & {COMPARISON_FILE, TABLE_FOLDER, CACHE_FOLDER}
     others |= {name for name in names if RUN_OF_SEVERAL.fullmatch(name)}
     if others and not is_run(folder):

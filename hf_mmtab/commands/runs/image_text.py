@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from ...arguments import ENSEMBLE, IMAGE_TEXT_ARCHITECTURES
-from ...data.reading.records import BadRecord
+from ...data.reading.records import BadRecord, many_left_out
 from ...evaluation.ablation import AblationRow, ablation_table
 from ...evaluation.judging import DESCRIPTION, MAJORITY, judge_splits
 from ...evaluation.prediction_tables import gold_labels, read_split_predictions, write_split_predictions
@@ -220,6 +220,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             "details": {"data": f"{sizes} rows", "computed in": computed_in},
             "inputs": list(task.modalities(self.splits["train"])),
             "skipped": self.skipped,
+            "left_out": many_left_out(self.skipped, sum(map(len, self.splits.values()))),
         }
 
     @property

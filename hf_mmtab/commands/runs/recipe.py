@@ -29,6 +29,7 @@ from ...tasks import ImageTextTask, TableTask, get_task
 from ...tasks.saved_processor import open_processor
 from ...tasks.table_heads import WITHOUT_ENCODER
 from ...training import MMTabTrainingArguments
+from .absent_inputs import without_absent_input
 from .reads import paths_read
 
 logger = logging.get_logger(__name__)
@@ -93,19 +94,22 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
         """Return the recipe with other values for some keys.
 
         Args:
-            shared: folder of several runs, of which this is one; None: it is one by itself.
+            shared: folder of several runs, of which this is one; None: it is one by itself. The command that repeats
+                one of several is that of all: alone, it would train anew.
             changes: key → value.
         """
-        values = {**self.values, **changes}
-        command = shlex.join([*without_options(shlex.split(self.command), changes), *_options(changes)])
-        data, model, run, training = build(self.types, values)
-        return type(self)(data, model, run, training, values, command, shared, self.file)
+        command = self.command
+        if shared is None:
+            command = shlex.join([*without_options(shlex.split(command), changes), *_options(changes)])
+        return self._of({**self.values, **changes}, command, shared)
 
     def without(self, key: str) -> Self:
         """Return the recipe of a run by itself without one of its keys, whose default then holds."""
-        values = {name: value for name, value in self.values.items() if name != key}
+        return self._of({name: value for name, value in self.values.items() if name != key}, self.command)
+
+    def _of(self, values: dict[str, Any], command: str, shared: Path | None = None) -> Self:
         data, model, run, training = build(self.types, values)
-        return type(self)(data, model, run, training, values, self.command, file=self.file)
+        return type(self)(data, model, run, training, values, command, shared, self.file)
 
     @property
     def task(self) -> Task:
@@ -145,10 +149,13 @@ class ImageTextRecipe(Recipe[ImageTextTask, ImageTextDataArguments, MMBTModelArg
     family = ImageTextTask
 
     def as_given(self, overrides: Collection[str]) -> Self:
-        """Epochs on the command line are those of the run, whatever its rows."""
-        if self.run.recipe_rows is None or "num_train_epochs" not in overrides or "recipe_rows" in overrides:
-            return self
-        return self.without("recipe_rows")
+        """Epochs on the command line are those of the run, whatever its rows; nothing reads an input that is absent."""
+        recipe = self
+        if self.run.recipe_rows is not None and "num_train_epochs" in overrides and "recipe_rows" not in overrides:
+            recipe = recipe.without("recipe_rows")
+        if changes := without_absent_input(recipe):
+            recipe = recipe._of({**recipe.values, **changes}, recipe.command)
+        return recipe
 
 
 class HeadRecipe(Recipe[TableTask, TableDataArguments, TabBertHeadArguments, TableRunArguments]):

@@ -66,7 +66,8 @@ def of_pictures(checkpoint: str, rows: Sequence[Mapping[str, Any]]) -> Callable[
 
     def reasons(i: int) -> list[str]:
         model, processor = load()
-        return _told(explain(model.eval(), processor, rows[i]))
+        row = rows[i] if {"image", "images"} & set(rows[i]) else {**rows[i], "image": None}  # data without pictures
+        return _told(explain(model.eval(), processor, row))
 
     return reasons
 

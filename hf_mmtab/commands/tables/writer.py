@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils import logging
+
+from ...data.pictures.types import as_types
 
 logger = logging.get_logger(__name__)
 
@@ -24,7 +26,9 @@ def check_suffix(out: Path) -> None:
 
 
 @contextmanager
-def table_writer(path: Path, suffix: str, spreadsheet_safe: bool = False) -> Iterator[Callable[[pa.Table], Any]]:
+def table_writer(
+    path: Path, suffix: str, spreadsheet_safe: bool = False, mixed: Mapping[int, pa.DataType] | None = None
+) -> Iterator[Callable[[pa.Table], Any]]:
     """Open a file to which tables of one schema are appended: Parquet, JSON lines or CSV (lists as JSON).
 
     Args:
@@ -32,11 +36,17 @@ def table_writer(path: Path, suffix: str, spreadsheet_safe: bool = False) -> Ite
         suffix: one of `SUFFIXES`.
         spreadsheet_safe: CSV: put an apostrophe before each text that a spreadsheet would run as a formula. Without
             it such texts are written as they are, and counted in a warning.
+        mixed: place of a column with values of several kinds, as JSON → its type in Parquet; elsewhere they are
+            written as they were.
     """
+    mixed = mixed or {}
     if suffix == ".parquet":
         parquet: list[pq.ParquetWriter] = []
 
         def write_parquet(table: pa.Table) -> None:
+            for place, kind in mixed.items():
+                values = _fit([*_unpacked(table.column(place).to_pylist())], kind)
+                table = table.set_column(place, table.column_names[place], pa.array(values, kind))
             if not parquet:
                 parquet.append(pq.ParquetWriter(path, table.schema))
             parquet[0].write_table(table)
@@ -51,7 +61,7 @@ def table_writer(path: Path, suffix: str, spreadsheet_safe: bool = False) -> Ite
         if suffix == ".jsonl":
 
             def write_lines(table: pa.Table) -> None:
-                for row in table.to_pylist():
+                for row in _rows(table, mixed):
                     file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
             yield write_lines
@@ -62,10 +72,30 @@ def table_writer(path: Path, suffix: str, spreadsheet_safe: bool = False) -> Ite
             def write_csv(table: pa.Table) -> None:
                 if file.tell() == 0:
                     lines.writerow(map(cells.cell, table.column_names))
-                lines.writerows(map(cells.cell, row.values()) for row in table.to_pylist())
+                lines.writerows(map(cells.cell, row.values()) for row in _rows(table, mixed))
 
             yield write_csv
             cells.tell()
+
+
+def _unpacked(texts: Sequence[str | None]) -> Iterator[Any]:
+    return (None if text is None else json.loads(text) for text in texts)
+
+
+def _rows(table: pa.Table, mixed: Mapping[int, pa.DataType]) -> list[dict[str, Any]]:
+    rows = table.to_pylist()
+    for place in mixed:
+        name = table.column_names[place]
+        for row, value in zip(rows, _unpacked(table.column(place).to_pylist()), strict=True):
+            row[name] = value
+    return rows
+
+
+def _fit(values: Sequence[Any], kind: pa.DataType) -> list[Any]:
+    """Return values of several kinds as lists of texts, or as texts: what is none as JSON."""
+    if pa.types.is_list(kind):
+        return [[value] if isinstance(value, str) else value for value in values]
+    return as_types([*values], kind)
 
 
 class _CsvCells:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers.utils import logging
 
@@ -37,6 +38,10 @@ class Columns:
     @property
     def used(self) -> set[str]:
         return {name for name in (self.image, self.text, self.text_pair, self.label) if name is not None}
+
+    def read_by(self, config: Any) -> set[str]:
+        """Return the columns that are read, with those of numbers and categories of an `ImageTextConfig`."""
+        return self.used.union(config.number_columns, config.category_columns)
 
     @property
     def text_features(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -29,7 +29,7 @@ SPLIT_ORDER = ["train", "validation", "test", "test_hard", "test_hard_gt"]
 SPLIT_NAMES = {name: name for name in SPLIT_ORDER} | dict.fromkeys(("dev", "val", "valid"), "validation")
 SPLIT_NAMES["training"] = "train"
 # Change them when the same files shall give other rows, so that old caches are not used.
-FORMAT_VERSIONS: dict[OnBadRecord, str] = {"raise": "5", "skip": "6"}
+FORMAT_VERSIONS: dict[OnBadRecord, str] = {"raise": "7", "skip": "8"}
 Splits = Mapping[str, str | Sequence[str]]
 
 
@@ -65,9 +65,11 @@ class Source:
                 return None
             return with_known_types(pq.read_schema(self.path).empty_table(), self.path).schema
 
-    def records(self, bad: BadRecords, skip_columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (line or row from 1, record)."""
-        records = self._records(bad, skip_columns)
+    def records(
+        self, bad: BadRecords, skip_columns: Sequence[str] = (), read: Collection[str] | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (line or row from 1, record); `read`: columns whose texts must be UTF-8, None: all."""
+        records = self._records(bad, skip_columns, read)
         if not self.missing or (self.rows is None and file_suffix(self.path) in (".csv", ".tsv")):
             yield from records
             return
@@ -75,9 +77,11 @@ class Source:
         for number, record in records:
             yield number, {name: None if isinstance(v, str) and v in texts else v for name, v in record.items()}
 
-    def _records(self, bad: BadRecords, skip_columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _records(
+        self, bad: BadRecords, skip_columns: Sequence[str], read: Collection[str] | None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         if self.rows is None:
-            yield from iter_records(self.path, bad, skip_columns, self.separator, self.missing)
+            yield from iter_records(self.path, bad, skip_columns, self.separator, self.missing, read)
             return
         kept = [name for name in self.rows.column_names if name not in skip_columns]
         number = 0

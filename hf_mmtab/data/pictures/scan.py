@@ -20,7 +20,7 @@ from .columns import Columns, find_columns
 from .config import ImageTextConfig
 from .files import ALL, Source
 from .stratified import rarest_label, stratified_split
-from .types import note_type, type_of, type_of_texts
+from .types import TEXTS, kind_of_value, note_type, type_of, type_of_texts
 from .values import (
     ValueProblem,
     check_category,
@@ -46,6 +46,7 @@ class ImageTextScan:
     columns: dict[Path, Columns] = field(default_factory=dict)
     number_names: dict[Path, list[str]] = field(default_factory=dict)  # of labels that are class numbers
     own_types: dict[str, pa.DataType] = field(default_factory=dict)
+    own_kinds: dict[str, set[str]] = field(default_factory=dict)  # of the values, where all columns are kept
     label_names: list[str] | None = None
     several: bool = False
     several_pictures: bool = False  # whether a record has a list of them
@@ -73,6 +74,14 @@ class ImageTextScan:
         own = datasets.Features.from_arrow_schema(pa.schema(list(self.own_types.items())))
         features.update({self.own_names[name]: own[name] for name in own})
         return datasets.Features(features)
+
+    @property
+    def mixed(self) -> dict[str, pa.DataType]:
+        """Own columns of several kinds of values, kept as JSON → the type of a Parquet file that holds all of them."""
+        texts = {name for name, kind in self.own_types.items() if pa.types.is_string(kind)}
+        kinds = {name: found - {"NoneType"} for name, found in self.own_kinds.items() if name in texts}
+        listed = pa.list_(pa.string())
+        return {name: listed if one <= {"str", TEXTS} else pa.string() for name, one in kinds.items() if one - {"str"}}
 
     @property
     def own_names(self) -> dict[str, str]:
@@ -155,7 +164,7 @@ def _columns_of(source: Source, config: ImageTextConfig) -> Columns:
     if source.schema is not None:
         names = list(source.schema.names)
     else:
-        head = list(islice(source.records(BadRecords("skip")), HEAD))
+        head = list(islice(source.records(BadRecords("skip"), read=()), HEAD))
         names = list(dict.fromkeys(name for _, record in head for name in record))
     if not names:
         raise ValueError(f"Expected records, found none in {str(source.path)!r}. Is it the right file?")
@@ -191,9 +200,7 @@ def _typed_records(
     source: Source, columns: Columns, config: ImageTextConfig, found: ImageTextScan, bad: BadRecords
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the records, and note the types of the input's own columns on the way."""
-    used = columns.used
-    if config.keep_input_columns:
-        used = {name for name, column in columns.text_features.items() if name == column}
+    used = set() if config.keep_input_columns else columns.used
     schema = source.schema
     only_texts = source.rows is None and file_suffix(source.path) in (".csv", ".tsv")
     if schema is not None and not only_texts:
@@ -202,13 +209,16 @@ def _typed_records(
         for one in schema:
             if one.name not in used and one.name not in heavy:
                 note_type(found.own_types, one.name, one.type)
-        yield from source.records(bad, skip_columns=heavy)
+        yield from source.records(bad, skip_columns=heavy, read=columns.read_by(config))
         return
-    records = source.records(bad)
+    records = source.records(bad, read=columns.read_by(config))
     kind_of = type_of_texts if only_texts else type_of
     while sample := list(islice(records, TYPE_SAMPLE)):
         for name in dict.fromkeys(name for _, record in sample for name in record if name not in used):
-            note_type(found.own_types, name, kind_of([record.get(name) for _, record in sample]))
+            values = [record.get(name) for _, record in sample]
+            note_type(found.own_types, name, kind_of(values))
+            if config.keep_input_columns:
+                found.own_kinds.setdefault(name, set()).update(map(kind_of_value, values))
         yield from sample
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
+TEXTS = "texts"  # see `kind_of_value`
 DEEPEST = 32  # types within types; Arrow refuses to write 64
 
 
@@ -17,6 +18,12 @@ def type_of(values: list[Any]) -> pa.DataType:
         return kind if _depth(kind) <= DEEPEST else pa.string()
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, RecursionError):
         return pa.string()
+
+
+def kind_of_value(value: Any) -> str:
+    """Return what kind of JSON value this is; lists of texts are a kind of their own."""
+    is_texts = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return TEXTS if is_texts else type(value).__name__
 
 
 def type_of_texts(values: list[Any]) -> pa.DataType:
@@ -44,11 +51,17 @@ def note_type(types: dict[str, pa.DataType], name: str, new: pa.DataType) -> Non
         types[name] = pa.float64() if all(numeric) else pa.string()
 
 
-def as_types(values: list[Any], kind: pa.DataType) -> list[Any]:
-    """Return own values fit for their column: texts as whole numbers, or in a text column other kinds as JSON."""
+def as_types(values: list[Any], kind: pa.DataType, mixed: bool = False) -> list[Any]:
+    """Return own values fit for their column: texts as whole numbers, or in a text column other kinds as JSON.
+
+    Args:
+        values: of the input.
+        kind: of the column.
+        mixed: its texts are JSON too, so that `json.loads` gives back every value.
+    """
     if pa.types.is_integer(kind):
         return [(int(value) if value else None) if isinstance(value, str) else value for value in values]
     if not pa.types.is_string(kind):
         return values
-    texts = (str, type(None))
+    texts = (type(None),) if mixed else (str, type(None))
     return [v if isinstance(v, texts) else json.dumps(v, ensure_ascii=False, default=str) for v in values]

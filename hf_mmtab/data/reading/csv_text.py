@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,7 @@ def read_text_blocks(
     block_bytes: int = BLOCK_BYTES,
     missing: Sequence[str] = (),
     numbers: Mapping[str, pa.DataType] | None = None,
+    read: Collection[str] | None = None,
 ) -> Iterator[TextBlock]:
     """Yield the rows of a CSV file below its header, about `block_bytes` at a time.
 
@@ -60,6 +61,7 @@ def read_text_blocks(
             counts the rows.
         missing: what becomes null where nothing quotes it, such as the empty text.
         numbers: column → type that its cells are parsed as, where all of a block have it; else they stay text.
+        read: columns whose texts must be UTF-8; others get U+FFFD for what is none. None: all.
 
     Raises:
         ValueError: see `read_header`.
@@ -69,7 +71,7 @@ def read_text_blocks(
         names, skipped, line = _header(path, file.read(BLOCK_BYTES), separator)
         file.seek(0)
         file.read(skipped)
-        parse = _Parser(path, names, separator, bad, missing, numbers or {})
+        parse = _Parser(path, names, separator, bad, missing, numbers or {}, read)
         rest = b""
         while True:
             piece = file.read(block_bytes)
@@ -142,8 +144,10 @@ class _Parser:
         bad: BadRecords,
         missing: Sequence[str],
         numbers: Mapping[str, pa.DataType],
+        read: Collection[str] | None,
     ) -> None:
         self.path, self.names, self.separator, self.bad = path, names, separator, bad
+        self.read = set(names if read is None else read)
         text = dict.fromkeys(names, pa.string())
         self._converts = [
             pyarrow.csv.ConvertOptions(
@@ -168,11 +172,20 @@ class _Parser:
         for row, error in rows.broken.items():
             remedy = "Look for a quote that is never closed, or text behind a quoted cell."
             problems[row] = self._problem(lines[row], "a CSV row", error, remedy)
+        mended: dict[int, bytes] = {}
         for row in rows.not_utf8:
-            problems.setdefault(row, self._wrong_bytes(rows[row], lines[row]))
+            if (problem := self._wrong_bytes(rows[row], lines[row])) is not None:
+                problems.setdefault(row, problem)
+            elif row not in problems:
+                mended[row] = rows[row].decode("utf-8", errors="replace").encode()
         left_out = [*problems, *np.flatnonzero(empty).tolist()]
         kept = np.delete(np.arange(len(rows)), left_out)
-        text = b"".join(rows[row] for row in kept.tolist()) if left_out else rows.block[: rows.starts[-1]]
+        changed = left_out or mended
+        text = (
+            b"".join(mended.get(row) or rows[row] for row in kept.tolist())
+            if changed
+            else rows.block[: rows.starts[-1]]
+        )
         table, ragged = self._cells(text)
         blank = int(empty.sum())
         for row in kept[ragged].tolist():
@@ -225,10 +238,14 @@ class _Parser:
         remedy = "Complete the row, or quote cells that hold the separator."
         return self._problem(line, f"{len(self.names)} cells", f"{len(cells)}: {shorten(cells)}", remedy)
 
-    def _wrong_bytes(self, row: bytes, line: int) -> BadRecord:
+    def _wrong_bytes(self, row: bytes, line: int) -> BadRecord | None:
         cells = self._shown(row)
-        place = next(place for place, cell in enumerate(cells) if "\ufffd" in cell)
-        column = self.names[place] if len(cells) == len(self.names) else None
+        whole = len(cells) == len(self.names)
+        broken = [place for place, cell in enumerate(cells) if "\ufffd" in cell]
+        place = next((one for one in broken if not whole or self.names[one] in self.read), None)
+        if place is None:
+            return None
+        column = self.names[place] if whole else None
         return self._problem(line, "UTF-8 text", shorten(cells[place]), "Save the file as UTF-8.", column)
 
     def _shown(self, row: bytes) -> list[str]:

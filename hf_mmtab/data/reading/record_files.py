@@ -1,7 +1,7 @@
 """Records of JSON lines, JSON, CSV, TSV and Parquet files, each with its line or row."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def iter_records(
     skip_columns: Sequence[str] = (),
     separator: str | None = None,
     missing: Sequence[str] = (),
+    read: Collection[str] | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line or row from 1, record) of a file; what is no record goes to `bad`.
 
@@ -39,6 +40,8 @@ def iter_records(
         skip_columns: of a Parquet file, not read (embedded pictures when only labels are wanted).
         separator: of the columns of a CSV file; None: by its name.
         missing: of a CSV file, what becomes null where nothing quotes it.
+        read: columns whose texts must be UTF-8 in CSV, JSON lines and Parquet; others get U+FFFD for what is none.
+            None: all.
 
     Raises:
         ValueError: for a file of another kind, or a file without any record.
@@ -49,15 +52,17 @@ def iter_records(
             f"Expected a file ending in one of {list(SUFFIXES)}, found {path.name!r}. Convert it, or rename it."
         )
     if suffix == ".parquet":
-        yield from _iter_parquet(path, bad, skip_columns)
+        yield from _iter_parquet(path, bad, skip_columns, read)
     elif suffix in (".csv", ".tsv"):
-        for block in read_text_blocks(path, separator or separator_of(path), bad, missing=missing):
+        for block in read_text_blocks(path, separator or separator_of(path), bad, missing=missing, read=read):
             yield from zip(block.lines.tolist(), block.table.to_pylist(), strict=True)
+    elif suffix == ".json":
+        yield from _iter_json(path, bad)
     else:
-        yield from (_iter_json if suffix == ".json" else _iter_json_lines)(path, bad)
+        yield from _iter_json_lines(path, bad, read)
 
 
-def _iter_json_lines(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any]]]:
+def _iter_json_lines(path: Path, bad: BadRecords, read: Collection[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
     with open_bytes(path) as file:
         # A carriage return alone ends a line too: inside of JSON it stands for nothing but a space.
         lines = (piece for line in file for piece in line.rstrip(b"\r\n").split(b"\r"))
@@ -68,7 +73,7 @@ def _iter_json_lines(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[st
                 continue
             bad.rows_read += 1
             try:
-                record = _from_json(line.strip())
+                record = _from_json(line.strip(), read)
             except ValueError as error:
                 text = line.strip()
                 problem: str | None = f"{shorten(text.decode() if is_utf8(text) else text)}: {error}"
@@ -81,13 +86,22 @@ def _iter_json_lines(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[st
                 bad.add(BadRecord(str(path), number, None, "one JSON object in each line", problem, remedy))
 
 
-def _from_json(text: bytes) -> Any:
+def _from_json(text: bytes, read: Collection[str] | None = None) -> Any:
     """Return the value that a JSON text holds.
+
+    Args:
+        text: of the value.
+        read: keys of an object whose values must be UTF-8; None: all.
 
     Raises:
         ValueError: saying why it holds none.
     """
     try:
+        if read is not None and not is_utf8(text):
+            found = json.loads(text.decode("utf-8", "replace"), object_pairs_hook=_without_repeats)
+            told = json.loads(text.decode("utf-8", "ignore"), object_pairs_hook=_without_repeats)
+            if isinstance(found, dict) and all(found.get(name) == told.get(name) for name in read):
+                return found
         return json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
@@ -139,12 +153,14 @@ def _iter_json(path: Path, bad: BadRecords) -> Iterator[tuple[int, dict[str, Any
             bad.add(BadRecord(str(path), number, None, "an object", problem, "Repair or remove it."))
 
 
-def _iter_parquet(path: Path, bad: BadRecords, skip_columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _iter_parquet(
+    path: Path, bad: BadRecords, skip_columns: Sequence[str], read: Collection[str] | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     with plain_errors(path), pq.ParquetFile(path) as file:
         columns = [name for name in file.schema_arrow.names if name not in skip_columns]
         number = 0
         for batch in parquet_batches(file, path, 256, columns=columns):
             bad.rows_read += batch.num_rows
             batch = with_known_types(pa.table(batch), path).combine_chunks()
-            yield from records_of(batch, str(path), number, bad)
+            yield from records_of(batch, str(path), number, bad, read)
             number += batch.num_rows

@@ -90,6 +90,22 @@ class BadRecords:
             )
 
 
+MANY = 0.1  # share of the records that the end of a run tells when they were left out
+
+
+def many_left_out(skipped: Sequence[BadRecord], used: int) -> str:
+    """Return a sentence if more than a tenth of the records was left out: how many, and the main reason; else empty."""
+    share = len(skipped) / max(len(skipped) + used, 1)
+    if share <= MANY:
+        return ""
+    (column, expected), count = Counter((one.column, one.expected) for one in skipped).most_common(1)[0]
+    where = "" if column is None else f" in column {column!r}"
+    return (
+        f"{share:.0%} of the records were left out, {len(skipped):,} of {len(skipped) + used:,}: {count:,} for want of "
+        f"{expected}{where}. The numbers are of the others."
+    )
+
+
 def check_names(names: Sequence[str], path: Place) -> None:
     """Check the column names of a file.
 

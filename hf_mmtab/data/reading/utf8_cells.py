@@ -1,6 +1,6 @@
 """Texts of Parquet and Arrow files that are not UTF-8: nothing in these formats keeps writers from them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,10 +49,13 @@ def without_broken_texts(table: pa.Table, file: str, first_row: int, bad: BadRec
     return table.filter(pa.array(kept)), numbers[kept]
 
 
-def records_of(batch: pa.Table, file: str, first_row: int, bad: BadRecords) -> list[tuple[int, dict]]:
+def records_of(
+    batch: pa.Table, file: str, first_row: int, bad: BadRecords, read: Collection[str] | None = None
+) -> list[tuple[int, dict]]:
     """Return the records of a batch with their numbers in the file, from 1; those with a broken text go to `bad`.
 
-    Args are those of `without_broken_texts`.
+    Args are those of `without_broken_texts`, and `read`: columns whose texts must be UTF-8 (None: all). A text of
+    another column gets U+FFFD for what is none.
     """
     try:
         return [*enumerate(batch.to_pylist(), start=first_row + 1)]
@@ -60,16 +63,21 @@ def records_of(batch: pa.Table, file: str, first_row: int, bad: BadRecords) -> l
         return [
             (number, record)
             for number in range(first_row + 1, first_row + 1 + batch.num_rows)
-            if (record := _record(batch.slice(number - first_row - 1, 1), file, number, bad)) is not None
+            if (record := _record(batch.slice(number - first_row - 1, 1), file, number, bad, read)) is not None
         ]
 
 
-def _record(row: pa.Table, file: str, number: int, bad: BadRecords) -> dict[str, Any] | None:
+def _record(
+    row: pa.Table, file: str, number: int, bad: BadRecords, read: Collection[str] | None
+) -> dict[str, Any] | None:
     record = {}
     for name, column in zip(row.schema.names, row.columns, strict=True):
         try:
             record[name] = column[0].as_py()
         except UnicodeDecodeError as error:
+            if read is not None and name not in read and column.type in _RAW_OF_TEXT:
+                record[name] = error.object.decode("utf-8", errors="replace")
+                continue
             bad.add(BadRecord(file, number, name, EXPECTED, shorten(error.object), REMEDY))
             return None
     return record

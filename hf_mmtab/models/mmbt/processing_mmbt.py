@@ -285,11 +285,11 @@ class MMBTProcessor(TravellingMixin, ProcessorMixin):
     def text_lengths(self, rows: Any) -> np.ndarray | None:
         """Return for each row the smallest `max_length` that cuts nothing off its text, `(rows,)` int64.
 
-        Only the text columns are read. None: the processor reads no text.
+        Only the text columns are read. None: the processor reads no text, or the rows have none.
         """
-        if self.tokenizer is None:
-            return None
         columns = [name for name in ("text", "sentence1", "sentence2") if name in rows.column_names]
+        if self.tokenizer is None or not columns:
+            return None
         lengths: list[int] = []
         for batch in rows.select_columns(columns).iter(batch_size=1000):
             pairs = batch.get("sentence2")

@@ -1,0 +1,96 @@
+"""Columns of the input that no model reads come out of `predict` as they came in, and do not decide on records."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from running import command
+
+from hf_mmtab.data.image_text import ImageText
+from hf_mmtab.data.image_text_loading import read_image_text
+from hf_mmtab.data.reading.records import BadRecord, many_left_out
+from hf_mmtab.evaluation.judging import closing_words
+from hf_mmtab.evaluation.run_results import RunResults
+
+
+def test_columns_come_out_as_they_came_in(finished_pictures, pictures, tmp_path):
+    first = str(pictures / "img" / "test-0.png")
+    rows = [
+        {"price": None, "image": first, "text": "the sea", "also": 1, "tags": ["a"]},
+        {"price": 2.5, "image": [first], "text": None, "also": ["x"], "tags": []},
+        {"price": 1.0, "image": [], "text": "the land", "also": '["x"]', "tags": None},
+        {"price": 1.0, "image": None, "text": "", "also": {"k": 1}, "tags": ["b", "c"]},
+    ]
+    given = tmp_path / "new.jsonl"
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for suffix in ("jsonl", "parquet", "csv"):
+        out = tmp_path / f"out.{suffix}"
+        command("predict", finished_pictures, given, out, "--allow_empty_text", "--image_column", "image")
+        if suffix == "jsonl":
+            found = [json.loads(line) for line in out.read_text().splitlines()]
+            assert [dict(list(row.items())[:5]) for row in found] == rows
+            assert list(found[0])[:6] == [*rows[0], "prediction"]
+        elif suffix == "parquet":
+            table = pq.read_table(out)
+            assert table["image"].to_pylist() == [[first], [first], [], None]
+            assert table["text"].to_pylist() == [row["text"] for row in rows]
+            assert table["also"].to_pylist() == ["1", '["x"]', '["x"]', '{"k": 1}']
+        else:
+            assert out.read_text().splitlines()[2].startswith(f'2.5,"[""{first}""]",,')
+
+
+def written(folder, kind, broken):
+    """Three rows, of which the second has a text that is not UTF-8."""
+    folder.mkdir()
+    rows = [{"text": f"t{i}", "label": "xy"[i % 2], "brand": "b"} for i in range(3)]
+    rows[1][broken] = "Caf?"
+    if kind == "parquet":
+        columns = {name: [row[name].encode() for row in rows] for name in rows[0]}
+        columns[broken][1] = b"Caf\xe9"
+        table = {name: pa.array(values, pa.binary()).view(pa.string()) for name, values in columns.items()}
+        pq.write_table(pa.table(table), folder / "train.parquet")
+        return folder
+    lines = [",".join(row.values()) for row in rows] if kind == "csv" else [json.dumps(row) for row in rows]
+    lines = ["text,label,brand", *lines] if kind == "csv" else lines
+    (folder / f"train.{kind}").write_bytes("\n".join(lines).encode().replace(b"Caf?", b"Caf\xe9") + b"\n")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_only_columns_that_are_read_decide_on_a_record(kind, tmp_path):
+    options = {"cache_dir": str(tmp_path / "cache"), "image_column": None, "split_fractions": (1.0, 0.0, 0.0)}
+    folder = written(tmp_path / "own", kind, "brand")
+    found = read_image_text(
+        folder / f"train.{kind}", on_bad_record="skip", **{k: options[k] for k in ("cache_dir", "image_column")}
+    )
+    assert found.skipped == [] and found.rows["brand"][:] == ["b", "Caf\ufffd", "b"]
+    with pytest.raises(ValueError, match="(?i)utf-8"):
+        builder = ImageText(folder, category_columns=("brand",), **options)
+        builder.download_and_prepare()
+    with pytest.raises(ValueError, match="(?i)utf-8"):
+        ImageText(written(tmp_path / "text", kind, "text"), **options).download_and_prepare()
+
+
+def test_many_records_left_out_are_told_at_the_end():
+    bad = [BadRecord("f", i, "brand" if i else None, "UTF-8 text", "x", "y") for i in range(4)]
+    told = many_left_out(bad, 6)
+    assert told.startswith("40% of the records were left out, 4 of 10: 3 for want of UTF-8 text in column 'brand'.")
+    assert many_left_out(bad[:1], 9) == many_left_out([], 0) == ""
+    results = RunResults("mmbt", "d", "test", metrics={"test": {}}, judged={"test": {"rows": 6}}, left_out=told)
+    assert closing_words(results)[-1] == told and RunResults.from_json(results.to_json()).left_out == told
+
+
+def test_a_run_tells_that_many_records_were_left_out(recipe, pictures, tmp_path, capsys):
+    (data := tmp_path / "data").mkdir()
+    for split in ("train", "dev", "test"):
+        rows = [json.loads(line) for line in (pictures / f"{split}.jsonl").read_text().splitlines()]
+        for number, row in enumerate(rows):
+            row |= {"img": str(pictures / row["img"]), "text": "" if number % 4 == 3 else row["text"]}
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["--data", data, "--on_bad_record", "skip", "--num_train_epochs", "1", "--bootstrap", "0"]
+    command("finetune", recipe, *given)
+    told = "25% of the records were left out, 20 of 80: 20 for want of a text in column 'text'."
+    assert told in capsys.readouterr().out
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "25% of the records were left out, 20 of 80" in page
