@@ -98,10 +98,10 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
                 one of several is that of all: alone, it would train anew.
             changes: key → value.
         """
-        command = self.command
+        words = shlex.split(self.command)
         if shared is None:
-            command = shlex.join([*without_options(shlex.split(command), changes), *_options(changes)])
-        return self._of({**self.values, **changes}, command, shared)
+            words = [*without_options(words, changes), *_options(changes)]
+        return self._of({**self.values, **changes}, shlex.join(words), shared)
 
     def without(self, key: str) -> Self:
         """Return the recipe of a run by itself without one of its keys, whose default then holds."""
