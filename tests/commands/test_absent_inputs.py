@@ -27,14 +27,14 @@ def rewritten(pictures, folder, without, **more):
     return folder
 
 
-def test_texts_alone_with_further_columns_train_and_show_reasons(recipe, pictures, tmp_path, caplog):
+def test_texts_alone_with_further_columns_train_and_show_reasons(recipe, pictures, tmp_path, caplog, capsys):
     caplog.set_level(logging.INFO)
     data = rewritten(pictures, tmp_path / "data", "img", brand="Zed", photo="none.png")
     given = ["--data", data, "--image_column", "none", "--num_train_epochs", "1", "--max_length", "auto"]
     command("finetune", recipe, *given, "--reasons", "true", "--compare", "img", "frozen_linear")
     folder = tmp_path / "run" / "bert-seed1"
     assert "image_column: none: mmbt, img would read pictures; trained is bert, beside frozen_linear." in caplog.text
-    assert "computed once by image_encoder" not in caplog.text
+    assert "computed once by image_encoder" not in "".join(capsys.readouterr())
     assert RunResults.read(folder).inputs == ["text"]
     assert re.search(r"log odds|score", (folder / "report" / "report.html").read_text())
     command("eval_checkpoint", folder, data, "--split", "test", "--out", tmp_path / "judged", "--bootstrap", "0")
@@ -56,7 +56,7 @@ def test_pictures_alone_train_with_the_default_length(recipe, pictures, tmp_path
     assert pq.read_table(tmp_path / "out.parquet").column_names[:4] == ["id", "img", "label", "brand"]
 
 
-def test_columns_beside_texts_alone_need_one_blank_picture(recipe, pictures, tmp_path, caplog):
+def test_columns_beside_texts_alone_need_one_blank_picture(recipe, pictures, tmp_path, caplog, capsys):
     caplog.set_level(logging.INFO)
     data = rewritten(pictures, tmp_path / "data", "img", price=3.5)
     given = [
@@ -71,7 +71,7 @@ def test_columns_beside_texts_alone_need_one_blank_picture(recipe, pictures, tmp
     ]
     command("finetune", recipe, *given, "--num_train_epochs", "1", "--reasons", "true")
     assert "each picture that mmbt reads is a missing one" in caplog.text
-    computed = re.findall(r"([\d,]+) examples? computed once by image_encoder", caplog.text)
+    computed = re.findall(r"([\d,]+) examples? computed once by image_encoder", "".join(capsys.readouterr()))
     assert set(computed) == {"1"}
 
 

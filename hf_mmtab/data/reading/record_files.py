@@ -73,7 +73,7 @@ def _iter_json_lines(path: Path, bad: BadRecords, read: Collection[str] | None) 
                 continue
             bad.rows_read += 1
             try:
-                record = _from_json(line.strip(), read)
+                record = _mended(line.strip(), read) or _from_json(line.strip())
             except ValueError as error:
                 text = line.strip()
                 problem: str | None = f"{shorten(text.decode() if is_utf8(text) else text)}: {error}"
@@ -86,22 +86,25 @@ def _iter_json_lines(path: Path, bad: BadRecords, read: Collection[str] | None) 
                 bad.add(BadRecord(str(path), number, None, "one JSON object in each line", problem, remedy))
 
 
-def _from_json(text: bytes, read: Collection[str] | None = None) -> Any:
-    """Return the value that a JSON text holds.
+def _mended(text: bytes, read: Collection[str] | None) -> dict[str, Any] | None:
+    """Return the object of a text that is not UTF-8, but is in the values of these keys (None: all); else None."""
+    if read is None or is_utf8(text):
+        return None
+    try:
+        found, told = (_from_json(text.decode("utf-8", errors).encode()) for errors in ("replace", "ignore"))
+    except ValueError:  # which the text as it is says better
+        return None
+    is_object = isinstance(found, dict) and isinstance(told, dict)
+    return found if is_object and all(found.get(name) == told.get(name) for name in read) else None
 
-    Args:
-        text: of the value.
-        read: keys of an object whose values must be UTF-8; None: all.
+
+def _from_json(text: bytes) -> Any:
+    """Return the value that a JSON text holds.
 
     Raises:
         ValueError: saying why it holds none.
     """
     try:
-        if read is not None and not is_utf8(text):
-            found = json.loads(text.decode("utf-8", "replace"), object_pairs_hook=_without_repeats)
-            told = json.loads(text.decode("utf-8", "ignore"), object_pairs_hook=_without_repeats)
-            if isinstance(found, dict) and all(found.get(name) == told.get(name) for name in read):
-                return found
         return json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
