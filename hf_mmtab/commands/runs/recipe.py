@@ -98,7 +98,7 @@ class Recipe(Generic[Task, Data, Model, RunKeys]):
                 one of several is that of all: alone, it would train anew.
             changes: key → value.
         """
-        words = shlex.split(self.command)
+        words: list[str] = shlex.split(self.command)
         if shared is None:
             words = [*without_options(words, changes), *_options(changes)]
         return self._of({**self.values, **changes}, shlex.join(words), shared)
