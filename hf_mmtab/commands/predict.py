@@ -5,10 +5,12 @@ of the row, in the order of histories and time (see `predict_table`). Rows are r
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch.utils.data import DataLoader, Subset
 from transformers.utils import logging
@@ -86,6 +88,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
     given |= columns_beside(model.config)
     found = read_image_text(options.input, on_bad_record=options.on_bad_record, **given)
     rows = found.rows
+    _warn_of_broken_texts(rows, found.own_columns)
     task = get_task(options.task or recipe.get("task", "image_text"), ImageTextTask)
     encoded = task.encode(rows, processor)
     if note := further_pictures_note({"given": rows}, processor.max_images):
@@ -124,6 +127,17 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
                     table = table.append_column(name, column)
             write(table)
     return len(rows), len(found.skipped)
+
+
+def _warn_of_broken_texts(rows: Any, own: Mapping[str, str]) -> None:
+    """Say which of the input's columns, read by no model, come out with U+FFFD in place of what is no UTF-8."""
+    for name, given in own.items():
+        texts = rows.data.column(name)
+        is_text = pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)
+        count = pc.sum(pc.match_substring(texts, "\ufffd")).as_py() if is_text else None
+        if count:
+            told = f"{count} text{'s' * (count > 1)} of column {given!r}, which the model does not read"
+            logger.warning(f"{told}: no UTF-8; broken letters are written as U+FFFD.")
 
 
 def _stored(options: argparse.Namespace, model: Any, rows: Any, collator: MMBTCollator) -> tuple[Any, Any]:

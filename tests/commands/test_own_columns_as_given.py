@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from running import command
 
+from hf_mmtab.commands import predict
 from hf_mmtab.data.image_text import ImageText
 from hf_mmtab.data.image_text_loading import read_image_text
 from hf_mmtab.data.reading.records import BadRecord, many_left_out
@@ -94,3 +95,16 @@ def test_a_run_tells_that_many_records_were_left_out(recipe, pictures, tmp_path,
     assert told in capsys.readouterr().out
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "25% of the records were left out, 20 of 80" in page
+
+
+def test_predict_tells_texts_of_unread_columns_that_are_no_utf8(finished_pictures, pictures, tmp_path, caplog):
+    source = pictures / "latin.csv"
+    lines = (pictures / "test.jsonl").read_text().splitlines()[:2]
+    rows = [json.loads(line) for line in lines]
+    cells = [b"img,text,remark"] + [f"{row['img']},a word,".encode() + b"Caf\xe9" for row in rows]
+    source.write_bytes(b"\n".join(cells) + b"\n")
+    predict.main([str(finished_pictures), str(source), str(tmp_path / "out.csv")])
+    source.unlink()
+    assert "2 texts of column 'remark', which the model does not read: no UTF-8; broken" in caplog.text
+        "2 texts of column 'remark', which the model does not read: no UTF-8; broken letters are written" in caplog.text
+    )
