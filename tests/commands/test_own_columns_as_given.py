@@ -65,10 +65,10 @@ def test_only_columns_that_are_read_decide_on_a_record(kind, tmp_path):
         folder / f"train.{kind}", on_bad_record="skip", **{k: options[k] for k in ("cache_dir", "image_column")}
     )
     assert found.skipped == [] and found.rows["brand"][:] == ["b", "Caf\ufffd", "b"]
-    with pytest.raises(ValueError, match="(?i)utf-8"):
+    with pytest.raises(ValueError, match=r"(?i)utf-8"):
         builder = ImageText(folder, category_columns=("brand",), **options)
         builder.download_and_prepare()
-    with pytest.raises(ValueError, match="(?i)utf-8"):
+    with pytest.raises(ValueError, match=r"(?i)utf-8"):
         ImageText(written(tmp_path / "text", kind, "text"), **options).download_and_prepare()
 
 
