@@ -1,7 +1,6 @@
 """Data without pictures, and data without texts, from training to reasons."""
 
 import json
-import logging
 import re
 import shlex
 
@@ -27,14 +26,14 @@ def rewritten(pictures, folder, without, **more):
     return folder
 
 
-def test_texts_alone_with_further_columns_train_and_show_reasons(recipe, pictures, tmp_path, caplog, capsys):
-    caplog.set_level(logging.INFO)
+def test_texts_alone_with_further_columns_train_and_show_reasons(recipe, pictures, tmp_path, capfd):
     data = rewritten(pictures, tmp_path / "data", "img", brand="Zed", photo="none.png")
     given = ["--data", data, "--image_column", "none", "--num_train_epochs", "1", "--max_length", "auto"]
     command("finetune", recipe, *given, "--reasons", "true", "--compare", "img", "frozen_linear")
     folder = tmp_path / "run" / "bert-seed1"
-    assert "image_column: none: mmbt, img would read pictures; trained is bert, beside frozen_linear." in caplog.text
-    assert "computed once by image_encoder" not in "".join(capsys.readouterr())
+    told = "".join(capfd.readouterr())
+    assert "image_column: none: mmbt, img would read pictures; trained is bert, beside frozen_linear." in told
+    assert "computed once by image_encoder" not in told
     assert RunResults.read(folder).inputs == ["text"]
     assert re.search(r"log odds|score", (folder / "report" / "report.html").read_text())
     command("eval_checkpoint", folder, data, "--split", "test", "--out", tmp_path / "judged", "--bootstrap", "0")
@@ -44,20 +43,20 @@ def test_texts_alone_with_further_columns_train_and_show_reasons(recipe, picture
     assert list(first)[:4] == ["id", "text", "label", "brand"]
 
 
-def test_pictures_alone_train_with_the_default_length(recipe, pictures, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+def test_pictures_alone_train_with_the_default_length(recipe, pictures, tmp_path, capfd):
     data = rewritten(pictures, tmp_path / "data", "text", brand="Zed")
     given = ["--data", data, "--text_column", "none", "--num_train_epochs", "1", "--max_length", "auto"]
     command("finetune", recipe, *given, "--reasons", "true", "--compare", "bert", "frozen_linear")
     folder = tmp_path / "run" / "img-seed1"
-    assert "text_column: none: mmbt, bert would read texts; trained is img, beside frozen_linear." in caplog.text
+    assert "text_column: none: mmbt, bert would read texts; trained is img, beside frozen_linear." in "".join(
+        capfd.readouterr()
+    )
     assert RunResults.read(folder).inputs == ["image"]
     command("predict", folder, data / "test.jsonl", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column_names[:4] == ["id", "img", "label", "brand"]
 
 
-def test_columns_beside_texts_alone_need_one_blank_picture(recipe, pictures, tmp_path, caplog, capsys):
-    caplog.set_level(logging.INFO)
+def test_columns_beside_texts_alone_need_one_blank_picture(recipe, pictures, tmp_path, capfd):
     data = rewritten(pictures, tmp_path / "data", "img", price=3.5)
     given = [
         "--data",
@@ -70,8 +69,9 @@ def test_columns_beside_texts_alone_need_one_blank_picture(recipe, pictures, tmp
         "{image_encoder: forever}",
     ]
     command("finetune", recipe, *given, "--num_train_epochs", "1", "--reasons", "true")
-    assert "each picture that mmbt reads is a missing one" in caplog.text
-    computed = re.findall(r"([\d,]+) examples? computed once by image_encoder", "".join(capsys.readouterr()))
+    told = "".join(capfd.readouterr())
+    assert "each picture that mmbt reads is a missing one" in told
+    computed = re.findall(r"([\d,]+) examples? computed once by image_encoder", told)
     assert set(computed) == {"1"}
 
 
@@ -110,15 +110,14 @@ def test_what_reads_the_input_that_is_there_takes_the_place(recipe, given, taken
     assert (found.model.architecture, found.run.compare) == (taken, compare)
 
 
-def test_the_command_in_a_report_repeats_the_whole_call(recipe, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+def test_the_command_in_a_report_repeats_the_whole_call(recipe, tmp_path, capfd):
     command("finetune", recipe, "--num_train_epochs", "1", "--compare", "bert", "--bootstrap", "0")
     page = (tmp_path / "run" / "mmbt-seed1" / "report" / "report.html").read_text()
     printed = re.search(r"python -m hf_mmtab finetune ([^<]*)", page)[1]
     files = sorted(tmp_path.rglob("*"))
-    caplog.clear()
+    capfd.readouterr()
     finetune.main(shlex.split(printed))
-    assert caplog.text.count("holds this run already") == 2 and sorted(tmp_path.rglob("*")) == files
+    assert capfd.readouterr().err.count("holds this run already") == 2 and sorted(tmp_path.rglob("*")) == files
     with pytest.raises(ValueError, match="to hold runs, found the files of one run: others would lie in it"):
         command(
             "finetune",
