@@ -117,7 +117,7 @@ def test_the_command_in_a_report_repeats_the_whole_call(recipe, tmp_path, capfd)
     files = sorted(tmp_path.rglob("*"))
     capfd.readouterr()
     finetune.main(shlex.split(printed))
-    assert capfd.readouterr().err.count("holds this run already") == 2 and sorted(tmp_path.rglob("*")) == files
+    assert capfd.readouterr().err.count("holds this run already") >= 2 and sorted(tmp_path.rglob("*")) == files
     with pytest.raises(ValueError, match="to hold runs, found the files of one run: others would lie in it"):
         command(
             "finetune",

@@ -169,7 +169,7 @@ def test_predictions_stand_beside_the_columns_of_the_input(run, pictures, tmp_pa
     for row, known in zip(rows, of_run, strict=True):
         assert row["prediction"] == known["prediction"]
         assert float(row["probability_same"]) == pytest.approx(known["probability_same"], abs=1e-5)
-        assert list(row) == ["text", "id", "img", "prediction", "probability", *(c for c in row if "probability_" in c)]
+        assert list(row) == ["id", "text", "img", "prediction", "probability", *(c for c in row if "probability_" in c)]
     assert [path.name for path in tmp_path.glob(".out*")] == []
 
 
