@@ -8,7 +8,10 @@ OF_TRAINING = (
     "This model is not better than a guess",
 )  # fmt: skip
 # Of how the run was done, which ask nothing of a reader.
-INFORMATION = ("The head reads ", "Training met ", "max_length: auto: ", "max_images: ", "text_pooling: ", "eval_loss ")
+INFORMATION = (
+    "The head reads ", "Training met ", "max_length: auto: ", "max_images: ", "picture size: ", "text_pooling: ",
+    "eval_loss ",
+)  # fmt: skip
 
 
 def notes_by_section(notes: Sequence[str]) -> dict[str, list[str]]:

@@ -39,6 +39,16 @@ class TextLength:
         )
 
 
+def picture_size_note(image_processor: Any) -> str:
+    """Say at which size pictures are read, and whose it is."""
+    steps = image_processor.to_dict()
+    crop, size = steps.get("crop_size"), steps.get("size") or {}
+    read = crop if steps.get("do_center_crop") and crop else size
+    edges = f"{read['height']} × {read['width']} pixels" if {"height", "width"} <= read.keys() else f"{read}"
+    cut = f", the middle of a picture whose short edge is {size['shortest_edge']}" if size.get("shortest_edge") else ""
+    return f"picture size: {edges}{cut if read is crop else ''}, as image_model was trained; another one has its own."
+
+
 def choose_max_length(
     processor: MMBTProcessor, rows: datasets.Dataset, model: Any, before: int | None = None, multiple: int | None = None
 ) -> TextLength | None:

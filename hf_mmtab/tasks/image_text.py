@@ -22,7 +22,7 @@ from ..metrics.names import label_names
 from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForClassification, MMBTProcessor
 from ..models.mmbt.beside_columns import fit_columns, tell_unknown
 from ..pretrained_packages import require_checkpoint, resolve_checkpoint
-from .fitted_lengths import choose_max_images, further_pictures_note, refuse_several_pictures
+from .fitted_lengths import choose_max_images, further_pictures_note, picture_size_note, refuse_several_pictures
 
 logger = logging.get_logger(__name__)
 
@@ -199,7 +199,8 @@ class ImageTextTask:
         processor.max_images, told = choose_max_images(splits["train"], arguments.max_images, processor.max_images)
         for name, rows in splits.items():
             refuse_several_pictures(rows, f"the split {name}", processor.max_images)
-        return [line for line in (told, further_pictures_note(splits, processor.max_images)) if line]
+        read = picture_size_note(processor.image_processor)
+        return [line for line in (read, told, further_pictures_note(splits, processor.max_images)) if line]
 
     def fit_columns(self, arguments: MMBTModelArguments, processor: MMBTProcessor, rows: datasets.Dataset) -> None:
         """Let a processor learn the columns that mmbt reads beside picture and text; no other architecture does.

@@ -6,15 +6,26 @@ import shutil
 
 import pytest
 import yaml
-from transformers import AutoTokenizer, RobertaConfig, RobertaModel, ViTConfig, ViTImageProcessor, ViTModel
+from transformers import (
+    AutoTokenizer,
+    RobertaConfig,
+    RobertaModel,
+    ViTConfig,
+    ViTImageProcessor,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 
 from hf_mmtab.arguments import ImageTextDataArguments, ImageTextRunArguments, MMBTModelArguments, TabBertHeadArguments
 from hf_mmtab.commands import eval_checkpoint, predict
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs.part_lengths import _positions
 from hf_mmtab.models.checked_config import MOST_LAYERS, MOST_UNITS
+from hf_mmtab.models.mmbt import MMBTImageProcessor
 from hf_mmtab.recipes import build
+from hf_mmtab.reports.noted import is_information
 from hf_mmtab.tasks import ImageTextTask
+from hf_mmtab.tasks.fitted_lengths import picture_size_note
 
 LONG = "text_model '.*' has 32 positions"
 
@@ -185,3 +196,20 @@ def test_a_tokenizer_without_a_first_word_is_named_before_rows_are_read(recipe, 
     assert AutoTokenizer.from_pretrained(place).cls_token is None
     with pytest.raises(ValueError, match="Expected a text_model whose tokenizer has a cls_token or bos_token, found"):
         main([str(recipe), "--text_model", str(place), "--architecture", architecture])
+
+
+@pytest.mark.parametrize(
+    ("processor", "told"),
+    [
+        (MMBTImageProcessor(), "224 × 224 pixels, the middle of a picture whose short edge is 256, as image_model"),
+        (ViTImageProcessorPil(size={"height": 96, "width": 64}), "96 × 64 pixels, as image_model was trained; another"),
+    ],
+)
+def test_the_size_at_which_pictures_are_read_is_said(processor, told):
+    note = picture_size_note(processor)
+    assert note.startswith(f"picture size: {told}") and is_information(note)
+
+
+def test_a_run_says_the_size_of_its_pictures(finished_pictures):
+    notes = json.loads((finished_pictures / "results.json").read_text())["notes"]
+    assert sum(note.startswith("picture size: ") for note in notes) == 1
