@@ -10,7 +10,7 @@ OF_TRAINING = (
 # Of how the run was done, which ask nothing of a reader.
 INFORMATION = (
     "The head reads ", "Training met ", "max_length: auto: ", "max_images: ", "picture size: ", "text_pooling: ",
-    "eval_loss ",
+    "eval_loss ", "There are no ",
 )  # fmt: skip
 
 

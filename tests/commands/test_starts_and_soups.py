@@ -1,5 +1,7 @@
 """Fine-tuning that starts from a linear probe, and ends with an average of its checkpoints."""
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -59,6 +61,8 @@ def test_a_run_that_training_made_worse_is_the_probe_that_it_started_from(recipe
         main(given)
     note = next(one for one in results_of(run)["notes"] if one.startswith("The model is the linear probe"))
     assert "since training made it worse on validation: accuracy 0." in note or "accuracy 1.000 before" in note
+    history = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    assert history[0]["step"] == 0 and history[0]["eval_accuracy"] > 0 and "start_was_put_back" in history[-1]
     rows = pq.read_table(run / "predictions" / "validation.parquet").to_pydict()
     found = np.stack([rows[f"probability_{name}"] for name in ("other", "same")], axis=1)
     assert len(seen) == 2 + resumed  # the start, and the start again

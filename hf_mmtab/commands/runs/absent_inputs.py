@@ -62,3 +62,11 @@ def without_absent_input(recipe: Any) -> dict[str, Any]:
     also = f", beside {', '.join(kept)}" if kept else ""
     logger.info(f"{key}: none: {', '.join(dict.fromkeys(replaced))} would read {absent}; trained is {taken}{also}.")
     return {"architecture": taken, "compare": kept}
+
+
+def absent_input_note(recipe: Any) -> str | None:
+    """Return a line for the report on what the model reads where there are no pictures or no texts."""
+    key = next((name for name in _WITHOUT if getattr(recipe.data, name) == NONE), None)
+    if key is None:
+        return None
+    return f"There are no {_INPUT[key][0]} (`{key}: none`): what {recipe.model.architecture} reads is the other input."

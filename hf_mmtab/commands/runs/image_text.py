@@ -40,6 +40,7 @@ from ...tasks.image_text import columns_beside
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
 from ...training.precision import NAMES
+from .absent_inputs import absent_input_note
 from .compared import ComparedRun
 from .epochs import fit_epochs
 from .folder import leave_out_absent_parts
@@ -96,6 +97,8 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
                 f"Expected records of {' and '.join(absent)} in {recipe.data.data!r}, found {sizes or 'none'}: one "
                 "file is split by label, and its labels have too few records. Add records, or a file dev.jsonl."
             )
+        if note := absent_input_note(recipe):
+            self.notes.append(note)
         problem_type, names = task.labels(self.splits["train"])
         if problem_type == "single_label_classification" and len(names) < 2:
             raise ValueError(

@@ -16,6 +16,7 @@ from .folder import leave_out_absent_parts
 logger = logging.get_logger(__name__)
 
 RECORD = "start_log_loss"  # entry of the log history, so that a resumed run knows of it
+PUT_BACK = "start_was_put_back"  # another, so that a report knows what was kept
 
 
 class StartRecord(TrainerCallback):
@@ -27,7 +28,7 @@ class StartRecord(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Write the record of a run that begins."""
         if not state.global_step:
-            state.log_history.append({**self.measured, "epoch": 0, "step": 0})
+            state.log_history.append({**self.measured, "epoch": 0.0, "step": 0})
 
 
 def start_from_probe(run: Any, trainer: MMTabTrainer) -> None:
@@ -68,7 +69,7 @@ def keep_better_start(run: Any, trainer: MMTabTrainer) -> None:
     before = next((one for one in trainer.state.log_history if RECORD in one), None)
     if before is None:
         return
-    metric, after = run.selection[0], _measured(run, trainer)
+    metric, after = f"eval_{run.selection[0]}", _measured(run, trainer)
     if after[RECORD] <= before[RECORD] or after[metric] >= before[metric]:
         return
     config = trainer.model.config
@@ -77,11 +78,12 @@ def keep_better_start(run: Any, trainer: MMTabTrainer) -> None:
     again = MMTabTrainer(model=model, args=run.recipe.training, **run.trainer_arguments(model))
     run.linear_starter(again).start((config.text_pooling,), True)
     trainer.model.load_state_dict(model.state_dict())
+    trainer.state.log_history.append({PUT_BACK: True, "epoch": 0.0, "step": 0})
     run.notes.append(
-        f"The model is the linear probe that it started from, since training made it worse on validation: {metric} "
-        f"{before[metric]:.3f} before and {after[metric]:.3f} after, log loss {before[RECORD]:.3f} and "
-        f"{after[RECORD]:.3f}. More epochs or a lower learning_rate may help; classifier_start: random starts without "
-        "a probe."
+        "The model is the linear probe that it started from, since training made it worse on validation: "
+        f"{run.selection[0]} {before[metric]:.3f} before and {after[metric]:.3f} after, log loss {before[RECORD]:.3f} "
+        f"and {after[RECORD]:.3f}. More epochs or a lower learning_rate may help; classifier_start: random starts "
+        "without a probe."
     )
     logger.warning(run.notes[-1])
 
@@ -93,4 +95,4 @@ def _measured(run: Any, trainer: MMTabTrainer) -> dict[str, float]:
     assert scored.labels is not None
     names = dict(enumerate(label_names(config)))
     found = scores_for(config.problem_type, scored.labels, scored.probabilities, names)
-    return {RECORD: log_loss(scored.probabilities, scored.labels), metric: float(found[metric])}
+    return {RECORD: log_loss(scored.probabilities, scored.labels), f"eval_{metric}": float(found[metric])}

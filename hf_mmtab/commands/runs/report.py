@@ -15,6 +15,7 @@ from ...publishing.run_files import CARD_NAME, PAGE_NAME
 from ...reports import RunFacts, write_report
 from ...tasks.checkpoints import RECIPE_FILE
 from ..console import versions
+from .probe_start import PUT_BACK
 
 _REMEDY = "Delete that file: the report is written without it."
 PREDICTIONS_FOLDER, REPORT_FOLDER = "predictions", "report"
@@ -35,10 +36,12 @@ def common_facts(folder: Path, results: RunResults, command: str, own: Mapping[s
     state = read_json(folder / "trainer_state.json", _REMEDY)
     written = recipe.read_text(encoding="utf-8") if recipe.exists() else None
     keeps_best = written is not None and bool((yaml.safe_load(written) or {}).get("load_best_model_at_end"))
+    history = state.get("log_history", [])
+    kept_step = state.get("best_global_step") if keeps_best else None
     gathered: dict[str, Any] = {
         "results": results,
-        "log_history": state.get("log_history", []),
-        "kept_step": state.get("best_global_step") if keeps_best else None,
+        "log_history": history,
+        "kept_step": 0 if any(PUT_BACK in entry for entry in history) else kept_step,
         "freeze_timeline": "\n".join(timeline) or None,
         "audit_path": audit if audit.exists() else None,
         "bad_records": Counter(f"{record.expected} expected" for record in results.skipped),
