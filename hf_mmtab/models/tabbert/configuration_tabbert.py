@@ -273,11 +273,13 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
             )
         ranges = self.numeric_ranges or {}
         for name, numbers in (self.bin_numbers or {}).items():
-            start, end = ranges.get(name, [0, 0])
-            if len(numbers) != end - start:
+            if name not in ranges:
+                raise ValueError(f"Expected bin_numbers of columns in numeric_ranges {list(ranges)}, found {name!r}.")
+            start, end = ranges[name]
+            if len(numbers) != end - start or not all(map(math.isfinite, numbers)):
                 raise ValueError(
-                    f"Expected one of bin_numbers for each bin of column {name!r} in numeric_ranges ({end - start}), "
-                    f"found {len(numbers)}."
+                    f"Expected a finite number in bin_numbers for each bin of column {name!r} in numeric_ranges "
+                    f"({end - start}), found {len(numbers)}: {numbers[:3]}, …"
                 )
         known = dict(zip(self.fields, self.field_ranges, strict=False))
         for name, (start, end) in (self.cycle_ranges or {}).items():

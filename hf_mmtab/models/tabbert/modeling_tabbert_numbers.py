@@ -82,10 +82,13 @@ class TabBertCellNumbers(nn.Module):
     def __init__(self, config: TabBertConfig):
         super().__init__()
         self.alone = config.numeric == "embedding"
-        bins, ranges, cycles = config.bin_numbers or {}, config.numeric_ranges or {}, config.cycle_ranges or {}
-        self.ranges = [*(ranges[name] for name in bins), *cycles.values()]
-        turns = [[k / (end - start) for k in range(end - start)] for start, end in cycles.values()]
-        self.numbers = [*bins.values(), *turns]  # of each range's ids
+        places, ranges, of_cycle = config.bin_numbers or {}, config.numeric_ranges or {}, config.cycle_ranges or {}
+        # In the order of the columns: that of the keys is lost when a configuration is saved.
+        bins = [name for name in config.fields if name in places]
+        cycles = [of_cycle[name] for name in config.fields if name in of_cycle]
+        self.ranges = [*(ranges[name] for name in bins), *cycles]
+        turns = [[k / (end - start) for k in range(end - start)] for start, end in cycles]
+        self.numbers = [*(places[name] for name in bins), *turns]  # of each range's ids
         self.frequencies = nn.Parameter(torch.empty(len(bins), FREQUENCIES))  # periods per unit
         self.weight = nn.Parameter(torch.empty(len(self.ranges), 2 * FREQUENCIES, config.cell_hidden_size))
 

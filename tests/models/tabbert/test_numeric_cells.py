@@ -145,10 +145,33 @@ def test_a_saved_model_answers_the_same_and_a_head_takes_its_encoder(processor, 
 def test_a_table_without_numbers_or_numbers_of_other_bins_are_refused(processor):
     kwargs = processor.config_kwargs("both")
     shorter = {"amount": kwargs["bin_numbers"]["amount"][:-1]}
-    with pytest.raises(StrictDataclassError, match=r"one of bin_numbers for each bin of column 'amount' .* found 15"):
+    with pytest.raises(StrictDataclassError, match=r"in bin_numbers for each bin of column 'amount' .* found 15"):
         TabBertConfig(**{**kwargs, "bin_numbers": shorter})
+    for wrong, told in (
+        ({"amount": [float("nan")] * 16}, "a finite number in bin_numbers"),
+        ({"foo": []}, "found 'foo'"),
+    ):
+        with pytest.raises(StrictDataclassError, match=told):
+            TabBertConfig(**{**kwargs, "bin_numbers": wrong})
     with pytest.raises(StrictDataclassError, match=r"cycle_ranges inside the ids of .* found \[0, 9\] of 'hour'"):
         TabBertConfig(**{**kwargs, "cycle_ranges": {"hour": [0, 9]}})
     words = TabBertProcessor({"entity": "who", "fields": {"shop": {}}}).fit({"who": ["a", "a"], "shop": ["x", "y"]})
     with pytest.raises(StrictDataclassError, match=r"numeric='both' needs bin_numbers or cycle_ranges"):
         TabBertConfig(**words.config_kwargs("both"))
+
+
+@pytest.mark.parametrize("numeric", ["embedding", "both"])
+def test_vectors_stay_those_of_their_columns_whatever_their_names(rows, tmp_path, numeric):
+    """transformers sorts the keys of a saved configuration."""
+    fields = {
+        "z.weekday": {"kind": "time_part", "column": "at", "part": "weekday"},
+        "z": {"kind": "numeric", "column": "amount", "num_bins": 9},
+        "a": {"kind": "numeric", "column": "other", "num_bins": 5},
+        "a.hour": {"kind": "time_part", "column": "at", "part": "hour"},
+    }
+    table = rows.with_columns(other=pl.col("amount").reverse())
+    model = model_of(TabBertProcessor({**PLAN, "fields": fields}).fit(table), numeric)
+    model.save_pretrained(tmp_path)
+    again = TabBertForMaskedLM.from_pretrained(tmp_path)
+    assert list(again.config.bin_numbers) == ["a", "z"] and list(model.config.bin_numbers) == ["z", "a"]
+    assert torch.equal(again.model.embeddings.vectors, model.model.embeddings.vectors)
