@@ -69,4 +69,6 @@ def absent_input_note(recipe: Any) -> str | None:
     key = next((name for name in _WITHOUT if getattr(recipe.data, name) == NONE), None)
     if key is None:
         return None
-    return f"There are no {_INPUT[key][0]} (`{key}: none`): what {recipe.model.architecture} reads is the other input."
+    own, absent = recipe.model.architecture, _INPUT[key][0]
+    does = f"each of those that {own} reads is a missing one" if own in _WITHOUT[key] else f"the model is {own}"
+    return f"There are no {absent} (`{key}: none`): {does}."

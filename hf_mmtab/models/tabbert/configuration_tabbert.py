@@ -1,6 +1,5 @@
 """Everything needed to rebuild a TabBERT model: columns, id ranges, sizes, heads and losses."""
 
-import itertools
 import math
 from dataclasses import field
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from ..checked_config import (
     refuse_unknown_names,
 )
 from ..travelling import TravellingMixin
+from .checked_columns import require_columns
 from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, TabBertHeadConfig, parts_of
 
 SIZES = (
@@ -393,29 +393,3 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
                 raise ValueError(
                     f"Expected one of class_weights per label ({self.num_labels}), found {len(self.class_weights)}."
                 )
-
-
-def require_columns(fields: list[str], field_ranges: list[list[int]], vocab_size: int) -> None:
-    """Check the columns of a configuration.
-
-    Args:
-        fields: their names, in the order of the input.
-        field_ranges: `[start, end)` of the ids of each.
-        vocab_size: number of ids.
-
-    Raises:
-        ValueError: if a name stands twice, or ranges lack, overlap or leave the vocabulary.
-    """
-    if len(fields) != len(field_ranges):
-        raise ValueError(f"Expected one id range per column, found fields={fields} and field_ranges={field_ranges}.")
-    if len(set(fields)) != len(fields):
-        raise ValueError(f"Expected different names in fields, found {fields}.")
-    for name, bounds in zip(fields, field_ranges, strict=True):
-        if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= vocab_size:
-            raise ValueError(
-                f"Expected field_ranges of column {name!r} to be [start, end) within 0 and "
-                f"vocab_size={vocab_size}, found {bounds}."
-            )
-    ranges = sorted((start, end) for start, end in field_ranges)
-    if any(after[0] < before[1] for before, after in itertools.pairwise(ranges)):
-        raise ValueError(f"Expected field_ranges that do not overlap, found {field_ranges}.")

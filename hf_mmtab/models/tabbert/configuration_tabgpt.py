@@ -8,7 +8,7 @@ from transformers import GPT2Config
 
 from ..checked_config import MOST_LAYERS, refuse_absurd_sizes, refuse_misspelt, refuse_unknown_names
 from ..travelling import TravellingMixin
-from .configuration_tabbert import require_columns
+from .checked_columns import require_columns
 
 
 @strict
