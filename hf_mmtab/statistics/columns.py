@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from ..models.tabbert.processing.column_plan import TIME_PARTS, ColumnPlan
 from ..models.tabbert.processing.text_numbers import is_text
 from ..models.tabbert.processing.values import categories, column, in_unit, microseconds, numbers, time_part
-from .earlier import Grid, Moments
+from .earlier import Moments
 from .old_labels import OldLabels
 
 MISSING = -1
@@ -47,7 +47,6 @@ class TableColumns:
             `of_all_histories`; this and what follows is for rows in shards.
         before: (category, number or target) → `(1 + words, rows)`, what rows that are not at hand add, see
             `Earlier.mean`.
-        grids: number or target → how it is added up.
     """
 
     numbers: dict[str, np.ndarray]
@@ -68,7 +67,6 @@ class TableColumns:
     label_lag: float | None = None
     of_all: dict[str, np.ndarray] = field(default_factory=dict)
     before: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-    grids: dict[str, Grid] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time)

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+LOWEST_BIT, DIGIT_BITS = -56, 32  # a sum of fewer than 2**31 digits is an int64
+NOTHING, LARGEST = 2.0**-40, 2.0**120
+
 
 class Moments:
     """The different times of a table, shared by all groups of its rows.
@@ -105,42 +108,32 @@ class Earlier:
         return self._unsorted(self.stop - self.back(**stretch))
 
     def total(
-        self,
-        values: np.ndarray,
-        inclusive: bool = False,
-        grid: "Grid | None" = None,
-        before: np.ndarray | None = None,
-        **stretch: Any,
+        self, values: np.ndarray, inclusive: bool = False, before: np.ndarray | None = None, **stretch: Any
     ) -> np.ndarray:
         """Return the sum over the earlier rows of a stretch, `(rows,)` float64; what is not finite counts as 0.
 
         Args:
             values: of each row.
             inclusive: add the row itself, beside the rows of the stretch.
-            grid: of the sums; None: that of the values.
-            before: `(words, rows)`, what rows that are not at hand add to each row's sum, as `Grid.words` writes it.
+            before: `(words, rows)`, what rows that are not at hand add to each row's sum, see `FixedPoint.words`.
             stretch: `rows` or `seconds`, as of `back`.
         """
-        found = self._sum(values, self.back(**stretch), self.stop, grid, before)
+        found = self._sum(values, self.back(**stretch), self.stop, before)
         return found + np.where(np.isfinite(values), values, 0).astype(np.float64) if inclusive else found
 
-    def total_before(
-        self, values: np.ndarray, seconds: float, grid: "Grid | None" = None, before: np.ndarray | None = None
-    ) -> np.ndarray:
+    def total_before(self, values: np.ndarray, seconds: float, before: np.ndarray | None = None) -> np.ndarray:
         """Return the sum over the rows of at least `seconds` ago, `(rows,)` float64; see `total`."""
-        return self._sum(values, self.first, self.back(seconds=seconds), grid, before)
+        return self._sum(values, self.first, self.back(seconds=seconds), before)
 
-    def _sum(
-        self, values: np.ndarray, since: np.ndarray, until: np.ndarray, grid: "Grid | None", before: np.ndarray | None
-    ) -> np.ndarray:
+    def _sum(self, values: np.ndarray, since: np.ndarray, until: np.ndarray, before: np.ndarray | None) -> np.ndarray:
         """Sum from place `since` up to, not with, place `until` of each sorted row, `(rows,)`."""
-        grid = Grid.of(values) if grid is None else grid
+        fixed = FixedPoint.of(values, 0 if before is None else len(before))
         sums = []
-        for number, words in enumerate(grid.words(values[self.order])):
+        for number, words in enumerate(fixed.words(values[self.order])):
             running = np.concatenate([[0], np.cumsum(words)])
             added = running[until] - running[since]
             sums.append(added if before is None else added + before[number][self.order])
-        return self._unsorted(grid.numbers(sums))
+        return self._unsorted(fixed.numbers(sums))
 
     def mean(self, values: np.ndarray, before: np.ndarray | None = None, **settings: Any) -> np.ndarray:
         """Return the mean over the rows that `total` adds up and that have a value, `(rows,)`; NaN where none has.
@@ -150,20 +143,29 @@ class Earlier:
             before: `(1 + words, rows)`, how many values rows that are not at hand have, and their sum, see `total`.
             settings: of `total`.
         """
-        grid, counted = settings.pop("grid", None), None if before is None else before[:1]
-        counts = self.total(np.isfinite(values), before=counted, **settings)
-        sums = self.total(values, before=None if before is None else before[1:], grid=grid, **settings)
+        counted, summed = (None, None) if before is None else (before[:1], before[1:])
+        counts, sums = (
+            self.total(np.isfinite(values), before=counted, **settings),
+            self.total(values, before=summed, **settings),
+        )
         return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
     def deviation(self, values: np.ndarray) -> np.ndarray:
         """Return the standard deviation (n - 1) of the earlier rows that have a value, `(rows,)`; NaN below two."""
         known = np.isfinite(values)
-        centre = values[known].mean() if known.any() else 0.0
-        counts, sums = self.total(known), self.total(values - centre)
-        squares = self.total((values - centre) ** 2)
+        values = np.where(known, np.clip(values, -LARGEST, LARGEST), np.nan)
+        apart = np.clip(values - self._first_known(values, known), -(LARGEST**0.5), LARGEST**0.5)
+        counts, sums, squares = self.total(known), self.total(apart), self.total(apart**2)
         spread = np.maximum(0.0, squares - np.divide(sums**2, counts, out=np.zeros_like(sums), where=counts > 0))
         spread = without_rounding(spread, squares)
         return np.sqrt(np.divide(spread, counts - 1, out=np.full(len(values), np.nan), where=counts > 1))
+
+    def _first_known(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Return the first known value of each row's group, `(rows,)`; any number where it has none."""
+        last = len(values) - 1
+        place = np.where(known[self.order], np.arange(len(values)), last)
+        place = np.minimum.accumulate(place[::-1])[::-1]  # of the next known value
+        return self._unsorted(values[self.order][place[self.first]])
 
     def nth(self, values: np.ndarray, back: int = 1) -> np.ndarray:
         """Return the value of the row `back` rows before, `(rows,)` float64; NaN where there is none."""
@@ -173,57 +175,60 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Whole multiples of a unit, as which numbers are added up: sums are exact, in any order and from any parts.
+class FixedPoint:
+    """Numbers as digits of 32 bits, from 2^-56 upwards: their sums are exact, in any order and from any parts.
 
     Sums of floating point numbers would differ in their last digits with the rows before and behind those that are
-    summed, and with the order of rows of the same time.
+    summed, and with the order of rows of the same time. Nothing of it is fitted, so that no later row, however large
+    its numbers, moves what was made of the rows before it.
 
     Args:
-        exponent: no number is as large as 2 to this power.
-        bits: of one word of a number; there are two. 0: numbers are counts, of one word.
+        digits: of a number; further ones would be 0. 0: the numbers are counts, of one word.
     """
 
-    exponent: int
-    bits: int
+    digits: int
 
     @classmethod
-    def of(cls, values: np.ndarray) -> "Grid":
-        """Return the grid of the sums of some values; of what is True, counts."""
-        return cls(0, 0) if values.dtype == bool else cls.up_to(largest(values), len(values))
-
-    @classmethod
-    def up_to(cls, most: float, rows: int) -> "Grid":
-        """Return the grid of the sums of so many values that are at most `most`."""
-        return cls(int(np.frexp(most)[1]), 62 - rows.bit_length())
+    def of(cls, values: np.ndarray, at_least: int = 0) -> "FixedPoint":
+        """Return what holds the sums of some values; of what is True, counts."""
+        if values.dtype == bool:
+            return cls(0)
+        most = np.max(np.abs(values), initial=0.0, where=np.isfinite(values))
+        return cls(max(at_least, -((LOWEST_BIT - int(np.frexp(min(most, LARGEST))[1])) // DIGIT_BITS)))
 
     def words(self, values: np.ndarray) -> list[np.ndarray]:
-        """Return values as words, `(rows,)` int64 each; what is not finite as 0."""
-        if not self.bits:
+        """Return the digits of values, the lowest first, `(rows,)` int64 each; what is not finite as 0.
+
+        What is smaller than 2^-57 is 0, and what is larger than 2^120 is 2^120.
+        """
+        if not self.digits:
             return [values.astype(np.int64)]
-        scaled = np.ldexp(np.where(np.isfinite(values), values, 0.0), self.bits - self.exponent)
-        high = np.rint(scaled)
-        return [high.astype(np.int64), np.rint((scaled - high) * 2.0**self.bits).astype(np.int64)]
+        words, rest = [], np.where(np.isfinite(values), np.clip(values, -LARGEST, LARGEST), 0.0)
+        for place in reversed(range(LOWEST_BIT, LOWEST_BIT + self.digits * DIGIT_BITS, DIGIT_BITS)):
+            digit = np.rint(np.ldexp(rest, -place))
+            rest = rest - np.ldexp(digit, place)
+            words.insert(0, digit.astype(np.int64))
+        return words
 
     def numbers(self, words: Sequence[np.ndarray]) -> np.ndarray:
-        """Return sums of words as numbers, `(rows,)` float64; 0 where they are no more than rounding of the terms."""
-        if not self.bits:
+        """Return sums of words as numbers, `(rows,)` float64: the same for one sum, however many digits there are.
+
+        What is smaller than 2^-40 is 0: of 0.1 + 0.2 - 0.3 rounding leaves 3e-17, which a tree may send down another
+        branch than 0.
+        """
+        if not self.digits:
             return words[0].astype(np.float64)
-        found = words[0] + words[1] * 2.0**-self.bits
-        found[np.abs(found) <= 2.0 ** (self.bits - 52)] = 0.0
-        return np.ldexp(found, self.exponent - self.bits)
-
-
-def largest(values: np.ndarray) -> float:
-    """Return the largest finite value without its sign; 0 where none is finite."""
-    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
+        found, carried = np.zeros(len(words[0])), np.zeros(len(words[0]), dtype=np.int64)
+        for number, word in enumerate([*words, 0]):
+            digit = word + carried
+            carried = (digit + 2 ** (DIGIT_BITS - 1)) >> DIGIT_BITS
+            found += np.ldexp((digit - (carried << DIGIT_BITS)).astype(np.float64), LOWEST_BIT + number * DIGIT_BITS)
+        found[np.abs(found) < NOTHING] = 0.0
+        return found
 
 
 def without_rounding(values: np.ndarray, terms: np.ndarray | float) -> np.ndarray:
-    """Return values, but exactly 0 where they are no more than what rounding leaves of the terms they are made of.
-
-    Rounding differs once later rows are in the table, and a tree sends 1e-17 down another branch than 0.
-    """
+    """Return values, but exactly 0 where they are no more than what rounding leaves of the terms they are made of."""
     return np.where(np.abs(values) <= 1e-12 * terms, 0.0, values)
 
 

@@ -210,7 +210,7 @@ def _everybody_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) 
     for category, codes in valued(columns).items():
         anyone = Earlier(codes, columns.moments, ties=False)
         for name, values in numbers.items():
-            mean = anyone.mean(values, grid=columns.grids.get(name), before=columns.before.get((category, name)))
+            mean = anyone.mean(values, before=columns.before.get((category, name)))
             yield f"{name}: beyond everybody's mean at this {category}", _beyond(values, mean)
 
 
@@ -225,7 +225,7 @@ def _values_lately(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Ite
         for stretch, length in STATE_SECONDS.items() if columns.has_time else ():
             yield f"rows of the last {stretch} at this {category}", anyone.count(seconds=length)
             for name, values in numbers.items():
-                mean = anyone.mean(values, grid=columns.grids.get(name), seconds=length)
+                mean = anyone.mean(values, seconds=length)
                 yield f"{name}: mean of the last {stretch} at this {category}", mean
 
 
@@ -274,7 +274,7 @@ def _old_totals(columns: TableColumns, target: str, past: Earlier, category: str
     assert columns.label_lag is not None
     values, before = columns.labels[target], columns.before.get((category, target))
     counted, words = (None, None) if before is None else (before[:1], before[1:])
-    total = past.total_before(values, columns.label_lag, columns.grids.get(target), words)
+    total = past.total_before(values, columns.label_lag, words)
     return total, past.total_before(np.isfinite(values), columns.label_lag, before=counted)
 
 

@@ -2,8 +2,8 @@
 
 1. Rows go from their shard to a block of time, values as hashes. 2. For each field, what the rows before a block add to
 the sums of each value. 3. Each block: the definitions of `features`, on its rows, those of the day before, and these
-sums. 4. The results go back to the shards, in the order of their rows. Sums are whole multiples of a unit (`Grid`), so
-that they do not depend on blocks or shards.
+sums. 4. The results go back to the shards, in the order of their rows. Sums are exact (`FixedPoint`), so that they do
+not depend on blocks or shards.
 """
 
 import logging
@@ -28,7 +28,7 @@ from ..data.windows.shard_files import write_batch
 from ..data.windows.sharded_rows import ShardedRows, read_arrays
 from ..models.tabbert.processing.column_plan import ColumnPlan
 from .columns import MISSING, TableColumns
-from .earlier import Grid, largest
+from .earlier import FixedPoint
 from .features import EVERYBODY, LABELS, LATELY, OF_ALL, STATE_SECONDS, USUAL, comparable_numbers, valued
 from .old_labels import OldLabels
 from .reading import read_columns, shard_columns
@@ -60,7 +60,7 @@ class OfAllHistories:
         crowded: categories with too many values to speak of the state of each; None: those of the rows.
         cuts: first time of each block but the first; this and what follows comes from the steps before.
         categories: of which rows with one value are compared.
-        most: number or label → the largest one.
+        digits: number or label → those of the largest one.
     """
 
     starts: np.ndarray
@@ -72,7 +72,7 @@ class OfAllHistories:
     crowded: frozenset[str] | None = None
     cuts: tuple[int, ...] = ()
     categories: tuple[str, ...] = ()
-    most: dict[str, float] = field(default_factory=dict)
+    digits: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -98,7 +98,7 @@ class OfAllHistories:
             job,
             crowded=crowded if self.crowded is None else self.crowded,
             categories=tuple(values),
-            most={name: max(most[name] for most, _ in met) for name in met[0][0]},
+            digits={name: max(digits[name] for digits, _ in met) for name in met[0][0]},
         )
         steps: list[tuple[Callable[[Any], None], Sequence[Any]]] = [
             (job.sum_up, job.sums),
@@ -114,8 +114,8 @@ class OfAllHistories:
         """Return times at equal distances in a shard."""
         return np.array(self.times(shard)[:: -(-int(self.starts[-1]) // SAMPLED)])
 
-    def scatter(self, shard: int) -> tuple[dict[str, float], dict[str, set[int]]]:
-        """Bring the rows of a shard into blocks; return the largest numbers, and some of the values of categories."""
+    def scatter(self, shard: int) -> tuple[dict[str, int], dict[str, set[int]]]:
+        """Bring the rows of a shard into blocks; return the digits of numbers, and some of the values of categories."""
         columns = self.columns(shard)
         numbers = {NUMBER + name: values for name, values in comparable_numbers(columns).items()}
         numbers |= {LABEL + name: values for name, values in columns.labels.items()}
@@ -127,7 +127,7 @@ class OfAllHistories:
         )
         block = np.searchsorted(np.array(self.cuts, dtype=np.int64), columns.time, side="right")
         self._append(table, block, "block", shard)
-        return {name: largest(values) for name, values in numbers.items()}, few
+        return {name: FixedPoint.of(values).digits for name, values in numbers.items()}, few
 
     # -- what rows before a block add
 
@@ -145,7 +145,7 @@ class OfAllHistories:
         """
         group, category = item
         summed, lag = self._summed(group), self._lag(group)
-        met, sums = np.empty(0, dtype=np.int64), np.zeros((3 * len(summed), 0), dtype=np.int64)
+        met, sums = np.empty(0, dtype=np.int64), np.zeros((sum(map(self._width, summed)), 0), dtype=np.int64)
         for block in range(len(self.cuts) + 1):
             first, end = self._bounds(block)
             rows = self._between(first, end, category, *summed)
@@ -164,16 +164,16 @@ class OfAllHistories:
                 sums[:, np.searchsorted(met, found)] += np.stack([np.add.reduceat(word, starts) for word in words])
 
     def _words(self, name: str, values: np.ndarray) -> list[np.ndarray]:
-        return [np.isfinite(values).astype(np.int64), *self._grid(name).words(values)]
+        return [np.isfinite(values).astype(np.int64), *FixedPoint(self.digits[name]).words(values)]
 
-    def _grid(self, name: str) -> Grid:
-        return Grid.up_to(self.most[name], int(self.starts[-1]))
+    def _width(self, name: str) -> int:
+        return 1 + self.digits[name]
 
     def _lag(self, group: str) -> int:
         return int(self.labels.lag * 1e6) if group == LABELS and self.labels is not None else 0
 
     def _summed(self, group: str) -> list[str]:
-        return [name for name in self.most if name.startswith(LABEL if group == LABELS else NUMBER)]
+        return [name for name in self.digits if name.startswith(LABEL if group == LABELS else NUMBER)]
 
     def _before_file(self, group: str, category: str, block: int) -> Path:
         folder = self.folder / f"{group}-{[*self.categories, EVERYBODY].index(category)}"
@@ -208,7 +208,6 @@ class OfAllHistories:
         view = TableColumns({}, set(), {name: rows[name] for name in self.categories}, {}, {}, rows[TIME])
         view.crowded = self.crowded or frozenset()
         values = {name.split(" ", 1)[1]: rows[name] for name in summed}
-        view.grids = {name.split(" ", 1)[1]: self._grid(name) for name in summed}
         if group == LABELS:
             view.labels, view.label_lag = values, None if self.labels is None else self.labels.lag
         else:
@@ -217,7 +216,8 @@ class OfAllHistories:
             before = read_rows(self._before_file(group, category, block))
             sums = np.stack([column.to_numpy() for column in before.columns[1:]])
             sums = _looked_up(_codes(rows, category), before[CODE].to_numpy(), sums)
-            view.before |= {(category, name): sums[3 * i : 3 * i + 3] for i, name in enumerate(values)}
+            parts = np.split(sums, np.cumsum([self._width(name) for name in summed])[:-1])
+            view.before |= {(category, name): part for name, part in zip(values, parts, strict=True)}
         return view
 
     def _bounds(self, block: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from hf_mmtab.statistics import GROUPS, OldLabels, RowStatistics, TableColumns, seconds_of
-from hf_mmtab.statistics.earlier import Earlier, Grid, together
+from hf_mmtab.statistics.earlier import Earlier, FixedPoint, together
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -81,25 +81,40 @@ def test_between_histories_rows_of_the_same_time_are_not_earlier():
 
 def test_sums_are_exact_in_any_order_and_from_any_parts():
     rng = np.random.default_rng(3)
-    values = np.round(rng.lognormal(3, 4, 5000), 2) * rng.choice([-1, 1], 5000)
+    values = np.round(rng.lognormal(3, 4, 5000) * 2**20) / 2**20 * rng.choice([-1, 1], 5000)
     values[::97], values[::89] = np.nan, np.inf
     exact = [Fraction(0), *itertools.accumulate(map(Fraction, np.where(np.isfinite(values), values, 0).tolist()))]
-    grid, moment = Grid.of(values), np.zeros(5000, dtype=np.int64)
-    words = grid.words(values)
+    fixed, moment = FixedPoint.of(values), np.zeros(5000, dtype=np.int64)
+    words = fixed.words(values)
     for order in (np.arange(5000), rng.permutation(5000)):
         total = [word[order].sum() for word in words]
-        assert grid.numbers([np.array([one]) for one in total])[0] == float(exact[-1])
+        assert fixed.numbers([np.array([one]) for one in total])[0] == float(exact[-1])
     past = Earlier(moment, moment)
     np.testing.assert_array_equal(past.total(values), [float(one) for one in exact[:-1]])
     late = Earlier(moment[3000:], moment[3000:])
     before = np.stack([np.full(2000, word[:3000].sum()) for word in words])
-    np.testing.assert_array_equal(late.total(values[3000:], grid=grid, before=before), past.total(values)[3000:])
+    np.testing.assert_array_equal(late.total(values[3000:], before=before), past.total(values)[3000:])
 
 
 def test_what_rounding_leaves_of_a_sum_is_0():
     past = Earlier(np.zeros(4, int), np.arange(4))
     assert past.total(np.array([0.1, 0.2, -0.3, 5.0])).tolist() == [0, 0.1, 0.1 + 0.2, 0]
-    assert past.total(np.array([1.0, -1.0, 1e-9, 5.0])).tolist() == [0, 1, 0, 1e-9]
+    assert past.total(np.array([1.0, -1.0, 1e-9, 5.0])).tolist() == [0, 1, 0, pytest.approx(1e-9, rel=1e-7)]
+
+
+@pytest.mark.parametrize("later", [1e12, -1e17, 1e40, 1e300, np.inf])
+def test_a_sum_is_the_same_however_large_later_numbers_are(later):
+    values = np.random.default_rng(5).lognormal(0, 5, 1000) * np.resize([1, -1, -1], 1000)
+    few = Earlier(np.arange(1000) % 3, np.arange(1000))
+    more = Earlier(np.arange(1001) % 3, np.arange(1001))
+    for made in ("total", "mean", "deviation"):
+        found = getattr(more, made)(np.append(values, later))[:1000]
+        np.testing.assert_array_equal(found, getattr(few, made)(values))
+
+
+def test_the_spread_of_large_numbers_is_that_of_their_differences():
+    values = 1e9 + np.array([0.0, 1, 2, 3])
+    assert Earlier(np.zeros(4, int), np.arange(4)).deviation(values)[3] == 1.0
 
 
 def test_combined_codes_differ_where_any_code_does():
@@ -172,10 +187,14 @@ def test_what_all_histories_had_lately_is_that_of_a_loop(columns):
         )
 
 
-def test_changing_later_rows_changes_no_feature_of_earlier_ones(columns):
+@pytest.mark.parametrize("factor", [1, 1e12, -1e17, 1e200])
+@pytest.mark.parametrize("logarithmic", [{"amount"}, set()])
+def test_changing_later_rows_changes_no_feature_of_earlier_ones(columns, factor, logarithmic):
+    columns = replace(columns, logarithmic=logarithmic)
     now = np.median(columns.time)
     early = columns.time < now
     other = table_of(len(columns), seed=1)
+    other.numbers["amount"] *= factor
     changed = TableColumns(
         {k: np.where(early, v, other.numbers[k]) for k, v in columns.numbers.items()},
         columns.logarithmic,
@@ -189,8 +208,7 @@ def test_changing_later_rows_changes_no_feature_of_earlier_ones(columns):
     assert len(before) > 80
     differ = 0
     for name in before:
-        # beyond the rounding of long sums
-        assert np.allclose(before[name][early], after[name][early], rtol=0, atol=1e-9, equal_nan=True), name
+        np.testing.assert_array_equal(before[name][early], after[name][early], name)
         differ += not np.array_equal(before[name][~early], after[name][~early], equal_nan=True)
     assert differ > 0.8 * len(before)  # what was changed is seen by the later rows
 
@@ -207,7 +225,7 @@ def test_leaving_out_later_rows_changes_no_feature_of_earlier_ones(columns):
     )
     whole, part = all_features(columns, early), all_features(cut, early[early])
     for name in whole:
-        assert np.allclose(whole[name][early], part[name], rtol=0, atol=1e-9, equal_nan=True), name
+        np.testing.assert_array_equal(whole[name][early], part[name], name)
 
 
 def test_a_value_that_training_never_met_counts_half_a_row_and_is_no_category_of_its_own():
@@ -331,13 +349,13 @@ def test_recent_labels_and_later_rows_move_no_statistic(columns):
     for now in np.quantile(columns.time, [0.3, 0.6, 0.9]).astype(np.int64):
         recent = np.flatnonzero(columns.time > now - 9 * HOUR)
         shuffled = columns.labels["yes"].copy()
-        shuffled[recent] = shuffled[np.random.default_rng(1).permutation(recent)]
+        shuffled[recent] = shuffled[np.random.default_rng(1).permutation(recent)] * 1e18
         other = replace(columns, labels={"yes": shuffled})
         kept = columns.time <= now
         fitted = RowStatistics.fit(columns, np.ones(len(columns), bool), "auto", old)
         part = dict(fitted.features(other.take(np.flatnonzero(kept))))
         for name, values in whole.items():
-            assert np.allclose(values[kept], part[name], rtol=0, atol=1e-9, equal_nan=True), name
+            np.testing.assert_array_equal(values[kept], part[name], name)
         after = dict(fitted.features(other))
         moved += sum(not np.allclose(whole[name], after[name], equal_nan=True) for name in whole)
     assert moved  # later rows do see the labels that were permuted
