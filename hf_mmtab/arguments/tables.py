@@ -150,6 +150,10 @@ class TabBertModelArguments(ModelArguments, TabBertSizes):
     )
     dropout: float | None = key(None, "Everywhere in the encoder (0.1).", least=0, most=1)
 
+    def __post_init__(self) -> None:
+        if self.architecture == "gpt2" and self.pretrained is None:
+            self.gpt2_sizes()  # refuses what a TabGPT has not, before a table is read
+
     def given_sizes(self) -> list[str]:
         """Return the keys of sizes that the recipe gives."""
         keys = [*(one.name for one in fields(TabBertSizes)), "preset", "dropout"]

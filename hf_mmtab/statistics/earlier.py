@@ -219,7 +219,7 @@ class FixedPoint:
         if not self.digits:
             return words[0].astype(np.float64)
         found, carried = np.zeros(len(words[0])), np.zeros(len(words[0]), dtype=np.int64)
-        for number, word in enumerate([*words, 0]):
+        for number, word in enumerate([*words, np.zeros(1, dtype=np.int64)]):
             digit = word + carried
             carried = (digit + 2 ** (DIGIT_BITS - 1)) >> DIGIT_BITS
             found += np.ldexp((digit - (carried << DIGIT_BITS)).astype(np.float64), LOWEST_BIT + number * DIGIT_BITS)

@@ -313,7 +313,13 @@ class TableTask:
     ) -> TabBertConfig:
         """Return the configuration of a new model; what the recipe leaves out is the default's, or the preset's."""
         sizes: dict[str, Any] = arguments.sizes()
-        of_processor = processor.config_kwargs(sizes.pop("numeric", "bins"))
+        numeric = str(sizes.pop("numeric", "bins"))
+        of_processor = processor.config_kwargs(numeric)
+        if numeric != "bins" and not (of_processor["bin_numbers"] or of_processor["cycle_ranges"]):
+            raise ValueError(
+                f"Expected numbers or calendar parts in the column plan beside numeric: {numeric}, found the fields "
+                f"{', '.join(processor.fields)}. Take numeric out."
+            )
         positions = data.seq_len * (len(processor.fields) if arguments.flatten else 1)
         sizes["max_position_embeddings"] = max(512, positions)
         if arguments.preset != "paper":

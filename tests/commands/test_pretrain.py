@@ -501,6 +501,14 @@ def test_cards_are_simulated_where_the_recipe_says_so(recipe, tmp_path):
         (["--max_gap", "0"], "Expected max_gap in seconds, above 0, found 0"),
         (["--entities", "nobody"], "found no row of nobody. There are w0, w1, w10, w11, w2 and 7 more"),
         (["--mlm_probability", "1.5"], "Expected mlm_probability to be at least 0 and at most 1, found 1.5"),
+        (
+            ["--numeric", "both", "--plan_edits", "{when.hour: null, amount: null}"],
+            "beside numeric: both, found .*shop",
+        ),
+        (
+            ["--architecture", "gpt2", "--numeric", "both", "--data", "nowhere.csv"],
+            "Expected no .*numeric beside architecture: gpt2",
+        ),
         (["--time_column", "date"], re.escape("Expected columns ['date'], found")),
     ],
 )
