@@ -203,7 +203,8 @@ class FixedPoint:
         """
         if not self.digits:
             return [values.astype(np.int64)]
-        words, rest = [], np.where(np.isfinite(values), np.clip(values, -LARGEST, LARGEST), 0.0)
+        words: list[np.ndarray] = []
+        rest = np.where(np.isfinite(values), np.clip(values, -LARGEST, LARGEST), 0.0)
         for place in reversed(range(LOWEST_BIT, LOWEST_BIT + self.digits * DIGIT_BITS, DIGIT_BITS)):
             digit = np.rint(np.ldexp(rest, -place))
             rest = rest - np.ldexp(digit, place)
