@@ -144,10 +144,8 @@ class Earlier:
             settings: of `total`.
         """
         counted, summed = (None, None) if before is None else (before[:1], before[1:])
-        counts, sums = (
-            self.total(np.isfinite(values), before=counted, **settings),
-            self.total(values, before=summed, **settings),
-        )
+        counts = self.total(np.isfinite(values), before=counted, **settings)
+        sums = self.total(values, before=summed, **settings)
         return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
     def deviation(self, values: np.ndarray) -> np.ndarray:
