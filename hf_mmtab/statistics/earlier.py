@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 LOWEST_BIT, DIGIT_BITS = -56, 32  # a sum of fewer than 2**31 digits is an int64
-NOTHING, LARGEST = 2.0**-40, 2.0**120
+NOTHING, LARGEST = 2.0**-40, 2.0**240
 
 
 class Moments:
@@ -149,7 +149,10 @@ class Earlier:
         return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
     def deviation(self, values: np.ndarray) -> np.ndarray:
-        """Return the standard deviation (n - 1) of the earlier rows that have a value, `(rows,)`; NaN below two."""
+        """Return the standard deviation (n - 1) of the earlier rows that have a value, `(rows,)`; NaN below two.
+
+        Values that differ by less than a millionth count as equal, and by more than 2^120 as by that.
+        """
         known = np.isfinite(values)
         values = np.where(known, np.clip(values, -LARGEST, LARGEST), np.nan)
         apart = np.clip(values - self._first_known(values, known), -(LARGEST**0.5), LARGEST**0.5)
@@ -197,7 +200,7 @@ class FixedPoint:
     def words(self, values: np.ndarray) -> list[np.ndarray]:
         """Return the digits of values, the lowest first, `(rows,)` int64 each; what is not finite as 0.
 
-        What is smaller than 2^-57 is 0, and what is larger than 2^120 is 2^120.
+        What is smaller than 2^-57 is 0, and what is larger than 2^240 is 2^240.
         """
         if not self.digits:
             return [values.astype(np.int64)]

@@ -112,9 +112,10 @@ def test_a_sum_is_the_same_however_large_later_numbers_are(later):
         np.testing.assert_array_equal(found, getattr(few, made)(values))
 
 
-def test_the_spread_of_large_numbers_is_that_of_their_differences():
-    values = 1e9 + np.array([0.0, 1, 2, 3])
-    assert Earlier(np.zeros(4, int), np.arange(4)).deviation(values)[3] == 1.0
+@pytest.mark.parametrize(("offset", "unit"), [(1e9, 1), (0, 1e-5), (5e21, 1e18), (0, 1e30)])
+def test_the_spread_of_numbers_of_any_size_is_that_of_their_differences(offset, unit):
+    values = offset + unit * np.array([0.0, 1, 2, 3])
+    assert Earlier(np.zeros(4, int), np.arange(4)).deviation(values)[3] == pytest.approx(unit, rel=1e-5)
 
 
 def test_combined_codes_differ_where_any_code_does():
