@@ -81,16 +81,27 @@ def history_features(columns: TableColumns, groups: Collection[str] = GROUPS) ->
         if group in groups:
             for name, values in made:
                 yield name, values[back]
-    for history, codes in view.histories.items():
+    for history in view.histories:
         prefix = f"{history}: " if history else ""
-        past = Earlier(codes, view.moments)
+        past = _past(view, history)
         of_one: dict[str, Iterator[Feature]] = {
             "rhythm": _rhythm(past, view.time, view.has_time),
-            "values": _unlike_values(past, codes, view),
-            "numbers": _unlike_numbers(past, codes, view, numbers),
+            "values": _unlike_values(past, history, view),
+            "numbers": _unlike_numbers(past, history, view, numbers),
         }
         for name, values in chain.from_iterable(of_one[group] for group in of_one if group in groups):
             yield prefix + name, values[back]
+
+
+def _past(columns: TableColumns, history: str, *values: np.ndarray) -> Earlier:
+    """Return the earlier rows of a history, or those of them that have a row's values.
+
+    Of rows of the same time, those of the whole entity that stand before count; between the cards of a user nobody
+    knows which came first.
+    """
+    group = columns.histories[history]
+    is_whole = history == next(iter(columns.histories))
+    return Earlier(together(group, *values) if values else group, columns.moments, ties=is_whole)
 
 
 def comparable_numbers(columns: TableColumns) -> dict[str, np.ndarray]:
@@ -116,11 +127,11 @@ def _log(seconds: np.ndarray) -> np.ndarray:
     return np.log1p(np.maximum(0, seconds))
 
 
-def _unlike_values(past: Earlier, group: np.ndarray, columns: TableColumns) -> Iterator[Feature]:
+def _unlike_values(past: Earlier, history: str, columns: TableColumns) -> Iterator[Feature]:
     """For each category: how often and when the history had this value, and how surprising its last rows are."""
     seconds, before = columns.time / 1e6, past.count()
     for name, codes in columns.categories.items():
-        same = Earlier(together(group, codes), columns.moments)
+        same = _past(columns, history, codes)
         count = same.count()
         expected = (count + columns.shares[name]) / (before + 1)
         surprise, new = -np.log(expected), ((count == 0) & (before > 0)).astype(np.float64)
@@ -148,7 +159,7 @@ def _cyclic_distance(past: Earlier, codes: np.ndarray, period: int) -> np.ndarra
 
 
 def _unlike_numbers(
-    past: Earlier, group: np.ndarray, columns: TableColumns, numbers: dict[str, np.ndarray]
+    past: Earlier, history: str, columns: TableColumns, numbers: dict[str, np.ndarray]
 ) -> Iterator[Feature]:
     """For each number: against the history's mean and spread, its last rows, and its rows of the same value."""
     for name, values in numbers.items():
@@ -169,7 +180,7 @@ def _unlike_numbers(
     for category, codes in columns.categories.items():
         if category in columns.periods:
             continue
-        same = Earlier(together(group, codes), columns.moments)
+        same = _past(columns, history, codes)
         for name, values in numbers.items():
             yield f"{name}: beyond the mean before at this {category}", _beyond(values, same.mean(values))
 
@@ -199,9 +210,8 @@ def _number_residuals(columns: TableColumns, numbers: dict[str, np.ndarray]) -> 
     pairs = [(category, name) for category in valued(columns) for name in numbers]
     for (category, name), (title, residual) in zip(pairs, _of_all(USUAL, columns, numbers), strict=True):
         yield title, residual
-        for history, group in columns.histories.items():
-            past = Earlier(group, columns.moments)
-            prefix = f"{history}: " if history else ""
+        for history in columns.histories:
+            past, prefix = _past(columns, history), f"{history}: " if history else ""
             yield f"{prefix}{name}: beyond its usual residual at {category}", _beyond(residual, past.mean(residual))
 
 
@@ -237,8 +247,7 @@ def _old_labels(columns: TableColumns, numbers: dict[str, np.ndarray]) -> Iterat
     if columns.label_lag is None:
         return
     of_all = _of_all(LABELS, columns, numbers)
-    groups = {f"{history}: " if history else "": codes for history, codes in columns.histories.items()}
-    pasts = {prefix: Earlier(codes, columns.moments) for prefix, codes in groups.items()}
+    pasts = {f"{history}: " if history else "": _past(columns, history) for history in columns.histories}
     for target in columns.labels:
         _, usual = next(of_all)
         for prefix, past in pasts.items():

@@ -255,7 +255,8 @@ def _in_file(features: Iterable[Feature], rows: int) -> tuple[list[str], np.ndar
     with tempfile.TemporaryFile() as made, tempfile.TemporaryFile() as turned:
         for name, column in features:
             names.append(name)
-            made.write(np.ascontiguousarray(column, dtype=np.float32).data)
+            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+                made.write(np.ascontiguousarray(column, dtype=np.float32).data)
         made.flush()
         if not (rows and names):
             return names, np.empty((rows, len(names)), dtype=np.float32)

@@ -46,12 +46,15 @@ def all_features(columns, training):
     return dict(RowStatistics.fit(columns, training).features(columns))
 
 
-def in_time(columns, group):
-    """Yield each row and its earlier rows of the same group, by the obvious loop."""
-    order = np.argsort(columns.time, kind="stable")
+def in_time(columns, history):
+    """Yield each row and its earlier rows of the same history, by the obvious loop.
+
+    Of rows of the same time, those of the same card that stand before are earlier, and none for the user.
+    """
+    group, time = columns.histories[history], columns.time
     past = {}
-    for row in order:
-        yield row, past.get(group[row], [])
+    for row in np.argsort(time, kind="stable"):
+        yield row, [r for r in past.get(group[row], []) if history == "user/card" or time[r] < time[row]]
         past.setdefault(group[row], []).append(row)
 
 
@@ -128,13 +131,13 @@ def test_combined_codes_differ_where_any_code_does():
 def test_features_of_the_history_are_those_of_an_obvious_loop(columns, history):
     training = np.arange(len(columns)) % 3 > 0
     found = all_features(columns, training)
-    group, shop = columns.histories[history], columns.categories["shop"]
+    shop = columns.categories["shop"]
     amount = columns.numbers["amount"]
     size = np.sign(amount) * np.log1p(np.abs(amount))
     share = np.array([max((shop[training] == value).sum(), 0.5) / training.sum() for value in shop])
     seconds = columns.time / 1e6
     surprise, new = np.empty(len(columns)), np.zeros(len(columns))
-    for row, past in in_time(columns, group):
+    for row, past in in_time(columns, history):
         same = [r for r in past if shop[r] == shop[row]]
         surprise[row] = -np.log((len(same) + share[row]) / (len(past) + 1))
         new[row] = bool(past) and not same
@@ -227,6 +230,21 @@ def test_leaving_out_later_rows_changes_no_feature_of_earlier_ones(columns):
     whole, part = all_features(columns, early), all_features(cut, early[early])
     for name in whole:
         np.testing.assert_array_equal(whole[name][early], part[name], name)
+
+
+def test_a_row_sees_no_row_of_the_same_time_of_another_card_of_its_user(columns):
+    """A file may name cards in any order, and rows of one second may come in two batches."""
+    everything = np.ones(len(columns), dtype=bool)
+    fitted = RowStatistics.fit(columns, everything)
+    whole, seen = dict(fitted.features(columns)), 0
+    for row in range(0, len(columns), 7):
+        same_time = columns.time == columns.time[row]
+        others = same_time & (columns.histories["user/card"] != columns.histories["user/card"][row])
+        seen += (others & (columns.histories["user"] == columns.histories["user"][row])).any()
+        part = dict(fitted.features(columns.take(np.flatnonzero(~others))))
+        for name, values in whole.items():
+            np.testing.assert_array_equal(part[name][row - others[:row].sum()], values[row], name)
+    assert seen > 5
 
 
 def test_a_value_that_training_never_met_counts_half_a_row_and_is_no_category_of_its_own():
