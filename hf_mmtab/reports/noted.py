@@ -5,12 +5,14 @@ from collections.abc import Sequence
 OF_TRAINING = (
     "num_train_epochs: ", "label_smoothing_factor ", "eval_loss ", "text_pooling: ", "classifier_start: ", "soup: ",
     "ensemble: ", "The head reads ", "Training met ", "Collapse in epoch ", "The run ends worse ",
-    "This model is not better than a guess",
+    "This model is not better than a guess", "Boosted: ", "Fusion: ", "Scores are those of ", "Predicted is ",
+    "On validation the fusion ",
 )  # fmt: skip
 # Of how the run was done, which ask nothing of a reader.
 INFORMATION = (
     "The head reads ", "Training met ", "max_length: auto: ", "max_images: ", "picture size: ", "text_pooling: ",
-    "eval_loss ", "There are no ",
+    "eval_loss ", "There are no ", "Boosted: ", "Fusion: ", "Scores are those of ", "Predicted is ",
+    "On validation the fusion ",
 )  # fmt: skip
 
 

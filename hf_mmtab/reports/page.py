@@ -132,7 +132,8 @@ def _main_metric(facts: RunFacts) -> str:
 def _draw(facts: RunFacts, results: ResultFigures, records: list[dict[str, Any]]) -> dict[str, Picture]:
     page, metric = Page(), _main_metric(facts)
     curve = "The loss and the metric over the epochs, with the points at which parts thaw"
-    logged = (facts.log_history, metric, thaw_epochs(records), facts.kept_step)
+    of = " of the LSTM" if facts.results.architecture == "fusion" else ""  # whose trees have no epochs
+    logged = (facts.log_history, metric, thaw_epochs(records), facts.kept_step, of)
     page.draw("learning_curves", curve, learning_curves, *logged)
     if records:
         alt = "When each part was frozen, how far it moved, its gradient norm and its learning rate"

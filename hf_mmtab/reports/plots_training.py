@@ -75,11 +75,12 @@ def _mark_thaws(panels: Sequence[Axes], thaws: Mapping[str, float]) -> None:
 
 @styled
 def learning_curves(
-    log_history: Records, metric: str, thaws: Mapping[str, float], kept_step: int | None = None
+    log_history: Records, metric: str, thaws: Mapping[str, float], kept_step: int | None = None, of: str = ""
 ) -> Figure | None:
     """Loss, the main metric on validation and the learning rate over epochs; None if nothing was logged.
 
-    The evaluation of the checkpoint that was kept is circled, the last one where `kept_step` is None.
+    The evaluation of the checkpoint that was kept is circled, the last one where `kept_step` is None. `of`: which part
+    of the model is shown; "": the model.
     """
     train, rate = series(log_history, "loss"), series(log_history, "learning_rate")
     validation = series(log_history, "eval_loss")
@@ -108,7 +109,7 @@ def learning_curves(
             axes.plot(score[0][kept], score[1][kept], "o", markersize=9, markerfacecolor="none", color=INK)
             note(axes, f"kept, {score[1][kept]:.3f}", (score[0][kept], score[1][kept]), (0, -15), ha="center")
             axes.margins(y=0.25)
-            axes.set_ylabel(f"{metric_name(metric)}\non validation")
+            axes.set_ylabel(f"{metric_name(metric)}{of}\non validation")
         else:
             axes.plot(*rate, color=GREEN, linewidth=1.2, marker=_mark_of(rate[0]), markersize=4)
             axes.set_ylabel("learning\nrate")

@@ -23,7 +23,7 @@ from hf_mmtab.arguments import TableDataArguments
 from hf_mmtab.commands import embed, eval_checkpoint, predict, prepare, pretrain, push_to_hub
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs import head_choice, head_inputs, head_training
-from hf_mmtab.commands.runs.fusion import labels_before, rolling
+from hf_mmtab.commands.runs.fusion import labels_before, rolling, worth
 from hf_mmtab.commands.tables.orderings import read_orderings
 from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
@@ -669,6 +669,9 @@ def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers
     assert fusion["chosen"] == max(found, key=found.get)
     notes = json.loads((folder / "fusion" / "results.json").read_text())["notes"]
     assert any(note.startswith(f"Scores are those of {fusion['chosen'].replace('_', ' ')}") for note in notes)
+    assert any(note.startswith("Fusion: ") for note in notes) == (fusion["chosen"] == "trees")
+    ahead = [note for note in notes if note.startswith("On validation the fusion is ahead of boosted trees alone by ")]
+    assert len(ahead) == (fusion["chosen"] != "boosted")
     scored = ScoredRows.load(folder / "fusion" / "predictions" / "validation.parquet")
     assert average_precision_score(scored.labels, scored.scores) == pytest.approx(found[fusion["chosen"]], abs=1e-6)
 
@@ -684,6 +687,27 @@ def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers
     assert (hidden.labels[rows.time >= moment] == -100).all()
     assert (hidden.labels[rows.time < moment] == rows.labels[rows.time < moment]).all()
     assert not (rows.labels == -100).any()
+
+
+def test_a_fusion_that_is_hardly_ahead_of_its_trees_says_so():
+    rng = np.random.default_rng(0)
+    labels = (rng.random(400) < 0.1).astype(int)
+    boosted = rng.normal(0, 1, 400) + labels
+    entity = np.arange(400) // 10
+    slightly = worth(labels, boosted + rng.normal(0, 0.01, 400), boosted, entity)
+    assert "may be chance: architecture boosted may do as well" in slightly
+    assert worth(labels, boosted + 3 * labels, boosted, entity).endswith(" average precision.")
+
+
+def test_trees_alone_are_described_by_rows_and_a_fusion_by_what_its_lstm_reads(folder, caplog, tmp_path):
+    for name in ("boosted", "fusion"):
+        if not (folder / name).is_dir():
+            main([str(folder / f"{name}.yaml"), "--output_dir", str(folder / name)])
+    page = (folder / "boosted" / "report" / "report.html").read_text()
+    assert "judged is every row, by statistics of all rows before it" in page and "Window" not in page.split("<h2")[0]
+    assert "Trained in 0 s" not in page
+    results = json.loads((folder / "fusion" / "results.json").read_text())
+    assert results["details"]["read by the LSTM before a judged row"].endswith("for one row in ten")
 
 
 def test_boosted_trees_predict_numbers_and_single_rows(folder, tmp_path):

@@ -12,6 +12,7 @@ from transformers.utils import logging
 from ...data.windows.cutting import IGNORED, WindowDataset
 from ...data.windows.encoded_rows import EncodedRows
 from ...evaluation.scored_rows import judged_rows
+from ...metrics.bootstrap import paired_bootstrap
 from ...models.tabbert.modeling_tabbert_boosted import CANDIDATES, FUSED, OF_NUMBERS, STATISTICS
 from ...models.tabbert.modeling_tabbert_numbers import normal_quantiles, normal_scores
 from ...models.tabbert.modeling_tabbert_surprise import surprise_names, windowed_names
@@ -128,14 +129,16 @@ def fuse(run: Any, trainer: Any) -> None:
     model.set_trees(FUSED, joined.boosters)
     model.config.fusion = fusion
     statistics, others = torch.from_numpy(features.select(judged).read()), torch.from_numpy(known)
-    found = {
-        name: float(average_precision_score(truth, model.fuse(name, statistics, others)[..., 0].numpy()))
-        for name in CANDIDATES
-    }
-    fusion = {**fusion, "chosen": max(found, key=lambda name: found[name]), "validation": found}
+    scores = {name: model.fuse(name, statistics, others)[..., 0].numpy() for name in CANDIDATES}
+    found = {name: float(average_precision_score(truth, own)) for name, own in scores.items()}
+    fusion = {**fusion, "chosen": (chosen := max(found, key=lambda name: found[name])), "validation": found}
     model.config.fusion = fusion
     run.notes.append(fusion_note(fusion))
-    run.notes.append(f"Fusion: {joined.summary(seed)}")
+    if chosen != "boosted":
+        entity = np.searchsorted(run.table.rows.entity_starts, judged, side="right")
+        run.notes.append(worth(truth, scores[chosen], scores["boosted"], entity))
+    if chosen == "trees":
+        run.notes.append(f"Fusion: {joined.summary(seed)}")
 
 
 def join_numbers(run: Any, model: Any, features: Features, rows: np.ndarray, predicted: np.ndarray) -> None:
@@ -171,6 +174,22 @@ def fusion_note(fusion: dict[str, Any]) -> str:
     chosen = fusion["chosen"].replace("_", " ")
     alone = " alone: joining the halves gained nothing there" if fusion["chosen"] in HALVES else ""
     return by_validation(f"Scores are those of {chosen}{alone}", {"metric": "average_precision", **fusion})
+
+
+def worth(labels: np.ndarray, chosen: np.ndarray, boosted: np.ndarray, entity: np.ndarray) -> str:
+    """Say by how much the fusion is ahead of boosted trees alone on validation, and whether that is more than chance.
+
+    Args:
+        labels: `(rows,)`, 0 and 1.
+        chosen, boosted: log odds, `(rows,)`.
+        entity: `(rows,)` number of the history, by which rows are resampled.
+    """
+    first, second = (np.stack([1 - p, p], axis=1) for p in (1 / (1 + np.exp(-odds)) for odds in (chosen, boosted)))
+    ahead = paired_bootstrap("average_precision", labels, first, second, "single_label_classification", groups=entity)
+    told = f"On validation the fusion is ahead of boosted trees alone by {ahead} average precision"
+    if ahead.low > 0:
+        return f"{told}."
+    return f"{told}, which may be chance: architecture boosted may do as well, in less time and without an encoder."
 
 
 def _logistic(inputs: np.ndarray, labels: np.ndarray) -> list[float]:

@@ -60,13 +60,15 @@ def table_facts(
     has_encoder = not {HEADS[name].__name__ for name in WITHOUT_ENCODER} & set(config.architectures or [])
     predicted = config.id2label.values() if config.problem_type == "regression" else table.label_columns
     rows = f"windows of up to {results.seq_len} rows" if results.seq_len else "windows"
-    judged = _JUDGED[results.window_label or "last"]
+    judged = _JUDGED[results.window_label or "last"].format(rows=rows)
+    if results.architecture == "boosted" and results.window_label == "every":
+        judged = "every row, by statistics of all rows before it"
     main_others = {name: other.labelled.probabilities for name, other in (others or {}).items()}
     return {
         "title": f"TabBERT ({results.architecture}) on {Path(results.data).name}",
         "problem_type": config.problem_type,
         "id2label": config.id2label,
-        "task": f"Predicts {', '.join(predicted)}: judged is {judged.format(rows=rows)}.",
+        "task": f"Predicts {', '.join(predicted)}: judged is {judged}.",
         "main_metric": main_metric,
         "predictions": {
             split: _predictions(one, table, windows[split], main_others if split == results.split else {}, explained)

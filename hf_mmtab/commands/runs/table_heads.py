@@ -1,6 +1,7 @@
 """Fine-tuning a head on windows of a table's rows: an LSTM, a perceptron or a linear layer on the encoder."""
 
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -202,7 +203,9 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if (statistics := model.config.statistics) and recipe.model.architecture != "boosted":
             on += " and statistics"
         lines = [
-            describe_windows(self.windows, recipe.data.seq_len, recipe.run.window_label),
+            describe_windows(
+                self.windows, recipe.data.seq_len if self.reads_windows else None, recipe.run.window_label
+            ),
             f"{recipe.model.architecture} on {on}"
             + (f": {weights} parameters" if (weights := _weights(model)) else ""),
             *([counted(len(statistics), "statistic of the past", "statistics of the past")] if statistics else []),
@@ -212,6 +215,11 @@ class HeadRun(ComparedRun[HeadRecipe]):
             share = self.sampler.drawn_positives / len(self.sampler)
             lines.append(f"An epoch draws {len(self.sampler):,} windows, {share:.1%} of them positive.")
         return "\n".join(lines)
+
+    @property
+    def reads_windows(self) -> bool:
+        """Whether the model reads windows; trees alone read a row and statistics of its whole past."""
+        return self.recipe.model.architecture != "boosted"
 
     def trainer_arguments(self, model: Any) -> dict[str, Any]:
         """Return windows, collator, metrics and sampler."""
@@ -254,10 +262,12 @@ class HeadRun(ComparedRun[HeadRecipe]):
             if self.recipe.run.correct_prior and loss_name(self.recipe) == "cross_entropy":
                 self.shares = correct_bias(trainer.model.classifier, self.shares)
             self.notes.append(self.shares.note(str(config.id2label[config.num_labels - 1])))
+        begun = time.time()
         if self.recipe.model.architecture == "boosted":
             fit_boosted(self, trainer.model)
         elif self.recipe.model.architecture == "fusion":
             fuse(self, trainer)
+        self.minutes_before = (0.0, (time.time() - begun) / 60)
         for note in self.notes[told:]:
             logger.info(note)
         self.scored = {"validation": predict_windows(trainer, self.windows["validation"], config)}
@@ -288,10 +298,12 @@ class HeadRun(ComparedRun[HeadRecipe]):
     def _details(self, model: Any) -> dict[str, str]:
         """Return what the head of the report says about the model."""
         details = {"data": data_summary(self.table)} | ({"parameters": weights} if (weights := _weights(model)) else {})
-        details["window"] = f"{self.recipe.data.seq_len} rows"
-        details["windows"] = ", ".join(f"{len(cut):,} {split}" for split, cut in self.windows.items())
-        if model.freezable_modules and self.recipe.run.window_label != "any":  # trees read the whole past
-            details["read before a judged row"] = rows_before(self.windows["test"])
+        if self.reads_windows:
+            details["window"] = f"{self.recipe.data.seq_len} rows"
+            details["windows"] = ", ".join(f"{len(cut):,} {split}" for split, cut in self.windows.items())
+        if self.reads_windows and self.recipe.run.window_label != "any":
+            by = " by the LSTM" if self.recipe.model.architecture == "fusion" else ""  # its trees read the whole past
+            details[f"read{by} before a judged row"] = rows_before(self.windows["test"])
         encoder = self.recipe.model.pretrained
         return details | ({"encoder": encoder} if encoder else {})
 

@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from ...data.windows.cutting import WindowDataset
 from ...data.windows.splits import DEFAULT_FRACTIONS
-from ...evaluation.scored_rows import judged_rows
+from ...evaluation.scored_rows import judged_rows, labels_of
 from ...evaluation.unseen_values import UnseenValues, missing_cells_note, unseen_note, unseen_values
 from ...models.tabbert.processing_tabbert import TabBertProcessor
 from ...tasks import PreparedTable
@@ -89,17 +89,23 @@ def missing_note(processor: TabBertProcessor) -> list[str]:
     ]
 
 
-def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int, window_label: str) -> str:
-    """Return the line about rows and windows, with how many are positive."""
+def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int | None, window_label: str) -> str:
+    """Return the line about rows and windows, with how many are positive.
+
+    Args:
+        windows: of each split.
+        seq_len: rows of a window; None: the model reads rows and their past, and no windows.
+        window_label: what is judged.
+    """
     rows = next(iter(windows.values())).rows
     parts = []
     for split, cut in windows.items():
-        positive = count_positive(cut)
-        parts.append(f"{len(cut):,} {split}" + (f" ({positive:,} positive)" if positive is not None else ""))
-    return (
-        f"{len(rows):,} rows of {counted(rows.num_entities, 'history', 'histories')}; "
-        f"windows of {seq_len} rows, judged on {JUDGED_WORDS[window_label]}: {', '.join(parts)}"
-    )
+        positive, labels = count_positive(cut), labels_of(cut) if seq_len is None else cut
+        if positive is not None and seq_len is None:
+            positive = int(np.count_nonzero(labels == 1))
+        parts.append(f"{len(labels):,} {split}" + (f" ({positive:,} positive)" if positive is not None else ""))
+    judged = f"windows of {seq_len} rows, judged on {JUDGED_WORDS[window_label]}" if seq_len else "judged rows"
+    return f"{len(rows):,} rows of {counted(rows.num_entities, 'history', 'histories')}; {judged}: {', '.join(parts)}"
 
 
 def rows_before(windows: WindowDataset) -> str:
