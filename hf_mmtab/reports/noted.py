@@ -5,7 +5,7 @@ from collections.abc import Sequence
 OF_TRAINING = (
     "num_train_epochs: ", "label_smoothing_factor ", "eval_loss ", "text_pooling: ", "classifier_start: ", "soup: ",
     "ensemble: ", "The head reads ", "Training met ", "Collapse in epoch ", "The run ends worse ",
-    "This model is not better than a guess",
+    "This model is not better than a guess", "The model is the linear probe ",
 )  # fmt: skip
 # Of how the run was done, which ask nothing of a reader.
 INFORMATION = (
