@@ -77,8 +77,6 @@ def _dictionaries(source: Source) -> dict[str, pa.DictionaryArray]:
 def as_categories(texts: pa.ChunkedArray, like: pa.DictionaryArray) -> pa.DictionaryArray:
     """Return texts as a dictionary with the categories, type and order of another."""
     places = pc.index_in(texts.combine_chunks().cast(like.dictionary.type), like.dictionary).cast(like.type.index_type)
-    if places.null_count > texts.null_count:  # texts that were no UTF-8 are others now
-        return texts.combine_chunks().cast(like.type)
     return pa.DictionaryArray.from_arrays(places, like.dictionary, ordered=like.type.ordered)
 
 
