@@ -20,6 +20,7 @@ from hf_mmtab.evaluation.comparison import ModelResult
 from hf_mmtab.evaluation.decoded_histories import HistoryTable
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.metrics import Interval, PairedDifference, bootstrap_interval, scores_for
+from hf_mmtab.metrics.names import metric_name
 from hf_mmtab.reports import RunFacts, SplitPredictions, write_report
 from hf_mmtab.reports.examples import thumbnail, worst_errors
 from hf_mmtab.reports.page import duration, number, quantity, signed
@@ -298,13 +299,21 @@ def test_a_model_that_is_better_without_an_input_is_told(single):
     assert told.startswith("The model is better without its text: accuracy 1.010 with the text left blank, ")
 
 
+def test_the_table_of_inputs_has_the_metric_of_the_headline_too(single, tmp_path):
+    html = write_report(single, tmp_path).read_text(encoding="utf-8")
+    section = html.split('<section id="inputs">')[1].split("</section>")[0]
+    for row in single.results.ablation:  # accuracy is that of the headline
+        name = metric_name(row.metric)
+        assert f'<td class="left">{name}</td>\n<td>{row.intact:.3f}</td><td>{row.value:.3f}</td>' in section
+
+
 def test_two_answers_that_are_the_same_for_all_rows_are_told_apart_by_their_names(single, tmp_path):
     facts = copy.copy(single)
     facts.comparison = [*single.comparison, ModelResult("majority", {"accuracy": [0.3]})]
     html = write_report(facts, tmp_path).read_text(encoding="utf-8")
-    assert "<td>majority of training</td>" in html and "<td>best constant on these rows, always " in html
+    assert "<td>majority</td>" in html and "<td>best constant on these rows, always " in html
     ticks = comparison_plot(facts.comparison, "accuracy").axes[0].get_yticklabels()
-    assert "majority of training" in [tick.get_text() for tick in ticks]
+    assert "majority" in [tick.get_text() for tick in ticks]
 
 
 @pytest.mark.parametrize(("kept_step", "circled"), [(10, 0.9), (None, 0.8)])

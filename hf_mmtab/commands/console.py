@@ -52,10 +52,16 @@ def counted(number: int, one: str, several: str) -> str:
     return f"{number:,} {one if number == 1 else several}"
 
 
-def left_out(skipped: int) -> str:
-    """Return how many bad records were left out, as the end of a line; empty: none. The log lists the first of them."""
+def left_out(skipped: int, used: int | None = None) -> str:
+    """Return how many bad records were left out, as the end of a line; empty: none. The log lists the first of them.
+
+    Args:
+        skipped: how many.
+        used: how many others there were; None: not known.
+    """
+    share = "" if used is None else f", {skipped / max(skipped + used, 1):.0%} of all,"
     listed = "listed above" if skipped <= LISTED else f"the first {LISTED} are listed above"
-    return f", {counted(skipped, 'bad record', 'bad records')} left out ({listed})" if skipped else ""
+    return f", {counted(skipped, 'bad record', 'bad records')} left out{share} ({listed})" if skipped else ""
 
 
 def parameters(number: int) -> str:

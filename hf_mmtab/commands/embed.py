@@ -47,7 +47,8 @@ def main(arguments: Sequence[str]) -> None:
             raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
         count, width, skipped = embed(options)
     what = "rows of statistics, each" if options.what == "statistics" else "embeddings"
-    say(f"{count} {what} of {width} numbers in {options.out}{left_out(skipped)}")
+    used = count if options.level == "row" else None
+    say(f"{count} {what} of {width} numbers in {options.out}{left_out(skipped, used)}")
 
 
 class RowEmbedder(WindowScorer):

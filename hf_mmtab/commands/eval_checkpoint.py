@@ -111,7 +111,7 @@ def evaluate_checkpoint(options: argparse.Namespace, command: str) -> RunResults
         data=options.data,
         inputs=list(task.modalities(rows)),
         skipped=skipped,
-        left_out=many_left_out(skipped, len(rows)),
+        left_out=many_left_out(skipped, {split: len(rows)}),
         notes=[] if note is None else [note],
         details={"computed in": "bfloat16" if arguments.bf16_full_eval else "float32"},
         minutes=(time.time() - started) / 60,

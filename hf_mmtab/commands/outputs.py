@@ -71,12 +71,12 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
 
 
 def check_store(folder: str, inputs: Iterable[str | os.PathLike], out: str | os.PathLike) -> None:
-    """Refuse as --feature_cache_dir what is no folder of its own: in a run, around an input, around or in the output.
+    """Refuse as --feature_cache_dir what is no folder of its own: in a run, around or in an input or the output.
 
     Raises:
         ValueError: naming the flag and the clash, before any work.
     """
-    refuse_address(folder)
+    refuse_address(folder, "a folder as --feature_cache_dir")
     real, remedy = Path(folder).resolve(), "Name a new folder, or that of an earlier call."
     for above in (real, *real.parents):
         if above.exists() and not above.is_dir():
@@ -93,7 +93,8 @@ def check_store(folder: str, inputs: Iterable[str | os.PathLike], out: str | os.
         )
     there = [name for name in inputs if is_there(Path(name))]
     written = Path(out).resolve()
-    clash = next((name for name in there if Path(name).resolve().is_relative_to(real)), None)
+    places = {name: Path(name).resolve() for name in there}
+    clash = next((name for name, one in places.items() if one.is_relative_to(real) or real.is_relative_to(one)), None)
     if clash is None and (real.is_relative_to(written) or written.is_relative_to(real)):
         clash = out
     if clash is not None:
@@ -171,7 +172,7 @@ def check_state(state: str | os.PathLike, out: str | os.PathLike, inputs: Iterab
     folder = Path(state)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected a folder as --state, found a file at {str(state)!r}. Choose another one.")
-    check_output(folder, inputs)
+    check_output(state, inputs)
     if Path(out).resolve().is_relative_to(folder.resolve()):
         raise ValueError(
             f"Expected an output outside of --state, found {str(out)!r} in {str(state)!r}. Choose another output: the "

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from transformers.utils import logging
 
-from ..data.image_text_loading import read_image_text
+from ..data.image_text_loading import as_categories, read_image_text
 from ..evaluation.prediction_tables import batches, prediction_table
 from ..explaining.explanation import Explanation
 from ..explaining.gradients import import_captum
@@ -68,12 +68,12 @@ def main(arguments: Sequence[str]) -> None:
         if options.engine == "ray" and (judge is predict or options.state is not None):
             found = "a model of pictures and texts" if judge is predict else "--state"
             raise ValueError(f"Expected a whole table beside --engine ray, found {found}. Take --engine local.")
-        count, skipped = judge(options)
-    say(f"{counted(count, 'prediction', 'predictions')} in {options.out}{left_out(skipped)}")
+        count, skipped, used = judge(options)
+    say(f"{counted(count, 'prediction', 'predictions')} in {options.out}{left_out(skipped, used)}")
 
 
-def predict(options: argparse.Namespace) -> tuple[int, int]:
-    """Write predictions for every row of the input; return how many, and how many records were left out.
+def predict(options: argparse.Namespace) -> tuple[int, int, int]:
+    """Write predictions for every row of the input; return how many, how many records were left out, and used.
 
     Raises:
         ValueError: if the input has not what the model reads.
@@ -118,6 +118,9 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
             probabilities = probabilities_from_logits(torch.cat(logits).numpy(), model.config.problem_type)
             more = reason_columns([], options.explain) if options.explain else ()
             table = prediction_table(rows.select(piece), probabilities, model.config, found.own_columns, more)
+            for name, given in found.categories.items():
+                place = [*found.own_columns].index(name)
+                table = table.set_column(place, table.column_names[place], as_categories(table.column(place), given))
             if options.explain:
                 reasons = []
                 for i in piece:
@@ -126,7 +129,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int]:
                 for name, column in reason_columns(reasons, options.explain).items():
                     table = table.append_column(name, column)
             write(table)
-    return len(rows), len(found.skipped)
+    return len(rows), len(found.skipped), len(rows)
 
 
 def _warn_of_broken_texts(rows: Any, own: Mapping[str, str]) -> None:

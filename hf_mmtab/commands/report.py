@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     start_logging()
     options = parse("report", arguments)
     folder = Path(options.out)
-    check_output(folder, options.runs)
+    check_output(options.out, options.runs)
     foreign = sorted({p.name for p in folder.iterdir()} - OWN) if folder.is_dir() else []
     page = folder / PAGE_NAME
     if page.is_file() and MARK not in page.read_text(encoding="utf-8", errors="replace"):

@@ -125,7 +125,7 @@ class ImageText(CheckedBuilder):
                 if problem is not None:
                     remedy = "Repair or remove the picture, or write null for a record without one."
                     column = self._scan.columns[source.path].image
-                    bad.add(BadRecord(str(source.path), line, column, "a readable picture", problem, remedy))
+                    bad.add(BadRecord(str(source.path), line, column, "a readable picture", problem, remedy, split))
             good = [place for place, problem in enumerate(problems) if problem is None]
             rows_used += len(good)
             table = self._to_table([chunk[place] for place in good], [pictures[place] for place in good])

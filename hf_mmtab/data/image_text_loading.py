@@ -6,10 +6,12 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from transformers.utils import logging
 
 from .image_text import ImageText
-from .pictures.files import find_sources
+from .pictures.files import Source, find_sources
 from .reading.places import real_path
 from .reading.records import BadRecord
 
@@ -30,12 +32,14 @@ class ImageTextInput:
         own_columns: those of `rows` that the input has itself, pictures left out → their names there.
         skipped: the records left out.
         mixed: of `own_columns` those that hold values of several kinds, as JSON → their type in a Parquet file.
+        categories: of `own_columns` those that a Parquet file has as dictionaries → one with all its categories.
     """
 
     rows: datasets.Dataset
     own_columns: dict[str, str]
     skipped: list[BadRecord]
     mixed: dict[str, pa.DataType]
+    categories: dict[str, pa.DictionaryArray]
 
 
 def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **options: Any) -> ImageTextInput:
@@ -58,7 +62,22 @@ def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **opt
     builder = ImageText(file.parent, cache_dir=cache_dir, **options)
     builder.download_and_prepare()
     rows = builder.as_dataset(split=PREDICT)
-    return ImageTextInput(rows, builder.own_columns, warn_about(builder.skipped), builder.mixed_columns)
+    own, listed = builder.own_columns, _dictionaries(sources[0])
+    categories = {name: listed[given] for name, given in own.items() if given in listed}
+    return ImageTextInput(rows, own, warn_about(builder.skipped), builder.mixed_columns, categories)
+
+
+def _dictionaries(source: Source) -> dict[str, pa.DictionaryArray]:
+    """Return of the columns that a Parquet file has as dictionaries some cells, with all categories in their order."""
+    names = [one.name for one in source.schema or () if pa.types.is_dictionary(one.type)]
+    table = pq.read_table(source.path, columns=names) if names else pa.table({})
+    return {name: table.column(name).unify_dictionaries().chunk(0) for name in names}
+
+
+def as_categories(texts: pa.ChunkedArray, like: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Return texts as a dictionary with the categories, type and order of another."""
+    places = pc.index_in(texts.combine_chunks().cast(like.dictionary.type), like.dictionary).cast(like.type.index_type)
+    return pa.DictionaryArray.from_arrays(places, like.dictionary, ordered=like.type.ordered)
 
 
 def warn_about(skipped: list[BadRecord]) -> list[BadRecord]:

@@ -92,13 +92,7 @@ def closing_words(results: RunResults) -> list[str]:
 
 
 MAJORITY = "majority"
-SHOWN_NAMES = {MAJORITY: "majority of training"}  # beside the best constant on the judged rows
 DESCRIPTION = "how often training meets each label, for every row alike"
-
-
-def shown_name(model: str) -> str:
-    """Return the name of a model or guess as a report writes it."""
-    return SHOWN_NAMES.get(model, model)
 
 
 def majority_scores(training_labels: np.ndarray, problem_type: str, like: ScoredRows) -> ScoredRows:

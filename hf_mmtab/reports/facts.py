@@ -136,6 +136,18 @@ class RunFacts:
         return DRAWN[self.results.resampled_by]
 
     @property
+    def audited(self) -> str:
+        """Which weights the update audit is of, beside those that were kept."""
+        at_end, soup = "Measured at the last step of training", self.results.soup
+        if soup is not None and len(soup["steps"]) > 1:
+            return f"{at_end}; the model is the mean of those of steps {', '.join(map(str, sorted(soup['steps'])))}."
+        if self.kept_step is None:
+            return f"{at_end}."
+        if self.kept_step == 0:
+            at_end += ", which was discarded"
+        return f"{at_end}; the model that was kept is that of step {self.kept_step:,}."
+
+    @property
     def fields(self) -> Sequence[FieldScore]:
         """Of pretraining: how often the judged cells of each field are right, on the split of the headline."""
         return self.results.fields.get(self.results.split, ())

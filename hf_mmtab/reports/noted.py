@@ -5,8 +5,8 @@ from collections.abc import Sequence
 OF_TRAINING = (
     "num_train_epochs: ", "label_smoothing_factor ", "eval_loss ", "text_pooling: ", "classifier_start: ", "soup: ",
     "ensemble: ", "The head reads ", "Training met ", "Collapse in epoch ", "The run ends worse ",
-    "This model is not better than a guess", "Boosted: ", "Fusion: ", "Scores are those of ", "Predicted is ",
-    "On validation the fusion ",
+    "This model is not better than a guess", "The model is the linear probe ", "Boosted: ", "Fusion: ",
+    "Scores are those of ", "Predicted is ", "On validation the fusion ",
 )  # fmt: skip
 # Of how the run was done, which ask nothing of a reader.
 INFORMATION = (

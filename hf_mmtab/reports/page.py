@@ -13,7 +13,6 @@ import jinja2
 from matplotlib.figure import Figure
 from transformers.utils.logging import get_logger
 
-from ..evaluation.judging import shown_name
 from ..files import remove_file, write_whole
 from ..metrics.names import glossary, metric_name
 from ..publishing.run_files import FIGURE_NAMES, FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
@@ -180,7 +179,6 @@ def _render(
         most_shown=FEW_HISTORIES if any(one.history for one in examples) else len(examples),
         most_explained=EXPLAINED if len(examples) > EXPLAINED and any(one.reasons for one in examples) else 0,
         comparison=comparison_rows(facts),
-        ablation_metrics=sorted({row.metric for row in facts.results.ablation} - {_main_metric(facts)}),
         audit=audit_rows(records),
         classes=class_rows(facts),
         confused=results.confused_pairs,
@@ -193,7 +191,6 @@ def _render(
         versions=", ".join(f"{name} {version}" for name, version in facts.versions.items()),
         style=(Path(__file__).parent / "report.css").read_text(encoding="utf-8"),
         metric_name=metric_name,
-        shown_name=shown_name,
     )  # fmt: skip
 
 

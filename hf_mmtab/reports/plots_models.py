@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from ..evaluation.ablation import AblationRow
 from ..evaluation.cell_baselines import FieldScore
 from ..evaluation.comparison import ModelResult
-from ..evaluation.judging import shown_name
 from ..metrics.names import lower_is_better, metric_name
 from .style import BLUE, GREY, INK, ORANGE, PALE, SKY, margin_note, new_axes, note, styled
 
@@ -33,7 +32,7 @@ def comparison_plot(models: Sequence[ModelResult], metric: str) -> Figure | None
         axes.plot(values.mean(), i, "|", color=colour, markersize=15, markeredgewidth=2.4)
         weight = "bold" if model.is_own else "normal"
         margin_note(axes, f"{values.mean():.3f}", i, fontsize=8.5, color=colour, fontweight=weight)
-    axes.set_yticks(range(len(shown)), [shown_name(model.name) for model in shown])
+    axes.set_yticks(range(len(shown)), [model.name for model in shown])
     for tick, model in zip(axes.get_yticklabels(), shown, strict=True):
         tick.set_fontweight("bold" if model.is_own else "normal")
     axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=metric_name(metric))

@@ -27,6 +27,7 @@ def public_facts(facts: RunFacts, folder: str | Path) -> RunFacts:
         bad_records={paths.text(reason): count for reason, count in facts.bad_records.items()},
         results=dataclasses.replace(
             facts.results,
+            left_out=paths.text(facts.results.left_out),
             notes=[paths.text(note) for note in facts.results.notes],
             details={name: paths.text(value) for name, value in facts.results.details.items()},
             skipped=[],

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.comparison import in_words, lead_sentences
-from ..evaluation.judging import shown_name
 from ..evaluation.row_evaluation import HEADLINE
 from ..metrics import PairedDifference, per_class_table
 from ..metrics.names import metric_name
@@ -94,7 +93,7 @@ def comparison_rows(facts: RunFacts) -> dict[str, Any]:
         words = f"{own} {words}" if words in ("better", "worse") else words  # it stands in the other model's line
         line = {
             "model": model,
-            "name": shown_name(model.name),
+            "name": model.name,
             "cells": cells,
             "difference": difference,
             "words": words,

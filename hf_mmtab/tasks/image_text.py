@@ -124,7 +124,7 @@ class ImageTextTask:
             splits, skipped = self.load(arguments, **columns_beside(config))
             if split not in splits:
                 raise ValueError(f"Expected --split to be one of {[*splits, ALL_ROWS]}, found {split!r}.")
-            return label_ids_of_model(splits[split], config), skipped
+            return label_ids_of_model(splits[split], config), [one for one in skipped if one.split in (split, None)]
         splits, skipped = self.load(
             arguments,
             splits={"train": own},

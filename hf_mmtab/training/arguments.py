@@ -124,7 +124,9 @@ class MMTabTrainingArguments(TrainingArguments):
     audit_plot: bool = key(True, "Draw the audit as `update_audit.png` at the end.")
     show_freeze_report: bool = key(True, "Show the timeline before training and the audit table after it.")
     feature_cache: bool = key(True, "Compute outputs of a frozen part once and reuse them until it thaws.")
-    feature_cache_dir: str | None = key(None, "Folder of the feature cache; default: output_dir/_feature_cache.")
+    feature_cache_dir: str | None = key(
+        None, "Folder of the feature cache, which is in the run's number format; default: output_dir/_feature_cache."
+    )
     feature_cache_budget: str = key("20GB", "Largest size of that folder; the rest is computed every time.")
 
     feature_cache_dtype: Literal["float16", "bfloat16", "float32"] | None = key(

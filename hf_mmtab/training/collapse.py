@@ -15,6 +15,7 @@ logger = logging.get_logger(__name__)
 
 LEAST_FALL = 0.1  # of a metric of which more is better
 SLOWER = 0.25  # factor on the learning rate: two collapses make it a sixteenth
+PUT_BACK = "start_was_put_back"  # entry of a run that is what it started from, since training made it worse
 RECORD = "collapsed_metric"  # entry of the log history, so that reports and resumed runs know of it
 
 
@@ -123,7 +124,7 @@ def collapse_notes(log_history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def course_notes(log_history: Sequence[Mapping[str, Any]], args: Any) -> list[str]:
-    """Say where a run collapsed, and if it ends worse than after its first evaluation.
+    """Say where a run collapsed, and if it ends worse than after its first evaluation, with weights that are kept.
 
     Args:
         log_history: of the trained run.
@@ -132,7 +133,7 @@ def course_notes(log_history: Sequence[Mapping[str, Any]], args: Any) -> list[st
     name = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
     values = [entry[name] for entry in log_history if name in entry]
     notes = collapse_notes(log_history)
-    if len(values) < 2 or args.load_best_model_at_end:
+    if len(values) < 2 or args.load_best_model_at_end or any(PUT_BACK in entry for entry in log_history):
         return notes
     better = bool(args.greater_is_better) if args.metric_for_best_model else False
     if values[-1] != values[0] and (values[-1] > values[0]) != better:

@@ -26,6 +26,18 @@ def table_of(root: Path) -> dict[str, list[str]]:
     return {row[0]: row[1:-1] for row in cells}
 
 
+def minutes_of(root: Path) -> dict[str, str]:
+    """Name of a row → the last cell, its minutes."""
+    lines = [line.split("|") for line in (root / "comparison.md").read_text().splitlines() if line.startswith("| ")]
+    return {cells[1].strip(): cells[-2].strip() for cells in lines[1:]}
+
+
+def times_of_reports(root: Path) -> list[int]:
+    """When the comparison, the report and the card were written."""
+    names = ("comparison.md", "mmbt-seed1/report/report.html", "mmbt-seed1/README.md")
+    return [(root / name).stat().st_mtime_ns for name in names]
+
+
 def refused(*_, **__):
     raise AssertionError("a finished baseline is fitted again")
 
@@ -33,13 +45,14 @@ def refused(*_, **__):
 def test_rows_of_finished_pictures_runs_stay_and_their_features_are_not_computed_again(recipe, tmp_path, monkeypatch):
     root, quick = tmp_path / "run", [*QUICK, "--ablation", "false", "--freeze", "{image_encoder: forever}"]
     main([str(recipe), *quick, "--compare", "bert", "frozen_linear"])
-    before = table_of(root)
-    assert list(before) == ["mmbt", "bert", "frozen_linear", "majority"]
+    before, minutes, written = table_of(root), minutes_of(root), times_of_reports(root)
+    assert list(before) == list(minutes) == ["mmbt", "bert", "frozen_linear", "majority"]
     for part in (FrozenLinear, FeatureCache):
         monkeypatch.setattr(part, "run" if part is FrozenLinear else "_fill", refused)
     for compare in (["bert", "frozen_linear"], ["frozen_linear"], ["bert"]):
         main([str(recipe), *quick, "--compare", *compare])
-        assert table_of(root) == before, compare
+        assert table_of(root) == before and minutes_of(root) == minutes and "–" not in minutes.values(), compare
+        assert (times_of_reports(root) == written) == (compare == ["bert", "frozen_linear"])  # the same call: only read
     with pytest.raises(FileNotFoundError, match=r"found the predictions of a baseline: .* no model of it is saved"):
         predict.main([str(root / "frozen_linear-seed1"), str(tmp_path / "run"), str(tmp_path / "out.csv")])
 

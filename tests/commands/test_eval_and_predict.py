@@ -10,6 +10,7 @@ import pytest
 from transformers import BertConfig, BertModel
 
 from hf_mmtab.commands import eval_checkpoint, predict
+from hf_mmtab.data.pictures.files import find_sources
 from hf_mmtab.training.features.cache import FeatureCache
 
 
@@ -68,6 +69,26 @@ def test_predictions_share_the_store_of_evaluations(run, pictures, tmp_path, mon
     assert stored["probability"] == pytest.approx(plain["probability"], abs=1e-5)
 
 
+def test_a_store_is_in_float32_where_scores_are_in_bf16(run, pictures, tmp_path):
+    given, store = [str(run), str(pictures / "test.jsonl")], tmp_path / "store"
+    for name, kept in {"plain": [], "stored": ["--feature_cache_dir", str(store)]}.items():
+        predict.main([*given, str(tmp_path / f"{name}.parquet"), "--precision", "bf16", *kept])
+    assert {json.loads(meta.read_text())["computed"] for meta in store.glob("*/meta.json")} == {"float32"}
+    plain, stored = (pq.read_table(tmp_path / f"{name}.parquet").to_pydict() for name in ("plain", "stored"))
+    assert stored["probability"] == pytest.approx(plain["probability"], abs=0.01)  # as the flag's help says
+
+
+def test_a_store_in_an_input_folder_is_refused_and_one_beside_pictures_is_no_data(run, pictures, tmp_path, caplog):
+    shutil.copytree(pictures, tmp_path / "data")
+    given = [str(run), str(tmp_path / "data" / "test.jsonl"), str(tmp_path / "out.csv")]
+    with pytest.raises(ValueError, match=r"Expected --feature_cache_dir apart from '.*data', found '.*data/store'"):
+        kept = ["--feature_cache_dir", str(tmp_path / "data" / "store")]
+        eval_checkpoint.main([str(run), str(tmp_path / "data"), "--out", str(tmp_path / "eval"), *kept])
+    predict.main([*given, "--feature_cache_dir", str(tmp_path / "data" / "img" / "store")])
+    assert list((tmp_path / "data" / "img" / "store").glob("*/*.json"))
+    assert len(find_sources(tmp_path / "data")) == 3 and "Not read" not in caplog.text
+
+
 def test_a_first_prediction_makes_the_store_and_writes_nothing_else(run, pictures, tmp_path):
     out, store = tmp_path / "out" / "new.csv", tmp_path / "store"
     out.parent.mkdir()
@@ -86,6 +107,7 @@ def test_a_first_prediction_makes_the_store_and_writes_nothing_else(run, picture
         ("data/test.jsonl", "Expected a folder as --feature_cache_dir, found a file at "),
         ("out", "Expected --feature_cache_dir apart from 'out', found 'out'. Name a new folder"),
         ("out/features", "Expected --feature_cache_dir apart from 'out', found 'out/features'. "),
+        ("", "Expected a folder as --feature_cache_dir, found an empty name. Give a path."),
         (".", "Expected --feature_cache_dir apart from 'data/test.jsonl', found '.'. "),
     ],
 )

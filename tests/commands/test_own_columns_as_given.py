@@ -1,6 +1,7 @@
 """Columns of the input that no model reads come out of `predict` as they came in, and do not decide on records."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,9 +76,16 @@ def test_only_columns_that_are_read_decide_on_a_record(kind, tmp_path):
 
 def test_many_records_left_out_are_told_at_the_end():
     bad = [BadRecord("f", i, "brand" if i else None, "UTF-8 text", "x", "y") for i in range(4)]
-    told = many_left_out(bad, 6)
+    told = many_left_out(bad, {"test": 6})
     assert told.startswith("40% of the records were left out, 4 of 10: 3 for want of UTF-8 text in column 'brand'.")
-    assert many_left_out(bad[:1], 9) == many_left_out([], 0) == ""
+    assert told.endswith("The numbers are of the others.")
+    assert many_left_out(bad[:1], {"test": 9}) == many_left_out([], {"test": 0}) == ""
+    of_train = [replace(one, split="train") for one in bad]  # few of all, many of a split
+    assert many_left_out(of_train, {"train": 6, "test": 90}).endswith(
+        " By split: train 40% (4 of 10), test 0% (0 of 90)."
+    )
+    some = many_left_out([*of_train, bad[0]], {"train": 6, "test": 9})
+    assert some.endswith(" By split: train 40% (4 of 10), test 0% (0 of 9); 1 of no known split.")
     results = RunResults("mmbt", "d", "test", metrics={"test": {}}, judged={"test": {"rows": 6}}, left_out=told)
     assert closing_words(results)[-1] == told and RunResults.from_json(results.to_json()).left_out == told
 
@@ -87,14 +95,48 @@ def test_a_run_tells_that_many_records_were_left_out(recipe, pictures, tmp_path,
     for split in ("train", "dev", "test"):
         rows = [json.loads(line) for line in (pictures / f"{split}.jsonl").read_text().splitlines()]
         for number, row in enumerate(rows):
-            row |= {"img": str(pictures / row["img"]), "text": "" if number % 4 == 3 else row["text"]}
+            is_bad = split == "train" and number % 2
+            row |= {"img": str(pictures / row["img"]), "text": "" if is_bad and number % 4 == 1 else row["text"]}
+            row |= {"img": __file__} if is_bad and number % 4 == 3 else {}
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ["--data", data, "--on_bad_record", "skip", "--num_train_epochs", "1", "--bootstrap", "0"]
-    command("finetune", recipe, *given)
-    told = "25% of the records were left out, 20 of 80: 20 for want of a text in column 'text'."
-    assert told in capsys.readouterr().out
-    page = (tmp_path / "run" / "report" / "report.html").read_text()
-    assert "25% of the records were left out, 20 of 80" in page
+    command("finetune", recipe, *given, "--max_rows", "8")
+    read = {split: len((data / f"{split}.jsonl").read_text().splitlines()) for split in ("train", "dev", "test")}
+    bad = read["train"] // 2
+    shares = f"By split: train 50% ({bad} of {read['train']}), validation 0% (0 of {read['dev']}), test 0% "
+    whole = sum(read.values())
+    told = f"{bad / whole:.0%} of the records were left out, {bad} of {whole}: {bad // 2} for want of a text"
+    run = tmp_path / "run"
+    page, card = (run / "report" / "report.html").read_text(), (run / "README.md").read_text().replace("\\", "")
+    for text in (capsys.readouterr().out, page, card):
+        assert told in text and shares in text
+    capsys.readouterr()
+    command("predict", run, data / "train.jsonl", tmp_path / "out.csv", "--on_bad_record", "skip")
+    assert f"{bad} bad records left out, 50% of all, (the first 5 are listed above)" in capsys.readouterr().out
+
+
+def test_bad_records_of_one_file_are_of_the_split_that_they_would_be_in(tmp_path):
+    rows = [{"text": "" if i % 3 == 0 else f"t{i}", "label": "xy"[i % 2]} for i in range(60)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n")
+    builder = ImageText(
+        tmp_path / "all.jsonl", cache_dir=str(tmp_path / "cache"), on_bad_record="skip", image_column=None
+    )
+    builder.download_and_prepare()
+    splits, skipped = builder.as_dataset(), builder.skipped
+    counts = {split: sum(one.split == split for one in skipped) for split in (*splits, None)}
+    assert counts.pop(None) == 1 and sum(counts.values()) == 20 and counts["train"] > counts["test"]
+    assert sum(map(len, splits.values())) == 40
+
+
+def test_categories_of_a_parquet_file_come_out_with_their_order_and_type(finished_pictures, tmp_path):
+    size = pa.DictionaryArray.from_arrays(pa.array([2, None, 0], pa.int8()), ["small", "medium", "large"], ordered=True)
+    given = pa.table({"text": ["the sea", "the land", "a sea"], "size": size})
+    pq.write_table(given, tmp_path / "new.parquet")
+    command("predict", finished_pictures, tmp_path / "new.parquet", tmp_path / "out.parquet", "--image_column", "none")
+    found = pq.read_table(tmp_path / "out.parquet")["size"]
+    assert found.type == given["size"].type
+    assert found.to_pylist() == ["large", None, "small"]
+    assert found.chunk(0).dictionary.to_pylist() == ["small", "medium", "large"]
 
 
 def test_predict_tells_texts_of_unread_columns_that_are_no_utf8(finished_pictures, pictures, tmp_path, caplog):

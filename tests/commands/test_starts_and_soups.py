@@ -54,6 +54,7 @@ def test_a_run_that_training_made_worse_is_the_probe_that_it_started_from(recipe
     monkeypatch.setattr(LinearStarter, "start", looked_at)
     # a classifier that is thrown far away
     given = [str(recipe), *PROBE, "--learning_rate", "5.0", "--part_learning_rates", "null", "--save_strategy", "epoch"]
+    given += ["--soup", "true"] * (not resumed)
     main(given)
     run = tmp_path / "run"
     if resumed:
@@ -61,6 +62,14 @@ def test_a_run_that_training_made_worse_is_the_probe_that_it_started_from(recipe
         main(given)
     note = next(one for one in results_of(run)["notes"] if one.startswith("The model is the linear probe"))
     assert "since training made it worse on validation: accuracy 0." in note or "accuracy 1.000 before" in note
+    discarded = "Update audit, learning curves and checkpoints are of the training, which was discarded."
+    assert discarded in note and (run / "update_audit.txt").read_text().startswith(f"{discarded}\n\npart")
+    notes = results_of(run)["notes"]
+    assert not any(one.startswith(("The run ends worse", "soup: ")) for one in notes) and not results_of(run)["soup"]
+    told = "Measured at the last step of training, which was discarded; the model that was kept is that of step 0."
+    card = (run / "README.md").read_text()
+    assert told in (run / "report" / "report.html").read_text() and told in card.replace("\\", "")
+    assert "The model is the linear probe" in card.split("## Training\n")[1].split("\n## ")[0]
     history = json.loads((run / "trainer_state.json").read_text())["log_history"]
     assert history[0]["step"] == 0 and history[0]["eval_accuracy"] > 0 and "start_was_put_back" in history[-1]
     rows = pq.read_table(run / "predictions" / "validation.parquet").to_pydict()

@@ -1,5 +1,6 @@
 """A run that can stand in a table beside other runs, and beside baselines that are fitted on the same rows."""
 
+import json
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -13,12 +14,13 @@ from ...evaluation.comparison import ScoredModel, require_same_rows
 from ...evaluation.judging import MAJORITY, majority_scores
 from ...evaluation.run_results import RESULT_FILE
 from ...evaluation.scored_rows import ScoredRows
+from ...files import read_json, write_whole
 from ...metrics import scores_for
 from ...metrics.names import lower_is_better, metric_name
 from ...training import MMTabTrainer
 from ...training.soup import greedy_soup, keep_enough, remove_surplus
 from .recipe import Recipe
-from .report import predictions_file
+from .report import PREDICTIONS_FOLDER, predictions_file
 from .walk import Run
 
 logger = logging.get_logger(__name__)
@@ -154,13 +156,14 @@ class ComparedRun(Run[AnyRecipe]):
             split: the main one.
 
         Returns:
-            One for each seed; of what an earlier call fitted, on the same finished run, without minutes.
+            One for each seed, with the minutes that fitting it took, in this call or an earlier one.
         """
         made = []
         for seed in seeds[:1] if name in (MAJORITY, *self.without_seed) else seeds:
-            if (before := self._fitted_before(root / f"{name}-seed{seed}")) is not None:
-                logger.info(f"{name}: the predictions of {name}-seed{seed} are those of an earlier call.")
-                made.append(ScoredModel(before[split], self.tune(before["validation"])))
+            folder = root / f"{name}-seed{seed}"
+            if (before := self._fitted_before(folder)) is not None:
+                logger.info(f"{name}: the predictions of {folder.name} are those of an earlier call.")
+                made.append(ScoredModel(before[split], self.tune(before["validation"]), fitted_minutes(folder)))
                 continue
             started = time.time()
             if name == MAJORITY:
@@ -168,8 +171,10 @@ class ComparedRun(Run[AnyRecipe]):
                 scored = {one: majority_scores(labels, kind, rows) for one, rows in self.scored.items()}
             else:
                 scored = self.fit_baseline(name, seed)
-            self.write_scored(root / f"{name}-seed{seed}", scored)
             minutes = (time.time() - started) / 60
+            # Before the predictions, which mark a baseline as fitted.
+            write_whole(_minutes_file(folder), json.dumps({"minutes": minutes}))
+            self.write_scored(folder, scored)
             made.append(ScoredModel(scored[split], self.tune(scored["validation"]), minutes))
         return made
 
@@ -189,3 +194,12 @@ class ComparedRun(Run[AnyRecipe]):
             logger.info(f"{folder.name} is fitted anew: {error}")
             return None
         return found
+
+
+def fitted_minutes(folder: Path) -> float | None:
+    """Return how long fitting the baseline in a folder took; None: an earlier version did not write it down."""
+    return read_json(_minutes_file(folder), "Delete that file: the minutes are then not known.").get("minutes")
+
+
+def _minutes_file(folder: Path) -> Path:
+    return folder / PREDICTIONS_FOLDER / "minutes.json"

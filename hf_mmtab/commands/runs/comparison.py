@@ -9,12 +9,14 @@ from ...evaluation.comparison import ScoredModel, compare_scored, comparison_mar
 from ...evaluation.judging import MAJORITY
 from ...evaluation.run_results import RunResults
 from ...files import write_whole
+from ...publishing.run_files import CARD_NAME, PAGE_NAME
 from .compared import ComparedRun
 from .earlier_runs import earlier_runs
 from .inventory import write_inventory
 from .own_files import refuse_foreign, remove_folder
 from .own_names import CACHE_FOLDER, COMPARISON_FILE
-from .walk import write_run_report
+from .report import REPORT_FOLDER
+from .walk import is_whole, write_run_report
 
 logger = logging.get_logger(__name__)
 
@@ -71,10 +73,20 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     sentences = lead_sentences(compared, metrics[0])
     lines = ["", *sentences, *told] if sentences or told else []
     text = "\n".join([comparison_markdown(compared, metrics, split), *lines])
-    write_whole(root / COMPARISON_FILE, text + "\n")
-    # The curve of a constant score tells nothing.
-    others = {name: seeds[0].rows for name, seeds in models.items() if name not in (own, MAJORITY)}
-    page = write_run_report(run, results, compared, others)
+    page, file = folder / REPORT_FOLDER / PAGE_NAME, root / COMPARISON_FILE
+    if not _is_reported(text, file, page):
+        write_whole(file, text + "\n")
+        # The curve of a constant score tells nothing.
+        others = {name: seeds[0].rows for name, seeds in models.items() if name not in (own, MAJORITY)}
+        write_run_report(run, results, compared, others)
     remove_folder(root, CACHE_FOLDER)
     write_inventory(root)
-    return f"\n{text}\n\nTable: {root / COMPARISON_FILE}\nModel, processor and card: {folder}\nReport: {page}"
+    return f"\n{text}\n\nTable: {file}\nModel, processor and card: {folder}\nReport: {page}"
+
+
+def _is_reported(text: str, file: Path, page: Path) -> bool:
+    """Whether an earlier call wrote this very comparison, and after it the report and the card of the same run."""
+    if not file.is_file() or file.read_text(encoding="utf-8") != text + "\n" or not is_whole(page):
+        return False
+    is_newer = page.stat().st_mtime_ns >= file.stat().st_mtime_ns
+    return is_newer and 'id="comparison"' in page.read_text(encoding="utf-8") and is_whole(page.parents[1] / CARD_NAME)

@@ -9,7 +9,7 @@ from ...evaluation.judging import MAJORITY
 from ...evaluation.run_results import RESULT_FILE, RunResults
 from ...recipes import read_recipe
 from ...tasks.checkpoints import RECIPE_FILE
-from .compared import ComparedRun
+from .compared import ComparedRun, fitted_minutes
 from .own_names import RUN_OF_SEVERAL
 from .recipe import recorded
 
@@ -73,7 +73,8 @@ def earlier_runs(
             continue
         results = None if fitted else RunResults.read(root / name)
         thresholds = run.tune(scored["validation"]) if results is None else results.thresholds
-        one = ScoredModel(scored[split], thresholds, None if results is None else results.minutes)
+        minutes = fitted_minutes(root / name) if results is None else results.minutes
+        one = ScoredModel(scored[split], thresholds, minutes)
         kept.append(EarlierRun(name.rpartition("-seed")[0], one, fitted))
     told = [f"Left out: {name}, {why}. Its files lie in {str(root / name)!r}." for name, why in left_out.items()]
     return kept, told

@@ -216,6 +216,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             intact = results["metrics"][main]
             results["ablation"] = ablate_modalities(task, trainer, rows[main], self.processor, intact)
         sizes = ", ".join(f"{len(one):,} {name}" for name, one in self.splits.items())
+        whole = {name: one.info.splits[name].num_examples for name, one in self.splits.items()}  # before max_rows
         computed_in = NAMES.get(trainer.accelerator.mixed_precision, "float32")
         return {
             **results,
@@ -223,7 +224,7 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
             "details": {"data": f"{sizes} rows", "computed in": computed_in},
             "inputs": list(task.modalities(self.splits["train"])),
             "skipped": self.skipped,
-            "left_out": many_left_out(self.skipped, sum(map(len, self.splits.values()))),
+            "left_out": many_left_out(self.skipped, whole),
         }
 
     @property

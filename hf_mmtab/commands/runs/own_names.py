@@ -24,7 +24,7 @@ _RUN = (
     r"results\.json|README\.md|update_audit\.(jsonl|txt|png)|update_audit[\w.]*\.(part|tmp)|comparison\.md|"
     r"precision\.json|tracking\.json|"
     rf"report/report(_public)?\.html|report/figures/({'|'.join(FIGURE_NAMES)})\.png|"
-    rf"predictions/({'|'.join(SPLIT_ORDER)})\.parquet|runs/[^/]+/events\.out\.tfevents[^/]*"
+    rf"predictions/(({'|'.join(SPLIT_ORDER)})\.parquet|minutes\.json)|runs/[^/]+/events\.out\.tfevents[^/]*"
 )
 _CHECKPOINT = (
     r"adapter_(config\.json|model\.safetensors)|optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|update_audit_\d+\.safetensors|"

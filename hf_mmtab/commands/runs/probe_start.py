@@ -6,17 +6,19 @@ from transformers import AutoConfig, TrainerCallback, set_seed
 from transformers.utils import logging
 
 from ...evaluation.combining import log_loss
+from ...files import write_whole
 from ...image_text_baselines import pool_by_mean
 from ...metrics import scores_for
 from ...metrics.names import label_names
 from ...training import MMTabTrainer
 from ...training.checkpoints import last_complete_checkpoint
+from ...training.collapse import PUT_BACK
 from .folder import leave_out_absent_parts
 
 logger = logging.get_logger(__name__)
 
+DISCARDED = "Update audit, learning curves and checkpoints are of the training, which was discarded."
 RECORD = "start_log_loss"  # entry of the log history, so that a resumed run knows of it
-PUT_BACK = "start_was_put_back"  # another, so that a report knows what was kept
 
 
 class StartRecord(TrainerCallback):
@@ -79,11 +81,16 @@ def keep_better_start(run: Any, trainer: MMTabTrainer) -> None:
     run.linear_starter(again).start((config.text_pooling,), True)
     trainer.model.load_state_dict(model.state_dict())
     trainer.state.log_history.append({PUT_BACK: True, "epoch": 0.0, "step": 0})
+    run.soup = None
+    run.notes = [note for note in run.notes if not note.startswith("soup: ")]
+    audit = run.recipe.folder / "update_audit.txt"
+    if trainer.is_world_process_zero() and audit.is_file():
+        write_whole(audit, f"{DISCARDED}\n\n{audit.read_text(encoding='utf-8')}")
     run.notes.append(
         "The model is the linear probe that it started from, since training made it worse on validation: "
         f"{run.selection[0]} {before[metric]:.3f} before and {after[metric]:.3f} after, log loss {before[RECORD]:.3f} "
-        f"and {after[RECORD]:.3f}. More epochs or a lower learning_rate may help; classifier_start: random starts "
-        "without a probe."
+        f"and {after[RECORD]:.3f}. {DISCARDED} More epochs or a lower learning_rate may help; classifier_start: random "
+        "starts without a probe."
     )
     logger.warning(run.notes[-1])
 

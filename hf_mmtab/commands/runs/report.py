@@ -14,8 +14,8 @@ from ...model_card import write_model_card
 from ...publishing.run_files import CARD_NAME, PAGE_NAME
 from ...reports import RunFacts, write_report
 from ...tasks.checkpoints import RECIPE_FILE
+from ...training.collapse import PUT_BACK
 from ..console import versions
-from .probe_start import PUT_BACK
 
 _REMEDY = "Delete that file: the report is written without it."
 PREDICTIONS_FOLDER, REPORT_FOLDER = "predictions", "report"

@@ -241,9 +241,9 @@ def _execute(run: Run) -> RunResults:
     history = trainer.state.log_history
     if checkpoint is not None:
         logger.info(f"The run went on from {Path(checkpoint).name}: its minutes are those since then.")
-    run.notes += [*course_notes(history, training), *loss_notes(history, training)]
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.average(trainer)
+    run.notes += [*course_notes(history, training), *loss_notes(history, training)]
     run.calibrate(trainer)
     _save(trainer, folder, speaks)
     results = RunResults(
@@ -326,7 +326,7 @@ def complete(run: Run, results: RunResults) -> None:
     if has_inventory(folder) and read_inventory(folder) is None:  # killed while its list was written anew
         write_inventory(folder)
     texts = (folder / REPORT_FOLDER / PAGE_NAME, folder / CARD_NAME)
-    if absent := [path.name for path in texts if not _is_whole(path)]:
+    if absent := [path.name for path in texts if not is_whole(path)]:
         logger.info(f"{' and '.join(absent)} of {folder} is gone; it is written again.")
         try:
             with damage_named(folder, run.recipe.shared):
@@ -336,7 +336,7 @@ def complete(run: Run, results: RunResults) -> None:
             logger.warning(f"The report or the card could not be written again: {error}")
 
 
-def _is_whole(text: Path) -> bool:
+def is_whole(text: Path) -> bool:
     """Whether a report or a card is there, to its last line."""
     if not text.is_file():
         return False

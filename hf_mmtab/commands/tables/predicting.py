@@ -77,8 +77,8 @@ class RowScorer(WindowScorer):
         return columns
 
 
-def predict_table(options: argparse.Namespace) -> tuple[int, int]:
-    """Write a score for every row or window of the input; return how many, and how many rows were left out.
+def predict_table(options: argparse.Namespace) -> tuple[int, int, int | None]:
+    """Write a score for every row or window of the input; return how many, and how many rows were left out and used.
 
     Raises:
         ValueError: if the checkpoint has no head, or a table, a column or a level does not fit it.
@@ -96,7 +96,7 @@ def predict_table(options: argparse.Namespace) -> tuple[int, int]:
     if options.explain:
         counts = told["explained"], told["chosen"], told["scores"]
         say(reasons_sentence(*counts, scorer.model.config, f"{scorer.level}s"))
-    return told["scores"], skipped
+    return told["scores"], skipped, told["scores"] if scorer.level == "row" else None
 
 
 def _warn_of_drift(rows: EncodedRows | CountedIds, processor: Any, new: np.ndarray | None = None) -> None:

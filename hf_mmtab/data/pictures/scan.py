@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -100,6 +100,8 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
     counts: dict[str, int] = {}
     training: list[list[str]] = []
     lists: dict[bool, str] = {}  # whether labels are a list → the first such record
+    placed: dict[int, int] = {}  # bad record → its number among the training records
+    origins: list[str] = []  # split of the file of each bad record
     rows_used, pictures = 0, hashlib.blake2b(digest_size=8)
     for source in sources:
         in_training = source.split in ("train", ALL)
@@ -129,12 +131,14 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
             if problem is not None:
                 bad.add(problem)
                 labels = []
+                placed[len(bad.records) - 1] = len(training)
             elif in_training:
                 for label in labels:
                     counts[label] = counts.get(label, 0) + 1
             if in_training:
                 training.append(labels)
             rows_used += problem is None
+        origins += [source.split] * (len(bad.records) - before)
         found.bad_lines[source.path] = {r.line for r in bad.records[before:] if r.line is not None}
     bad.check_count(rows_used)
     found.pictures = pictures.hexdigest()
@@ -146,6 +150,11 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
             "labels a row. If each row has one, write single labels everywhere."
         )
     _split_training(found, training, sources, config)
+    for number, origin in enumerate(origins):
+        split: str | None = origin
+        if found.parts is not None and origin in ("train", ALL):
+            split = found.part_names[found.parts[placed[number]]] if number in placed else None
+        bad.records[number] = replace(bad.records[number], split=split)
     return found
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ logger = logging.get_logger(__name__)
 
 END_BYTES = 1 << 16  # by whose hash files of one size are told apart before they are read as a whole
 MAX_ENTRIES = 20_000  # of subfolders, that are looked through
+_PASSED_OVER = re.compile(r"\..*|.+-[0-9a-f]{24}(\.[0-9a-f]{32}\.tmp)?")  # the latter hold features, and lists as JSON
 BACKUPS = ("~", "#", ".bak", ".old", ".orig", ".tmp", ".part", ".swp")
 
 
@@ -49,7 +51,7 @@ def files_below(folder: Path, suffixes: Sequence[str], beside: Iterable[str] = (
     """Return the data files in the subfolders of a folder, among the first `MAX_ENTRIES` files there."""
     skipped, found, seen = set(beside), [], 0
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in skipped)
+        folders[:] = sorted(one for one in folders if one not in skipped and not _PASSED_OVER.fullmatch(one))
         skipped = set()
         if Path(place) != folder:
             data = [name for name in names if name.lower().endswith(tuple(suffixes)) and name[0] not in ".~#"]

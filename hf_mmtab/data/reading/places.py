@@ -159,7 +159,9 @@ class _StoreFile(io.RawIOBase):
 
 
 def refuse_address(place: str | os.PathLike, what: str = "an output") -> None:
-    """Raise a ValueError if a place is an address on a store: outputs and encoded rows lie on this machine."""
+    """Raise a ValueError if a place has no name, or is an address on a store: outputs lie on this machine."""
+    if not str(place).strip():
+        raise ValueError(f"Expected {what}, found an empty name. Give a path.")
     if _PROTOCOL.match(re.sub(":/+", "://", str(place), count=1)):
         raise ValueError(f"Expected {what} on this machine, found the address {str(place)!r}. Give a path.")
 

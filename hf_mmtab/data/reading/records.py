@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,11 @@ OnBadRecord = Literal["raise", "skip"]
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A record that cannot be used: where it is, what was expected, what was found and what to do."""
+    """A record that cannot be used: where it is, what was expected, what was found and what to do.
+
+    Args:
+        split: of pictures and texts: that it would be in; None: not known.
+    """
 
     file: str
     line: int | None  # line of a text file, row of a Parquet file, from 1
@@ -26,6 +30,7 @@ class BadRecord:
     expected: str
     found: str
     remedy: str
+    split: str | None = None
 
     def __str__(self) -> str:
         place = repr(self.file)
@@ -93,17 +98,29 @@ class BadRecords:
 MANY = 0.1  # share of the records that the end of a run tells when they were left out
 
 
-def many_left_out(skipped: Sequence[BadRecord], used: int) -> str:
-    """Return a sentence if more than a tenth of the records was left out: how many, and the main reason; else empty."""
-    share = len(skipped) / max(len(skipped) + used, 1)
-    if share <= MANY:
+def many_left_out(skipped: Sequence[BadRecord], used: Mapping[str, int]) -> str:
+    """Return sentences if more than a tenth of the records, or of those of a split, was left out; else empty.
+
+    Args:
+        skipped: the records.
+        used: split → how many others it has.
+    """
+    of_split = Counter(one.split for one in skipped)
+    counts = {split: (of_split[split], of_split[split] + number) for split, number in used.items()}
+    left, whole = len(skipped), len(skipped) + sum(used.values())
+    if all(bad <= MANY * of for bad, of in [(left, whole), *counts.values()]):
         return ""
     (column, expected), count = Counter((one.column, one.expected) for one in skipped).most_common(1)[0]
     where = "" if column is None else f" in column {column!r}"
-    return (
-        f"{share:.0%} of the records were left out, {len(skipped):,} of {len(skipped) + used:,}: {count:,} for want of "
+    told = (
+        f"{left / whole:.0%} of the records were left out, {left:,} of {whole:,}: {count:,} for want of "
         f"{expected}{where}. The numbers are of the others."
     )
+    if len(used) == 1 or left == of_split[None]:
+        return told
+    parts = [f"{split} {bad / max(of, 1):.0%} ({bad:,} of {of:,})" for split, (bad, of) in counts.items()]
+    unknown = f"; {of_split[None]:,} of no known split" if of_split[None] else ""
+    return f"{told} By split: {', '.join(parts)}{unknown}."
 
 
 def check_names(names: Sequence[str], path: Place) -> None:
