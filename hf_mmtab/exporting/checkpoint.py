@@ -22,7 +22,7 @@ from ..serving.inputs import TOKENIZER_NAME
 from ..serving.named_scores import probabilities
 from ..serving.predictor import FILLINGS, MODEL_NAME
 from ..serving.trees import ALONE, BEFORE, BEHIND
-from ..statistics.features import GROUPS, OF_ALL_HISTORIES
+from ..statistics.features import OF_ONE_HISTORY, of_other_histories
 from .arrays import TREE_SCORES, ArrayModel, arrays_of, reads, trees_of
 from .folder import refuse_other_files, write_settings
 from .onnx_lstm import lstm_as_operator
@@ -102,7 +102,7 @@ def counted_trees(trees: dict[str, Any]) -> str:
 
 
 def of_one_history(processor: Any) -> list[str]:
-    """Say which statistics a service computes otherwise than `predict`: those that count rows of all histories.
+    """Say which statistics a service computes otherwise than `predict`: those that count rows of other histories.
 
     Raises:
         ValueError: if the processor has no statistics.
@@ -112,14 +112,16 @@ def of_one_history(processor: Any) -> list[str]:
             "Expected the statistics that the model was trained with in its processor, found none. Export the model's "
             "own folder, with tabbert_statistics.json."
         )
-    groups = [name for name in processor.statistics["groups"] if name in OF_ALL_HISTORIES]
-    if not groups:
+    others = of_other_histories(processor.statistics, processor.plan.entity)
+    if not others:
         return []
-    own = [name for name in GROUPS if name not in OF_ALL_HISTORIES]
+    remedy = f"train with `--statistics '[{', '.join(OF_ONE_HISTORY)}]'`"
+    if len(processor.plan.entity) > 1:
+        remedy += " and one entity column"
     return [
-        f"statistics of the groups {', '.join(groups)} count rows of all histories; a service counts those of the "
-        "history that it is given, so that its scores differ from `hf-mmtab predict` on the whole table. To have the "
-        f"same ones, train with `--statistics '[{', '.join(own)}]'`"
+        f"statistics ({', '.join(others)}) count rows of other histories; a service counts those of the history that "
+        "it is given, so that its scores differ from `hf-mmtab predict` on the whole table. To have the same ones, "
+        f"{remedy}"
     ]
 
 

@@ -16,7 +16,7 @@ from ..models.tabbert.processing.values import as_table, is_list_of_rows
 from ..serving.history_windows import ROWS, history_windows, read_history
 from ..serving.named_scores import DECIDED, TopK, answers, check_top_k
 from ..statistics.columns import columns_of_history, moments
-from ..statistics.features import OF_ALL_HISTORIES
+from ..statistics.features import of_other_histories
 from ..statistics.row_statistics import RowStatistics
 from .answers import RightPadding, SavedWithProcessor, refuse_unknown
 
@@ -132,10 +132,10 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
                 "Expected the statistics that the model was trained with in its processor, found none. Load the "
                 "processor from the model's folder, with tabbert_statistics.json."
             )
-        if not set(self.processor.statistics["groups"]).isdisjoint(OF_ALL_HISTORIES):
+        if others := of_other_histories(self.processor.statistics, self.processor.plan.entity):
             logger.warning(
-                "Some statistics of this model count rows of all histories; the pipeline sees one history at a time. "
-                "For the scores of training use the command `predict` on the whole table."
+                f"Some statistics of this model ({', '.join(others)}) count rows of other histories; the pipeline sees "
+                "one history at a time. For the scores of training use the command `predict` on the whole table."
             )
         return RowStatistics.from_dict(self.processor.statistics)
 

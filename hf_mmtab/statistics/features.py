@@ -5,8 +5,9 @@ training rows. Labels are no statistic unless it is said how long after its row 
 those of rows that are old enough are.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,19 @@ OF_ALL_HISTORIES = (OF_ORDERINGS, LATELY, USUAL, LABELS)
 OF_ONE_HISTORY = tuple(group for group in GROUPS if group not in OF_ALL_HISTORIES)
 
 Feature = tuple[str, np.ndarray]
+
+
+def of_other_histories(statistics: Mapping[str, Any], entity: Sequence[str]) -> list[str]:
+    """Say which statistics read rows beyond the row's own history: those of all histories, and of its leading parts.
+
+    Args:
+        statistics: as `RowStatistics.to_dict` gives them.
+        entity: columns of the plan.
+    """
+    leading = ["/".join(entity[:count]) for count in range(1, len(entity))]
+    of_leading = [name for name in leading if any(one.startswith(f"{name}: ") for one in statistics["names"])]
+    groups = [group for group in OF_ALL_HISTORIES if group in statistics["groups"]]
+    return [*(f"group {name}" for name in groups), *(f"those of the {name}" for name in of_leading)]
 
 
 def row_features(columns: TableColumns) -> Iterator[Feature]:

@@ -25,7 +25,7 @@ from ..models.tabbert import (
 from ..models.tabbert.modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel
 from ..models.tabbert.processing.column_plan import ColumnPlan
 from ..statistics import OldLabels, RowStatistics, TableColumns, seconds_of
-from ..statistics.features import OF_ORDERINGS
+from ..statistics.features import LABELS, OF_ORDERINGS
 from ..statistics.of_all_histories import read_parts
 from .prepared_table import PreparedTable
 
@@ -150,7 +150,7 @@ def fit_statistics(
         labels: that are statistics too.
 
     Raises:
-        ValueError: if a name or pattern fits none.
+        ValueError: if a name or pattern fits none, or no statistic is made of the labels.
     """
     training = np.zeros(len(table.rows), dtype=bool)
     training[judged_rows(train).row] = True
@@ -158,6 +158,11 @@ def fit_statistics(
     orderings = (table.processor.statistics or {}).get("orderings", {})
     parts = ((columns, training[rows]) for rows, columns in _column_parts(table, labels))
     fitted = RowStatistics.fit_parts(parts, chosen, labels)
+    if labels is not None and LABELS not in fitted.groups:
+        raise ValueError(
+            f"Expected statistics of labels beside label_lag, found none among the chosen ones "
+            f"({', '.join(arguments.statistics)}). Add {LABELS} to `statistics`, or leave label_lag out."
+        )
     fitted.orderings = orderings if OF_ORDERINGS in fitted.groups else {}
     table.processor.statistics = fitted.to_dict()
 

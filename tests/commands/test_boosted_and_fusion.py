@@ -222,7 +222,7 @@ def test_an_export_answers_as_the_pipeline_does(run, folder, tmp_path):
     has_network = run.name != "boosted" and fusion.get("chosen") != "boosted"  # a fusion may be its trees alone
     assert (tmp_path / "out" / "model.onnx").exists() == has_network
     assert any("onnxruntime differs from torch" in one for one in said) == has_network
-    assert any("count rows of all histories" in one for one in said) == (run.name != "joint")
+    assert any("those of the who) count rows of other histories" in one for one in said)
     if run.name == "boosted":
         with pytest.raises(ValueError, match=r"Expected a network to quantise .* Leave --int8 out"):
             export_checkpoint(str(run), tmp_path / "int8", int8=True)
@@ -319,7 +319,8 @@ def test_what_a_model_reads_travels_with_it(run):
             model(ids, statistics=torch.zeros(1, 3, len(saved["names"])))
 
 
-def test_new_rows_scored_with_a_state_get_the_scores_of_the_whole_table(run, folder, tmp_path):
+def test_new_rows_scored_with_a_state_get_the_scores_of_the_whole_table(run, folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(python_logging.getLogger("hf_mmtab"), "propagate", True)
     table = polars.read_csv(folder / "payments.csv").sort("when", maintain_order=True)
     table.write_csv(tmp_path / "all.csv")
     predict.main([str(run), str(tmp_path / "all.csv"), str(tmp_path / "all.parquet")])
@@ -335,6 +336,18 @@ def test_new_rows_scored_with_a_state_get_the_scores_of_the_whole_table(run, fol
         found.append(scores["probability_yes"].to_numpy())
     np.testing.assert_allclose(np.concatenate(found), whole, atol=1e-5)
     if run.name == "boosted":
+        assert "happened before the newest row of the state" not in caplog.text
+        table[:5].with_columns(who=polars.lit("somebody new")).write_csv(tmp_path / "late.csv")
+        late = [
+            str(run),
+            str(tmp_path / "late.csv"),
+            str(tmp_path / "late.parquet"),
+            "--state",
+            str(tmp_path / "state"),
+        ]
+        predict.main(late)
+        told = "5 of 5 new rows happened before the newest row of the state (2024-01-19 00:19:00)"
+        assert told in caplog.text and "(group lately, group usual, those of the who)" in caplog.text
         with pytest.raises(ValueError, match="Expected --level row beside --state"):
             predict.main([*arguments, "--state", str(tmp_path / "state"), "--level", "window"])
 
@@ -411,6 +424,10 @@ def test_a_lag_without_a_time_column_or_with_another_unit_is_refused(folder, tmp
 
     with pytest.raises(ValueError, match="Expected label_lag as a number above 0 and a unit"):
         refused("--label_lag", "7 moons")
+    with pytest.raises(
+        ValueError, match=r"statistics of labels beside label_lag, found none .*\(rhythm, row\). Add lab"
+    ):
+        refused("--label_lag", "7 days", "--statistics", "[rhythm, row]")
     with pytest.raises(ValueError, match="label_lag below the time that the rows span, 18 days, found 9 weeks"):
         refused("--label_lag", "9 weeks")
     plan = {**PLAN, "time": None, "fields": {"shop": {}, "amount": {"kind": "numeric"}}}

@@ -100,7 +100,7 @@ def test_boosted_trees_answer_alone_as_the_pipeline_does(tmp_path):
     model = save_boosted(tmp_path / "model")
     said = export_checkpoint(model, tmp_path / "out")
     assert said[0] == "scores come from nothing but boosted trees in LightGBM's own format: services need `lightgbm`"
-    assert said[1].startswith("statistics of the groups lately, usual count rows of all histories")
+    assert said[1].startswith("statistics (group lately, group usual) count rows of other histories")
     judge = pipeline("tabular-sequence-classification", model=model)
     histories = [HISTORY, HISTORY[:1], HISTORY[3:20]]
     expected = judge([as_table(one) for one in histories], rows="every", top_k=None)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+from transformers.utils import logging
 
 from ...data.shards.preparing import prepare_rows
 from ...data.windows.cutting import WindowDataset
@@ -18,6 +19,7 @@ from ...data.windows.histories import MICROSECONDS
 from ...evaluation.scored_rows import JudgedRows
 from ...locking import lock_folder
 from ...progress import progress_bar
+from ...statistics.features import of_other_histories
 from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, recipe_of
 from ...tasks.saved_processor import open_processor
@@ -29,6 +31,8 @@ from .orderings import ordered_surprise
 from .state import with_history, write_state
 from .window_blocks import ALL_ROWS, WindowCut, current_device
 from .writer import table_writer
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -48,6 +52,21 @@ class EncodedTable(PreparedTable):
         new = self.numbers(judged.row) >= self.earlier
         kept, window = np.unique(judged.window[new], return_inverse=True)
         return windows.select(kept), JudgedRows(window, judged.place[new], judged.row[new])
+
+    def tell_late(self) -> None:
+        """Warn of new rows that a state's rows of other histories should have known."""
+        statistics, plan = self.processor.statistics, self.processor.plan
+        if not self.earlier or statistics is None or plan.time is None:
+            return
+        others, new = of_other_histories(statistics, plan.entity), self.numbers() >= self.earlier
+        newest = np.max(self.rows.time, where=~new, initial=np.iinfo(np.int64).min)
+        if others and (late := int(np.count_nonzero(self.rows.time[new] < newest))):
+            logger.warning(
+                f"{late:,} of {int(new.sum()):,} new rows happened before the newest row of the state "
+                f"({self.in_kind(np.array([newest]))[0]}): the model counts rows of other histories "
+                f"({', '.join(others)}), and scores of earlier calls did not know these. Give rows in the order of "
+                "time, or the whole table without --state."
+            )
 
     def keys(self, places: np.ndarray) -> dict[str, pa.Array]:
         """Return whose and when rows are: entity columns, the time column, and `row`, its number in the input.
@@ -119,7 +138,9 @@ def encode_table(
         columns, time = [name for plan in plans for name in plan.columns], processor.plan.time
         dataset, earlier = with_history(dataset, Path(state), columns, processor.fingerprint, time, old["columns"])
     rows = prepare_rows(dataset, processor, folder / "rows", ALL_ROWS, label=[], earlier=earlier)
-    return EncodedTable(rows, processor, skipped, dataset, earlier=earlier)
+    table = EncodedTable(rows, processor, skipped, dataset, earlier=earlier)
+    table.tell_late()
+    return table
 
 
 class Scorer(Protocol):
