@@ -5,9 +5,12 @@ import logging
 import os
 import platform
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
+from types import FrameType
 
 import datasets.utils
 import huggingface_hub.utils
@@ -82,14 +85,37 @@ def start_logging() -> None:
     fit_threads()
 
 
+class Terminated(KeyboardInterrupt):
+    """The system, a job scheduler or a launcher asks this process to end (SIGTERM)."""
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Raise `Terminated` at SIGTERM within a block, so that it ends like one at Ctrl-C; processes forked there end."""
+    owner = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise Terminated
+        os._exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
-    """Run a command for a person: of an error in input or files the message alone, and exit status 1 (130: Ctrl-C).
+    """Run a command for a person: of an error in input or files the message alone, and exit status 1 (130: Ctrl-C, 143:
+    SIGTERM).
 
     With the environment variable `HF_MMTAB_TRACEBACK=1` the whole traceback is shown.
     """
     speaks = rank() == 0  # of several processes one is enough
     try:
-        command(arguments)
+        with _told_to_end():
+            command(arguments)
     except (*FOR_A_PERSON, *OF_MACHINE) as error:
         of_machine = _of_machine(error)
         if os.environ.get("HF_MMTAB_TRACEBACK") or not (of_machine or isinstance(error, FOR_A_PERSON)):
@@ -100,9 +126,10 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
             sys.stderr.write(f"\n{of_machine or f'{type(cause).__name__}: {cause}'}\n{shown}\n")
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
+        ended, status = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
         if speaks:
-            sys.stderr.write("\nInterrupted. The same command goes on, training from its last checkpoint.\n")
-        raise SystemExit(130) from error
+            sys.stderr.write(f"\n{ended}. The same command goes on, training from its last checkpoint.\n")
+        raise SystemExit(status) from error
 
 
 def _of_machine(error: BaseException) -> str | None:
