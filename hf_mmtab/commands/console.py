@@ -147,8 +147,14 @@ def _of_machine(error: BaseException) -> str | None:
             f"FileNotFoundError: Expected a file or folder at {str(error.filename)!r}, found none (any more). Put it "
             "back, and run the same command again."
         )
+    if number == errno.ENOTDIR and isinstance(error, NotADirectoryError):
+        return (
+            f"NotADirectoryError: Expected a folder above {str(error.filename)!r}, found a file there. Choose another "
+            "place, or move the file (HF_HOME says where caches are)."
+        )
     if number == errno.ENAMETOOLONG:
         return f"OSError: Expected names of files of at most 255 bytes, found a longer one ({error}). Shorten it."
+    notes: list[str] = getattr(error, "__notes__", [])[-1:]  # the outermost folder that the command holds
     seen: list[BaseException] = []
     behind: BaseException | None = error
     while behind is not None and behind not in seen:
@@ -157,7 +163,8 @@ def _of_machine(error: BaseException) -> str | None:
         if getattr(behind, "errno", None) in _NO_ROOM or _SAYS_NO_ROOM.search(said):
             return (
                 "OSError: Expected room for what this command writes, found that the disk is full, or a limit on it is "
-                f"reached ({_first_line(behind)}). What was finished is kept: make room and run the same command again."
+                f"reached ({', '.join([_first_line(behind), *notes])}). What was finished is kept: make room and run "
+                "the same command again."
             )
         if isinstance(behind, MemoryError) or _SAYS_NO_MEMORY.search(said):
             return (
