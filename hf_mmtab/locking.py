@@ -50,6 +50,9 @@ def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") ->
             write_whole(owner, f"process {os.getpid()} on {socket.gethostname()}")
             try:
                 yield
+            except Exception as error:
+                error.add_note(f"in {str(folder)!r}")  # libraries that meet a full disk name no file
+                raise
             finally:
                 owner.unlink(missing_ok=True)
     except Timeout as error:

@@ -89,6 +89,7 @@ LEAST = {
     "max_grad_norm": 0, "eval_delay": 0, "learning_rate": 0, "adam_epsilon": 0, "seed": 0, "data_seed": 0,
     "early_stopping_patience": 1,
 }  # fmt: skip
+MOST = {"seed": 2**32 - 1, "data_seed": 2**32 - 1}
 ABOVE_ZERO = ("max_steps", "save_steps", "eval_steps")  # 0 is another value, or never, to transformers
 # Keys of names that choose nothing when there are none: what an empty list might mean is not what it does.
 _NEVER_EMPTY = {
@@ -237,7 +238,7 @@ def _check_range(field: dataclasses.Field, value: Any) -> None:
         return
     if isinstance(value, str | dict):  # a word such as "auto" in place of a number
         return
-    above, most = field.metadata.get("above"), field.metadata.get("most")
+    above, most = field.metadata.get("above"), field.metadata.get("most", MOST.get(field.name))
     least = field.metadata.get("least", LEAST.get(field.name))
     too_low = (least is not None and value < least) or (above is not None and value <= above)
     if too_low or (most is not None and value > most):
@@ -263,11 +264,6 @@ def field_types(dtype: type) -> dict[str, Any]:
 def check_keys(keys: Any, known: set[str], where: str) -> None:
     """Raise a ValueError for a key that is not known; names the nearest known ones."""
     for key in keys:
-        if not isinstance(key, str):
-            raise ValueError(
-                f"Expected the keys of {where} to be words, found {key!r}. YAML reads on, off, yes, no, ~ as values; "
-                "put such a key in quotes, or remove it."
-            )
         if key not in known:
             longer = sorted((name for name in known if key in name and len(key) > 2), key=len)
             near = list(dict.fromkeys([*longer, *difflib.get_close_matches(key, sorted(known), n=3)]))[:3]

@@ -42,7 +42,7 @@ def runs(tmp_path, fixtures, monkeypatch):
         (["--types", "{amount: 5}"], r"types\['amount'\] must be one of"),
         (["--separator", "::"], "Expected `separator` to be one character"),
         (["--hidden_size", "0"], "Expected hidden_size to be at least 1, found 0"),
-        (["--seq_len", "0"], "Expected seq_len to be at least 1, found 0"),
+        (["--seq_len", "0"], "Expected seq_len to be at least 1 and at most 10000000, found 0"),
         (["--stride", "-1"], "Expected stride to be at least 1, found -1"),
         (["--mlm_probability", "1.5"], "Expected mlm_probability to be at least 0 and at most 1, found 1.5"),
         (["--split_fractions", "0", "0", "0"], "fractions of train, validation and test that sum to 1"),
@@ -67,10 +67,10 @@ def test_numbers_of_a_simulation_must_be_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["5", "on", "~", "1.5"])
-def test_a_key_that_yaml_reads_as_a_value_is_named(tmp_path, key):
+def test_a_key_that_yaml_would_read_as_a_value_is_named_as_it_is_written(tmp_path, key):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"task: table\n{key}: 1\n")
-    with pytest.raises(ValueError, match="to be words, found"):
+    with pytest.raises(ValueError, match=f"Expected a known recipe key, found {key!r}"):
         pretrain.main([str(recipe)])
 
 
@@ -261,3 +261,38 @@ def test_keys_that_no_trained_architecture_reads_are_told(given, architectures, 
     recipe = load_recipe(["simulated_cards_finetune", "--architecture", architectures[0], *given])
     tell_idle_keys(recipe, ["simulated_cards_finetune", *given], architectures)
     assert (idle in caplog.text) if idle else ("no effect" not in caplog.text)
+
+
+def test_keys_inside_a_value_are_names_as_they_are_written(tmp_path):
+    """Classes 0 and 1, a class yes, a column 007: YAML alone reads numbers and true."""
+    (tmp_path / "r.yaml").write_text("class_weights: {0: 1, yes: 2.5, ~: 3}\ntypes:\n  007: string\n  0x1: int\n")
+    values = read_recipe(tmp_path / "r.yaml")
+    assert values == {"class_weights": {"0": 1, "yes": 2.5, "~": 3}, "types": {"007": "string", "0x1": "int"}}
+    assert read_overrides(["--class_weights", "{no: 1, 2: 5}"], ALL_ARGUMENTS)["class_weights"] == {"no": 1, "2": 5}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seeds", "[1099511627776]", "Expected seeds to be at least 0 and at most 4294967295, found 1099511627776"),
+        ("seed", "1099511627776", "Expected seed to be at least 0 and at most 4294967295, found 1099511627776"),
+        (
+            "dataloader_num_workers",
+            "1099511627776",
+            "must be 'auto' or a whole number from 0 to 512, got '1099511627776'",
+        ),
+        ("feature_cache_budget", "much", "feature_cache_budget: Expected a size such as '20GB'"),
+        ("freeze", "{encoder: 3}", "freeze of 'encoder': Expected a moment such as '3 epochs'"),
+        ("gradual_unfreezing", "{encoder: 3}", "gradual_unfreezing of 'encoder': Expected a moment such as"),
+        ("thaw_warmup", "{encoder: x}", "thaw_warmup of 'encoder': Expected a moment such as"),
+        ("eval_strategy", "weekly", "Expected eval_strategy to be one of no, steps, epoch, found 'weekly'"),
+        ("optim", "nix", "Expected optim to be one of adamw_torch"),
+    ],
+)
+def test_numbers_and_words_without_sense_are_refused_by_name(key, value, message, tmp_path):
+    values = yaml.safe_load(f"{key}: {value}")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build(
+            [TableDataArguments, ImageTextRunArguments, MMTabTrainingArguments],
+            {"task": "table", "data": "x", "output_dir": str(tmp_path), "report_to": "none", **values},
+        )

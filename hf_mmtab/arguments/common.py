@@ -107,7 +107,9 @@ class FinetuningArguments(RunArguments):
         "on validation. What was tried stands beside output_dir in NAME.search.json.",
     )
     search_trials: int = key(10, "Trainings that a search makes.", least=1)
-    seeds: list[int] = key([], "Train once with each of these seeds, for mean and spread. Default: `seed`.", least=0)
+    seeds: list[int] = key(
+        [], "Train once with each of these seeds, for mean and spread. Default: `seed`.", least=0, most=2**32 - 1
+    )
     soup: bool = key(
         False,
         "Average the last 5 checkpoints of the run after training, the best on validation first; one is taken only if "

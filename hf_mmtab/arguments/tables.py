@@ -72,7 +72,7 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
         "windows, which leak.",
     )
     split_fractions: list[float] = key([], "Train, validation, test; default .7 .1 .2, for paper .6 .2 .2.")
-    seq_len: int = key(10, "Rows of a window.", least=1)
+    seq_len: int = key(10, "Rows of a window.", least=1, most=10_000_000)
     stride: int = key(
         5,
         "Rows between training windows. Fine-tuning's own default: 1 where the last row is judged, else seq_len.",

@@ -5,9 +5,12 @@ import logging
 import os
 import platform
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
+from types import FrameType
 
 import datasets.utils
 import huggingface_hub.utils
@@ -88,14 +91,37 @@ def start_logging() -> None:
     fit_threads()
 
 
+class Terminated(KeyboardInterrupt):
+    """The system, a job scheduler or a launcher asks this process to end (SIGTERM)."""
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Raise `Terminated` at SIGTERM within a block, so that it ends like one at Ctrl-C; processes forked there end."""
+    owner = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise Terminated
+        os._exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
-    """Run a command for a person: of an error in input or files the message alone, and exit status 1 (130: Ctrl-C).
+    """Run a command for a person: of an error in input or files the message alone, and exit status 1 (130: Ctrl-C, 143:
+    SIGTERM).
 
     With the environment variable `HF_MMTAB_TRACEBACK=1` the whole traceback is shown.
     """
     speaks = rank() == 0  # of several processes one is enough
     try:
-        command(arguments)
+        with _told_to_end():
+            command(arguments)
     except (*FOR_A_PERSON, *OF_MACHINE) as error:
         of_machine = _of_machine(error)
         if os.environ.get("HF_MMTAB_TRACEBACK") or not (of_machine or isinstance(error, FOR_A_PERSON)):
@@ -106,9 +132,10 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
             sys.stderr.write(f"\n{of_machine or f'{type(cause).__name__}: {cause}'}\n{shown}\n")
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
+        ended, status = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
         if speaks:
-            sys.stderr.write("\nInterrupted. The same command goes on, training from its last checkpoint.\n")
-        raise SystemExit(130) from error
+            sys.stderr.write(f"\n{ended}. The same command goes on, training from its last checkpoint.\n")
+        raise SystemExit(status) from error
 
 
 def _of_machine(error: BaseException) -> str | None:
@@ -126,8 +153,14 @@ def _of_machine(error: BaseException) -> str | None:
             f"FileNotFoundError: Expected a file or folder at {str(error.filename)!r}, found none (any more). Put it "
             "back, and run the same command again."
         )
+    if number == errno.ENOTDIR and isinstance(error, NotADirectoryError):
+        return (
+            f"NotADirectoryError: Expected a folder above {str(error.filename)!r}, found a file there. Choose another "
+            "place, or move the file (HF_HOME says where caches are)."
+        )
     if number == errno.ENAMETOOLONG:
         return f"OSError: Expected names of files of at most 255 bytes, found a longer one ({error}). Shorten it."
+    notes: list[str] = getattr(error, "__notes__", [])[-1:]  # the outermost folder that the command holds
     seen: list[BaseException] = []
     behind: BaseException | None = error
     while behind is not None and behind not in seen:
@@ -136,7 +169,8 @@ def _of_machine(error: BaseException) -> str | None:
         if getattr(behind, "errno", None) in _NO_ROOM or _SAYS_NO_ROOM.search(said):
             return (
                 "OSError: Expected room for what this command writes, found that the disk is full, or a limit on it is "
-                f"reached ({_first_line(behind)}). What was finished is kept: make room and run the same command again."
+                f"reached ({', '.join([_first_line(behind), *notes])}). What was finished is kept: make room and run "
+                "the same command again."
             )
         if isinstance(behind, MemoryError) or _SAYS_NO_MEMORY.search(said):
             return (

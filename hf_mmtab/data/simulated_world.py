@@ -78,6 +78,8 @@ class World:
             raise ValueError(f"fraud_rate must be between 0 and 0.2, got {fraud_rate}.")
         if fraud_rate > 0 and users < 2:
             raise ValueError("Fraud needs at least 2 users: one borrows the habits of the other.")
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}.")
         if version not in VERSIONS:
             raise ValueError(f"version must be one of {', '.join(map(str, VERSIONS))}, got {version}.")
         self.users, self.rows, self.fraud_rate, self.seed, self.version = users, rows, fraud_rate, seed, version

@@ -39,7 +39,7 @@ def get_task(name: str, family: type[Task] | None = None) -> Task:
         ValueError: naming the known tasks of the family.
     """
     known: dict[str, Any] = {task.name: task for task in TASKS.values() if family is None or isinstance(task, family)}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:  # a recipe may have a list there
         raise ValueError(f"Expected `task` to be one of {', '.join(known)}, found {name!r}.")
     return known[name]
 

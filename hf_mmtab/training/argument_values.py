@@ -3,8 +3,9 @@
 import dataclasses
 import os
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import torch
 from accelerate.utils import DynamoBackend
@@ -35,6 +36,11 @@ def check_values(args: TrainingArguments) -> None:
         value, choices = getattr(args, item.name), item.metadata.get("choices")
         if choices is not None and value is not None and value not in choices:
             raise _wrong(item.name, f"one of {', '.join(map(str, choices))}", value)
+    for name, kind in get_type_hints(type(args)).items():
+        enum = next((one for one in get_args(kind) if isinstance(one, type) and issubclass(one, Enum)), None)
+        value = getattr(args, name, None)
+        if enum is not None and value is not None and value not in (known := [one.value for one in enum]):
+            raise _wrong(name, f"one of {', '.join(map(str, known))}", value)
     for name in MAPPINGS:
         given = getattr(args, name, None)
         if (isinstance(given, str) and not given.lstrip().startswith("{")) or isinstance(given, int | float | list):

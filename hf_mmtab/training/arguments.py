@@ -14,11 +14,12 @@ from ..hardware import allowed_cores
 from ..typed_values import key
 from .argument_values import check_values
 from .freezing import FreezeSchedule
-from .moments import Moment
+from .moments import Moment, told_of
 from .parts import check_names
 
 # Fields that map parts to values.
 PART_ARGUMENTS = ("freeze", "gradual_unfreezing", "part_learning_rates", "layerwise_lr_decay", "thaw_warmup")
+MOST_WORKERS = 512
 _SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 
 
@@ -30,7 +31,7 @@ def parse_size(size: str | int | float) -> int:
     """
     match = _SIZE.fullmatch(str(size).strip())
     if not match:
-        raise ValueError(f"Expected a size such as '20GB' or '500MB', found {size!r}")
+        raise ValueError(f"Expected a size such as '20GB' or '500MB', found {size!r}. Correct it.")
     return int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " "))
 
 
@@ -150,7 +151,8 @@ class MMTabTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"collapse_factor must be above 1 (or null: no collapse is looked for), got {self.collapse_factor}"
             )
-        parse_size(self.feature_cache_budget)
+        with told_of("feature_cache_budget"):
+            parse_size(self.feature_cache_budget)
         if not 0 <= self.label_smoothing_factor < 1:
             raise ValueError(
                 f"label_smoothing_factor must be at least 0 and below 1, the share of a label that goes to all classes "
@@ -172,10 +174,12 @@ class MMTabTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} must map parts to values, e.g. {{'text_encoder': ...}}, got {value!r}")
             check_names(name, self.mapping(name))
         FreezeSchedule(self.mapping("freeze"), self.mapping("gradual_unfreezing"), self.frozen_mode)  # checks them
-        for part, moment in self.mapping("thaw_warmup").items():
-            if Moment.parse(moment).unit == "forever":
+        for part, length in self.mapping("thaw_warmup").items():
+            with told_of(f"thaw_warmup of {part!r}"):
+                moment = Moment.parse(length)
+            if moment.unit == "forever":
                 raise ValueError(
-                    f"thaw_warmup of {part!r} must end, got {moment!r}: the part would never train. "
+                    f"thaw_warmup of {part!r} must end, got {length!r}: the part would never train. "
                     "Write for example '100 steps'."
                 )
         for name, most in (("part_learning_rates", math.inf), ("layerwise_lr_decay", 1.0)):
@@ -232,8 +236,10 @@ def number_of_workers(asked: int | str, on_cpu: bool) -> int:
     if str(asked) == "auto":
         processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         return 0 if on_cpu else min(4, allowed_cores() // processes // 2)
-    if not str(asked).isdecimal():
-        raise ValueError(f"dataloader_num_workers must be 'auto' or a whole number from 0 on, got {asked!r}")
+    if not str(asked).isdecimal() or int(asked) > MOST_WORKERS:
+        raise ValueError(
+            f"dataloader_num_workers must be 'auto' or a whole number from 0 to {MOST_WORKERS}, got {asked!r}"
+        )
     return int(asked)
 
 

@@ -53,17 +53,21 @@ def states_of(folder: str | os.PathLike) -> dict[Path, int]:
 
 
 def write_manifest(folder: str | os.PathLike, before: Mapping[Path, int] | None = None) -> None:
-    """Write `files.json` beside the files of a checkpoint: name → size and hash. It comes last.
+    """Write `files.json` beside the files of a checkpoint: name → size, hash and time. It comes last.
 
     Args:
         folder: of the checkpoint.
         before: what lay there, see `states_of`, before the checkpoint was written: files of others.
     """
     folder = Path(folder)
-    files = [path for path, time in states_of(folder).items() if (before or {}).get(path) != time]
+    files = {path: time for path, time in states_of(folder).items() if (before or {}).get(path) != time}
     content = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "blake2b": file_digest(path)}
-        for path in files
+        path.relative_to(folder).as_posix(): {
+            "size": path.stat().st_size,
+            "blake2b": file_digest(path),
+            "mtime_ns": time,
+        }
+        for path, time in files.items()
     }
     write_whole(folder / MANIFEST_NAME, json.dumps(content, indent=1))
 
@@ -98,7 +102,11 @@ def _remove_listed(folder: Path) -> None:
     content = read_json(manifest, "Delete that checkpoint's folder.")
     for path, time in states_of(folder).items():
         facts = content.get(path.relative_to(folder).as_posix())
-        if facts and (time <= written or file_digest(path) == facts["blake2b"]):
+        if facts is None:
+            continue
+        # a change under a clock that was set back has an earlier time; version 0.1 wrote none
+        unchanged = time == facts["mtime_ns"] if "mtime_ns" in facts else time <= written
+        if unchanged or file_digest(path) == facts["blake2b"]:
             path.unlink()
     manifest.unlink()
     for path in sorted((one for one in (folder, *folder.rglob("*")) if one.is_dir()), reverse=True):

@@ -11,7 +11,7 @@ from torch import nn
 from transformers.trainer_utils import _is_peft_model
 
 from .adapters import frozen_statistics
-from .moments import Moment, join_windows, parse_windows, window_steps
+from .moments import Moment, join_windows, parse_windows, told_of, window_steps
 from .parts import check_names, find_part, part_layers, plain_name
 
 
@@ -68,10 +68,13 @@ class FreezeSchedule:
             raise ValueError(f"frozen_mode must be 'eval' or 'train', got {self.mode!r}")
         for argument in ("freeze", "gradual_unfreezing"):
             check_names(argument, getattr(self, argument))
-        for value in self.freeze.values():
-            parse_windows(value)
+        for part, value in self.freeze.items():
+            with told_of(f"freeze of {part!r}"):
+                parse_windows(value)
         for part, interval in self.gradual_unfreezing.items():
-            if Moment.parse(interval).unit == "forever":
+            with told_of(f"gradual_unfreezing of {part!r}"):
+                moment = Moment.parse(interval)
+            if moment.unit == "forever":
                 raise ValueError(f"gradual_unfreezing of {part!r} needs a finite interval, got {interval!r}")
 
     def units(self, model: nn.Module, steps_per_epoch: int, total_steps: int) -> list[FreezeUnit]:
@@ -331,7 +334,7 @@ class FreezePlan:
         indent = max(len(name) for name in names) + 2
         ruler = [" "] * (cells + 6)
         free_from = 0
-        for epoch in range(epochs):
+        for epoch in range(0, epochs, max(1, epochs // cells)):
             at, label = round(epoch * self.steps_per_epoch * cells / self.total_steps), str(epoch + 1)
             if at >= free_from and at < cells:
                 ruler[at : at + len(label)] = label

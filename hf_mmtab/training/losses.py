@@ -1,5 +1,6 @@
 """Weighted and focal losses whose gradient does not depend on accumulation or the number of processes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -179,13 +180,13 @@ def loss_from_arguments(
             raise ValueError(f"class_weights must be 'balanced' or class → weight, got {class_weights!r}")
         class_weights = balanced_class_weights(label_counts or [])
     elif isinstance(class_weights, dict):
-        class_weights = _by_name(class_weights, config)
+        class_weights = _by_name("class_weights", class_weights, config)
     if isinstance(pos_weight, str):
         if num_examples is None:
             raise ValueError(f"pos_weight={pos_weight!r} needs num_examples: the train set has no length")
         pos_weight = pos_weights(label_counts or [], num_examples, pos_weight)
     elif isinstance(pos_weight, dict):
-        pos_weight = _by_name(pos_weight, config)
+        pos_weight = _by_name("pos_weight", pos_weight, config)
     smoothing = 0.0 if kind in ("bce", "focal_bce") else args.label_smoothing_factor
     return ClassificationLoss(kind, class_weights, pos_weight, args.focal_gamma, smoothing)
 
@@ -209,7 +210,7 @@ def loss_notes(log_history: Sequence[Mapping[str, Any]], args: Any) -> list[str]
     ]
 
 
-def _by_name(weights: dict[str, Any], config: Any) -> list[float]:
+def _by_name(key: str, weights: dict[str, Any], config: Any) -> list[float]:
     """Return weights by class name in the order of class ids; a class that is not named weighs 1."""
     ids = getattr(config, "label2id", None)
     if ids is None:
@@ -217,7 +218,14 @@ def _by_name(weights: dict[str, Any], config: Any) -> list[float]:
             "Weights by class name need the names in `model.config.label2id`, and this model has none. Pass a "
             "`compute_loss_func` with the weights instead."
         )
-    unknown = sorted(set(weights) - set(ids))
+    unknown = [name for name in weights if name not in ids]
     if unknown:
-        raise ValueError(f"Unknown classes {unknown} in the weights. The model's classes: {sorted(ids)}")
+        raise ValueError(f"Unknown classes {unknown} in {key}. The model's classes: {sorted(ids)}")
+    for name, weight in weights.items():
+        try:
+            fits = 0 <= float(weight) < math.inf
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise ValueError(f"{key} of {name!r} must be a number from 0 on, got {weight!r}. Correct it.")
     return [float(weights.get(name, 1.0)) for name in sorted(ids, key=ids.__getitem__)]

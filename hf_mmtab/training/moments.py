@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,15 @@ class Moment:
         if self.unit == "fraction":
             return f"{self.amount * 100:g}%"
         return f"{self.amount:g} {self.unit[:-1] if self.amount == 1 else self.unit}"
+
+
+@contextmanager
+def told_of(entry: str) -> Iterator[None]:
+    """Name the entry of a recipe, such as `freeze of 'text_encoder'`, in an error of a moment that is read within."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{entry}: {error}") from error
 
 
 START, FOREVER = Moment(0.0, "steps"), Moment(math.inf, "forever")

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from hf_mmtab.commands.console import run
 from hf_mmtab.files import make_folder, write_array, write_whole
+from hf_mmtab.locking import lock_folder
 
 NUMBERS = np.arange(4_000)  # 32,000 bytes
 LIMIT = 1 << 14
@@ -51,6 +52,23 @@ def test_a_full_disk_is_told(writer: str, tmp_path: Path, capsys: pytest.Capture
         run(lambda _: WRITERS[writer](tmp_path / "file.bin"), [])
     assert stopped.value.code == 1
     assert "make room and run the same command again" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_with_the_output_folder(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def command(_: object) -> None:
+        with lock_folder(tmp_path / "run", True), files_of_at_most(LIMIT):
+            save_file({"a": torch.from_numpy(NUMBERS)}, tmp_path / "run" / "file.bin")
+
+    with pytest.raises(SystemExit):
+        run(command, [])
+    assert f"in {str(tmp_path / 'run')!r})" in capsys.readouterr().err
+
+
+def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        run(lambda _: os.listdir(tmp_path / "file" / "datasets"), [])
+    assert "file/datasets', found a file there. Choose another place" in capsys.readouterr().err
 
 
 def test_another_error_is_not_called_a_full_disk(capsys: pytest.CaptureFixture) -> None:

@@ -88,7 +88,9 @@ def test_labels_are_counted_in_every_form():
     "changes, message",
     [
         ({"class_weights": "balanced"}, "needs the number of training examples per class"),
-        ({"class_weights": {"cat": 2.0}}, r"Unknown classes \['cat'\]"),
+        ({"class_weights": {"cat": 2.0}}, r"Unknown classes \['cat'\] in class_weights"),
+        ({"class_weights": {"LABEL_0": None}}, r"class_weights of 'LABEL_0' must be a number from 0 on, got None"),
+        ({"class_weights": {"LABEL_1": -1}}, r"class_weights of 'LABEL_1' must be a number from 0 on, got -1"),
         ({"loss": "bce", "class_weights": {"LABEL_0": 2.0}}, "class_weights belong to one class per example"),
         ({"loss": "focal", "pos_weight": {"LABEL_0": 2.0}}, "pos_weight is for several labels per example"),
     ],

@@ -118,7 +118,7 @@ def test_a_contradiction_is_an_error(tmp_path):
         MMTabTrainingArguments(str(tmp_path), precision="fp32", bf16=True)
     with pytest.raises(ValueError, match="precision must be one of auto, fp32, bf16, fp16, got 'half'"):
         MMTabTrainingArguments(str(tmp_path), precision="half")
-    with pytest.raises(ValueError, match="must be 'auto' or a whole number from 0 on, got 'many'"):
+    with pytest.raises(ValueError, match="must be 'auto' or a whole number from 0 to 512, got 'many'"):
         MMTabTrainingArguments(str(tmp_path), dataloader_num_workers="many")
 
 

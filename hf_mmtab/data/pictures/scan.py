@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from transformers.utils import logging
 
+from ..reading.library_errors import no_rows
 from ..reading.record_files import file_suffix
 from ..reading.records import BadRecord, BadRecords, free_names, shorten, tell_alike
 from .columns import Columns, find_columns
@@ -173,8 +174,11 @@ def _columns_of(source: Source, config: ImageTextConfig) -> Columns:
     if source.schema is not None:
         names = list(source.schema.names)
     else:
-        head = list(islice(source.records(BadRecords("skip"), read=()), HEAD))
+        bad = BadRecords("skip")
+        head = list(islice(source.records(bad, read=()), HEAD))
         names = list(dict.fromkeys(name for _, record in head for name in record))
+        if not names and bad.records:
+            raise no_rows(str(source.path), bad.records)
     if not names:
         raise ValueError(f"Expected records, found none in {str(source.path)!r}. Is it the right file?")
     beside = sorted({*config.number_columns, *config.category_columns})

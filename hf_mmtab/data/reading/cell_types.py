@@ -48,7 +48,7 @@ def named_type(column: str, kind: str) -> pl.DataType | str:
     """
     if kind == DECIMAL_COMMA or (isinstance(kind, str) and "%" in kind):
         return kind
-    if kind not in TYPES:
+    if not isinstance(kind, str) or kind not in TYPES:
         raise ValueError(
             f"types[{column!r}] must be one of {', '.join(TYPES)}, {DECIMAL_COMMA} or a format such as "
             f"'%d/%m/%Y %H:%M', got {kind!r}."

@@ -120,8 +120,17 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _unreadable(path: str | Path, error: BaseException) -> ValueError:
+    if isinstance(error, UnicodeEncodeError) and not _is_utf8(shown := str(path)):
+        return ValueError(
+            f"Expected names of files and folders in UTF-8, found {shown!r}. Rename the file or folder and try again."
+        )
     first_line = str(error).strip().split("\n")[0][:300]
     return ValueError(
         f"Expected data that can be read, found {type(error).__name__} in {str(path)!r}: {first_line} "
         "Check the file, or write it anew."
     )
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name that the system gave can be written; bytes that are no UTF-8 became surrogates."""
+    return name.encode(errors="replace").decode() == name

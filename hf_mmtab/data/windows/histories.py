@@ -58,7 +58,8 @@ def require_columns(names: Sequence[str], columns: Sequence[str]) -> None:
     """Raise a ValueError if a table with columns `names` lacks some that the plan reads."""
     if absent := [name for name in columns if name not in dict.fromkeys(names)]:
         raise ValueError(
-            f"Expected columns {absent}, found {list(names)}. Rename the table's columns or edit the plan."
+            f"Expected columns {absent}, found {list(names)}. Rename the table's columns, or correct the plan, "
+            "entity_columns or time_column."
         )
 
 

@@ -44,7 +44,8 @@ class Split:
         shares = self.shares
         if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] == 0:
             raise ValueError(
-                f"Expected fractions of train, validation and test that sum to 1, the first above 0, got {shares}."
+                f"Expected split_fractions to be fractions of train, validation and test that sum to 1, the first "
+                f"above 0, got {shares}."
             )
 
     @property

@@ -239,3 +239,33 @@ def test_a_frequent_outer_number_is_not_cut_and_few_rows_make_no_tail():
     assert (_edges(zeros, tail_rows=20) < 0.01).sum() <= 2  # the bin of zeros alone stays whole
     assert np.array_equal(_edges(np.arange(300.0), tail_rows=20), _edges(np.arange(300.0)))
     assert np.array_equal(_edges(np.array([1.0, 1.0, 2.0]), tail_rows=20), [1.0, 1.5, 2.0])
+
+
+NUMBERS = pa.array(["5411", "1", "-2", "0.5"])
+SPELLINGS = (
+    pa.array(["5411.0", "1.00", "-2.", ".5"]),
+    pa.array([5411, 1, -2, 0.5]),
+    pa.array(["5411", "1e0", "-2", "5e-1"]),
+)
+
+
+@pytest.mark.parametrize("learned", [NUMBERS, *SPELLINGS])
+@pytest.mark.parametrize("plan", [{"hash_buckets": 10_000}, {}])
+def test_a_hashed_number_has_one_bucket_however_it_is_spelled(learned, plan, tmp_path):
+    made = TabBertProcessor({"fields": {"code": plan}, "hash_above": 2})
+    parts = [made.fit_part(pa.table({"code": learned[first : first + 2]})) for first in (0, 2)]
+    processor = made.finish(parts[0].merge(parts[1]))
+    ids = [processor.encode(pa.table({"code": one}))["code"].to_pylist() for one in (NUMBERS, *SPELLINGS)]
+    assert len(set(ids[0])) == 4 and all(one == ids[0] for one in ids)
+    processor.save_pretrained(tmp_path)
+    loaded = TabBertProcessor.from_pretrained(tmp_path)
+    assert loaded.fingerprint == processor.fingerprint
+    assert loaded.encode(pa.table({"code": SPELLINGS[0]}))["code"].to_pylist() == ids[0]
+
+
+@pytest.mark.parametrize("others", [["007"], ["a"], ["12345678901234567890"]])
+def test_hashed_texts_that_are_not_all_numbers_keep_their_spelling(others):
+    processor = TabBertProcessor({"fields": {"code": {"hash_buckets": 10_000}}})
+    processor.fit(pa.table({"code": ["1", "1.0", "1e3", *others]}))
+    ids = processor.encode(pa.table({"code": ["1", "1.0", "1e3", "1000"]}))["code"].to_pylist()
+    assert len(set(ids)) == 4

@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .text_numbers import is_text, spelled_numbers
 from .values import stable_hash
 
 DEFAULT_BUCKETS = 65_536
@@ -23,6 +24,7 @@ class CategoryCounts:
         self.name = name  # for messages
         self.buckets, self.limit = buckets, limit
         self._hashed = buckets is not None
+        self.numbers = True  # all values that were hashed are numbers, or texts that spell some
         self.type: pa.DataType | None = None
         self._frame: pl.DataFrame | None = None  # value, count
         self._pending: list[pl.DataFrame] = []
@@ -60,6 +62,7 @@ class CategoryCounts:
 
     def _push(self, values: pa.Array, counts: pa.Array) -> None:
         if self._hashed and not pa.types.is_uint64(values.type):
+            self.numbers = self.numbers and not (is_text(values.type) and spelled_numbers(values).null_count)
             values = pa.array(stable_hash(values) % np.uint64(self.num_buckets))
         frame = pl.DataFrame({"value": pl.from_arrow(values), "count": pl.from_arrow(counts)})
         self._pending.append(frame.with_columns(pl.col("count").cast(pl.Int64)))
@@ -93,6 +96,7 @@ class CategoryCounts:
                 "Give the column one type when reading the table."
             )
         self.type = self.type or other.type
+        self.numbers = self.numbers and other.numbers
         self._settle()
         if other._hashed and not self._hashed:
             self._hash()
@@ -111,7 +115,12 @@ class CategoryCounts:
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return plain values and arrays from which `load_state` restores the same counts."""
         frame = self.ranked()
-        plain: dict[str, Any] = {"buckets": self.buckets, "limit": self.limit, "hashed": self._hashed}
+        plain: dict[str, Any] = {
+            "buckets": self.buckets,
+            "limit": self.limit,
+            "hashed": self._hashed,
+            "numbers": self.numbers,
+        }
         plain["type"] = str(self.type) if self.type is not None else None
         arrays = {"counts": frame["count"].to_numpy()}
         if frame["value"].dtype == pl.String:
@@ -123,6 +132,7 @@ class CategoryCounts:
     def load_state(self, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Restore what `state` returned."""
         self.buckets, self.limit, self._hashed = plain["buckets"], plain["limit"], plain["hashed"]
+        self.numbers = plain.get("numbers", not self._hashed)
         if plain["type"] is not None:
             self.type = {str(kind): kind for kind in TYPES}[plain["type"]]
             values = plain["values"] if "values" in plain else arrays["values"]

@@ -1,11 +1,13 @@
 """The column plan: which columns of a table become which fields, and its YAML form."""
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -34,6 +36,21 @@ def check_keys(given: Any, known: list[str], where: str) -> None:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"Unknown key {key!r} in {where}.{hint} Known keys: {', '.join(known)}.")
+
+
+TYPES = {
+    str: "a text", bool: "true or false", int: "a whole number", float: "a number", tuple: "a list", dict: "a mapping",
+}  # fmt: skip
+
+
+def _check_types(plan: Any, where: str) -> None:
+    """Raise a ValueError for a setting of another type than its field has; true is no whole number."""
+    for one in fields(plan):
+        kinds = get_args(one.type) if isinstance(one.type, UnionType) else (get_origin(one.type) or one.type,)
+        value = getattr(plan, one.name)
+        if type(value) not in kinds or value in (math.inf, -math.inf) or value != value:
+            expected = " or ".join(TYPES[kind] for kind in kinds if kind is not NoneType)
+            raise ValueError(f"{where}: {one.name} must be {expected}, got {value!r}. Correct it, or leave it out.")
 
 
 def _names(value: Any, key: str) -> tuple[str, ...]:
@@ -69,9 +86,10 @@ class FieldPlan:
     binning: str = "merged"
     part: str | None = None  # time_part: month, day, weekday, hour or minute
     keep: str = "always"  # "covered": a time_part stays only if the training rows go through its whole cycle
-    fill: str | int | float | None = None  # stands for a missing value instead of [MISSING]
+    fill: str | bool | int | float | None = None  # stands for a missing value instead of [MISSING]
 
     def __post_init__(self) -> None:
+        _check_types(self, f"Field {self.name!r}")
         choices = {"kind": KINDS, "transform": TRANSFORMS, "binning": BINNINGS, "keep": KEPT}
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
@@ -149,6 +167,7 @@ class ColumnPlan:
     extra: dict[str, Any] = field(default_factory=dict)  # notes of the user, kept as they are
 
     def __post_init__(self) -> None:
+        _check_types(self, "The column plan")
         if not self.fields:
             raise ValueError("A column plan needs at least one field, found none.")
         if twice := sorted(name for name, n in Counter(f.name for f in self.fields).items() if n > 1):
@@ -268,7 +287,7 @@ class ColumnPlan:
         fields.
         """
         edits = changes.pop("fields", {})
-        plan = replace(self, **changes).to_dict()
+        plan = {**self.to_dict(), **changes}
         for name, settings in edits.items():
             if settings is None:
                 plan["fields"].pop(name)

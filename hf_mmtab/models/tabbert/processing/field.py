@@ -45,6 +45,7 @@ class Field(ABC):
     edges: np.ndarray | None = None  # of bins, (bins + 1,), in the unit of the transform
     bins: np.ndarray | None = None  # the bins that have an id, increasing; None: all
     buckets = 0  # of the hash; 0: not hashed
+    numbers = False  # hashed values were numbers, or texts that spell some, all of them: 1.0 is 1. Saved if true
     lowest = 0.0
     highest = 0.0
     temporal = False  # numbers are microseconds
@@ -236,6 +237,8 @@ class Field(ABC):
         elif self.values is not None:
             arrays["values"] = self.values.to_numpy()
         plain = {name: getattr(self, name) for name in self.SAVED}
+        if self.numbers:  # version 0.1 had none, and its processors keep their fingerprints
+            plain["numbers"] = True
         return plain, words, {k: np.ascontiguousarray(v) for k, v in arrays.items()}
 
     def load_state(self, plain: dict[str, Any], words: list | None, arrays: dict[str, np.ndarray]) -> None:
@@ -243,6 +246,7 @@ class Field(ABC):
         for name in self.SAVED:
             if name != "end":
                 setattr(self, name, plain[name])
+        self.numbers = plain.get("numbers", False)
         for name in arrays.keys() - {"values"}:
             setattr(self, name, arrays[name])
         if words is not None:

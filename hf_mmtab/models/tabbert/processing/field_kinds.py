@@ -15,7 +15,7 @@ from .column_plan import TIME_PARTS, ColumnPlan, FieldPlan
 from .field import Batch, Field
 from .fixed_counts import FixedCounts
 from .quantiles import QuantileSketch, bin_edges, count_edges_below, elapsed_text, number_text
-from .text_numbers import is_text, parse_numbers, spelled_numbers, whole_numbers
+from .text_numbers import is_text, one_spelling, parse_numbers, spelled_numbers, whole_numbers
 from .values import categories, microseconds, numbers, stable_hash, time_part, truths
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class CategoricalField(Field):
 
     def fit(self) -> None:
         if self.learned.hashed:
-            self.buckets = self.learned.num_buckets
+            self.buckets, self.numbers = self.learned.num_buckets, self.learned.numbers
             if not self.plan.hash_buckets:
                 shared = -np.expm1(-self.hash_above / self.buckets)
                 logger.warning(
@@ -65,6 +65,7 @@ class CategoricalField(Field):
         values = categories(self.column(batch), self.plan.fill)
         missing = np.asarray(values.is_null()) if values.null_count else None
         if self.buckets:
+            values = one_spelling(values) if self.numbers else values
             return (stable_hash(values) % np.uint64(self.buckets)).astype(np.int64), missing
         assert self.values is not None
         places = pc.index_in(self._like_vocabulary(values), value_set=self.values)

@@ -8,7 +8,9 @@ import yaml
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Takes no key twice: of two values the first would be lost. Dates, 007 and 1_000 stay text: they may be names."""
+    """Takes no key twice: of two values the first would be lost. Dates, 007 and 1_000 stay text: they may be names, and
+    so may all keys: class 1, column yes.
+    """
 
     yaml_implicit_resolvers = {
         first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] not in ("int", "timestamp")]
@@ -22,6 +24,8 @@ class _StrictLoader(yaml.SafeLoader):
             if key is not None and key in seen:
                 raise yaml.MarkedYAMLError(None, None, f"the key {key!r} a second time", key_node.start_mark)
             seen.add(key)
+            if key is not None and key_node.tag != "tag:yaml.org,2002:merge":
+                key_node.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep=deep)
 
 

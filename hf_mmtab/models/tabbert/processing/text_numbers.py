@@ -76,6 +76,14 @@ def spelled_numbers(values: pa.Array) -> pa.Array:
     return pc.if_else(pc.and_(is_number, pc.less_equal(pc.utf8_length(text), 15)), text, None).cast(pa.float64())
 
 
+def one_spelling(values: pa.Array) -> pa.Array:
+    """Return numbers, and texts that spell some, as text in one spelling (1 for 1.0); all other texts as they are."""
+    numbers = spelled_numbers(values)
+    whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 1e15))
+    text = pc.if_else(whole, numbers.cast(pa.int64(), safe=False).cast(pa.string()), numbers.cast(pa.string()))
+    return pc.coalesce(text, values.cast(pa.string()))
+
+
 def _whole_number(text: str) -> int | None:
     """Parse a whole number: 91750.0 is 91750, and text of digits keeps all of them."""
     if re.fullmatch(r"[+-]?[0-9]+", text) and -(2**63) <= (number := int(text)) < 2**63:

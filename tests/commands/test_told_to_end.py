@@ -1,0 +1,60 @@
+"""SIGTERM, of a scheduler or `kill`, in each phase of a run: one line, status 143, and the same command goes on."""
+
+import os
+import signal
+
+import pytest
+from running import results_of
+
+from hf_mmtab.commands import pretrain
+from hf_mmtab.commands.console import run
+from hf_mmtab.commands.runs import walk
+from hf_mmtab.commands.runs.pretraining import PretrainingRun
+from hf_mmtab.data.table import Table
+from hf_mmtab.training import MMTabTrainer
+
+PHASES = {
+    "reading": (Table, "download_and_prepare"),
+    "preparing": (PretrainingRun, "trainer_arguments"),
+    "training": (MMTabTrainer, "training_step"),
+    "evaluating": (MMTabTrainer, "evaluate"),
+    "saving a checkpoint": (MMTabTrainer, "save_model"),
+    "saving the model": (walk, "_save"),
+    "reporting": (walk, "write_run_report"),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_run_that_is_told_to_end_says_so_and_goes_on(phase, runs, monkeypatch, capsys):
+    owner, name = PHASES[phase]
+    plain, before = getattr(owner, name), signal.getsignal(signal.SIGTERM)
+
+    def ended(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return plain(*arguments, **options)
+
+    command = ["pretrain.yaml", "--output_dir", "new", "--num_train_epochs", "1"]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(owner, name, ended)
+        run(pretrain.main, command)
+    assert stopped.value.code == 143
+    assert capsys.readouterr().err.endswith(
+        "\nTerminated. The same command goes on, training from its last checkpoint.\n"
+    )
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (runs / "new" / "results.json").exists()
+    run(pretrain.main, command)
+    assert results_of(runs / "new")["metrics"]
+
+
+def test_a_process_that_a_command_forked_ends_alone(capsys):
+    def command(_):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
+
+    run(command, [])
+    assert capsys.readouterr().err == ""
