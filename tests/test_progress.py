@@ -6,10 +6,12 @@ import sys
 
 import datasets.utils
 import pytest
+from transformers import TrainerState
 
 from hf_mmtab import progress
 from hf_mmtab.commands import completion, flags
 from hf_mmtab.progress import make_bars_plain, progress_bar
+from hf_mmtab.training.callbacks import NamedProgress
 
 
 def test_without_a_terminal_progress_is_plain_lines(monkeypatch, capsys):
@@ -52,6 +54,17 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     for _ in progress_bar(range(2), desc="Computing"):
         pass
     assert "\r" in capsys.readouterr().err
+
+
+def test_the_time_before_the_first_step_is_not_that_of_steps():
+    """Features that are computed once took minutes there, and the bar told of forty hours left."""
+    bars, state = NamedProgress(), TrainerState(max_steps=10, is_world_process_zero=True)
+    bars.on_train_begin(None, state, None)
+    bars.training_bar.start_t -= 300
+    bars.training_bar.last_print_t -= 300
+    bars.on_step_begin(None, state, None)
+    assert bars.training_bar.format_dict["elapsed"] < 100
+    bars.training_bar.close()
 
 
 @pytest.mark.parametrize("shell", flags.SHELLS)

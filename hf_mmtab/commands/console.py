@@ -62,7 +62,7 @@ def left_out(skipped: int, used: int | None = None) -> str:
         skipped: how many.
         used: how many others there were; None: not known.
     """
-    share = "" if used is None else f", {skipped / max(skipped + used, 1):.0%} of all,"
+    share = "" if used is None else f", {skipped / max(skipped + used, 1):.0%} of all"
     listed = "listed above" if skipped <= LISTED else f"the first {LISTED} are listed above"
     return f", {counted(skipped, 'bad record', 'bad records')} left out{share} ({listed})" if skipped else ""
 

@@ -13,6 +13,7 @@ from transformers.utils import logging
 from .image_text import ImageText
 from .pictures.files import Source, find_sources
 from .reading.places import real_path
+from .reading.record_files import file_suffix
 from .reading.records import BadRecord
 
 logger = logging.get_logger(__name__)
@@ -69,6 +70,8 @@ def read_image_text(path: str | os.PathLike, cache_dir: str | None = None, **opt
 
 def _dictionaries(source: Source) -> dict[str, pa.DictionaryArray]:
     """Return of the columns that a Parquet file has as dictionaries some cells, with all categories in their order."""
+    if file_suffix(source.path) != ".parquet":
+        return {}
     names = [one.name for one in source.schema or () if pa.types.is_dictionary(one.type)]
     table = pq.read_table(source.path, columns=names) if names else pa.table({})
     return {name: table.column(name).unify_dictionaries().chunk(0) for name in names}

@@ -38,6 +38,11 @@ class NamedProgress(ProgressCallback):
             self.training_bar = progress_bar(total=state.max_steps, dynamic_ncols=True, desc="Training, steps")
         self.current_step = 0
 
+    def on_step_begin(self, args, state, control, **kwargs):
+        """Let the time of what is computed once before the first step not count as that of a step."""
+        if self.current_step == 0 and state.is_world_process_zero and hasattr(self.training_bar, "unpause"):
+            self.training_bar.unpause()
+
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
         """Open the bar of an evaluation's batches with the first of them."""
         if self.prediction_bar is None and state.is_world_process_zero and has_length(eval_dataloader):

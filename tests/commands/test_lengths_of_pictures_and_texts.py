@@ -127,7 +127,7 @@ def test_regions_that_only_the_image_model_tells_are_refused_before_training(rec
         (MMBTModelArguments, {"hidden_sizes": [MOST_UNITS + 1]}, f"at most {MOST_UNITS}, found {MOST_UNITS + 1}"),
         (MMBTModelArguments, {"max_images": MOST_LAYERS + 1}, f"max_images to be .* at most {MOST_LAYERS}, found"),
         (TabBertHeadArguments, {"mlp_hidden_sizes": [-4]}, "mlp_hidden_sizes to be at least 1, found -4"),
-        (ImageTextRunArguments, {"seeds": [1, -1]}, "seeds to be at least 0, found -1"),
+        (ImageTextRunArguments, {"seeds": [1, -1]}, "seeds to be at least 0 and at most 4294967295, found -1"),
     ],
 )
 def test_bounds_hold_when_the_recipe_is_read_for_values_of_lists_too(kind, values, message):

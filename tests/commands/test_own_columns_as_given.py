@@ -100,6 +100,11 @@ def test_a_run_tells_that_many_records_were_left_out(recipe, pictures, tmp_path,
             row |= {"img": __file__} if is_bad and number % 4 == 3 else {}
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ["--data", data, "--on_bad_record", "skip", "--num_train_epochs", "1", "--bootstrap", "0"]
+    for store in (data, data / "store"):
+        with pytest.raises(ValueError, match="Expected feature_cache_dir apart from the data in"):
+            command("finetune", recipe, *given, "--feature_cache_dir", store)
+    with pytest.raises(ValueError, match="Expected a folder as feature_cache_dir, found an empty name"):
+        command("finetune", recipe, *given, "--feature_cache_dir", " ")
     command("finetune", recipe, *given, "--max_rows", "8")
     read = {split: len((data / f"{split}.jsonl").read_text().splitlines()) for split in ("train", "dev", "test")}
     bad = read["train"] // 2
@@ -110,9 +115,12 @@ def test_a_run_tells_that_many_records_were_left_out(recipe, pictures, tmp_path,
     page, card = (run / "report" / "report.html").read_text(), (run / "README.md").read_text().replace("\\", "")
     for text in (capsys.readouterr().out, page, card):
         assert told in text and shares in text
+    compared = ["--max_rows", "8", "--compare", "frozen_linear", "--output_dir", tmp_path / "compared"]
+    command("finetune", recipe, *given, *compared)
+    assert told in capsys.readouterr().out and told in (tmp_path / "compared" / "comparison.md").read_text()
     capsys.readouterr()
     command("predict", run, data / "train.jsonl", tmp_path / "out.csv", "--on_bad_record", "skip")
-    assert f"{bad} bad records left out, 50% of all, (the first 5 are listed above)" in capsys.readouterr().out
+    assert f"{bad} bad records left out, 50% of all (the first 5 are listed above)" in capsys.readouterr().out
 
 
 def test_bad_records_of_one_file_are_of_the_split_that_they_would_be_in(tmp_path):

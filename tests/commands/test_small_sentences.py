@@ -32,7 +32,7 @@ def test_commands_say_how_many_bad_records_are_left_out_and_listed(runs, capsys,
     command("embed", "tabbert", table, "rows.parquet", *skip)
     command("drift", "lstm", table, "page.html", *skip)
     lines = capsys.readouterr().out.splitlines()
-    share = f", {count / (count + len((runs / 'payments.csv').read_text().splitlines()) - 1):.0%} of all, "
+    share = f", {count / (count + len((runs / 'payments.csv').read_text().splitlines()) - 1):.0%} of all "
     for line, between in zip(lines, (share, share, " "), strict=True):  # `drift` reads a part
         assert line.endswith(f"{LEFT_OUT[count]}{between}{LISTED[count]}")
     page = (runs / "page.html").read_text()

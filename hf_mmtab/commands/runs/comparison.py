@@ -70,8 +70,8 @@ def compare(run: ComparedRun, root: Path, finished: Mapping[str, Sequence[RunRes
     for result in compared:
         reads_less = result.name in run.one_input and own not in run.one_input
         result.is_baseline = result.name in simple or reads_less  # the sentences say whether more is better
-    sentences = lead_sentences(compared, metrics[0])
-    lines = ["", *sentences, *told] if sentences or told else []
+    sentences = [*lead_sentences(compared, metrics[0]), *told, *([results.left_out] if results.left_out else [])]
+    lines = ["", *sentences] if sentences else []
     text = "\n".join([comparison_markdown(compared, metrics, split), *lines])
     page, file = folder / REPORT_FOLDER / PAGE_NAME, root / COMPARISON_FILE
     if not _is_reported(text, file, page):
