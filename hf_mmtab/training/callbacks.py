@@ -40,8 +40,9 @@ class NamedProgress(ProgressCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         """Let the time of what is computed once before the first step not count as that of a step."""
-        if self.current_step == 0 and state.is_world_process_zero and hasattr(self.training_bar, "unpause"):
-            self.training_bar.unpause()
+        bar: Any = self.training_bar  # None: another process shows it
+        if self.current_step == 0 and bar is not None:
+            bar.unpause()
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
         """Open the bar of an evaluation's batches with the first of them."""
