@@ -18,6 +18,7 @@ from ..recipes import read_recipe
 from ..tasks import ImageTextTask, TableTask, get_task
 from .console import say, start_logging
 from .damaged_files import damage_named
+from .outputs import check_store
 from .runs.comparison import compare
 from .runs.ensemble import EnsembleRun
 from .runs.folder import publish, reads_of, refuse_shared_folder
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str]) -> None:
     start_logging()
     recipe = load_recipe(arguments)
     run_type: Any = HeadRun if isinstance(recipe, HeadRecipe) else ImageTextRun
+    if (store := recipe.training.feature_cache_dir) is not None:
+        starts = [getattr(recipe.model, name, None) for name in ("pretrained", "text_model", "image_model")]
+        check_store(store, [str(one) for one in (recipe.data.data, *starts) if one is not None], own=recipe.folder)
     architectures = architectures_of(recipe, run_type)
     tell_idle_keys(recipe, arguments, architectures)
     recipe = searched(recipe, run_type)

@@ -70,18 +70,27 @@ def check_output(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) ->
             )
 
 
-def check_store(folder: str, inputs: Iterable[str | os.PathLike], out: str | os.PathLike) -> None:
+def check_store(
+    folder: str, inputs: Iterable[str | os.PathLike], out: str | os.PathLike | None = None, own: Path | None = None
+) -> None:
     """Refuse as --feature_cache_dir what is no folder of its own: in a run, around or in an input or the output.
+
+    Args:
+        folder: the store.
+        inputs: files, folders or names that the command reads.
+        out: that it writes; None: a run.
+        own: folder of the run that is trained, in which its store may lie.
 
     Raises:
         ValueError: naming the flag and the clash, before any work.
     """
     refuse_address(folder, "a folder as --feature_cache_dir")
     real, remedy = Path(folder).resolve(), "Name a new folder, or that of an earlier call."
+    is_own = own is not None and real.is_relative_to(own.resolve()) and real != own.resolve()
     for above in (real, *real.parents):
         if above.exists() and not above.is_dir():
             raise ValueError(f"Expected a folder as --feature_cache_dir, found a file at {str(above)!r}. {remedy}")
-        if above.is_dir() and (_is_run(above) or is_run(above)):
+        if not is_own and above.is_dir() and (_is_run(above) or is_run(above)):
             raise ValueError(
                 f"Expected --feature_cache_dir outside of saved models and runs, found {folder!r} in {str(above)!r}, "
                 f"which stays as it is. {remedy}"
@@ -92,14 +101,15 @@ def check_store(folder: str, inputs: Iterable[str | os.PathLike], out: str | os.
             f"of itself. {remedy}"
         )
     there = [name for name in inputs if is_there(Path(name))]
-    written = Path(out).resolve()
     places = {name: Path(name).resolve() for name in there}
     clash = next((name for name, one in places.items() if one.is_relative_to(real) or real.is_relative_to(one)), None)
-    if clash is None and (real.is_relative_to(written) or written.is_relative_to(real)):
+    written = None if out is None else Path(out).resolve()
+    if clash is None and written is not None and (real.is_relative_to(written) or written.is_relative_to(real)):
         clash = out
     if clash is not None:
         raise ValueError(f"Expected --feature_cache_dir apart from {str(clash)!r}, found {folder!r}. {remedy}")
-    check_output(folder, inputs)
+    if not is_own:
+        check_output(folder, inputs)
 
 
 def check_output_file(

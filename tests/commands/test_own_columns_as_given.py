@@ -101,9 +101,9 @@ def test_a_run_tells_that_many_records_were_left_out(recipe, pictures, tmp_path,
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ["--data", data, "--on_bad_record", "skip", "--num_train_epochs", "1", "--bootstrap", "0"]
     for store in (data, data / "store"):
-        with pytest.raises(ValueError, match="Expected feature_cache_dir apart from the data in"):
+        with pytest.raises(ValueError, match="Expected --feature_cache_dir apart from"):
             command("finetune", recipe, *given, "--feature_cache_dir", store)
-    with pytest.raises(ValueError, match="Expected a folder as feature_cache_dir, found an empty name"):
+    with pytest.raises(ValueError, match="Expected a folder as --feature_cache_dir, found an empty name"):
         command("finetune", recipe, *given, "--feature_cache_dir", " ")
     command("finetune", recipe, *given, "--max_rows", "8")
     read = {split: len((data / f"{split}.jsonl").read_text().splitlines()) for split in ("train", "dev", "test")}
@@ -112,6 +112,9 @@ def test_a_run_tells_that_many_records_were_left_out(recipe, pictures, tmp_path,
     whole = sum(read.values())
     told = f"{bad / whole:.0%} of the records were left out, {bad} of {whole}: {bad // 2} for want of a text"
     run = tmp_path / "run"
+    for store, why in ((run / "store", "outside of saved models and runs"), (run / "results.json", "found a file at")):
+        with pytest.raises(ValueError, match=why):
+            command("finetune", recipe, *given, "--feature_cache_dir", store, "--output_dir", tmp_path / "other")
     page, card = (run / "report" / "report.html").read_text(), (run / "README.md").read_text().replace("\\", "")
     for text in (capsys.readouterr().out, page, card):
         assert told in text and shares in text

@@ -13,7 +13,6 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from ...arguments import ENSEMBLE, IMAGE_TEXT_ARCHITECTURES
-from ...data.reading.places import refuse_address
 from ...data.reading.records import BadRecord, many_left_out
 from ...evaluation.ablation import AblationRow, ablation_table
 from ...evaluation.judging import DESCRIPTION, MAJORITY, judge_splits
@@ -79,16 +78,9 @@ class ImageTextRun(ComparedRun[ImageTextRecipe]):
         inputs_of(name, architecture)
 
     def check(self) -> None:
-        """Refuse also a store among the data, an architecture without its checkpoints, and long texts and pictures."""
+        """Refuse also an architecture without its checkpoints, and texts and pictures too long for the text model."""
         super().check()
         recipe = self.recipe
-        if (store := recipe.training.feature_cache_dir) is not None:
-            refuse_address(store, "a folder as feature_cache_dir")
-            if Path(store).resolve().is_relative_to(Path(recipe.data.data).resolve()):
-                raise ValueError(
-                    f"Expected feature_cache_dir apart from the data in {recipe.data.data!r}, found {store!r}. Name a "
-                    "new folder, or that of an earlier run."
-                )
         is_finished = (recipe.folder / RESULT_FILE).is_file() and not recipe.run.overwrite  # it is only read
         if recipe.model.pretrained is None and recipe.model.architecture != ENSEMBLE and not is_finished:
             recipe.task.checkpoints(recipe.model)
