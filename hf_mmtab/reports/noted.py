@@ -6,13 +6,13 @@ OF_TRAINING = (
     "num_train_epochs: ", "label_smoothing_factor ", "eval_loss ", "text_pooling: ", "classifier_start: ", "soup: ",
     "ensemble: ", "The head reads ", "Training met ", "Collapse in epoch ", "The run ends worse ",
     "This model is not better than a guess", "The model is the linear probe ", "Boosted: ", "Fusion: ",
-    "Scores are those of ", "Predicted is ", "On validation the fusion ",
+    "Scores are those of ", "Predicted is ", "On validation the fusion ", "The run went on ",
 )  # fmt: skip
 # Of how the run was done, which ask nothing of a reader.
 INFORMATION = (
     "The head reads ", "Training met ", "max_length: auto: ", "max_images: ", "picture size: ", "text_pooling: ",
     "eval_loss ", "There are no ", "Boosted: ", "Fusion: ", "Scores are those of ", "Predicted is ",
-    "On validation the fusion ",
+    "On validation the fusion ", "The run went on ",
 )  # fmt: skip
 
 

@@ -156,7 +156,7 @@ def _render(
     examples = shown["examples"]
     constant = constant_answer(facts)
     splits = split_table(facts, constant)
-    warnings = [*warnings_of_worth(facts, constant), *harmful_inputs(facts)]
+    warnings = warnings_of_worth(facts, constant) or harmful_inputs(facts)  # of a constant both are noise
     told = [note for note in facts.results.notes if is_information(note)]
     num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
     return environment().get_template("report.html.jinja").render(

@@ -77,7 +77,7 @@ def label_bars(table: Sequence[Mapping[str, Any]]) -> Figure:
             axes.barh(i, row["f1"], height=0.62, color=BLUE, label="F1 at the threshold" if i == 0 else None)
         if row["average_precision"] is not None:
             label = "average precision" if i == 0 else None
-            axes.plot(row["average_precision"], i, "D", color=ORANGE, markersize=5, label=label)
+            axes.plot(row["average_precision"], i, "D", color=ORANGE, markersize=5, label=label, clip_on=False)
         margin_note(axes, f"{row['support']:,}", i, color=GREY)
     margin_note(axes, "rows", -0.9, color=GREY)
     axes.set_yticks(range(len(rows)), [as_text(row["label"]) for row in rows])

@@ -106,8 +106,11 @@ def learning_curves(
         elif panel == "score":
             axes.plot(*score, color=ORANGE, marker="o", markersize=4)
             kept = _place_of(kept_step, log_history, score[0])
-            axes.plot(score[0][kept], score[1][kept], "o", markersize=9, markerfacecolor="none", color=INK)
-            note(axes, f"kept, {score[1][kept]:.3f}", (score[0][kept], score[1][kept]), (0, -15), ha="center")
+            axes.plot(
+                score[0][kept], score[1][kept], "o", markersize=9, markerfacecolor="none", color=INK, clip_on=False
+            )
+            beside = {0: "left", len(score[0]) - 1: "right"}.get(kept, "center")  # inside the axes
+            note(axes, f"kept, {score[1][kept]:.3f}", (score[0][kept], score[1][kept]), (0, -15), ha=beside)
             axes.margins(y=0.25)
             axes.set_ylabel(f"{metric_name(metric)}{of}\non validation")
         else:

@@ -14,6 +14,7 @@ from .optimizers import BertAdam
 logger = logging.get_logger(__name__)
 
 LEAST_FALL = 0.1  # of a metric of which more is better
+NOISE = 0.02  # of a metric, below which a run did not end worse than it began
 SLOWER = 0.25  # factor on the learning rate: two collapses make it a sixteenth
 PUT_BACK = "start_was_put_back"  # entry of a run that is what it started from, since training made it worse
 RECORD = "collapsed_metric"  # entry of the log history, so that reports and resumed runs know of it
@@ -136,7 +137,7 @@ def course_notes(log_history: Sequence[Mapping[str, Any]], args: Any) -> list[st
     if len(values) < 2 or args.load_best_model_at_end or any(PUT_BACK in entry for entry in log_history):
         return notes
     better = bool(args.greater_is_better) if args.metric_for_best_model else False
-    if values[-1] != values[0] and (values[-1] > values[0]) != better:
+    if abs(values[-1] - values[0]) > NOISE * abs(values[0]) and (values[-1] > values[0]) != better:
         notes.append(
             f"The run ends worse than it began: {name.removeprefix('eval_')} on validation was {values[0]:.4g} in its "
             f"first evaluation and {values[-1]:.4g} in its last. load_best_model_at_end: true keeps the best weights."

@@ -315,6 +315,8 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, uninterrupted, t
     whole, resumed = weights_of(uninterrupted), weights_of(run)
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     assert results_of(run)["metrics"] == results_of(uninterrupted)["metrics"]
+    told = f"The run went on from checkpoint-{checkpoint}: its minutes are those since then."
+    assert told in results_of(run)["notes"] and told in (run / "report" / "report.html").read_text()
 
 
 def test_a_table_that_changed_under_an_interrupted_run_is_told(recipe, table, tmp_path, monkeypatch, caplog):

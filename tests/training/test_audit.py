@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from hf_mmtab.training.audit import answers, main
 from hf_mmtab.training.audit.compare import compare_checkpoints, compare_states
 from hf_mmtab.training.audit.part_samples import stuck_share
-from hf_mmtab.training.audit.report import frozen_bands
+from hf_mmtab.training.audit.report import _in_lines, frozen_bands
 from hf_mmtab.training.audit.update_audit import UpdateAudit, read_records, truncate_records
 from hf_mmtab.training.freezing import FreezePlan
 from hf_mmtab.training.parts import partition_parameters
@@ -485,3 +485,9 @@ def test_layers_that_thaw_one_by_one_are_told_apart(tmp_path):
     table = trainer.audit.table()
     assert all(layer in table for layer in layers)
     assert "has moved" in trainer.audit.explain("text_encoder")
+
+
+def test_long_names_of_parts_are_broken_into_lines_that_fit_beside_a_panel():
+    assert _in_lines("classifier") == "classifier"
+    lines = _in_lines("model.text_model.embeddings.position_embeddings").split("\n")
+    assert lines == ["model.text_model.", "embeddings.", "position_", "embeddings"]

@@ -240,7 +240,8 @@ def _execute(run: Run) -> RunResults:
     trained = (time.time() - begun) / 60
     history = trainer.state.log_history
     if checkpoint is not None:
-        logger.info(f"The run went on from {Path(checkpoint).name}: its minutes are those since then.")
+        run.notes.append(f"The run went on from {Path(checkpoint).name}: its minutes are those since then.")
+        logger.info(run.notes[-1])
     trainer.model = trainer.model_wrapped = merged(trainer.model)
     run.average(trainer)
     run.notes += [*course_notes(history, training), *loss_notes(history, training)]

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from io import BytesIO
 from itertools import pairwise
@@ -72,7 +73,7 @@ def plot_audit(
                 panel.axvspan(start, end, color="#b9d3ea", lw=0)
             _draw_panel(panel, own, curves, empty)
             panel.set_xlim(0, last)
-        axes[row][0].set_ylabel(part.replace("_", "_\n") if len(part) > 14 else part, fontsize=9)
+        axes[row][0].set_ylabel(_in_lines(part), fontsize=9)
     for column in range(len(_COLUMNS)):
         _label_column(axes[:, column], column, records)
     legends = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in axes[:, 0]]
@@ -81,6 +82,14 @@ def plot_audit(
     figure.align_ylabels(axes[:, 0])
     figure.suptitle("Update audit: what each part did (blue band: frozen)", fontsize=11)
     figure.savefig(path, dpi=110, format="png")
+
+
+def _in_lines(part: str, most: int = 17) -> str:
+    """Return the name of a part in lines that fit beside a panel, broken behind dots and underscores."""
+    lines = [""]
+    for piece in re.findall(r"[^._]*[._]?", part):
+        lines[-1:] = [lines[-1] + piece] if len(lines[-1] + piece) <= most else [lines[-1], piece]
+    return "\n".join(line for line in lines if line)
 
 
 def _draw_panel(panel: Any, records: list[dict[str, Any]], curves: dict[str, str], empty: str) -> None:
