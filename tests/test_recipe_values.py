@@ -36,9 +36,12 @@ def runs(tmp_path, fixtures, monkeypatch):
     ("arguments", "message"),
     [
         (["--plan", "{entity: 5}"], "Expected the name of a column, or a list of names, for 'entity'"),
-        (["--plan", "{fields: {amount: 5}}"], "Expected a mapping of settings for field 'amount', found 5"),
+        (["--plan", "{fields: {amount: 5}}"], "Expected a mapping of settings for field 'amount' of `fields`, found 5"),
         (["--plan", "{fields: [amount]}"], "Expected `fields` to map names to settings, found list"),
-        (["--plan_edits", "{amount: 5}"], "Expected a mapping of settings, or null, for field 'amount', found 5"),
+        (
+            ["--plan_edits", "{amount: 5}"],
+            "Expected a mapping of settings, or null, for field 'amount' of `fields`, found 5",
+        ),
         (["--types", "{amount: 5}"], r"types\['amount'\] must be one of"),
         (["--separator", "::"], "Expected `separator` to be one character"),
         (["--hidden_size", "0"], "Expected hidden_size to be at least 1, found 0"),

@@ -190,6 +190,8 @@ def _cut_files(folder: Path) -> list[str]:
     """Return which files are absent or cut off, as far as files tell whose sizes were not recorded."""
     has_optimizer = any(folder.glob("optimizer*")) or any(folder.glob("global_step*"))
     problems = [] if has_optimizer or not (folder / "scheduler.pt").is_file() else ["no optimizer.pt"]
+    if not any(folder.glob("*model*")) and not any(folder.glob("global_step*")):  # whole, of an adapter, or sharded
+        problems.append("no weights")
     for file in sorted(folder.iterdir()):
         try:
             if file.suffix == ".safetensors":

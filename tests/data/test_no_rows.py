@@ -58,6 +58,15 @@ def test_pictures_none_of_which_is_one_are_told_with_the_first_reason(tmp_path):
         read_image_text(tmp_path / "t.jsonl", cache_dir=str(tmp_path / "cache"), on_bad_record="skip")
 
 
+@pytest.mark.parametrize("policy", ["skip", "raise"])
+@pytest.mark.parametrize("count", [3, 2500])
+def test_lines_none_of_which_is_a_record_are_told_with_the_first_reason(count, policy, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"text": \n' * count)
+    found = rf"found none that can be read: {count:,} left out\. The first: Expected .*t\.jsonl', line 1\)"
+    with pytest.raises(ValueError, match=rf"^Expected rows in '.*t\.jsonl', {found}"):
+        read_image_text(tmp_path / "t.jsonl", cache_dir=str(tmp_path / "cache"), on_bad_record=policy)
+
+
 def test_a_split_of_broken_records_is_named_and_the_others_can_be_read(tmp_path):
     Image.new("RGB", (8, 6)).save(tmp_path / "p.png")
     for name, label in (("train", "cat"), ("validation", "cat"), ("test", "unheard of")):

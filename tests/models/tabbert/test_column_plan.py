@@ -32,7 +32,10 @@ def test_a_plan_can_be_edited_field_by_field():
     ("plan", "message"),
     [
         ({"feilds": {"a": {}}}, r"Unknown key 'feilds' in the column plan. Did you mean 'fields'\?"),
-        ({"fields": {"a": {"num_bin": 3}}}, r"Unknown key 'num_bin' in field 'a'. Did you mean 'num_bins'\?"),
+        (
+            {"fields": {"a": {"num_bin": 3}}},
+            r"Unknown key 'num_bin' in field 'a' of `fields`. Did you mean 'num_bins'\?",
+        ),
         ({"fields": {}}, "needs at least one field"),
         ({"fields": ["a"]}, "Expected `fields` to map names to settings, found list"),
         ({"fields": {"a": {"kind": "number"}}}, "Field 'a': kind must be one of .*numeric.*, got 'number'"),

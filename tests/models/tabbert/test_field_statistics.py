@@ -112,6 +112,28 @@ def test_bounded_parts_merged_as_a_tree_count_as_one_pass_does(values, pieces, l
     assert parts[0].ranked().rows() == whole.ranked().rows()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from(["1", "1.0", "2", "3", ".5", "007", "a"]), min_size=1),
+    st.integers(1, 5),
+    st.integers(1, 6),
+)
+def test_parts_know_as_one_pass_does_whether_all_that_they_hashed_are_numbers(values, pieces, limit):
+    def counted(part):
+        counts = CategoryCounts("x", limit=limit)
+        counts.add(pa.array(part.tolist(), pa.string()))
+        again = CategoryCounts("x")
+        again.load_state(*counts.state())  # as a part that was saved
+        return again
+
+    whole = counted(np.array(values, object))
+    first, *others = map(counted, np.array_split(np.array(values, object), pieces))
+    for one in others:
+        first.merge(one)
+    numbers = not {"007", "a"} & set(values)
+    assert first.hashed == whole.hashed and (not whole.hashed or first.numbers == whole.numbers == numbers)
+
+
 def test_the_user_is_told_of_sketched_edges_and_of_values_that_share_an_id(caplog):
     rng = np.random.default_rng(5)
     plan = {"hash_above": 200_000, "fields": {"shop": {}, "price": {"kind": "numeric"}, "few": {"kind": "numeric"}}}

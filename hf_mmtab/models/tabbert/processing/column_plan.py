@@ -260,7 +260,7 @@ class ColumnPlan:
             raise ValueError(f"Expected `fields` to map names to settings, found {type(listed).__name__}.")
         parsed = []
         for name, settings in listed.items():
-            check_keys(settings or {}, known, f"field {name!r}")
+            check_keys(settings or {}, known, f"field {name!r} of `fields`")
             parsed.append(FieldPlan(name=str(name), **(settings or {})))
         rest = {k: v for k, v in plan.items() if k != "fields"}
         for key in ("entity", "month_first", "label", "statistics", "special_tokens"):
@@ -293,7 +293,7 @@ class ColumnPlan:
                 plan["fields"].pop(name)
             elif not isinstance(settings, dict):
                 raise ValueError(
-                    f"Expected a mapping of settings, or null, for field {name!r}, found {settings!r}. For example "
+                    f"Expected a mapping of settings, or null, for field {name!r} of `fields`, found {settings!r}. For example "
                     "`{amount: {num_bins: 64}}`."
                 )
             else:
