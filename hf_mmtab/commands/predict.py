@@ -125,7 +125,7 @@ def predict(options: argparse.Namespace) -> tuple[int, int, int]:
             if options.explain:
                 reasons = []
                 for i, label in zip(piece, explained_labels(probabilities, model.config), strict=True):
-                    reasons.append(_explained(model, processor, rows[i], collator([encoded[i]]), label))
+                    reasons.append(_explained(model, processor, encoded.rows[i], collator([encoded[i]]), label))
                     explaining.update()
                 for name, column in reason_columns(reasons, options.explain).items():
                     table = table.append_column(name, column)

@@ -74,7 +74,9 @@ def of_pictures(checkpoint: str, rows: Sequence[Mapping[str, Any]]) -> TellReaso
 
     def reasons(i: int, label: int | None) -> list[str]:
         model, processor = load()
-        row = rows[i] if {"image", "images"} & set(rows[i]) else {**rows[i], "image": None}  # data without pictures
+        row = dict(rows[i])
+        row |= {} if {"image", "images"} & set(row) else {"image": None}  # data without pictures
+        row |= {} if {"text", "sentence1"} & set(row) else {"text": ""}
         return _told(explain(model.eval(), processor, row, label))
 
     return reasons
