@@ -10,6 +10,7 @@ from hf_mmtab.commands import eval_checkpoint
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.reports import RunFacts, SplitPredictions, write_report
 from hf_mmtab.reports import page as page_module
+from hf_mmtab.reports.examples import worst_errors
 from hf_mmtab.reports.reasons import EXPLAINED, add_reasons, highest_alerts
 
 SINGLE = "single_label_classification"
@@ -29,7 +30,7 @@ def facts_with(explain) -> RunFacts:
 
 def test_the_highest_alerts_and_the_errors_have_reasons_on_the_private_page_alone(tmp_path):
     asked: list[int] = []
-    facts = facts_with(lambda i: asked.append(i) or [f"log odds of fraud: <shop {i}> +1.00", "amount = 3 −0.50"])
+    facts = facts_with(lambda i, label: asked.append(i) or [f"log odds of fraud: <shop {i}> +1.00", "amount = 3 −0.50"])
     page = write_report(facts, tmp_path).read_text(encoding="utf-8")
     predictions = facts.predictions["test"]
     top = np.argsort(-predictions.probabilities[:, 1])[:EXPLAINED].tolist()
@@ -45,19 +46,39 @@ def test_the_highest_alerts_and_the_errors_have_reasons_on_the_private_page_alon
 
 
 def test_reasons_take_a_bounded_time_and_a_page_without_captum_says_so(tmp_path):
-    facts = facts_with(lambda i: ["x"])
+    facts = facts_with(lambda i, label: ["x"])
     shown = highest_alerts(facts, facts.predictions["test"])
     assert add_reasons(facts.predictions["test"], shown, seconds=-1) == (
         f"{EXPLAINED} rows have no reasons: explaining them would take longer than -1 s."
     )
     assert not any(one.reasons for one in shown)
 
-    def absent(i):
+    def absent(i, label):
         raise ImportError('Install it: `pip install "hf-mmtab[explain]"`.')
 
     page = write_report(facts_with(absent), tmp_path).read_text(encoding="utf-8")
     assert "Reasons are not shown. Install it:" in page and "hf-mmtab[explain]" in page
     assert "Reasons are not shown" not in write_report(facts_with(None), tmp_path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "scores", "truth", "expected"),
+    [
+        # the likeliest label of each row is right: one is missed, one falsely given
+        ("multi_label_classification", [[0.99, 0.1, 0.0], [0.99, 0.0, 0.8]], [[1, 1, 0], [1, 0, 0]], {0: 1, 1: 2}),
+        (SINGLE, [[0.2, 0.5, 0.3]], [0], {0: 1}),
+        ("regression", [[10.0, 2.0], [30.0, 9.0]], [[10.0, 2.0], [30.0, 3.0]], {1: 1}),
+    ],
+)
+def test_the_reasons_of_an_error_are_those_of_the_label_that_is_wrong(problem_type, scores, truth, expected):
+    asked: dict[int, int | None] = {}
+    predictions = SplitPredictions(
+        np.array(scores), np.array(truth), explain=lambda row, label: asked.update({row: label}) or ["x"]
+    )
+    results = RunResults("mmbt", "pictures", "test")
+    facts = RunFacts("Some", problem_type, dict(enumerate("abc")), results=results, predictions={"test": predictions})
+    add_reasons(predictions, [one for one in worst_errors(facts, predictions) if one.row in expected])
+    assert asked == expected
 
 
 @pytest.mark.parametrize(("run", "data"), [("lstm", "payments.csv"), ("mmbt", "pictures")])

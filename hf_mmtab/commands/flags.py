@@ -269,7 +269,8 @@ def _predict() -> ArgumentParser:
         default=0,
         metavar="N",
         help="add the N strongest reasons for each prediction, with what each adds to its log odds or number; of "
-        "tables with two classes for rows that are called positive (needs hf-mmtab[explain])",
+        "several labels for the likeliest that is given (explained_label); of tables with two classes for rows that "
+        "are called positive (needs hf-mmtab[explain])",
     )
     parser.add_argument(
         "--state",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -21,7 +22,7 @@ from ..explaining.explanation import Explanation
 from ..explaining.gradients import import_captum
 from ..explaining.image_text import explain_image_text
 from ..explaining.reason_columns import reason_columns
-from ..metrics import probabilities_from_logits
+from ..metrics import decide, probabilities_from_logits
 from ..metrics.names import label_names
 from ..models.mmbt import MMBTCollator
 from ..models.mmbt.text_encoding_mmbt import texts_of
@@ -123,8 +124,8 @@ def predict(options: argparse.Namespace) -> tuple[int, int, int]:
                 table = table.set_column(place, table.column_names[place], as_categories(table.column(place), given))
             if options.explain:
                 reasons = []
-                for i in piece:
-                    reasons.append(_explained(model, processor, rows[i], collator([encoded[i]])))
+                for i, label in zip(piece, explained_labels(probabilities, model.config), strict=True):
+                    reasons.append(_explained(model, processor, encoded.rows[i], collator([encoded[i]]), label))
                     explaining.update()
                 for name, column in reason_columns(reasons, options.explain).items():
                     table = table.append_column(name, column)
@@ -153,7 +154,13 @@ def _stored(options: argparse.Namespace, model: Any, rows: Any, collator: MMBTCo
     return loader.dataset, loader.collate_fn
 
 
-def _explained(model: Any, processor: Any, row: dict[str, Any], batch: dict[str, Any]) -> Explanation:
+def explained_labels(probabilities: np.ndarray, config: Any) -> list[int]:
+    """Return the label of each row whose score is explained: the predicted one, of several the likeliest of these."""
+    decided = decide(probabilities, config.problem_type, getattr(config, "thresholds", None))
+    return (decided if decided.ndim == 1 else (decided + probabilities).argmax(axis=1)).tolist()
+
+
+def _explained(model: Any, processor: Any, row: dict[str, Any], batch: dict[str, Any], label: int) -> Explanation:
     texts, pairs = ([], None) if processor.tokenizer is None else texts_of(row)
     inputs = {name: value.to(model.device) for name, value in batch.items()}
-    return explain_image_text(model, processor.tokenizer, inputs, [*texts, *(pairs or [])])
+    return explain_image_text(model, processor.tokenizer, inputs, [*texts, *(pairs or [])], label)

@@ -43,6 +43,7 @@ class Explanation:
         error: by how much they miss it, as a share of the difference.
         without_row: of tables: what the score changes by when an earlier row is taken away, by its place (-1: the row
             before the judged one). Time gaps and statistics of later rows stay as they were.
+        label: name of the label, or target, whose score it is.
     """
 
     explains: str
@@ -51,6 +52,7 @@ class Explanation:
     reasons: tuple[Reason, ...]
     error: float
     without_row: Mapping[int, float] = field(default_factory=dict)
+    label: str = ""
 
     def top(self, count: int = 5) -> list[Reason]:
         """Return the reasons that raise the score most (of a number: move it most), the strongest first."""

@@ -64,7 +64,14 @@ def explain_image_text(
         reasons += [
             Reason("picture", name, float(one)) for name, one in zip(names, added, strict=True) if name is not None
         ]
-    return Explanation(explained_name(model.config, number), found.score, found.baseline, tuple(reasons), found.error)
+    return Explanation(
+        explained_name(model.config, number),
+        found.score,
+        found.baseline,
+        tuple(reasons),
+        found.error,
+        label=str(model.config.id2label[number]),
+    )
 
 
 def _words(base: Any, tokenizer: Any, inputs: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

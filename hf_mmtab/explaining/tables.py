@@ -59,6 +59,7 @@ def explain_window(
         reasons,
         error,
         _without_rows(model, inputs, judged, number, score),
+        str(model.config.id2label[number]),
     )
 
 

@@ -42,7 +42,8 @@ class Example:
     # several labels: each predicted one, and whether it is right
     given: list[tuple[str, bool]] = field(default_factory=list)
     wanted: list[tuple[str, bool]] = field(default_factory=list)  # each true one, and whether it is predicted
-    reasons: list[str] = field(default_factory=list)  # what its score hangs on most
+    reasons: list[str] = field(default_factory=list)  # what the score of `label` hangs on most
+    label: int | None = None  # number of the label, or target, that is wrong
 
 
 def worst_errors(facts: RunFacts, predictions: SplitPredictions, most: int = 24) -> list[Example]:
@@ -104,7 +105,7 @@ def _single_label_errors(facts: RunFacts, predictions: SplitPredictions, most: i
         sure = as_percent(probabilities[i, given])
         if not facts.is_binary:
             sure += f"; true class {as_percent(probabilities[i, true])}"
-        examples.append(Example(int(i), names[true], names[given], sure))
+        examples.append(Example(int(i), names[true], names[given], sure, label=given))
     return examples
 
 
@@ -133,7 +134,7 @@ def _multi_label_errors(facts: RunFacts, predictions: SplitPredictions, most: in
         sure = f"{names[worst]} {as_percent(probabilities[i, worst])}, threshold {as_percent(cuts[worst])}"
         each = [(names[int(j)], bool(labels[i, j])) for j in np.flatnonzero(decided[i])]
         wanted = [(names[int(j)], bool(decided[i, j])) for j in np.flatnonzero(labels[i])]
-        examples.append(Example(int(i), true, given, sure, given=each, wanted=wanted))
+        examples.append(Example(int(i), true, given, sure, given=each, wanted=wanted, label=worst))
     return examples
 
 
@@ -148,7 +149,7 @@ def _regression_errors(facts: RunFacts, predictions: SplitPredictions, most: int
     for i in np.argsort(-scaled.max(axis=1), kind="stable")[:most]:
         j = int(scaled[i].argmax())
         true, given = _named_values(facts, targets[i]), _named_values(facts, values[i])
-        examples.append(Example(int(i), true, given, f"{facts.id2label[j]} off by {errors[i, j]:.4g}"))
+        examples.append(Example(int(i), true, given, f"{facts.id2label[j]} off by {errors[i, j]:.4g}", label=j))
     return examples
 
 

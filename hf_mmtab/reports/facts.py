@@ -17,6 +17,7 @@ from ..metrics.decisions import DEFAULT_THRESHOLD, binary_threshold, check_probl
 # What one draw of the bootstrap takes.
 DRAWN = {"row": "rows", "day": "whole days", "entity": "whole histories"}
 MASKED_LM = "masked_lm"  # the problem type of pretraining, which no config has
+TellReasons = Callable[[int, int | None], list[str]]  # (row, label or None for the predicted one) → words
 
 
 @dataclass
@@ -33,7 +34,7 @@ class SplitPredictions:
         groups: entity of each row, shown beside an error.
         picture_folder: folder of the data; pictures that lie outside of it are not shown. None: all are.
         others: name → what another model said about the same rows, of the shape of `probabilities`.
-        explain: place of a row → the strongest reasons for its score, in words. None: reasons are not shown.
+        explain: place of a row, and a label → the strongest reasons for its score, in words. None: none are shown.
     """
 
     probabilities: np.ndarray
@@ -44,7 +45,7 @@ class SplitPredictions:
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     picture_folder: str | Path | None = None
     amounts: np.ndarray | None = None
-    explain: Callable[[int], list[str]] | None = None
+    explain: TellReasons | None = None
 
     def __post_init__(self):
         self.probabilities = np.asarray(self.probabilities, dtype=np.float64)

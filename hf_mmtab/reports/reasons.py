@@ -23,6 +23,7 @@ class Alert:
     is_right: bool
     identity: str
     amount: float | None = None
+    label: int = 1  # whose score the reasons are of: the positive one's
     reasons: list[str] = field(default_factory=list)
 
 
@@ -62,7 +63,7 @@ def add_reasons(predictions: SplitPredictions, shown: Iterable[Example | Alert],
             left += 1
             continue
         try:
-            one.reasons = predictions.explain(one.row)
+            one.reasons = predictions.explain(one.row, one.label)
         except ImportError as error:  # Captum, of an extra
             return f"Reasons are not shown. {error}"
     return f"{left} rows have no reasons: explaining them would take longer than {seconds:.0f} s." if left else ""

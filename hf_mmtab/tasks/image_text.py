@@ -307,11 +307,22 @@ class ImageTextTask:
         return model
 
     def encode(self, rows: datasets.Dataset, processor: MMBTProcessor, augment: bool = False) -> EncodedDataset:
-        """Rows as the model's inputs, decoded and tokenised when asked for.
+        """Rows as the model's inputs, decoded and tokenised when asked for; of data without texts each is empty.
 
         Raises:
-            ValueError: if a row has several pictures and the model reads one.
+            ValueError: if a row has several pictures and the model reads one, or the data has none of what it reads.
         """
+        there = self.modalities(rows)
+        read = {"image": ("pictures", processor.image_processor), "text": ("texts", processor.tokenizer)}
+        read = {name: of for name, of in read.items() if of[1] is not None}
+        if not read.keys() & there.keys():
+            (name, (what, _)), *_ = read.items()
+            raise ValueError(
+                f"Expected {what}, which the model reads and nothing else, found data without ({name}_column: none). "
+                f"Name the column in {name}_column, or take another model."
+            )
+        if "text" in read and "text" not in there:
+            rows = rows.add_column("text", [""] * len(rows))
         if processor.image_processor is not None:
             refuse_several_pictures(rows, "the data", processor.max_images)
         tell_unknown(processor.columns or {}, rows)

@@ -13,6 +13,8 @@ from hf_mmtab.commands.finetune import load_recipe
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.tasks import ImageTextTask
 
+NO_TEXT = ["--text_column", "none"]
+
 
 def rewritten(pictures, folder, without, **more):
     """The tiny data without one key, and with further columns."""
@@ -41,6 +43,8 @@ def test_texts_alone_with_further_columns_train_and_show_reasons(recipe, picture
     command("predict", folder, data / "test.jsonl", tmp_path / "out.jsonl", "--explain", "1")
     first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert list(first)[:4] == ["id", "text", "label", "brand"]
+    with pytest.raises(ValueError, match="Expected texts, which the model reads and nothing else, found data with"):
+        command("predict", folder, pictures / "test.jsonl", tmp_path / "no.jsonl", "--image_column", "img", *NO_TEXT)
 
 
 def test_pictures_alone_train_with_the_default_length(recipe, pictures, tmp_path, capfd):
@@ -54,6 +58,30 @@ def test_pictures_alone_train_with_the_default_length(recipe, pictures, tmp_path
     assert RunResults.read(folder).inputs == ["image"]
     command("predict", folder, data / "test.jsonl", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column_names[:4] == ["id", "img", "label", "brand"]
+    absent = ["--image_column", "none", "--text_column", "brand"]
+    with pytest.raises(ValueError, match="Expected pictures, which the model reads and nothing else, found data w"):
+        command("eval_checkpoint", folder, data, "--out", tmp_path / "judged", *absent)
+
+
+@pytest.mark.parametrize(
+    ("absent", "blank"), [("--text_column", {"text": ""}), ("--image_column", {"img": None})], ids=["text", "image"]
+)
+def test_a_model_of_both_reads_data_without_one_as_empty(finished_pictures, pictures, tmp_path, absent, blank):
+    rows = [json.loads(line) for line in (pictures / "test.jsonl").read_text().splitlines()]
+    written = {"without": [{n: v for n, v in row.items() if n not in blank} for row in rows]}
+    written["blank"] = [row | blank for row in rows]
+    found = {}
+    for name, given in (("without", [absent, "none"]), ("blank", ["--allow_empty_text"])):
+        file = pictures / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in written[name]))
+        command("predict", finished_pictures, file, tmp_path / f"{name}.parquet", *given, "--explain", "1")
+        found[name] = pq.read_table(tmp_path / f"{name}.parquet").to_pandas().drop(columns=[*blank], errors="ignore")
+        out = tmp_path / name
+        command("eval_checkpoint", finished_pictures, file, "--split", "all", "--out", out, *given, "--bootstrap", "0")
+        assert "log odds of" in (out / "report" / "report.html").read_text()
+    assert len(found["blank"]) == len(rows) and found["without"].equals(found["blank"])
+    without, blanked = (RunResults.read(tmp_path / name) for name in found)
+    assert without.metrics == blanked.metrics and len(without.inputs) == 1 and not without.ablation
 
 
 def test_columns_beside_texts_alone_need_one_blank_picture(recipe, pictures, tmp_path, capfd):

@@ -155,3 +155,20 @@ def test_predict_writes_the_strongest_reasons_beside_each_prediction(parts, tmp_
         top = explain(model, processor, example, out["prediction"]).top(2)
         assert [out["reason_1"], out["reason_2"]][: len(top)] == [str(reason) for reason in top]
         assert out["reason_1_adds"] == pytest.approx(top[0].attribution, abs=1e-4)
+        assert out["explained_label"] == out["prediction"]
+
+
+def test_predict_explains_a_label_that_it_gives(parts, tmp_path):
+    model, processor = build(parts, several=True)
+    names, example = model.config.id2label, {"image": PICTURE, "text": "a seaside"}
+    scores = [explain(model, processor, example, label).score for label in names]
+    least = int(np.argmin(scores))  # the only one that is given: the likeliest is below its threshold
+    model.config.thresholds = [0.0 if label == least else 1.0 for label in names]
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    PICTURE.save(tmp_path / "a.png")
+    (tmp_path / "in.jsonl").write_text(json.dumps({"image": "a.png", "text": "a seaside"}) + "\n")
+    predict.main([str(tmp_path / "model"), str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"), "--explain", "1"])
+    out = json.loads((tmp_path / "o.jsonl").read_text())
+    assert out["prediction"] == [names[least]] and out["explained_label"] == names[least]
+    assert out["explained_score"] == pytest.approx(scores[least], abs=1e-4)

@@ -1,6 +1,6 @@
 """The reasons for single predictions: those that a report shows, asked for row by row, and those beside scored rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,15 +20,22 @@ from ...explaining.tables import explain_window
 from ...metrics import decide, probabilities_from_logits
 from ...metrics.names import label_names
 from ...models.tabbert.collating_tabbert import MODEL_INPUTS, TabBertCollator
+from ...reports.facts import TellReasons
 from ..tables.blocks import EncodedTable
 
 REASONS = 3  # shown of each row
 
 
 def explain_judged(
-    model: Any, processor: Any, dataset: datasets.Dataset, windows: WindowDataset, window: int, place: int
+    model: Any,
+    processor: Any,
+    dataset: datasets.Dataset,
+    windows: WindowDataset,
+    window: int,
+    place: int,
+    label: int | None = None,
 ) -> Explanation:
-    """Explain the score of a judged row of a table: of two classes for the positive one, else for the predicted one.
+    """Explain the score of a judged row of a table.
 
     Args:
         model: a head, in evaluation mode.
@@ -37,37 +44,40 @@ def explain_judged(
         windows: of the encoded rows.
         window: number of the one that judges the row.
         place: of the row in it.
+        label: number of the label or target; None: the predicted one. Of two classes it is always the positive one.
     """
     batch = TabBertCollator(processor)(windows.__getitems__([window]))
     inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}
     start, numbers = int(windows.index.start[window]), windows.rows.row_numbers
     read = np.arange(start, start + int(windows.index.length[window]))
     rows = dataset.select((read if numbers is None else np.array(numbers[read])).tolist()).to_list()
-    label = 1 if model.config.num_labels == 2 and model.config.problem_type != "regression" else None
+    label = 1 if model.config.num_labels == 2 and model.config.problem_type != "regression" else label
     with torch.inference_mode(False):
         return explain_window(model, processor, inputs, place, label, cells_as_read(rows, processor.plan))
 
 
-def of_table(checkpoint: str, processor: Any, histories: DecodedHistories) -> Callable[[int], list[str]]:
-    """Return what tells the reasons for a scored row, by its place among them."""
+def of_table(checkpoint: str, processor: Any, histories: DecodedHistories) -> TellReasons:
+    """Return what tells the reasons for a scored row, by its place among them, and a label."""
     load = cache(lambda: AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype="float32").eval())
 
-    def reasons(i: int) -> list[str]:
+    def reasons(i: int, label: int | None) -> list[str]:
         place = int(histories.window[i]), int(histories.place[i])
-        return _told(explain_judged(load(), processor, histories.all_columns, histories.windows, *place))
+        return _told(explain_judged(load(), processor, histories.all_columns, histories.windows, *place, label))
 
     return reasons
 
 
-def of_pictures(checkpoint: str, rows: Sequence[Mapping[str, Any]]) -> Callable[[int], list[str]]:
-    """Return what tells the reasons for a row's predicted label, by its place."""
+def of_pictures(checkpoint: str, rows: Sequence[Mapping[str, Any]]) -> TellReasons:
+    """Return what tells the reasons for a row's score, by its place, and a label."""
     kinds: tuple[Any, ...] = (AutoModelForSequenceClassification, AutoProcessor)
     load = cache(lambda: [kind.from_pretrained(checkpoint) for kind in kinds])
 
-    def reasons(i: int) -> list[str]:
+    def reasons(i: int, label: int | None) -> list[str]:
         model, processor = load()
-        row = rows[i] if {"image", "images"} & set(rows[i]) else {**rows[i], "image": None}  # data without pictures
-        return _told(explain(model.eval(), processor, row))
+        row = dict(rows[i])
+        row |= {} if {"image", "images"} & set(row) else {"image": None}  # data without pictures
+        row |= {} if {"text", "sentence1"} & set(row) else {"text": ""}
+        return _told(explain(model.eval(), processor, row, label))
 
     return reasons
 
