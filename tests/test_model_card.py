@@ -210,7 +210,7 @@ def test_notes_stand_where_they_belong(facts, model_dir):
     of_data = "More than 2 pictures have 25.0% of the test rows: the further ones are left out."
     of_training = [
         "num_train_epochs: 4 in place of 8, 5 steps in place of 10: 30 training rows are less than half.",
-        "text_pooling: mean. Log loss of such a regression on validation: cls 1.000.",
+        "text_pooling: mean. Log loss on validation of a logistic regression on the model as it starts: cls 1.000.",
         "eval_loss is the training loss on validation rows.",
     ]
     facts.results.notes = [of_training[0], of_data, *of_training[1:]]

@@ -54,7 +54,9 @@ class LinearStart:
             said.append("the classifier starts from a logistic regression on the model as it starts")
         if self.is_aligned:
             said.append("the image projection from a ridge regression of word vectors on pictures")
-        return f"{'; '.join(said)}. Log loss of such a regression on validation: {losses}."
+        return (
+            f"{'; '.join(said)}. Log loss on validation of a logistic regression on the model as it starts: {losses}."
+        )
 
 
 class LinearStarter:

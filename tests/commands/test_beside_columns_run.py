@@ -96,6 +96,22 @@ def test_a_column_that_is_not_there_and_an_ensemble_are_refused(recipe, shop):
 
 
 @pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("[brand, text]", r"found 'text' of '.*', which is the text already\. Take it out there, or name another"),
+        ("[brand, image]", r"found 'image' of '.*', which is the picture already"),
+        ("[brand, sentence1]", r"called other than image, .*found 'sentence1' in .*\. Rename the column\."),
+    ],
+)
+def test_a_column_that_is_read_already_is_refused_as_what_it_is(recipe, shop, given, message):
+    for file in shop.glob("*.jsonl"):
+        rows = [json.loads(line) | {"sentence1": "a"} for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=message):
+        main([str(recipe), "--data", str(shop), "--category_columns", given])
+
+
+@pytest.mark.parametrize(
     ("cell", "advice"), [("55,79", "decimal point"), ("€ 1.234,50", "decimal point"), ("cheap", "category_columns")]
 )
 def test_a_decimal_comma_gets_its_own_advice(cell, advice):

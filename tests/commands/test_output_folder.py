@@ -49,6 +49,27 @@ def test_overwrite_refuses_what_is_no_run_or_is_read(runs, monkeypatch, argument
     assert contents(runs) == before
 
 
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        ("pictures", r"dev\.jsonl, test\.jsonl, train\.jsonl"),
+        ("lists", "the data itself"),
+        (".", r"payments\.csv"),
+        ("link", r"dev\.jsonl"),
+    ],
+)
+def test_several_runs_do_not_lie_among_data(runs, place, found):
+    (runs / "link").symlink_to(runs / "pictures", target_is_directory=True)
+    (runs / "lists").mkdir()
+    for file in (runs / "pictures").glob("*.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        (runs / "lists" / f"{file.stem}.json").write_text(json.dumps(rows))
+    data, before = "lists" if place == "lists" else "pictures", contents(runs)
+    with pytest.raises(ValueError, match=rf"Expected output_dir .* to hold runs and no data, found {found}.* Choose"):
+        command("finetune", "pictures.yaml", "--data", data, "--output_dir", place, "--compare", "bert", *SHORT)
+    assert contents(runs) == before
+
+
 @pytest.mark.parametrize("place", ["home", "large"])
 def test_a_folder_that_is_refused_is_not_searched(runs, monkeypatch, place):
     deep = runs / place / "letters" / "of-1999"

@@ -199,6 +199,7 @@ def test_a_bad_csv_row_is_told(folder, tmp_path, lines, message, good_rows):
 
 
 RECORD = '{"text": "a", "img": null, "label": null}\n'
+WORDED = '{"text": "a", "img": null, "label": "cat", "n": "many"}\n'
 FILES = [  # name → content (None: good records), options, message
     ({}, {}, r"Expected one data file, or files named by their split .* found \['0.png'"),
     ({"a.jsonl": None, "b.jsonl": None}, {}, r"found \['a.jsonl', 'b.jsonl'\] in .* or pass splits="),
@@ -212,7 +213,11 @@ FILES = [  # name → content (None: good records), options, message
      r"'.*train.jsonl'\. Correct text_column\."),
     ({"train.jsonl": ""}, {}, "Expected records, found none in"),
     ({"train.jsonl": RECORD}, {"on_bad_record": "skip"},
+     r"Expected rows in .*, found none .*: 1 left out\. The first: .*column 'label'.* use read_image_text"),
+    ({"train.jsonl": '{"text": "a", "img": null, "label": []}\n'}, {"on_bad_record": "skip"},
      "Expected labelled training records, found none in .* use read_image_text"),
+    ({"train.jsonl": WORDED, "test.jsonl": WORDED}, {"on_bad_record": "skip", "number_columns": ("n",)},
+     r"Expected rows of split 'train' in .*: 1 left out\. The first: Expected a number, .*line 1, column 'n'"),
     ({"train.json": '{"text": "a"}'}, {}, "Expected a JSON list of objects, found a dict in"),
     ({"train.json": '[{"text": "a"'}, {}, "Expected a JSON list of objects, found Expecting ',' delimiter"),
     ({"train.parquet": "not a table"}, {}, "Expected .*found .*train.parquet"),

@@ -128,3 +128,22 @@ def test_classes_that_are_probably_none_are_told(tmp_path, caplog):
         given = {"missing": ("nan", "N/A"), "on_bad_record": "skip"}
         names, _, left_out = read(tmp_path, "csv", ["a", "nan", "N/A", "b"], **given)
     assert (names, left_out) == (["a", "b"], 2) and "look like" not in caplog.text
+
+
+@pytest.mark.parametrize("sign", ["|", "; ", ","])
+def test_several_labels_joined_in_a_text_are_told_with_the_key_that_parts_them(tmp_path, caplog, sign):
+    cells = [sign.join(labels) for labels in (["kite", "red"], ["boat", "teal"], ["kite", "teal"], ["red"], ["boat"])]
+    for given, told in (({}, True), ({"label_separator": "/"}, True), ({"label_separator": sign.strip()}, False)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "hf_mmtab"):
+            names, _, _ = read(tmp_path, "csv", cells, **given)
+        assert (f'`label_separator: "{sign.strip()}"` parts them' in caplog.text) == told == (len(names) == 5)
+        assert ("No label of the training rows holds the label_separator '/'" in caplog.text) == ("/" in given.values())
+
+
+def test_names_with_commas_and_classes_of_classes_are_not_told_as_joined(tmp_path, caplog):
+    cells = ["home, garden", "home, kitchen", "toys", "music", "games|chess", "games|go", "games|dice", "a", "b"]
+    with caplog.at_level(logging.WARNING, "hf_mmtab"):
+        read(tmp_path, "csv", cells)
+        read(tmp_path, "csv", ["toys|chess", "toys|go", "toys|dice"])
+    assert "joined by" not in caplog.text

@@ -29,6 +29,8 @@ from .recipe import Recipe, recorded
 
 logger = logging.get_logger(__name__)
 
+# Of tables and of pictures with texts; other settings may lie beside runs as .json or .txt.
+_DATA = re.compile(r".*\.(csv|tsv|jsonl|ndjson|parquet|arrow)(\.gz)?", re.IGNORECASE)
 _TRAINED = re.compile(r"checkpoint-\d+|config\.json|.*\.safetensors|trainer_state\.json|results\.json")
 
 
@@ -90,6 +92,14 @@ def refuse_shared_folder(recipe: Recipe) -> None:
         raise ValueError(
             f"Expected output_dir {str(folder)!r} to hold runs, found the files of one run: others would lie in it. "
             "Choose another output_dir, or repeat that run alone: `--compare null --seeds null`."
+        )
+    data = [path for key, path in paths_read(recipe.values).items() if key.partition(" ")[0] == "data"]
+    held = sorted(name for name in names if _DATA.fullmatch(name) and (folder / name).is_file())
+    if names and not is_run(folder) and (held or any(folder.samefile(path) for path in data)):
+        found = ", ".join(held[:5]) + (f" and {len(held) - 5} more" if len(held) > 5 else "") or "the data itself"
+        raise ValueError(
+            f"Expected output_dir {str(folder)!r} to hold runs and no data, found {found}. Choose another output_dir, "
+            "for example a folder in it."
         )
     others = names & {COMPARISON_FILE, TABLE_FOLDER, CACHE_FOLDER}
     others |= {name for name in names if RUN_OF_SEVERAL.fullmatch(name)}

@@ -29,6 +29,7 @@ from .values import (
     label_values,
     order_labels,
     picture_values,
+    tell_joined_classes,
     tell_odd_classes,
     text_value,
 )
@@ -103,7 +104,8 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
     lists: dict[bool, str] = {}  # whether labels are a list → the first such record
     placed: dict[int, int] = {}  # bad record → its number among the training records
     origins: list[str] = []  # split of the file of each bad record
-    rows_used, pictures = 0, hashlib.blake2b(digest_size=8)
+    held = False  # whether a training label holds the separator
+    rows_used, of_training, pictures = 0, 0, hashlib.blake2b(digest_size=8)
     for source in sources:
         in_training = source.split in ("train", ALL)
         columns = _columns_of(source, config)
@@ -125,6 +127,7 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
                     value = record.get(columns.label)
                     labels, several = label_values(value, config.label_separator, numbers or None, config.missing)
                     found.several |= several and config.multi_label is None
+                    held |= in_training and isinstance(value, str) and (config.label_separator or "") in value
                     lists.setdefault(several, f"{str(source.path)!r}, line {line}")
                     problem = _label_problem(source, line, columns.label, labels, counts, config)
                 except ValueProblem as error:
@@ -134,6 +137,7 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
                 labels = []
                 placed[len(bad.records) - 1] = len(training)
             elif in_training:
+                of_training += 1
                 for label in labels:
                     counts[label] = counts.get(label, 0) + 1
             if in_training:
@@ -144,7 +148,13 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
     bad.check_count(rows_used)
     found.pictures = pictures.hexdigest()
     if any(columns.label is not None for columns in found.columns.values()):
-        _finish_labels(found, counts, config, sources)
+        left_out = [one for one, origin in zip(bad.records, origins, strict=True) if origin in ("train", ALL)]
+        if left_out and not of_training:
+            of_labels = {one.column for one in left_out} <= {columns.label for columns in found.columns.values()}
+            hint = " To read records without labels use read_image_text." if of_labels else ""
+            named = "train" if len({source.split for source in sources}) > 1 else None
+            raise ValueError(f"{no_rows(config.data_root, left_out, named)}{hint}")
+        _finish_labels(found, counts, config, sources, held)
     if len(lists) == 2 and config.multi_label is None:
         logger.warning(
             f"Labels are a list in {lists[True]}, and a single one in {lists[False]}: the data is read as of several "
@@ -196,6 +206,18 @@ def _columns_of(source: Source, config: ImageTextConfig) -> Columns:
             f"Expected a label that the model does not read, found column {columns.label!r} of {str(source.path)!r} "
             "both as label and as input. Name others: label_column, image_column, text_column, number_columns, "
             "category_columns."
+        )
+    roles = {columns.image: "the picture", columns.text: "the text", columns.text_pair: "the second text"}
+    if twice := next((name for name in beside if name in roles), None):
+        raise ValueError(
+            f"Expected number_columns and category_columns beside picture and text, found {twice!r} of "
+            f"{str(source.path)!r}, which is {roles[twice]} already. Take it out there, or name another column in "
+            "image_column, text_column or text_pair_column (none: there is none)."
+        )
+    if taken := next((name for name in beside if name in RESERVED), None):
+        raise ValueError(
+            f"Expected number_columns and category_columns called other than {', '.join(RESERVED)}, as what a model "
+            f"reads is called, found {taken!r} in {str(source.path)!r}. Rename the column."
         )
     return columns
 
@@ -296,13 +318,20 @@ def _label_problem(
 
 
 def _finish_labels(
-    found: ImageTextScan, counts: dict[str, int], config: ImageTextConfig, sources: list[Source]
+    found: ImageTextScan, counts: dict[str, int], config: ImageTextConfig, sources: list[Source], held: bool
 ) -> None:
-    """Decide on the label names and their order, and on one or several labels."""
+    """Decide on the label names and their order, and on one or several labels; `held`: one holds the separator."""
     numbers = found.number_names[sources[0].path]
     found.label_names = config.label_names or numbers or order_labels(counts, config.label_order)
     tell_alike(found.label_names)
     tell_odd_classes(found.label_names)
+    if not numbers and config.label_names is None:
+        tell_joined_classes(found.label_names)
+        if config.label_separator is not None and counts and not held:
+            logger.warning(
+                f"No label of the training rows holds the label_separator {config.label_separator!r}: each text is one "
+                "label."
+            )
     if config.multi_label is not None:
         found.several = config.multi_label
     if not counts:

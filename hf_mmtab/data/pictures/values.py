@@ -4,6 +4,7 @@ import ast
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,20 @@ def tell_odd_classes(names: Sequence[str]) -> None:
         if found:
             shown = ", ".join(map(repr, found[:5])) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
             logger.warning(f"Labels that look like {what} are classes of their own: {shown}. If not meant, {remedy}.")
+
+
+def tell_joined_classes(names: Sequence[str]) -> None:
+    """Warn of classes that are probably several labels each, joined by a sign: most have it, and share their parts."""
+    for sign in "|;,":
+        parts = Counter(part.strip() for name in names for part in set(name.split(sign)))
+        shared = [part for part, count in parts.items() if part and count > 1]
+        joined = [name for name in names if sign in name]
+        if 2 * len(joined) > len(names) and 2 * len(shared) >= len(parts):
+            told = ", ".join(map(repr, joined[:5])) + (f" and {len(joined) - 5} more" if len(joined) > 5 else "")
+            logger.warning(
+                f"Labels that look like several joined by {sign!r} are classes of their own: {told}. If not meant, "
+                f'`label_separator: "{sign}"` parts them.'
+            )
 
 
 def _is_like_a_list(name: str) -> bool:
