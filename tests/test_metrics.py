@@ -178,6 +178,25 @@ def test_a_class_without_positive_is_left_out_of_the_mean_and_counted():
     assert scores["support/bird"] == 0.0
 
 
+@pytest.mark.parametrize("labels", [np.array([2, 2]), np.array([[0, 1, 1], [0, 1, 1]])])
+def test_where_each_class_has_all_rows_or_none_average_precision_is_not_defined(labels):
+    probabilities = np.array([[0.9, 0.06, 0.04], [0.5, 0.3, 0.2]])  # all wrong
+    kind = SINGLE if labels.ndim == 1 else MULTI
+    scores = scores_for(kind, labels, probabilities, THREE, per_class=True)
+    assert not {name for name in scores if "average_precision" in name}
+    assert scores["recall/bird"] == scores["weighted_f1"] == 0.0
+    assert scores["classes_without_positive"] == (2.0 if kind == SINGLE else 1.0)
+    interval = bootstrap_interval("macro_average_precision", labels, probabilities, kind, num_resamples=9)
+    assert np.isnan(interval.value) and interval.undefined_resamples == 9
+
+
+def test_a_label_of_all_rows_is_left_out_of_the_mean_average_precision():
+    labels, probabilities = np.array([[1, 1], [1, 0], [1, 1]]), np.array([[0.1, 0.1], [0.9, 0.2], [0.9, 0.3]])
+    scores = multi_label_scores(labels, probabilities, {0: "all", 1: "some"})
+    assert scores["macro_average_precision"] == pytest.approx((1 + 2 / 3) / 2)  # of "some": ranked 1 0 1
+    assert scores["classes_without_positive"] == 0.0
+
+
 def test_a_predicted_class_without_positive_counts_as_f1_zero():
     labels, probabilities = np.array([0, 0]), np.array([[0.9, 0.1, 0.0], [0.1, 0.0, 0.9]])
     assert single_label_scores(labels, probabilities, THREE)["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)

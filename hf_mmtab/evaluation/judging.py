@@ -78,6 +78,10 @@ def closing_words(results: RunResults) -> list[str]:
         if name in metrics:
             value = str(intervals[name]) if name in intervals else f"{metrics[name]:.3f}"
             lines.append(f"  {metric_name(name):32} {value}")
+        else:
+            lines.append(
+                f"  {metric_name(name):32} not defined: no class that some of the rows have and others have not"
+            )
     of_targets = [(name, value) for name, value in metrics.items() if name.startswith("rmse/")]
     lines += [f"  {metric_name(name):32} {value:.3f}" for name, value in of_targets]
     at_half = [name for name in metrics if name.endswith("_at_half")]

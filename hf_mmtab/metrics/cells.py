@@ -110,9 +110,10 @@ def _ranked(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
 
 
 def _average_precision(counts: np.ndarray) -> np.ndarray:
-    positives, _, hits, false_positives = _ranked(counts)
+    positives, tied, hits, false_positives = _ranked(counts)
     precision = hits / np.maximum(hits + false_positives, 1)
-    return _divide((positives * precision).sum(axis=1), positives.sum(axis=1))
+    negatives = counts[:, 0::3].sum(axis=1) + tied.sum(axis=1)
+    return _divide((positives * precision).sum(axis=1), positives.sum(axis=1) * (negatives > 0))
 
 
 def _roc_auc(counts: np.ndarray) -> np.ndarray:
@@ -141,7 +142,7 @@ def _positive_class(score: Callable[[np.ndarray], np.ndarray]) -> Callable[..., 
 
 
 def _macro_average_precision(labels: np.ndarray, probabilities: np.ndarray, predictions: np.ndarray) -> Cells:
-    """One ranking per class over the same rows; classes without a positive in a resample are left out of its mean."""
+    """One ranking per class over the same rows; classes without a positive or a negative in a resample are left out."""
     rows = len(labels)
     truth = labels if labels.ndim == 2 else labels[:, None] == np.arange(probabilities.shape[1])
     rankings = [_ranking(truth[:, i], probabilities[:, i]) for i in range(truth.shape[1])]

@@ -54,7 +54,7 @@ MEANINGS = {
     "macro_f1": "mean of the F1 of each class: rare classes count as much as frequent ones.",
     "weighted_f1": "mean of the F1 of each class, weighted by its rows.",
     "micro_f1": "F1 over all labels of all rows together.",
-    "macro_average_precision": "mean of the average precision of each class.",
+    "macro_average_precision": "mean of the average precision of each class that some rows have and others have not.",
     "recall_at_fpr_0.001": "share of the positives found if one negative in a thousand may be called positive.",
     "recall_at_fpr_0.01": "share of the positives found if one negative in a hundred may be called positive.",
     "brier": "mean squared distance of the predicted probability from what happened (1 or 0); smaller is better.",

@@ -1,9 +1,9 @@
 """What a set of predictions is worth, as flat dicts of floats and as a table with one row per class.
 
 Absent classes: a class without a positive row has no recall and no average precision, one that also was never
-predicted has no F1. Such a number is left out of the mean and out of the dict (never counted as 0 or 1), and
-`classes_without_positive` says how many classes that concerns. A class without a positive that *was*
-predicted has an F1 of 0 and counts.
+predicted has no F1, and one without a negative row has no average precision: any order of its rows would have 1. Such
+a number is left out of the mean and out of the dict (never counted as 0 or 1), and `classes_without_positive` says how
+many classes have no positive. A class without a positive that *was* predicted has an F1 of 0 and counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,11 +76,12 @@ def per_class_table(
     precision, recall, f1, support = of_classes
     predicted = chosen.sum(axis=0)
     precisions = {
-        int(i): float(average_precision_score(truth[:, i], probabilities[:, i])) for i in np.flatnonzero(support)
+        int(i): float(average_precision_score(truth[:, i], probabilities[:, i]))
+        for i in np.flatnonzero((support > 0) & (support < len(truth)))
     }
     table = []
     for i in range(len(id2label)):
-        known = i in precisions
+        known = support[i] > 0
         table.append(
             {
                 "label": id2label[i],
@@ -238,12 +239,13 @@ def _means_over_classes(table: list[dict[str, Any]]) -> dict[str, float]:
     """Macro-F1, weighted F1, macro AP over the classes in which they are defined, and how many are absent."""
     f1s = [row["f1"] for row in table if row["f1"] is not None]
     precisions = [row["average_precision"] for row in table if row["average_precision"] is not None]
-    means = {"classes_without_positive": float(len(table) - len(precisions))}
+    support = np.array([row["support"] for row in table], dtype=np.float64)
+    means = {"classes_without_positive": float((support == 0).sum())}
     if f1s:
         means["macro_f1"] = float(np.mean(f1s))
-    if precisions:
-        support = np.array([row["support"] for row in table], dtype=np.float64)
+    if support.any():
         means["weighted_f1"] = float(np.average([row["f1"] or 0.0 for row in table], weights=support))
+    if precisions:
         means["macro_average_precision"] = float(np.mean(precisions))
     return means
 

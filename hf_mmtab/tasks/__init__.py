@@ -8,7 +8,8 @@ from ..data.original_tasks import MMIMDB, VSNLI, Food101
 from ..data.prsa import PRSA
 from ..data.table import Table
 from ..training.channels_last import place_convolutions
-from .image_text import ALL_ROWS, IMAGE_TEXT_PARTS, ImageTextTask, label_ids_of_model
+from .image_text import ALL_ROWS, IMAGE_TEXT_PARTS, ImageTextTask
+from .image_text_labels import label_ids_of_model
 from .prepared_table import PreparedTable
 from .table import TableTask
 

@@ -23,6 +23,7 @@ from ..models.mmbt import MMBTBaselineForClassification, MMBTCollator, MMBTForCl
 from ..models.mmbt.beside_columns import fit_columns, tell_unknown
 from ..pretrained_packages import require_checkpoint, resolve_checkpoint
 from .fitted_lengths import choose_max_images, further_pictures_note, picture_size_note, refuse_several_pictures
+from .image_text_labels import label_ids_of_model
 
 logger = logging.get_logger(__name__)
 
@@ -364,37 +365,6 @@ def _columns_of(processor: MMBTProcessor) -> dict[str, Any]:
     numbers = [name for name, learned in sorted(columns.items()) if "quantiles" in learned]
     categories = {name: len(learned["values"]) for name, learned in columns.items() if "values" in learned}
     return {"number_columns": numbers or None, "category_columns": categories or None}
-
-
-def label_ids_of_model(rows: datasets.Dataset, config: Any) -> datasets.Dataset:
-    """Number the labels of rows as a model does, by name.
-
-    Raises:
-        ValueError: if the rows have a label that the model does not know, or another kind of label.
-    """
-    several = config.problem_type == "multi_label_classification"
-    column = "labels" if several else "label"
-    if column not in rows.features:
-        raise ValueError(
-            f"Expected {'several labels' if several else 'one label'} for each row, as the model was trained, found "
-            f"columns {rows.column_names}. Name the label column, or take a model of the other kind."
-        )
-    feature = rows.features[column].feature if several else rows.features[column]
-    names = label_names(config)
-    if feature.names == names:
-        return rows
-    if unknown := sorted(set(feature.names) - set(names)):
-        raise ValueError(
-            f"Expected labels that the model knows ({', '.join(names)}), found {', '.join(unknown)} as well. "
-            "Rename or remove these rows."
-        )
-    number = [names.index(name) for name in feature.names]
-    wanted = datasets.ClassLabel(names=names)
-    features = rows.features.copy()
-    features[column] = datasets.List(wanted) if several else wanted
-    return rows.map(
-        lambda row: {column: [number[i] for i in row[column]] if several else number[row[column]]}, features=features
-    )
 
 
 def columns_beside(config: Any) -> dict[str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from running import SHORT, command, results_of
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from hf_mmtab.commands.finetune import main
@@ -73,3 +74,14 @@ def tiny_bert():
     torch.nn.init.constant_(model.classifier.bias, 0.0)
     model.classifier.bias.data[0] = 3.0
     return model
+
+
+def test_a_run_whose_test_rows_have_one_class_alone_ends_with_what_is_defined(runs, capsys):
+    train, test = runs / "pictures" / "train.jsonl", runs / "pictures" / "test.jsonl"
+    train.write_text(train.read_text().replace("other", "third", 4))
+    test.write_text(test.read_text().replace("other", "same"))
+    command("finetune", "pictures.yaml", "--output_dir", "new", *SHORT, "--ablation", "true")
+    assert "mean average precision           not defined: no class that some of the rows" in capsys.readouterr().out
+    results = results_of(runs / "new")
+    assert "macro_average_precision" not in results["metrics"]["test"]
+    assert {row["metric"] for row in results["ablation"]} == {"accuracy", "macro_f1"}

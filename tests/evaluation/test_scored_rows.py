@@ -165,3 +165,18 @@ def test_rows_without_a_label_are_counted(rows):
         "(2 rows, 1 positive; 1 more without a label)"
         in closing_words(RunResults(**judged, data="x", architecture="lstm"))[0]
     )
+
+
+def test_a_number_that_one_class_alone_does_not_define_is_said_to_be_so(rows):
+    scored = ScoredRows(
+        np.eye(3)[[0, 1]], np.array([2, 2]), np.arange(2), np.array(["a", "b"]), np.zeros(2, "datetime64[us]")
+    )
+    config = TabBertConfig(problem_type="single_label_classification", id2label={0: "a", 1: "b", 2: "c"})
+    lines = closing_words(
+        RunResults(**judge_splits({"test": scored}, config, "test", 9, "row"), data="x", architecture="mlp")
+    )
+    assert lines[1:] == [
+        f"  {'accuracy':32} 0.000 (0.000–0.000)",
+        f"  {'macro-F1':32} 0.000 (0.000–0.000)",
+        f"  {'mean average precision':32} not defined: no class that some of the rows have and others have not",
+    ]

@@ -293,8 +293,8 @@ class ColumnPlan:
                 plan["fields"].pop(name)
             elif not isinstance(settings, dict):
                 raise ValueError(
-                    f"Expected a mapping of settings, or null, for field {name!r} of `fields`, found {settings!r}. For "
-                    "example `{amount: {num_bins: 64}}`."
+                    f"Expected a mapping of settings, or null, for field {name!r} of `fields`, found {settings!r}. "
+                    "For example `{amount: {num_bins: 64}}`."
                 )
             else:
                 plan["fields"][name] = {**plan["fields"].get(name, {}), **settings}
