@@ -123,7 +123,7 @@ def test_numbers_that_no_command_could_follow_are_refused(command, options, said
         (["--fraud-rate", "nan"], "fraud_rate must be between 0 and 0.2, got nan"),
         (["--fraud-rate", "inf"], "fraud_rate must be between 0 and 0.2, got inf"),
         (["--users", "0"], "users must be between 1 and rows=100000, got 0"),
-        (["--seed", "-1"], "expected non-negative integer"),
+        (["--seed", "-1"], "seed must be at least 0, got -1"),
         (["--rows", "9" * 20], "too large"),
     ],
 )

@@ -32,6 +32,7 @@ def assert_same(run: Path, whole: Path) -> None:
     mine, theirs = (json.loads((folder / "results.json").read_text()) for folder in (run, whole))
     for unlike in ("minutes", "training_minutes", "summary"):
         del mine[unlike], theirs[unlike]
+    mine["notes"] = [note for note in mine["notes"] if not note.startswith("The run went on from checkpoint-")]
     assert mine == theirs
 
 
