@@ -50,6 +50,8 @@ def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") ->
             write_whole(owner, f"process {os.getpid()} on {socket.gethostname()}")
             try:
                 yield
+            except ValueError:  # says itself what is wrong
+                raise
             except Exception as error:
                 error.add_note(f"in {str(folder)!r}")  # libraries that meet a full disk name no file
                 raise
