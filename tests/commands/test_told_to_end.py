@@ -50,10 +50,13 @@ def test_a_run_that_is_told_to_end_says_so_and_goes_on(phase, runs, monkeypatch,
 
 def test_a_process_that_a_command_forked_ends_alone(capsys):
     def command(_):
+        ready, told = os.pipe()
         child = os.fork()
         if child == 0:
-            while True:  # not `pause`: the signal may come before it
+            os.write(told, b"x")  # Python drops a signal that comes before it has set up the new process
+            while True:  # not `pause`, before which a signal may come
                 time.sleep(0.01)
+        os.read(ready, 1)
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
 
