@@ -53,7 +53,7 @@ def lock_folder(folder: Path, is_main_process: bool, key: str = "output_dir") ->
             except ValueError:  # says itself what is wrong
                 raise
             except Exception as error:
-                error.add_note(f"in {str(folder)!r}")  # libraries that meet a full disk name no file
+                error.add_note(f"in {str(folder)!r}")  # raised again: libraries that meet a full disk name no file
                 raise
             finally:
                 owner.unlink(missing_ok=True)

@@ -64,10 +64,8 @@ class Run(ABC, Generic[AnyRecipe]):
     trainer_type: type[MMTabTrainer] = MMTabTrainer
     selection: tuple[str, bool] = ("loss", False)
     possible_metrics: Collection[str] = ()
-    minutes_before: tuple[float, float] = (
-        0.0,
-        0.0,
-    )  # beside `train`: of runs that this one is made of, and of training
+    # Beside those of this run and of its trainer: of runs that it is made of; and of training, also of fitting trees.
+    minutes_before: tuple[float, float] = (0.0, 0.0)
 
     def __init__(self, recipe: AnyRecipe, is_reference: bool = True) -> None:
         self.recipe, self.is_reference = recipe, is_reference
