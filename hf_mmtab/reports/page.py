@@ -156,9 +156,8 @@ def _render(
     examples = shown["examples"]
     constant = constant_answer(facts)
     splits = split_table(facts, constant)
-    warnings = warnings_of_worth(facts, constant) or harmful_inputs(
-        facts
-    )  # the latter are noise of a model that is no better than a constant
+    # What an input does to a model that is no better than a constant is noise.
+    warnings = warnings_of_worth(facts, constant) or harmful_inputs(facts)
     told = [note for note in facts.results.notes if is_information(note)]
     num_rows = 0 if facts.main_predictions is None else len(facts.main_predictions.probabilities)
     return environment().get_template("report.html.jinja").render(
