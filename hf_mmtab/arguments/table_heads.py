@@ -98,6 +98,13 @@ class TabBertHeadArguments(ModelArguments):
         least=1,
         of=("fusion", "auto"),
     )
+    fusion_method: Literal["auto", "stack", "rank_average", "trees"] = key(
+        "auto",
+        "fusion of two classes: how both halves are joined. stack: a logistic regression of their log odds; "
+        "rank_average: the mean of their ranks; trees: boosted trees on statistics, surprises and the LSTM's log odds. "
+        "Default auto: stack, unless another way, or a half alone, is ahead of it on validation by more than chance.",
+        of=("fusion", "auto"),
+    )
     field_hidden_size: int | None = key(
         None, "Width of raw_lstm's cells without `pretrained` (64).", least=1, of=("raw_lstm",)
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from transformers.utils import logging
@@ -12,7 +13,7 @@ from transformers.utils import logging
 from ...data.windows.cutting import IGNORED, WindowDataset
 from ...data.windows.encoded_rows import EncodedRows
 from ...evaluation.scored_rows import judged_rows
-from ...metrics.bootstrap import paired_bootstrap
+from ...metrics.bootstrap import PairedDifference, paired_bootstrap
 from ...models.tabbert.modeling_tabbert_boosted import CANDIDATES, FUSED, OF_NUMBERS, STATISTICS
 from ...models.tabbert.modeling_tabbert_numbers import normal_quantiles, normal_scores
 from ...models.tabbert.modeling_tabbert_surprise import surprise_names, windowed_names
@@ -21,15 +22,14 @@ from ...statistics import RowStatistics
 from ...table_baselines import TableBaselines
 from ...table_baselines.boosting import Features, fit_trees
 from ...tasks import PreparedTable
+from ...tasks.table_heads import AUTO
 from ...training.precision import ComputeChoice
 from ..tables.window_blocks import judged_values
-from .choices import by_validation
 from .recipe import HeadRecipe
 from .trial import trained_trial
 
 logger = logging.get_logger(__name__)
 
-HALVES = ("boosted", "sequence")
 FAR_BETTER = 1.1  # of a regression: by which factor the mean's RMSE must exceed a half's for the half to be taken
 
 
@@ -76,7 +76,7 @@ def fit_boosted(run: Any, model: Any) -> None:
 
 
 def fuse(run: Any, trainer: Any) -> None:
-    """Join the trained sequence model with boosted trees, in the way that is best on validation.
+    """Join the trained sequence model with boosted trees, by a logistic regression unless another way is far better.
 
     What is fitted on the sequence model's scores is fitted on scores of rows that it had not learned from: it is
     trained anew up to a moment and scores the training rows after it, several times (`fusion_folds`). The first rows
@@ -117,7 +117,7 @@ def fuse(run: Any, trainer: Any) -> None:
         )
     out, both, more = np.concatenate(scored), np.concatenate(halves), np.concatenate(extras)
     judged, known, truth = _known(run, *inputs["validation"])
-    fusion: dict[str, Any] = {"chosen": "trees", "weights": {}}
+    fusion: dict[str, Any] = {"chosen": "stack", "weights": {}}
     ranks = torch.from_numpy(both)
     fusion["quantiles"] = normal_quantiles(ranks).tolist()
     ranked = normal_scores(ranks, torch.tensor(fusion["quantiles"])).numpy()
@@ -130,15 +130,33 @@ def fuse(run: Any, trainer: Any) -> None:
     model.config.fusion = fusion
     statistics, others = torch.from_numpy(features.select(judged).read()), torch.from_numpy(known)
     scores = {name: model.fuse(name, statistics, others)[..., 0].numpy() for name in CANDIDATES}
+    entity = np.searchsorted(run.table.rows.entity_starts, judged, side="right")
+    chosen = run.recipe.model.fusion_method
+    if told := chosen == AUTO:
+        chosen = far_better_than_stack(truth, scores, entity)
     found = {name: float(average_precision_score(truth, own)) for name, own in scores.items()}
-    fusion = {**fusion, "chosen": (chosen := max(found, key=lambda name: found[name])), "validation": found}
-    model.config.fusion = fusion
-    run.notes.append(fusion_note(fusion))
+    model.config.fusion = {**fusion, "chosen": chosen, "validation": found}
+    run.notes.append(fusion_note(model.config.fusion, told))
     if chosen != "boosted":
-        entity = np.searchsorted(run.table.rows.entity_starts, judged, side="right")
-        run.notes.append(worth(truth, scores[chosen], scores["boosted"], entity))
+        run.notes.append(worth(ahead(truth, scores[chosen], scores["boosted"], entity)))
     if chosen == "trees":
         run.notes.append(f"Fusion: {joined.summary(seed)}")
+
+
+def far_better_than_stack(labels: np.ndarray, scores: dict[str, np.ndarray], entity: np.ndarray) -> str:
+    """Return how to score: by the stack, unless another way is ahead of it on validation by more than chance.
+
+    The stack is fitted on scores of training rows, and gives a half that says nothing little weight. Which way has
+    the best number on a hundred positive rows of validation is mostly chance.
+
+    Args:
+        labels: of validation rows, `(rows,)`, 0 and 1.
+        scores: name of `CANDIDATES` → log odds, `(rows,)`.
+        entity: see `ahead`.
+    """
+    leads = {name: ahead(labels, own, scores["stack"], entity) for name, own in scores.items() if name != "stack"}
+    best = max(leads, key=lambda name: leads[name].low)
+    return best if leads[best].low > 0 else "stack"
 
 
 def join_numbers(run: Any, model: Any, features: Features, rows: np.ndarray, predicted: np.ndarray) -> None:
@@ -169,25 +187,41 @@ def join_numbers(run: Any, model: Any, features: Features, rows: np.ndarray, pre
     run.notes.append(f"Predicted is {how}; RMSE on validation: {told}.")
 
 
-def fusion_note(fusion: dict[str, Any]) -> str:
-    """Say how the halves are joined, and what each way came to on validation."""
+def fusion_note(fusion: dict[str, Any], by_rule: bool) -> str:
+    """Say how the halves are joined, why, and what each way came to on validation.
+
+    Args:
+        fusion: of the config.
+        by_rule: whether `far_better_than_stack` decided, and not the recipe.
+    """
     chosen = fusion["chosen"].replace("_", " ")
-    alone = " alone: joining the halves gained nothing there" if fusion["chosen"] in HALVES else ""
-    return by_validation(f"Scores are those of {chosen}{alone}", {"metric": "average_precision", **fusion})
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in fusion["validation"].items())
+    if not by_rule:
+        why = "as fusion_method says"
+    elif fusion["chosen"] == "stack":
+        why = "fitted on training rows, since no other way is ahead of it on validation by more than chance"
+    else:
+        why = "which is ahead of the stack on validation by more than chance"
+    decide = " To decide otherwise: fusion_method." if by_rule else ""
+    return f"Scores are those of {chosen}, {why}; average precision on validation: {told}.{decide}"
 
 
-def worth(labels: np.ndarray, chosen: np.ndarray, boosted: np.ndarray, entity: np.ndarray) -> str:
-    """Say by how much the fusion is ahead of boosted trees alone on validation, and whether that is more than chance.
+def ahead(labels: np.ndarray, first: np.ndarray, second: np.ndarray, entity: np.ndarray) -> PairedDifference:
+    """Return by how much one model's average precision is above another's.
 
     Args:
         labels: `(rows,)`, 0 and 1.
-        chosen, boosted: log odds, `(rows,)`.
+        first, second: their log odds, `(rows,)`.
         entity: `(rows,)` number of the history, by which rows are resampled.
     """
-    first, second = (np.stack([1 - p, p], axis=1) for p in (1 / (1 + np.exp(-odds)) for odds in (chosen, boosted)))
-    ahead = paired_bootstrap("average_precision", labels, first, second, "single_label_classification", groups=entity)
-    told = f"On validation the fusion is ahead of boosted trees alone by {ahead} average precision"
-    if ahead.low > 0:
+    both = (np.stack([1 - p, p], axis=1) for p in (expit(first), expit(second)))
+    return paired_bootstrap("average_precision", labels, *both, "single_label_classification", groups=entity)
+
+
+def worth(lead: PairedDifference) -> str:
+    """Say by how much the fusion is ahead of boosted trees on validation, and whether that is more than chance."""
+    told = f"On validation the fusion is ahead of boosted trees alone by {lead} average precision"
+    if lead.low > 0:
         return f"{told}."
     return f"{told}, which may be chance: architecture boosted may do as well, in less time and without an encoder."
 
@@ -252,7 +286,8 @@ def sequence_up_to(run: Any, moment: int, choice: ComputeChoice) -> np.ndarray:
     train = run.windows["train"]
     early = train.with_rows(labels_before(train.rows, moment))
     own = {"eval_strategy": "no", "row_inputs": run.recipe.model.row_inputs, "precision": choice.precision}
-    with trained_trial(run, early, **own) as (_, trainer):
+    with trained_trial(run, early, **own) as (trial, trainer):
+        trial.correct_prior(trainer.model)  # as the whole model's were
         return _known(run, *judged_inputs(trainer, train))[1][:, 0]
 
 

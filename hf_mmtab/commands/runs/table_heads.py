@@ -254,13 +254,20 @@ class HeadRun(ComparedRun[HeadRecipe]):
             errors = labels_of(self.windows["validation"]) - mean
             trainer.collapse.floor = float(np.sqrt(np.nanmean(errors**2)))  # a row without a label has NaN
 
+    def correct_prior(self, model: Any) -> bool:
+        """Bring a trained model's probabilities back to the classes' shares; return whether training met others."""
+        if self.shares is None or not self.shares.differ:
+            return False
+        if self.recipe.run.correct_prior and loss_name(self.recipe) == "cross_entropy":
+            self.shares = correct_bias(model.classifier, self.shares)
+        return True
+
     def calibrate(self, trainer: MMTabTrainer) -> None:
         """Bring probabilities back to the classes' actual shares, and choose the threshold on validation."""
         self.config = config = trainer.model.config
         told = len(self.notes)  # when the run began
-        if self.shares is not None and self.shares.differ:
-            if self.recipe.run.correct_prior and loss_name(self.recipe) == "cross_entropy":
-                self.shares = correct_bias(trainer.model.classifier, self.shares)
+        if self.correct_prior(trainer.model):
+            assert self.shares is not None
             self.notes.append(self.shares.note(str(config.id2label[config.num_labels - 1])))
         begun = time.time()
         if self.recipe.model.architecture == "boosted":
