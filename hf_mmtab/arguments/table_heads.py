@@ -23,7 +23,7 @@ class TabBertHeadArguments(ModelArguments):
         "lstm",
         "On the encoder's rows: lstm, mlp or pooled (a linear layer). raw_lstm: an LSTM on raw cells, nothing "
         "pretrained. boosted: LightGBM on statistics of the past, without an encoder. fusion: lstm and boosted, joined "
-        "as is best on validation (two classes) or their mean (numbers). These two need the extra `boosting`. auto: "
+        "by `fusion_method` (two classes) or as their mean (numbers). These two need the extra `boosting`. auto: "
         "fusion, for more classes lstm or boosted, whichever is better on validation; lstm without the extra, boosted "
         "without `pretrained`.",
     )

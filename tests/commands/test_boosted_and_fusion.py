@@ -24,7 +24,7 @@ from hf_mmtab.arguments import TableDataArguments
 from hf_mmtab.commands import embed, eval_checkpoint, predict, prepare, pretrain, push_to_hub
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs import head_choice, head_inputs, head_training, table_heads
-from hf_mmtab.commands.runs.fusion import ahead, far_better_than_stack, labels_before, rolling, worth
+from hf_mmtab.commands.runs.fusion import _logistic, ahead, far_better_than_stack, labels_before, rolling, worth
 from hf_mmtab.commands.tables.orderings import read_orderings
 from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
@@ -687,8 +687,8 @@ def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers
     notes = json.loads((folder / "fusion" / "results.json").read_text())["notes"]
     assert any(note.startswith(f"Scores are those of {fusion['chosen'].replace('_', ' ')}") for note in notes)
     assert any(note.startswith("Fusion: ") for note in notes) == (fusion["chosen"] == "trees")
-    ahead = [note for note in notes if note.startswith("On validation the fusion is ahead of boosted trees alone by ")]
-    assert len(ahead) == (fusion["chosen"] != "boosted")
+    told = [note for note in notes if note.startswith("On validation the fusion is ahead of boosted trees alone by ")]
+    assert len(told) == (fusion["chosen"] != "boosted")
     scored = ScoredRows.load(folder / "fusion" / "predictions" / "validation.parquet")
     assert average_precision_score(scored.labels, scored.scores) == pytest.approx(found[fusion["chosen"]], abs=1e-6)
 
@@ -725,6 +725,18 @@ def test_another_way_than_the_stack_is_taken_only_if_it_is_ahead_by_more_than_ch
     if best is not None:
         scores[best] = stack + 3 * labels
     assert far_better_than_stack(labels, scores, np.arange(600) // 10) == (best or "stack")
+
+
+@pytest.mark.parametrize("noise", [0, 1])
+def test_a_half_that_ranks_the_other_way_round_gets_no_weight(noise):
+    rng = np.random.default_rng(2)
+    labels = (rng.random(4000) < 0.1).astype(int)
+    halves = np.stack([rng.normal(0, 1, 4000) + 2 * labels] * 2, axis=1)
+    halves[:, noise] = rng.normal(0, 1, 4000) - 0.3 * labels
+    *weights, bias = _logistic(halves, labels)
+    assert weights[noise] == 0 and weights[1 - noise] > 1 and bias < 0
+    halves[:, noise] = rng.normal(0, 1, 4000) + labels
+    assert min(_logistic(halves, labels)[:2]) > 0.5
 
 
 @pytest.mark.slow

@@ -134,6 +134,8 @@ def fuse(run: Any, trainer: Any) -> None:
     chosen = run.recipe.model.fusion_method
     if told := chosen == AUTO:
         chosen = far_better_than_stack(truth, scores, entity)
+        if chosen == "stack" and fusion["weights"]["stack"][0] == 0:
+            chosen = "boosted"  # which then ranks rows as the stack does, without the encoder
     found = {name: float(average_precision_score(truth, own)) for name, own in scores.items()}
     model.config.fusion = {**fusion, "chosen": chosen, "validation": found}
     run.notes.append(fusion_note(model.config.fusion, told))
@@ -200,6 +202,8 @@ def fusion_note(fusion: dict[str, Any], by_rule: bool) -> str:
         why = "as fusion_method says"
     elif fusion["chosen"] == "stack":
         why = "fitted on training rows, since no other way is ahead of it on validation by more than chance"
+    elif fusion["chosen"] == "boosted" and fusion["weights"]["stack"][0] == 0:
+        why = "since the LSTM told nothing of training rows that it had not learned from"
     else:
         why = "which is ahead of the stack on validation by more than chance"
     decide = " To decide otherwise: fusion_method." if by_rule else ""
@@ -227,9 +231,16 @@ def worth(lead: PairedDifference) -> str:
 
 
 def _logistic(inputs: np.ndarray, labels: np.ndarray) -> list[float]:
-    """Return weights and, last, the bias of a logistic regression."""
+    """Return weights and, last, the bias of a logistic regression; of two inputs one with a weight below 0 gets none.
+
+    Scores of a half that has learned nothing are noise, and rank the other way round by chance.
+    """
     fitted = LogisticRegression(C=1.0, max_iter=1000).fit(inputs, labels)
-    return [*map(float, fitted.coef_[0]), float(fitted.intercept_[0])]
+    weights = fitted.coef_[0]
+    if len(weights) > 1 and weights.min() < 0:
+        weight, bias = _logistic(inputs[:, [best := int(weights.argmax())]], labels)
+        return [weight if place == best else 0.0 for place in range(len(weights))] + [bias]
+    return [*map(float, weights), float(fitted.intercept_[0])]
 
 
 def _beside(features: Features, rows: np.ndarray, more: np.ndarray, config: Any) -> Features:

@@ -16,8 +16,7 @@ logger = logging.get_logger(__name__)
 def choose_architecture(run: Any) -> bool:
     """Set `architecture` of a run's recipe where it is `auto`.
 
-    Without an encoder that is boosted, for two classes and for numbers fusion, which joins both as is best on
-    validation, and else lstm.
+    Without an encoder that is boosted, for two classes and for numbers fusion, which joins both, and else lstm.
 
     Args:
         run: a `HeadRun` whose table is read.

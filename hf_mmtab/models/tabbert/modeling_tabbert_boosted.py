@@ -55,7 +55,7 @@ class TabBertBoostedForSequenceClassification(BoostedTreesMixin, TabBertWindowMo
 
 
 class TabBertFusionForSequenceClassification(BoostedTreesMixin, TabBertLstmForSequenceClassification):
-    """An LSTM on an encoder and LightGBM on statistics of the past, scored as validation chose (`config.fusion`).
+    """An LSTM on an encoder and LightGBM on statistics of the past, joined as `config.fusion` says.
 
     While `config.fusion` is empty it is the LSTM head alone: so it trains, and the halves are joined afterwards.
     """
