@@ -218,8 +218,8 @@ def ahead(labels: np.ndarray, first: np.ndarray, second: np.ndarray, entity: np.
         first, second: their log odds, `(rows,)`.
         entity: `(rows,)` number of the history, by which rows are resampled.
     """
-    both = (np.stack([1 - p, p], axis=1) for p in (expit(first), expit(second)))
-    return paired_bootstrap("average_precision", labels, *both, "single_label_classification", groups=entity)
+    one, other = (np.stack([1 - p, p], axis=1) for p in (expit(first), expit(second)))
+    return paired_bootstrap("average_precision", labels, one, other, "single_label_classification", groups=entity)
 
 
 def worth(lead: PairedDifference) -> str:
