@@ -39,6 +39,13 @@ class TabBertHeadArguments(ModelArguments):
     lstm_num_layers: int = key(1, "Layers of the LSTM.", least=1, of=LSTMS)
     lstm_bidirectional: bool = key(False, "Read windows both ways.", of=LSTMS)
     lstm_dropout: float = key(0.0, "Between layers of the LSTM.", least=0, most=1, of=LSTMS)
+    lstm_members: int | None = key(
+        None,
+        "LSTMs of lstm and fusion whose log odds are averaged: where positives are few, what one alone learns is in "
+        "part chance. Default: 4 in a fusion, else 1.",
+        least=1,
+        of=("lstm", "fusion", "auto"),
+    )
     mlp_hidden_sizes: list[int] = key(
         [], "Hidden layers of mlp; default one of the encoder's width.", least=1, of=("mlp",)
     )

@@ -117,7 +117,7 @@ def _explain_sequence(
     def score(parts: dict[str, torch.Tensor]) -> torch.Tensor:
         count = len(next(iter(parts.values())))
         rows = _rows_of(model, parts, mask.expand(count, -1))
-        logits = model.in_units(model.classifier(model.dropout(model.read(rows, mask.expand(count, -1)))))
+        logits = model.in_units(model.classify(rows, mask.expand(count, -1)))
         return log_odds(_at(logits, judged), label, model.config.problem_type)
 
     found = integrated_gradients(score, parts, empty)

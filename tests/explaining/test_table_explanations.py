@@ -29,6 +29,7 @@ HEADS = {
     "surprise": (TabBertLstmForSequenceClassification, NEXT | {"row_inputs": "surprise"}),
     "both": (TabBertLstmForSequenceClassification, NEXT | {"row_inputs": "both", "label_level": "row"}),
     "flat": (TabBertLstmForSequenceClassification, {"flatten": True, "field_hidden_size": 24}),
+    "members": (TabBertLstmForSequenceClassification, {"lstm_members": 2}),
     "three classes": (TabBertPooledForSequenceClassification, {"num_labels": 3}),
     "regression": (TabBertMlpForSequenceClassification, {"problem_type": "regression", "num_labels": 2}),
     "mean": (TabBertPooledForSequenceClassification, {"pooling": "mean"}),

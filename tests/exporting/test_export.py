@@ -37,6 +37,7 @@ HEADS = {
     "both": (TabBertLstmForSequenceClassification, NEXT | {"row_inputs": "both", "label_level": "row"}),
     "numeric": (TabBertLstmForSequenceClassification, NEXT | {"numeric": "both", "row_inputs": "both"}),
     "flat": (TabBertLstmForSequenceClassification, {"flatten": True, "field_hidden_size": 24}),
+    "members": (TabBertLstmForSequenceClassification, {"lstm_members": 2}),
     "mlp": (TabBertMlpForSequenceClassification, {"problem_type": "regression", "num_labels": 2}),
     "pooled": (TabBertPooledForSequenceClassification, {"pooling": "mean"}),
     "raw_lstm": (TabBertRawLstmForSequenceClassification, {}),

@@ -107,7 +107,7 @@ def best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     """Train the head on one kind of inputs; return the metric, whether more is better, and the best epoch's value."""
     model = run.recipe.model
     own = {"row_inputs": inputs, "statistics": model.statistics, "freeze": {"encoder": "forever"}}
-    own |= {"auxiliary_next_row": 0.0, "network_statistics": model.network_statistics}
+    own |= {"auxiliary_next_row": 0.0, "network_statistics": model.network_statistics, "lstm_members": 1}
     with trained_trial(run, eval_strategy="epoch", **own) as (trial, trainer):
         training = trial.recipe.training
         metric = (training.metric_for_best_model or trial.selection[0]).removeprefix("eval_")

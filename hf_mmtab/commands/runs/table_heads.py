@@ -248,7 +248,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         weights = None if loss is None or loss.weights is None else loss.weights.tolist()
         self.shares = class_shares(self.windows["train"], self.sampler, weights)
         if self.shares is not None and loss_name(self.recipe) in ("cross_entropy", "focal"):
-            start_bias(trainer.model.classifier, self.shares)
+            start_bias(trainer.model, self.shares)
         if self.recipe.training.metric_for_best_model in ("rmse", "eval_rmse"):
             mean = np.nanmean(self.training_labels(), axis=0)
             errors = labels_of(self.windows["validation"]) - mean
@@ -259,7 +259,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if self.shares is None or not self.shares.differ:
             return False
         if self.recipe.run.correct_prior and loss_name(self.recipe) == "cross_entropy":
-            self.shares = correct_bias(model.classifier, self.shares)
+            self.shares = correct_bias(model, self.shares)
         return True
 
     def calibrate(self, trainer: MMTabTrainer) -> None:

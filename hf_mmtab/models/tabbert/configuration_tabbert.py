@@ -308,7 +308,7 @@ class TabBertConfig(TravellingMixin, TabBertHeadConfig):
 
     def validate_sizes(self):
         refuse_absurd_sizes(self, ("num_hidden_layers", "field_num_layers"), least=0, most=MOST_LAYERS)
-        refuse_absurd_sizes(self, ("lstm_num_layers",), most=MOST_LAYERS)
+        refuse_absurd_sizes(self, ("lstm_num_layers", "lstm_members"), most=MOST_LAYERS)
         refuse_absurd_sizes(self, SIZES)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(

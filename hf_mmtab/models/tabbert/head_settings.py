@@ -16,6 +16,7 @@ class TabBertHeadConfig(PreTrainedConfig):
     lstm_num_layers: int = 1
     lstm_bidirectional: bool = False
     lstm_dropout: float | int = 0.0  # between LSTM layers
+    lstm_members: int = 1  # LSTMs whose logits are averaged
     mlp_hidden_sizes: list[int] | None = None  # None: [hidden_size]
     # MLP and pooled heads read the "last" real row, or the "mean" of the real rows
     pooling: Literal["last", "mean"] = "last"

@@ -83,11 +83,22 @@ def _lacks_half_precision(states: torch.Tensor) -> bool:
     return not (of_onednn._is_mkldnn_bf16_supported() if bfloat16 else of_onednn._is_mkldnn_fp16_supported())
 
 
+class TabBertLstmMember(nn.Module):
+    """One more LSTM of a head, with its own last layer."""
+
+    def __init__(self, config: TabBertConfig):
+        super().__init__()
+        self.lstm = TabBertLstm(config, config.row_width)
+        self.classifier = nn.Linear(self.lstm.output_size, num_outputs(config))
+
+
 class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
     """Encoder → LSTM over rows (over cells when flat) → read at the last real row → linear.
 
     With `problem_type="regression"` it has one output per target (`num_labels`), with `label_level="row"` one
-    prediction per row.
+    prediction per row. With `lstm_members` above 1 so many LSTMs, each with its own last layer, read the same rows: the
+    mean of their logits is less a matter of chance where positives are few (Lakshminarayanan et al. 2017). Each learns
+    by its own loss: in training `logits` are `(members, batch, ...)`.
 
     Example:
 
@@ -105,10 +116,25 @@ class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
         super().__init__(config)
         self.lstm = TabBertLstm(config, config.row_width)
         self.classifier = nn.Linear(self.lstm.output_size, num_outputs(config))
+        self.members = nn.ModuleList([TabBertLstmMember(config) for _ in range(config.lstm_members - 1)])
         self.post_init()
 
     def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         return read_lstm(self.lstm, states, attention_mask, self.steps_per_row, self.config.label_level)
+
+    def classify(self, inputs: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        logits = super().classify(inputs, attention_mask)
+        if not self.members:
+            return logits
+        read = (inputs, attention_mask, self.steps_per_row, self.config.label_level)
+        members: Any = self.members
+        each = torch.stack([logits, *(one.classifier(self.dropout(read_lstm(one.lstm, *read))) for one in members)])
+        return each if self.training else each.mean(dim=0)
+
+    @property
+    def classifiers(self) -> list[nn.Linear]:
+        members: Any = self.members
+        return [self.classifier, *(member.classifier for member in members)]
 
 
 class TabBertMlpForSequenceClassification(TabBertEncoderWindowModel):

@@ -133,8 +133,16 @@ class TabBertWindowModel(TabBertPreTrainedModel):
         self, states: torch.Tensor, attention_mask: torch.Tensor, statistics: torch.Tensor | None
     ) -> torch.Tensor:
         """Return logits, or values in the units of the targets, for states of shape `(batch, rows, width)`."""
-        vectors = self.read(self.head_inputs(states, statistics), attention_mask)
-        return self.in_units(self.classifier(self.dropout(vectors)))
+        return self.in_units(self.classify(self.head_inputs(states, statistics), attention_mask))
+
+    def classify(self, inputs: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return logits for what the head reads of each row, shape `(batch, rows, width)`."""
+        return self.classifier(self.dropout(self.read(inputs, attention_mask)))
+
+    @property
+    def classifiers(self) -> list[nn.Linear]:
+        """The last layers, whose outputs are logits."""
+        return [self.classifier]
 
     def head_inputs(self, states: torch.Tensor, statistics: torch.Tensor | None) -> torch.Tensor:
         """Return what the head reads of each row, from what `encode` gave and the row's statistics."""

@@ -16,6 +16,7 @@ from hf_mmtab.models.tabbert import (
 )
 from hf_mmtab.models.tabbert.modeling_tabbert_losses import focal_loss, rmse_one_hot, window_loss
 from hf_mmtab.models.tabbert.modeling_tabbert_windows import last_real_row
+from hf_mmtab.training.losses import ClassificationLoss
 
 HEADS = {
     "lstm": (TabBertLstmForSequenceClassification, {}),
@@ -24,11 +25,13 @@ HEADS = {
         TabBertLstmForSequenceClassification,
         {"lstm_bidirectional": True, "lstm_num_layers": 2, "lstm_dropout": 0.1},
     ),
+    "members": (TabBertLstmForSequenceClassification, {"lstm_members": 3}),
     "mlp": (TabBertMlpForSequenceClassification, {"mlp_hidden_sizes": [12, 6]}),
     "pooled": (TabBertPooledForSequenceClassification, {}),
     "pooled_mean_flat": (TabBertPooledForSequenceClassification, {"pooling": "mean", "flatten": True}),
     "raw_lstm": (TabBertRawLstmForSequenceClassification, {}),
 }
+PLAIN = {"lstm_bidirectional": False, "lstm_num_layers": 1, "lstm_dropout": 0.0, "classifier_dropout": 0.0}
 ENCODER_HEADS = [name for name in HEADS if name != "raw_lstm"]
 
 
@@ -63,7 +66,8 @@ def test_window_of_padding_gives_finite_scores_and_gradients(name, small_config)
 @pytest.mark.parametrize("level", ["window", "row"])
 def test_untrained_linear_of_zero_costs_log_2(name, level, small_config, small_batch):
     model = build(name, small_config, label_level=level)
-    torch.nn.init.zeros_(model.classifier.weight)
+    for classifier in model.classifiers:
+        torch.nn.init.zeros_(classifier.weight)
     labels = torch.tensor([1, 0]) if level == "window" else torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, -100, -100]])
     outputs = model(small_batch["input_ids"], labels=labels)
     assert outputs.logits.shape == (*labels.shape, 2)
@@ -81,6 +85,35 @@ def test_saved_and_loaded_model_is_bit_equal_and_of_its_own_class(name, small_co
     with torch.no_grad():
         ids = small_batch["input_ids"]
         assert torch.equal(model(ids).logits, loaded.eval()(ids).logits)
+
+
+@pytest.mark.parametrize("level", ["window", "row"])
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
+def test_each_member_learns_by_its_own_loss_and_their_mean_scores(weights, level, small_config, small_batch):
+    model = build("members", small_config, label_level=level, classifier_dropout=0.0)
+    labels = torch.tensor([1, 0]) if level == "window" else torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, -100, -100]])
+    ids = small_batch["input_ids"]
+    alone = [build("lstm", small_config, label_level=level, **PLAIN) for _ in range(3)]
+    for head, lstm, classifier in zip(
+        alone, [model.lstm, *(m.lstm for m in model.members)], model.classifiers, strict=True
+    ):
+        head.model.load_state_dict(model.model.state_dict())
+        head.lstm.load_state_dict(lstm.state_dict())
+        head.classifier.load_state_dict(classifier.state_dict())
+    loss = ClassificationLoss("cross_entropy", weights)
+    each = [head(ids, labels=labels) for head in alone]
+    torch.testing.assert_close(model(ids).logits, torch.stack([one.logits for one in each]).mean(dim=0))
+    model.train()
+    model.model.eval()  # its dropout would differ
+    trained = model(ids, labels=labels)
+    assert trained.logits.shape == (3, *labels.shape, 2)
+    torch.testing.assert_close(trained.loss, torch.stack([one.loss for one in each]).mean())
+    given = ({"logits": trained.logits}, labels, torch.tensor(7))
+    own = torch.stack([loss({"logits": one.logits}, labels, torch.tensor(7)) for one in each])
+    torch.testing.assert_close(loss(*given), own.mean())
+    each[1].loss.backward()
+    trained.loss.backward()
+    torch.testing.assert_close(model.members[0].lstm.weight_hh_l0.grad * 3, alone[1].lstm.weight_hh_l0.grad)
 
 
 @pytest.mark.parametrize("name", ENCODER_HEADS)
