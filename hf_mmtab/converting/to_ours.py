@@ -26,6 +26,7 @@ from .mmbt_args import RECIPE_HEADER, mmbt_recipe, run_from_args
 from .mmbt_run import convert_run
 from .mmbt_transformers4 import fates_in_their_names, is_transformers4, original_names
 from .original_files import (
+    WEIGHT_FILES,
     OriginalFiles,
     find_file,
     read_encoders,
@@ -95,7 +96,7 @@ def convert_mmbt(options: argparse.Namespace) -> tuple[Converted, OriginalFiles]
 
 def convert_transformers4(options: argparse.Namespace) -> tuple[Converted, OriginalFiles]:
     """MMBT of transformers 2 to 4, as its example `run_mmimdb.py` trained it."""
-    weights = find_file(options.src, ("pytorch_model.bin", "model.safetensors"), "the weights of an MMBT")
+    weights = find_file(options.src, WEIGHT_FILES, "the weights of an MMBT")
     files = OriginalFiles([weights], require_numbers(read_state_dict(weights), weights), {})
     if not is_transformers4(files.state_dict):
         raise ValueError(

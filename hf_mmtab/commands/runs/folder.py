@@ -248,6 +248,17 @@ def select_by(
         training.metric_for_best_model, training.greater_is_better = metric, greater_is_better
 
 
+def selected_by(training: MMTabTrainingArguments, selection: tuple[str, bool]) -> tuple[str, bool]:
+    """Return the metric that the best checkpoint is kept by, and whether more of it is better.
+
+    Args:
+        training: of the run.
+        selection: what holds where the recipe names no metric.
+    """
+    named = training.metric_for_best_model
+    return (named.removeprefix("eval_"), bool(training.greater_is_better)) if named else selection
+
+
 def check_metric(training: MMTabTrainingArguments, known: Collection[str], which: str, of_fields: bool = True) -> None:
     """Raise a ValueError if the best checkpoint is to be kept by a metric that no evaluation gives.
 

@@ -10,6 +10,7 @@ from ...models.tabbert.processing.column_plan import ColumnPlan
 from ...tasks.table_heads import AUTO, WITHOUT_ENCODER
 from ...training.checkpoints import last_complete_checkpoint
 from .choices import by_validation, keep_choice, kept_choice
+from .folder import selected_by
 from .trial import trained_trial
 
 logger = logging.get_logger(__name__)
@@ -109,10 +110,8 @@ def best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     own = {"row_inputs": inputs, "statistics": model.statistics, "freeze": {"encoder": "forever"}}
     own |= {"auxiliary_next_row": 0.0, "network_statistics": model.network_statistics, "lstm_members": 1}
     with trained_trial(run, eval_strategy="epoch", **own) as (trial, trainer):
-        training = trial.recipe.training
-        metric = (training.metric_for_best_model or trial.selection[0]).removeprefix("eval_")
+        metric, better = selected_by(trial.recipe.training, trial.selection)
         values = [log[f"eval_{metric}"] for log in trainer.state.log_history if f"eval_{metric}" in log]
-    better = bool(training.greater_is_better if training.metric_for_best_model else trial.selection[1])
     return metric, better, float((max if better else min)(values))
 
 

@@ -14,7 +14,7 @@ from ...arguments import DataArguments, FinetuningArguments, ImageTextColumns
 from ...extras import import_extra
 from ...files import read_json, write_whole
 from ...recipes import check_keys, field_types
-from .folder import refuse_folder, select_by
+from .folder import refuse_folder, select_by, selected_by
 from .recipe import Recipe
 
 logger = logging.get_logger(__name__)
@@ -137,13 +137,10 @@ def _judge(recipe: Recipe, run_type: Any, values: Mapping[str, Any], shared: Pat
         model = run.prepare()
         metric, more = run.selection
         select_by(training, metric, more, known=run.known_metrics)
-        trainer = run.trainer_type(
-            model=model, args=training, processing_class=run.processor, **run.trainer_arguments(model)
-        )
+        trainer = run.new_trainer(model)
         run.adjust(trainer)
         trainer.train()
-        named = (training.metric_for_best_model or run.selection[0]).removeprefix("eval_")
-        greater = bool(training.greater_is_better if training.metric_for_best_model else run.selection[1])
+        named, greater = selected_by(training, run.selection)
         value = trainer.state.best_metric
         if value is None:
             value = trainer.evaluate()[f"eval_{named}"]

@@ -38,7 +38,7 @@ def trained_trial(run: Any, train: WindowDataset | None = None, **changes: Any) 
         model = trial.start()
         if train is not None:
             trial.sampler = epoch_sampler(trial.recipe.run, train, training.seed, known=True)
-        trainer = trial.trainer_type(model=model, args=training, **trial.trainer_arguments(model))
+        trainer = trial.new_trainer(model)
         trial.adjust(trainer)
         trainer.train()
         yield trial, trainer

@@ -100,6 +100,15 @@ class Run(ABC, Generic[AnyRecipe]):
     def trainer_arguments(self, model: Any) -> dict[str, Any]:
         """Return what the trainer takes beside model, arguments and processor."""
 
+    def new_trainer(self, model: Any) -> MMTabTrainer:
+        """Make the trainer of a model; `adjust` follows."""
+        return self.trainer_type(
+            model=model,
+            args=self.recipe.training,
+            processing_class=self.processor,  # saved beside the weights of every checkpoint
+            **self.trainer_arguments(model),
+        )
+
     def adjust(self, trainer: MMTabTrainer) -> None:
         """Change the trainer between its making and training."""
 
@@ -227,7 +236,8 @@ def _execute(run: Run) -> RunResults:
         refuse_frozen_adapters(model, training.mapping("freeze"))
     if speaks and "tensorboard" in training.report_to:
         announce(folder, TENSORBOARD)
-    trainer = _trainer(run, model)
+    trainer = run.new_trainer(model)
+    trainer.before_checkpoint = partial(announce, folder)
     run.adjust(trainer)
     checkpoint = last_complete_checkpoint(folder)
     if checkpoint is not None and speaks:
@@ -263,17 +273,6 @@ def _execute(run: Run) -> RunResults:
     publish(recipe)
     trainer.accelerator.wait_for_everyone()
     return results
-
-
-def _trainer(run: Run, model: Any) -> MMTabTrainer:
-    trainer = run.trainer_type(
-        model=model,
-        args=run.recipe.training,
-        processing_class=run.processor,  # saved beside the weights of every checkpoint
-        **run.trainer_arguments(model),
-    )
-    trainer.before_checkpoint = partial(announce, run.recipe.folder)
-    return trainer
 
 
 def _save(trainer: MMTabTrainer, folder: Path, speaks: bool) -> None:

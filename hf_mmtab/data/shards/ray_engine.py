@@ -5,6 +5,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ class RayEngine:
         tasks = self.ray.data.from_items([{"number": i} for i in range(len(items))], override_num_blocks=len(items))
         with _plain_errors():
             ran = tasks.map_batches(work, batch_size=1, batch_format="pyarrow", **options)
-            done = sorted(ran.iter_rows(), key=_number)
+            done = sorted(ran.iter_rows(), key=itemgetter("number"))
         for row in done:
             yield pickle.loads(row["result"])
 
@@ -174,10 +175,6 @@ def _knock(address: str | None) -> None:
 def _result(task: pa.Table, step: Callable[[Any], Any], items: Sequence[Any]) -> pa.Table:
     (number,) = task["number"].to_pylist()
     return pa.table({"number": [number], "result": pa.array([pickle.dumps(step(items[number]))], pa.binary())})
-
-
-def _number(row: dict[str, Any]) -> int:
-    return row["number"]
 
 
 def _merge(first: Any, *later: Any) -> Any:

@@ -19,12 +19,9 @@ def as_list(value: Any, name: str) -> list[Any] | None:
     Raises:
         ValueError: if it is neither.
     """
+    value = _plain(value)
     if value is None or isinstance(value, str):
         return None if value is None else [value]
-    for convert in ("to_pylist", "to_list", "tolist"):
-        if hasattr(value, convert):
-            value = getattr(value, convert)()
-            return [value] if isinstance(value, str) else as_list(value, name)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return list(value)
     raise ValueError(
@@ -119,11 +116,14 @@ def cells_beside(columns: Any, read: Sequence[str], size: int) -> list[dict[str,
     return [{name: value[place] for name, value in cells.items()} for place in range(size)]
 
 
+def _plain(value: Any) -> Any:
+    """Return a column or array (Arrow, pandas, polars, NumPy, torch) as a list; anything else as it is."""
+    way = next((one for one in ("to_pylist", "to_list", "tolist") if hasattr(value, one)), None)
+    return value if way is None else getattr(value, way)()
+
+
 def _listed(value: Any) -> list[Any]:
-    for convert in ("to_pylist", "to_list", "tolist"):
-        if hasattr(value, convert):
-            value = getattr(value, convert)()
-            break
+    value = _plain(value)
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray) else [value]
 
 

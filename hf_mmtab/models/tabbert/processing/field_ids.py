@@ -260,16 +260,6 @@ class FieldIds:
             digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
         return digest.hexdigest()[:16]
 
-    def check_config(self, config: Any) -> None:
-        """Raise a ValueError if a model's config was built with another processor's ids."""
-        theirs = getattr(config, "processor_fingerprint", None)
-        if theirs is not None and theirs != self.fingerprint:
-            raise ValueError(
-                f"The model was trained with the ids of processor {theirs}, found processor"
-                f" {self.fingerprint}: every id would mean something else. Load the processor that was saved"
-                " with the checkpoint."
-            )
-
 
 def _batches(rows: Any) -> Iterator[Any]:
     # A datasets.Dataset, read batch by batch.
