@@ -11,6 +11,7 @@ from hf_mmtab.arguments import TableDataArguments
 from hf_mmtab.data.table import Table
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan, time_unit
+from hf_mmtab.models.tabbert.processing.values import microseconds
 from hf_mmtab.serving.history_windows import segments_of
 from hf_mmtab.tasks.guessed_plan import describe_guess
 from hf_mmtab.tasks.table import TableTask
@@ -112,3 +113,11 @@ def test_a_time_too_large_for_its_unit_is_told(times, unit, tmp_path):
     table = pa.table({"when": times})
     with pytest.raises(ValueError, match=r"[Ee]xpected times"):
         TabBertProcessor(plan).fit(table)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_moments_beyond_64_bits_of_microseconds_are_refused_and_not_turned_round(unit, sign):
+    far = sign * (2**63 // (10**6 if unit == "s" else 10**3) + 1)
+    with pytest.raises(ValueError, match="within 64 bits of microseconds, found one of 9.22337e\\+18"):
+        microseconds(pa.array([0, far], pa.timestamp(unit)))

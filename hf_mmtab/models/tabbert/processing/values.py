@@ -209,7 +209,13 @@ def microseconds(array: pa.Array) -> np.ndarray:
         raise ValueError(f"Expected timestamps, dates or numbers as time, found {kind}. Parse the column first.")
     unit = array.type.unit
     raw = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    return raw // 1000 if unit == "ns" else raw * MICROSECONDS[unit]
+    if unit in ("us", "ns"):
+        return raw if unit == "us" else raw // 1000
+    if (largest := np.abs(raw.astype(np.float64)).max(initial=0) * MICROSECONDS[unit]) >= 2**63:
+        raise ValueError(
+            f"Expected times within 64 bits of microseconds, found one of {largest:g}. Correct the column."
+        )
+    return raw * MICROSECONDS[unit]
 
 
 def in_unit(array: pa.Array, unit: str | None) -> pa.Array:
