@@ -2,6 +2,7 @@
 
 import difflib
 import gc
+import signal
 import sys
 from importlib import import_module
 
@@ -36,7 +37,7 @@ USAGE = "\n".join(
         "`hf-mmtab COMMAND --help` lists the options of a command, `hf-mmtab finetune RECIPE.yaml --help` its keys,",
         "`--help-all` those of transformers too.",
         "Exit status: 0 done, 1 an error in recipe, keys, input or files (one message), 2 no such command or option,",
-        "130 interrupted.",
+        "130 interrupted, 143 told to end (SIGTERM).",
         "",
     ]
 )
@@ -64,6 +65,9 @@ def main() -> None:
         PARSERS[name]().parse_args(sys.argv[2:])
     # torch and transformers are imported from here on, and what they make stays: no collection looks through it
     gc.disable()
+    is_plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else Ctrl-C is ignored, as under nohup
+    if is_plain:  # nothing is begun: Ctrl-C ends the process at once, without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         import_module("hf_mmtab.api")  # registers both families
     except ModuleNotFoundError as error:
@@ -77,6 +81,8 @@ def main() -> None:
     command = import_module(f"hf_mmtab.commands.{name}").main
     gc.freeze()
     gc.enable()
+    if is_plain:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run(command, sys.argv[2:])
 
 

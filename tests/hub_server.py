@@ -1,7 +1,7 @@
-"""A small stand-in for the Hub's HTTP API on the loopback interface: model repositories in memory.
+"""A small stand-in for the Hub's HTTP API on the loopback interface: models and data sets in memory.
 
-It answers what `huggingface_hub` asks when it creates, uploads to and downloads from a repository, with plain LFS
-(set `HF_HUB_DISABLE_XET=1`), and the error codes of missing, private and gated repositories.
+It answers what `huggingface_hub` asks when it creates, uploads to, downloads from or reads in a repository, with plain
+LFS (set `HF_HUB_DISABLE_XET=1`), and the error codes of missing, private and gated repositories.
 """
 
 import base64
@@ -12,31 +12,33 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import RLock, Thread
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 USER = "tester"
 EXPIRED_TOKEN = "hf_expired"  # as good as none; any other is USER's
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".parquet", ".png")
 REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
+API = rf"/api/(?P<kind>models|datasets)/{REPO}"
+PAGE = rf"/((?P<kind>datasets)/)?{REPO}"
 ROUTES = [
     ("GET", r"/api/whoami-v2", "whoami"),
     ("POST", r"/api/repos/create", "create"),
     ("POST", r"/api/validate-yaml", "validate_yaml"),
-    ("GET", rf"/api/models/{REPO}(/revision/(?P<revision>.+))?", "info"),
-    ("GET", rf"/api/models/{REPO}/tree/(?P<revision>[^/]+)/?(?P<path>.*)", "tree"),
-    ("POST", rf"/api/models/{REPO}/preupload/(?P<revision>[^/]+)", "preupload"),
-    ("POST", rf"/api/models/{REPO}/branch/(?P<branch>.+)", "branch"),
-    ("POST", rf"/api/models/{REPO}/commit/(?P<revision>[^/]+)", "commit"),
-    ("POST", rf"/{REPO}\.git/info/lfs/objects/batch", "lfs_batch"),
+    ("GET", rf"{API}(/revision/(?P<revision>.+))?", "info"),
+    ("GET", rf"{API}/tree/(?P<revision>[^/]+)/?(?P<path>.*)", "tree"),
+    ("POST", rf"{API}/preupload/(?P<revision>[^/]+)", "preupload"),
+    ("POST", rf"{API}/branch/(?P<branch>.+)", "branch"),
+    ("POST", rf"{API}/commit/(?P<revision>[^/]+)", "commit"),
+    ("POST", rf"{PAGE}\.git/info/lfs/objects/batch", "lfs_batch"),
     ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", "lfs_put"),
     ("POST", r"/lfs/verify", "lfs_verify"),
-    ("GET", rf"/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
+    ("GET", rf"{PAGE}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
 ]
 
 
 @dataclass
 class Repository:
-    """Commits (sha → path → content) and branches (name → sha) of a model."""
+    """Commits (sha → path → content) and branches (name → sha) of a model or a data set."""
 
     private: bool = False
     gated: bool = False
@@ -97,6 +99,7 @@ class HubServer:
     def create(self, token: str | None, body: dict[str, Any], **_: Any) -> dict[str, Any]:
         _require_token(token)
         name = f"{body.get('organization') or USER}/{body['name']}"
+        name = f"datasets/{name}" if body.get("type") == "dataset" else name
         if name in self.repositories:
             raise HubError(409, "", "You already created this model repo", url=f"{self.url}/{name}")
         self.repositories[name] = Repository(private=body.get("visibility") == "private")
@@ -119,14 +122,21 @@ class HubServer:
             "siblings": siblings,
         }
 
-    def tree(self, repo: str, token: str | None, revision: str, path: str, **_: Any) -> list[dict[str, Any]]:
+    def tree(
+        self, repo: str, token: str | None, revision: str, path: str, asked: dict[str, str], **_: Any
+    ) -> list[dict[str, Any]]:
         _, files = _commit(self._find(repo, token), revision)
         inside = {name: content for name, content in files.items() if name.startswith(path and path + "/")}
         if path and not inside:
             raise HubError(404, "EntryNotFound", f"{path} does not exist")
-        return [
+        begin = len(path and path + "/")
+        apart = asked.get("recursive") != "true"  # folders are named, and what lies in them is not
+        below = {name[: name.index("/", begin)] for name in inside if "/" in name[begin:] and apart}
+        folders = [{"type": "directory", "path": name, "size": 0, "oid": "0" * 40} for name in sorted(below)]
+        return folders + [
             {"type": "file", "path": name, "size": len(content), "oid": _git_oid(content)}
             for name, content in inside.items()
+            if not (apart and "/" in name[begin:])
         ]
 
     def branch(self, repo: str, token: str | None, branch: str, **_: Any) -> dict[str, Any]:
@@ -250,7 +260,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("PUT")
 
     def _answer(self, method: str) -> None:
-        path = unquote(urlsplit(self.path).path)
+        parts = urlsplit(self.path)
+        path, asked = unquote(parts.path), dict(parse_qsl(parts.query))
         body = self._body()
         authorization = self.headers.get("Authorization")
         token = authorization.removeprefix("Bearer ") if authorization else None
@@ -258,19 +269,26 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             with self.hub.lock:
                 self.hub.requests.append(f"{self.command} {path}")
-                answer = self._dispatch(method, path, token=token, body=body)
+                answer = self._dispatch(method, path, token=token, body=body, asked=asked)
         except HubError as error:
             headers = {"X-Error-Code": error.code, "X-Error-Message": error.message}
             self._send(error.status, json.dumps(error.body).encode(), headers)
         else:
             content, headers = answer if isinstance(answer, tuple) else (json.dumps(answer).encode(), {})
-            self._send(200, content, headers)
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+            if wanted:
+                first, last = int(wanted[1]), min(int(wanted[2]), len(content) - 1)
+                headers = {**headers, "Content-Range": f"bytes {first}-{last}/{len(content)}"}
+                content = content[first : last + 1]
+            self._send(206 if wanted else 200, content, headers)
 
     def _dispatch(self, method: str, path: str, **given: Any) -> Any:
         for verb, pattern, name in ROUTES:
             found = re.fullmatch(pattern, path)
             if verb == method and found:
                 named = {key: value for key, value in found.groupdict().items() if value is not None}
+                if named.pop("kind", "models") == "datasets":
+                    named["repo"] = f"datasets/{named['repo']}"
                 return getattr(self.hub, name)(**named, **given)
         raise HubError(404, "", f"the stand-in knows no {method} {path}")
 

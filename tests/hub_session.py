@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from hub_server import EXPIRED_TOKEN
-from huggingface_hub import HfApi, ModelCard, constants
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 from PIL import Image
+from prepared_tables import arguments, events, expect_rows_of_one_machine, prepared, rows_of
 from tiny_backbones import IMAGE_CONFIGS, TEXT_CONFIGS, VOCABULARY, tiny_config
 from transformers import (
     AutoConfig,
@@ -30,6 +31,9 @@ from transformers import (
 )
 
 from hf_mmtab.commands.push_to_hub import main, push_run
+from hf_mmtab.data.reading.places import RemotePath, StoreError
+from hf_mmtab.data.reading.records import BadRecordError
+from hf_mmtab.data.table import Table
 from hf_mmtab.models.mmbt import (
     MMBTBaselineConfig,
     MMBTBaselineForClassification,
@@ -430,3 +434,77 @@ def test_code_travels_to_a_process_without_the_package(tmp_path, monkeypatch):
     assert found.keys() == expected.keys()
     for name, values in expected.items():  # sums are rounded otherwise where weights lie otherwise in memory
         np.testing.assert_allclose(found[name], values, atol=1e-6, err_msg=name)
+
+
+@pytest.fixture
+def put():
+    """Upload files to a data set, of an own name for each test."""
+
+    def upload(name: str, files: dict[str, bytes]) -> str:
+        api = HfApi()
+        api.create_repo(name, repo_type="dataset", exist_ok=True)
+        added = [CommitOperationAdd(path, content) for path, content in files.items()]
+        return api.create_commit(name, added, commit_message="Rows", repo_type="dataset").oid
+
+    return upload
+
+
+def test_a_data_set_on_the_hub_is_prepared_as_one_on_this_machine(put, tmp_path):
+    folder, table = tmp_path / "cards", events()
+    folder.mkdir()
+    for part in range(3):
+        pq.write_table(table.slice(part * 101, 101), folder / f"{part}.parquet", row_group_size=40)
+    files = {f"data/{file.name}": file.read_bytes() for file in folder.iterdir()}
+    beside = {"README.md": b"# Cards", "data/old/0.parquet": b"of a subfolder"}
+    commit = put("acme/cards", files | beside)
+    put("acme/cards", {"data/1.parquet": b"damaged later"})
+    data = arguments(f"hf://datasets/acme/cards@{commit}/data")
+    made = prepared(data, tmp_path / "rows", shards=3)
+
+    assert made.facts["rows"] == table.num_rows and len(made.facts["shards"]) == 3
+    prepared(arguments(folder), tmp_path / "local", shards=3)
+    assert rows_of(tmp_path / "rows")[1].equals(rows_of(tmp_path / "local")[1])
+    expect_rows_of_one_machine(data, tmp_path / "rows", tmp_path / "whole")
+    prepared(arguments("hf://datasets/acme/cards/data/0.parquet"), tmp_path / "first")
+    assert rows_of(tmp_path / "first")[1].num_rows == 101
+
+
+def test_a_bad_cell_on_the_hub_is_named(put, tmp_path):
+    lines = ["who,when,shop,price,bad"] + [f"w{i % 3},2024-01-{i + 1:02},s{i % 4},{i},no" for i in range(20)]
+    put("acme/lines", {"0.csv": "\n".join([*lines, "w1,2024-02-01,s1,cheap,no"]).encode()})
+    data = "hf://datasets/acme/lines/0.csv"
+    with pytest.raises(BadRecordError, match=rf"found 'cheap' \('{data}', line 22, column 'price'\)"):
+        prepared(arguments(data), tmp_path / "rows")
+
+    assert prepared(arguments(data, on_bad_record="skip"), tmp_path / "rows").facts["left_out"] == 1
+
+
+def test_rows_that_were_added_on_the_hub_are_seen_by_the_same_process(put):
+    data = "hf://datasets/acme/growing/data"
+    put("acme/growing", {"data/0.csv": b"n\n1\n"})
+    Table(data)
+    before = RemotePath(f"{data}/0.csv").stat()
+    put("acme/growing", {"data/0.csv": b"n\n3\n", "data/1.csv": b"n\n2\n"})
+    assert len(Table(data).pieces()) == 2
+    assert RemotePath(f"{data}/0.csv").stat() != before
+
+
+@pytest.mark.parametrize("repository", ["acme/nothing", "acme/cards-of-others", "acme/open@gone"])
+def test_a_data_set_that_is_hidden_or_absent_tells_of_the_token(put, monkeypatch, repository):
+    put("acme/open", {"0.csv": b"n\n1\n"})
+    monkeypatch.setenv("HF_TOKEN", EXPIRED_TOKEN)
+    url = f"hf://datasets/{repository}/0.csv"
+    with pytest.raises(StoreError, match=rf"answers at '{url}', found Re\w+NotFoundError: 40"):
+        Table(url)
+
+
+def test_a_gated_data_set_is_one_sentence():
+    url = "hf://datasets/acme/gated-cards/0.csv"
+    with pytest.raises(StoreError, match=f"answers at '{url}', found GatedRepoError: .*gated"):
+        Table(url)
+
+
+def test_a_file_that_a_data_set_lacks_is_told(put):
+    put("acme/open", {"0.csv": b"n\n1\n"})
+    with pytest.raises(FileNotFoundError, match=r"found none at 'hf://datasets/acme/open/1.csv'"):
+        Table("hf://datasets/acme/open/1.csv")

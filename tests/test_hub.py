@@ -24,6 +24,9 @@ def test_everything_goes_to_a_hub_and_comes_back(tmp_path):
     with HubServer() as hub:
         hub.repositories["acme/not-yours"] = Repository(private=True)
         hub.repositories["acme/gated"] = Repository(gated=True)
+        rows = {"0" * 40: {"0.csv": b"n\n1\n"}}
+        hub.repositories["datasets/acme/gated-cards"] = Repository(gated=True, commits=rows)
+        hub.repositories["datasets/acme/cards-of-others"] = Repository(private=True, commits=rows)
         environment = {
             **os.environ,
             **hub.environment(tmp_path / "home"),

@@ -11,6 +11,7 @@ from hf_mmtab.arguments import TableDataArguments
 from hf_mmtab.data.table import Table
 from hf_mmtab.models.tabbert import TabBertProcessor
 from hf_mmtab.models.tabbert.processing.plan_guess import infer_plan, time_unit
+from hf_mmtab.models.tabbert.processing.values import microseconds
 from hf_mmtab.serving.history_windows import segments_of
 from hf_mmtab.tasks.guessed_plan import describe_guess
 from hf_mmtab.tasks.table import TableTask
@@ -112,3 +113,19 @@ def test_a_time_too_large_for_its_unit_is_told(times, unit, tmp_path):
     table = pa.table({"when": times})
     with pytest.raises(ValueError, match=r"[Ee]xpected times"):
         TabBertProcessor(plan).fit(table)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("kind", "per_second"), [(pa.timestamp("s"), 1), (pa.timestamp("ms", "UTC"), 10**3), (pa.date64(), 10**3)]
+)
+def test_moments_beyond_64_bits_of_microseconds_are_refused_and_not_turned_round(kind, per_second, sign):
+    far = sign * (2**63 // (10**6 // per_second) + 10**9)
+    with pytest.raises(ValueError, match=rf"within 64 bits of microseconds, found others .*{far}\)\. Correct"):
+        microseconds(pa.array([0, far]).cast(kind))
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s", "America/New_York"), pa.timestamp("ms"), pa.timestamp("ns")])
+def test_moments_are_those_of_utc_and_missing_ones_zero(kind):
+    moments = pa.array([-1_500_000, 0, None]).cast(pa.timestamp("us", kind.tz)).cast(kind, safe=False)
+    assert microseconds(moments).tolist() == [-1_000_000 if kind.unit == "s" else -1_500_000, 0, 0]

@@ -35,6 +35,14 @@ _SAYS_NO_ROOM = re.compile(
     re.IGNORECASE,
 )
 _SAYS_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|Unable to allocate", re.IGNORECASE)
+_NO_SCRATCH = "No usable temporary directory found in"  # as `tempfile` says it
+# Command → what the same one does after it was ended; the others start anew.
+GOES_ON = {
+    "pretrain": "goes on, training from its last checkpoint",
+    "finetune": "goes on, training from its last checkpoint",
+    "prepare": "goes on where it stopped",
+    "push_to_hub": "sends what the Hub does not have yet",
+}
 REPORTED = ("hf-mmtab", "torch", "transformers", "datasets", "accelerate")
 
 
@@ -134,7 +142,8 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> N
     except KeyboardInterrupt as error:
         ended, status = ("Terminated", 143) if isinstance(error, Terminated) else ("Interrupted", 130)
         if speaks:
-            sys.stderr.write(f"\n{ended}. The same command goes on, training from its last checkpoint.\n")
+            then = GOES_ON.get(command.__module__.rpartition(".")[2], "starts anew")
+            sys.stderr.write(f"\n{ended}. The same command {then}.\n")
         raise SystemExit(status) from error
 
 
@@ -152,6 +161,11 @@ def _of_machine(error: BaseException) -> str | None:
         return (
             f"FileNotFoundError: Expected a file or folder at {str(error.filename)!r}, found none (any more). Put it "
             "back, and run the same command again."
+        )
+    if number == errno.ENOENT and isinstance(error, FileNotFoundError) and _NO_SCRATCH in str(error):
+        return (
+            "FileNotFoundError: Expected a folder for temporary files that can be written and has room, found none "
+            f"({str(error).partition(_NO_SCRATCH)[2].strip()}). Name one in TMPDIR, and run the same command again."
         )
     if number == errno.ENOTDIR and isinstance(error, NotADirectoryError):
         return (

@@ -7,7 +7,6 @@ they are nearer to its training rows, and which pairs of fields go together as t
 """
 
 import argparse
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,14 +21,13 @@ from ..evaluation.drift import FieldDrift, drift_notes, field_drift, score_drift
 from ..evaluation.generated_pairs import FieldPair, field_pairs
 from ..evaluation.generated_rows import WARNING, generated_notes
 from ..evaluation.unseen_values import unseen_note, unseen_values
-from ..files import write_whole
 from ..reports.drift_page import drift_page
 from ..tasks.checkpoints import is_table_checkpoint, recipe_of
 from ..tasks.table import ROWS_FOLDER
 from .console import counted, left_out, say, start_logging
 from .damaged_files import damage_named
 from .flags import parse
-from .outputs import check_output
+from .outputs import check_output, draft_of
 from .runs.own_files import TABLE_FOLDER
 from .runs.report import predictions_file
 from .runs.table_notes import warn_each
@@ -70,8 +68,11 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
     """
     if not is_table_checkpoint(options.checkpoint):
         raise ValueError(f"Expected a TabBERT checkpoint in {options.checkpoint!r}, found another model.")
-    with tempfile.TemporaryDirectory() as folder:
-        source = (options.checkpoint, options.input, Path(folder), options.task, options.on_bad_record)
+    out = Path(options.out)
+    with draft_of(out) as draft:
+        scratch = draft / TABLE_FOLDER
+        scratch.mkdir()
+        source = (options.checkpoint, options.input, scratch, options.task, options.on_bad_record)
         table = encode_table(*source, separator=options.separator)
         fields = field_drift(table.rows, table.processor)
         pairs: list[FieldPair] = []
@@ -90,12 +91,13 @@ def write_drift(options: argparse.Namespace) -> tuple[list[str], int]:
             fields.insert(0, _scores(options))
             refuse_other_scores(Path(options.scores), table, Path(options.input).name)
         rows, fitted, skipped = len(table.rows), table.processor.rows_fitted, len(table.skipped)
-    summary = f"{rows:,} rows of {Path(options.input).name}, against the {fitted:,} rows of training."
-    if skipped:
-        summary += f" {counted(skipped, 'bad record is', 'bad records are')} left out."
-    name = Path(options.input).name
-    title = f"Is {name} like the training rows?" if options.generated else f"Has {name} moved?"
-    write_whole(Path(options.out).resolve(), drift_page(title, fields, summary, notes, __version__, pairs, warnings))
+        name = Path(options.input).name
+        summary = f"{rows:,} rows of {name}, against the {fitted:,} rows of training."
+        if skipped:
+            summary += f" {counted(skipped, 'bad record is', 'bad records are')} left out."
+        title = f"Is {name} like the training rows?" if options.generated else f"Has {name} moved?"
+        page = drift_page(title, fields, summary, notes, __version__, pairs, warnings)
+        (draft / out.name).write_text(page, encoding="utf-8")
     return [one.field for one in fields if one.moved], skipped
 
 

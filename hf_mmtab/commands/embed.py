@@ -92,12 +92,11 @@ class RowEmbedder(WindowScorer):
             found = np.concatenate(means).astype(self.dtype)
         else:
             found = judged_values((rows for rows, _ in batches), judged, self.dtype)
-        columns = table.keys(judged.row)
-        if of_windows:
-            columns["rows"] = pa.array(windows.index.length)
+        columns: dict[str, pa.Array] = {"rows": pa.array(windows.index.length)} if of_windows else {}
         flat = pa.array(found.reshape(-1))
         self.told["embeddings"] += len(found)
-        return columns | {"embedding": pa.FixedSizeListArray.from_arrays(flat, self.width)}
+        columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, self.width)
+        return table.beside_keys(judged.row, columns)
 
 
 class StatisticsReader:
@@ -120,10 +119,9 @@ class StatisticsReader:
         values = beside_ids(table, statistics=True, times=False)["statistics"]
         for first in range(0, len(values), BLOCK_ROWS):
             block = np.array(values[first : first + BLOCK_ROWS])
-            columns = table.keys(np.arange(first, first + len(block)))
-            columns |= {f"statistic: {n}": pa.array(c) for n, c in zip(self.names, block.T, strict=True)}
+            columns = {f"statistic: {n}": pa.array(c) for n, c in zip(self.names, block.T, strict=True)}
             self.told["embeddings"] += len(block)
-            yield pa.table(columns), len(block)
+            yield pa.table(table.beside_keys(np.arange(first, first + len(block)), columns)), len(block)
 
 
 def embed(options: argparse.Namespace) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ from ..evaluation.comparison import ScoredModel, compare_scored
 from ..evaluation.prediction_tables import read_probabilities
 from ..evaluation.run_results import RunResults
 from ..evaluation.scored_rows import ScoredRows
+from ..locking import LOCK_FILE, lock_folder
 from ..metrics.names import label_names
 from ..publishing.run_files import FIGURES_FOLDER, PAGE_NAME, PUBLIC_PAGE_NAME
 from ..reports import RunFacts, SplitPredictions, write_report
@@ -27,7 +28,7 @@ from .outputs import check_output
 from .runs.report import predictions_file
 
 MARK = '<meta name="generator" content="hf_mmtab report">'
-OWN = {PAGE_NAME, PUBLIC_PAGE_NAME, FIGURES_FOLDER}
+OWN = {PAGE_NAME, PUBLIC_PAGE_NAME, FIGURES_FOLDER, LOCK_FILE, f"{LOCK_FILE}.owner"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -46,9 +47,10 @@ def main(arguments: Sequence[str]) -> None:
             f"Expected --out to be a new folder or one of an earlier report, found {found} at {str(folder)!r}. Choose "
             "another one."
         )
-    with damage_named(*options.runs):
+    with lock_folder(folder, True, "--out"), damage_named(*options.runs):
         facts = compared_runs([Path(run) for run in options.runs], options.bootstrap)
-    say(f"Report: {write_report(facts, folder, examples=0)}")
+        page = write_report(facts, folder, examples=0)
+    say(f"Report: {page}")
 
 
 def compared_runs(folders: Sequence[Path], bootstrap: int) -> RunFacts:

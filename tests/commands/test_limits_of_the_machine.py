@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         run(lambda _: os.listdir(tmp_path / "file" / "datasets"), [])
     assert "file/datasets', found a file there. Choose another place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [tempfile.mkdtemp, tempfile.TemporaryDirectory, tempfile.NamedTemporaryFile])
+def test_no_place_for_temporary_files_is_told(
+    call: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "file")])
+    with pytest.raises(SystemExit):
+        run(lambda _: call(), [])
+    told = capsys.readouterr().err
+    assert f"has room, found none (['{tmp_path / 'file'}']). Name one in TMPDIR" in told
 
 
 def test_another_error_is_not_called_a_full_disk(capsys: pytest.CaptureFixture) -> None:

@@ -1,13 +1,17 @@
 """SIGTERM, of a scheduler or `kill`, in each phase of a run: one line, status 143, and the same command goes on."""
 
+import functools
 import os
 import signal
+import sys
 import time
+from importlib import import_module
 
 import pytest
 from running import results_of
 
-from hf_mmtab.commands import pretrain
+from hf_mmtab import __main__ as entry
+from hf_mmtab.commands import console, pretrain
 from hf_mmtab.commands.console import run
 from hf_mmtab.commands.runs import walk
 from hf_mmtab.commands.runs.pretraining import PretrainingRun
@@ -46,6 +50,41 @@ def test_a_run_that_is_told_to_end_says_so_and_goes_on(phase, runs, monkeypatch,
     assert not (runs / "new" / "results.json").exists()
     run(pretrain.main, command)
     assert results_of(runs / "new")["metrics"]
+
+
+AFTER = {
+    "pretrain": "goes on, training from its last checkpoint",
+    "finetune": "goes on, training from its last checkpoint",
+    "prepare": "goes on where it stopped",
+    "push_to_hub": "sends what the Hub does not have yet",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in entry.COMMANDS if name != "serve"])  # which uvicorn ends
+def test_each_command_says_what_the_same_one_does_then(name, capsys):
+    @functools.wraps(import_module(f"hf_mmtab.commands.{name}").main)
+    def ended(_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stopped:
+        run(ended, [])
+    assert stopped.value.code == 143
+    assert capsys.readouterr().err == f"\nTerminated. The same command {AFTER.get(name, 'starts anew')}.\n"
+
+
+def test_ctrl_c_while_packages_are_imported_shows_no_traceback(monkeypatch):
+    seen, plain = {}, entry.import_module
+
+    def imported(name):
+        seen[name] = signal.getsignal(signal.SIGINT)
+        return plain(name)
+
+    monkeypatch.setattr(entry, "import_module", imported)
+    monkeypatch.setattr(console, "run", lambda command, arguments: seen.update(run=signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr(sys, "argv", ["hf-mmtab", "pretrain"])
+    entry.main()
+    assert seen["hf_mmtab.api"] == signal.SIG_DFL
+    assert seen["run"] is signal.default_int_handler
 
 
 def test_a_process_that_a_command_forked_ends_alone(capsys):

@@ -368,7 +368,7 @@ def test_ctrl_c_says_how_to_go_on_and_one_process_speaks(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         run(stopped, [])
     assert stop.value.code == 130
-    assert "Interrupted. The same command goes on" in capsys.readouterr().err
+    assert "Interrupted. The same command starts anew.\n" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "1")
     for command in (stopped, wrong):
         with pytest.raises(SystemExit):

@@ -58,6 +58,13 @@ def test_a_table_in_a_bucket_is_prepared_as_one_on_this_machine(stores, protocol
     expect_rows_of_one_machine(data, tmp_path / "rows", tmp_path / "whole")
 
 
+def test_objects_that_were_added_are_seen_by_the_same_process(stores, protocol):
+    stores.buckets["bank"] = {"cards/0.csv": b"n\n1\n"}
+    Table(f"{protocol}://bank/cards")
+    stores.buckets["bank"]["cards/1.csv"] = b"n\n2\n"
+    assert len(Table(f"{protocol}://bank/cards").pieces()) == 2
+
+
 def test_a_bad_cell_in_a_bucket_is_named_and_counted(stores, protocol, tmp_path):
     lines = ["who,when,shop,price,bad"] + [f"w{i % 3},2024-01-{i + 1:02},s{i % 4},{i},no" for i in range(20)]
     stores.buckets["bank"] = {"a/0.csv": "\n".join(lines).encode()}
@@ -105,6 +112,12 @@ def test_the_package_of_a_store_is_named(monkeypatch, tmp_path, capsys, protocol
 
     told = capsys.readouterr().err
     assert f"Expected the package {package}" in told and remedy in told and "Traceback" not in told
+
+
+def test_the_hub_offline_is_named(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(StoreError, match=r"at .hf://datasets/acme/cards., found OfflineModeIsEnabled: .*OFFLINE"):
+        Table("hf://datasets/acme/cards")
 
 
 def test_a_store_that_stops_while_it_is_read_is_named(monkeypatch):

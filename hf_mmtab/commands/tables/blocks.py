@@ -3,7 +3,7 @@
 import argparse
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from transformers.utils import logging
 
+from ...data.reading.records import free_names
 from ...data.shards.preparing import prepare_rows
 from ...data.windows.cutting import WindowDataset
 from ...data.windows.histories import MICROSECONDS
@@ -33,6 +34,8 @@ from .window_blocks import ALL_ROWS, WindowCut, current_device
 from .writer import table_writer
 
 logger = logging.get_logger(__name__)
+
+ROW = "row"  # column of an output: the number of the row in the input
 
 
 @dataclass
@@ -68,18 +71,22 @@ class EncodedTable(PreparedTable):
                 "time, or the whole table without --state."
             )
 
-    def keys(self, places: np.ndarray) -> dict[str, pa.Array]:
-        """Return whose and when rows are: entity columns, the time column, and `row`, its number in the input.
+    def beside_keys(self, places: np.ndarray, found: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+        """Return whose and when rows are: entity columns, the time column, and `row`, its number in the input; and what
+        was found of them. A column of the table that is called like one of the others becomes `input_NAME`.
 
         Args:
             places: `(n,)` places in `rows`.
+            found: columns of `n` values.
         """
         rows, plan = self.rows, self.processor.plan
         number = rows.entity_of(places)
         columns = {name: pa.array(rows.entity_names[name][number].to_arrow()) for name in rows.entity_names.columns}
         if plan.time is not None:
             columns[plan.time] = self.times(places)
-        return columns | {"row": pa.array(self.numbers(places).astype(np.int64) - self.earlier)}
+        made = {ROW: pa.array(self.numbers(places).astype(np.int64) - self.earlier), **found}
+        free = free_names([*columns], made)
+        return {free[name]: column for name, column in columns.items()} | made
 
     def numbers(self, places: np.ndarray | None = None) -> np.ndarray:
         """Return the numbers of rows in the table that was read, `(n,)`.

@@ -63,7 +63,7 @@ class RowScorer(WindowScorer):
         )
         pieces = [logits for logits, _ in batches]
         logits = judged_values(pieces, judged) if self.every else np.concatenate(pieces)
-        columns = table.keys(judged.row)
+        columns: dict[str, pa.Array] = {}
         if self.level == "window":
             if table.processor.plan.time is not None:
                 columns["first_time"] = table.times(windows.index.start)
@@ -74,7 +74,7 @@ class RowScorer(WindowScorer):
             self.told["explained"] += len(logits) - reasons["reason_1"].null_count
             self.told["chosen"] += len(rows_to_explain(logits, model.config))
         self.told["scores"] += len(logits)
-        return columns
+        return table.beside_keys(judged.row, columns)
 
 
 def predict_table(options: argparse.Namespace) -> tuple[int, int, int | None]:

@@ -7,7 +7,7 @@ from typing import IO
 import numpy as np
 import polars as pl
 
-from .blocks import EncodedTable
+from .blocks import ROW, EncodedTable
 
 ROUNDED = 2e-6  # numbers as times are written in whole millionths
 READERS: dict[str, Callable[[IO[bytes]], pl.DataFrame]] = {
@@ -44,14 +44,14 @@ def refuse_other_scores(path: Path, table: EncodedTable, name: str) -> None:
         name: of the table, for the message.
     """
     scores, rows, time = _read(path), table.rows, table.processor.plan.time
-    if "row" not in scores.columns:
+    if ROW not in scores.columns:
         return
-    scores = scores.filter(pl.col("row").is_not_null())
-    numbers = scores["row"].cast(pl.Int64).to_numpy()
+    scores = scores.filter(pl.col(ROW).is_not_null())
+    numbers = scores[ROW].cast(pl.Int64).to_numpy()
     found = None
     if len(numbers) and numbers.max() >= len(rows):
         found = f"row {int(numbers.max()):,} of {len(rows):,}"
-    elif time in scores.columns:
+    elif time != ROW and time in scores.columns:
         own, theirs = pl.Series(table.dataset[numbers.tolist()][time]), scores[time]
         if not own.dtype.is_numeric():  # the same moments, however they are written
             by_number = np.empty(len(rows), dtype=np.int64)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import fsspec
+from huggingface_hub.errors import HfHubHTTPError
 
 _PROTOCOL = re.compile(r"^([a-z][a-z0-9+.-]+)://")
 _BUFFER = 1 << 20  # bytes that are asked for at least, of what fsspec holds
@@ -65,7 +66,7 @@ class RemotePath:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError, StoreError):
             raise
         except Exception as error:
-            lines = [line.strip() for line in str(error).strip().splitlines()[:2]]
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
             raise StoreError(
                 f"Expected a store that answers at {self.url!r}, found {type(error).__name__}: "
                 f"{' '.join(lines)[:300].rstrip('.')}. Check address, network and credentials, and run the same "
@@ -94,6 +95,11 @@ class RemotePath:
         with self._store() as (store, path):
             return io.BufferedReader(_StoreFile(store.open(path, mode), self), _BUFFER)
 
+    def forget(self) -> None:
+        """Let the store be asked anew: its library keeps what it was told of folders before."""
+        with self._store() as (store, path):
+            store.invalidate_cache(path)
+
     def _facts(self) -> dict[str, Any]:
         """Return what the store says of the file or folder; nothing: there is none.
 
@@ -102,7 +108,9 @@ class RemotePath:
         with self._store() as (store, path):
             try:
                 return store.info(path)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if isinstance(error.__cause__, HfHubHTTPError):  # no such repository, or none for this token
+                    raise error.__cause__ from None
                 return {}
 
     def exists(self) -> bool:

@@ -67,6 +67,8 @@ def table_files(root: Place) -> list[Place]:
         FileNotFoundError: if there is none.
         ValueError: for a file of another kind, or files that hold the same rows.
     """
+    if isinstance(root, RemotePath):
+        root.forget()
     if root.is_file():
         if not root.name.lower().endswith(SUFFIXES):
             raise ValueError(f"Expected a file ending in one of {', '.join(SUFFIXES)}, found {str(root)!r}.")

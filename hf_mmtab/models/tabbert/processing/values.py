@@ -18,7 +18,6 @@ from .text_numbers import empty_as_missing, is_text, parse_money
 
 PROCESS = os.getpid()  # that loaded this module: another number means a fork
 COLUMNS = (list, tuple, np.ndarray, pa.Array, pa.ChunkedArray, pl.Series)  # and a Series of pandas
-MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 
@@ -192,11 +191,7 @@ def numbers(array: pa.Array, name: str) -> np.ndarray:
 def microseconds(array: pa.Array) -> np.ndarray:
     """Return timestamps or dates as int64 microseconds since 1970, numbers as they are; 0 where missing."""
     kind = array.type
-    if pa.types.is_date(kind):
-        array = array.cast(pa.timestamp("us"))
-    elif pa.types.is_integer(kind):
-        return pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    elif pa.types.is_floating(kind):
+    if pa.types.is_floating(kind):
         # a number that orders rows: seconds, for want of a better unit
         seconds = np.nan_to_num(pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False).astype(np.float64))
         if (largest := np.abs(seconds).max(initial=0)) >= 2**63 / 1e6:
@@ -205,11 +200,18 @@ def microseconds(array: pa.Array) -> np.ndarray:
                 "`time_unit` in the plan."
             )
         return np.rint(seconds * 1e6).astype(np.int64)
-    elif not pa.types.is_timestamp(kind):
+    in_ns = pa.types.is_timestamp(kind) and kind.unit == "ns"
+    if pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and not in_ns):
+        try:
+            array = array.cast(pa.timestamp("us"))
+        except pa.ArrowInvalid as error:
+            raise ValueError(
+                f"Expected times within 64 bits of microseconds, found others ({error}). Correct the column."
+            ) from error
+    elif not (pa.types.is_integer(kind) or in_ns):
         raise ValueError(f"Expected timestamps, dates or numbers as time, found {kind}. Parse the column first.")
-    unit = array.type.unit
     raw = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    return raw // 1000 if unit == "ns" else raw * MICROSECONDS[unit]
+    return raw // 1000 if in_ns else raw
 
 
 def in_unit(array: pa.Array, unit: str | None) -> pa.Array:

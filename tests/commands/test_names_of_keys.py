@@ -1,0 +1,56 @@
+"""A table's own columns that are called like those that a command writes stand beside them."""
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+from running import command
+
+from hf_mmtab import TabBertConfig, TabBertProcessor
+from hf_mmtab.commands.drift import main as drift
+from hf_mmtab.commands.report import main as report
+from hf_mmtab.locking import draft_folder, lock_folder
+from hf_mmtab.models.tabbert import TabBertPooledForSequenceClassification
+
+
+def saved(folder, entity, time):
+    """Return a head without training and the table that its processor was fitted on."""
+    rng = np.random.default_rng(0)
+    moments = np.datetime64("2024-03-01", "us") + rng.permutation(40) * np.timedelta64(1, "h")
+    table = pl.DataFrame({entity: [f"w{i % 4}" for i in range(40)], time: moments, "amount": rng.normal(size=40)})
+    plan = {"entity": entity, "time": time, "label": "odd", "fields": {"amount": {"kind": "numeric", "num_bins": 4}}}
+    processor = TabBertProcessor(plan).fit(table)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
+    torch.manual_seed(0)
+    config = TabBertConfig(**processor.config_kwargs(), **sizes, field_hidden_size=8, field_num_heads=2, seq_len=8)
+    config.problem_type = "single_label_classification"
+    TabBertPooledForSequenceClassification(config).save_pretrained(folder / "model")
+    processor.save_pretrained(folder / "model")
+    table.write_parquet(folder / "new.parquet")
+    return folder / "model", table
+
+
+@pytest.mark.parametrize(
+    ("entity", "time"), [("row", "at"), ("prediction", "at"), ("probability_LABEL_1", "row"), ("who", "embedding")]
+)
+def test_keys_that_are_called_like_scores_stay(entity, time, tmp_path):
+    checkpoint, table = saved(tmp_path, entity, time)
+    command("predict", checkpoint, tmp_path / "new.parquet", tmp_path / "scores.parquet")
+    command("embed", checkpoint, tmp_path / "new.parquet", tmp_path / "vectors.parquet")
+    for name in ("scores", "vectors"):
+        found = pq.read_table(tmp_path / f"{name}.parquet")
+        rows = found["row"].to_numpy()
+        assert sorted(rows) == [*range(40)]
+        for own in (entity, time):
+            free = own if f"input_{own}" not in found.column_names else f"input_{own}"
+            assert found[free].to_pylist() == table[own][rows.tolist()].to_list()
+    assert len(pq.read_schema(tmp_path / "scores.parquet").names) == 6  # keys, number, decision and two probabilities
+
+
+def test_one_process_at_a_time_writes_a_page(tmp_path):
+    checkpoint, _ = saved(tmp_path, "who", "at")
+    with draft_folder(tmp_path / "page.html"), pytest.raises(BlockingIOError, match="for this run alone"):
+        drift([str(checkpoint), str(tmp_path / "new.parquet"), str(tmp_path / "page.html")])
+    with lock_folder(tmp_path / "pages", True), pytest.raises(BlockingIOError, match="another --out"):
+        report([str(checkpoint), "--out", str(tmp_path / "pages")])
