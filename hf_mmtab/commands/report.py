@@ -47,8 +47,9 @@ def main(arguments: Sequence[str]) -> None:
             f"Expected --out to be a new folder or one of an earlier report, found {found} at {str(folder)!r}. Choose "
             "another one."
         )
-    with lock_folder(folder, True, "--out"), damage_named(*options.runs):
+    with damage_named(*options.runs):
         facts = compared_runs([Path(run) for run in options.runs], options.bootstrap)
+    with lock_folder(folder, True, "--out"):
         page = write_report(facts, folder, examples=0)
     say(f"Report: {page}")
 

@@ -11,6 +11,7 @@ from hf_mmtab import MMBTBaselineConfig, TabBertConfig
 from hf_mmtab.commands.report import compared_runs, main, read_scored
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.evaluation.scored_rows import ScoredRows
+from hf_mmtab.locking import lock_folder
 from hf_mmtab.metrics import scores_for
 
 KIND = "single_label_classification"
@@ -62,6 +63,22 @@ def test_runs_of_tables_stand_beside_each_other_with_their_seeds(tmp_path):
     assert facts.comparison[1].differences["average_precision"].low > 0
     assert facts.comparison[0].seconds == 120
     main([*runs, "--out", str(tmp_path / "page"), "--bootstrap", "0"])  # an earlier report is replaced
+
+
+def test_one_process_at_a_time_writes_a_report(tmp_path):
+    table_run(tmp_path / "run", 0.1)
+    page = tmp_path / "page"
+    with lock_folder(page, True), pytest.raises(BlockingIOError, match="another --out"):
+        main([str(tmp_path / "run"), "--out", str(page), "--bootstrap", "0"])
+    assert not (page / "report.html").exists()
+    main([str(tmp_path / "run"), "--out", str(page), "--bootstrap", "0"])
+    assert (page / "report.html").exists()
+
+
+def test_a_report_of_no_run_makes_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="absent"):
+        main([str(tmp_path / "absent"), "--out", str(tmp_path / "page")])
+    assert not (tmp_path / "page").exists()
 
 
 def test_runs_of_pictures_are_read_from_their_prediction_tables(tmp_path):

@@ -130,7 +130,8 @@ def test_a_store_that_clashes_is_refused_under_the_name_of_its_flag(
 
 
 @pytest.mark.parametrize("command", [predict, eval_checkpoint])
-def test_a_model_of_another_package_is_named(pictures, tmp_path, command):
+def test_a_model_of_another_package_is_named(pictures, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
     config = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
     BertModel(config).save_pretrained(tmp_path / "bert")
     given = ["out.csv"] if command is predict else ["--out", "out"]

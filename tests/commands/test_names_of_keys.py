@@ -9,8 +9,7 @@ from running import command
 
 from hf_mmtab import TabBertConfig, TabBertProcessor
 from hf_mmtab.commands.drift import main as drift
-from hf_mmtab.commands.report import main as report
-from hf_mmtab.locking import draft_folder, lock_folder
+from hf_mmtab.locking import draft_folder
 from hf_mmtab.models.tabbert import TabBertPooledForSequenceClassification
 
 
@@ -48,9 +47,7 @@ def test_keys_that_are_called_like_scores_stay(entity, time, tmp_path):
     assert len(pq.read_schema(tmp_path / "scores.parquet").names) == 6  # keys, number, decision and two probabilities
 
 
-def test_one_process_at_a_time_writes_a_page(tmp_path):
+def test_one_process_at_a_time_writes_a_page_of_drift(tmp_path):
     checkpoint, _ = saved(tmp_path, "who", "at")
     with draft_folder(tmp_path / "page.html"), pytest.raises(BlockingIOError, match="for this run alone"):
         drift([str(checkpoint), str(tmp_path / "new.parquet"), str(tmp_path / "page.html")])
-    with lock_folder(tmp_path / "pages", True), pytest.raises(BlockingIOError, match="another --out"):
-        report([str(checkpoint), "--out", str(tmp_path / "pages")])
