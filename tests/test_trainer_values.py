@@ -99,7 +99,7 @@ def test_a_metric_that_pretraining_does_not_give_is_told_before_training(tmp_pat
     values = {"task": "table", "data": str(tmp_path / "t.csv"), "plan": plan, "output_dir": str(tmp_path / "run")}
     values |= {"field_hidden_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "report_to": "none"}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
-    monkeypatch.setattr("hf_mmtab.commands.runs.walk._trainer", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr("hf_mmtab.commands.runs.walk.Run.new_trainer", lambda *_: pytest.fail("training began"))
     with pytest.raises(ValueError, match=r"metric_for_best_model to be loss or one of accuracy, masked_loss, which"):
         pretrain.main([str(tmp_path / "recipe.yaml"), "--metric_for_best_model", "nix"])
     assert not (tmp_path / "run").exists()  # nothing was read for it

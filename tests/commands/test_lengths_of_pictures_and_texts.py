@@ -112,7 +112,7 @@ def test_regions_that_only_the_image_model_tells_are_refused_before_training(rec
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     ViTModel(ViTConfig(**sizes, image_size=32, patch_size=4)).save_pretrained(tmp_path / "vit")
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
-    monkeypatch.setattr("hf_mmtab.commands.runs.walk._trainer", None)
+    monkeypatch.setattr("hf_mmtab.commands.runs.walk.Run.new_trainer", None)
     with pytest.raises(ValueError, match=r"at most 32 tokens .* found 66: 64 of each picture \(image_pooling: none\)"):
         main([str(recipe), "--image_model", str(tmp_path / "vit"), "--image_pooling", "none"])
 
@@ -155,7 +155,7 @@ def test_more_pictures_outside_of_training_are_told_before_training(
 ):
     told = r"found 2: .*, and row 6 of the split test has .*test-5\.png.* 1 of 16 rows do\. .*max_images: 2\."
     with monkeypatch.context() as patch:
-        patch.setattr("hf_mmtab.commands.runs.walk._trainer", None)
+        patch.setattr("hf_mmtab.commands.runs.walk.Run.new_trainer", None)
         with pytest.raises(ValueError, match=told):
             main([str(recipe), "--data", str(second_pictures)])
     main([str(recipe), "--data", str(second_pictures), "--max_images", "2", "--num_train_epochs", "1"])  # the remedy

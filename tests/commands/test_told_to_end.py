@@ -72,7 +72,15 @@ def test_each_command_says_what_the_same_one_does_then(name, capsys):
     assert capsys.readouterr().err == f"\nTerminated. The same command {AFTER.get(name, 'starts anew')}.\n"
 
 
-def test_ctrl_c_while_packages_are_imported_shows_no_traceback(monkeypatch):
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["plain", "ignored"])
+def ctrl_c(request):
+    """What Ctrl-C does when a command is called; it is ignored under nohup."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_packages_are_imported_shows_no_traceback(ctrl_c, monkeypatch):
     seen, plain = {}, entry.import_module
 
     def imported(name):
@@ -83,8 +91,8 @@ def test_ctrl_c_while_packages_are_imported_shows_no_traceback(monkeypatch):
     monkeypatch.setattr(console, "run", lambda command, arguments: seen.update(run=signal.getsignal(signal.SIGINT)))
     monkeypatch.setattr(sys, "argv", ["hf-mmtab", "pretrain"])
     entry.main()
-    assert seen["hf_mmtab.api"] == signal.SIG_DFL
-    assert seen["run"] is signal.default_int_handler
+    assert seen["hf_mmtab.api"] == (signal.SIG_DFL if ctrl_c is signal.default_int_handler else signal.SIG_IGN)
+    assert seen["run"] == ctrl_c
 
 
 def test_a_process_that_a_command_forked_ends_alone(capsys):
