@@ -164,7 +164,9 @@ def loss_from_arguments(
         ValueError: if weights by rule are asked for without counts, or for unknown classes.
     """
     kind = args.loss
-    if kind == "model" and args.class_weights is None and args.pos_weight is None:
+    has_members = getattr(config, "lstm_members", 1) > 1  # transformers' own smoothing knows one loss
+    smooths = has_members and args.label_smoothing_factor
+    if kind == "model" and args.class_weights is None and args.pos_weight is None and not smooths:
         return None
     multi_label = getattr(config, "problem_type", None) == "multi_label_classification"
     if kind == "model":

@@ -24,7 +24,7 @@ from hf_mmtab.arguments import TableDataArguments
 from hf_mmtab.commands import embed, eval_checkpoint, predict, prepare, pretrain, push_to_hub
 from hf_mmtab.commands.finetune import main
 from hf_mmtab.commands.runs import head_choice, head_inputs, head_training, table_heads
-from hf_mmtab.commands.runs.fusion import _logistic, ahead, far_better_than_stack, labels_before, rolling, worth
+from hf_mmtab.commands.runs.fusion import _logistic, ahead, far_better_than_stack, folds, labels_before, rolling, worth
 from hf_mmtab.commands.tables.orderings import read_orderings
 from hf_mmtab.data.windows.encoded_rows import EncodedRows
 from hf_mmtab.evaluation.scored_rows import ScoredRows
@@ -737,6 +737,59 @@ def test_a_half_that_ranks_the_other_way_round_gets_no_weight(noise):
     assert weights[noise] == 0 and weights[1 - noise] > 1 and bias < 0
     halves[:, noise] = rng.normal(0, 1, 4000) + labels
     assert min(_logistic(halves, labels)[:2]) > 0.5
+
+
+@pytest.mark.parametrize("positives", [[], [3], [97], [0, 3], [96, 97]])
+def test_a_fusion_needs_both_classes_before_and_after_a_moment(positives):
+    times, labels = np.arange(100), np.zeros(100, dtype=int)
+    labels[positives] = 1
+    assert folds(times, labels, 2) == []
+    labels[[3, 50, 90]] = 1
+    (first, before, after), (second, _, _) = folds(times, labels, 2)
+    assert first < second and before.sum() + after.sum() == second
+    assert {*labels[before]} == {0, 1}
+
+
+def test_too_few_positives_are_told_before_training_and_auto_does_without_a_fusion(
+    folder, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("hf_mmtab.commands.runs.fusion.folds", lambda *_: [])
+    own = [str(folder / "fusion.yaml"), "--output_dir", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_mmtab.commands.runs.walk.Run.new_trainer", lambda *_: pytest.fail("training began"))
+        with pytest.raises(ValueError, match=r"before and after a moment to fit a fusion, found \d+ positive"):
+            main(own)
+        with pytest.raises(ValueError, match="Expected no fusion_folds with a label of numbers, found it"):
+            main(
+                [
+                    *own,
+                    "--label_columns",
+                    "heat",
+                    "--types",
+                    "{heat: float}",
+                    "--window_label",
+                    "last",
+                    "--fusion_folds",
+                    "3",
+                ]
+            )
+    main([*own, "--architecture", "auto"])
+    notes = json.loads((tmp_path / "out" / "results.json").read_text())["notes"]
+    assert any(note.startswith(("The head is boosted, by ", "The head is lstm, by ")) for note in notes)
+
+
+@pytest.mark.slow
+def test_a_fitted_fusion_of_members_goes_on_learning_and_smoothed_labels_train(folder, tmp_path):
+    own = ["--label_smoothing_factor", "0.1", "--lstm_members", "2", "--fusion_method", "stack"]
+    main([str(folder / "fusion.yaml"), *own, "--output_dir", str(tmp_path / "out")])
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").train()
+    ids = torch.tensor([[[start for start, _ in model.config.field_ranges]] * 3])
+    given = {
+        "statistics": torch.zeros(1, 3, len(model.config.statistics)),
+        "times": torch.zeros(1, 3, dtype=torch.long),
+    }
+    loss = model(ids, labels=torch.tensor([[0, 1, 0]]), **given).loss
+    assert loss.isfinite()
 
 
 @pytest.mark.slow

@@ -21,11 +21,9 @@ from ...models.tabbert.tree_files import import_lightgbm
 from ...statistics import RowStatistics
 from ...table_baselines import TableBaselines
 from ...table_baselines.boosting import Features, fit_trees
-from ...tasks import PreparedTable
 from ...tasks.table_heads import AUTO
 from ...training.precision import ComputeChoice
 from ..tables.window_blocks import judged_values
-from .recipe import HeadRecipe
 from .trial import trained_trial
 
 logger = logging.get_logger(__name__)
@@ -33,13 +31,18 @@ logger = logging.get_logger(__name__)
 FAR_BETTER = 1.1  # of a regression: by which factor the mean's RMSE must exceed a half's for the half to be taken
 
 
-def check_trees(recipe: HeadRecipe, table: PreparedTable) -> None:
+def check_trees(run: Any) -> None:
     """Check before hours of training that trees can be fitted after it.
 
+    Args:
+        run: a `HeadRun` whose table is read.
+
     Raises:
-        ValueError: if the label is of another kind than they take, or several processes train.
+        ValueError: if the label is of another kind than they take, too few rows are positive, or several processes
+            train.
         ImportError: without LightGBM.
     """
+    recipe, table = run.recipe, run.table
     name = recipe.model.architecture
     if name not in ("boosted", "fusion"):
         return
@@ -52,6 +55,18 @@ def check_trees(recipe: HeadRecipe, table: PreparedTable) -> None:
         raise ValueError(
             f"Expected a label of two classes or of numbers for architecture fusion, found "
             f"{len(table.rows.label_names)} classes. Use architecture: boosted or lstm."
+        )
+    if name == "fusion" and not can_be_joined(run):
+        raise ValueError(
+            "Expected training rows of both classes before and after a moment to fit a fusion, found "
+            f"{int(run.windows['train'].class_counts()[:, 1].sum())} positive ones. Use architecture: boosted or "
+            "lstm, or more rows."
+        )
+    given = [key for key in ("fusion_method", "fusion_folds") if key in recipe.values]
+    if name == "fusion" and not table.rows.label_names and given:
+        raise ValueError(
+            f"Expected no {' and '.join(given)} with a label of numbers, found it: a fusion predicts the mean of both "
+            "halves. Take it out."
         )
     if recipe.training.world_size > 1:
         raise ValueError(
@@ -97,10 +112,7 @@ def fuse(run: Any, trainer: Any) -> None:
     times, seed = np.array(run.table.rows.time[rows]), run.recipe.training.seed
     rounds = [booster.num_trees() for booster in model.boosters[STATISTICS]]
     scored, halves, extras = [], [], []
-    for begin, end in rolling(times, run.recipe.model.fusion_folds):
-        before, after = times < begin, (times >= begin) & (times < end)
-        if len(np.unique(labels[before])) < 2 or not after.any():
-            continue
+    for begin, before, after in folds(times, labels, run.recipe.model.fusion_folds):
         logger.info(f"Fusion: the LSTM is trained anew on {int(before.sum()):,} of {len(times):,} labelled rows.")
         own = sequence_up_to(run, int(begin), trainer.choice)
         boosted = fit_trees(features.select(rows[before]), labels[before], rounds, 2, seed)
@@ -110,11 +122,6 @@ def fuse(run: Any, trainer: Any) -> None:
         scored.append(places)
         halves.append(np.stack([odds, trees_odds], axis=1))
         extras.append(np.concatenate([odds[:, None], numbers[places, 1:]], axis=1))
-    if not scored or len(np.unique(labels[np.concatenate(scored)])) < 2:
-        raise ValueError(
-            f"Expected training rows of both classes before and after a moment to fit a fusion, found "
-            f"{int(labels.sum())} positive ones among {len(labels)}. Use architecture: boosted or lstm, or more rows."
-        )
     out, both, more = np.concatenate(scored), np.concatenate(halves), np.concatenate(extras)
     judged, known, truth = _known(run, *inputs["validation"])
     fusion: dict[str, Any] = {"chosen": "stack", "weights": {}}
@@ -258,6 +265,29 @@ def _known(run: Any, rows: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, 
     labels = np.array(run.table.rows.labels[rows]).astype(np.int64)
     known = labels != IGNORED
     return rows[known], inputs[known], labels[known]
+
+
+def folds(times: np.ndarray, labels: np.ndarray, count: int) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    """Return moments, what is fitted before each and what is scored after it (masks); none if no fusion can be fitted.
+
+    Args:
+        times: of the labelled training rows.
+        labels: of them, 0 and 1.
+        count: see `rolling`.
+    """
+    cut = [(begin, times < begin, (times >= begin) & (times < end)) for begin, end in rolling(times, count)]
+    usable = [one for one in cut if len(np.unique(labels[one[1]])) == 2 and one[2].any()]
+    scored = [labels[after] for _, _, after in usable]
+    return usable if scored and len(np.unique(np.concatenate(scored))) == 2 else []
+
+
+def can_be_joined(run: Any) -> bool:
+    """Whether a run's labels are numbers, or of two classes that both come before and after a moment of a fusion."""
+    if not run.table.rows.label_names:
+        return True
+    rows = judged_rows(run.windows["train"]).row
+    rows, _, labels = _known(run, rows, rows)
+    return bool(folds(np.array(run.table.rows.time[rows]), labels, run.recipe.model.fusion_folds))
 
 
 def rolling(times: np.ndarray, folds: int) -> Iterator[tuple[float, float]]:

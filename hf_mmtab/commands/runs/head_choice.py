@@ -8,6 +8,7 @@ from ...metrics import scores_for
 from ...models.tabbert.tree_files import import_lightgbm
 from ...tasks.table_heads import AUTO
 from .choices import by_validation, keep_choice, kept_choice
+from .fusion import can_be_joined
 from .head_inputs import MOST_ROWS, best_on_validation
 
 logger = logging.get_logger(__name__)
@@ -16,7 +17,8 @@ logger = logging.get_logger(__name__)
 def choose_architecture(run: Any) -> bool:
     """Set `architecture` of a run's recipe where it is `auto`.
 
-    Without an encoder that is boosted, for two classes and for numbers fusion, which joins both, and else lstm.
+    Without an encoder that is boosted, for two classes and for numbers fusion, which joins both, and for more classes
+    or too few positive rows lstm.
 
     Args:
         run: a `HeadRun` whose table is read.
@@ -32,7 +34,7 @@ def choose_architecture(run: Any) -> bool:
     elif why := _against_trees(run):
         logger.warning(f"architecture: auto is lstm here; gradient boosting is not tried. {why}")
         model.architecture = "lstm"
-    elif len(run.table.rows.label_names) in (0, 2):
+    elif len(run.table.rows.label_names) in (0, 2) and can_be_joined(run):
         model.architecture = "fusion"
     else:
         model.architecture = "lstm"

@@ -73,6 +73,7 @@ from .table_notes import (
     score_note,
     stride_note,
     tell_unseen,
+    told_members,
 )
 
 logger = logging.get_logger(__name__)
@@ -115,7 +116,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         check_metric_of_labels(self.recipe, self.table)
         check_baselines(self.recipe, self.table)
         undecided = choose_architecture(self)
-        check_trees(self.recipe, self.table)
+        check_trees(self)
         self.processor.statistics = None  # those of another head, which the encoder may have had
         check_statistics_are_read(self)
         statistics = take_statistics(self.recipe.model, self.processor.plan)
@@ -206,7 +207,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
             describe_windows(
                 self.windows, recipe.data.seq_len if self.reads_windows else None, recipe.run.window_label
             ),
-            f"{recipe.model.architecture} on {on}"
+            f"{recipe.model.architecture}{told_members(model.config)} on {on}"
             + (f": {weights} parameters" if (weights := _weights(model)) else ""),
             *([counted(len(statistics), "statistic of the past", "statistics of the past")] if statistics else []),
             *self.notes,
