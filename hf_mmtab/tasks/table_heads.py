@@ -45,7 +45,6 @@ NOT_OF_RAW_CELLS = {"next_row": False, "row_inputs": "states", "auxiliary_next_r
 NOT_OF_RAW_CELLS |= dict.fromkeys(("fusion", "trees", "trees_sha256"))
 LEARNED_FROM = 100_000  # training rows, from which the scale of statistics is taken
 AUTO = "auto"
-FUSION_MEMBERS = 4  # LSTMs of a fusion, if the recipe does not say
 # Parts of a head's model that hold its encoder.
 HEAD_PARTS = ("encoder", "embeddings", "field_encoder", "row_encoder")
 
@@ -265,7 +264,7 @@ def head_settings(
         "lstm_num_layers": arguments.lstm_num_layers,
         "lstm_bidirectional": arguments.lstm_bidirectional,
         "lstm_dropout": arguments.lstm_dropout,
-        "lstm_members": arguments.lstm_members or (FUSION_MEMBERS if arguments.architecture == "fusion" else 1),
+        "lstm_members": arguments.lstm_members,
         "mlp_hidden_sizes": arguments.mlp_hidden_sizes or None,
         "pooling": arguments.pooling,
         "classifier_dropout": arguments.classifier_dropout,

@@ -108,11 +108,7 @@ def best_on_validation(run: Any, inputs: list[str]) -> tuple[str, bool, float]:
     """Train the head on one kind of inputs; return the metric, whether more is better, and the best epoch's value."""
     model = run.recipe.model
     own = {"row_inputs": inputs, "statistics": model.statistics, "freeze": {"encoder": "forever"}}
-    own |= {
-        "auxiliary_next_row": 0.0,
-        "network_statistics": model.network_statistics,
-        "lstm_members": model.lstm_members or 1,
-    }
+    own |= {"auxiliary_next_row": 0.0, "network_statistics": model.network_statistics}
     with trained_trial(run, eval_strategy="epoch", **own) as (trial, trainer):
         metric, better = selected_by(trial.recipe.training, trial.selection)
         values = [log[f"eval_{metric}"] for log in trainer.state.log_history if f"eval_{metric}" in log]
