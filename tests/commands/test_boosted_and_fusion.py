@@ -779,6 +779,13 @@ def test_too_few_positives_are_told_before_training_and_auto_does_without_a_fusi
 
 
 @pytest.mark.slow
+def test_a_fusion_computes_what_its_frozen_encoder_gives_once(folder, tmp_path):
+    own = ["--freeze", "{encoder: forever}", "--feature_cache_dir", str(tmp_path / "cache")]
+    main([str(folder / "fusion.yaml"), *own, "--output_dir", str(tmp_path / "out")])
+    assert len([*(tmp_path / "cache").glob("encoder-*")]) == 3  # training, validation and test; folds find them
+
+
+@pytest.mark.slow
 def test_a_fitted_fusion_of_members_goes_on_learning_and_smoothed_labels_train(folder, tmp_path):
     own = ["--label_smoothing_factor", "0.1", "--lstm_members", "2", "--fusion_method", "stack"]
     main([str(folder / "fusion.yaml"), *own, "--output_dir", str(tmp_path / "out")])

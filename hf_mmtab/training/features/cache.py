@@ -37,7 +37,7 @@ from .views import FeatureView
 
 # Fields of a config that do not change what a frozen part computes.
 WITHOUT_EFFECT = {"_name_or_path", "transformers_version", "architectures", "id2label", "label2id"}
-WITHOUT_EFFECT |= {"thresholds", "pos_weight", "dtype"}  # the last is written when the model is saved
+WITHOUT_EFFECT |= {"thresholds", "pos_weight", "dtype", "auto_map"}  # the last two are written when a model is saved
 # Maps of more pictures leave a CPU's cache: a ResNet takes 31 to 35 ms a picture in batches of 4 to 8, 52 in one of 64.
 PICTURES_IN_CACHE = 8
 
