@@ -8,7 +8,11 @@ import pyarrow.parquet as pq
 import torch
 
 from hf_mmtab.arguments import TableDataArguments
-from hf_mmtab.models.tabbert import TabBertConfig, TabBertRawLstmForSequenceClassification
+from hf_mmtab.models.tabbert import (
+    TabBertConfig,
+    TabBertPooledForSequenceClassification,
+    TabBertRawLstmForSequenceClassification,
+)
 from hf_mmtab.tasks import TableTask, get_task
 
 SIZES = {"field_hidden_size": 8, "field_num_heads": 1, "lstm_hidden_size": 8, "seq_len": 6}
@@ -26,6 +30,16 @@ def untrained_head(folder: Path, data: TableDataArguments, **settings: Any) -> s
     for saved in (model, processor):
         saved.save_pretrained(folder / "model")
     return str(folder / "model")
+
+
+def save_pooled(folder: Path, processor: Any) -> None:
+    """Save a linear head on a small encoder, and the processor."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
+    config = TabBertConfig(**processor.config_kwargs(), **sizes, field_hidden_size=8, field_num_heads=2, seq_len=8)
+    config.problem_type = "single_label_classification"
+    for saved in (TabBertPooledForSequenceClassification(config), processor):
+        saved.save_pretrained(folder)
 
 
 def expect_same_scores(found: Path, expected: Path, column: str = "probability_LABEL_1") -> None:

@@ -24,8 +24,8 @@ class TabBertHeadArguments(ModelArguments):
         "On the encoder's rows: lstm, mlp or pooled (a linear layer). raw_lstm: an LSTM on raw cells, nothing "
         "pretrained. boosted: LightGBM on statistics of the past, without an encoder. fusion: lstm and boosted, joined "
         "by `fusion_method` (two classes) or as their mean (numbers). These two need the extra `boosting`. auto: "
-        "fusion, for more classes lstm or boosted, whichever is better on validation; lstm without the extra, boosted "
-        "without `pretrained`.",
+        "fusion, for more classes or a handful of positive rows lstm or boosted, whichever is better on validation; "
+        "lstm without the extra, boosted without `pretrained`.",
     )
     problem_type: Literal["single_label_classification", "regression"] | None = key(
         None, "Default: what the label columns hold, classes or numbers."

@@ -4,13 +4,12 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-import torch
 from running import command
+from untrained_heads import save_pooled
 
-from hf_mmtab import TabBertConfig, TabBertProcessor
+from hf_mmtab import TabBertProcessor
 from hf_mmtab.commands.drift import main as drift
 from hf_mmtab.locking import draft_folder
-from hf_mmtab.models.tabbert import TabBertPooledForSequenceClassification
 
 
 def saved(folder, entity, time):
@@ -20,12 +19,7 @@ def saved(folder, entity, time):
     table = pl.DataFrame({entity: [f"w{i % 4}" for i in range(40)], time: moments, "amount": rng.normal(size=40)})
     plan = {"entity": entity, "time": time, "label": "odd", "fields": {"amount": {"kind": "numeric", "num_bins": 4}}}
     processor = TabBertProcessor(plan).fit(table)
-    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
-    torch.manual_seed(0)
-    config = TabBertConfig(**processor.config_kwargs(), **sizes, field_hidden_size=8, field_num_heads=2, seq_len=8)
-    config.problem_type = "single_label_classification"
-    TabBertPooledForSequenceClassification(config).save_pretrained(folder / "model")
-    processor.save_pretrained(folder / "model")
+    save_pooled(folder / "model", processor)
     table.write_parquet(folder / "new.parquet")
     return folder / "model", table
 

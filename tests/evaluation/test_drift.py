@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import polars
 import pytest
-import torch
+from untrained_heads import save_pooled
 
 from hf_mmtab import TabBertConfig, TabBertProcessor
 from hf_mmtab.commands import drift, predict
@@ -43,12 +43,7 @@ def rows(seed, amount=0.0, shops=("a", "b", "c"), count=2000):
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drift")
     processor = TabBertProcessor(PLAN).fit(rows(0))
-    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
-    torch.manual_seed(0)
-    config = TabBertConfig(**processor.config_kwargs(), **sizes, field_hidden_size=8, field_num_heads=2, seq_len=8)
-    config.problem_type = "single_label_classification"
-    TabBertPooledForSequenceClassification(config).save_pretrained(folder / "model")
-    processor.save_pretrained(folder / "model")
+    save_pooled(folder / "model", processor)
     return folder / "model"
 
 
