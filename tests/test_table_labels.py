@@ -2,7 +2,6 @@
 
 import logging
 from decimal import Decimal
-from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -20,18 +19,14 @@ from hf_mmtab.tasks.table_labels import ClassShares, share_of_labels, start_bias
 
 
 def test_a_new_classifier_starts_from_the_share_of_each_class_in_training():
-    head = SimpleNamespace(classifiers=[nn.Linear(3, 2), nn.Linear(3, 2)])
-    start_bias(head, ClassShares(actual=np.array([0.998, 0.002]), trained=np.array([0.9, 0.1])))
-    for classifier in head.classifiers:
-        torch.testing.assert_close(classifier(torch.zeros(3)).softmax(dim=-1), torch.tensor([0.9, 0.1]))
+    classifier = nn.Linear(3, 2)
+    start_bias(classifier, ClassShares(actual=np.array([0.998, 0.002]), trained=np.array([0.9, 0.1])))
+    torch.testing.assert_close(classifier(torch.zeros(3)).softmax(dim=-1), torch.tensor([0.9, 0.1]))
 
 
 def test_a_class_that_never_occurs_has_a_finite_start():
     classifier = nn.Linear(3, 2)
-    start_bias(
-        SimpleNamespace(classifiers=[classifier]),
-        ClassShares(actual=np.array([1.0, 0.0]), trained=np.array([1.0, 0.0])),
-    )
+    start_bias(classifier, ClassShares(actual=np.array([1.0, 0.0]), trained=np.array([1.0, 0.0])))
     assert classifier.bias.isfinite().all()
 
 

@@ -39,10 +39,11 @@ class TabBertHeadArguments(ModelArguments):
     lstm_num_layers: int = key(1, "Layers of the LSTM.", least=1, of=LSTMS)
     lstm_bidirectional: bool = key(False, "Read windows both ways.", of=LSTMS)
     lstm_dropout: float = key(0.0, "Between layers of the LSTM.", least=0, most=1, of=LSTMS)
-    lstm_members: int = key(
-        1,
-        "LSTMs in one head, each trained by its own loss, whose log odds are averaged: where positives are few, what "
-        "one alone learns is in part chance. Four take about twice the time of one.",
+    lstm_members: int | None = key(
+        None,
+        "LSTMs, each trained from its own seed on the same frozen encoder, whose log odds are averaged: where "
+        "positives are few, what one alone learns is in part chance. Default: 3 in a fusion of two classes on a frozen "
+        "encoder with fewer than 1,000 positive training rows, else 1.",
         least=1,
         of=("lstm", "fusion", "auto"),
     )

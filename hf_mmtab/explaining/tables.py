@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..models.tabbert.head_settings import ROW_PARTS
 from ..models.tabbert.modeling_tabbert_boosted import FUSED, STATISTICS, normal_scores
 from ..models.tabbert.modeling_tabbert_surprise import LAGS, surprise_names, windowed_names
 from ..models.tabbert.processing.quantiles import elapsed_text
@@ -116,8 +117,10 @@ def _explain_sequence(
 
     def score(parts: dict[str, torch.Tensor]) -> torch.Tensor:
         count = len(next(iter(parts.values())))
-        rows = _rows_of(model, parts, mask.expand(count, -1))
-        logits = model.in_units(model.classify(rows, mask.expand(count, -1)))
+        read = _read(model, parts, mask.expand(count, -1))
+        heads = [model, *getattr(model, "members", ())]
+        each = [head.in_units(head.classify(_rows_of(head, read), mask.expand(count, -1))) for head in heads]
+        logits = torch.stack(each).mean(dim=0)
         return log_odds(_at(logits, judged), label, model.config.problem_type)
 
     found = integrated_gradients(score, parts, empty)
@@ -150,17 +153,22 @@ def head_parts(
     return parts, empty
 
 
-def _rows_of(model: Any, parts: dict[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
-    """Return what the head reads of each row, `(batch, rows, width)`."""
+def _read(model: Any, parts: dict[str, torch.Tensor], mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the parts with the encoder's states, or raw cells side by side, in place of cells."""
+    found = dict(parts)
+    if (cells := found.pop("cells", None)) is None:
+        return found
     if not hasattr(model, "model"):
-        return parts["cells"].flatten(2)
-    found = {name: value for name, value in parts.items() if name != "cells"}
-    if "cells" in parts:
-        states = model.model(inputs_embeds=parts["cells"], attention_mask=mask).last_hidden_state
-        found["states"] = states.reshape(*mask.shape, -1)  # of a flat encoder the cells of a row side by side
-    if "statistics" in found:
-        found["statistics"] = model.numbers.project(found["statistics"])
-    return torch.cat([found[name] for name in model.config.row_parts], dim=-1)
+        return {"states": cells.flatten(2)}
+    states = model.model(inputs_embeds=cells, attention_mask=mask).last_hidden_state
+    return {**found, "states": states.reshape(*mask.shape, -1)}  # of a flat encoder the cells of a row side by side
+
+
+def _rows_of(head: Any, read: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return what a head reads of each row, `(batch, rows, width)`."""
+    if "statistics" in read:
+        read = {**read, "statistics": head.numbers.project(read["statistics"])}
+    return torch.cat([read[name] for name in ROW_PARTS if name in read], dim=-1)
 
 
 def _named(model: Any, found: Attributed) -> Reasons:

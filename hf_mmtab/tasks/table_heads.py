@@ -264,7 +264,6 @@ def head_settings(
         "lstm_num_layers": arguments.lstm_num_layers,
         "lstm_bidirectional": arguments.lstm_bidirectional,
         "lstm_dropout": arguments.lstm_dropout,
-        "lstm_members": arguments.lstm_members,
         "mlp_hidden_sizes": arguments.mlp_hidden_sizes or None,
         "pooling": arguments.pooling,
         "classifier_dropout": arguments.classifier_dropout,

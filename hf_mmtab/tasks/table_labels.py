@@ -210,28 +210,26 @@ def class_shares(
     return ClassShares(actual, trained)
 
 
-def start_bias(model: Any, shares: ClassShares) -> None:
-    """Let a new head start from how often training meets each class, in place (Lin et al. 2017, section 3.3).
+def start_bias(classifier: Any, shares: ClassShares) -> None:
+    """Let a new classifier start from how often training meets each class, in place (Lin et al. 2017, section 3.3).
 
     From equal chances it takes a head several epochs to learn that one payment in 500 is a fraud, and it ends worse.
     """
     with torch.no_grad():
-        for classifier in model.classifiers:
-            classifier.bias.copy_(classifier.bias.new_tensor(np.log(np.maximum(shares.trained, 1e-6))))
+        classifier.bias.copy_(classifier.bias.new_tensor(np.log(np.maximum(shares.trained, 1e-6))))
 
 
-def correct_bias(model: Any, shares: ClassShares) -> ClassShares:
-    """Bring a head that was trained with other class shares back to the actual ones, in place.
+def correct_bias(classifier: Any, shares: ClassShares) -> ClassShares:
+    """Bring a classifier that was trained with other class shares back to the actual ones, in place.
 
     Adding log(actual / trained) to the logit of each class corrects its probabilities (Saerens et al. 2002; for two
     classes King & Zeng 2001). It goes into the bias, so that whoever loads the model gets corrected probabilities.
 
     Args:
-        model: a head whose `classifiers` have one output per class.
+        classifier: the last linear layer, with one output per class.
         shares: of the classes.
     """
     with torch.no_grad():
         shift = prior_log_ratios(shares.trained, shares.actual)
-        for classifier in model.classifiers:
-            classifier.bias += classifier.bias.new_tensor(np.asarray(shift))
+        classifier.bias += classifier.bias.new_tensor(np.asarray(shift))
     return ClassShares(shares.actual, shares.trained, corrected=True)

@@ -116,14 +116,11 @@ class ClassificationLoss(nn.Module):
         """Return the loss.
 
         Args:
-            outputs: a model output with `logits`, shape `(batch, num_labels)`, or `(batch, steps, num_labels)`; with
-                one axis more, in front, those of several members, whose mean loss is returned.
+            outputs: a model output with `logits`, shape `(batch, num_labels)`, or `(batch, steps, num_labels)`.
             labels: `(batch,)` or `(batch, steps)` class ids (−100 = ignore), or `(batch, num_labels)` of 0 and 1.
             num_items_in_batch: labels in the accumulated batch of all processes; None counts this batch.
         """
         logits = (outputs["logits"] if isinstance(outputs, dict) else outputs[0]).float()
-        if logits.ndim == labels.ndim + 2:
-            return torch.stack([self((member,), labels, num_items_in_batch) for member in logits]).mean()
         weights = None if self.weights is None else self.weights.to(logits.device)
         if self.kind in ("bce", "focal_bce"):
             labels = labels.to(logits.dtype)
@@ -164,9 +161,7 @@ def loss_from_arguments(
         ValueError: if weights by rule are asked for without counts, or for unknown classes.
     """
     kind = args.loss
-    has_members = getattr(config, "lstm_members", 1) > 1  # transformers' own smoothing knows one loss
-    smooths = has_members and args.label_smoothing_factor
-    if kind == "model" and args.class_weights is None and args.pos_weight is None and not smooths:
+    if kind == "model" and args.class_weights is None and args.pos_weight is None:
         return None
     multi_label = getattr(config, "problem_type", None) == "multi_label_classification"
     if kind == "model":

@@ -56,6 +56,7 @@ from .fusion import check_trees, fit_boosted, fuse
 from .head_choice import choose_architecture, take_boosted_if_better
 from .head_inputs import choose_inputs, inputs_note
 from .head_training import check_baselines, check_metric_of_labels, choose_freezing, choose_loss, loss_name
+from .members import add_members, check_members
 from .own_names import TABLE_FOLDER
 from .recipe import HeadRecipe
 from .report import predictions_file
@@ -73,7 +74,6 @@ from .table_notes import (
     score_note,
     stride_note,
     tell_unseen,
-    told_members,
 )
 
 logger = logging.get_logger(__name__)
@@ -131,6 +131,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         model: Any = head_model(recipe.data, recipe.model, self.table, self.windows["train"])
         self.config = model.config
         freezing = choose_freezing(self, model)
+        check_members(self)
         choose_loss(recipe)
         self.known_metrics = metric_names(model.config.problem_type, model.config.id2label)
         if model.config.problem_type == "regression":
@@ -207,7 +208,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
             describe_windows(
                 self.windows, recipe.data.seq_len if self.reads_windows else None, recipe.run.window_label
             ),
-            f"{recipe.model.architecture}{told_members(model.config)} on {on}"
+            f"{recipe.model.architecture} on {on}"
             + (f": {weights} parameters" if (weights := _weights(model)) else ""),
             *([counted(len(statistics), "statistic of the past", "statistics of the past")] if statistics else []),
             *self.notes,
@@ -249,7 +250,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         weights = None if loss is None or loss.weights is None else loss.weights.tolist()
         self.shares = class_shares(self.windows["train"], self.sampler, weights)
         if self.shares is not None and loss_name(self.recipe) in ("cross_entropy", "focal"):
-            start_bias(trainer.model, self.shares)
+            start_bias(trainer.model.classifier, self.shares)
         if self.recipe.training.metric_for_best_model in ("rmse", "eval_rmse"):
             mean = np.nanmean(self.training_labels(), axis=0)
             errors = labels_of(self.windows["validation"]) - mean
@@ -260,7 +261,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         if self.shares is None or not self.shares.differ:
             return False
         if self.recipe.run.correct_prior and loss_name(self.recipe) == "cross_entropy":
-            self.shares = correct_bias(model, self.shares)
+            self.shares = correct_bias(model.classifier, self.shares)
         return True
 
     def calibrate(self, trainer: MMTabTrainer) -> None:
@@ -271,6 +272,8 @@ class HeadRun(ComparedRun[HeadRecipe]):
             assert self.shares is not None
             self.notes.append(self.shares.note(str(config.id2label[config.num_labels - 1])))
         begun = time.time()
+        if self.recipe.model.architecture in ("lstm", "fusion"):
+            add_members(self, trainer)
         if self.recipe.model.architecture == "boosted":
             fit_boosted(self, trainer.model)
         elif self.recipe.model.architecture == "fusion":

@@ -232,8 +232,3 @@ def score_note(metrics: Mapping[str, float], unseen: bool = False) -> list[str]:
         f"The mean predicted probability is {mean:.2%}, and {share:.2%} of the test rows are positive: read scores as "
         f"a ranking, not as probabilities. {remedy}"
     ]
-
-
-def told_members(config: Any) -> str:
-    """Say of how many LSTMs a head is the mean; nothing of one."""
-    return f" of {config.lstm_members} LSTMs" if config.lstm_members > 1 else ""

@@ -20,13 +20,14 @@ def trained_trial(run: Any, train: WindowDataset | None = None, **changes: Any) 
     Args:
         run: whose table, windows, processor and feature cache are used.
         train: other training windows, some without a label; default: the run's own.
-        changes: values of recipe keys; nothing is saved, audited, stopped early or sent.
+        changes: values of recipe keys; unless they say so, nothing is saved or stopped early. Nothing is audited or
+            sent.
     """
     recipe = run.recipe
     with tempfile.TemporaryDirectory(prefix="trial-") as scratch:
+        changes = {"save_strategy": "no", "load_best_model_at_end": False, "early_stopping_patience": None} | changes
         changes |= {"architecture": recipe.model.architecture}  # `auto` is decided
-        changes |= {"output_dir": scratch, "save_strategy": "no", "load_best_model_at_end": False, "audit": False}
-        changes |= {"early_stopping_patience": None, "push_to_hub": False, "report_to": "none"}
+        changes |= {"output_dir": scratch, "audit": False, "push_to_hub": False, "report_to": "none"}
         trial = type(run)(recipe.variant(recipe.shared, **changes), run.is_reference)
         data, training = trial.recipe.data, trial.recipe.training
         data.stride, data.eval_stride = recipe.data.stride, recipe.data.eval_stride

@@ -83,8 +83,6 @@ class TabBertFusionForSequenceClassification(BoostedTreesMixin, TabBertLstmForSe
             row_states = self.encode(input_ids, attention_mask, times).last_hidden_state
         assert row_states is not None and attention_mask is not None
         logits = super().score(row_states, attention_mask, statistics)
-        if self.training and self.members:
-            logits = logits.mean(dim=0)
         if not is_binary(self.config):
             return logits.float()
         found = self.parts(row_states)

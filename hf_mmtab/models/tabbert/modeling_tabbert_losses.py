@@ -44,8 +44,7 @@ def window_loss(logits: torch.Tensor, labels: torch.Tensor, config: TabBertConfi
     """Return the loss that the config asks for, a scalar in float32.
 
     Args:
-        logits: shape `(batch, labels)`, or `(batch, rows, labels)` with one label per row; with one axis more, in
-            front, those of several members, whose mean loss is returned.
+        logits: shape `(batch, labels)`, or `(batch, rows, labels)` with one label per row.
         labels: class numbers of shape `(batch,)` or `(batch, rows)`, -100 where there is none;
             for regression targets of the shape of `logits`, NaN where there is none.
 
@@ -55,8 +54,6 @@ def window_loss(logits: torch.Tensor, labels: torch.Tensor, config: TabBertConfi
     Raises:
         ValueError: if the shapes do not fit, or a class number is out of range.
     """
-    if logits.ndim == 3 + (config.label_level == "row"):
-        return torch.stack([window_loss(member, labels, config) for member in logits]).mean()
     logits = logits.float()
     if config.problem_type is None:  # kept, and saved with the model: whoever judges its scores needs it
         config.problem_type = "single_label_classification"

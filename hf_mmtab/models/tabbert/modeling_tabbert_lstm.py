@@ -1,5 +1,6 @@
 """Heads over windows of rows: LSTM, MLP and linear on a TabBERT encoder, and an LSTM on raw cells."""
 
+import copy
 import itertools
 from typing import Any
 
@@ -83,22 +84,12 @@ def _lacks_half_precision(states: torch.Tensor) -> bool:
     return not (of_onednn._is_mkldnn_bf16_supported() if bfloat16 else of_onednn._is_mkldnn_fp16_supported())
 
 
-class TabBertLstmMember(nn.Module):
-    """One more LSTM of a head, with its own last layer."""
-
-    def __init__(self, config: TabBertConfig):
-        super().__init__()
-        self.lstm = TabBertLstm(config, config.row_width)
-        self.classifier = nn.Linear(self.lstm.output_size, num_outputs(config))
-
-
 class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
     """Encoder → LSTM over rows (over cells when flat) → read at the last real row → linear.
 
     With `problem_type="regression"` it has one output per target (`num_labels`), with `label_level="row"` one
-    prediction per row. With `lstm_members` above 1 so many LSTMs, each with its own last layer, read the same rows: the
-    mean of their logits is less a matter of chance where positives are few (Lakshminarayanan et al. 2017). Each learns
-    by its own loss: in training `logits` are `(members, batch, ...)`.
+    prediction per row. With `lstm_members` above 1 so many heads read what one encoder gives, and the mean of their
+    logits scores; see `add_members`.
 
     Example:
 
@@ -116,25 +107,59 @@ class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
         super().__init__(config)
         self.lstm = TabBertLstm(config, config.row_width)
         self.classifier = nn.Linear(self.lstm.output_size, num_outputs(config))
-        self.members = nn.ModuleList([TabBertLstmMember(config) for _ in range(config.lstm_members - 1)])
+        self.members = nn.ModuleList([_head_alone(config) for _ in range(config.lstm_members - 1)])
         self.post_init()
+
+    def add_members(self, *others: "TabBertLstmForSequenceClassification") -> None:
+        """Let the mean of this head's logits and of others' score: less a matter of chance where positives are few.
+
+        Source: deep ensembles, Lakshminarayanan et al. 2017 (arXiv:1612.01474), here on one encoder.
+
+        Args:
+            others: trained from other seeds on the same frozen encoder and the same statistics; copied, without the
+                encoder.
+
+        Raises:
+            ValueError: if another has members itself, another encoder, or reads other numbers.
+        """
+        own = self.state_dict()
+        for other in others:
+            weights = other.state_dict()
+            if other.members:
+                raise ValueError(f"Expected heads without members, found one of {other.config.lstm_members}.")
+            fixed = [name for name in own if name.startswith("model.") or name == "numbers.quantiles"]
+            differing = [n for n in fixed if n not in weights or not torch.equal(own[n], weights[n].to(own[n]))]
+            if differing or other.config.row_parts != self.config.row_parts:
+                what = f"{differing[0]} that differs" if differing else f"row_inputs {other.config.row_inputs}"
+                raise ValueError(
+                    f"Expected a head on the same encoder that reads the same numbers, found {what}. Train all members "
+                    "with the encoder frozen, on one table."
+                )
+            member: Any = _head_alone(other.config)
+            member.to(self.classifier.weight)
+            member.load_state_dict({name: value for name, value in weights.items() if not name.startswith("model.")})
+            self.members.append(member.train(self.training))
+        self.config.lstm_members = 1 + len(self.members)
 
     def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         return read_lstm(self.lstm, states, attention_mask, self.steps_per_row, self.config.label_level)
 
-    def classify(self, inputs: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        logits = super().classify(inputs, attention_mask)
-        if not self.members:
-            return logits
-        read = (inputs, attention_mask, self.steps_per_row, self.config.label_level)
+    def score(
+        self, states: torch.Tensor, attention_mask: torch.Tensor, statistics: torch.Tensor | None
+    ) -> torch.Tensor:
+        own = super().score(states, attention_mask, statistics)
         members: Any = self.members
-        each = torch.stack([logits, *(one.classifier(self.dropout(read_lstm(one.lstm, *read))) for one in members)])
-        return each if self.training else each.mean(dim=0)
+        others = [member.score(states, attention_mask, statistics) for member in members]
+        return torch.stack([own, *others]).mean(dim=0) if others else own
 
-    @property
-    def classifiers(self) -> list[nn.Linear]:
-        members: Any = self.members
-        return [self.classifier, *(member.classifier for member in members)]
+
+def _head_alone(config: TabBertConfig) -> TabBertLstmForSequenceClassification:
+    """Return a head without its encoder, as the member of another."""
+    alone = copy.deepcopy(config)
+    alone.lstm_members, alone.fusion, alone.trees, alone.trees_sha256 = 1, None, None, None
+    head = TabBertLstmForSequenceClassification(alone)
+    del head.model
+    return head
 
 
 class TabBertMlpForSequenceClassification(TabBertEncoderWindowModel):

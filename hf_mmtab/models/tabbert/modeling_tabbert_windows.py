@@ -139,11 +139,6 @@ class TabBertWindowModel(TabBertPreTrainedModel):
         """Return logits for what the head reads of each row, shape `(batch, rows, width)`."""
         return self.classifier(self.dropout(self.read(inputs, attention_mask)))
 
-    @property
-    def classifiers(self) -> list[nn.Linear]:
-        """The last layers, whose outputs are logits."""
-        return [self.classifier]
-
     def head_inputs(self, states: torch.Tensor, statistics: torch.Tensor | None) -> torch.Tensor:
         """Return what the head reads of each row, from what `encode` gave and the row's statistics."""
         return states

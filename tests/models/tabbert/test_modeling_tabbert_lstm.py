@@ -16,7 +16,6 @@ from hf_mmtab.models.tabbert import (
 )
 from hf_mmtab.models.tabbert.modeling_tabbert_losses import focal_loss, rmse_one_hot, window_loss
 from hf_mmtab.models.tabbert.modeling_tabbert_windows import last_real_row
-from hf_mmtab.training.losses import ClassificationLoss
 
 HEADS = {
     "lstm": (TabBertLstmForSequenceClassification, {}),
@@ -31,7 +30,6 @@ HEADS = {
     "pooled_mean_flat": (TabBertPooledForSequenceClassification, {"pooling": "mean", "flatten": True}),
     "raw_lstm": (TabBertRawLstmForSequenceClassification, {}),
 }
-PLAIN = {"lstm_bidirectional": False, "lstm_num_layers": 1, "lstm_dropout": 0.0, "classifier_dropout": 0.0}
 ENCODER_HEADS = [name for name in HEADS if name != "raw_lstm"]
 
 
@@ -66,8 +64,8 @@ def test_window_of_padding_gives_finite_scores_and_gradients(name, small_config)
 @pytest.mark.parametrize("level", ["window", "row"])
 def test_untrained_linear_of_zero_costs_log_2(name, level, small_config, small_batch):
     model = build(name, small_config, label_level=level)
-    for classifier in model.classifiers:
-        torch.nn.init.zeros_(classifier.weight)
+    for head in (model, *getattr(model, "members", ())):
+        torch.nn.init.zeros_(head.classifier.weight)
     labels = torch.tensor([1, 0]) if level == "window" else torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, -100, -100]])
     outputs = model(small_batch["input_ids"], labels=labels)
     assert outputs.logits.shape == (*labels.shape, 2)
@@ -87,33 +85,50 @@ def test_saved_and_loaded_model_is_bit_equal_and_of_its_own_class(name, small_co
         assert torch.equal(model(ids).logits, loaded.eval()(ids).logits)
 
 
+def heads_on_one_encoder(small_config, **changes):
+    first = build("lstm", small_config, **changes)
+    others = [build("lstm", small_config, **changes) for _ in range(2)]
+    for seed, other in enumerate(others, start=1):
+        torch.manual_seed(seed)
+        for name, weight in other.state_dict().items():
+            if not name.startswith("model.") and name != "numbers.quantiles":
+                weight.normal_(std=0.5)
+    return first, others
+
+
 @pytest.mark.parametrize("level", ["window", "row"])
-@pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
-def test_each_member_learns_by_its_own_loss_and_their_mean_scores(weights, level, small_config, small_batch):
-    model = build("members", small_config, label_level=level, classifier_dropout=0.0)
-    labels = torch.tensor([1, 0]) if level == "window" else torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, -100, -100]])
-    ids = small_batch["input_ids"]
-    alone = [build("lstm", small_config, label_level=level, **PLAIN) for _ in range(3)]
-    for head, lstm, classifier in zip(
-        alone, [model.lstm, *(m.lstm for m in model.members)], model.classifiers, strict=True
-    ):
-        head.model.load_state_dict(model.model.state_dict())
-        head.lstm.load_state_dict(lstm.state_dict())
-        head.classifier.load_state_dict(classifier.state_dict())
-    loss = ClassificationLoss("cross_entropy", weights)
-    each = [head(ids, labels=labels) for head in alone]
-    torch.testing.assert_close(model(ids).logits, torch.stack([one.logits for one in each]).mean(dim=0))
-    model.train()
-    model.model.eval()  # its dropout would differ
-    trained = model(ids, labels=labels)
-    assert trained.logits.shape == (3, *labels.shape, 2)
-    torch.testing.assert_close(trained.loss, torch.stack([one.loss for one in each]).mean())
-    given = ({"logits": trained.logits}, labels, torch.tensor(7))
-    own = torch.stack([loss({"logits": one.logits}, labels, torch.tensor(7)) for one in each])
-    torch.testing.assert_close(loss(*given), own.mean())
-    each[1].loss.backward()
-    trained.loss.backward()
-    torch.testing.assert_close(model.members[0].lstm.weight_hh_l0.grad * 3, alone[1].lstm.weight_hh_l0.grad)
+@pytest.mark.parametrize("inputs", [{}, {"row_inputs": ["states", "statistics"], "statistics": ["a", "b"]}])
+def test_the_mean_of_members_scores_and_is_saved(level, inputs, small_config, small_batch, tmp_path):
+    first, others = heads_on_one_encoder(small_config, label_level=level, **inputs)
+    given = {key: small_batch[key] for key in ("input_ids", "attention_mask")}
+    if inputs:
+        given["statistics"] = torch.randn(*given["input_ids"].shape[:2], 2)
+    with torch.no_grad():
+        each = torch.stack([head(**given).logits for head in (first, *others)])
+        assert (each[0] - each[1]).abs().max() > 1e-3
+        first.add_members(*others)
+        torch.testing.assert_close(first(**given).logits, each.mean(dim=0))
+        first.save_pretrained(tmp_path)
+        loaded = TabBertLstmForSequenceClassification.from_pretrained(tmp_path)
+        assert loaded.config.lstm_members == 3
+        assert torch.equal(loaded(**given).logits, first(**given).logits)
+    first.train()(**given, labels=torch.ones(each.shape[1:-1], dtype=torch.long)).loss.backward()
+    assert all(member.classifier.weight.grad.abs().max() > 0 for member in first.members)
+
+
+def test_members_that_do_not_fit_are_refused(small_config):
+    first, (other, _) = heads_on_one_encoder(small_config)
+    other.model.embeddings.word_embeddings.weight.data[5] += 1
+    with pytest.raises(ValueError, match=r"found model\.embeddings\.word_embeddings\.weight that differs"):
+        first.add_members(other)
+    statistics = {"row_inputs": ["states", "statistics"], "statistics": ["a", "b"]}
+    first, (other, third) = heads_on_one_encoder(small_config, **statistics)
+    other.numbers.quantiles += 1
+    with pytest.raises(ValueError, match=r"found numbers\.quantiles that differs"):
+        first.add_members(other)
+    first.add_members(third)
+    with pytest.raises(ValueError, match="Expected heads without members, found one of 2"):
+        build("lstm", small_config, **statistics).add_members(first)
 
 
 @pytest.mark.parametrize("name", ENCODER_HEADS)
