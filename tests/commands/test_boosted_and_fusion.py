@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification, pipeline
 
@@ -689,6 +690,7 @@ def test_a_fusion_says_what_validation_chose_and_fits_nothing_on_its_own_answers
     assert any(note.startswith("Fusion: ") for note in notes) == (fusion["chosen"] == "trees")
     told = [note for note in notes if note.startswith("On validation the fusion is ahead of boosted trees alone by ")]
     assert len(told) == (fusion["chosen"] != "boosted")
+    assert any("mean of 3, each trained from its own seed, since " in note for note in notes)
     scored = ScoredRows.load(folder / "fusion" / "predictions" / "validation.parquet")
     assert average_precision_score(scored.labels, scored.scores) == pytest.approx(found[fusion["chosen"]], abs=1e-6)
 
@@ -783,6 +785,28 @@ def test_a_fusion_computes_what_its_frozen_encoder_gives_once(folder, tmp_path):
     own = ["--freeze", "{encoder: forever}", "--feature_cache_dir", str(tmp_path / "cache")]
     main([str(folder / "fusion.yaml"), *own, "--output_dir", str(tmp_path / "out")])
     assert len([*(tmp_path / "cache").glob("encoder-*")]) == 3  # training, validation and test; folds find them
+
+
+def test_members_are_trained_beside_the_lstm_that_a_run_without_them_trains(folder, tmp_path):
+    own = [str(folder / "joint.yaml"), "--num_train_epochs", "1", "--bootstrap", "0"]
+    alone = tmp_path / "alone"
+    main([*own, "--output_dir", str(alone)])
+    main([*own, "--lstm_members", "3", "--output_dir", str(tmp_path / "three")])
+    first, three = (load_file(out / "model.safetensors") for out in (alone, tmp_path / "three"))
+    assert all(torch.equal(weight, three[name]) for name, weight in first.items())
+    members = [three[f"members.{number}.numbers.projection.weight"] for number in range(2)]
+    assert not torch.equal(*members) and not torch.equal(members[0], three["numbers.projection.weight"])
+    assert "The LSTM is the mean of 3, each trained from its own seed, as lstm_members says." in notes_of(
+        tmp_path / "three"
+    )
+    scores = [ScoredRows.load(out / "predictions" / "test.parquet").scores for out in (alone, tmp_path / "three")]
+    assert np.abs(scores[0] - scores[1]).max() > 1e-4
+    out = str(tmp_path / "refused")
+    with pytest.raises(ValueError, match="frozen for the whole run beside lstm_members: 2, which share it"):
+        main([*own, "--lstm_members", "2", "--freeze", "{encoder: 50%}", "--output_dir", out])
+    with pytest.raises(ValueError, match="frozen for the whole run beside lstm_members: 2, which share it"):
+        main([*own, "--lstm_members", "2", "--lora", "{r: 2}", "--output_dir", out])
+    main([*own, "--lstm_members", "1", "--freeze", "{encoder: 50%}", "--output_dir", out])
 
 
 @pytest.mark.slow

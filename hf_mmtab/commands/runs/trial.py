@@ -10,6 +10,7 @@ from transformers import set_seed
 from ...data.windows.cutting import WindowDataset
 from ...tasks.table_labels import epoch_sampler
 from ...training import MMTabTrainer
+from .folder import select_by
 from .own_names import CACHE_FOLDER
 
 
@@ -37,6 +38,7 @@ def trained_trial(run: Any, train: WindowDataset | None = None, **changes: Any) 
         trial.windows = run.windows if train is None else {**run.windows, "train": train}
         set_seed(training.seed)  # the same head whatever was drawn before it, as in a run that goes on after a kill
         model = trial.start()
+        select_by(training, *trial.selection, known=trial.known_metrics)
         if train is not None:
             trial.sampler = epoch_sampler(trial.recipe.run, train, training.seed, known=True)
         trainer = trial.new_trainer(model)

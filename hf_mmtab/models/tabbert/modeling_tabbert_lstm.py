@@ -156,7 +156,7 @@ class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
 def _head_alone(config: TabBertConfig) -> TabBertLstmForSequenceClassification:
     """Return a head without its encoder, as the member of another."""
     alone = copy.deepcopy(config)
-    alone.lstm_members, alone.fusion, alone.trees, alone.trees_sha256 = 1, None, None, None
+    alone.lstm_members = 1
     head = TabBertLstmForSequenceClassification(alone)
     del head.model
     return head
