@@ -38,7 +38,8 @@ def trained_trial(run: Any, train: WindowDataset | None = None, **changes: Any) 
         trial.windows = run.windows if train is None else {**run.windows, "train": train}
         set_seed(training.seed)  # the same head whatever was drawn before it, as in a run that goes on after a kill
         model = trial.start()
-        select_by(training, *trial.selection, known=trial.known_metrics)
+        metric, more_is_better = trial.selection
+        select_by(training, metric, more_is_better, known=trial.known_metrics)
         if train is not None:
             trial.sampler = epoch_sampler(trial.recipe.run, train, training.seed, known=True)
         trainer = trial.new_trainer(model)
