@@ -832,7 +832,7 @@ def test_a_recipe_says_how_halves_are_joined_and_what_is_scored_out_of_fold_has_
     monkeypatch.setattr(table_heads, "correct_bias", lambda *given: (corrected.append(given), correct(*given))[1])
     own = ["--fusion_method", "trees", "--fusion_folds", "2", "--negatives_per_epoch", "0.5"]
     main([str(folder / "fusion.yaml"), *own, "--output_dir", str(tmp_path / "out")])
-    assert len(corrected) == 3  # two folds and the whole
+    assert len(corrected) == 5  # two folds and three members
     assert json.loads((tmp_path / "out" / "config.json").read_text())["fusion"]["chosen"] == "trees"
     notes = json.loads((tmp_path / "out" / "results.json").read_text())["notes"]
     assert any(note.startswith("Scores are those of trees, as fusion_method says; average precision") for note in notes)
