@@ -102,6 +102,19 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def pictures_alone(request: pytest.FixtureRequest):
+    """What a test writes beside the pictures, which all tests of a process share, is removed after it."""
+    if "pictures" not in request.fixturenames:
+        yield
+        return
+    folder = request.getfixturevalue("pictures")
+    before = set(folder.iterdir())
+    yield
+    for path in set(folder.iterdir()) - before:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 @pytest.fixture
 def recipe(tmp_path, tiny_text, tiny_image, pictures) -> Path:
     """A recipe of two epochs on the tiny data."""
