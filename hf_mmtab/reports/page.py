@@ -108,7 +108,7 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     if predictions is not None and examples:
         alerts = highest_alerts(facts, predictions) if predictions.explain else []
         reasons = add_reasons(predictions, [*alerts, *wrong[:EXPLAINED]])
-    shown = {"constant": constant_answer(facts), "classes": class_rows(facts)}
+    shown: dict[str, Any] = {"constant": constant_answer(facts), "classes": class_rows(facts)}
     shown |= {"examples": wrong, "alerts": alerts, "reasons": reasons}
     html = _render(facts, results, records, pictures, shown)
     shown |= {"examples": [], "alerts": [], "reasons": ""}
