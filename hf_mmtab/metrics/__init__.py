@@ -12,7 +12,7 @@ from .scores import (
     multi_label_scores,
     per_class_table,
     possible_metric_names,
-    recall_at_false_positive_rate,
+    recalls_at_false_positive_rates,
     regression_scores,
     scores_for,
     single_label_scores,

@@ -7,6 +7,7 @@ many classes have no positive. A class without a positive that *was* predicted h
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,19 @@ def metric_names(problem_type: str, id2label: Mapping[int, str]) -> set[str]:
         problem_type: as in the model's config.
         id2label: names of labels (regression: of targets).
     """
-    number = len(id2label)
+    return set(_names_of(problem_type, tuple(id2label.values())))
+
+
+@cache
+def _names_of(problem_type: str, names: tuple[str, ...]) -> frozenset[str]:
+    number = len(names)
     labels: dict[str, np.ndarray] = {
         "regression": np.arange(2.0 * number).reshape(2, number),
         "multi_label_classification": np.eye(number, dtype=int),
         "single_label_classification": np.arange(number),
     }
     predictions = labels["regression"] if problem_type == "regression" else np.eye(number)
-    return set(scores_for(problem_type, labels[problem_type], predictions, id2label))
+    return frozenset(scores_for(problem_type, labels[problem_type], predictions, dict(enumerate(names))))
 
 
 def possible_metric_names(*problem_types: str) -> set[str]:
@@ -51,10 +57,10 @@ def possible_metric_names(*problem_types: str) -> set[str]:
     return {name for names in found for name in names if "/" not in name}
 
 
-def recall_at_false_positive_rate(labels: np.ndarray, scores: np.ndarray, rate: float) -> float:
-    """The highest recall of any threshold whose false positive rate is at most `rate` (nothing interpolated)."""
+def recalls_at_false_positive_rates(labels: np.ndarray, scores: np.ndarray, rates: Sequence[float]) -> list[float]:
+    """The highest recall of any threshold whose false positive rate is at most each rate; nothing interpolated."""
     false_positive_rates, recalls, _ = roc_curve(labels, scores, drop_intermediate=False)
-    return float(recalls[false_positive_rates <= rate].max())
+    return [float(recalls[false_positive_rates <= rate].max()) for rate in rates]
 
 
 def per_class_table(
@@ -174,8 +180,8 @@ def binary_scores(labels: np.ndarray, scores: np.ndarray, threshold: float = DEF
     if positives and negatives:
         found["average_precision"] = float(average_precision_score(labels, scores))
         found["roc_auc"] = float(roc_auc_score(labels, scores))
-        for rate in FALSE_POSITIVE_RATES:
-            found[f"recall_at_fpr_{rate}"] = recall_at_false_positive_rate(labels, scores, rate)
+        names = [f"recall_at_fpr_{rate}" for rate in FALSE_POSITIVE_RATES]
+        found |= zip(names, recalls_at_false_positive_rates(labels, scores, FALSE_POSITIVE_RATES), strict=True)
     return found
 
 

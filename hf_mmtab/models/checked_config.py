@@ -91,8 +91,10 @@ def refuse_misspelt(config_class: type[PreTrainedConfig], given: Iterable[str], 
     """
     known = {field.name for field in fields(config_class)} | {*dir(config_class), "attn_implementation", "num_labels"}
     for name in given:
+        if name in known or name[0] == "_" or name in OF_TRANSFORMERS:
+            continue
         near = difflib.get_close_matches(name, [one for one in known if one[0] != "_"], n=1, cutoff=0.85)
-        if name in known or name[0] == "_" or name in OF_TRANSFORMERS or not near:
+        if not near:
             continue
         sentence = f"Expected keywords that {config_class.__name__} reads, found {name}. Did you mean {near[0]}?"
         if not saved:

@@ -108,10 +108,11 @@ def write_report(facts: RunFacts, out_dir: str | os.PathLike, examples: int = 24
     if predictions is not None and examples:
         alerts = highest_alerts(facts, predictions) if predictions.explain else []
         reasons = add_reasons(predictions, [*alerts, *wrong[:EXPLAINED]])
-    shown = {"examples": wrong, "alerts": alerts, "reasons": reasons}
+    shown: dict[str, Any] = {"constant": constant_answer(facts), "classes": class_rows(facts)}
+    shown |= {"examples": wrong, "alerts": alerts, "reasons": reasons}
     html = _render(facts, results, records, pictures, shown)
-    nothing = {"examples": [], "alerts": [], "reasons": ""}
-    public = _render(public_facts(facts, folder.resolve().parent), results, records, pictures, nothing)
+    shown |= {"examples": [], "alerts": [], "reasons": ""}
+    public = _render(public_facts(facts, folder.resolve().parent), results, records, pictures, shown)
     for name in FIGURE_NAMES:
         remove_file(folder / FIGURES_FOLDER / f"{name}.png")
     for picture in pictures.values():
@@ -153,8 +154,7 @@ def _render(
     pictures: dict[str, Picture],
     shown: dict[str, Any],
 ) -> str:
-    examples = shown["examples"]
-    constant = constant_answer(facts)
+    examples, constant = shown["examples"], shown["constant"]
     splits = split_table(facts, constant)
     # What an input does to a model that is no better than a constant is noise.
     warnings = warnings_of_worth(facts, constant) or harmful_inputs(facts)
@@ -165,7 +165,6 @@ def _render(
         pictures=pictures,
         headline=headline(facts),
         splits=splits,
-        constant=constant,
         told=told,  # of what is in order, and how the run was done
         notes=[note for note in facts.results.notes if note not in told],
         warnings=warnings,
@@ -181,7 +180,6 @@ def _render(
         most_explained=EXPLAINED if len(examples) > EXPLAINED and any(one.reasons for one in examples) else 0,
         comparison=comparison_rows(facts),
         audit=audit_rows(records),
-        classes=class_rows(facts),
         confused=results.confused_pairs,
         episodes=results.episodes,
         alerts_in_words=results.alerts,

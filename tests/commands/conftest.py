@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizer, ResNetConfig, ResNetModel, ViTImageProcessor
 
 from hf_mmtab.commands import finetune
+from hf_mmtab.reports.page import Page, Picture
 from hf_mmtab.training import callbacks
 
 # One white pixel.
@@ -30,14 +31,20 @@ def save_blank(_, file, *args, **options) -> None:
         Path(file).write_bytes(PNG)
 
 
+def draw_blank(page: Page, name: str, alt: str, plot, *args) -> None:
+    page.pictures[name] = Picture(name, alt, PNG)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup():
-    """Figures are built but not rendered, which is half of the time of a tiny run, in fixtures too; that of the audit
-    is not built either. The tests of the report and of the audit draw theirs.
+def pytest_runtest_setup(item: pytest.Item):
+    """Figures are not rendered, which is half of the time of a tiny run, in fixtures too, and built where a test is
+    marked with `figures` alone. The tests of the report and of the audit draw theirs.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save_blank)
         patch.setattr(callbacks, "plot_audit", save_blank)
+        if not item.get_closest_marker("figures"):
+            patch.setattr(Page, "draw", draw_blank)
         return (yield)
 
 
@@ -93,6 +100,19 @@ def pictures(tmp_path_factory) -> Path:
             )
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def pictures_alone(request: pytest.FixtureRequest):
+    """What a test writes beside the pictures, which all tests of a process share, is removed after it."""
+    if "pictures" not in request.fixturenames:
+        yield
+        return
+    folder = request.getfixturevalue("pictures")
+    before = set(folder.iterdir())
+    yield
+    for path in set(folder.iterdir()) - before:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @pytest.fixture

@@ -52,8 +52,10 @@ TRAINING = {
     "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32, "learning_rate": 1.0e-2, "logging_steps": 20,
     "eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True, "report_to": "none",
     "disable_tqdm": True, "seed": 1, "seq_len": 8, "stride": 4, "task": "table", "bootstrap": 20, "plan": PLAN,
-    "num_train_epochs": 1,
+    "num_train_epochs": 1, "reasons": False,
 }  # fmt: skip
+REASONS = ["--reasons", "true"]
+OF_HEADS = {"bootstrap": None, "reasons": None}
 
 
 def write_recipe(folder, name, **values):
@@ -83,7 +85,7 @@ def folder(tmp_path_factory):
     sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "next_row": True}
     data = str(folder / "payments.csv")
     pretrain.main(
-        [write_recipe(folder, "pretrain", data=data, output_dir=str(folder / "encoder"), bootstrap=None, **sizes)]
+        [write_recipe(folder, "pretrain", data=data, output_dir=str(folder / "encoder"), **OF_HEADS, **sizes)]
     )
     head = {"data": data, "plan": None, "pretrained": str(folder / "encoder"), "lstm_hidden_size": 8}
     write_recipe(folder, "boosted", data=data, architecture="boosted", window_label="every")
@@ -101,7 +103,7 @@ def run(request, folder):
 def finished(folder, name) -> Path:
     """Return the folder of the run of a recipe, which is trained once."""
     if not (folder / name / "results.json").exists():
-        main([str(folder / f"{name}.yaml"), "--output_dir", str(folder / name)])
+        main([str(folder / f"{name}.yaml"), "--output_dir", str(folder / name), *REASONS])
     return folder / name
 
 
@@ -162,7 +164,7 @@ def test_a_finished_run_writes_what_it_lost_again(run, folder, lost, caplog):
     reasons = (run / "report" / "report.html").read_text().count("log odds of yes:<")
     assert reasons
     shutil.rmtree(run / lost) if (run / lost).is_dir() else (run / lost).unlink()
-    main([str(folder / f"{run.name}.yaml"), "--output_dir", str(run)])
+    main([str(folder / f"{run.name}.yaml"), "--output_dir", str(run), *REASONS])
     assert (run / "report" / "report.html").read_text().count("log odds of yes:<") == reasons
     assert json.loads((run / "results.json").read_text())["metrics"] == before["metrics"]
     assert "could not be written" not in caplog.text
@@ -486,7 +488,7 @@ def by_shop(folder):
     """An encoder of the payments of each shop."""
     out = folder / "by_shop"
     sizes = {"field_hidden_size": 8, "field_num_heads": 2, "hidden_size": 16, "num_hidden_layers": 1}
-    sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "next_row": True, "bootstrap": None}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "next_row": True, **OF_HEADS}
     plan = {
         **PLAN,
         "entity": ["shop"],
@@ -864,7 +866,7 @@ def test_boosted_trees_predict_numbers_and_single_rows(folder, tmp_path):
 @pytest.mark.slow
 def test_several_runs_of_an_architecture_that_the_command_line_names_show_reasons(folder, tmp_path):
     pytest.importorskip("captum")
-    own = ["--architecture", "boosted", "--row_inputs", "null", "--bootstrap", "0", "--seeds", "1", "2"]
+    own = ["--architecture", "boosted", "--row_inputs", "null", "--bootstrap", "0", "--seeds", "1", "2", *REASONS]
     main([str(folder / "fusion.yaml"), *own, "--compare", "raw_lstm", "--output_dir", str(tmp_path)])
     told = {
         path.parents[1].name: "log odds of yes:<" in path.read_text() for path in tmp_path.glob("*/report/report.html")
@@ -875,7 +877,7 @@ def test_several_runs_of_an_architecture_that_the_command_line_names_show_reason
 @pytest.mark.slow
 def test_a_fusion_in_a_comparison_shows_reasons(folder, tmp_path):
     pytest.importorskip("captum")
-    own = ["--bootstrap", "0", "--compare", "boosted_history", "--output_dir", str(tmp_path)]
+    own = ["--bootstrap", "0", "--compare", "boosted_history", "--output_dir", str(tmp_path), *REASONS]
     main([str(folder / "fusion.yaml"), *own, "--architecture", "auto"])
     assert "log odds of yes:<" in (tmp_path / "auto-seed1" / "report" / "report.html").read_text()
 
@@ -958,6 +960,7 @@ def _without_lightgbm(monkeypatch):
 )
 def test_auto_takes_the_head_that_suits_the_label(folder, tmp_path, recipe, more, expected):
     more = [*more, "--architecture", "auto", "--fusion_folds", "1", "--row_inputs", "states", "--bootstrap", "0"]
+    more += REASONS if expected == "fusion" else []
     main([str(folder / f"{recipe}.yaml"), "--output_dir", str(tmp_path / "run"), *more])
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert found["architecture"] == expected

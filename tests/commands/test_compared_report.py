@@ -50,6 +50,7 @@ def finish(folder, scores, headline, drawn):
     (folder / "results.json").write_text(results.to_json())
 
 
+@pytest.mark.figures
 def test_runs_of_tables_stand_beside_each_other_with_their_seeds(tmp_path):
     for name, noise in (("good-seed1", 0.1), ("good-seed2", 0.12), ("poor-seed1", 0.4)):
         table_run(tmp_path / name, noise, seed=len(name))
@@ -81,6 +82,7 @@ def test_a_report_of_no_run_makes_no_folder(tmp_path):
     assert not (tmp_path / "page").exists()
 
 
+@pytest.mark.figures
 def test_runs_of_pictures_are_read_from_their_prediction_tables(tmp_path):
     names = ["cat", "dog", "owl"]
     rng = np.random.default_rng(0)

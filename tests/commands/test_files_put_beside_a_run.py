@@ -53,6 +53,7 @@ def are_mine(folder: Path, names: tuple[str, ...]) -> bool:
     return all((folder / name).read_bytes() == b"mine" for name in names)
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("moment", [*MOMENTS, "the end"])
 def test_files_that_are_put_there_while_a_run_goes_on_are_named_and_kept(runs, moment):
     with pytest.MonkeyPatch.context() as patch:
@@ -76,25 +77,24 @@ def test_files_that_are_put_there_while_a_run_goes_on_are_named_and_kept(runs, m
     assert len(modes) == 1  # safetensors makes files that their owner alone may read
 
 
-@pytest.mark.parametrize(
-    ("moment", "name"),
-    [
+def test_a_file_that_the_run_would_replace_stops_it_and_stays(runs):
+    stops = [
         ("training", "config.json"),
         ("judging", "predictions/test.parquet"),
-        ("predictions", "README.md"),
         ("drawing", "report/figures/confusion.png"),
         ("drawing", "report/report.html"),
-    ],
-)
-def test_a_file_that_the_run_would_replace_stops_it_and_stays(runs, moment, name):
-    with pytest.MonkeyPatch.context() as patch:
-        put_at(patch, moment, runs / "new", (name,))
-        with pytest.raises(ValueError, match=f"files of others.*: {name}"):
-            command("finetune", *GIVEN)
-    assert are_mine(runs / "new", (name,)) and not (runs / "new" / "results.json").exists()
-    (runs / "new" / name).unlink()
+        ("predictions", "README.md"),
+    ]
+    for moment, name in stops:  # each start gets further than the one before
+        with pytest.MonkeyPatch.context() as patch:
+            put_at(patch, moment, runs / "new", (name,))
+            with pytest.raises(ValueError, match=f"files of others.*: {name}"):
+                command("finetune", *GIVEN)
+        assert are_mine(runs / "new", (name,)) and not (runs / "new" / "results.json").exists()
+        (runs / "new" / name).unlink()
     command("finetune", *GIVEN)
-    assert foreign_names(runs / "new") == [] and name in (read_inventory(runs / "new") or {})
+    assert foreign_names(runs / "new") == []
+    assert {name for _, name in stops} <= (read_inventory(runs / "new") or {}).keys()
 
 
 def test_a_file_of_a_run_that_somebody_edited_is_theirs(runs):

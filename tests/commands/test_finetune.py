@@ -21,6 +21,7 @@ from hf_mmtab.models.mmbt import MMBTForClassification
 from hf_mmtab.training.features.cache import FeatureCache
 
 
+@pytest.mark.figures
 def test_a_recipe_becomes_a_saved_model_with_report_card_and_predictions(recipe, tmp_path, capsys):
     main([str(recipe), "--ablation", "true"])
     run = tmp_path / "run"
@@ -161,6 +162,7 @@ def several(tmp_path, pictures) -> str:
     return str(data)
 
 
+@pytest.mark.figures
 def test_a_regression_of_several_labels_has_thresholds_of_its_own(recipe, tmp_path, several):
     main([str(recipe), "--data", several, "--num_train_epochs", "1", "--compare", "frozen_linear"])
     table = (tmp_path / "run" / "comparison.md").read_text()
@@ -212,6 +214,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path):
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
+@pytest.mark.figures
 def test_architectures_and_seeds_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
     main([str(recipe), "--compare", "bert", "--seeds", "1", "2", "--num_train_epochs", "1"])
     lines = (tmp_path / "run" / "comparison.md").read_text().splitlines()

@@ -122,6 +122,7 @@ def largest_difference(one: Path, other: Path) -> float:
 # ---- A run, its numbers by hand ----
 
 
+@pytest.mark.figures
 def test_a_recipe_becomes_a_model_with_threshold_processor_report_and_card(finished):
     config = AutoModelForSequenceClassification.from_pretrained(finished).config
     assert config.architectures == ["TabBertLstmForSequenceClassification"]
@@ -360,6 +361,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, stop, 
 # ---- Other labels, other heads ----
 
 
+@pytest.mark.figures
 def test_one_label_per_row_judges_each_row_with_half_a_window_before_it(recipe, tmp_path):
     run = tmp_path / "run"
     main([str(recipe), "--output_dir", str(run), "--window_label", "every", "--class_weights", "balanced"])
@@ -388,6 +390,7 @@ def load_windows_of_every(recipe: Path, run: Path):
     return windows
 
 
+@pytest.mark.figures
 def test_numbers_are_predicted_in_their_own_units(recipe, tmp_path, payments):
     run = tmp_path / "run"
     numbers = ["--label_columns", "heat", "--learning_rate", "0.05"]
@@ -454,6 +457,7 @@ def test_a_head_that_collapses_goes_back_and_one_that_knows_less_than_the_mean_s
     assert results_of(tmp_path / "back")["metrics"]["test"]["rmse"] < 100
 
 
+@pytest.mark.figures
 @pytest.mark.slow
 def test_heads_seeds_and_baselines_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
     root = tmp_path / "runs"

@@ -128,6 +128,7 @@ def masked_windows(run: Path, split: str):
         yield window, collator([{"input_ids": rows.take(window), "label_start": context}])
 
 
+@pytest.mark.figures
 def test_a_recipe_becomes_a_model_with_its_processor_report_and_card(finished):
     results = results_of(finished)
     assert set(results["metrics"]) == set(results["fields"]) == {"validation", "test"}
@@ -590,6 +591,7 @@ def test_two_processes_evaluate_as_one(recipe, tmp_path):
         assert [s["cells"] for s in two["fields"][split]] == [s["cells"] for s in one["fields"][split]]
 
 
+@pytest.mark.figures
 def test_tabgpt_goes_the_same_walk_and_generates(recipe, tmp_path):
     of_tabbert = ["--field_hidden_size", "null", "--field_num_heads", "null"]
     with pytest.raises(ValueError, match="Expected no field_hidden_size, field_num_heads beside architecture: gpt2"):

@@ -19,6 +19,7 @@ from hf_mmtab.evaluation.scored_rows import judged_rows, scores_of_rows
 from hf_mmtab.models.tabbert import TabBertConfig, TabBertProcessor
 from hf_mmtab.tasks import PreparedTable
 
+pytestmark = pytest.mark.figures
 START = datetime.datetime(2021, 3, 1)
 PLAN = {
     "entity": "who",

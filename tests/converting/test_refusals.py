@@ -442,7 +442,7 @@ HOSTILE_ARGS = {
     "labels that unfold to a depth that is read": {"labels": nested(14)},
     "counts that unfold": {"label_freqs": {label: nested(14) for label in LABELS}},
     "a flag that unfolds": {"lr": nested(14)},
-    "a flag of a million": {"hidden": ["wide"] * 1_000_000},
+    "a long flag": {"hidden": ["wide"] * 100_000},
     "a number of many digits": {"lr": 10**10_000},
     "many flags": {"labels": None, **{f"flag{n}": n for n in range(50_000)}},
     "a long label": {"labels": ["x" * 1_000_000] * 2},

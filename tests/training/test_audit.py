@@ -229,8 +229,8 @@ class Break(TrainerCallback):
 def test_the_part_that_went_non_finite_first_is_named_at_its_step(tmp_path, monkeypatch, value, interval):
     warned = []
     monkeypatch.setattr("hf_mmtab.training.audit.update_audit.logger.warning", warned.append)
-    settings = {"audit_steps": interval, "audit_plot": True, "num_train_epochs": 1, "logging_strategy": "steps"}
-    trainer = toy_trainer(tmp_path, **settings, logging_steps=1)
+    settings = {"audit_steps": interval, "audit_plot": interval == 1, "num_train_epochs": 1, "logging_steps": 1}
+    trainer = toy_trainer(tmp_path, **settings, logging_strategy="steps")
     trainer.add_callback(Break(value))
     trainer.train()
     if value == value:  # tanh makes infinity finite again, so the loss says nothing: the next record does
@@ -240,7 +240,7 @@ def test_the_part_that_went_non_finite_first_is_named_at_its_step(tmp_path, monk
         assert warned[1].startswith("Step 4: weights of text_encoder, image_encoder, ")
         answer = "its weights hold NaN or infinite values since step 3"
         assert trainer.audit.explain("pooler").endswith(f"{answer}.") and answer in trainer.audit.table()
-    assert (tmp_path / "update_audit.png").stat().st_size > 10_000
+    assert interval != 1 or (tmp_path / "update_audit.png").stat().st_size > 10_000
 
 
 def test_gradients_that_are_not_finite_are_named(tmp_path, monkeypatch):

@@ -335,4 +335,4 @@ def _read(folder: Path) -> dict[str, Any]:
 def _write(folder: Path, files: Files | None, **facts: Any) -> None:
     about = "Written by hf_mmtab: this folder holds a run, or several; files: what it wrote, writing: where it writes"
     content = {**facts, "about": about, "files": files}
-    write_whole(folder / INVENTORY_FILE, json.dumps(content, indent=1) + "\n")
+    write_whole(folder / INVENTORY_FILE, json.dumps(content) + "\n")
