@@ -132,6 +132,12 @@ class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
         return each if self.training else each.mean(dim=0)
 
     @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path, or a pattern of those of all members."""
+        members = {"lstm": "*lstm", "classifier": "*classifier"} if self.members else {}
+        return super().freezable_modules | members
+
+    @property
     def classifiers(self) -> list[nn.Linear]:
         members: Any = self.members
         return [self.classifier, *(member.classifier for member in members)]
