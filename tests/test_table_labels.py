@@ -133,7 +133,16 @@ def test_a_label_beyond_float32_is_refused_before_any_training(value):
 def test_labels_that_differ_by_spaces_or_case_only_are_told(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
     assert labels_of(["yes", "Yes ", "no"])[1] == ["Yes ", "no", "yes"]
-    assert "or as 1 and 1.0 only are classes of their own: 'Yes ', 'yes'. Write them alike" in caplog.text
+    assert "classes of their own (rows): 'Yes ' (1), 'yes' (1). If they are the same, write them alike" in caplog.text
     caplog.clear()
-    labels_of(["yes", "no"])
+    labels_of(["yes", "no", "y", "n"])
+    labels_of([True, False])
+    labels_of([0, 1, 10])
     assert not caplog.text
+
+
+def test_spellings_of_one_truth_value_are_told_with_their_rows(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("hf_mmtab"), "propagate", True)
+    names = ["0", "1", "FALSE", "True", "false", "true"]
+    assert labels_of(["true", "True", "1", "false", "FALSE", "0", "1"])[1] == names
+    assert "'0' (1), 'FALSE' (1), 'false' (1); '1' (2), 'True' (1), 'true'" in caplog.text

@@ -34,7 +34,10 @@ _SAYS_NO_ROOM = re.compile(
     r"no space left|disk quota exceeded|file too large|\d+ requested and \d+ written|unexpected pos \d+ vs",
     re.IGNORECASE,
 )
-_SAYS_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|Unable to allocate", re.IGNORECASE)
+_SAYS_NO_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|Unable to allocate|bad_alloc|can't start new thread", re.IGNORECASE
+)
+_SAYS_TOO_MANY_FILES = re.compile(r"too many open files", re.IGNORECASE)
 _NO_SCRATCH = "No usable temporary directory found in"  # as `tempfile` says it
 # Command → what the same one does after it was ended; the others start anew.
 GOES_ON = {
@@ -186,10 +189,17 @@ def _of_machine(error: BaseException) -> str | None:
                 f"reached ({', '.join([_first_line(behind), *notes])}). What was finished is kept: make room and run "
                 "the same command again."
             )
+        if getattr(behind, "errno", None) in (errno.EMFILE, errno.ENFILE) or _SAYS_TOO_MANY_FILES.search(said):
+            return (
+                "OSError: Expected to open the files that this command needs, found a limit on how many may be open "
+                f"({', '.join([_first_line(behind), *notes])}). Raise it (`ulimit -n 4096`), and run the same command "
+                "again."
+            )
         if isinstance(behind, MemoryError) or _SAYS_NO_MEMORY.search(said):
             return (
                 f"MemoryError: Expected memory for model and batch, found too little ({_first_line(behind)}). Lower "
-                "per_device_train_batch_size, per_device_eval_batch_size or the sizes of the model."
+                "per_device_train_batch_size, per_device_eval_batch_size or the sizes of the model, or raise a limit "
+                "on this process (`ulimit -a` shows them)."
             )
         seen.append(behind)
         behind = behind.__cause__ or (None if behind.__suppress_context__ else behind.__context__)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 from safetensors import safe_open
 
+from ..data.reading.library_errors import OF_MACHINE
 from ..evaluation.run_results import RESULT_FILE
 from ..models.checked_loading import ADAPTER_FILE, ADAPTERS_ALONE
 from ..models.tabbert.boosted_trees import trees_file
@@ -110,6 +111,8 @@ def _damage(path: Path) -> str:
     except (MemoryError, PermissionError):  # of the machine, not of the file: the first error stands
         return ""
     except Exception as error:  # each library has types of its own
+        if getattr(error, "errno", None) in OF_MACHINE or "too many open files" in str(error).lower():
+            return ""
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ""
 

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -43,6 +45,15 @@ def killed(owner: Any, name: str, when: Callable[..., bool]) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(owner, name, call)
+        yield
+
+
+@contextmanager
+def left_as_they_are() -> Iterator[None]:
+    """Leave temporary folders of the block where they are, as a kill does, which no code of ours outlives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile.TemporaryDirectory, "cleanup", lambda made: made._finalizer.detach())
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         yield
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from running import killed, killed_at_call, left_as_they_are
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 from transformers import AutoModelForSequenceClassification, pipeline
@@ -36,6 +38,7 @@ from hf_mmtab.serving import Predictor
 from hf_mmtab.statistics.old_labels import warn_once
 from hf_mmtab.tasks import TableTask, get_task
 from hf_mmtab.tasks.checkpoints import data_arguments, recipe_of
+from hf_mmtab.training import MMTabTrainer
 
 SHOPS = ["bakery", "grocer", "cinema", "garage", "school", "market"]
 PLAN = {
@@ -1045,6 +1048,22 @@ def test_the_trees_of_a_regression_read_all_statistics_where_its_lstm_reads_the_
     own = pq.read_table(tmp_path / "run" / "predictions" / "test.parquet")
     again = pq.read_table(tmp_path / "heat.parquet").to_pandas().set_index("row")
     np.testing.assert_allclose(again.loc[own["row"].to_numpy(), "predicted_heat"], own["score_0"], atol=1e-5)
+
+
+def test_the_folder_of_a_killed_trial_goes_at_the_next_start(folder, tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    recipe = write_recipe(
+        tmp_path, "own", data=str(folder / "payments.csv"), pretrained=str(folder / "encoder"), plan=None,
+        architecture="lstm", window_label="every", row_inputs="auto", output_dir=str(tmp_path / "out"),
+    )  # fmt: skip
+    with left_as_they_are(), killed_at_call(MMTabTrainer, "train", 1):
+        main([recipe])
+    assert not [*(tmp_path / "tmp").iterdir()]
+    assert [*(tmp_path / "out").glob(".trial-*")]
+    with killed(MMTabTrainer, "train", lambda *_: not [*(tmp_path / "out").glob(".trial-*")][1:]):
+        main([recipe])
+    assert not [*(tmp_path / "out").glob(".trial-*")]
 
 
 def test_auto_is_the_lstm_where_lightgbm_is_absent(folder, tmp_path, monkeypatch, caplog):

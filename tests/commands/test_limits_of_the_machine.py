@@ -16,8 +16,10 @@ import torch
 from safetensors.torch import save_file
 
 from hf_mmtab.commands.console import run
+from hf_mmtab.data.reading.library_errors import plain_errors
 from hf_mmtab.files import make_folder, write_array, write_whole
 from hf_mmtab.locking import lock_folder
+from hf_mmtab.training.checkpoint_weights import CheckpointWeights
 
 NUMBERS = np.arange(4_000)  # 32,000 bytes
 LIMIT = 1 << 14
@@ -145,3 +147,55 @@ def test_a_file_has_the_rights_that_the_process_asks_for_now(tmp_path: Path) -> 
     finally:
         os.umask(before)
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("mine", "ours")] == [0o600, 0o644]
+
+
+@contextmanager
+def more_open_files_of_at_most(count: int) -> Iterator[None]:
+    os.close(free := os.dup(0))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + count, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "file": lambda path: path.read_bytes(),
+    "weights": lambda path: CheckpointWeights(path / "model.safetensors"),
+    "data": lambda path: _read_data(path),
+}
+
+
+def _read_data(path: Path) -> None:
+    with plain_errors(path):
+        open(path).close()
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_too_many_open_files_are_no_damaged_file(reader: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+    path = tmp_path if reader == "weights" else tmp_path / "model.safetensors"
+    with pytest.raises(SystemExit), more_open_files_of_at_most(reader == "weights"):
+        run(lambda _: READERS[reader](path), [])
+    assert "found a limit on how many may be open" in (told := capsys.readouterr().err)
+    assert "ulimit -n" in told and "cut off" not in told and "write it anew" not in told
+
+
+def test_a_place_that_may_not_be_written_is_no_fault_of_the_data(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def command(_: object) -> None:
+        with plain_errors(tmp_path / "t.csv"):
+            raise OSError(errno.EROFS, "Read-only file system", "cache/datasets")
+
+    with pytest.raises(SystemExit):
+        run(command, [])
+    assert "may read and write, found 'cache/datasets', which refuses it" in capsys.readouterr().err
+
+
+def test_a_limit_on_threads_is_told(capsys: pytest.CaptureFixture) -> None:
+    def command(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.raises(SystemExit):
+        run(command, [])
+    assert "found too little (can't start new thread)" in capsys.readouterr().err

@@ -1,15 +1,18 @@
 """`search:` tries values on validation, trains the run with the best, and goes on where it was interrupted."""
 
 import json
+import tempfile
 
 import pytest
 import yaml
+from running import killed_at_call, left_as_they_are
 from test_boosted_and_fusion import TRAINING
 
 from hf_mmtab.commands.finetune import load_recipe, main
 from hf_mmtab.commands.runs import search as searching
 from hf_mmtab.commands.runs.search import searched
 from hf_mmtab.commands.runs.table_heads import HeadRun
+from hf_mmtab.locking import lock_folder
 
 pytest.importorskip("optuna")
 
@@ -72,6 +75,22 @@ def test_an_interrupted_search_goes_on_after_its_last_trial(recipe, tmp_path, mo
     assert again.values["learning_rate"] == closest["learning_rate"]
     with pytest.raises(ValueError, match=r"Expected the trials of this search in .* found those of another one"):
         searched(loaded.variant(None, search={"learning_rate": [0.1, 0.2]}), HeadRun)
+
+
+def test_what_a_killed_search_had_read_goes_at_the_next_start(recipe, tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    loaded = load_recipe([recipe, "--output_dir", str(tmp_path / "out")])
+    with left_as_they_are(), killed_at_call(HeadRun, "new_trainer", 1):
+        searched(loaded, HeadRun)
+    assert not [*(tmp_path / "tmp").iterdir()]  # where nobody would look for it
+    draft = tmp_path / ".out.search.json.hf_mmtab-draft"
+    assert [*draft.glob("work/_table/rows/rows.json")]
+    with lock_folder(draft, True), pytest.raises(BlockingIOError):
+        searched(loaded, HeadRun)
+    monkeypatch.setattr(searching, "_judge", lambda *_: ("rmse", 1.0, False))
+    searched(loaded, HeadRun)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.search.json", "tmp"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-"""Predictions as CSV: what a spreadsheet would run, and what stays a number."""
+"""Predictions as CSV, what a spreadsheet would run and what stays a number, and as JSON lines that others can read."""
 
 import csv
+import json
 import logging
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -39,3 +41,22 @@ def test_other_formats_are_not_touched(tmp_path, suffix, caplog):
     with table_writer(tmp_path / f"p{suffix}", suffix, True) as write:
         write(pa.table({"text": FORMULAS}))
     assert not caplog.text
+
+
+def refuse(constant):
+    raise ValueError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_json_lacks_are_null(tmp_path, number):
+    table = pa.table({"score": [number, 0.5], "list": [[number, 1.0], []], "of": [{"a": [number]}, None]})
+    for suffix in (".jsonl", ".csv"):
+        with table_writer(tmp_path / f"p{suffix}", suffix) as write:
+            write(table)
+    lines = (tmp_path / "p.jsonl").read_text().splitlines()
+    assert [json.loads(line, parse_constant=refuse) for line in lines] == [
+        {"score": None, "list": [None, 1.0], "of": {"a": [None]}},
+        {"score": 0.5, "list": [], "of": None},
+    ]
+    assert pl.read_ndjson(tmp_path / "p.jsonl")["score"].to_list() == [None, 0.5]  # as `report` reads it
+    assert next(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))["list"] == "[null, 1.0]"

@@ -223,6 +223,7 @@ FILES = [  # name → content (None: good records), options, message
     ({"train.parquet": "not a table"}, {}, "Expected .*found .*train.parquet"),
     ({"train.csv": ""}, {}, "Expected a first line with column names, found nothing in"),
     ({"train.csv": "a,a,label\n1,2,x\n"}, {}, r"Expected different column names, found \['a'\] twice in"),
+    ({"train.csv": f"{'a' * 5000},label\n1,x\n"}, {}, "at most 1,000 characters, found one of 5,000 in"),
     ({"train.csv": "title1,img,label\n1,0.png,x\n"}, {},
      r"Expected a column for the text named like one of \['text', .*\], found columns \['img', 'label', 'title1'\] in "
      r"'.*train.csv'. Name it with text_column; set that to none"),

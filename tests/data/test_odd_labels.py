@@ -89,7 +89,7 @@ def test_missing_texts_in_a_list_are_no_label(tmp_path):
 def test_numbers_that_are_written_in_two_ways_are_told(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "hf_mmtab"):
         read(tmp_path, "csv", ["1", "1.0", "01", "10", "-1", "a"])
-    assert "or as 1 and 1.0 only are classes of their own: '01', '1', '1.0'. Write" in caplog.text
+    assert "classes of their own (rows): '01' (1), '1' (1), '1.0' (1). If they are the same" in caplog.text
 
 
 NO_LISTS = [

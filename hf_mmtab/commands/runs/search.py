@@ -13,6 +13,7 @@ from transformers.utils import logging
 from ...arguments import DataArguments, FinetuningArguments, ImageTextColumns
 from ...extras import import_extra
 from ...files import read_json, write_whole
+from ...locking import draft_folder
 from ...recipes import check_keys, field_types
 from .folder import refuse_folder, select_by, selected_by
 from .recipe import Recipe
@@ -41,6 +42,7 @@ def searched(recipe: AnyRecipe, run_type: Any) -> AnyRecipe:
     was tried stands beside `output_dir`; an interrupted search goes on after its last finished trial.
 
     Raises:
+        BlockingIOError: if another process searches for this run.
         ModuleNotFoundError: without optuna.
         ValueError: if a key cannot be searched, or what was tried is of another search.
     """
@@ -57,13 +59,14 @@ def searched(recipe: AnyRecipe, run_type: Any) -> AnyRecipe:
     known, speaks = _earlier(path, space), recipe.training.process_index == 0
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=recipe.training.seed))  # minimises
     tried: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="search-") as shared:  # for what trials have in common
+    rank = recipe.training.process_index
+    with draft_folder(path.with_name(f"{path.name}-{rank}") if rank else path) as shared:  # what trials have in common
         for number in range(recipe.run.search_trials):
             trial = study.ask()
             values = {key: _suggest(trial, key, wanted) for key, wanted in space.items()}
             found = known[number] if number < len(known) else None
             if found is None or found["values"] != values:
-                metric, value, greater = _judge(recipe, run_type, values, Path(shared))
+                metric, value, greater = _judge(recipe, run_type, values, shared)
                 found = {"values": values, "metric": metric, "value": value, "greater_is_better": greater}
             study.tell(trial, -found["value"] if found["greater_is_better"] else found["value"])
             tried.append(found)

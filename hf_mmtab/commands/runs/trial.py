@@ -8,6 +8,7 @@ from typing import Any
 from transformers import set_seed
 
 from ...data.windows.cutting import WindowDataset
+from ...files import PARTIAL_SUFFIX, make_folder
 from ...tasks.table_labels import epoch_sampler
 from ...training import MMTabTrainer
 from .folder import select_by
@@ -16,7 +17,9 @@ from .own_names import CACHE_FOLDER
 
 @contextmanager
 def trained_trial(run: Any, train: WindowDataset | None = None, **changes: Any) -> Iterator[tuple[Any, MMTabTrainer]]:
-    """Yield a `HeadRun` like the given one and its trainer, trained; its folder is removed at the end.
+    """Yield a `HeadRun` like the given one and its trainer, trained.
+
+    Its folder is a draft in the run's: it goes at the end, or, after a kill, at the next start.
 
     Args:
         run: whose table, windows, processor and feature cache are used.
@@ -25,7 +28,8 @@ def trained_trial(run: Any, train: WindowDataset | None = None, **changes: Any) 
             sent.
     """
     recipe = run.recipe
-    with tempfile.TemporaryDirectory(prefix="trial-") as scratch:
+    make_folder(recipe.folder)
+    with tempfile.TemporaryDirectory(prefix=".trial-", suffix=PARTIAL_SUFFIX, dir=recipe.folder) as scratch:
         changes = {"save_strategy": "no", "load_best_model_at_end": False, "early_stopping_patience": None} | changes
         changes |= {"architecture": recipe.model.architecture}  # `auto` is decided
         changes |= {"output_dir": scratch, "audit": False, "push_to_hub": False, "report_to": "none"}

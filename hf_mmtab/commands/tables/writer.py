@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ def table_writer(
     path: Path, suffix: str, spreadsheet_safe: bool = False, mixed: Mapping[int, pa.DataType] | None = None
 ) -> Iterator[Callable[[pa.Table], Any]]:
     """Open a file to which tables of one schema are appended: Parquet, JSON lines or CSV (lists as JSON).
+
+    Numbers that are NaN or infinite are null in JSON.
 
     Args:
         path: of the file.
@@ -62,7 +65,7 @@ def table_writer(
 
             def write_lines(table: pa.Table) -> None:
                 for row in _rows(table, mixed):
-                    file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+                    file.write(_as_json(row) + "\n")
 
             yield write_lines
         else:
@@ -76,6 +79,22 @@ def table_writer(
 
             yield write_csv
             cells.tell()
+
+
+def _as_json(value: Any) -> str:
+    """Return a value as JSON, which knows no NaN and no infinite numbers: null in their place."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [*map(_finite, value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _unpacked(texts: Sequence[str | None]) -> Iterator[Any]:
@@ -106,7 +125,7 @@ class _CsvCells:
 
     def cell(self, value: Any) -> Any:
         if isinstance(value, list | dict):
-            return json.dumps(value, ensure_ascii=False)
+            return _as_json(value)
         if not isinstance(value, str) or not _runs_in_spreadsheet(value):
             return value
         self.formulas += 1

@@ -323,7 +323,7 @@ def _finish_labels(
     """Decide on the label names and their order, and on one or several labels; `held`: one holds the separator."""
     numbers = found.number_names[sources[0].path]
     found.label_names = config.label_names or numbers or order_labels(counts, config.label_order)
-    tell_alike(found.label_names)
+    tell_alike(found.label_names, [counts.get(name, 0) for name in found.label_names] if counts else None)
     tell_odd_classes(found.label_names)
     if not numbers and config.label_names is None:
         tell_joined_classes(found.label_names)

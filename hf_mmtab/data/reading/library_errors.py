@@ -1,6 +1,7 @@
 """Errors of the libraries that read data, turned into errors that name the data and the remedy."""
 
 import csv
+import errno
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,9 @@ LIBRARY_ERRORS = (
     RecursionError,
     UnicodeError,
 )
+
+# What the system says of itself, whatever is read: a full disk, one that is read-only, too many open files.
+OF_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @contextmanager
@@ -113,8 +117,10 @@ class CheckedBuilder(datasets.ArrowBasedBuilder):
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether an error says already what is wrong with which file; Arrow raises bare `OSError`s."""
-    if isinstance(error, LIBRARY_ERRORS) or type(error) is OSError:
+    """Whether an error says already what is wrong with which file, or comes of the machine and not of the data; Arrow
+    raises bare `OSError`s.
+    """
+    if isinstance(error, LIBRARY_ERRORS) or (type(error) is OSError and error.errno not in OF_MACHINE):
         return False
     return isinstance(error, ValueError | OSError | RuntimeError)
 

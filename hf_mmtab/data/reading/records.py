@@ -127,8 +127,13 @@ def check_names(names: Sequence[str], path: Place) -> None:
     """Check the column names of a file.
 
     Raises:
-        ValueError: if a name is there twice, or holds a NUL character.
+        ValueError: if a name is there twice, holds a NUL character, or is absurdly long.
     """
+    if long := next((name for name in names if len(name) > LONGEST_NAME), None):
+        raise ValueError(
+            f"Expected column names of at most {LONGEST_NAME:,} characters, found one of {len(long):,} in "
+            f"{str(path)!r}: {shorten(long)}. Look for a quote or a line break that is missing, or rename the column."
+        )
     if cut := next((name for name in names if "\0" in name), None):
         raise ValueError(
             f"Expected column names without NUL characters, found {shorten(cut)} in {str(path)!r}. Rename the column."
@@ -150,21 +155,33 @@ def free_names(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
     return found
 
 
+LONGEST_NAME = 1000  # characters of a column's name: a longer one is rather a file's text without line breaks
 _WHOLE = re.compile(r"\+?(-?)0*(\d{1,30})(?:\.0*)?")
 
 
-def tell_alike(labels: Sequence[str]) -> None:
-    """Warn of labels that differ by spaces, by upper and lower case, or as 1 and 1.0 only: classes of their own."""
+_TRUTH = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+
+
+def tell_alike(labels: Sequence[str], counts: Sequence[int] | None = None) -> None:
+    """Warn of labels that are probably spellings of one, but classes of their own: they differ by spaces, by upper and
+    lower case, as 1 and 1.0, or as true, yes and 1.
+
+    Args:
+        labels: names of the classes.
+        counts: how many rows have each; None: not known.
+    """
     groups: dict[str, list[str]] = {}
-    for label in labels:
+    for place, label in enumerate(labels):
         plain = " ".join(label.split()).casefold()
         number = _WHOLE.fullmatch(plain)
-        groups.setdefault(number[1] + number[2] if number else plain, []).append(label)
-    if alike := [", ".join(map(repr, group)) for group in groups.values() if len(group) > 1]:
+        told = repr(label) + (f" ({counts[place]:,})" if counts is not None else "")
+        groups.setdefault(_TRUTH.get(plain, number[1] + number[2] if number else plain), []).append(told)
+    if alike := [", ".join(group) for group in groups.values() if len(group) > 1]:
         told = "; ".join(alike[:5]) + (f" and {len(alike) - 5} more" if len(alike) > 5 else "")
         logger.warning(
-            f"Labels that differ by spaces, by upper and lower case, or as 1 and 1.0 only are classes of their own: "
-            f"{told}. Write them alike if they are the same."
+            "Labels that differ by spaces, by upper and lower case, as 1 and 1.0 or as true, yes and 1 only are "
+            f"classes of their own{' (rows)' if counts is not None else ''}: {told}. If they are the same, write them "
+            "alike in the data, and start anew."
         )
 
 

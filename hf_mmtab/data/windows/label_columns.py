@@ -1,5 +1,6 @@
 """Label columns of a table as classes or numbers; what they are may be found out in parts."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -47,25 +48,29 @@ class LabelColumns:
             )
         self._type: Any = types[self.columns[0]]
         may_be_classes = len(self.columns) == 1 and self._given is None and self.columns[0] not in numbers
-        self._values: set | None = set() if may_be_classes and not pa.types.is_decimal(self._type) else None
+        # Value → in how many rows; None: too many, or numbers.
+        self._values: dict[Any, int] | None = {} if may_be_classes and not pa.types.is_decimal(self._type) else None
         self._types = types
 
     def see(self, rows: pa.Table) -> None:
         """Note the values of some rows, as all must be before `codes`."""
         if self._values is not None:
-            found = pc.unique(rows[self.columns[0]])
-            self._include(set(found.to_pylist()) if len(found) <= self._most + 2 else None)
+            found = pc.value_counts(rows[self.columns[0]].combine_chunks())
+            values, counts = found.field("values"), found.field("counts").to_pylist()
+            self._include(dict(zip(values.to_pylist(), counts, strict=True)) if len(found) <= self._most + 2 else None)
 
     def merge(self, other: "LabelColumns") -> None:
         """Add what another part of the rows showed."""
         self._include(other._values)
 
-    def _include(self, values: set | None) -> None:
-        both = None if self._values is None or values is None else self._values | values
-        if both is not None:
-            both = {value for value in both if value not in (None, "") and value == value}
-            both = None if len(both) > self._most or (self._is_float and not both <= {0.0, 1.0}) else both
-        self._values = both
+    def _include(self, values: dict[Any, int] | None) -> None:
+        if self._values is None or values is None:
+            self._values = None
+            return
+        both = Counter(self._values) + Counter(values)
+        both = Counter({value: n for value, n in both.items() if value not in (None, "") and value == value})
+        are_numbers = len(both) > self._most or (self._is_float and not both.keys() <= {0.0, 1.0})
+        self._values = None if are_numbers else both
 
     @property
     def _is_float(self) -> bool:
@@ -78,7 +83,7 @@ class LabelColumns:
     @property
     def are_zero_and_one(self) -> bool:
         """Whether one column of floats holds 0 and 1 alone."""
-        return self._is_float and self._values == {0.0, 1.0}
+        return self._is_float and {*(self._values or ())} == {0.0, 1.0}
 
     @property
     def names(self) -> list[str]:
@@ -99,7 +104,9 @@ class LabelColumns:
 
     def tell(self) -> None:
         """Say that numbers are read as classes, and which classes are named alike."""
-        tell_alike(self.names)
+        if self.is_classes:
+            counted = None if self._values is None else [self._values[value] for value in sorted(self._values)]
+            tell_alike(self.names, counted)
         if self.are_zero_and_one:
             logger.warning(
                 f"The labels in column {self.columns[0]!r} are 0.0 and 1.0 alone: they are read as two classes, 0 and "

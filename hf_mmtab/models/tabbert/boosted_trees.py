@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from transformers.utils import cached_file
 
-from ..checked_loading import HUB_OPTIONS
+from ..checked_loading import HUB_OPTIONS, UnfitWeightsError
+from .checked_trees import counts_problem, outputs_problem
 from .tree_files import raw_scores, read_trees, save_trees, trees_file
 
 
@@ -19,6 +20,11 @@ class BoostedTreesMixin:
     """
 
     config: Any
+    kinds_of_trees: tuple[str, ...] = ("statistics",)
+
+    def config_problem(self) -> str | None:
+        """Return what of the configuration does not go with saved trees; None: nothing."""
+        return counts_problem(self.config, self.kinds_of_trees)
 
     def set_trees(self, name: str, boosters: list[Any]) -> None:
         """Keep boosters of LightGBM under a name."""
@@ -58,16 +64,39 @@ class BoostedTreesMixin:
             ImportError: without LightGBM.
             OSError: if a file of trees is absent.
             ValueError: if it is damaged.
+            UnfitWeightsError: if the configuration does not fit the trees.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if problem := model.config_problem():
+            raise _unfit(pretrained_model_name_or_path, problem)
         hub = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
         hashes = model.config.trees_sha256 or {}
         for name, count in (model.config.trees or {}).items():
-            names = [trees_file(name, i) for i in range(count)]
-            files = {one: cached_file(pretrained_model_name_or_path, one, **hub) for one in names}
-            model.set_trees(name, [read_trees(str(file), hashes.get(one)) for one, file in files.items()])
+            files = (
+                (one := trees_file(name, i), _cached(pretrained_model_name_or_path, one, hub)) for i in range(count)
+            )
+            model.set_trees(name, [read_trees(str(file), hashes.get(one)) for one, file in files])
+        if problem := outputs_problem(model.config, model.__dict__.get("boosters", {})):
+            raise _unfit(pretrained_model_name_or_path, problem)
         return loaded
+
+
+def _cached(name: Any, file: str, options: dict[str, Any]) -> str:
+    """Return the path of a file of a model, which a folder must hold; transformers would name the Hub's address."""
+    folder = Path(name, options.get("subfolder") or "")
+    if folder.is_dir() and not (folder / file).is_file():
+        raise FileNotFoundError(
+            f"Expected boosted trees {file} in {str(folder)!r}, as its config.json says, found none. Copy the model "
+            "again, with all of its files."
+        )
+    return str(cached_file(name, file, **options))
+
+
+def _unfit(name: Any, problem: str) -> UnfitWeightsError:
+    return UnfitWeightsError(
+        f"Expected in config.json of {name} {problem}. Copy config.json again from where the model came from."
+    )
 
 
 def is_binary(config: Any) -> bool:

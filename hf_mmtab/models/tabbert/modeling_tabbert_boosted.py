@@ -9,6 +9,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
 from .boosted_trees import BoostedTreesMixin, is_binary
+from .checked_trees import fusion_problem
 from .configuration_tabbert import TabBertConfig
 from .head_settings import OF_SURPRISE
 from .modeling_tabbert_lstm import TabBertLstmForSequenceClassification, num_outputs
@@ -59,6 +60,12 @@ class TabBertFusionForSequenceClassification(BoostedTreesMixin, TabBertLstmForSe
 
     While `config.fusion` is empty it is the LSTM head alone: so it trains, and the halves are joined afterwards.
     """
+
+    kinds_of_trees = (STATISTICS, FUSED)
+
+    def config_problem(self) -> str | None:
+        ways = CANDIDATES if is_binary(self.config) else OF_NUMBERS
+        return super().config_problem() or fusion_problem(self.config, ways)
 
     def tree_inputs(
         self,

@@ -152,6 +152,12 @@ class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
         others = [member.score(states, attention_mask, statistics) for member in members]
         return torch.stack([own, *others]).mean(dim=0) if others else own
 
+    @property
+    def freezable_modules(self) -> dict[str, str]:
+        """Part name → module path, or a pattern of those of all members."""
+        members = {"lstm": "*lstm", "classifier": "*classifier"} if self.members else {}
+        return super().freezable_modules | members
+
 
 def _head_alone(config: TabBertConfig) -> TabBertLstmForSequenceClassification:
     """Return a head without its encoder, as the member of another."""

@@ -16,6 +16,7 @@ from hf_mmtab.models.tabbert import (
 )
 from hf_mmtab.models.tabbert.modeling_tabbert_losses import focal_loss, rmse_one_hot, window_loss
 from hf_mmtab.models.tabbert.modeling_tabbert_windows import last_real_row
+from hf_mmtab.training.parts import find_part, partition_parameters
 
 HEADS = {
     "lstm": (TabBertLstmForSequenceClassification, {}),
@@ -37,6 +38,17 @@ def build(name, small_config, **changes):
     torch.manual_seed(0)
     kind, settings = HEADS[name]
     return kind(small_config(**{**settings, **changes})).eval()
+
+
+@pytest.mark.parametrize("name", ["lstm", "members"])
+@pytest.mark.parametrize("part", ["lstm", "classifier"])
+def test_a_part_of_the_head_is_that_of_all_members(name, part, small_config):
+    model = build(name, small_config)
+    paths = find_part(model, part)
+    assert paths == (part, *([f"members.{i}.{part}" for i in range(2)] if name == "members" else []))
+    found = partition_parameters(model, {part: paths})
+    assert found[part] == [key for key, _ in model.named_parameters() if part in key.split(".")]
+    assert "members" not in partition_parameters(model, {one: find_part(model, one) for one in ("lstm", "classifier")})
 
 
 @pytest.mark.parametrize("name", HEADS)

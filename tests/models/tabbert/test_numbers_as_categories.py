@@ -23,6 +23,28 @@ def test_numbers_are_the_same_however_two_files_spell_them(training, new):
     assert processor.encode({"code": new}).equals(processor.encode({"code": training}))
 
 
+ZEROS = [
+    [-0.0, 1.0], [0.0, 1.0], [0, 1], ["-0.0", "1"], ["0", "1"], pa.array([-0.0, 1.0], pa.float32()),
+    pa.array([0.0, 1.0], pa.float32()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+@pytest.mark.parametrize("new", ZEROS, ids=str)
+@pytest.mark.parametrize("training", ZEROS, ids=str)
+def test_zero_has_no_sign(training, new, hashed):
+    plan = {"fields": {"code": {"hash_buckets": 4} if hashed else {}}}
+    processor = TabBertProcessor(plan).fit({"code": training})
+    assert processor.encode({"code": new}).equals(processor.encode({"code": training}))
+
+
+def test_both_zeros_of_a_column_are_one_value_beside_missing_ones():
+    processor = TabBertProcessor({"fields": {"code": {}}}).fit({"code": [0.0, -0.0, 1.0, None]})
+    whole = TabBertProcessor({"fields": {"code": {}}}).fit({"code": [0, 0, 1, None]})
+    assert processor.vocab_size == whole.vocab_size
+    assert processor.encode({"code": [-0.0, 1.0, None]}).equals(whole.encode({"code": [0, 1, None]}))
+
+
 @pytest.mark.parametrize("new", [[1, 1000], ["1", "1000"], ["1.0", "1e3"], [1.0, 1000.0]], ids=str)
 @pytest.mark.parametrize("training", [[1, 1000], ["1", "1000"], ["1.0", "1e3"], [1.0, 1000.0]], ids=str)
 def test_so_are_whole_numbers(training, new):

@@ -65,15 +65,16 @@ def whole_numbers(values: pa.Array) -> pa.Array:
 
 
 def spelled_numbers(values: pa.Array) -> pa.Array:
-    """Return as float64 what text spells, or numbers are, so that 1.0 is 1 and .1 is 0.1; null for all else.
+    """Return as float64 what text spells, or numbers are: 1.0 is 1, .1 is 0.1, -0.0 is 0; null for all else.
 
     Null too are numbers with leading zeros (`007` is no 7) and those that float64 may not tell apart.
     """
     if pa.types.is_floating(values.type):
-        return values.cast(pa.float64())
+        return pc.add(values.cast(pa.float64()), 0.0)
     text = values.cast(pa.string())
     is_number = pc.match_substring_regex(text, r"^-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$")
-    return pc.if_else(pc.and_(is_number, pc.less_equal(pc.utf8_length(text), 15)), text, None).cast(pa.float64())
+    is_exact = pc.less_equal(pc.utf8_length(text), 15)
+    return pc.add(pc.if_else(pc.and_(is_number, is_exact), text, None).cast(pa.float64()), 0.0)
 
 
 def one_spelling(values: pa.Array) -> pa.Array:

@@ -135,7 +135,7 @@ def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Arr
     if pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
         out = array.cast(pa.int64())
     elif pa.types.is_floating(kind):
-        out = array.cast(pa.float64())
+        out = pc.add(array.cast(pa.float64()), 0.0)  # -0.0 is 0.0, which Arrow's hashes tell apart
         out = pc.if_else(pc.is_nan(out), pa.scalar(None, pa.float64()), out)
     elif is_text(kind):
         out = array.cast(pa.string()) if array.nbytes < 2**31 else array
