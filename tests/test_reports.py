@@ -21,9 +21,9 @@ from hf_mmtab.evaluation.decoded_histories import HistoryTable
 from hf_mmtab.evaluation.run_results import RunResults
 from hf_mmtab.metrics import Interval, PairedDifference, bootstrap_interval, scores_for
 from hf_mmtab.metrics.names import metric_name
-from hf_mmtab.reports import RunFacts, SplitPredictions, write_report
+from hf_mmtab.reports import RunFacts, SplitPredictions, style, write_report
 from hf_mmtab.reports.examples import thumbnail, worst_errors
-from hf_mmtab.reports.page import duration, number, quantity, signed
+from hf_mmtab.reports.page import duration, number, picture_of, quantity, signed
 from hf_mmtab.reports.plots_alerts import alert_curves, alert_sentence
 from hf_mmtab.reports.plots_classes import binary_precision_recall, confused_pairs, confusion_counts
 from hf_mmtab.reports.plots_models import ablation_bars, comparison_plot
@@ -654,3 +654,25 @@ def test_alerts_at_the_threshold_are_told_in_words():
 
 def test_a_number_that_is_nearly_0_has_no_sign():
     assert number(-1e-9) == "0.000" and number(-0.5) == "-0.500"
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("falling", [False, True])
+def test_a_line_of_many_points_looks_the_same_with_few_of_them(monkeypatch, log, falling):
+    rng = np.random.default_rng(3)
+    x = np.sort(rng.random(100_000)) + 1e-4
+    y = np.cumsum(rng.normal(size=len(x))) / 300
+    y[50_000] = 4.0  # a single one that stands out
+    x = x[::-1] if falling else x
+    pictures, points = [], []
+    for most in (len(x), style.MOST_POINTS):
+        monkeypatch.setattr(style, "MOST_POINTS", most)
+        figure, axes = style.new_axes(3.0)
+        axes.set(xscale="log" if log else "linear", xlim=(x.min(), x.max()), ylim=(-5, 5))
+        style.draw_steps(axes, x, y, log=log, color="black", linewidth=1)
+        points.append(len(axes.lines[0].get_xdata()))
+        drawn = Image.open(io.BytesIO(picture_of("alerts", "", figure).png)).convert("L")
+        pictures.append(np.asarray(drawn, dtype=float))
+    assert points[0] == len(x) and points[1] <= 4 * (style.COLUMNS + 1)
+    assert (pictures[0] < 128).sum() > 1_000
+    assert (np.abs(pictures[0] - pictures[1]) > 150).sum() < 10  # edges of lines; every 25th point alone has 70 to 160

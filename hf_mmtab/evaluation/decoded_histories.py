@@ -11,7 +11,7 @@ from ..data.windows.cutting import WindowDataset
 from ..data.windows.encoded_rows import EncodedRows
 from ..models.tabbert.processing.column_plan import ColumnPlan
 from ..models.tabbert.processing.field_ids import SEP_FIELD
-from .scored_rows import ScoredRows, judged_rows
+from .scored_rows import ScoredRows, judging_window
 
 MOST_ROWS = 10  # of a window: those before the judged one, the judged one, and one after it if it was read
 LONGEST_CELL = 28  # characters
@@ -74,12 +74,10 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
 
     def _locate(self, rows: EncodedRows, windows: WindowDataset, scored: ScoredRows) -> None:
         self.rows, self.windows, self.scored = rows, windows, scored
-        judged = judged_rows(windows)
-        order = np.argsort(judged.row, kind="stable")
-        places = np.searchsorted(judged.row[order], scored.rows)
-        self.window, self.place = judged.window[order][places], judged.place[order][places]
-        self._by_row = np.argsort(scored.rows, kind="stable")
-        self._scored_rows = scored.rows[self._by_row]
+
+    def judged(self, i: int) -> tuple[int, int]:
+        """Return the number of the window that judges a scored row, and the place of the row in it."""
+        return judging_window(self.windows, int(self.scored.rows[i]))
 
     def __len__(self) -> int:
         return len(self.scored)
@@ -88,7 +86,8 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: Any) -> Any:
-        index, place = self.windows.at(self.window[i : i + 1]), int(self.place[i])
+        window, place = self.judged(i)
+        index = self.windows.at(np.array([window]))
         start, length = int(index.start[0]), int(index.length[0])
         first = max(0, place - (MOST_ROWS - 2 if place + 1 < length else MOST_ROWS - 1))
         stop = min(length, place + 2)
@@ -113,8 +112,10 @@ class DecodedHistories(Sequence[Mapping[str, Any]]):
 
     def _scores(self, shown: np.ndarray) -> np.ndarray:
         """The scores of the shown rows, NaN for rows that were not judged."""
-        at = np.minimum(np.searchsorted(self._scored_rows, shown), len(self) - 1)
-        return np.where(self._scored_rows[at] == shown, self.scored.scores[self._by_row[at]], np.nan)
+        rows = self.scored.rows
+        near = np.flatnonzero((rows >= shown[0]) & (rows <= shown[-1]))[::-1]  # of equal rows the first one stays
+        known = dict(zip(rows[near].tolist(), self.scored.scores[near].tolist(), strict=True))
+        return np.array([known.get(row, np.nan) for row in shown.tolist()])
 
 
 class HistoriesOfIds(DecodedHistories):

@@ -90,8 +90,9 @@ def resampling_groups(scored: ScoredRows, by: ResampleBy = "auto") -> tuple[np.n
         return None, "row"
     found: dict[str, np.ndarray] = {}
     if by in ("auto", "entity"):
-        first = np.array([name.partition("/")[0] for name in scored.entities.astype(str).tolist()])
-        found["entity"] = np.unique(first, return_inverse=True)[1]
+        names, history = np.unique(scored.entities.astype(str), return_inverse=True)
+        first = np.array([name.partition("/")[0] for name in names.tolist()])
+        found["entity"] = np.unique(first, return_inverse=True)[1][history]
     if by in ("auto", "day"):
         found["day"] = np.unique(scored.times.astype("datetime64[D]"), return_inverse=True)[1]
     if by != "auto":

@@ -1,6 +1,6 @@
 """Scores of the rows of one split: whose they are, when they happened, what they were worth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from ..data.windows.cutting import WindowDataset, WindowLabel, has_label
 from ..data.windows.encoded_rows import EncodedRows
+from ..data.windows.window_index import WindowIndex
 from ..files import whole_file
 from ..metrics import probabilities_from_logits
 from ..metrics.decisions import check_problem_type
@@ -128,7 +129,8 @@ class ScoredRows:
                 f"Expected the columns entity, time, row and score in {str(path)!r}, found {table.column_names}. Give "
                 "a file that `ScoredRows.save` wrote."
             )
-        entities = np.array(table["entity"].to_pylist(), dtype=str)
+        coded = table["entity"].combine_chunks().dictionary_encode()  # not one Python object for each row
+        entities = np.array(coded.dictionary.to_pylist(), dtype=str)[coded.indices.to_numpy()]
         times = table["time"].to_numpy().astype("datetime64[us]")
         place = table["place" if "place" in table.column_names else "row"].to_numpy()
         return cls(scores, column("label"), place, entities, times)
@@ -165,13 +167,44 @@ def judged_rows(windows: WindowDataset, label: WindowLabel | None = None) -> Jud
     Raises:
         ValueError: if neither says which rows are judged.
     """
-    label = label or windows.label
-    if label is None:
+    label = _label_of(windows, label)
+    found: list[JudgedRows] = []
+    windows_before = rows_before = 0
+    for part in windows.parts():  # one after another, which bounds what sorting takes
+        own = _judged(part.index, label)
+        found.append(JudgedRows(own.window + windows_before, own.place, own.row + rows_before))
+        windows_before, rows_before = windows_before + len(part), rows_before + len(part.rows)
+    return JudgedRows(*(_joined([getattr(one, name) for one in found]) for name in ("window", "place", "row")))
+
+
+def judging_window(windows: WindowDataset, row: int) -> tuple[int, int]:
+    """Return the number of the window that judges a row, and the place of the row in it, as `judged_rows` does.
+
+    Args:
+        windows: labelled.
+        row: one that they judge.
+    """
+    part, windows_before, rows_before = windows.part_of(row)
+    index, row = part.index, row - rows_before
+    ends = index.start + index.length
+    if windows.label == "every":
+        judges = np.flatnonzero((index.start + index.label_start <= row) & (row < ends))
+        window = int(judges[np.argmin(index.start[judges])])
+    else:
+        window = int(np.flatnonzero(ends - 1 == row)[0])
+    return windows_before + window, row - int(index.start[window])
+
+
+def _label_of(windows: WindowDataset, label: WindowLabel | None) -> WindowLabel:
+    if (label := label or windows.label) is None:
         raise ValueError(
             "Expected windows whose label is 'last', 'any' or 'every', found windows without labels. Say which rows "
             "are judged: label=..."
         )
-    index = windows.index
+    return label
+
+
+def _judged(index: WindowIndex, label: WindowLabel) -> JudgedRows:
     if label != "every":
         place = index.length.astype(np.int64) - 1
         return JudgedRows(np.arange(len(index)), place, index.start + place)
@@ -202,10 +235,9 @@ def scored_rows(
         ValueError: if shapes do not fit the windows, or a logit of a judged row is not finite.
     """
     check_problem_type(problem_type)
-    label = label or windows.label
-    judged = judged_rows(windows, label)
+    label = _label_of(windows, label)
     logits = np.asarray(logits)
-    longest = int(windows.index.length.max()) if len(windows) else 0
+    longest = max((int(part.index.length.max()) for part in windows.parts() if len(part)), default=0)
     dimensions = 3 if label == "every" else 2
     if len(logits) != len(windows) or logits.ndim != dimensions:
         wanted = f"({len(windows)}, rows, num_labels)" if label == "every" else f"({len(windows)}, num_labels)"
@@ -218,11 +250,20 @@ def scored_rows(
             f"Expected logits of at least {longest} rows, as the longest window has, found {logits.shape[1]}. Give "
             "the outputs for these windows, unshortened."
         )
-    chosen = logits[judged.window, judged.place] if label == "every" else logits
-    probabilities = probabilities_from_logits(chosen, problem_type)
-    if problem_type == "single_label_classification" and probabilities.shape[1] == 2:
-        probabilities = probabilities[:, 1]
-    return scores_of_rows(windows, judged, probabilities, label)
+    found = []
+    windows_before = rows_before = 0
+    for part in windows.parts():
+        own = logits[windows_before : windows_before + len(part)]
+        judged = _judged(part.index, label)
+        probabilities = probabilities_from_logits(
+            own[judged.window, judged.place] if label == "every" else own, problem_type
+        )
+        if problem_type == "single_label_classification" and probabilities.shape[1] == 2:
+            probabilities = probabilities[:, 1].copy()  # and not a view, which would keep both columns
+        scored = scores_of_rows(part, judged, probabilities, label)
+        found.append(replace(scored, rows=scored.rows + rows_before))
+        windows_before, rows_before = windows_before + len(part), rows_before + len(part.rows)
+    return ScoredRows(**{one.name: _joined([getattr(part, one.name) for part in found]) for one in fields(ScoredRows)})
 
 
 def scores_of_rows(
@@ -255,6 +296,10 @@ def entities_of(rows: EncodedRows, places: np.ndarray) -> np.ndarray:
 def labels_of(windows: WindowDataset) -> np.ndarray:
     """Return the labels of the rows that windows are judged on, `(rows,)` or `(rows, targets)`."""
     return np.concatenate([_labels(part, judged_rows(part), part.label) for part in windows.parts()])
+
+
+def _joined(arrays: list[Any]) -> Any:
+    return arrays[0] if len(arrays) == 1 or arrays[0] is None else np.concatenate(arrays)
 
 
 def _labels(windows: WindowDataset, judged: JudgedRows, label: WindowLabel | None) -> np.ndarray:

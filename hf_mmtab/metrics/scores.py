@@ -238,7 +238,7 @@ def scores_for(
 def _as_indicators(classes: np.ndarray, num_classes: int) -> np.ndarray:
     """Class ids `(rows,)` as 0/1 `(rows, num_classes)`; indicators pass through."""
     classes = np.asarray(classes)
-    return classes.astype(np.int64) if classes.ndim == 2 else np.eye(num_classes, dtype=np.int64)[classes]
+    return classes.astype(np.int64) if classes.ndim == 2 else np.eye(num_classes, dtype=np.int8)[classes]
 
 
 def _means_over_classes(table: list[dict[str, Any]]) -> dict[str, float]:

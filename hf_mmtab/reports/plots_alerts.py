@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.episodes import GAP, Episodes
-from .style import BLUE, GREEN, INK, ORANGE, new_axes, plain_log_ticks, styled
+from .style import BLUE, GREEN, INK, ORANGE, draw_steps, new_axes, plain_log_ticks, styled
 
 
 def alert_curves(
@@ -68,7 +68,7 @@ def alerts_a_day(curves: dict[str, np.ndarray], threshold: float, positive: str)
     )
     for name, colour, label in looks:
         if name in curves:
-            axes.step(curves["alerts"], curves[name], where="post", color=colour, label=label)
+            draw_steps(axes, curves["alerts"], curves[name], log=True, color=colour, label=label)
     if (chosen := curves["scores"] >= threshold).any():
         at = float(curves["alerts"][chosen][-1])
         axes.axvline(at, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"threshold: {at:.2g} a day")

@@ -10,7 +10,21 @@ from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from ..evaluation.decoded_histories import as_text
-from .style import BLUE, COLOURS, GREY, INK, ORANGE, PALE, WIDTH, margin_note, new_axes, note, styled, unit_axes
+from .style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    WIDTH,
+    draw_steps,
+    margin_note,
+    new_axes,
+    note,
+    styled,
+    unit_axes,
+)
 
 BLUES = LinearSegmentedColormap.from_list("white to blue", ["#ffffff", "#c6dcec", "#5a9fcc", "#004e80"])
 FEW_CLASSES = 30  # up to here the numbers in a matrix are read, beyond it the matrix is looked at
@@ -101,11 +115,11 @@ def precision_recall(truth: np.ndarray, probabilities: np.ndarray, table: Sequen
     for i in shown:
         if i not in named:
             precision, recall, _ = precision_recall_curve(truth[:, i], probabilities[:, i])
-            axes.step(recall, precision, where="post", color=PALE, linewidth=0.9)
+            draw_steps(axes, recall, precision, color=PALE, linewidth=0.9)
     for colour, i in zip(COLOURS, named, strict=False):
         precision, recall, _ = precision_recall_curve(truth[:, i], probabilities[:, i])
         label = f"{as_text(table[i]['label'])}  {table[i]['average_precision']:.2f}"
-        axes.step(recall, precision, where="post", color=colour, label=label)
+        draw_steps(axes, recall, precision, color=colour, label=label)
     unit_axes(axes, "recall", "precision")
     some = "" if len(named) == len(shown) else "\nbest two, middle, worst two"
     _legend_beside(axes, f"average precision{some}")
@@ -131,9 +145,9 @@ def binary_precision_recall(
     for colour, (name, other) in zip((*COLOURS[2:], INK, *[GREY] * len(ranked)), ranked, strict=False):
         theirs, reached, _ = precision_recall_curve(labels, other)
         label = f"{as_text(name)}  {average_precision_score(labels, other):.3f}"
-        axes.step(reached, theirs, where="post", color=colour, linewidth=1.3, label=label)
+        draw_steps(axes, reached, theirs, color=colour, linewidth=1.3, label=label)
     own = f"this model  {average_precision_score(labels, scores):.3f}"
-    axes.step(recall, precision, where="post", color=BLUE, linewidth=2.2 if others else 1.8, label=own)
+    draw_steps(axes, recall, precision, color=BLUE, linewidth=2.2 if others else 1.8, label=own)
     axes.axhline(base, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     note(axes, f"guessing {base:.2%}", (0, base), (2, 4), color=GREY)
     chosen = scores >= threshold

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -19,6 +20,8 @@ BLUE, ORANGE, GREEN, PINK, GOLD, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7
 COLOURS = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
 INK, GREY, PALE = "#243038", "#7b8790", "#d9dee2"
 WIDTH = 7.6  # inches; at 144 dpi about 1,100 pixels, sharp at the page's 740
+
+MOST_POINTS, COLUMNS = 20_000, 4_000  # of a line: more points are drawn as the ends of what a column of pixels holds
 
 _STYLE_FILE = Path(__file__).with_name("report.mplstyle")
 STYLE = matplotlib.rc_params_from_file(_STYLE_FILE, use_default_template=False)
@@ -44,6 +47,27 @@ def new_axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     """An empty figure with one pair of axes."""
     figure = new_figure(height, width)
     return figure, figure.add_subplot()
+
+
+def draw_steps(axes: Axes, x: np.ndarray, y: np.ndarray, log: bool = False, **look: Any) -> None:
+    """Draw steps from each place on; of many points those that a picture can show.
+
+    Args:
+        axes: of the picture.
+        x: `(points,)`, rising or falling.
+        y: `(points,)`.
+        log: whether the axis of `x` is logarithmic.
+        look: of the line.
+    """
+    if len(x) > MOST_POINTS:
+        place = np.log(x) if log else x
+        column = (np.abs(place - place[0]) * (COLUMNS / abs(place[-1] - place[0]))).astype(np.int32)
+        first = np.flatnonzero(np.append(True, column[1:] != column[:-1]))
+        last = np.append(first[1:], len(x)) - 1
+        ends = [np.minimum.reduceat(y, first), np.maximum.reduceat(y, first)]
+        y = np.stack([y[first], *ends, y[last]], axis=1).ravel()
+        x = np.stack([x[first], x[first], x[last], x[last]], axis=1).ravel()
+    axes.step(x, y, where="post", **look)
 
 
 def unit_axes(axes: Axes, x: str, y: str) -> None:

@@ -9,6 +9,11 @@ when the first has its libraries; memory is the largest of one process: its own 
 files, such as Ray's object store), and all that is resident of it; disk is what the kernel counts as read and written
 by all, in bytes of the input (what is still in the page cache is not read). The slope is that of CPU time over rows
 from one size to the next, both as logarithms.
+
+    python scripts/benchmark.py tabular-scale --rows 100000 400000 1000000 --memory
+
+prints another table: the largest own memory of every command that reads shards or a table, with tiny models and a few
+steps, in shards of 100,000 rows, and how many bytes a row it grew by from one size to the next.
 """
 
 import argparse
@@ -28,6 +33,7 @@ import polars as pl
 import psutil
 
 ROWS_PER_USER = 12_000  # as in IBM's table
+ROWS_PER_SHARD = 100_000  # under --memory: of one size at all sizes of the table
 MOST_SIMULATED = 24_000_000  # rows; more are copies of them
 COLUMNS = (
     "engine",
@@ -45,6 +51,15 @@ COLUMNS = (
 )
 
 
+# Recipes of --memory: models that take no time.
+SIZES = dict(field_hidden_size=16, field_num_heads=2, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+STEPS = dict(max_steps=20, per_device_train_batch_size=8, eval_strategy="no", save_strategy="no", report_to="none")
+COMMON = {"task": "card_transactions", "seq_len": 64, "stride": 64, **STEPS, "per_device_eval_batch_size": 128}
+PRETRAIN = {**COMMON, **SIZES, "intermediate_size": 64, "next_row": True}
+FINETUNE = {**COMMON, "architecture": "lstm", "row_inputs": "surprise", "lstm_hidden_size": 8, "window_label": "every"}
+FINETUNE |= {"eval_stride": 64, "feature_cache": False}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure the sizes and engines that the command line names and print a table."""
     parser = argparse.ArgumentParser(prog="benchmark.py tabular-scale", description=(__doc__ or "").split("\n")[0])
@@ -59,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--keep", action="store_true", help="keep the generated tables for the next run (needs --folder)"
     )
+    parser.add_argument("--memory", action="store_true", help="of prepare, pretrain, finetune, predict and embed")
     parser.add_argument("--one", nargs=2, metavar=("ENGINE", "TABLE"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.one:
@@ -66,12 +82,15 @@ def main(argv: list[str] | None = None) -> None:
         return
     folder = Path(options.folder or tempfile.mkdtemp(prefix="tabular-scale-"))
     folder.mkdir(parents=True, exist_ok=True)
-    sys.stdout.write(f"{os.cpu_count()} cores\n" + "".join(f"{name:>14}" for name in COLUMNS) + "      load\n")
+    names = ("command", "rows", "GiB, own", "bytes/row") if options.memory else (*COLUMNS, "load")
+    sys.stdout.write(f"{os.cpu_count()} cores\n" + "".join(f"{name:>14}" for name in names) + "\n")
     earlier: dict[str, dict[str, Any]] = {}
     try:
         for rows in options.rows:
             table = generate(folder / f"cards-{rows}", rows)
-            for engine in options.engines:
+            if options.memory:
+                report_memory(table, rows, earlier)
+            for engine in options.engines if not options.memory else []:
                 found = measure(engine, table, rows, options)
                 report(engine, found, earlier.get(engine))
                 earlier[engine] = found
@@ -139,6 +158,42 @@ class Parts:
         """Remove the last file, in which no block began."""
         self.file.close()
         Path(self.file.name).unlink()
+
+
+def report_memory(table: Path, rows: int, earlier: dict[str, dict[str, Any]]) -> None:
+    """Run every command on a table, print its largest own memory, and how much more a row that is than before."""
+    made = table.with_name(f"{table.name}-memory")
+    shards, encoder, head, scores = (str(made / name) for name in ("shards", "encoder", "head", "scores.parquet"))
+    made.mkdir()
+    for name, recipe in (("pretrain", PRETRAIN), ("finetune", {**FINETUNE, "pretrained": encoder})):
+        (made / f"{name}.yaml").write_text(json.dumps({"data": str(table), **recipe}), encoding="utf-8")
+    of = {name: str(made / f"{name}.yaml") for name in ("pretrain", "finetune")}
+    commands = {
+        "prepare": [of["pretrain"], "--rows", shards, "--shards", str(-(-rows // ROWS_PER_SHARD))],
+        "pretrain": [of["pretrain"], "--rows", shards, "--output_dir", encoder],
+        "finetune": [of["finetune"], "--rows", shards, "--output_dir", head],
+        "predict": [head, str(table), scores],
+        "embed": [encoder, str(table), str(made / "embeddings.parquet")],
+    }
+    root = str(Path(__file__).resolve().parents[2])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    for name, arguments in commands.items():
+        with tempfile.TemporaryFile("w+") as told:
+            command = [sys.executable, "-m", "hf_mmtab", name, *arguments]
+            process = subprocess.Popen(command, stdout=told, stderr=told, env=environment)
+            tree = Tree(process.pid)
+            while process.poll() is None:
+                tree.sample()
+                time.sleep(0.05)
+            told.seek(0)
+            if process.returncode:
+                raise RuntimeError(f"{name} of {rows} rows failed:\n{told.read()}")
+        before = earlier.get(name)
+        grown = "" if before is None else f"{(tree.own[0] - before['own']) / (rows - before['rows']):.0f}"
+        sys.stdout.write("".join(f"{cell:>14}" for cell in (name, rows, f"{tree.own[0] / 2**30:.2f}", grown)) + "\n")
+        sys.stdout.flush()
+        earlier[name] = {"own": tree.own[0], "rows": rows}
+    shutil.rmtree(made)
 
 
 def prepare(engine: str, table: str, options: argparse.Namespace) -> None:

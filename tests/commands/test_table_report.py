@@ -112,7 +112,7 @@ def test_with_a_label_for_every_row_the_row_after_the_judged_one_is_shown_too(da
     cut = windows(table.rows, "test", seq_len=4, stride=2, label="every")
     scored = scored_by(cut, 1)
     shown = DecodedHistories(dataset, table.rows, table.processor.plan, cut, scored)
-    middle = next(i for i in range(len(scored)) if shown.place[i] + 1 < cut.index.length[shown.window[i]])
+    middle = next(i for i in range(len(scored)) if shown.judged(i)[1] + 1 < cut.index.length[shown.judged(i)[0]])
     history = shown[middle]["history"]
     assert len(history.rows) == history.judged + 2
     raw = dataset[int(table.rows.row_numbers[scored.rows[middle]])]

@@ -17,7 +17,7 @@ from hf_mmtab.data.windows.sharded_rows import KEPT, ShardedRows
 from hf_mmtab.data.windows.shifted_windows import shifted
 from hf_mmtab.data.windows.splits import Split, leak_check, windows
 from hf_mmtab.evaluation.cell_baselines import guess_masked_cells, most_frequent_ids
-from hf_mmtab.evaluation.scored_rows import judged_rows, labels_of
+from hf_mmtab.evaluation.scored_rows import judged_rows, judging_window, labels_of, scored_rows
 from hf_mmtab.evaluation.unseen_values import missing_cells_note, unseen_values
 from hf_mmtab.models.tabbert.collating_tabbert import TabBertCollator
 from hf_mmtab.models.tabbert.processing_tabbert import TabBertProcessor
@@ -109,7 +109,19 @@ def test_windows_are_the_same(whole, sharded, processor, label, split):
         assert (many.window_labels(numbers) == one.window_labels(numbers)).all()
     judged = judged_rows(one), judged_rows(many)
     assert (judged[0].row == judged[1].row).all() and (judged[0].window == judged[1].window).all()
+    assert (judged[0].place == judged[1].place).all()
     assert (labels_of(many) == labels_of(one)).all()
+    for found, known in zip((one, many), judged, strict=True):
+        first = {row: place for place, row in reversed([*enumerate(known.row.tolist())])}  # of a row's windows
+        for row, place in [*first.items()][::7]:
+            assert judging_window(found, row) == (known.window[place], known.place[place])
+    drawn = np.random.default_rng(2).normal(size=(len(one), 6, 2)).astype(np.float32)
+    scored = [
+        scored_rows(cut, drawn if label == "every" else drawn[:, 0], "single_label_classification")
+        for cut in (one, many)
+    ]
+    for name in ("scores", "labels", "rows", "entities", "times"):
+        assert np.array_equal(getattr(scored[0], name), getattr(scored[1], name)), name
     for chosen in (np.arange(len(one)) % 3 > 0, np.arange(0, len(one), 2), numbers[:5]):
         some, same = many.select(chosen), one.select(chosen)
         assert some.fingerprint == same.fingerprint and (some[2]["labels"] == same[2]["labels"]).all()

@@ -61,7 +61,7 @@ def of_table(checkpoint: str, processor: Any, histories: DecodedHistories) -> Te
     load = cache(lambda: AutoModelForSequenceClassification.from_pretrained(checkpoint, dtype="float32").eval())
 
     def reasons(i: int, label: int | None) -> list[str]:
-        place = int(histories.window[i]), int(histories.place[i])
+        place = histories.judged(i)
         return _told(explain_judged(load(), processor, histories.all_columns, histories.windows, *place, label))
 
     return reasons

@@ -17,7 +17,7 @@ from ...data.windows.splits import leak_check
 from ...evaluation.judging import judge_splits
 from ...evaluation.row_evaluation import choose_threshold
 from ...evaluation.run_results import RunResults
-from ...evaluation.scored_rows import ScoredRows, judged_rows, labels_of, scored_rows
+from ...evaluation.scored_rows import ScoredRows, labels_of, scored_rows
 from ...metrics import metric_names, possible_metric_names, scores_for
 from ...metrics.for_trainer import first_of
 from ...models.tabbert.collating_tabbert import TabBertCollator
@@ -290,7 +290,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
         self.scored["test"] = predict_windows(trainer, self.windows["test"], config)
         results = judge_splits(self.scored, config, "test", recipe.run.bootstrap, recipe.run.resample_by)
         self.tell_if_a_guess_is_as_good(results)
-        judged = np.unique(judged_rows(self.windows["test"]).row)
+        judged = np.unique(self.scored["test"].rows)
         unseen, told = tell_unseen(self.table, judged, "test rows")
         self.notes += [*score_note(results["metrics"]["test"], bool(unseen)), *told]
         return {

@@ -110,7 +110,7 @@ def describe_windows(windows: Mapping[str, WindowDataset], seq_len: int | None, 
 
 def rows_before(windows: WindowDataset) -> str:
     """Say how many rows a model reads before a row that it judges: at the start of a history there are few."""
-    before = judged_rows(windows).place
+    before = np.concatenate([judged_rows(part).place for part in windows.parts()])
     if not len(before):
         return "no row is judged"
     tenth, middle = np.quantile(before, (0.1, 0.5), method="lower").tolist()

@@ -14,7 +14,6 @@ from ...data.windows.splits import SPLITS, leak_check
 from ...data.windows.window_index import DEFAULT_SEQ_LEN
 from ...evaluation.judging import judge_splits
 from ...evaluation.run_results import RunResults
-from ...evaluation.scored_rows import judged_rows
 from ...models.tabbert.collating_tabbert import TabBertCollator
 from ...tasks import PreparedTable, TableTask, get_task
 from ...tasks.checkpoints import data_arguments, load_head, recipe_of
@@ -54,7 +53,7 @@ def evaluate_table(options: argparse.Namespace, command: str) -> RunResults:
         collator = TabBertCollator(table.processor, row_labels=config.label_level == "row")
         trainer = MMTabTrainer(model=model, args=arguments, data_collator=collator)
         scored = {split: predict_windows(trainer, windows, config)}
-        judged = np.unique(judged_rows(windows).row)
+        judged = np.unique(scored[split].rows)
         unseen, told = tell_unseen(table, judged, "judged rows")
         notes += told
         results = RunResults(

@@ -53,6 +53,10 @@ class WindowDataset(torch.utils.data.Dataset):
         """Yield the windows piece by piece, as `rows.parts()` has the rows."""
         yield self
 
+    def part_of(self, row: int) -> tuple["WindowDataset", int, int]:
+        """Return the piece whose rows hold a row, and how many windows and rows lie before the piece."""
+        return self, 0, 0
+
     def with_rows(self, rows: Any) -> "WindowDataset":
         """Return the same windows of rows that have other labels, see `EncodedRows.relabelled`."""
         return WindowDataset(rows, self.index, self.label, self.skip, self.beside)

@@ -155,9 +155,13 @@ class EncodedRows:
         """
         count = total = 0
         for part in self.parts() if isinstance(rows, str) else [self]:
-            wanted = np.asarray(part.split) == SPLITS.index(rows) if isinstance(rows, str) else rows
-            column = part.columns[field][wanted]
-            count, total = count + int((column == id_ - self._bases[field]).sum()), total + len(column)
+            wanted: Any = np.asarray(part.split) == SPLITS.index(rows) if isinstance(rows, str) else rows
+            pieces = [wanted]
+            if isinstance(wanted, np.ndarray) and wanted.dtype != bool:
+                pieces = [wanted[first : first + TAKEN_AT_ONCE] for first in range(0, len(wanted), TAKEN_AT_ONCE)]
+            for piece in pieces:
+                column = part.columns[field][piece]
+                count, total = count + int((column == id_ - self._bases[field]).sum()), total + len(column)
         return count / total if total else 0.0
 
     def batches_of(self, split: str) -> Iterator[np.ndarray]:

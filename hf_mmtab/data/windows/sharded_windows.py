@@ -67,6 +67,11 @@ class ShardedWindows(WindowDataset):
         """Yield the windows of each shard, with numbers of rows in the shard."""
         return map(self.part, range(self.rows.num_shards))
 
+    def part_of(self, row: int) -> tuple[WindowDataset, int, int]:
+        """Return the windows of the shard that holds a row, and how many windows and rows lie before them."""
+        number = int(np.searchsorted(self.rows.starts, row, side="right")) - 1
+        return self.part(number), int(self.starts[number]), int(self.rows.starts[number])
+
     def part(self, number: int) -> WindowDataset:
         """Return the windows of one shard."""
         first, last = self.rows.starts[number : number + 2].tolist()
