@@ -17,6 +17,13 @@ from .lstm_tabbert import LstmLayer
 from .modeling_tabbert import TabBertEmbeddings
 from .modeling_tabbert_windows import TabBertEncoderWindowModel, TabBertWindowModel, last_real_row
 
+# What all members of a head have in common.
+OF_MEMBERS = (
+    *("num_labels", "id2label", "problem_type", "label_level", "window_label", "target_mean", "target_std"),
+    *("row_parts", "statistics", "network_statistics", "statistics_hidden_size", "statistics_embedding"),
+    *("lstm_hidden_size", "lstm_num_layers", "lstm_bidirectional"),
+)
+
 # From here on the products outweigh the calls of a step (10 steps, hidden 768: 65 ms in place of 110, one core).
 LARGE_HIDDEN_SIZE = 512
 
@@ -120,26 +127,37 @@ class TabBertLstmForSequenceClassification(TabBertEncoderWindowModel):
                 encoder.
 
         Raises:
-            ValueError: if another has members itself, another encoder, or reads other numbers.
+            ValueError: if one is no such head, has members itself, another encoder, other settings or labels. Nothing
+                is added then.
         """
-        own = self.state_dict()
-        for other in others:
-            weights = other.state_dict()
-            if other.members:
-                raise ValueError(f"Expected heads without members, found one of {other.config.lstm_members}.")
-            fixed = [name for name in own if name.startswith("model.") or name == "numbers.quantiles"]
-            differing = [n for n in fixed if n not in weights or not torch.equal(own[n], weights[n].to(own[n]))]
-            if differing or other.config.row_parts != self.config.row_parts:
-                what = f"{differing[0]} that differs" if differing else f"row_inputs {other.config.row_inputs}"
-                raise ValueError(
-                    f"Expected a head on the same encoder that reads the same numbers, found {what}. Train all members "
-                    "with the encoder frozen, on one table."
-                )
-            member: Any = _head_alone(other.config)
-            member.to(self.classifier.weight)
-            member.load_state_dict({name: value for name, value in weights.items() if not name.startswith("model.")})
-            self.members.append(member.train(self.training))
+        members = [self._as_member(other) for other in others]
+        self.members.extend(members)
         self.config.lstm_members = 1 + len(self.members)
+
+    def _as_member(self, other: Any) -> "TabBertLstmForSequenceClassification":
+        """Return a copy of another head without its encoder, see `add_members`."""
+        found = None
+        if not isinstance(other, TabBertLstmForSequenceClassification):
+            found = f"a {type(other).__name__}"
+        elif other is self or other.members:
+            found = "itself" if other is self else f"one of {other.config.lstm_members}"
+        if found is not None:
+            raise ValueError(
+                f"Expected other LSTM heads without members, each by itself, found {found}. Name them one by one: "
+                "model.add_members(second, third)."
+            )
+        own, weights = self.state_dict(), other.state_dict()
+        differing = [name for name in OF_MEMBERS if getattr(self.config, name) != getattr(other.config, name)]
+        fixed = [name for name in own if name.startswith("model.") or name == "numbers.quantiles"]
+        differing += [n for n in fixed if n not in weights or not torch.equal(own[n], weights[n].to(own[n]))]
+        if differing:
+            raise ValueError(
+                f"Expected a head of the same settings and labels on the same encoder, found {differing[0]} that "
+                "differs. Train all members on one table, from one recipe, with the encoder frozen."
+            )
+        member: Any = _head_alone(other.config).to(self.classifier.weight)  # type: ignore[arg-type]
+        member.load_state_dict({name: value for name, value in weights.items() if not name.startswith("model.")})
+        return member.train(self.training)
 
     def read(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         return read_lstm(self.lstm, states, attention_mask, self.steps_per_row, self.config.label_level)

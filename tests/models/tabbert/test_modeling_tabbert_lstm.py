@@ -128,8 +128,30 @@ def test_the_mean_of_members_scores_and_is_saved(level, inputs, small_config, sm
     assert all(member.classifier.weight.grad.abs().max() > 0 for member in first.members)
 
 
-def test_members_that_do_not_fit_are_refused(small_config):
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"lstm_hidden_size": 5}, "lstm_hidden_size"),
+        ({"lstm_num_layers": 2}, "lstm_num_layers"),
+        ({"num_labels": 3}, "num_labels"),
+        ({"problem_type": "regression"}, "problem_type"),
+        ({"id2label": {0: "yes", 1: "no"}, "label2id": {"yes": 0, "no": 1}}, "id2label"),
+        ({"label_level": "row"}, "label_level"),
+        ({"row_inputs": ["states", "statistics"], "statistics": ["a"]}, "row_parts"),
+    ],
+)
+def test_members_of_other_settings_are_refused(changes, found, small_config):
     first, (other, _) = heads_on_one_encoder(small_config)
+    with pytest.raises(ValueError, match=rf"found {found} that differs\. Train all members"):
+        first.add_members(other, build("lstm", small_config, **changes))
+    assert len(first.members) == 0 and first.config.lstm_members == 1
+
+
+def test_what_is_no_head_on_the_same_encoder_is_refused(small_config):
+    first, (other, _) = heads_on_one_encoder(small_config)
+    for wrong, found in [(first, "itself"), ([other], "a list"), (build("mlp", small_config), "a TabBertMlpFor")]:
+        with pytest.raises(ValueError, match=f"without members, each by itself, found {found}"):
+            first.add_members(wrong)
     other.model.embeddings.word_embeddings.weight.data[5] += 1
     with pytest.raises(ValueError, match=r"found model\.embeddings\.word_embeddings\.weight that differs"):
         first.add_members(other)
@@ -139,7 +161,7 @@ def test_members_that_do_not_fit_are_refused(small_config):
     with pytest.raises(ValueError, match=r"found numbers\.quantiles that differs"):
         first.add_members(other)
     first.add_members(third)
-    with pytest.raises(ValueError, match="Expected heads without members, found one of 2"):
+    with pytest.raises(ValueError, match="without members, each by itself, found one of 2"):
         build("lstm", small_config, **statistics).add_members(first)
 
 
