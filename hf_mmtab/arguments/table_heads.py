@@ -45,6 +45,7 @@ class TabBertHeadArguments(ModelArguments):
         "positives are few, what one alone learns is in part chance. Default: 3 in a fusion of two classes on a frozen "
         "encoder with fewer than 1,000 positive training rows, else 1.",
         least=1,
+        most=100,
         of=("lstm", "fusion", "auto"),
     )
     mlp_hidden_sizes: list[int] = key(

@@ -812,6 +812,8 @@ def test_members_are_trained_beside_the_lstm_that_a_run_without_them_trains(fold
     with pytest.raises(ValueError, match="frozen for the whole run beside lstm_members: 2, which share it"):
         main([*own, "--lstm_members", "2", "--lora", "{r: 2}", "--output_dir", out])
     main([*own, "--lstm_members", "1", "--freeze", "{encoder: 50%}", "--output_dir", out])
+    raw = ["--architecture", "raw_lstm", "--row_inputs", "null", "--statistics", "null"]
+    main([*own, *raw, "--lstm_members", "2", "--output_dir", str(tmp_path / "raw")])  # told to have no effect
 
 
 @pytest.mark.slow

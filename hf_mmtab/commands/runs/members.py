@@ -11,13 +11,14 @@ logger = logging.get_logger(__name__)
 
 FEW_POSITIVES = 1000  # labelled training rows, below which what one LSTM of a fusion learns is in part chance
 MEMBERS = 3
+WITH_MEMBERS = ("lstm", "fusion")
 WHOLE_TRAINING = ("eval_strategy", "save_strategy", "load_best_model_at_end", "early_stopping_patience")
 
 
 def check_members(run: Any) -> None:
     """Raise a ValueError if a recipe asks for several LSTMs on an encoder that each of them would change."""
     asked = run.recipe.model.lstm_members
-    if asked is not None and asked > 1 and not _is_frozen(run):
+    if run.recipe.model.architecture in WITH_MEMBERS and asked is not None and asked > 1 and not _is_frozen(run):
         raise ValueError(
             f"Expected an encoder that is frozen for the whole run beside lstm_members: {asked}, which share it, found "
             "one that trains. Leave out `freeze` and `lora`, or lstm_members."
@@ -27,11 +28,15 @@ def check_members(run: Any) -> None:
 def add_members(run: Any, trainer: Any) -> None:
     """Train as many more LSTMs as `lstm_members` says, each from its own seed, and let the mean of all score.
 
+    Of another architecture there is none.
+
     Args:
         run: a `HeadRun` whose LSTM is trained, with the prior corrected.
         trainer: with the model, which gets the members.
     """
     recipe = run.recipe
+    if recipe.model.architecture not in WITH_MEMBERS:
+        return
     positives = int(run.windows["train"].class_counts()[:, 1].sum()) if len(run.table.rows.label_names) == 2 else None
     count, why = recipe.model.lstm_members, "as lstm_members says"
     if count is None:

@@ -272,8 +272,7 @@ class HeadRun(ComparedRun[HeadRecipe]):
             assert self.shares is not None
             self.notes.append(self.shares.note(str(config.id2label[config.num_labels - 1])))
         begun = time.time()
-        if self.recipe.model.architecture in ("lstm", "fusion"):
-            add_members(self, trainer)
+        add_members(self, trainer)
         if self.recipe.model.architecture == "boosted":
             fit_boosted(self, trainer.model)
         elif self.recipe.model.architecture == "fusion":
