@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -77,8 +78,10 @@ def unit_axes(axes: Axes, x: str, y: str) -> None:
 
 
 def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float], **options: Any) -> None:
-    """Write a text `offset` points away from a place of the axes."""
-    axes.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 8, **options})
+    """Write a text `offset` points away from a place of the axes, with a white rim where it crosses a line."""
+    rim = [patheffects.withStroke(linewidth=3, foreground="white")]
+    options = {"fontsize": 8, "path_effects": rim, **options}
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", **options)
 
 
 def margin_note(axes: Axes, text: str, y: float, **options: Any) -> None:

@@ -50,10 +50,10 @@ def fusion_problem(config: Any, ways: Sequence[str]) -> str | None:
     weights = known.get(chosen) if isinstance(known, dict) else known
     if not isinstance(known, dict) or not _are_numbers(weights, 3):
         return f"two weights and a bias in fusion.weights.{chosen}, found {weights!r}"
-    halves = fusion.get("quantiles")
+    halves: Any = fusion.get("quantiles")
     are_known = isinstance(halves, list) and len(halves) == 2 and all(_are_numbers(one, POINTS) for one in halves)
-    if chosen == "rank_average" and not are_known:
-        return f"{POINTS} quantiles of each half in fusion.quantiles, found {str(halves)[:60]}"
+    if chosen == "rank_average" and not (are_known and all(one == sorted(one) for one in halves)):
+        return f"{POINTS} rising quantiles of each half in fusion.quantiles, found {str(halves)[:60]}"
     return None
 
 

@@ -78,8 +78,9 @@ UNFIT = [
     ({"fusion": {"chosen": ["stack"]}}, "fusion.chosen among"),
     ({"fusion": {"chosen": "average"}}, "fusion.chosen among"),  # which is one of numbers
     ({"fusion": {"chosen": "trees"}}, "trees 'fused' beside fusion.chosen 'trees'"),
-    ({"fusion": {"chosen": "rank_average"}}, "65 quantiles of each half in fusion.quantiles, found None"),
-    ({"fusion": {"chosen": "rank_average", "quantiles": [[0.0], [1.0]]}}, "65 quantiles of each half"),
+    ({"fusion": {"chosen": "rank_average"}}, "65 rising quantiles of each half in fusion.quantiles, found None"),
+    ({"fusion": {"chosen": "rank_average", "quantiles": [[0.0], [1.0]]}}, "65 rising quantiles of each half"),
+    ({"fusion": {"chosen": "rank_average", "quantiles": [[*range(65)], [*range(65, 0, -1)]]}}, "65 rising quantiles"),
     ({"fusion": {"weights": {"stack": [0.5, 0.5]}}}, r"a bias in fusion.weights.stack, found \[0.5, 0.5\]"),
     ({"fusion": {"weights": {"stack": [0.5, 0.5, float("nan")]}}}, "two weights and a bias"),
     ({"fusion": {"weights": {"stack": "half"}}}, "found 'half'"),
