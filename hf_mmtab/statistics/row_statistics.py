@@ -9,7 +9,10 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from ..models.tabbert.processing.text_numbers import spelled_numbers
 from .columns import EXACT_FLOAT32, MISSING, TableColumns
 from .features import GROUPS, OF_ORDERINGS, Feature, history_features, row_features
 from .old_labels import OldLabels
@@ -230,10 +233,20 @@ def _matching(known: list[tuple[str, str]], patterns: Collection[str]) -> list[t
 
 
 def _places(values: Iterable[Any], known: list[Any]) -> np.ndarray:
-    """Return where each value stands among the known ones, -1 where it does not; 5, 5.0 and "5" are one value."""
+    """Return where each value stands among the known ones, -1 where it does not; 5, 5.0, "5" and "5.0" are one value.
+
+    Texts are compared as numbers where all known ones spell numbers, as `CategoricalField` compares them.
+    """
     as_text = any(isinstance(value, str) for value in known)
     place = {value: number for number, value in enumerate(known)}
-    return np.array([place.get(_alike(value, as_text), MISSING) for value in values], dtype=np.int64)
+    given = [_alike(value, as_text) for value in values]
+    found = np.array([place.get(value, MISSING) for value in given], dtype=np.int64)
+    if as_text and (new := np.flatnonzero(found == MISSING)).size:
+        numbers = spelled_numbers(pa.array(map(str, known), pa.string()))
+        if not numbers.null_count:
+            spelled = spelled_numbers(pa.array([given[i] for i in new], pa.string()))
+            found[new] = pc.fill_null(pc.index_in(spelled, value_set=numbers, skip_nulls=True), MISSING).to_numpy()
+    return found
 
 
 def _alike(value: Any, as_text: bool) -> Any:

@@ -12,6 +12,7 @@ import pytest
 
 from hf_mmtab.statistics import GROUPS, OldLabels, RowStatistics, TableColumns, seconds_of
 from hf_mmtab.statistics.earlier import Earlier, FixedPoint, together
+from hf_mmtab.statistics.row_statistics import _places
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -431,3 +432,16 @@ def test_labels_are_read_by_their_names():
         several.read(lambda _: pa.array([3]), ["kind"], 1)
     numbers = OldLabels(1.0, ["heat"], []).read(lambda _: pa.array([3, None]), ["heat"], 2)["heat"]
     assert numbers.tolist() == pytest.approx([3, np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "places"),
+    [
+        (["0.0", "1.5", "2"], ["0", "-0.0", "1.50", "2.0", "3", "x"], [0, 0, 1, 2, -1, -1]),
+        (["0.0", "1.5", "x"], ["0", "1.50", "x"], [-1, -1, 2]),  # where one is a name, all are
+        (["7", "007"], ["7.0", "007"], [-1, 1]),
+        ([0.0, 1.5], ["0", "1.50", 1.5], [0, 1, 1]),
+    ],
+)
+def test_a_value_that_training_met_is_found_in_another_spelling(known, given, places):
+    assert _places(given, known).tolist() == places
