@@ -44,6 +44,7 @@ REFUND_RATE = 0.02
 TRIPS_PER_1000 = 4.0  # legitimate look-alikes, per 1000 rows
 SPREES_PER_1000 = 4.0
 EPISODE_MIN, EPISODE_MAX = 3, 8
+N_DAYS = int((LAST_DAY - FIRST_DAY).astype(int)) + 1
 
 
 def _runs(rng: np.random.Generator, n: int, count: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +63,17 @@ def _spread(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _minute_of_day(rng: np.random.Generator, world: World, who: np.ndarray) -> np.ndarray:
     evening = (rng.random(len(who)) < 0.55).astype(int)
     hour = world.hour[who, evening] + world.hour_sd[who] * rng.standard_normal(len(who))
+    if world.version > 2:
+        return np.floor(hour * 60).astype(np.int64) % 1440
     return np.clip(hour * 60, 0, 1439).astype(np.int64)
+
+
+def before_the_end(world: World, minute: np.ndarray, run: np.ndarray) -> np.ndarray:
+    """Return the minutes of runs; a run that would end after the last day begins earlier by whole days."""
+    last = np.zeros(run.max(initial=-1) + 1, dtype=np.int64)
+    np.maximum.at(last, run, minute)
+    late = np.maximum(0, last // 1440 - N_DAYS + 1) if world.version > 2 else np.zeros_like(last)
+    return minute - late[run] * 1440
 
 
 def _habitual_merchant(rng: np.random.Generator, world: World, who: np.ndarray, web_share: np.ndarray) -> np.ndarray:
@@ -159,7 +170,8 @@ def draw_chunk(
         first = at[place == 0]
         merchant[first] = world.travel_web[rng.integers(0, len(world.travel_web), len(first))]
     depart = minute[begin][run]
-    minute[at] = (depart // 1440 + np.minimum(place, 1) * 7 + place // 2) * 1440 + _minute_of_day(rng, world, user[at])
+    day = depart // 1440 + np.minimum(place, 1) * 7 + place // 2
+    minute[at] = before_the_end(world, day * 1440 + _minute_of_day(rng, world, user[at]), run)
 
     # look-alike 2: sprees, minutes apart, at the user's own merchants
     begin, length = _runs(rng, n, rng.poisson(SPREES_PER_1000 * n / 1000), EPISODE_MIN, EPISODE_MAX)
@@ -167,7 +179,7 @@ def draw_chunk(
     same = (user[at] == user[begin[run]]) & (card[at] == card[begin[run]])
     at, run, place = at[same], run[same], place[same]
     merchant[at] = _habitual_merchant(rng, world, user[at], world.web_share[user[at]])
-    minute[at] = minute[begin][run] + place * 9 + rng.integers(0, 8, len(at))
+    minute[at] = before_the_end(world, minute[begin][run] + place * 9 + rng.integers(0, 8, len(at)), run)
 
     # fraud: a burst by the habits of a donor
     fraud = np.zeros(n, dtype=bool)
@@ -184,7 +196,7 @@ def draw_chunk(
     web_episode = rng.random(len(begin)) < world.web_share[donor]
     merchant[at] = _habitual_merchant(rng, world, habits[at], web_episode[run].astype(float))
     opening = minute[begin] // 1440 * 1440 + _minute_of_day(rng, world, donor)
-    minute[at] = opening[run] + place * 9 + rng.integers(0, 8, len(at))
+    minute[at] = before_the_end(world, opening[run] + place * 9 + rng.integers(0, 8, len(at)), run)
 
     # how much: merchant, then the spending level of whoever's habits these are
     level = world.merchant_mu[merchant] + world.spend[habits]
@@ -202,7 +214,7 @@ def draw_chunk(
     error = np.where(is_web, online, in_store)
     error = np.where(rng.random(n) < ERROR_RATE, error, 0)
 
-    minute = np.minimum(minute, ((LAST_DAY - FIRST_DAY).astype(int) + 1) * 1440 - 1)
+    minute = np.minimum(minute, N_DAYS * 1440 - 1)
     order = np.lexsort((minute, card, user))
     drawn = {"card": card, "minute": minute, "cents": cents, "chip": chip, "merchant": merchant}
     drawn |= {"error": error, "fraud": fraud}

@@ -42,7 +42,7 @@ CITY_TAIL = [
 FIRST_DAY, LAST_DAY = np.datetime64("2002-09-01"), np.datetime64("2020-02-28")
 CHIP_DAY = np.datetime64("2014-06-01")
 
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 ONLINE_SHARE = 0.11  # of all rows, fraudulent or not
 IN_CITY = 30  # merchants per city
 N_LOCAL, N_WEB = 24, 8  # favourites per user, in store and online
@@ -68,7 +68,8 @@ class World:
         fraud_rate: share of fraudulent rows, 0 to 0.2.
         seed: of everything that is random.
         version: 1: one-off purchases and trips go to any merchant alike, which tells the first payment of a fraud: it
-            goes where others often buy. 2: they go to merchants as popular as those of fraud.
+            goes where others often buy. 2: they go to merchants as popular as those of fraud. 3: as 2, and no payments
+            are heaped on one minute, as those of trips that would go on after the last day are on its last minute.
     """
 
     def __init__(self, users: int, rows: int, fraud_rate: float, seed: int, version: int = 1) -> None:

@@ -14,7 +14,7 @@ from hf_mmtab.commands.tables.window_blocks import WindowCut
 from hf_mmtab.data.card_transactions import CardTransactions
 from hf_mmtab.data.shards import preparing
 from hf_mmtab.data.shards.preparing import prepare_rows, read_labels
-from hf_mmtab.data.simulated_cards import write_csv
+from hf_mmtab.data.simulated_cards import N_DAYS, before_the_end, draw_chunk, fraud_plan, write_csv
 from hf_mmtab.data.simulated_world import World
 from hf_mmtab.data.windows.cutting import WindowDataset
 from hf_mmtab.data.windows.encoded_rows import SPLITS, EncodedRows
@@ -491,8 +491,28 @@ def test_in_version_2_a_popular_shop_does_not_give_the_first_payment_of_a_fraud_
 
     assert told(1) > 0.75
     assert 0.4 < told(2) < 0.65  # purchases abroad and hotels stay rare
-    with pytest.raises(ValueError, match="version must be one of 1, 2, got 3"):
-        World(5, 10, 0.0, 0, version=3)
+    with pytest.raises(ValueError, match="version must be one of 1, 2, 3, got 4"):
+        World(5, 10, 0.0, 0, version=4)
+
+
+def test_in_version_3_no_payments_are_heaped_on_the_last_minute_of_a_day():
+    def drawn(version):
+        world = World(300, 60_000, 0.01, seed=5, version=version)
+        chunks = [draw_chunk(world, first, last, fraud_plan(world)) for first, last in world.chunks()]
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in ("minute", "user", "fraud")}
+
+    heaped, mended = drawn(2), drawn(3)
+    assert (heaped["minute"] % 1440 == 1439).mean() > 0.003
+    assert (mended["minute"] % 1440 == 1439).mean() < 0.001
+    assert mended["minute"].min() >= 0
+    assert mended["minute"].max() < N_DAYS * 1440
+    assert mended["fraud"].sum() == heaped["fraud"].sum() == 600
+
+    trips = np.array([N_DAYS * 1440 - 5, N_DAYS * 1440 + 2000, 700, 900])
+    of_trip = np.array([0, 0, 1, 1])
+    moved = before_the_end(World(5, 10, 0.0, 0, version=3), trips, of_trip)
+    assert moved.tolist() == [N_DAYS * 1440 - 5 - 2880, N_DAYS * 1440 + 2000 - 2880, 700, 900]
+    assert before_the_end(World(5, 10, 0.0, 0, version=2), trips, of_trip).tolist() == trips.tolist()
 
 
 def test_card_table_to_windows(fixtures, tmp_path):
