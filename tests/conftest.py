@@ -2,10 +2,13 @@
 
 import gc
 import os
+import sys
 import time
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
+import yaml
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -20,6 +23,7 @@ LONGEST = (
     "test_modeling_tabbert.py", "test_export.py",
 )  # fmt: skip
 
+yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # a run asks for ten texts
 os.fsync = lambda file: None  # no test loses power; a tiny run waits for the disk some fifty times
 
 
@@ -47,6 +51,8 @@ def pytest_collection():
     gc.set_threshold(100_000, 50, 50)
     gc.callbacks.append(KeptImports())
     gc.enable()
+    if packages := sys.modules.get("accelerate.utils.imports"):  # each training asks for fifty of them
+        packages._is_package_available = cache(packages._is_package_available)
     return collected
 
 
