@@ -338,8 +338,10 @@ def test_stored_states_give_the_weights_and_scores_of_recomputing(recipe, tmp_pa
 
 @pytest.mark.parametrize(
     ("stop", "checkpoint", "arguments"),
-    [(13, 10, ["--upsample_positives", "0.4"]), (8, 5, ["--freeze", '{"encoder": 0.5}', "--window_label", "any"])],
-    ids=["sampled", "thawing"],
+    [
+        pytest.param(13, 10, ["--upsample_positives", "0.4"], id="sampled", marks=pytest.mark.slow),
+        pytest.param(8, 5, ["--freeze", '{"encoder": 0.5}', "--window_label", "any"], id="thawing"),
+    ],
 )
 def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, stop, checkpoint, arguments):
     steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "5", "--save_steps", "5"]
