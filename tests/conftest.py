@@ -20,7 +20,7 @@ SHARED = Path(os.environ.get("HF_MMTAB_SHARED", Path(__file__).resolve().parents
 # Half a minute and more each where slow tests run, and late in the order of names: a process would end with one alone.
 LONGEST = (
     "test_transformers_suites.py", "test_two_processes.py", "test_ray_engine.py", "test_example_scripts.py",
-    "test_modeling_tabbert.py", "test_export.py",
+    "test_travelling.py", "test_hub.py", "test_export.py",
 )  # fmt: skip
 
 yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # a run asks for ten texts
