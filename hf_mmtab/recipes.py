@@ -13,6 +13,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -255,6 +256,7 @@ def _is_required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
+@cache
 def field_types(dtype: type) -> dict[str, Any]:
     """Return name → annotation of the fields that a dataclass takes."""
     hints = get_type_hints(dtype)

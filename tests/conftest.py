@@ -2,10 +2,13 @@
 
 import gc
 import os
+import sys
 import time
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
+import yaml
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -17,9 +20,10 @@ SHARED = Path(os.environ.get("HF_MMTAB_SHARED", Path(__file__).resolve().parents
 # Half a minute and more each where slow tests run, and late in the order of names: a process would end with one alone.
 LONGEST = (
     "test_transformers_suites.py", "test_two_processes.py", "test_ray_engine.py", "test_example_scripts.py",
-    "test_modeling_tabbert.py", "test_export.py",
+    "test_travelling.py", "test_hub.py", "test_export.py",
 )  # fmt: skip
 
+yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # a run asks for ten texts
 os.fsync = lambda file: None  # no test loses power; a tiny run waits for the disk some fifty times
 
 
@@ -47,6 +51,8 @@ def pytest_collection():
     gc.set_threshold(100_000, 50, 50)
     gc.callbacks.append(KeptImports())
     gc.enable()
+    if packages := sys.modules.get("accelerate.utils.imports"):  # each training asks for fifty of them
+        packages._is_package_available = cache(packages._is_package_available)
     return collected
 
 

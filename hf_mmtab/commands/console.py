@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from types import FrameType
 
@@ -210,6 +211,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:300]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions that a run depends on."""
     return {"python": platform.python_version(), **{name: version(name) for name in REPORTED}}

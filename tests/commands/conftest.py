@@ -14,8 +14,10 @@ from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizer, ResNetConfig, ResNetModel, ViTImageProcessor
 
 from hf_mmtab.commands import finetune
+from hf_mmtab.reports import page, reasons
 from hf_mmtab.reports.page import Page, Picture
 from hf_mmtab.training import callbacks
+from hf_mmtab.training.features import cache
 
 # One white pixel.
 PNG = base64.b64decode(
@@ -38,11 +40,15 @@ def draw_blank(page: Page, name: str, alt: str, plot, *args) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item):
     """Figures are not rendered, which is half of the time of a tiny run, in fixtures too, and built where a test is
-    marked with `figures` alone. The tests of the report and of the audit draw theirs.
+    marked with `figures` alone. The tests of the report and of the audit draw theirs. Two rows of a page have reasons,
+    and two are read twice before features are stored, not eight: the tests of the report and of the store do all.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save_blank)
         patch.setattr(callbacks, "plot_audit", save_blank)
+        for module in (page, reasons):
+            patch.setattr(module, "EXPLAINED", 2)
+        patch.setattr(cache, "READ_TWICE", 2)
         if not item.get_closest_marker("figures"):
             patch.setattr(Page, "draw", draw_blank)
         return (yield)

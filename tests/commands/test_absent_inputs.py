@@ -67,7 +67,11 @@ def test_pictures_alone_train_with_the_default_length(recipe, pictures, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("absent", "blank"), [("--text_column", {"text": ""}), ("--image_column", {"img": None})], ids=["text", "image"]
+    ("absent", "blank"),
+    [
+        pytest.param("--text_column", {"text": ""}, id="text", marks=pytest.mark.slow),
+        pytest.param("--image_column", {"img": None}, id="image"),
+    ],
 )
 def test_a_model_of_both_reads_data_without_one_as_empty(finished_pictures, pictures, tmp_path, absent, blank):
     rows = [json.loads(line) for line in (pictures / "test.jsonl").read_text().splitlines()]

@@ -120,6 +120,7 @@ def test_a_decimal_comma_gets_its_own_advice(cell, advice):
     assert advice in told.value.remedy and ("category_columns" in told.value.remedy) == (cell == "cheap")
 
 
+@pytest.mark.slow
 def test_a_text_among_numbers_is_a_bad_record_in_training_and_in_prediction(recipe, shop, tmp_path, capsys):
     lines = (shop / "train.jsonl").read_text().splitlines()
     lines[2] = json.dumps(json.loads(lines[2]) | {"price": "cheap"})

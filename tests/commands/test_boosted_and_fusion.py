@@ -792,6 +792,7 @@ def test_a_fusion_computes_what_its_frozen_encoder_gives_once(folder, tmp_path):
     assert len([*(tmp_path / "cache").glob("encoder-*")]) == 3  # training, validation and test; folds find them
 
 
+@pytest.mark.slow
 def test_members_are_trained_beside_the_lstm_that_a_run_without_them_trains(folder, tmp_path):
     own = [str(folder / "joint.yaml"), "--num_train_epochs", "1", "--bootstrap", "0"]
     alone = tmp_path / "alone"

@@ -456,7 +456,7 @@ def moved_ids(folder: Path) -> torch.Tensor:
     return torch.tensor(json.loads((folder / "tabformer_vocabulary.json").read_text())["ids"])
 
 
-@pytest.mark.parametrize("name", ["hier", "flat_field_ce", "flat_vanilla"])
+@pytest.mark.parametrize("name", ["hier", "flat_field_ce", pytest.param("flat_vanilla", marks=pytest.mark.slow)])
 def test_tabformer_gives_the_originals_logits_trains_on_and_goes_back(name, convert, golden, table, tmp_path):
     source = golden_checkpoint(tmp_path / "checkpoint-500", golden, name)
     option = {"hier": [], "flat_field_ce": ["--field_ce"], "flat_vanilla": ["--no-field_ce"]}[name]

@@ -109,6 +109,7 @@ def write_lines(file: Path, records: list[dict]) -> None:
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
+@pytest.mark.slow
 def test_runs_on_data_that_was_changed_since_stay_out_of_the_table(recipe, tmp_path):
     command, root = other_data(recipe, tmp_path), tmp_path / "run"
     main([*command, "--compare", "bert", "img"])
@@ -124,6 +125,7 @@ def test_runs_on_data_that_was_changed_since_stay_out_of_the_table(recipe, tmp_p
         main([*command, "--seed", "1", "--compare", "img"])
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_read_is_left_out_with_the_reason(recipe, tmp_path):
     command, root = other_data(recipe, tmp_path), tmp_path / "run"
     main([*command, "--compare", "bert", "img"])

@@ -54,7 +54,7 @@ def are_mine(folder: Path, names: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.figures
-@pytest.mark.parametrize("moment", [*MOMENTS, "the end"])
+@pytest.mark.parametrize("moment", [*MOMENTS, pytest.param("the end", marks=pytest.mark.slow)])
 def test_files_that_are_put_there_while_a_run_goes_on_are_named_and_kept(runs, moment):
     with pytest.MonkeyPatch.context() as patch:
         if moment != "the end":

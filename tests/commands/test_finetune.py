@@ -215,6 +215,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path):
 
 
 @pytest.mark.figures
+@pytest.mark.slow
 def test_architectures_and_seeds_are_compared_on_the_same_rows(recipe, tmp_path, capsys):
     main([str(recipe), "--compare", "bert", "--seeds", "1", "2", "--num_train_epochs", "1"])
     lines = (tmp_path / "run" / "comparison.md").read_text().splitlines()

@@ -295,6 +295,7 @@ def load_windows(recipe: Path, run: Path, split: str):
     return prepared.windows[split]
 
 
+@pytest.mark.slow
 def test_a_head_learns_what_only_the_row_before_tells(recipe, tmp_path):
     more = ["--num_train_epochs", "12", "--freeze", "{}", "--lstm_hidden_size", "16", "--seq_len", "3"]
     main([str(recipe), "--output_dir", str(tmp_path / "run"), *more])
@@ -338,8 +339,10 @@ def test_stored_states_give_the_weights_and_scores_of_recomputing(recipe, tmp_pa
 
 @pytest.mark.parametrize(
     ("stop", "checkpoint", "arguments"),
-    [(13, 10, ["--upsample_positives", "0.4"]), (8, 5, ["--freeze", '{"encoder": 0.5}', "--window_label", "any"])],
-    ids=["sampled", "thawing"],
+    [
+        pytest.param(13, 10, ["--upsample_positives", "0.4"], id="sampled", marks=pytest.mark.slow),
+        pytest.param(8, 5, ["--freeze", '{"encoder": 0.5}', "--window_label", "any"], id="thawing"),
+    ],
 )
 def test_an_interrupted_run_resumes_to_the_same_weights(recipe, tmp_path, stop, checkpoint, arguments):
     steps = ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "5", "--save_steps", "5"]
@@ -705,6 +708,7 @@ def test_a_mean_score_far_from_the_share_of_positives_is_told():
     assert score_note({"mean_score": 0.01, "positive_rate": 0.0038}) == [] == score_note({"rmse": 1.0})
 
 
+@pytest.mark.slow
 def test_what_the_head_reads_is_chosen_on_validation_once_and_recorded(recipe, encoder, tmp_path, monkeypatch):
     values = yaml.safe_load((Path(encoder).parent / "recipe.yaml").read_text())
     values |= {"next_row": True, "output_dir": str(tmp_path / "encoder")}

@@ -167,6 +167,7 @@ def test_more_pictures_outside_of_training_are_told_before_training(
         eval_checkpoint.main([str(finished_pictures), str(second_pictures), "--out", str(tmp_path / "judged")])
 
 
+@pytest.mark.slow
 def test_what_is_cut_outside_of_training_is_a_note(recipe, second_pictures, tmp_path, caplog, monkeypatch):
     for split, counts in (("train", [2] * 48), ("test", [2] * 12 + [3] * 4)):
         path = second_pictures / f"{split}.jsonl"

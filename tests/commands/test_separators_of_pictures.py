@@ -63,6 +63,7 @@ def test_texts_for_missing_values_hold_in_files_of_every_kind(tmp_path):
     assert rows["image"].to_pylist()[1]["path"].endswith("N/A")  # what is quoted is a text, as in tables
 
 
+@pytest.mark.slow
 def test_a_run_with_semicolons_trains_is_judged_and_predicts(recipe, pictures, tmp_path):
     folder = write_csv(tmp_path / "csv", pictures, ";")
     given = ["--data", str(folder), "--separator", ";", "--missing", "[NA]", "--num_train_epochs", "1"]

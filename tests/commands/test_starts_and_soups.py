@@ -18,7 +18,10 @@ PROBE = ["--classifier_start", "linear_probe", "--text_pooling", "auto", "--abla
 SOUP = ["--soup", "true", "--save_strategy", "epoch", "--save_total_limit", "1", "--ablation", "false"]
 
 
-@pytest.mark.parametrize("architecture", ["mmbt", "bert", "img", "concatbert"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["mmbt", "bert", pytest.param("img", marks=pytest.mark.slow), pytest.param("concatbert", marks=pytest.mark.slow)],
+)
 def test_a_model_that_starts_from_a_probe_predicts_what_the_probe_does(recipe, architecture, monkeypatch, tmp_path):
     seen, plain = {}, LinearStarter.start
 
@@ -42,7 +45,7 @@ def test_a_model_that_starts_from_a_probe_predicts_what_the_probe_does(recipe, a
     assert "the classifier starts from a logistic regression on the model as it starts" in note
 
 
-@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_that_training_made_worse_is_the_probe_that_it_started_from(recipe, tmp_path, monkeypatch, resumed):
     seen, plain = [], LinearStarter.start
 

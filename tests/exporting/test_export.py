@@ -90,8 +90,8 @@ def save_table_model(folder, table, kind, **settings):
 
 
 # `tests/serving` exports what reads both, a test below what pools, and `tests/commands/test_boosted_and_fusion.py` a
-# trained head that reads statistics beside surprise.
-LIKE_OTHERS = ("both", "pooled", "statistics")
+# trained head that reads statistics beside surprise; the layers of a bidirectional LSTM are compared below.
+LIKE_OTHERS = ("lstm", "both", "pooled", "statistics")
 
 
 @pytest.mark.slow
@@ -272,13 +272,13 @@ PAIRS = {
 
 
 # Parts of others: `bert` is the text of `concatbert` without a picture, as `bow` is without one; `concatbow` joins what
-# `bow` and `img` read as `concatbert` joins its two.
-PARTS = ("bert", "concatbow")
+# `bow` and `img` read as `concatbert` joins its two. `tests/serving` exports `mmbt`.
+LIKE_OTHER_PAIRS = ("mmbt", "bert", "concatbow")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.nightly) if kind in PARTS else kind for kind in PAIRS]
+    "kind", [pytest.param(kind, marks=pytest.mark.nightly) if kind in LIKE_OTHER_PAIRS else kind for kind in PAIRS]
 )
 def test_picture_and_text_models_export(kind, tmp_path):
     image_processor, make, parts, settings = PAIRS[kind]

@@ -111,6 +111,7 @@ def answers(folders) -> list:
     ]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_loads_where_the_package_is_installed_and_not_imported(folders, tmp_path):
     *classes, mmbt, table = as_a_stranger("installed", folders, tmp_path)
     assert classes == CLASSES and [json.loads(mmbt), json.loads(table)] == answers(folders)

@@ -224,7 +224,7 @@ class Break(TrainerCallback):
             model.pooler.bias.data.fill_(self.value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), pytest.param(float("-inf"), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("interval", [1, 100])
 def test_the_part_that_went_non_finite_first_is_named_at_its_step(tmp_path, monkeypatch, value, interval):
     warned = []

@@ -40,6 +40,7 @@ WITHOUT_EFFECT = {"_name_or_path", "transformers_version", "architectures", "id2
 WITHOUT_EFFECT |= {"thresholds", "pos_weight", "dtype", "auto_map"}  # the last two are written when a model is saved
 # Maps of more pictures leave a CPU's cache: a ResNet takes 31 to 35 ms a picture in batches of 4 to 8, 52 in one of 64.
 PICTURES_IN_CACHE = 8
+READ_TWICE = 8  # rows, to see whether they are the same each time
 
 
 class FeatureCache:
@@ -234,7 +235,7 @@ class FeatureCache:
         declared = set(getattr(collator, "random_inputs", ())) & set(inputs)
         if declared and getattr(dataset, "augment", True):
             return f"augmentation makes {sorted(declared)} random"
-        rows = range(min(8, len(dataset)))
+        rows = range(min(READ_TWICE, len(dataset)))
         first, second = (collator([dataset[row] for row in rows]) for _ in range(2))
         differing = [name for name in inputs if not torch.equal(first[name], second[name])]
         return f"{differing} of the same rows differ each time they are read" if differing else ""

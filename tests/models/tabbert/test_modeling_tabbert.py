@@ -252,7 +252,10 @@ def test_new_weights_are_drawn_as_bert_draws_them(small_config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("flatten", "backend"), [(False, "inductor"), (True, "aot_eager")])
+@pytest.mark.parametrize(
+    ("flatten", "backend"),
+    [(False, "aot_eager"), (True, "aot_eager"), pytest.param(False, "inductor", marks=pytest.mark.nightly)],
+)
 def test_compiled_model_gives_the_same_loss_and_gradients(small_config, small_batch, flatten, backend):
     torch._dynamo.reset()
     model = TabBertForMaskedLM(small_config(flatten=flatten, num_hidden_layers=1)).eval()
