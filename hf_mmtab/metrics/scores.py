@@ -11,7 +11,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+    roc_curve,
+)
 from transformers.utils.logging import get_logger
 
 from .decisions import DEFAULT_THRESHOLD, binary_threshold, check_problem_type, decide
@@ -71,7 +78,9 @@ def per_class_table(
         Dicts in the order of the ids. An undefined number is None (see the head of this module).
     """
     truth, chosen = _as_indicators(labels, len(id2label)), _as_indicators(predictions, len(id2label))
-    hits, support, predicted = (truth * chosen).sum(axis=0), truth.sum(axis=0), chosen.sum(axis=0)
+    of_classes = precision_recall_fscore_support(truth, chosen, average=None, zero_division=0.0)
+    precision, recall, f1, support = of_classes
+    predicted = chosen.sum(axis=0)
     precisions = {
         int(i): float(average_precision_score(truth[:, i], probabilities[:, i]))
         for i in np.flatnonzero((support > 0) & (support < len(truth)))
@@ -82,9 +91,9 @@ def per_class_table(
         table.append(
             {
                 "label": id2label[i],
-                "precision": float(hits[i] / predicted[i]) if predicted[i] else None,
-                "recall": float(hits[i] / support[i]) if known else None,
-                "f1": float(2 * hits[i] / (support[i] + predicted[i])) if known or predicted[i] else None,
+                "precision": float(precision[i]) if predicted[i] else None,
+                "recall": float(recall[i]) if known else None,
+                "f1": float(f1[i]) if known or predicted[i] else None,
                 "average_precision": precisions.get(i),
                 "support": int(support[i]),
                 "predicted": int(predicted[i]),
@@ -112,7 +121,7 @@ def single_label_scores(
     """
     predictions = decide(probabilities, "single_label_classification", thresholds)
     table = per_class_table(labels, predictions, probabilities, id2label)
-    accuracy = float(np.mean(labels == predictions))
+    accuracy = float(accuracy_score(labels, predictions))
     scores = {"accuracy": accuracy, "micro_f1": accuracy, **_means_over_classes(table)}
     if len(id2label) == 2:
         cut = DEFAULT_THRESHOLD if thresholds is None else binary_threshold(thresholds)
@@ -138,8 +147,7 @@ def multi_label_scores(
     """
     predictions = decide(probabilities, "multi_label_classification", thresholds)
     table = per_class_table(labels, predictions, probabilities, id2label)
-    said = sum(row["support"] + row["predicted"] for row in table)
-    micro = 2 * float((labels * predictions).sum()) / said if said else 0.0
+    micro = float(f1_score(labels, predictions, average="micro", zero_division=0.0))
     scores = {"micro_f1": micro, **_means_over_classes(table)}
     return scores | (_flat_per_class(table) if per_class else {})
 
@@ -164,7 +172,7 @@ def binary_scores(labels: np.ndarray, scores: np.ndarray, threshold: float = DEF
             "positive rate are not defined and are left out."
         )
     if positives or predictions.any():
-        found["f1"] = 2 * float((labels[predictions] == 1).sum()) / float(positives + predictions.sum())
+        found["f1"] = float(f1_score(labels, predictions, zero_division=0.0))
     if predictions.any():
         found["precision"] = float((labels[predictions] == 1).mean())
     if positives:

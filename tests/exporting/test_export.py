@@ -273,7 +273,7 @@ PAIRS = {
 
 # Parts of others: `bert` is the text of `concatbert` without a picture, as `bow` is without one; `concatbow` joins what
 # `bow` and `img` read as `concatbert` joins its two. `tests/serving` exports `mmbt`.
-LIKE_OTHER_PAIRS = ("mmbt", "bert", "concatbow")
+LIKE_OTHER_PAIRS = ("bert", "concatbow")
 
 
 @pytest.mark.slow
