@@ -1,6 +1,7 @@
 """What statistics of the past remember of the training rows, and the statistics of any table by that."""
 
 import fnmatch
+import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -250,12 +251,12 @@ def _places(values: Iterable[Any], known: list[Any]) -> np.ndarray:
 
 
 def _alike(value: Any, as_text: bool) -> Any:
-    if as_text:
-        return str(value)
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    if as_text or not isinstance(value, str):
+        return str(value) if as_text else value
+    if re.fullmatch(r"-?(0|[1-9][0-9]*)", value):  # 007 is no 7, and 2**53 + 1 is no float
+        return int(value)
+    number = spelled_numbers(pa.array([value]))[0].as_py()
+    return value if number is None else number
 
 
 def _in_file(features: Iterable[Feature], rows: int) -> tuple[list[str], np.ndarray]:

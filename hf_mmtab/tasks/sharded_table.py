@@ -224,9 +224,9 @@ class _Job:
     def _look_at_all(self, engine: Any) -> None:
         """Make the statistics of all histories that need no labels, beside the rows."""
         rows, folder = ShardedRows(self.out), self.scratch / OF_ALL_FOLDER
-        plan = TabBertProcessor.from_pretrained(self.out / PROCESSOR_FOLDER).plan
+        fields = TabBertProcessor.from_pretrained(self.out / PROCESSOR_FOLDER).bare()
         files = [shard_files(self.out, number)[-1] for number in range(rows.num_shards)]
-        made = OfAllHistories.of(rows, plan, folder, (LATELY, USUAL)).run(engine, files)
+        made = OfAllHistories.of(rows, fields, folder, (LATELY, USUAL)).run(engine, files)
         shards = rows.facts["shards"]
         for shard, file in zip(shards, files, strict=True):
             shard["bytes"].append(file.stat().st_size)
