@@ -17,6 +17,7 @@ from ..models.tabbert.processing.text_numbers import spelled_numbers
 from .columns import EXACT_FLOAT32, MISSING, TableColumns
 from .features import GROUPS, OF_ORDERINGS, Feature, history_features, row_features
 from .old_labels import OldLabels
+from .saved_statistics import check_saved
 
 MOST_NATIVE_VALUES = 255  # a category with more values enters as the frequency of its values
 MOST_STATE_VALUES = 1000  # categories with more values have too few rows at a time to speak of a state
@@ -209,7 +210,12 @@ class RowStatistics:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "RowStatistics":
-        """Build statistics from what `to_dict` gave."""
+        """Build statistics from what `to_dict` gave.
+
+        Raises:
+            ValueError: if a value is of another kind, as in a file that a person changed.
+        """
+        check_saved(saved)
         counts = {name: [(value, count) for value, count in pairs] for name, pairs in saved["counts"].items()}
         old = saved.get("old_labels")
         return cls(**{**saved, "counts": counts, "old_labels": old and OldLabels(**old)})
