@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,6 +119,27 @@ def write_array(path: str | os.PathLike, array: np.ndarray, header: bool = False
     if header:
         np.save(content, array)
     Path(path).write_bytes(content.getbuffer() if header else np.ascontiguousarray(array).data)
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """Return a value as JSON, which knows no NaN and no infinite numbers: null in their place.
+
+    Args:
+        value: of mappings, lists and plain values.
+        options: of `json.dumps`.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(_finite, value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:

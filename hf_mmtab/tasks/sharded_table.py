@@ -27,7 +27,7 @@ from ..data.windows.shard_files import ShardWriter, facts_text, is_sharded, shar
 from ..data.windows.sharded_rows import ShardedRows
 from ..data.windows.splits import Split
 from ..data.windows.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
-from ..files import file_digest, read_json, write_array, write_whole
+from ..files import file_digest, json_text, read_json, write_array, write_whole
 from ..locking import refuse_file, scratch_folder
 from ..models.tabbert import TabBertProcessor
 from ..recipes import build, check_keys, field_types
@@ -246,7 +246,7 @@ class _Job:
             for path in self.scratch.iterdir():
                 if not path.name.startswith("."):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            write_whole(self.scratch / STATE_FILE, json.dumps(state))
+            write_whole(self.scratch / STATE_FILE, json_text(state))
         entities = tuple(self.data.entities)
         if entities and not plan.entity:
             raise ValueError("Expected entity_columns beside `entities`, found none. Name the column.")
@@ -258,7 +258,7 @@ class _Job:
         done = self.scratch / "scattered.json"
         if not done.is_file():
             numbers = engine.scatter(shards, pieces, self.data.on_bad_record, self.data.max_rows)
-            write_whole(done, json.dumps({"shards": numbers}))
+            write_whole(done, json_text({"shards": numbers}))
         return read_json(done, f"Delete {str(self.scratch)!r}.")["shards"]
 
     def _encode(self, engine: Any, shards: TableShards, numbers: list[int], pieces: list[Any]) -> None:

@@ -1,7 +1,6 @@
 """Encoded rows on disk: one array per field, memory-mapped, each entity's rows together and in order."""
 
 import copy
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ...files import read_json, write_array
+from ...files import json_text, read_json, write_array
 
 FACTS_FILE = "rows.json"
 NEEDED_FACTS = (
@@ -255,7 +254,7 @@ class EncodedRows:
                 "rows": rows,
             }
             with open(draft / FACTS_FILE, "w", encoding="utf-8") as file:
-                json.dump(told | facts, file, indent=1, ensure_ascii=False)
+                file.write(json_text(told | facts, indent=1, ensure_ascii=False))
             if target.exists():
                 shutil.rmtree(target)
             draft.rename(target)
