@@ -165,6 +165,21 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
     return content
 
 
+def require_size(path: Path, size: int, remedy: str) -> None:
+    """Raise a ValueError unless a file is there and has as many bytes as were written.
+
+    Args:
+        path: of the file.
+        size: in bytes.
+        remedy: what to do about it, as a sentence.
+    """
+    if not path.is_file():
+        what = "a folder of this name" if path.is_dir() else "no such file: it is missing"
+        raise ValueError(f"Expected a file of {size:,} bytes at {str(path)!r}, found {what}. {remedy}")
+    if (found := path.stat().st_size) != size:
+        raise ValueError(f"Expected {size:,} bytes in {str(path)!r}, found {found:,}: the file is damaged. {remedy}")
+
+
 def file_digest(path: Path) -> str:
     """Return the hash of a file as lists of files have it."""
     digest = hashlib.blake2b(digest_size=16)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ...files import json_text, read_json, write_array
+from ...files import json_text, read_json, require_size, write_array
 
 FACTS_FILE = "rows.json"
 NEEDED_FACTS = (
@@ -87,11 +87,7 @@ class EncodedRows:
 
     def _map(self, name: str, dtype: str, length: int) -> np.ndarray:
         path, wanted = self.folder / name, length * np.dtype(dtype).itemsize
-        found = path.stat().st_size if path.is_file() else 0
-        if found != wanted:
-            raise ValueError(
-                f"Expected {wanted:,} bytes in {str(path)!r}, found {found:,}: the file is damaged. {self.remedy}"
-            )
+        require_size(path, wanted, self.remedy)
         return np.memmap(path, dtype=dtype, mode="r") if wanted else np.empty(0, dtype=dtype)
 
     def _read_names(self) -> pl.DataFrame:
