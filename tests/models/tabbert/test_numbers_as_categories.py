@@ -8,7 +8,7 @@ import pytest
 
 from hf_mmtab.models.mmbt.beside_columns import UNKNOWN, encode_columns
 from hf_mmtab.models.tabbert import TabBertProcessor
-from hf_mmtab.models.tabbert.processing.values import as_table
+from hf_mmtab.models.tabbert.processing.values import as_table, numbers
 from hf_mmtab.statistics import RowStatistics
 from hf_mmtab.statistics.columns import columns_of_history
 
@@ -145,3 +145,11 @@ def test_names_that_look_like_numbers_stay_several_values_of_statistics():
         rows = as_table({"code": training})
         processor = TabBertProcessor({"fields": {"code": {}}}).fit(rows)
         assert len(set(columns_of_history(as_table({"code": later}), processor).categories["code"])) == 2
+
+
+def test_numbers_of_32_bits_are_read_as_they_are_written():
+    values = [0.1, 10.73, -2.5, 1e30, 16777216.0, None, float("nan"), float("inf"), -0.0]
+    found = numbers(pa.array(values, pa.float32()), "amount")
+    np.testing.assert_array_equal(found, numbers(pa.array(values), "amount"))
+    assert numbers(pa.array([], pa.float32()), "amount").shape == (0,)
+    assert np.isnan(numbers(pa.array([None], pa.float32()), "amount")).all()

@@ -190,6 +190,8 @@ def numbers(array: pa.Array, name: str) -> np.ndarray:
         array = array.cast(pa.float64()) if not pa.types.is_boolean(kind) else array.cast(pa.int8()).cast(pa.float64())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise ValueError(f"Column {name!r}: expected numbers, found {kind}. Make the field categorical.")
+    elif pa.types.is_float32(kind):
+        array = _as_written(array)
     if not pa.types.is_floating(array.type):
         array = array.cast(pa.float64(), safe=False)
     return array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
