@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,6 +121,27 @@ def write_array(path: str | os.PathLike, array: np.ndarray, header: bool = False
     Path(path).write_bytes(content.getbuffer() if header else np.ascontiguousarray(array).data)
 
 
+def json_text(value: Any, **options: Any) -> str:
+    """Return a value as JSON, which knows no NaN and no infinite numbers: null in their place.
+
+    Args:
+        value: of mappings, lists and plain values.
+        options: of `json.dumps`.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(_finite, value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
     """Read a JSON mapping; empty if there is no such file.
 
@@ -141,6 +163,21 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
         reason = str(error) if path.is_dir() or path.stat().st_size else "an empty file"
         raise ValueError(f"Expected a JSON mapping in {str(path)!r}, found {reason}. {remedy}") from error
     return content
+
+
+def require_size(path: Path, size: int, remedy: str) -> None:
+    """Raise a ValueError unless a file is there and has as many bytes as were written.
+
+    Args:
+        path: of the file.
+        size: in bytes.
+        remedy: what to do about it, as a sentence.
+    """
+    if not path.is_file():
+        what = "a folder of this name" if path.is_dir() else "no such file: it is missing"
+        raise ValueError(f"Expected a file of {size:,} bytes at {str(path)!r}, found {what}. {remedy}")
+    if (found := path.stat().st_size) != size:
+        raise ValueError(f"Expected {size:,} bytes in {str(path)!r}, found {found:,}: the file is damaged. {remedy}")
 
 
 def file_digest(path: Path) -> str:

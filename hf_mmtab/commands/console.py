@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 
 import datasets.utils
+import huggingface_hub.constants
 import huggingface_hub.utils
 import polars as pl
 from huggingface_hub.errors import StrictDataclassError
@@ -31,6 +33,7 @@ FOR_A_PERSON = (ValueError, OSError, ImportError, StrictDataclassError, Safetens
 OF_MACHINE = (MemoryError, RuntimeError, pl.exceptions.PolarsError)
 # A full disk, as numpy, torch, safetensors and polars tell it, whose errors carry no number of the system.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 _SAYS_NO_ROOM = re.compile(
     r"no space left|disk quota exceeded|file too large|\d+ requested and \d+ written|unexpected pos \d+ vs",
     re.IGNORECASE,
@@ -156,7 +159,13 @@ def _of_machine(error: BaseException) -> str | None:
     a name that is too long; None: it is none of them.
     """
     number = getattr(error, "errno", None)
-    if number in (errno.EACCES, errno.EROFS) and isinstance(error, OSError):
+    if number in _NO_PLACE and isinstance(error, OSError) and (variable := _cache_at(error)) is not None:
+        return (
+            f"{type(error).__name__}: Expected a folder for caches that can be made and written, found "
+            f"{str(error.filename)!r}, which takes none ({error.strerror}). Name another one in {variable}, and run "
+            "the same command again."
+        )
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS) and isinstance(error, OSError):
         return (
             f"PermissionError: Expected a place that this user may read and write, found {str(error.filename)!r}, "
             "which refuses it. Choose another one, or change its rights (HF_HOME says where caches are)."
@@ -204,6 +213,27 @@ def _of_machine(error: BaseException) -> str | None:
             )
         seen.append(behind)
         behind = behind.__cause__ or (None if behind.__suppress_context__ else behind.__context__)
+    return None
+
+
+def _cache_at(error: OSError) -> str | None:
+    """Return the variable that says where a folder of caches is that cannot be used; None: it is none.
+
+    The system names the folder, a file inside, or a folder above that cannot be made.
+    """
+    places = {
+        "HF_DATASETS_CACHE": datasets.config.HF_DATASETS_CACHE,
+        "HF_HUB_CACHE": huggingface_hub.constants.HF_HUB_CACHE,
+        "HF_MODULES_CACHE": datasets.config.HF_MODULES_CACHE,
+        "HF_HOME": huggingface_hub.constants.HF_HOME,
+    }
+    asked = Path(os.path.abspath(str(error.filename)))
+    for name, place in places.items():
+        cache = Path(os.path.abspath(place))
+        if error.errno == errno.ENOENT and cache.exists():  # a file in it is gone, which is another matter
+            continue
+        if asked.is_relative_to(cache) or (cache.is_relative_to(asked) and not cache.exists()):
+            return name if name in os.environ else "HF_HOME"
     return None
 
 

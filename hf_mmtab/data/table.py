@@ -21,6 +21,7 @@ from .reading.cell_types import (
     named_type,
     without_missing,
 )
+from .reading.column_names import near_names, tell_alike
 from .reading.csv_text import BLOCK_BYTES, TextBlock
 from .reading.joint_types import joint_types, with_types
 from .reading.library_errors import CheckedBuilder, plain_errors
@@ -125,6 +126,7 @@ class Table(CheckedBuilder):
             if sample.num_rows:
                 break
         sample = sample.slice(0, self.config.infer_rows)
+        tell_alike(sample.column_names, [name for name in sample.column_names if self._is_read(name)], str(first))
         self._cells = self._cells_of(first, sample)
         nothing = self._cells.convert(TextBlock(sample.slice(0, 0), np.arange(0)), str(first), self._bad)
         features = self._features(datasets.Features.from_arrow_schema(nothing.schema))
@@ -138,8 +140,8 @@ class Table(CheckedBuilder):
         """Raise a ValueError unless a file has the columns of a known table."""
         if absent := [name for name in needed if name not in given]:
             raise ValueError(
-                f"Expected the columns of {what}, found no {absent} among {given} in {str(path)!r}. Rename the "
-                "columns, or use the `table` builder for another table."
+                f"Expected the columns of {what}, found no {absent} among {given} in {str(path)!r}."
+                f"{near_names(absent, given)} Rename the columns, or use the `table` builder for another table."
             )
 
     def _cells_of(self, path: Place, sample: pa.Table) -> TableCells:
@@ -269,8 +271,8 @@ class Table(CheckedBuilder):
         if absent := [name for name in self._cells.names if name not in names]:
             raise ValueError(
                 f"Expected the columns of the first file, {self._files[0].name!r}, found none called "
-                f"{shorten(absent, 200)} in {str(path)!r}, but {shorten(table.column_names, 200)}. Rename them, or "
-                "take the file out of the folder."
+                f"{shorten(absent, 200)} in {str(path)!r}, but {shorten(table.column_names, 200)}."
+                f"{near_names(absent, table.column_names)} Rename them, or take the file out of the folder."
             )
 
     def _as_features(self, path: Place, table: pa.Table) -> pa.Table:

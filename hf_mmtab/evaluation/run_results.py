@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..data.reading.records import BadRecord
+from ..files import json_text
 from ..metrics import Interval
 from .ablation import AblationRow
 from .cell_baselines import FieldScore
@@ -100,7 +102,7 @@ class RunResults:
             split: {name: dataclasses.astuple(interval) for name, interval in found.items()}
             for split, found in self.intervals.items()
         }
-        return json.dumps(values, indent=1)
+        return json_text(values, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "RunResults":
@@ -137,6 +139,8 @@ class RunResults:
 
 def _typed(value: Any, kind: Any) -> Any:
     """Return a JSON value as a type: lists, mappings and dataclasses item by item, anything else as it is."""
+    if kind is float and value is None:  # JSON has no NaN
+        return math.nan
     if get_origin(kind) is list:
         return [_typed(one, get_args(kind)[0]) for one in value]
     if get_origin(kind) is dict:

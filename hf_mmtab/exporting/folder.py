@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..files import file_digest, write_whole
+from ..files import file_digest, json_text, write_whole
 from ..serving.export_files import FILES, SETTINGS, SETTINGS_NAME
 
 # What exports wrote that did not list their files.
@@ -20,7 +20,7 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Write `serving.json`, the last file of an export, with the names and digests of the others."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
-    content = json.dumps({**settings, FILES: files}, indent=2, ensure_ascii=False)
+    content = json_text({**settings, FILES: files}, indent=2, ensure_ascii=False)
     write_whole(folder / SETTINGS_NAME, content + "\n")
 
 

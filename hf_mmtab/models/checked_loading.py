@@ -15,6 +15,7 @@ from .travelling import is_of_package
 logger = logging.get_logger(__name__)
 
 _SIZES = ("_size", "_sizes", "_embeddings", "_channels", "_segments", "_labels", "_dim")
+_COUNTS = ("_layers", "_members", "depths")
 ADAPTER_FILE = "adapter_config.json"
 ADAPTERS_ALONE = (
     "adapters of peft without the model that they belong to. Merge them into it, and save its processor beside: "
@@ -93,6 +94,7 @@ class CheckedLoadingMixin:
         missing, unknown = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
         of_a_head = [key for key in unknown if key.startswith(cls._head_prefixes)]
         foreign = [key for key in unknown if key not in of_a_head]
+        counts = _counts(model, name, [*missing, *foreign])
         where = f"{name} into {cls.__name__}"
         if missing and not allow_missing_keys:
             saved_as = [one for one in model.config.architectures or [] if one != cls.__name__]
@@ -103,14 +105,15 @@ class CheckedLoadingMixin:
                 )
             raise ValueError(
                 f"Loading {where}: {len(missing)} keys are missing from the checkpoint and would be random: "
-                f"{_shown(missing)}. {'It holds a ' + saved_as[0] + ': ' if saved_as else ''}train a head on it with "
-                f"`hf-mmtab finetune`, or in Python put one on it with {cls._builder}, or pass allow_missing_keys=True "
-                "to initialise them anew."
+                f"{_shown(missing)}.{counts} {'It holds a ' + saved_as[0] + ': ' if saved_as else ''}train a head "
+                f"on it with `hf-mmtab finetune`, or in Python put one on it with {cls._builder}, or pass "
+                "allow_missing_keys=True to initialise them anew."
             )
         if foreign and not allow_unexpected_keys:
             raise ValueError(
                 f"Loading {where}: {len(foreign)} keys of the checkpoint belong to nothing in the model: "
-                f"{_shown(foreign)}. Load the class that it was saved from, or pass allow_unexpected_keys=True."
+                f"{_shown(foreign)}.{counts} {'l' if counts else 'L'}oad the class that it was saved from, or pass "
+                "allow_unexpected_keys=True."
             )
         for what, keys in (
             ("initialised anew, as allowed:", missing),
@@ -120,6 +123,15 @@ class CheckedLoadingMixin:
             if keys:
                 logger.warning(f"Loading {where}: {what} {_shown(keys)}.")
         return (model, info) if output_loading_info else model
+
+
+def _counts(model: Any, name: Any, keys: list[str]) -> str:
+    """Return a sentence with the counts in a config that weights have more or fewer of."""
+    counts = [f"{where}: {value}" for where, value in _numbers(model.config.to_dict(), ends=_COUNTS)]
+    is_same = type(model).__name__ in (model.config.architectures or [])
+    if not (is_same and counts and any(part.isdigit() for key in keys for part in key.split("."))):
+        return ""
+    return f" The config.json of {name} says {', '.join(counts)}: correct it if one of them was changed. Else"
 
 
 @contextmanager
@@ -136,7 +148,7 @@ def misfit_named(name: Any, kind: str, look: Callable[[], str | None] = lambda: 
     """
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UnfitWeightsError(
             look()
@@ -193,14 +205,14 @@ def _misfit(cls: Any, name: Any, options: dict[str, Any]) -> str | None:
     )
 
 
-def _numbers(values: Any, where: str = "") -> Iterator[tuple[str, int]]:
-    """Yield the sizes of a configuration, with their keys."""
+def _numbers(values: Any, where: str = "", ends: tuple[str, ...] = _SIZES) -> Iterator[tuple[str, int]]:
+    """Yield the sizes of a configuration, or numbers of keys with other ends, with their keys."""
     pairs = values.items() if isinstance(values, dict) else ((where, one) for one in values)
     for key, value in pairs:
         place = f"{where}.{key}" if where and isinstance(values, dict) else str(key)
         if isinstance(value, dict | list | tuple):
-            yield from _numbers(value, place)
-        elif type(value) is int and place.endswith(_SIZES):
+            yield from _numbers(value, place, ends)
+        elif type(value) is int and place.endswith(ends):
             yield place, value
 
 

@@ -109,7 +109,9 @@ class TabularSequenceClassificationPipeline(SavedWithProcessor, ChunkPipeline):
         if getattr(self.model, "reads_times", False):
             beside["times"] = moments(table, plan)
         if self.model.config.statistics:
-            beside["statistics"] = self.statistics.table(columns_of_history(table, plan, self.statistics.old_labels))
+            beside["statistics"] = self.statistics.table(
+                columns_of_history(table, self.processor, self.statistics.old_labels)
+            )
         index = history_windows(table, plan, self.model.config)
         chosen = range(len(index)) if rows == "every" else [len(index) - 1]
         for number in chosen:

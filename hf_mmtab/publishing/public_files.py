@@ -21,7 +21,7 @@ from transformers.utils import (
     logging,
 )
 
-from ..files import read_json
+from ..files import json_text, read_json
 from .holdings import describe_file
 from .local_paths import LocalPaths
 from .run_files import (
@@ -160,7 +160,7 @@ def _without_file_names(file: Path, paths: LocalPaths) -> Path | bytes:
     public = _renamed(content, paths)
     if public == content:
         return file
-    return (json.dumps(public, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json_text(public, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _renamed(value: Any, paths: LocalPaths) -> Any:
@@ -186,7 +186,7 @@ def _run_texts(folder: Path, paths: LocalPaths, repo_id: str) -> dict[str, Path 
     if results.is_file():
         content = read_json(results, "Remove the file, and the run's own command writes it again.")
         public = {name: _public_result(name, content[name], paths) for name in _RESULTS if name in content}
-        texts[RESULT_FILE] = json.dumps(public, indent=1).encode()
+        texts[RESULT_FILE] = json_text(public, indent=1).encode()
     if (folder / SCHEDULE_FILE).is_file():
         texts[SCHEDULE_FILE] = folder / SCHEDULE_FILE
     return texts

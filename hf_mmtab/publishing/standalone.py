@@ -1,6 +1,5 @@
 """Checkpoints that load without this package: the code of their classes lies beside the weights."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
 from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, PROCESSOR_NAME
 
-from ..files import read_json, write_whole
+from ..files import json_text, read_json, write_whole
 from ..models import mmbt, tabbert
 from ..models.travelling import LOADER, LOADER_NAME, class_named, code_of, place_of
 
@@ -67,7 +66,7 @@ def make_standalone(folder: str | Path) -> list[str]:
     for name, source in sources.items():
         write_whole(folder / name, source)
     for file, content in files.items() if kinds else ():
-        write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_whole(file, json_text(content, indent=2, ensure_ascii=False) + "\n")
     loader = folder / f"{LOADER_NAME}.py"
     if kinds or (loader.is_file() and loader.read_text(encoding="utf-8", errors="replace") == LOADER):
         loader.unlink(missing_ok=True)  # a call that was killed may have left it

@@ -182,7 +182,7 @@ class Predictor:
         if "times" in self.reads:
             beside["times"] = moments(table, self.fields.plan)
         if "statistics" in self.reads:
-            columns = columns_of_history(table, self.fields.plan, self.statistics.old_labels)
+            columns = columns_of_history(table, self.fields, self.statistics.old_labels)
             beside["statistics"] = self.statistics.table(columns)
         index = history_windows(table, self.fields.plan, self.config)
         windows = []

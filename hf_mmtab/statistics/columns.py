@@ -1,7 +1,8 @@
 """The columns of a table as arrays, in the order of encoded rows: what statistics are made from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..models.tabbert.processing.categorical_field import CategoricalField
 from ..models.tabbert.processing.column_plan import TIME_PARTS, ColumnPlan
+from ..models.tabbert.processing.field_ids import FieldIds
 from ..models.tabbert.processing.text_numbers import is_text
 from ..models.tabbert.processing.values import categories, column, in_unit, microseconds, numbers, time_part
 from .earlier import Moments
@@ -27,7 +30,7 @@ class TableColumns:
         numbers: field → `(rows,)` float64, NaN where missing; amounts as money reads them.
         logarithmic: those of `numbers` that are amounts, or that the plan takes the logarithm of.
         categories: field → `(rows,)` int64 codes, -1 where missing; every value of the table has its own, also those
-            that the processor does not know.
+            that the processor does not know. Spellings that the processor takes for one value have one.
         periods: those of `categories` that are calendar parts → how many there are (hours: 24); codes from 0.
         histories: `(rows,)` int64 codes of whose rows they are, one array for each leading part of the entity columns,
             the whole entity first: with entity (User, Card) those of the card and those of the user.
@@ -56,17 +59,17 @@ class TableColumns:
     histories: dict[str, np.ndarray]
     time: np.ndarray
     has_time: bool = True
-    money: list[str] = field(default_factory=list)
-    numbered: dict[str, np.ndarray] = field(default_factory=dict)
-    values: dict[str, list[Any]] = field(default_factory=dict)
-    shares: dict[str, np.ndarray] = field(default_factory=dict)
-    native: dict[str, np.ndarray] = field(default_factory=dict)
+    money: list[str] = attribute(default_factory=list)
+    numbered: dict[str, np.ndarray] = attribute(default_factory=dict)
+    values: dict[str, list[Any]] = attribute(default_factory=dict)
+    shares: dict[str, np.ndarray] = attribute(default_factory=dict)
+    native: dict[str, np.ndarray] = attribute(default_factory=dict)
     crowded: frozenset[str] = frozenset()
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
-    ordered: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: dict[str, np.ndarray] = attribute(default_factory=dict)
+    ordered: dict[str, np.ndarray] = attribute(default_factory=dict)
     label_lag: float | None = None
-    of_all: dict[str, np.ndarray] = field(default_factory=dict)
-    before: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    of_all: dict[str, np.ndarray] = attribute(default_factory=dict)
+    before: dict[tuple[str, str], np.ndarray] = attribute(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -85,12 +88,12 @@ class TableColumns:
         return replace(self, time=self.time[rows], **taken)
 
 
-def columns_of_history(table: pa.Table, plan: ColumnPlan, old_labels: OldLabels | None = None) -> TableColumns:
+def columns_of_history(table: pa.Table, fields: FieldIds, old_labels: OldLabels | None = None) -> TableColumns:
     """Read the rows of one history, the oldest first, as `read_columns` reads those of a table."""
-    one = np.zeros(table.num_rows, dtype=np.int64)
+    plan, one = fields.plan, np.zeros(table.num_rows, dtype=np.int64)
     names = ["/".join(plan.entity[:count]) for count in range(len(plan.entity), 0, -1)] or [""]
     time = moments(table, plan)
-    found = columns_of(lambda name: column(table, name), plan, dict.fromkeys(names, one), time, None)
+    found = columns_of(lambda name: column(table, name), fields, dict.fromkeys(names, one), time, None)
     if old_labels is not None:
         found.labels = old_labels.read(lambda name: column(table, name), table.column_names, table.num_rows)
     return found
@@ -105,7 +108,7 @@ def moments(table: pa.Table, plan: ColumnPlan) -> np.ndarray:
 
 def columns_of(
     read: Callable[[str], pa.Array],
-    plan: ColumnPlan,
+    fields: FieldIds,
     histories: dict[str, np.ndarray],
     time: np.ndarray,
     order: np.ndarray | None,
@@ -114,13 +117,14 @@ def columns_of(
 
     Args:
         read: gives a column of the table by its name.
-        plan: of the processor.
+        fields: the fitted processor, or its fields.
         histories, time: see `TableColumns`.
         order: the row of the table behind each row; None: the same.
     """
+    plan = fields.plan
     found = TableColumns({}, set(), {}, {}, histories, time, plan.time is not None)
     taken: set[tuple[str, str]] = set()
-    for one in plan.fields:
+    for one, field in zip(plan.fields, fields.fitted_fields, strict=True):
         source = str(plan.source(one))
         kind = "number" if one.kind in ("numeric", "money", "sign") else one.kind
         if kind == "time_gap" or (kind == "number" and (source, kind) in taken):
@@ -140,7 +144,8 @@ def columns_of(
             codes = time_part(array, str(one.part), source).astype(np.int64)
             found.periods[one.name] = TIME_PARTS[str(one.part)]
         else:
-            codes, found.values[one.name] = value_codes(categories(array, one.fill))
+            assert isinstance(field, CategoricalField)
+            codes, found.values[one.name] = _category_codes(field, categories(array, one.fill))
             numbered = _all_numbers(array)
             if numbered is not None:
                 found.numbered[one.name] = numbered if order is None else numbered[order]
@@ -158,6 +163,13 @@ def _all_numbers(array: pa.Array) -> np.ndarray | None:
             return None
     is_number = pa.types.is_integer(array.type) or pa.types.is_floating(array.type)
     return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) if is_number else None
+
+
+def _category_codes(field: CategoricalField, values: pa.Array) -> tuple[np.ndarray, list[Any]]:
+    """Number the different values of a category; see `value_codes`."""
+    codes, written = value_codes(values)
+    of_written, different = value_codes(field.one_spelling(pa.array(written, values.type)))
+    return np.append(of_written, MISSING)[codes], different  # the code of what is missing, -1, is the last place
 
 
 def value_codes(values: pa.Array) -> tuple[np.ndarray, list[Any]]:

@@ -26,7 +26,7 @@ from ..data.shards.local_engine import LocalEngine
 from ..data.shards.spilled_rows import append_rows, read_rows
 from ..data.windows.shard_files import write_batch
 from ..data.windows.sharded_rows import ShardedRows, read_arrays
-from ..models.tabbert.processing.column_plan import ColumnPlan
+from ..models.tabbert.processing.field_ids import FieldIds
 from .columns import MISSING, TableColumns
 from .earlier import FixedPoint
 from .features import EVERYBODY, LABELS, LATELY, OF_ALL, STATE_SECONDS, USUAL, comparable_numbers, valued
@@ -76,10 +76,10 @@ class OfAllHistories:
 
     @classmethod
     def of(
-        cls, rows: ShardedRows, plan: ColumnPlan, folder: Path, groups: tuple[str, ...], **more: Any
+        cls, rows: ShardedRows, fields: FieldIds, folder: Path, groups: tuple[str, ...], **more: Any
     ) -> "OfAllHistories":
         """Return the steps for rows that kept their values; `more`: `labels` and `crowded`."""
-        columns = partial(shard_columns, rows, plan=plan, old_labels=more.get("labels"))
+        columns = partial(shard_columns, rows, fields=fields, old_labels=more.get("labels"))
         return cls(rows.starts, partial(_times, rows), columns, folder, groups, **more)
 
     def run(self, engine: Any, files: Sequence[Path]) -> "OfAllHistories":
@@ -277,9 +277,9 @@ def read_parts(
         fitted: what statistics are made of the columns; those of all histories are made here, where rows are in shards
             and `prepare` has not made them. None: the columns alone are wanted.
     """
-    rows, plan = table.rows, table.processor.plan
+    rows, fields = table.rows, table.processor.bare()
     if not isinstance(rows, ShardedRows):
-        yield slice(0, len(rows)), read_columns(table.dataset, rows, plan, old_labels)
+        yield slice(0, len(rows)), read_columns(table.dataset, rows, fields, old_labels)
         return
     with tempfile.TemporaryDirectory(prefix="hf_mmtab-") as folder:
         groups = [group for group in OF_ALL if fitted is not None and group in fitted.groups and rows.num_shards > 1]
@@ -288,9 +288,9 @@ def read_parts(
             logger.info(f"Statistics of all histories ({', '.join(left)}) of {len(rows):,} rows in shards")
             files = [Path(folder, f"{number:05}.arrow") for number in range(rows.num_shards)]
             more = {"labels": old_labels, "crowded": frozenset(fitted.crowded)}
-            OfAllHistories.of(rows, plan, Path(folder, "steps"), tuple(left), **more).run(LocalEngine(), files)
+            OfAllHistories.of(rows, fields, Path(folder, "steps"), tuple(left), **more).run(LocalEngine(), files)
         for number, (first, end) in enumerate(pairwise(rows.starts.tolist())):
-            found = shard_columns(rows, number, plan, old_labels)
+            found = shard_columns(rows, number, fields, old_labels)
             if set(groups) - set(left):
                 found.of_all |= rows.shard(number).of_all_histories
             if left:

@@ -15,21 +15,22 @@ from ..data.windows.encoded_rows import EncodedRows
 from ..data.windows.histories import iter_tables
 from ..data.windows.sharded_rows import ShardedRows
 from ..models.tabbert.processing.column_plan import ColumnPlan
+from ..models.tabbert.processing.field_ids import FieldIds
 from ..models.tabbert.processing.values import column
-from .columns import TableColumns, columns_of, columns_of_history, value_codes
+from .columns import TableColumns, columns_of, columns_of_history, moments, value_codes
 from .earlier import together
 from .old_labels import OldLabels
 
 
 def read_columns(
-    dataset: datasets.Dataset, rows: EncodedRows, plan: ColumnPlan, old_labels: OldLabels | None = None
+    dataset: datasets.Dataset, rows: EncodedRows, fields: FieldIds, old_labels: OldLabels | None = None
 ) -> TableColumns:
     """Read the columns that a plan makes fields of, as values and not as bins.
 
     Args:
         dataset: the typed rows that `rows` were encoded from.
         rows: for the order, the times and whose rows they are.
-        plan: of the processor.
+        fields: the processor that encoded them.
         old_labels: which labels are read beside the fields; None: none.
 
     Raises:
@@ -46,7 +47,7 @@ def read_columns(
         return pa.concat_arrays(parts) if parts else pa.array([], type=pa.float64())
 
     order = None if rows.row_numbers is None else np.array(rows.row_numbers)
-    found = columns_of(read, plan, _histories(rows, plan), np.array(rows.time), order)
+    found = columns_of(read, fields, _histories(rows, fields.plan), np.array(rows.time), order)
     if old_labels is not None:
         labels = old_labels.read(
             lambda name: _named(read(name), dataset.features[name]), dataset.column_names, len(rows)
@@ -58,33 +59,38 @@ def read_columns(
 
 
 def shard_columns(
-    rows: ShardedRows, number: int, plan: ColumnPlan, old_labels: OldLabels | None = None
+    rows: ShardedRows, number: int, fields: FieldIds, old_labels: OldLabels | None = None
 ) -> TableColumns:
     """Return the columns of a shard that kept its values; see `read_columns`."""
     shard = rows.shard(number)
-    found = columns_of(partial(column, shard.values), plan, _histories(shard, plan), np.array(shard.time), None)
+    histories = _histories(shard, fields.plan)
+    found = columns_of(partial(column, shard.values), fields, histories, np.array(shard.time), None)
     if old_labels is not None:
         found.labels = old_labels.of_rows(np.asarray(shard.labels))
     return found
 
 
-def typed_columns(shards: TableShards, numbers: Sequence[int], offsets: np.ndarray, place: int) -> TableColumns:
+def typed_columns(
+    shards: TableShards, fields: FieldIds, numbers: Sequence[int], offsets: np.ndarray, place: int
+) -> TableColumns:
     """Return the columns of a shard of typed rows, without their histories; see `read_columns`.
 
     Args:
         shards: of the table.
+        fields: of the processor.
         numbers: of those that hold rows.
         offsets: rows of the table before each piece.
         place: of the shard among these.
     """
     rows, of_table = shards.typed_rows(numbers[place], offsets)
-    found = columns_of_history(rows, shards.plan)
+    found = columns_of_history(rows, fields)
     return replace(found, histories={}, time=found.time if shards.plan.time is not None else of_table)
 
 
 def typed_times(shards: TableShards, numbers: Sequence[int], offsets: np.ndarray, place: int) -> np.ndarray:
     """Return the times of a shard of typed rows, see `typed_columns`."""
-    return typed_columns(shards, numbers, offsets, place).time
+    rows, of_table = shards.typed_rows(numbers[place], offsets)
+    return moments(rows, shards.plan) if shards.plan.time is not None else of_table
 
 
 def _named(array: pa.Array, feature: Any) -> pa.Array:

@@ -1,6 +1,7 @@
 """What statistics of the past remember of the training rows, and the statistics of any table by that."""
 
 import fnmatch
+import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from ..models.tabbert.processing.text_numbers import spelled_numbers
 from .columns import EXACT_FLOAT32, MISSING, TableColumns
 from .features import GROUPS, OF_ORDERINGS, Feature, history_features, row_features
 from .old_labels import OldLabels
+from .saved_statistics import check_saved
 
 MOST_NATIVE_VALUES = 255  # a category with more values enters as the frequency of its values
 MOST_STATE_VALUES = 1000  # categories with more values have too few rows at a time to speak of a state
@@ -208,7 +210,12 @@ class RowStatistics:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "RowStatistics":
-        """Build statistics from what `to_dict` gave."""
+        """Build statistics from what `to_dict` gave.
+
+        Raises:
+            ValueError: if a value is of another kind, as in a file that a person changed.
+        """
+        check_saved(saved)
         counts = {name: [(value, count) for value, count in pairs] for name, pairs in saved["counts"].items()}
         old = saved.get("old_labels")
         return cls(**{**saved, "counts": counts, "old_labels": old and OldLabels(**old)})
@@ -250,12 +257,12 @@ def _places(values: Iterable[Any], known: list[Any]) -> np.ndarray:
 
 
 def _alike(value: Any, as_text: bool) -> Any:
-    if as_text:
-        return str(value)
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    if as_text or not isinstance(value, str):
+        return str(value) if as_text else value
+    if re.fullmatch(r"-?(0|[1-9][0-9]*)", value):  # 007 is no 7, and 2**53 + 1 is no float
+        return int(value)
+    number = spelled_numbers(pa.array([value]))[0].as_py()
+    return value if number is None else number
 
 
 def _in_file(features: Iterable[Feature], rows: int) -> tuple[list[str], np.ndarray]:

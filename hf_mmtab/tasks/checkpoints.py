@@ -36,6 +36,11 @@ def saved_config(name: str) -> Any:
     """
     try:
         return AutoConfig.from_pretrained(name)
+    except TypeError as error:  # of transformers, before our class is known
+        raise ValueError(
+            f"Expected a config.json of a saved model in {name!r}, found a model_type or auto_map of another type "
+            f"({error}). Copy it again from where the model came from."
+        ) from error
     except (OSError, ValueError) as error:
         if (Path(name) / "config.json").is_file():
             raise  # it says what is wrong in there

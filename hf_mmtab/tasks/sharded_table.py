@@ -27,7 +27,7 @@ from ..data.windows.shard_files import ShardWriter, facts_text, is_sharded, shar
 from ..data.windows.sharded_rows import ShardedRows
 from ..data.windows.splits import Split
 from ..data.windows.time_split import HIGHEST, TimeCounts, fit_time_split, split_places
-from ..files import file_digest, read_json, write_array, write_whole
+from ..files import file_digest, json_text, read_json, write_array, write_whole
 from ..locking import refuse_file, scratch_folder
 from ..models.tabbert import TabBertProcessor
 from ..recipes import build, check_keys, field_types
@@ -224,9 +224,9 @@ class _Job:
     def _look_at_all(self, engine: Any) -> None:
         """Make the statistics of all histories that need no labels, beside the rows."""
         rows, folder = ShardedRows(self.out), self.scratch / OF_ALL_FOLDER
-        plan = TabBertProcessor.from_pretrained(self.out / PROCESSOR_FOLDER).plan
+        fields = TabBertProcessor.from_pretrained(self.out / PROCESSOR_FOLDER).bare()
         files = [shard_files(self.out, number)[-1] for number in range(rows.num_shards)]
-        made = OfAllHistories.of(rows, plan, folder, (LATELY, USUAL)).run(engine, files)
+        made = OfAllHistories.of(rows, fields, folder, (LATELY, USUAL)).run(engine, files)
         shards = rows.facts["shards"]
         for shard, file in zip(shards, files, strict=True):
             shard["bytes"].append(file.stat().st_size)
@@ -246,7 +246,7 @@ class _Job:
             for path in self.scratch.iterdir():
                 if not path.name.startswith("."):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            write_whole(self.scratch / STATE_FILE, json.dumps(state))
+            write_whole(self.scratch / STATE_FILE, json_text(state))
         entities = tuple(self.data.entities)
         if entities and not plan.entity:
             raise ValueError("Expected entity_columns beside `entities`, found none. Name the column.")
@@ -258,7 +258,7 @@ class _Job:
         done = self.scratch / "scattered.json"
         if not done.is_file():
             numbers = engine.scatter(shards, pieces, self.data.on_bad_record, self.data.max_rows)
-            write_whole(done, json.dumps({"shards": numbers}))
+            write_whole(done, json_text({"shards": numbers}))
         return read_json(done, f"Delete {str(self.scratch)!r}.")["shards"]
 
     def _encode(self, engine: Any, shards: TableShards, numbers: list[int], pieces: list[Any]) -> None:

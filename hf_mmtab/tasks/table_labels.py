@@ -9,6 +9,7 @@ import torch
 from transformers.utils import logging
 
 from ..arguments import TableRunArguments
+from ..data.reading.column_names import near_names
 from ..data.windows.cutting import IGNORED, WindowDataset
 from ..data.windows.encoded_rows import SPLITS, EncodedRows
 from ..metrics.priors import effective_prior, prior_log_ratios
@@ -29,9 +30,11 @@ def require_label(dataset: datasets.Dataset, label: list[str]) -> None:
             f"columns {', '.join(dataset.column_names)}."
         )
     if absent := [name for name in label if name not in dataset.column_names]:
+        near = near_names(absent, dataset.column_names)
         raise ValueError(
             f"Expected the label columns {', '.join(label)} in the table, found no {', '.join(absent)} among "
-            f"{', '.join(dataset.column_names)}. Name others with `label_columns`, or use `predict`, which needs none."
+            f"{', '.join(dataset.column_names)}.{near} Name others with `label_columns`, or "
+            "use `predict`, which needs none."
         )
 
 

@@ -12,7 +12,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ..files import file_digest, read_json, write_whole
+from ..files import file_digest, json_text, read_json, write_whole
 from .freezing import FreezePlan, FreezeSchedule
 
 SCHEDULE_NAME = "freeze_schedule.json"
@@ -33,7 +33,7 @@ def write_schedule(
         "total_steps": plan.total_steps,
         "timeline": plan.timeline().splitlines() if plan.units else [],
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    text = json_text(content, indent=2, ensure_ascii=False, default=str)
     write_whole(Path(folder) / SCHEDULE_NAME, text + "\n")
 
 
@@ -69,7 +69,7 @@ def write_manifest(folder: str | os.PathLike, before: Mapping[Path, int] | None 
         }
         for path, time in files.items()
     }
-    write_whole(folder / MANIFEST_NAME, json.dumps(content, indent=1))
+    write_whole(folder / MANIFEST_NAME, json_text(content, indent=1))
 
 
 def numbered_checkpoints(output_dir: str | os.PathLike) -> list[Path]:

@@ -5,8 +5,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 from .parts import part_layers, partition_parameters, plain_name
+
+logger = logging.get_logger(__name__)
+
+RATES = ("part_learning_rates", "thaw_warmup")
 
 
 def warmup_linear(progress: float, warmup: float) -> float:
@@ -160,6 +165,18 @@ def split_groups_by_part(
             part = owner.split("[")[0]
             rate = rates.get(part, args.learning_rate) * decay.get(part, 1.0) ** depth.get(owner, 0)
             optimizer.add_param_group({**group, "params": params, "lr": rate, "part": owner})
+    trained = {group["part"] for group in optimizer.param_groups}
+    found = {owner.split("[")[0] for owner in trained}
+    idle = [
+        (name, part, "no weight of it trains") for name in RATES for part in args.mapping(name) if part not in found
+    ]
+    idle += [
+        ("layerwise_lr_decay", part, "it has one layer, or one that trains")
+        for part in decay
+        if sum(one.startswith(f"{part}[") for one in trained) < 2
+    ]
+    for argument, part, reason in idle:
+        logger.warning_once(f"{argument} of {part!r} has no effect: {reason}. Take it out, or thaw the part.")
 
 
 def layer_owners(

@@ -1,7 +1,9 @@
 """Names of model parts → modules, layers and parameters, for freezing, learning rates and the audit."""
 
+import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any
 
 from torch import nn
@@ -88,6 +90,10 @@ def part_layers(model: nn.Module, paths: tuple[str, ...]) -> list[tuple[tuple[st
         directly on a module around the list.
     """
     modules = {plain_name(name): module for name, module in model.named_modules()}
+    if len(paths) > 1 and len({re.sub(r"(^|\.)members\.\d+\.", r"\1", path) for path in paths}) == 1:
+        of_each = zip(*(part_layers(model, (path,)) for path in paths), strict=True)
+        joined = (zip(*layers, strict=True) for layers in of_each)  # a layer is that of all members
+        return [(tuple(chain(*below)), tuple(chain(*own))) for below, own in joined]
     if len(paths) > 1:
         return [((path,), ()) for path in paths]
     root = paths[0]

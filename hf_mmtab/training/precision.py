@@ -4,7 +4,6 @@ A CPU without units for bfloat16 emulates it, 2.5 to 4 times slower than float32
 """
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers.utils import logging
 
-from ..files import read_json, write_whole
+from ..files import json_text, read_json, write_whole
 from .arguments import MMTabTrainingArguments
 from .channels_last import place_convolutions
 from .checkpoints import last_complete_checkpoint
@@ -285,4 +284,4 @@ def warn_if_changed(checkpoint: str | os.PathLike, choice: ComputeChoice) -> Non
 
 def write_choice(folder: str | os.PathLike, choice: ComputeChoice) -> None:
     """Save the choice beside a checkpoint."""
-    write_whole(Path(folder) / PRECISION_FILE, json.dumps(dataclasses.asdict(choice), indent=1) + "\n")
+    write_whole(Path(folder) / PRECISION_FILE, json_text(dataclasses.asdict(choice), indent=1) + "\n")

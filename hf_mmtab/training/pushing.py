@@ -11,6 +11,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
 
+from ..files import json_text
 from ..publishing import PublicFile, create_repository, listing, public_files, saved_names, upload, vocabulary_warnings
 from ..publishing.local_paths import LocalPaths
 from ..publishing.run_files import CARD_NAME, TRAINER_CARD
@@ -138,5 +139,5 @@ def _resuming_files(folder: Path) -> list[PublicFile]:
         paths = LocalPaths({}, folder)
         best = content.get("best_model_checkpoint")
         content["best_model_checkpoint"] = best and paths.value("pretrained", best)
-        files.append(PublicFile(state.name, json.dumps(content, indent=2).encode()))
+        files.append(PublicFile(state.name, json_text(content, indent=2).encode()))
     return files

@@ -1,6 +1,5 @@
 """What trackers (TensorBoard, W&B, MLflow) see beside Trainer's log: freezing, audit, report; and one run on resume."""
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from ..files import read_json, write_whole
+from ..files import json_text, read_json, write_whole
 from .callbacks import AuditCallback
 
 logger = logging.get_logger(__name__)
@@ -69,7 +68,7 @@ class TrackingCallback(TrainerCallback):
         if "mlflow" in found and os.environ.get(MLFLOW_RUN_ID) == found["mlflow"]:
             del os.environ[MLFLOW_RUN_ID]
         if found:
-            write_whole(Path(args.output_dir) / TRACKING_FILE, json.dumps(found))
+            write_whole(Path(args.output_dir) / TRACKING_FILE, json_text(found))
 
     def on_step_end(self, args, state, control, **kwargs):
         """Send the record of this step, if there is one."""

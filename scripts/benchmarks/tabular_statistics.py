@@ -44,7 +44,7 @@ def measure(csv: Path, folder: Path) -> dict:
     table, processor = builder.as_dataset(split="train"), TabBertProcessor("card")
     rows = prepare_rows(table, processor, folder / "rows", "time")
     mark()
-    columns = read_columns(table, rows, processor.plan)
+    columns = read_columns(table, rows, processor)
     training = np.flatnonzero(np.asarray(rows.split) == 0)
     statistics = RowStatistics.fit(columns, training)
     mark()

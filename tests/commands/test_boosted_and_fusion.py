@@ -808,10 +808,14 @@ def test_members_are_trained_beside_the_lstm_that_a_run_without_them_trains(fold
     scores = [ScoredRows.load(out / "predictions" / "test.parquet").scores for out in (alone, tmp_path / "three")]
     assert np.abs(scores[0] - scores[1]).max() > 1e-4
     out = str(tmp_path / "refused")
-    with pytest.raises(ValueError, match="frozen for the whole run beside lstm_members: 2, which share it"):
-        main([*own, "--lstm_members", "2", "--freeze", "{encoder: 50%}", "--output_dir", out])
-    with pytest.raises(ValueError, match="frozen for the whole run beside lstm_members: 2, which share it"):
-        main([*own, "--lstm_members", "2", "--lora", "{r: 2}", "--output_dir", out])
+    for thawing in (
+        ["--freeze", "{encoder: 50%}"],
+        ["--freeze", "{encoder: forever, row_encoder: 50%}"],
+        ["--gradual_unfreezing", "{row_encoder: 1 epoch}"],
+        ["--lora", "{r: 2}"],
+    ):
+        with pytest.raises(ValueError, match="frozen for the whole run beside lstm_members: 2, which share it"):
+            main([*own, "--lstm_members", "2", *thawing, "--output_dir", out])
     main([*own, "--lstm_members", "1", "--freeze", "{encoder: 50%}", "--output_dir", out])
     raw = ["--architecture", "raw_lstm", "--row_inputs", "null", "--statistics", "null"]
     main([*own, *raw, "--lstm_members", "2", "--output_dir", str(tmp_path / "raw")])  # told to have no effect

@@ -199,3 +199,31 @@ def test_a_limit_on_threads_is_told(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         run(command, [])
     assert "found too little (can't start new thread)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_DATASETS_CACHE", "HOME"])
+@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null/deep", "/sys/kernel"])
+def test_a_cache_that_cannot_be_made_is_told_with_its_variable(variable, place, capsys, monkeypatch):
+    cache = f"{place}/.cache/huggingface" if variable == "HOME" else place
+    home = cache if variable != "HF_DATASETS_CACHE" else "/tmp"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", home)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", f"{home}/hub")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache if home == "/tmp" else f"{home}/datasets")
+    monkeypatch.setattr("datasets.config.HF_MODULES_CACHE", f"{home}/modules")
+    for name in ("HF_HOME", "HF_DATASETS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    if variable != "HOME":
+        monkeypatch.setenv(variable, place)
+    wanted = "HF_HOME" if variable == "HOME" else variable
+    with pytest.raises(SystemExit):
+        run(lambda _: os.makedirs(f"{cache}/tables"), [])
+    told = capsys.readouterr().err
+    assert "Expected a folder for caches that can be made and written, found '" in told
+    assert f"Name another one in {wanted}, and run the same command again." in told
+
+
+def test_a_file_that_is_gone_is_no_cache_that_cannot_be_made(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    with pytest.raises(SystemExit):
+        run(lambda _: (tmp_path / "gone").read_text(), [])
+    assert "found none (any more)" in capsys.readouterr().err

@@ -244,7 +244,8 @@ def _swap(path):
     ("damage", "found"),
     [
         (_cut_off, r"bytes in .* found \d"),
-        (lambda path: path.unlink(), "found 0"),
+        (lambda path: path.unlink(), "found no such file: it is missing"),
+        (lambda path: (path.unlink(), path.mkdir()), "found a folder of this name"),
         (_overwrite, "content with the hash"),
         (_flip_a_bit, "content with the hash"),
         (_swap, "bytes|content with the hash"),

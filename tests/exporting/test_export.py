@@ -71,7 +71,7 @@ def save_table_model(folder, table, kind, **settings):
     torch.manual_seed(0)
     values = None
     if "statistics" in kind:
-        columns = columns_of_history(as_table(table), processor.plan)
+        columns = columns_of_history(as_table(table), processor)
         statistics = RowStatistics.fit(columns, np.arange(60) < 40, ["category", "row", "rhythm", "numbers"])
         processor.statistics, values = statistics.to_dict(), torch.tensor(statistics.table(columns))
         settings |= {"statistics": statistics.names, "statistics_codes": statistics.categorical}

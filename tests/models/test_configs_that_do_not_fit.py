@@ -1,11 +1,12 @@
 """A config.json that does not fit its weights gives one message with the key or the tensor, and nothing is built."""
 
 import json
+import re
 import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, ResNetConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, BertModel, ResNetConfig
 
 from hf_mmtab import (
     MMBTBaselineConfig,
@@ -117,3 +118,47 @@ def test_a_name_in_the_config_of_a_start_is_told_with_its_folder(tmp_path):
         load_text_model(str(tmp_path))
     with pytest.raises(ValueError, match=r"Expected activation_function to be one of .*found 'nix'"):
         TabGPT2Config(activation_function="nix")
+
+
+WRONG = [
+    *[("table", key, value) for key in ("hidden_size", "lstm_members") for value in ("two", None, [1], {"a": 1}, 1e9)],
+    ("table", "lstm_members", -1),
+    ("table", "lstm_members", 10**9),
+    ("table", "fields", 5),
+    ("table", "architectures", 5),
+    ("table", "architectures", [1]),
+    ("table", "id2label", {"a": "yes"}),
+    ("table", "dtype", [1]),
+    ("mmbt", "num_image_embeds", "two"),
+    ("mmbt", "max_images", None),
+    ("mmbt", "thresholds", "high"),
+    ("mmbt", "text_config", 7),
+    ("baseline", "hidden_sizes", "wide"),
+]
+
+
+@pytest.mark.parametrize("load", [AutoConfig, AutoModelForSequenceClassification], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(("kind", "key", "value"), WRONG)
+def test_a_value_of_another_type_is_told_with_its_key_and_file(kind, key, value, load, saved, tmp_path):
+    folder = shutil.copytree(saved / kind, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ValueError, match=re.escape(str(folder))) as caught:
+        load.from_pretrained(folder)
+    told = str(caught.value)
+    assert key in told or "'a'" in told or "int" in told
+    assert "\n" not in told
+    with pytest.raises(ValueError, match=re.escape(str(folder))):  # without Auto classes
+        type(AutoConfig.from_pretrained(saved / kind)).from_pretrained(folder)
+
+
+@pytest.mark.parametrize(("members", "told"), [(1, "belong to nothing"), (3, "are missing")])
+def test_weights_of_other_members_than_the_config_says_are_told_with_the_key(members, told, saved, tmp_path):
+    model = AutoModelForSequenceClassification.from_pretrained(saved / "table")
+    model.add_members(AutoModelForSequenceClassification.from_pretrained(saved / "table"))
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    assert json.loads(file.read_text())["lstm_members"] == 2
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"lstm_members": members}))
+    with pytest.raises(ValueError, match=rf"{told}.* says .*lstm_members: {members}.*: correct it if one of them was"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path)

@@ -68,7 +68,7 @@ def save_boosted(folder: Path) -> str:
     rows = pa.Table.from_pylist([{**row, "when": np.datetime64(row["when"], "us").item()} for row in HISTORY])
     plan = {"entity": "who", "time": "when", "fields": {"amount": {"kind": "money", "num_bins": 8}, "shop": {}}}
     processor = TabBertProcessor(plan).fit(rows)
-    columns = columns_of_history(rows, processor.plan)
+    columns = columns_of_history(rows, processor)
     statistics = RowStatistics.fit(columns, np.ones(len(rows), dtype=bool))
     processor.statistics, values = statistics.to_dict(), np.array(statistics.table(columns))
     data = lightgbm.Dataset(values, label=np.arange(len(rows)) % 3 == 0)

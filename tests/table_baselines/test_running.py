@@ -84,7 +84,7 @@ def table(dataset, tmp_path_factory):
 
 
 def test_columns_are_read_as_values_in_the_order_of_the_encoded_rows(dataset, table):
-    columns = read_columns(dataset, table.rows, table.processor.plan)
+    columns = read_columns(dataset, table.rows, table.processor)
     source = dataset.with_format("numpy")
     order = np.lexsort((np.arange(len(dataset)), source["user"][:]))
     user = np.array(dataset["user"])
@@ -180,7 +180,7 @@ def test_rows_give_numbers_as_they_are_also_where_the_model_has_categories_or_bi
     data = events(300).add_column("code", codes).add_column("name", codes + 2**40)
     fields = PLAN["fields"] | {"code": {}, "name": {}}
     table = prepared(data, tmp_path / "codes", PLAN | {"fields": fields})
-    columns = read_columns(data, table.rows, table.processor.plan)
+    columns = read_columns(data, table.rows, table.processor)
     statistics = RowStatistics.fit(columns, np.ones(300, dtype=bool), ["row"])
     made = dict(statistics.features(columns))
     order = np.arange(300) if table.rows.row_numbers is None else np.array(table.rows.row_numbers)

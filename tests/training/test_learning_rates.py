@@ -109,3 +109,22 @@ def test_warmup_factor_without_a_thaw_is_1():
     warmup.begin(FreezeSchedule({}).plan(toy_model(), 8, 24), 0, {"text_encoder": "10 steps"})
     assert warmup.start_factor(0) == 1.0
     assert warmup.factor(5, "text_encoder") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("argument", "part", "value", "reason"),
+    [
+        ("part_learning_rates", "text_encoder", 1e-3, "no weight of it trains"),
+        ("thaw_warmup", "text_encoder", "2 steps", "no weight of it trains"),
+        ("layerwise_lr_decay", "text_encoder", 0.5, "it has one layer, or one that trains"),
+        ("layerwise_lr_decay", "classifier", 0.5, "it has one layer, or one that trains"),
+    ],
+)
+def test_a_rate_of_a_part_that_does_not_train_is_told(tmp_path, caplog, argument, part, value, reason):
+    toy_trainer(tmp_path, freeze={"text_encoder": "forever"}, **{argument: {part: value}}).train()
+    assert f"{argument} of {part!r} has no effect: {reason}. Take it out, or thaw the part." in caplog.text
+
+
+def test_a_rate_of_a_part_that_trains_later_is_not_told(tmp_path, caplog):
+    toy_trainer(tmp_path, freeze={"text_encoder": "1 epoch"}, part_learning_rates={"text_encoder": 1e-3}).train()
+    assert "has no effect" not in caplog.text

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...files import write_whole
+from ...files import json_text, write_whole
 from .own_names import CHOSEN, TABLE_FOLDER
 
 
@@ -22,7 +22,7 @@ def kept_choice(run: Any, key: str) -> dict[str, Any]:
 def keep_choice(run: Any, key: str, choice: dict[str, Any]) -> None:
     """Write what was chosen for a key, for `kept_choice`."""
     if run.recipe.training.process_index == 0:
-        write_whole(_file_of(run, key), json.dumps(choice, indent=1) + "\n")
+        write_whole(_file_of(run, key), json_text(choice, indent=1) + "\n")
 
 
 def by_validation(what: str, choice: dict[str, Any]) -> str:

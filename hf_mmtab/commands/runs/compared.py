@@ -1,6 +1,5 @@
 """A run that can stand in a table beside other runs, and beside baselines that are fitted on the same rows."""
 
-import json
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from ...evaluation.comparison import ScoredModel, require_same_rows
 from ...evaluation.judging import MAJORITY, majority_scores
 from ...evaluation.run_results import RESULT_FILE
 from ...evaluation.scored_rows import ScoredRows
-from ...files import read_json, write_whole
+from ...files import json_text, read_json, write_whole
 from ...metrics import scores_for
 from ...metrics.names import lower_is_better, metric_name
 from ...training import MMTabTrainer
@@ -173,7 +172,7 @@ class ComparedRun(Run[AnyRecipe]):
                 scored = self.fit_baseline(name, seed)
             minutes = (time.time() - started) / 60
             # Before the predictions, which mark a baseline as fitted.
-            write_whole(_minutes_file(folder), json.dumps({"minutes": minutes}))
+            write_whole(_minutes_file(folder), json_text({"minutes": minutes}))
             self.write_scored(folder, scored)
             made.append(ScoredModel(scored[split], self.tune(scored["validation"]), minutes))
         return made

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...data.simulated_cards import is_replaceable
 from ...evaluation.run_results import RESULT_FILE, RunResults
-from ...files import PARTIAL_SUFFIX, file_digest, give_name, looked_at, write_whole
+from ...files import PARTIAL_SUFFIX, file_digest, give_name, json_text, looked_at, write_whole
 from ...locking import LOCK_FILE
 from ...training.checkpoints import MANIFEST_NAME
 from .own_names import (
@@ -335,4 +335,4 @@ def _read(folder: Path) -> dict[str, Any]:
 def _write(folder: Path, files: Files | None, **facts: Any) -> None:
     about = "Written by hf_mmtab: this folder holds a run, or several; files: what it wrote, writing: where it writes"
     content = {**facts, "about": about, "files": files}
-    write_whole(folder / INVENTORY_FILE, json.dumps(content) + "\n")
+    write_whole(folder / INVENTORY_FILE, json_text(content) + "\n")

@@ -12,6 +12,7 @@ logger = logging.get_logger(__name__)
 FEW_POSITIVES = 1000  # labelled training rows, below which what one LSTM of a fusion learns is in part chance
 MEMBERS = 3
 WITH_MEMBERS = ("lstm", "fusion")
+OF_HEAD = ("lstm", "classifier", "numbers")  # parts outside of the encoder
 WHOLE_TRAINING = ("eval_strategy", "save_strategy", "load_best_model_at_end", "early_stopping_patience")
 
 
@@ -21,7 +22,7 @@ def check_members(run: Any) -> None:
     if run.recipe.model.architecture in WITH_MEMBERS and asked is not None and asked > 1 and not _is_frozen(run):
         raise ValueError(
             f"Expected an encoder that is frozen for the whole run beside lstm_members: {asked}, which share it, found "
-            "one that trains. Leave out `freeze` and `lora`, or lstm_members."
+            "one that trains. Leave out `freeze`, `gradual_unfreezing` and `lora`, or lstm_members."
         )
 
 
@@ -58,5 +59,9 @@ def add_members(run: Any, trainer: Any) -> None:
 
 
 def _is_frozen(run: Any) -> bool:
-    """Whether the encoder is frozen for the whole run."""
-    return run.recipe.model.lora is None and run.recipe.training.mapping("freeze").get("encoder") == "forever"
+    """Whether the encoder is frozen for the whole run, all of its parts and layers."""
+    training = run.recipe.training
+    freeze = training.mapping("freeze")
+    thawing = [*training.mapping("gradual_unfreezing"), *(part for part in freeze if freeze[part] != "forever")]
+    of_head = all(part.split(".")[0] in OF_HEAD for part in thawing)
+    return run.recipe.model.lora is None and freeze.get("encoder") == "forever" and of_head

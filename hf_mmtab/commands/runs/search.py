@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from ...arguments import DataArguments, FinetuningArguments, ImageTextColumns
 from ...extras import import_extra
-from ...files import read_json, write_whole
+from ...files import json_text, read_json, write_whole
 from ...locking import draft_folder
 from ...recipes import check_keys, field_types
 from .folder import refuse_folder, select_by, selected_by
@@ -71,7 +71,7 @@ def searched(recipe: AnyRecipe, run_type: Any) -> AnyRecipe:
             study.tell(trial, -found["value"] if found["greater_is_better"] else found["value"])
             tried.append(found)
             if speaks:
-                write_whole(path, json.dumps({"space": space, "trials": tried}, indent=1))
+                write_whole(path, json_text({"space": space, "trials": tried}, indent=1))
                 logger.info(f"Trial {number + 1} of {recipe.run.search_trials}: {_told(found)}")
     sign = -1 if tried[0]["greater_is_better"] else 1
     best = min(tried, key=lambda one: sign * one["value"])

@@ -125,7 +125,8 @@ def _look_at_all(
 ) -> None:
     """Make statistics of all histories, a file for each shard."""
     starts = np.cumsum([0, *(shards.facts(number).rows for number in numbers)])
-    columns, times = partial(typed_columns, shards, numbers, offsets), partial(typed_times, shards, numbers, offsets)
+    columns = partial(typed_columns, shards, processor.bare(), numbers, offsets)
+    times = partial(typed_times, shards, numbers, offsets)
     files = [_of_all_file(shards, place) for place in range(len(numbers))]
     crowded = frozenset(processor.statistics["crowded"])
     OfAllHistories(starts, times, columns, shards.folder / "of-all", groups, crowded=crowded).run(engine, files)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from transformers.utils import logging
 
 from ...data.pictures.types import as_types
+from ...files import json_text
 
 logger = logging.get_logger(__name__)
 
@@ -65,7 +65,7 @@ def table_writer(
 
             def write_lines(table: pa.Table) -> None:
                 for row in _rows(table, mixed):
-                    file.write(_as_json(row) + "\n")
+                    file.write(json_text(row, ensure_ascii=False, default=str) + "\n")
 
             yield write_lines
         else:
@@ -79,22 +79,6 @@ def table_writer(
 
             yield write_csv
             cells.tell()
-
-
-def _as_json(value: Any) -> str:
-    """Return a value as JSON, which knows no NaN and no infinite numbers: null in their place."""
-    try:
-        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [*map(_finite, value)]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _unpacked(texts: Sequence[str | None]) -> Iterator[Any]:
@@ -125,7 +109,7 @@ class _CsvCells:
 
     def cell(self, value: Any) -> Any:
         if isinstance(value, list | dict):
-            return _as_json(value)
+            return json_text(value, ensure_ascii=False, default=str)
         if not isinstance(value, str) or not _runs_in_spreadsheet(value):
             return value
         self.formulas += 1

@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..reading.column_names import near_names, tell_alike
+
 logger = logging.get_logger(__name__)
 
 AUTO, NONE = "auto", "none"
@@ -84,6 +86,7 @@ def find_columns(
     )
     if columns.image is None and columns.text is None:
         raise ValueError("Expected a picture or a text column, found both set to None. Name at least one.")
+    tell_alike(found, columns.used, where)
     logger.info(f"{where}: {columns}")
     return columns
 
@@ -103,7 +106,8 @@ def _choose(
         if name in found:
             return name
         raise ValueError(
-            f"Expected column {name!r} for the {what}, found columns {sorted(found)} in {where}. Correct {role}_column."
+            f"Expected column {name!r} for the {what}, found columns {sorted(found)} in {where}."
+            f"{near_names([name], found)} Correct {role}_column."
         )
     for candidate in usual:
         match = _match(found, candidate)

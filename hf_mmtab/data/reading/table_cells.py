@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .cell_types import TYPES, CellType, amount_type, cell_type, time_type, without_missing
+from .column_names import near_names
 from .csv_text import TextBlock
 from .records import BadRecord, BadRecords, shorten
 from .written_times import format_of, tell_zones, wall_clock, zones_of
@@ -55,7 +56,8 @@ class TableCells:
         self.names = sample.column_names
         absent = [name for name in types if name not in self.names]
         if absent:
-            raise ValueError(f"Expected columns {absent} (named in `types`), found {self.names}.")
+            near = near_names(absent, self.names)
+            raise ValueError(f"Expected columns {absent} (named in `types`), found {self.names}.{near}")
         self.missing, self.derived, self.required = list(missing), dict(derived or {}), list(required)
         self._missing_texts = pa.array(missing, pa.string()) if missing_text and missing else None
         self._in_utc = [name for name, kind in types.items() if kind == TYPES["utc"]]

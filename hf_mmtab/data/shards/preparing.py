@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from transformers.utils import logging
 
+from ..reading.column_names import near_names
 from ..windows.encoded_rows import FACTS_FILE, EncodedRows
 from ..windows.histories import CODE, in_order, iter_tables, read_histories, require_columns
 from ..windows.label_columns import LabelColumns
@@ -171,7 +172,8 @@ def warn_repeated(repeated: int, rows: int) -> None:
 def present_labels(names: Collection[str], label: list[str]) -> list[str]:
     """Return the label columns of a table with columns `names`; none, with a warning, where it lacks one of them."""
     if absent := [name for name in label if name not in names]:
-        logger.warning(f"The table has no column {absent}: its windows have no labels.")
+        near = near_names(absent, list(names))
+        logger.warning(f"The table has no column {absent}: its windows have no labels.{near}")
     return [] if absent else label
 
 

@@ -1,7 +1,6 @@
 """Encoded rows on disk: one array per field, memory-mapped, each entity's rows together and in order."""
 
 import copy
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ...files import read_json, write_array
+from ...files import json_text, read_json, require_size, write_array
 
 FACTS_FILE = "rows.json"
 NEEDED_FACTS = (
@@ -88,11 +87,7 @@ class EncodedRows:
 
     def _map(self, name: str, dtype: str, length: int) -> np.ndarray:
         path, wanted = self.folder / name, length * np.dtype(dtype).itemsize
-        found = path.stat().st_size if path.is_file() else 0
-        if found != wanted:
-            raise ValueError(
-                f"Expected {wanted:,} bytes in {str(path)!r}, found {found:,}: the file is damaged. {self.remedy}"
-            )
+        require_size(path, wanted, self.remedy)
         return np.memmap(path, dtype=dtype, mode="r") if wanted else np.empty(0, dtype=dtype)
 
     def _read_names(self) -> pl.DataFrame:
@@ -255,7 +250,7 @@ class EncodedRows:
                 "rows": rows,
             }
             with open(draft / FACTS_FILE, "w", encoding="utf-8") as file:
-                json.dump(told | facts, file, indent=1, ensure_ascii=False)
+                file.write(json_text(told | facts, indent=1, ensure_ascii=False))
             if target.exists():
                 shutil.rmtree(target)
             draft.rename(target)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from transformers.utils import logging
 
 from ..reading.cell_types import time_type
+from ..reading.column_names import near_names
 from ..reading.records import shorten
 from ..reading.written_times import wall_clock
 
@@ -58,8 +59,8 @@ def require_columns(names: Sequence[str], columns: Sequence[str]) -> None:
     """Raise a ValueError if a table with columns `names` lacks some that the plan reads."""
     if absent := [name for name in columns if name not in dict.fromkeys(names)]:
         raise ValueError(
-            f"Expected columns {absent}, found {list(names)}. Rename the table's columns, or correct the plan, "
-            "entity_columns or time_column."
+            f"Expected columns {absent}, found {list(names)}.{near_names(absent, names)} Rename the table's columns, "
+            "or correct the plan, entity_columns or time_column."
         )
 
 

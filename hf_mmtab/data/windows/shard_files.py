@@ -1,6 +1,5 @@
 """Encoded rows in shards: Arrow files with whole histories, written by several processes, and a list of them."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ...files import PARTIAL_SUFFIX, file_digest, whole_file, write_whole
+from ...files import PARTIAL_SUFFIX, file_digest, json_text, whole_file, write_whole
 from .encoded_rows import FACTS_FILE, SPLITS, as_codes, id_layout
 
 SHARDS_FOLDER, PROCESSOR_FOLDER, PLAN_FILE = "shards", "processor", "column_plan.yaml"
@@ -181,7 +180,7 @@ def shard_files(folder: Path, number: int) -> list[Path]:
 
 def facts_text(facts: dict[str, Any]) -> str:
     """Return what `rows.json` holds: the list of the shards, and what is known of them."""
-    return json.dumps(facts, indent=1, ensure_ascii=False)
+    return json_text(facts, indent=1, ensure_ascii=False)
 
 
 def is_sharded(folder: Path) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ...files import file_digest
+from ...files import file_digest, require_size
 from .encoded_rows import FACTS_FILE, EncodedRows
 from .joined_arrays import JoinedArray
 from .shard_files import LABEL, ROW, SPLIT, START, TIME, is_sharded, shard_files
@@ -49,9 +49,7 @@ class ShardedRows(EncodedRows):
             self._refuse(self.folder, f"{rows:,} rows", f"shards of {self.starts[-1]:,}")
         for number, shard in enumerate(self.facts["shards"]):
             for path, wanted in zip(shard_files(self.folder, number), shard["bytes"], strict=False):
-                found = path.stat().st_size if path.is_file() else 0
-                if found != wanted:
-                    self._refuse(path, f"{wanted:,} bytes", f"{found:,}")
+                require_size(path, wanted, self._copied)
         types = self.facts["dtypes"]
         self.columns = [self._join(partial(_column, i), dtype) for i, dtype in enumerate(types)]
         self.time, self.split = self._join(attrgetter("time"), "int64"), self._join(attrgetter("split"), "uint8")
@@ -73,11 +71,12 @@ class ShardedRows(EncodedRows):
     def _join(self, read: Any, dtype: str, width: int | None = None) -> Any:
         return JoinedArray(self.starts, partial(_of_shard, self, read), dtype, width)
 
+    @property
+    def _copied(self) -> str:
+        return f"Copy it anew from where it was made, or: {self.remedy[0].lower()}{self.remedy[1:]}"
+
     def _refuse(self, path: Path, expected: str, found: str) -> None:
-        raise ValueError(
-            f"Expected {expected} in {str(path)!r}, found {found}: the file is damaged. Copy it anew from where it was "
-            f"made, or: {self.remedy[0].lower()}{self.remedy[1:]}"
-        )
+        raise ValueError(f"Expected {expected} in {str(path)!r}, found {found}: the file is damaged. {self._copied}")
 
     def open(self, number: int, kind: int) -> pa.RecordBatch:
         """Return the rows of a file of a shard, memory-mapped; `kind` is its place in `shard_files`.

@@ -19,6 +19,7 @@ from ..checked_config import (
     refuse_outside,
     refuse_unknown_names,
 )
+from ..checked_config_file import ConfigFileMixin
 from ..travelling import TravellingMixin
 
 # `google-bert/bert-base-uncased`, whose sizes the default `text_config` has.
@@ -32,7 +33,7 @@ SIZES = (
 
 
 @strict
-class PictureAndTextConfig(TravellingMixin, PreTrainedConfig):
+class PictureAndTextConfig(ConfigFileMixin, TravellingMixin, PreTrainedConfig):  # type: ignore[misc]
     """What the configurations of MMBT and of its baselines share."""
 
     text_config: dict | PreTrainedConfig | None = None

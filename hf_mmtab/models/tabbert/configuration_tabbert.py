@@ -17,6 +17,7 @@ from ..checked_config import (
     refuse_repeated,
     refuse_unknown_names,
 )
+from ..checked_config_file import ConfigFileMixin
 from ..travelling import TravellingMixin
 from .checked_columns import require_columns
 from .head_settings import OF_SURPRISE, STRETCH_ROWS, STRETCHES, TabBertHeadConfig, parts_of
@@ -38,7 +39,7 @@ BOUNDS = {
 
 
 @strict
-class TabBertConfig(TravellingMixin, TabBertHeadConfig):
+class TabBertConfig(ConfigFileMixin, TravellingMixin, TabBertHeadConfig):  # type: ignore[misc]
     """Configuration of the TabBERT models; `TabBertHeadConfig` has the settings of heads.
 
     A table has one token per cell. `fields` names the columns in the order of the input, and

@@ -7,12 +7,13 @@ from huggingface_hub.dataclasses import strict
 from transformers import GPT2Config
 
 from ..checked_config import MOST_LAYERS, refuse_absurd_sizes, refuse_misspelt, refuse_unknown_names
+from ..checked_config_file import ConfigFileMixin
 from ..travelling import TravellingMixin
 from .checked_columns import require_columns
 
 
 @strict
-class TabGPT2Config(TravellingMixin, GPT2Config):
+class TabGPT2Config(ConfigFileMixin, TravellingMixin, GPT2Config):  # type: ignore[misc]
     """Configuration of `TabGPT2LMHeadModel`: a GPT-2 over the cells of a window's rows (Padhi et al. 2021).
 
     A table has one token per cell; the cells of the rows follow one another behind one [BOS]. The sizes are those of

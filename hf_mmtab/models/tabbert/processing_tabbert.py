@@ -282,7 +282,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         """Read the JSON file and the values beside it, from a folder or the Hub."""
         hub = {k: kwargs[k] for k in (*HUB_OPTIONS, "proxies") if k in kwargs}
         plain, rest = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
-        _refuse_foreign(plain, ("plan",), f"{pretrained_model_name_or_path}/{FEATURE_EXTRACTOR_NAME}")
+        _check_plan(plain, f"{pretrained_model_name_or_path}/{FEATURE_EXTRACTOR_NAME}")
         if plain.get("fitted"):
             folder = Path(pretrained_model_name_or_path) / str(kwargs.get("subfolder") or "")
             absent = [name for name in (VALUES_NAME, ARRAYS_NAME) if not (folder / name).is_file()]
@@ -356,6 +356,20 @@ def _read_json(path: Any, keys: Sequence[str] = ()) -> dict[str, Any]:
         raise ValueError(f"Expected values as JSON in {str(path)!r}, found {error}. {_COPY_AGAIN}") from error
     _refuse_foreign(content, keys, path)
     return content
+
+
+def _check_plan(content: Any, path: str) -> None:
+    """Raise a ValueError if the JSON file of a processor has no plan, or lost what was fitted."""
+    _refuse_foreign(content, ("plan",), path)
+    try:
+        ColumnPlan.from_dict(content["plan"])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"Expected a column plan in {path!r}, found another ({error}). {_COPY_AGAIN}") from error
+    if content.get("fingerprint") is not None and not content.get("fitted"):
+        raise ValueError(
+            f"Expected what a processor was fitted on as `fitted` in {path!r}, found {content.get('fitted')!r}. "
+            f"{_COPY_AGAIN}"
+        )
 
 
 def _refuse_foreign(content: Any, keys: Sequence[str], path: Any) -> None:

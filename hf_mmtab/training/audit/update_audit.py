@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.utils import logging
 
+from ...files import json_text
 from ..freezing import FreezePlan
 from ..parts import plain_name
 from .answers import AuditAnswers, PartStatus, RunPosition, share
@@ -217,7 +218,7 @@ class UpdateAudit(AuditAnswers):
                 values = asdict(status)
                 row = {"part": part, "epoch": round(epoch, 6), **{key: values[key] for key in keys}}
                 row["reason"] = "; ".join(self.notes(part)) or None if status.change else self.reason(part)
-                file.write(json.dumps(row) + "\n")
+                file.write(json_text(row) + "\n")
 
     # ---- Checkpoints ----
 

@@ -16,7 +16,7 @@ from hf_mmtab.models.tabbert import (
 )
 from hf_mmtab.models.tabbert.modeling_tabbert_losses import focal_loss, rmse_one_hot, window_loss
 from hf_mmtab.models.tabbert.modeling_tabbert_windows import last_real_row
-from hf_mmtab.training.parts import find_part, partition_parameters
+from hf_mmtab.training.parts import find_part, part_layers, partition_parameters
 
 HEADS = {
     "lstm": (TabBertLstmForSequenceClassification, {}),
@@ -38,6 +38,13 @@ def build(name, small_config, **changes):
     torch.manual_seed(0)
     kind, settings = HEADS[name]
     return kind(small_config(**{**settings, **changes})).eval()
+
+
+def test_members_are_no_layers_of_each_other(small_config):
+    """`layerwise_lr_decay` and `gradual_unfreezing` would train the first LSTM otherwise than the last."""
+    model = TabBertLstmForSequenceClassification(small_config(lstm_members=3))
+    paths = find_part(model, "lstm")
+    assert part_layers(model, paths) == [(paths, ())] and len(paths) == 3
 
 
 @pytest.mark.parametrize("name", ["lstm", "members"])

@@ -8,6 +8,9 @@ import pytest
 
 from hf_mmtab.models.mmbt.beside_columns import UNKNOWN, encode_columns
 from hf_mmtab.models.tabbert import TabBertProcessor
+from hf_mmtab.models.tabbert.processing.values import as_table, numbers
+from hf_mmtab.statistics import RowStatistics
+from hf_mmtab.statistics.columns import columns_of_history
 
 SINGLE = pa.array([1.0, 0.1, 1000.0], pa.float32())
 DECIMALS = pa.array([Decimal("1.00"), Decimal("0.10"), Decimal("1000.00")])
@@ -89,3 +92,64 @@ def test_a_spelling_that_training_had_comes_first():
 def test_columns_beside_pictures_know_them_too(cell):
     columns = {"size": {"values": ["2", "0.1", "1000"]}}
     assert encode_columns(columns, {"size": cell}) == {"column_categories": [3]}
+
+
+@pytest.mark.parametrize("training", [[7, 8], [7.0, 8.5], pa.array([7.0, 8.5], pa.float32()), ["7", "8"]], ids=str)
+def test_leading_zeros_make_another_value(training):
+    processor = TabBertProcessor({"fields": {"code": {}}}).fit({"code": training})
+    found = processor.decode(processor.encode({"code": ["007", "7", "07.0", "7.0"]}))["code"].to_pylist()
+    assert found[::2] == ["[UNK]"] * 2 and found[1] == found[3] != "[UNK]"
+
+
+@pytest.mark.parametrize("settings", [{}, {"hash_buckets": 50}, {"max_values": 1}, {"min_count": 2}], ids=str)
+@pytest.mark.parametrize(
+    ("training", "plain", "spelled"),
+    [
+        (["1.5", "2", "3", "2"], ["1.5", "2", "2", "9", "9", None], ["1.50", "2", "2.0", "9", "9.0", ""]),
+        (["1.5", "2", "3", "2"], ["1.5", "2", "2", "9", "9", None], [1.5, 2.0, 2.0, 9.0, 9.0, None]),
+        ([5, 6, 6, 7], [5, 6, 6, 9, 9, None], ["5", "6.0", "6", "9", "9.00", ""]),
+        ([5, 6, 6, 7], [5, 6, 6, 9, 9, None], [5.0, 6.0, 6.0, 9.0, 9.0, None]),
+        ([0.1, 0.25, 0.25], [0.1, 0.25, 0.25, 0.1], pa.array([0.1, 0.25, 0.25, 0.1], pa.float32())),
+    ],
+    ids=str,
+)
+def test_spellings_of_one_id_are_one_value_of_statistics(training, plain, spelled, settings):
+    _expect_the_same(training, plain, spelled, settings)
+
+
+def test_so_are_spellings_of_truth_values():
+    _expect_the_same([True, False, True, False], [True, False, True, True], ["true", "0", "TRUE", "1"], {})
+
+
+def _expect_the_same(training, plain, spelled, settings):
+    def table(cells):
+        return as_table({"code": cells, "amount": np.arange(len(cells)) % 4 + 0.5, "when": np.arange(len(cells))})
+
+    plan = {"time": "when", "fields": {"code": settings, "amount": {"kind": "numeric", "num_bins": 2}}}
+    processor = TabBertProcessor(plan).fit(table(training))
+    fitted = RowStatistics.fit(columns_of_history(table(training), processor), np.ones(len(training), bool))
+    names = [name for name in fitted.names if "as a number" not in name]
+    assert processor.encode(table(spelled)).equals(processor.encode(table(plain)))
+    found, expected = (dict(fitted.features(columns_of_history(table(one), processor))) for one in (spelled, plain))
+    assert any(name.startswith("code: ") for name in names)
+    for name in names:
+        np.testing.assert_array_equal(found[name], expected[name], name)
+
+
+def test_names_that_look_like_numbers_stay_several_values_of_statistics():
+    for training, later in (
+        (["1000", "abc"], ["1000", "1e3"]),
+        (["7", "8"], ["7", "007"]),
+        (["1", "1.0"], ["1", "1.0"]),
+    ):
+        rows = as_table({"code": training})
+        processor = TabBertProcessor({"fields": {"code": {}}}).fit(rows)
+        assert len(set(columns_of_history(as_table({"code": later}), processor).categories["code"])) == 2
+
+
+def test_numbers_of_32_bits_are_read_as_they_are_written():
+    values = [0.1, 10.73, -2.5, 1e30, 16777216.0, None, float("nan"), float("inf"), -0.0]
+    found = numbers(pa.array(values, pa.float32()), "amount")
+    np.testing.assert_array_equal(found, numbers(pa.array(values), "amount"))
+    assert numbers(pa.array([], pa.float32()), "amount").shape == (0,)
+    assert np.isnan(numbers(pa.array([None], pa.float32()), "amount")).all()

@@ -15,7 +15,7 @@ from .column_plan import ColumnPlan
 from .entity_history import EntityHistory
 from .field import Batch, Field
 from .field_kinds import TimePartField, make_fields
-from .refused_rows import refuse_doubled
+from .refused_rows import absent_columns, refuse_doubled
 from .text_numbers import is_text
 from .values import as_table, column, in_unit
 
@@ -160,7 +160,7 @@ def read_batch(plan: ColumnPlan, rows: Any, history: EntityHistory | None) -> Ba
     absent = [name for name in needed if name not in names]
     if absent:
         raise ValueError(
-            f"Expected columns {absent}, found {table.column_names}. Rename the table's columns, read it "
+            f"{absent_columns(absent, table.column_names)} Rename the table's columns, read it "
             "with the builder of training (as `CardTransactions`), or edit the plan."
         )
     refuse_doubled(name for name in table.column_names if name in needed)

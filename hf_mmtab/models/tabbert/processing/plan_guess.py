@@ -9,6 +9,7 @@ import polars as pl
 from transformers.utils import logging
 
 from .column_plan import ColumnPlan, FieldPlan, refuse_repeated_columns
+from .refused_rows import absent_columns
 from .values import PER_SECOND
 
 logger = logging.get_logger(__name__)
@@ -49,7 +50,7 @@ def infer_plan(
     time = only_time(sample.schema, label) if time is None else time
     absent = [c for c in [*entity, *([time] if time else []), *label] if c not in sample.columns]
     if absent:
-        raise ValueError(f"Expected columns {absent}, found {sample.columns}. Check entity, time and label.")
+        raise ValueError(f"{absent_columns(absent, sample.columns)} Check entity, time and label.")
     planned: list[FieldPlan] = []
     unit = checked_time_unit(sample[time]) if time is not None else None
     if time is not None:

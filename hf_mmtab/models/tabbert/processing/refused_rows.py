@@ -2,6 +2,7 @@
 
 import math
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -30,6 +31,17 @@ def no_table(rows: Any) -> TypeError:
         "Expected rows as a pyarrow Table or RecordBatch, a polars or pandas DataFrame, a datasets.Dataset"
         f", a list of rows that are dicts or a mapping of columns to lists, found {type(rows).__name__}. {remedy}"
     )
+
+
+def absent_columns(absent: Sequence[str], given: Sequence[str]) -> str:
+    """Return what a message says of columns that a table lacks: which, what it has, and which of these look alike."""
+
+    def plain(name: str) -> str:
+        return unicodedata.normalize("NFC", str(name)).casefold().strip()
+
+    near = [f"{name!a} is not {one!a}" for name in absent for one in given if plain(one) == plain(name)]
+    told = f" {'; '.join(near[:3])}: upper case, blanks or the form of an accent differ." if near else ""
+    return f"Expected columns {list(absent)}, found {list(given)}.{told}"
 
 
 def refuse_doubled(names: Iterable[Any]) -> None:

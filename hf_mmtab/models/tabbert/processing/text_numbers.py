@@ -55,10 +55,15 @@ def parse_numbers(text: pa.Array) -> pa.Array:
         return pc.if_else(pc.match_substring_regex(text, NUMBER), text, None).cast(pa.float64())
 
 
+def padded(text: pa.Array) -> pa.Array:
+    """Return where text is a number with leading zeros: `007` is no 7."""
+    return pc.match_substring_regex(text, r"^[+-]?0\d")
+
+
 def whole_numbers(values: pa.Array) -> pa.Array:
-    """Return numbers or text as int64, null where they are not whole numbers."""
+    """Return numbers or text as int64, null where they are not whole numbers, or have leading zeros."""
     if is_text(values.type):
-        coded = values.dictionary_encode()
+        coded = pc.if_else(padded(values), None, values).dictionary_encode()
         return pa.array([_whole_number(one) for one in coded.dictionary.to_pylist()], pa.int64()).take(coded.indices)
     whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
     return pc.if_else(whole, values, None).cast(pa.int64())

@@ -135,7 +135,8 @@ def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Arr
     if pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
         out = array.cast(pa.int64())
     elif pa.types.is_floating(kind):
-        out = pc.add(array.cast(pa.float64()), 0.0)  # -0.0 is 0.0, which Arrow's hashes tell apart
+        wide = _as_written(array) if pa.types.is_float32(kind) else array.cast(pa.float64())
+        out = pc.add(wide, 0.0)  # -0.0 is 0.0, which Arrow's hashes tell apart
         out = pc.if_else(pc.is_nan(out), pa.scalar(None, pa.float64()), out)
     elif is_text(kind):
         out = array.cast(pa.string()) if array.nbytes < 2**31 else array
@@ -151,6 +152,12 @@ def categories(array: pa.Array, fill: str | int | float | None = None) -> pa.Arr
             )
         out = pc.fill_null(out, pa.scalar(str(fill) if is_text(out.type) else fill, out.type))
     return out
+
+
+def _as_written(array: pa.Array) -> pa.Array:
+    """Return numbers of 32 bits as float64 that are written alike: 0.1 is 0.1, and not 0.10000000149011612."""
+    coded = array.dictionary_encode()
+    return coded.dictionary.cast(pa.string()).cast(pa.float64()).take(coded.indices)
 
 
 def numbers(array: pa.Array, name: str) -> np.ndarray:
@@ -183,6 +190,8 @@ def numbers(array: pa.Array, name: str) -> np.ndarray:
         array = array.cast(pa.float64()) if not pa.types.is_boolean(kind) else array.cast(pa.int8()).cast(pa.float64())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise ValueError(f"Column {name!r}: expected numbers, found {kind}. Make the field categorical.")
+    elif pa.types.is_float32(kind):
+        array = _as_written(array)
     if not pa.types.is_floating(array.type):
         array = array.cast(pa.float64(), safe=False)
     return array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)

@@ -1,0 +1,60 @@
+"""A file of statistics that a person changed is refused with the key."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hf_mmtab.models.tabbert import TabBertProcessor
+from hf_mmtab.models.tabbert.processing.field_ids import VALUES_NAME
+from hf_mmtab.statistics import OldLabels, RowStatistics
+from hf_mmtab.statistics.columns import columns_of_history
+
+ROWS = pa.table({"shop": ["a", "b"] * 4, "amount": np.arange(8.0), "odd": ["no", "yes"] * 4})
+
+
+@pytest.fixture(scope="module")
+def processor() -> TabBertProcessor:
+    made = TabBertProcessor({"fields": {"shop": {}, "amount": {"kind": "numeric", "num_bins": 2}}}).fit(ROWS)
+    made.statistics = RowStatistics.fit(columns_of_history(ROWS, made), np.ones(8, bool)).to_dict()
+    return made
+
+
+KEYS = [
+    "rows", "counts", "missing", "numbered", "crowded", "names", "groups", "categorical", "old_labels", "orderings",
+    "has_time",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("value", ["two", -1, [1], {"a": "b"}, {"shop": [["a"]]}, 2.5, float("nan")], ids=str)
+def test_a_value_of_another_kind_is_refused_with_its_key(processor, key, value):
+    saved = json.loads(json.dumps(processor.statistics))
+    assert RowStatistics.from_dict(saved).names == processor.statistics["names"]
+    with pytest.raises(ValueError, match=rf"Expected .* for {key} in the statistics of .*tabbert_statistics.json"):
+        RowStatistics.from_dict({**saved, key: value})
+
+
+def test_statistics_with_labels_come_back(processor):
+    old = OldLabels(3600.0, ["odd"], ["no", "yes"])
+    fitted = RowStatistics.fit(columns_of_history(ROWS, processor, old), np.ones(8, bool), "auto", old)
+    assert RowStatistics.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+
+
+@pytest.mark.parametrize("plan", [None, 5, [1], "nix", {"a": 1}, {"fields": {"shop": {"kind": "nix"}}}], ids=str)
+def test_a_plan_that_is_none_is_refused_with_its_file(processor, plan, tmp_path):
+    processor.save_pretrained(tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"plan": plan}))
+    with pytest.raises(ValueError, match=rf"Expected a column plan in '{file}', found another"):
+        TabBertProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("fitted", [None, [], {}, 0, "two", [1], 2.5], ids=str)
+def test_a_processor_that_lost_what_it_was_fitted_on_is_not_taken_for_a_new_one(processor, fitted, tmp_path):
+    processor.save_pretrained(tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"fitted": fitted}))
+    with pytest.raises(ValueError, match=rf"{file}|{VALUES_NAME}"):
+        TabBertProcessor.from_pretrained(tmp_path)
