@@ -161,8 +161,9 @@ def _all_numbers(array: pa.Array) -> np.ndarray | None:
             array = coded.dictionary.cast(pa.float64()).take(coded.indices)
         except pa.ArrowInvalid:
             return None
-    is_number = pa.types.is_integer(array.type) or pa.types.is_floating(array.type)
-    return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) if is_number else None
+    if not any(of_kind(array.type) for of_kind in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)):
+        return None
+    return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
 def _category_codes(field: CategoricalField, values: pa.Array) -> tuple[np.ndarray, list[Any]]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from .old_labels import OldLabels
 
+COPY_AGAIN = "Copy the file again from where the model came from."
+NOT_OF_OLDER = {"old_labels", "orderings", "has_time"}  # files of version 0.1 may lack them
 OF_OLD_LABELS = {one.name for one in fields(OldLabels)}
 
 
@@ -40,9 +42,16 @@ def check_saved(saved: Mapping[str, Any]) -> None:
         "orderings": ("a mapping of orderings to rows", are_counts),
         "has_time": ("true or false", lambda value: isinstance(value, bool)),
     }
+    absent, unknown = kinds.keys() - NOT_OF_OLDER - saved.keys(), saved.keys() - kinds.keys()
+    if absent or unknown:
+        found = f"no {', '.join(sorted(absent))}" if absent else f"{', '.join(sorted(unknown))} beside them"
+        raise ValueError(
+            f"Expected {', '.join(kinds)} in the statistics of a processor (tabbert_statistics.json), found {found}. "
+            f"{COPY_AGAIN}"
+        )
     for key, (kind, fits) in kinds.items():
         if key in saved and not fits(saved[key]):
             raise ValueError(
                 f"Expected {kind} for {key} in the statistics of a processor (tabbert_statistics.json), found "
-                f"{saved[key]!r:.200}. Copy the file again from where the model came from."
+                f"{saved[key]!r:.200}. {COPY_AGAIN}"
             )

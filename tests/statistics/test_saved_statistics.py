@@ -36,6 +36,44 @@ def test_a_value_of_another_kind_is_refused_with_its_key(processor, key, value):
         RowStatistics.from_dict({**saved, key: value})
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_that_is_gone_is_named(processor, key):
+    saved = {name: value for name, value in processor.statistics.items() if name != key}
+    if key in ("old_labels", "orderings", "has_time"):
+        assert RowStatistics.from_dict(saved).names == processor.statistics["names"]
+    else:
+        with pytest.raises(ValueError, match=rf"in the statistics of .*, found no {key}. Copy the file again"):
+            RowStatistics.from_dict(saved)
+    with pytest.raises(ValueError, match="found more beside them"):
+        RowStatistics.from_dict({**processor.statistics, "more": 1})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda saved: saved["counts"]["shop"].reverse(),
+        lambda saved: saved["counts"]["shop"].pop(),
+        lambda saved: saved.update(rows=1),
+        lambda saved: saved["names"].reverse(),
+        lambda saved: saved["counts"].clear(),
+    ],
+)
+def test_statistics_that_a_person_changed_are_no_longer_those_of_the_processor(processor, change, tmp_path):
+    processor.save_pretrained(tmp_path)
+    file = tmp_path / "tabbert_statistics.json"
+    assert TabBertProcessor.from_pretrained(tmp_path).statistics == json.loads(file.read_text())
+    saved = json.loads(file.read_text())
+    change(saved)
+    file.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=r"Expected the statistics \w{16} in tabbert_statistics.json, found \w{16}"):
+        TabBertProcessor.from_pretrained(tmp_path)
+    config = tmp_path / "preprocessor_config.json"  # as an older version saved it
+    old = json.loads(config.read_text())
+    del old["statistics_fingerprint"]
+    config.write_text(json.dumps(old))
+    assert TabBertProcessor.from_pretrained(tmp_path).statistics == saved
+
+
 def test_statistics_with_labels_come_back(processor):
     old = OldLabels(3600.0, ["odd"], ["no", "yes"])
     fitted = RowStatistics.fit(columns_of_history(ROWS, processor, old), np.ones(8, bool), "auto", old)

@@ -260,6 +260,8 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         out = deepcopy(own) | self._state()[0]
         if self._fitted:
             out["fingerprint"] = self.fingerprint
+        if self.statistics is not None:
+            out["statistics_fingerprint"] = _fingerprint(self.statistics)
         # the two names by which AutoFeatureExtractor and AutoProcessor find the class
         return out | {"feature_extractor_type": type(self).__name__, "processor_class": type(self).__name__}
 
@@ -313,7 +315,7 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         """Build the processor from what `get_feature_extractor_dict` read.
 
         Raises:
-            ValueError: if the values do not belong to the JSON file (their fingerprint differs).
+            ValueError: if the values or statistics do not belong to the JSON file (their fingerprint differs).
         """
         given = dict(feature_extractor_dict)
         unused = kwargs.pop("return_unused_kwargs", False)
@@ -321,6 +323,12 @@ class TabBertProcessor(FieldIds, TravellingMixin, FeatureExtractionMixin):
         fingerprint, rows_fitted = given.pop("fingerprint", None), given.pop("rows_fitted", 0)
         given.pop("feature_extractor_type", None)
         statistics, orderings = given.pop("statistics", None), given.pop("_orderings", {})
+        of_statistics = given.pop("statistics_fingerprint", None)  # None: saved by an older version
+        if statistics is not None and of_statistics not in (None, _fingerprint(statistics)):
+            raise ValueError(
+                f"Expected the statistics {of_statistics} in {STATISTICS_NAME}, found {_fingerprint(statistics)}: the "
+                f"file is another's, or was changed. {_COPY_AGAIN}"
+            )
         processor = cls(**given)
         processor.statistics, processor.orderings = statistics, orderings
         processor.rows_fitted = rows_fitted
@@ -356,6 +364,10 @@ def _read_json(path: Any, keys: Sequence[str] = ()) -> dict[str, Any]:
         raise ValueError(f"Expected values as JSON in {str(path)!r}, found {error}. {_COPY_AGAIN}") from error
     _refuse_foreign(content, keys, path)
     return content
+
+
+def _fingerprint(statistics: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(statistics, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def _check_plan(content: Any, path: str) -> None:

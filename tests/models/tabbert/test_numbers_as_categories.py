@@ -88,6 +88,26 @@ def test_a_spelling_that_training_had_comes_first():
     assert found == ["1", "1.0", "1.0"]
 
 
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        (["1.5", "1.50", "2", "2.0", "3"], "spells 2 numbers in several ways"),
+        (["0", "-0.0"], "spells 1 numbers in several ways, such as '-0.0' and '0'"),
+        (["7", "07"], None),
+        (["1.5", "1.50", "x"], None),
+        ([1.5, 2.0], None),
+        (["1", "2", None], None),
+    ],
+    ids=str,
+)
+def test_several_spellings_of_a_number_in_training_are_told(training, told, caplog):
+    TabBertProcessor({"fields": {"code": {}}}).fit({"code": training})
+    if told is None:
+        assert "several ways" not in caplog.text
+    else:
+        assert told in caplog.text and "types: {code: float}" in caplog.text
+
+
 @pytest.mark.parametrize("cell", ["0.10", ".1", 0.1, float(np.float32(0.1)), "1e-1"])
 def test_columns_beside_pictures_know_them_too(cell):
     columns = {"size": {"values": ["2", "0.1", "1000"]}}
@@ -153,3 +173,10 @@ def test_numbers_of_32_bits_are_read_as_they_are_written():
     np.testing.assert_array_equal(found, numbers(pa.array(values), "amount"))
     assert numbers(pa.array([], pa.float32()), "amount").shape == (0,)
     assert np.isnan(numbers(pa.array([None], pa.float32()), "amount")).all()
+
+
+@pytest.mark.parametrize("cells", [DECIMALS, SINGLE, ["1", "0.1", "1e3"]], ids=str)
+def test_categories_that_are_numbers_enter_statistics_as_numbers_too(cells):
+    processor = TabBertProcessor({"fields": {"code": {}}}).fit({"code": [1.0, 0.1, 1000.0]})
+    found = columns_of_history(as_table({"code": cells}), processor).numbered["code"]
+    np.testing.assert_allclose(found, [1.0, 0.1, 1000.0], rtol=1e-7)

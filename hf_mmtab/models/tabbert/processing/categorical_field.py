@@ -42,6 +42,7 @@ class CategoricalField(Field):
                     "min_count, max_values or hash_buckets in the plan to decide otherwise."
                 )
             return
+        _tell_spellings(self.source, self.learned.ranked())
         ranked = self.learned.ranked().filter(pl.col("count") >= self.plan.min_count)
         if self.plan.max_values is not None:
             ranked = ranked.head(self.plan.max_values)
@@ -137,3 +138,19 @@ class CategoricalField(Field):
 
     def tokens(self, digits: int = 6) -> list[str]:
         return [f"[HASH {i}]" for i in range(self.buckets)] if self.buckets else super().tokens(digits)
+
+
+def _tell_spellings(name: str, ranked: pl.DataFrame) -> None:
+    """Warn where all of `CategoryCounts.ranked` are numbers, and two texts spell one of them."""
+    if ranked["value"].dtype != pl.String:
+        return
+    numbers = pl.Series(spelled_numbers(ranked["value"].to_arrow(compat_level=pl.CompatLevel.oldest())))
+    rows = ranked.with_columns(number=numbers)
+    again = rows.filter(pl.col("number").is_duplicated())
+    if len(again) and not rows["number"].null_count():
+        one = again.filter(pl.col("number") == again["number"][0])["value"].to_list()
+        logger.warning(
+            f"Column {name!r} spells {again['number'].n_unique():,} numbers in several ways, such as {one[0]!r} and "
+            f"{one[1]!r}: they are different values, since a category is text. Write them in one way, or say that they "
+            f"are numbers (types: {{{name}: float}})."
+        )
