@@ -63,7 +63,7 @@ class TableDataArguments(DataArguments, TableFileArguments, PlanArguments):
     simulate: dict | None = key(
         None,
         "simulated:cards: users (100), rows (100000), fraud_rate (0.001), seed (0), version (1; in 2 no popular shop "
-        "gives the first payment of a fraud away).",
+        "gives the first payment of a fraud away, in 3 no payments are heaped on one minute, too).",
     )
     entities: list[str] = key([], "Keep only rows whose first entity column is one of these (--user_ids).")
     split: Literal["time", "entity", "paper"] = key(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from ..models.tabbert.processing.categorical_field import CategoricalField
 from ..models.tabbert.processing.column_plan import TIME_PARTS, ColumnPlan
 from ..models.tabbert.processing.field_ids import FieldIds
-from ..models.tabbert.processing.text_numbers import is_text
+from ..models.tabbert.processing.text_numbers import is_text, parse_numbers
 from ..models.tabbert.processing.values import categories, column, in_unit, microseconds, numbers, time_part
 from .earlier import Moments
 from .old_labels import OldLabels
@@ -37,7 +37,7 @@ class TableColumns:
         time: `(rows,)` int64 microseconds (or numbers, where the table's time is one; without a time, row numbers).
         has_time: whether `time` are moments, and hours and days can be counted.
         money: those of `numbers` that are amounts.
-        numbered: those of `categories` that the table has as numbers → `(rows,)` float64, NaN where missing.
+        numbered: those of `categories` with numbers among their cells → `(rows,)` float64, NaN for all other cells.
         values: those of `categories` that are no calendar parts → the value of each code; absent: the code itself.
         shares: category → `(rows,)`, how frequent the row's value was in training; this and what follows comes from
             `RowStatistics.complete`.
@@ -146,23 +146,24 @@ def columns_of(
         else:
             assert isinstance(field, CategoricalField)
             codes, found.values[one.name] = _category_codes(field, categories(array, one.fill))
-            numbered = _all_numbers(array)
+            numbered = _numbers_in(array)
             if numbered is not None:
                 found.numbered[one.name] = numbered if order is None else numbered[order]
         found.categories[one.name] = codes if order is None else codes[order]
     return found
 
 
-def _all_numbers(array: pa.Array) -> np.ndarray | None:
-    """Return the numbers that all cells are, text too, `(rows,)` float64, NaN where missing; None: some are none."""
+def _numbers_in(array: pa.Array) -> np.ndarray | None:
+    """Return the numbers that cells are, text too, `(rows,)` float64, NaN where they are none; None: all are none."""
     if is_text(array.type):
         coded = array.dictionary_encode()
-        try:
-            array = coded.dictionary.cast(pa.float64()).take(coded.indices)
-        except pa.ArrowInvalid:
-            return None
-    if not any(of_kind(array.type) for of_kind in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)):
-        return None
+        found = parse_numbers(coded.dictionary)
+        return None if found.null_count == len(found) else _as_floats(found.take(coded.indices))
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+    return _as_floats(array) if any(of_kind(array.type) for of_kind in kinds) else None
+
+
+def _as_floats(array: pa.Array) -> np.ndarray:
     return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 

@@ -1,6 +1,7 @@
 """What statistics of the past remember of the training rows, and the statistics of any table by that."""
 
 import fnmatch
+import math
 import re
 import tempfile
 from collections import Counter, defaultdict
@@ -90,8 +91,7 @@ class RowStatistics:
         """
         found = cls(0, {}, {}, [], [], [], list(GROUPS), 0, old_labels)
         counts: dict[str, Counter] = defaultdict(Counter)
-        met_values: dict[str, set] = defaultdict(set)
-        numbered: list[list[str]] = []
+        numbered: dict[str, bool] = {}
         few = None
         for columns, training in parts:
             found.rows += int(training.sum())
@@ -101,16 +101,18 @@ class RowStatistics:
                 found.missing[name] = found.missing.get(name, 0) + int(met[0])
                 pairs = zip(values, met[1:].tolist(), strict=False)
                 counts[name].update({value: count for value, count in pairs if count})
-                if name not in columns.periods and len(met_values[name]) <= MOST_STATE_VALUES:
-                    met_values[name].update(values[: int(own.max(initial=-1)) + 1])
-            largest = {name: np.abs(n[np.isfinite(n)]).max(initial=0) for name, n in columns.numbered.items()}
-            numbered.append([name for name, size in largest.items() if size < EXACT_FLOAT32])
+                if (present := training & (own != MISSING)).any():
+                    numbers = columns.numbered.get(name)
+                    are_numbers = numbers is not None and _are_exact(numbers[present])
+                    numbered[name] = are_numbers and numbered.get(name, True)
             few = columns.take(np.arange(min(2, len(columns)))) if few is None else few
         assert few is not None
         found.has_time = few.has_time
         found.counts = {name: sorted(met.items()) for name, met in counts.items()}
-        found.crowded = [name for name, values in met_values.items() if len(values) > MOST_STATE_VALUES]
-        found.numbered = [name for name in numbered[0] if all(name in names for names in numbered)]
+        found.crowded = [
+            name for name, met in counts.items() if name not in few.periods and len(met) > MOST_STATE_VALUES
+        ]
+        found.numbered = [name for name in found.missing if numbered.get(name)]
         known = list(found._probe(few))
         kept = known if chosen == "auto" else _matching(known, [chosen] if isinstance(chosen, str) else chosen)
         if not kept and not isinstance(chosen, str) and not chosen:
@@ -151,7 +153,8 @@ class RowStatistics:
             if name not in columns.periods and 1 < len(self.counts[name]) <= MOST_NATIVE_VALUES:
                 code = np.where(place < 0, np.nan, place)
                 native[name] = np.concatenate([[np.nan], code])[codes + 1]
-        numbered = {name: columns.numbered[name] for name in self.numbered if name in columns.numbered}
+        none = np.full(len(columns), np.nan)
+        numbered = {name: columns.numbered.get(name, none) for name in self.numbered if name in columns.categories}
         own: dict[str, Any] = {"crowded": frozenset(self.crowded), "label_lag": self.old_labels and self.old_labels.lag}
         own |= {"has_time": self.has_time, "numbered": numbered}
         return replace(columns, shares=shares, native=native, **own)
@@ -204,8 +207,9 @@ class RowStatistics:
             return np.memmap(file, np.float32, mode="r", shape=(rows, len(self.names)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads, as JSON has it."""
-        counts = {name: [list(p) for p in pairs] for name, pairs in self.counts.items()}
+        """Return what `from_dict` reads, as JSON has it, which knows no infinite numbers: they are texts."""
+        infinite = {math.inf: "inf", -math.inf: "-inf"}
+        counts = {name: [[infinite.get(value, value), n] for value, n in pairs] for name, pairs in self.counts.items()}
         return {**vars(self), "counts": counts, "old_labels": self.old_labels and vars(self.old_labels)}
 
     @classmethod
@@ -216,7 +220,7 @@ class RowStatistics:
             ValueError: if a value is of another kind, as in a file that a person changed.
         """
         check_saved(saved)
-        counts = {name: [(value, count) for value, count in pairs] for name, pairs in saved["counts"].items()}
+        counts = {name: _as_counted(pairs) for name, pairs in saved["counts"].items()}
         old = saved.get("old_labels")
         return cls(**{**saved, "counts": counts, "old_labels": old and OldLabels(**old)})
 
@@ -256,6 +260,12 @@ def _places(values: Iterable[Any], known: list[Any]) -> np.ndarray:
     return found
 
 
+def _as_counted(pairs: list[list[Any]]) -> list[tuple[Any, int]]:
+    """Return values and counts as they were before `RowStatistics.to_dict`: among numbers "inf" is one."""
+    are_numbers = any(isinstance(value, float) for value, _ in pairs)
+    return [(float(value) if are_numbers and value in ("inf", "-inf") else value, count) for value, count in pairs]
+
+
 def _alike(value: Any, as_text: bool) -> Any:
     if as_text or not isinstance(value, str):
         return str(value) if as_text else value
@@ -263,6 +273,11 @@ def _alike(value: Any, as_text: bool) -> Any:
         return int(value)
     number = spelled_numbers(pa.array([value]))[0].as_py()
     return value if number is None else number
+
+
+def _are_exact(numbers: np.ndarray) -> bool:
+    """Whether all are numbers that 32 bits tell apart; infinite ones are."""
+    return not np.isnan(numbers).any() and np.abs(numbers[np.isfinite(numbers)]).max(initial=0) < EXACT_FLOAT32
 
 
 def _in_file(features: Iterable[Feature], rows: int) -> tuple[list[str], np.ndarray]:

@@ -9,7 +9,9 @@ from transformers import AutoModelForSequenceClassification, AutoProcessor, pipe
 
 from hf_mmtab.commands import eval_checkpoint, export, predict, push_to_hub
 from hf_mmtab.commands.finetune import main
+from hf_mmtab.data.image_text import ImageText
 from hf_mmtab.data.pictures.values import ValueProblem, check_number
+from hf_mmtab.models.mmbt.beside_columns import encode_columns
 
 GIVEN = ["--number_columns", "[price]", "--category_columns", "[brand]", "--learning_rate", "3.0e-3"]
 
@@ -29,6 +31,33 @@ def shop(pictures, tmp_path):
             records.append(record | {"label": "dear" if dear else "cheap"})
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
     return folder
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_cells_of_several_kinds_are_what_a_csv_would_have(suffix, keep, pictures, tmp_path):
+    brands = ["acme", 1.5, "1.5", True, "", None, 7, "other"]
+    prices = [3, "", None, "4.5", 2.5, 1, 0, "1e3"]
+    rows = [
+        {
+            "image": str(pictures / "img/train-0.png"),
+            "text": "t",
+            "label": "ab"[place % 2],
+            "brand": brand,
+            "price": price,
+        }
+        for place, (brand, price) in enumerate(zip(brands, prices, strict=True))
+    ]
+    file = tmp_path / f"train.{suffix}"
+    file.write_text(json.dumps(rows) if suffix == "json" else "\n".join(map(json.dumps, rows)))
+    options = {"number_columns": ("price",), "category_columns": ("brand",), "keep_input_columns": keep}
+    builder = ImageText(file, cache_dir=tmp_path / "cache", split_fractions=(1.0, 0.0, 0.0), **options)
+    builder.download_and_prepare()
+    built = builder.as_dataset(split="train")
+    learned = {"brand": {"values": ["acme", "1.5", "true", "7", "other"]}, "price": {"quantiles": [0.0, 1000.0]}}
+    found = [encode_columns(learned, row) for row in built]
+    assert [one["column_categories"][0] for one in found] == [2, 3, 3, 4, 0, 0, 5, 6]
+    assert [one["column_numbers"][0][1] for one in found] == [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.slow

@@ -447,3 +447,13 @@ def test_a_wide_table_is_read_in_one_go(tmp_path):
     path.write_text(",".join(names) + "\n" + ",".join("1" * 3000) + "\n" + ",".join("x" * 3000) + "\n")
     _, rows = _read(Table, path, tmp_path)
     assert rows[1]["c2999"] == "x"
+
+
+@pytest.mark.parametrize("kinds", [("float32", "float64"), ("float64", "float32"), ("float32", "float32")], ids=str)
+def test_numbers_of_32_bits_are_read_as_they_are_written_whatever_the_other_files_have(kinds, tmp_path):
+    prices, folder = [0.1, 10.73, None, -2.5, 1e30, float("inf")], tmp_path / "files"
+    folder.mkdir()
+    for name, kind in zip("ab", kinds, strict=True):
+        columns = {"id": pa.array([name] * 6), "price": pa.array(prices, getattr(pa, kind)())}
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    assert _read(Table, folder, tmp_path)[1]["price"][:] == prices * 2

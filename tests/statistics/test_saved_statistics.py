@@ -96,3 +96,16 @@ def test_a_processor_that_lost_what_it_was_fitted_on_is_not_taken_for_a_new_one(
     file.write_text(json.dumps(json.loads(file.read_text()) | {"fitted": fitted}))
     with pytest.raises(ValueError, match=rf"{file}|{VALUES_NAME}"):
         TabBertProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("codes", [[1.5, float("inf"), float("-inf"), 1.5], ["a", "inf", "-inf", "a"]], ids=str)
+def test_statistics_of_infinite_categories_are_json_that_others_read(codes):
+    rows = pa.table({"code": codes, "amount": np.arange(4.0)})
+    made = TabBertProcessor({"fields": {"code": {}, "amount": {"kind": "numeric", "num_bins": 2}}}).fit(rows)
+    fitted = RowStatistics.fit(columns_of_history(rows, made), np.ones(4, bool))
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    saved = json.loads(json.dumps(fitted.to_dict()), parse_constant=refuse)
+    assert RowStatistics.from_dict(saved) == fitted

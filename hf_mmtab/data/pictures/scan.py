@@ -55,6 +55,7 @@ class ImageTextScan:
     bad_lines: dict[Path, set[int]] = field(default_factory=dict)
     parts: np.ndarray | None = None  # part of each record of the training files, if they are split by seed
     part_names: list[str] = field(default_factory=list)
+    beside: frozenset[str] = frozenset()  # columns that the model reads: their texts stay as they are
     pictures: str = ""  # hash of the named pictures' paths, sizes and times
 
     @cached_property
@@ -80,7 +81,7 @@ class ImageTextScan:
     @property
     def mixed(self) -> dict[str, pa.DataType]:
         """Own columns of several kinds of values, kept as JSON → the type of a Parquet file that holds all of them."""
-        texts = {name for name, kind in self.own_types.items() if pa.types.is_string(kind)}
+        texts = {name for name, kind in self.own_types.items() if pa.types.is_string(kind)} - self.beside
         kinds = {name: found - {"NoneType"} for name, found in self.own_kinds.items() if name in texts}
         listed = pa.list_(pa.string())
         return {name: listed if one <= {"str", TEXTS} else pa.string() for name, one in kinds.items() if one - {"str"}}
@@ -98,7 +99,7 @@ def scan(sources: list[Source], config: ImageTextConfig, bad: BadRecords) -> Ima
         BadRecordError: for the first bad record, unless `bad` collects them.
         ValueError: for missing columns or a training set without records.
     """
-    found = ImageTextScan()
+    found = ImageTextScan(beside=frozenset([*config.number_columns, *config.category_columns]))
     counts: dict[str, int] = {}
     training: list[list[str]] = []
     lists: dict[bool, str] = {}  # whether labels are a list → the first such record

@@ -148,7 +148,7 @@ def read_blocks(
     for done, table in _arrow_tables(path, groups):
         bad.rows_read += table.num_rows
         kept, numbers = without_broken_texts(_known(table, path, keeps_bytes), str(path), done, bad)
-        yield TextBlock(_without_categories(kept), numbers)
+        yield TextBlock(_plain(kept), numbers)
 
 
 def schema_of(path: Place, keeps_bytes: Callable[[str], bool] = lambda name: False) -> pa.Schema:
@@ -159,7 +159,7 @@ def schema_of(path: Place, keeps_bytes: Callable[[str], bool] = lambda name: Fal
     """
     with _readable(path), _opened(path) as source:
         schema = pq.read_schema(source) if _is_parquet(path) else _ipc_reader(source).schema
-    return _without_categories(_known(schema.empty_table(), path, keeps_bytes)).schema
+    return _plain(_known(schema.empty_table(), path, keeps_bytes)).schema
 
 
 def _known(table: pa.Table, path: Place, keeps_bytes: Callable[[str], bool]) -> pa.Table:
@@ -237,10 +237,14 @@ def _ipc_reader(source: Any) -> Any:
         return pa.ipc.open_file(source)
 
 
-def _without_categories(table: pa.Table) -> pa.Table:
-    """Return a table without dictionaries, as `datasets` wants it."""
-    fields = [
-        pa.field(one.name, one.type.value_type if pa.types.is_dictionary(one.type) else one.type)
-        for one in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+def _plain(table: pa.Table) -> pa.Table:
+    """Return a table without dictionaries, as `datasets` wants it, and numbers of 32 bits as those of 64 that are
+    written alike, which another file or a state may have.
+    """
+    for place, one in enumerate(table.schema):
+        kind = one.type.value_type if pa.types.is_dictionary(one.type) else one.type
+        column = table.column(place).cast(kind)
+        if pa.types.is_float32(kind):
+            column = column.cast(pa.string()).cast(pa.float64())
+        table = table.set_column(place, one.name, column)
+    return table

@@ -180,3 +180,42 @@ def test_categories_that_are_numbers_enter_statistics_as_numbers_too(cells):
     processor = TabBertProcessor({"fields": {"code": {}}}).fit({"code": [1.0, 0.1, 1000.0]})
     found = columns_of_history(as_table({"code": cells}), processor).numbered["code"]
     np.testing.assert_allclose(found, [1.0, 0.1, 1000.0], rtol=1e-7)
+
+
+def _fitted(codes, training):
+    rows = as_table({"code": codes, "amount": np.arange(len(codes)) + 0.5})
+    processor = TabBertProcessor({"fields": {"code": {}, "amount": {"kind": "numeric", "num_bins": 2}}}).fit(rows)
+    return RowStatistics.fit(columns_of_history(rows, processor), np.array(training)), processor
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        ["7", "x", None, "8"],
+        ["x", "y", "x", "y"],
+        [None] * 4,
+        [True, False, None, True],
+        pa.nulls(4),
+        DECIMALS.slice(0),
+    ],
+    ids=str,
+)
+def test_cells_that_are_no_numbers_are_missing_ones_of_a_statistic_of_numbers(later):
+    fitted, processor = _fitted(["7", "8", "9", "7"], [True] * 4)
+    assert "code as a number" in fitted.names
+    rows = as_table({"code": later, "amount": np.arange(len(later)) + 0.5})
+    found = dict(fitted.features(columns_of_history(rows, processor)))
+    assert set(found) == set(fitted.names)
+    cells = pa.array(later).to_pylist() if not isinstance(later, pa.Array) else later.to_pylist()
+    expected = [np.nan if cell in (None, "x", "y") else float(cell) for cell in cells]
+    np.testing.assert_array_equal(found["code as a number"], expected)
+
+
+@pytest.mark.parametrize("last", ["x", "1e300", "9", None])
+def test_later_rows_do_not_choose_the_statistics(last):
+    names = _fitted(["7", "8", "9"], [True] * 3)[0].names
+    assert _fitted(["7", "8", "9", last], [True, True, True, False])[0].names == names
+    assert "code as a number" not in _fitted(["7", "8", "9", "x"], [True] * 4)[0].names
+    many = [f"{place:04}" for place in range(1500)]
+    training = np.arange(1500) < 900
+    assert _fitted(many, training)[0].crowded == [] and _fitted(many, training | True)[0].crowded == ["code"]
