@@ -109,8 +109,8 @@ class FieldIds:
             found = f"others, which cannot be read ({type(error).__name__} {error})"
         if found != f"those of {fingerprint}":
             raise ValueError(
-                f"Expected the values of processor {fingerprint} in {VALUES_NAME}, {ARRAYS_NAME} and the plan and "
-                f"`fitted` of preprocessor_config.json, found {found}. "
+                f"Expected the values of processor {fingerprint} in {VALUES_NAME} and {ARRAYS_NAME}, "
+                f"for the plan and `fitted` of preprocessor_config.json, found {found}. "
                 "The files come from different processors or were changed: copy all of them again from one place."
             )
 
