@@ -80,21 +80,21 @@ def test_statistics_with_labels_come_back(processor):
     assert RowStatistics.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
 
 
-@pytest.mark.parametrize("plan", [None, 5, [1], "nix", {"a": 1}, {"fields": {"shop": {"kind": "nix"}}}], ids=str)
-def test_a_plan_that_is_none_is_refused_with_its_file(processor, plan, tmp_path):
-    processor.save_pretrained(tmp_path)
-    file = tmp_path / "preprocessor_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"plan": plan}))
-    with pytest.raises(ValueError, match=rf"Expected a column plan in '{file}', found another"):
-        TabBertProcessor.from_pretrained(tmp_path)
+PLANS = [None, 5, [1], "nix", {"a": 1}, {"fields": {"shop": {"kind": "nix"}}}]
 
 
-@pytest.mark.parametrize("fitted", [None, [], {}, 0, "two", [1], 2.5], ids=str)
-def test_a_processor_that_lost_what_it_was_fitted_on_is_not_taken_for_a_new_one(processor, fitted, tmp_path):
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        *[("plan", plan, "Expected a column plan in '{file}', found another") for plan in PLANS],
+        *[("fitted", fitted, "{file}|" + VALUES_NAME) for fitted in (None, [], {}, 0, "two", [1], 2.5)],
+    ],
+)
+def test_a_processor_whose_plan_or_fields_are_lost_is_not_taken_for_a_new_one(processor, key, value, message, tmp_path):
     processor.save_pretrained(tmp_path)
     file = tmp_path / "preprocessor_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"fitted": fitted}))
-    with pytest.raises(ValueError, match=rf"{file}|{VALUES_NAME}"):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=message.format(file=file)):
         TabBertProcessor.from_pretrained(tmp_path)
 
 
